@@ -1,0 +1,188 @@
+"""The one writer of a run directory: every file name and its format is here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+import search_spaces
+from hw_profiles.files import replace_file
+from search_spaces import Space
+from search_spaces.errors import one_line
+
+Model = TypeVar("Model", bound=BaseModel)
+
+SCHEMA_VERSION = 1
+RUN, SPACE, RECIPE = "run.json", "space.yaml", "recipe.yaml"
+TRAINING_LOG = "training.csv"
+SUPERNET = "supernet.safetensors"
+CHECKPOINTS = "checkpoints"
+ARCHIVE, ARCHIVE_CSV = "archive.sqlite", "archive.csv"
+PREDICTOR = "predictor.json"
+PROFILES = "profiles"
+SEARCH, FRONT, FRONT_PLOT = "search.json", "front.csv", "front.html"
+EXPORTS = "exports"
+TEST = "test.json"
+REPORT = "report.html"
+
+
+class RunInfo(BaseModel, extra="forbid"):
+    """`run.json`: what made the run, so that it can be reopened."""
+
+    schema_version: int = SCHEMA_VERSION
+    created: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    """Of the packages that shape results."""
+    space: str
+    dataset: str
+    """Name, or `module:object` of a user's own."""
+    data_root: str | None = None
+    split_seed: int = 0
+    classes: list[str]
+    seed: int = 0
+
+
+class RunDir:
+    """A run directory.
+
+    Args:
+        path: the folder; `create` makes it, `open` wants it to be a run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | Path, info: RunInfo, space: Space, recipe: str) -> RunDir:
+        """Start a run in a missing or empty folder.
+
+        Raises:
+            ValueError: the folder holds something already.
+        """
+        run = cls(path)
+        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            raise ValueError(
+                f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
+            )
+        run.write_text(SPACE, space.to_yaml())
+        run.write_text(RECIPE, recipe)
+        run.write_json(RUN, info)  # last: it marks the folder as a run
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDir:
+        """An existing run.
+
+        Raises:
+            ValueError: the folder is missing or no run.
+        """
+        run = cls(path)
+        if not (run.path / RUN).is_file():
+            raise ValueError(f"{path} is not a run directory (no {RUN} in it); `nas train` makes one")
+        return run
+
+    def info(self) -> RunInfo:
+        """What made the run."""
+        return self.read_model(RUN, RunInfo)
+
+    def space(self) -> Space:
+        """The space of the run, as it was when the run began."""
+        return search_spaces.parse(self.read_text(SPACE), source=str(self.path / SPACE))
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the run."""
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Whether the run has this file yet."""
+        return self.file(name).exists()
+
+    def read_text(self, name: str) -> str:
+        """Content of a text file.
+
+        Raises:
+            ValueError: the run has no such file yet.
+        """
+        try:
+            return self.file(name).read_text()
+        except FileNotFoundError:
+            raise ValueError(f"the run {self.path} has no {name} yet") from None
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file, whole or not at all."""
+        replace_file(self.file(name), text)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a binary file, whole or not at all."""
+        replace_file(self.file(name), content)
+
+    def write_json(self, name: str, content: BaseModel | Mapping[str, Any]) -> None:
+        """Write a JSON file with its schema version."""
+        plain = content.model_dump(mode="json") if isinstance(content, BaseModel) else dict(content)
+        self.write_text(name, json.dumps({"schema_version": SCHEMA_VERSION} | plain, indent=2) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Content of a JSON file.
+
+        Raises:
+            ValueError: the file is missing, truncated or of a newer version of the toolkit.
+        """
+        try:
+            content = json.loads(self.read_text(name))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.file(name)} is not JSON (truncated?): {error}") from None
+        if not isinstance(content, dict) or content.get("schema_version", 0) > SCHEMA_VERSION:
+            raise ValueError(
+                f"{self.file(name)} must have schema_version <= {SCHEMA_VERSION}; update the toolkit"
+            )
+        return content
+
+    def read_model(self, name: str, model: type[Model]) -> Model:
+        """Content of a JSON file as a typed value.
+
+        Raises:
+            ValueError: as `read_json`, or the content does not fit the model.
+        """
+        try:
+            return model.model_validate(self.read_json(name))
+        except ValidationError as error:
+            raise ValueError(one_line(error, str(self.file(name)))) from None
+
+    def write_csv(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a table; units belong in the column names."""
+        self.write_text(name, frame.to_csv(index=False))
+
+    def read_csv(self, name: str) -> pd.DataFrame:
+        """Content of a table.
+
+        Raises:
+            ValueError: the run has no such file yet.
+        """
+        if not self.has(name):
+            raise ValueError(f"the run {self.path} has no {name} yet")
+        return pd.read_csv(self.file(name))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that shape results."""
+    names = ("elastic-nas", "torch", "onnxruntime", "onnx", "numpy", "scikit-learn", "pymoo")
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a source tree that was never installed
+            found[name] = "not installed"
+    return found
+
+
+def now() -> str:
+    """The time as ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Accuracy predictors: scikit-learn estimators over features of genomes."""

@@ -1,0 +1,84 @@
+"""Spaces by name or path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from search_spaces.errors import one_line
+from search_spaces.mbconv import MBConvConfig, MBConvSpace
+from search_spaces.space import Space
+
+FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
+    "mbconv": lambda content: MBConvSpace(MBConvConfig.model_validate(content)),
+}
+"""Makes a space of each family from the content of its YAML file."""
+
+
+def names() -> list[str]:
+    """Names of the spaces that are shipped."""
+    files = resources.files("search_spaces").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def get(name_or_path: str | Path) -> Space:
+    """The space of this name, or the one that a YAML file describes.
+
+    Raises:
+        ValueError: no such space or file, or the file does not describe a space.
+    """
+    text = str(name_or_path)
+    if text in names():
+        return parse(resources.files("search_spaces").joinpath(f"{text}.yaml").read_text(), source=text)
+    if not text.endswith((".yaml", ".yml")):
+        raise ValueError(f"space must be one of {names()} or the path of a YAML file, got {text!r}")
+    try:
+        return parse(Path(text).read_text(), source=text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"cannot read the space {text}: {reason}") from None
+
+
+def parse(text: str, source: str = "space") -> Space:
+    """The space that YAML text describes; `source` names the text in error messages.
+
+    Raises:
+        ValueError: the text is not YAML or does not describe a space.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{source} must be a YAML mapping with the keys of a space, got {content!r:.60}")
+    family = content.get("family", "mbconv")
+    if family not in FAMILIES:
+        raise ValueError(f"{source}: family must be one of {sorted(FAMILIES)}, got {family!r}")
+    try:
+        return FAMILIES[family](content)
+    except ValidationError as error:
+        raise ValueError(one_line(error, source, lambda place: f"line {_line(text, place)}, ")) from None
+
+
+def _line(text: str, place: tuple[int | str, ...]) -> int:
+    """Line number, from 1, of the deepest node of the YAML text on the way to `place`."""
+    node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert node is not None  # `parse` read a mapping from the same text
+    line: int = node.start_mark.line
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            children = {key.value: value for key, value in node.value}
+        elif isinstance(node, yaml.SequenceNode):
+            children = dict(enumerate(node.value))
+        else:
+            break
+        if step not in children:
+            break
+        node = children[step]
+        line = node.start_mark.line
+    return line + 1

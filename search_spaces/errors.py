@@ -1,0 +1,32 @@
+"""pydantic's findings as one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+
+def one_line(
+    error: ValidationError, source: str, locate: Callable[[tuple[int | str, ...]], str] | None = None
+) -> str:
+    """All findings of a validation in one line: `source: where: what; where: what`.
+
+    Args:
+        error: what pydantic found.
+        source: the file or object that was read.
+        locate: turns the place of a finding into extra words, such as a line number.
+    """
+    findings = []
+    for item in error.errors(include_url=False):
+        place = item["loc"]
+        where = ".".join(str(part) for part in place)
+        what = item["msg"].removeprefix("Value error, ")
+        what = what[:1].lower() + what[1:]
+        if item["type"] == "extra_forbidden":
+            what = "unknown key"
+        elif item["type"] != "missing" and not isinstance(item["input"], dict | list):
+            what += f", got {item['input']!r}"
+        prefix = f"{locate(place)}{where}: " if locate else f"{where}: "
+        findings.append((prefix if where else "") + what)
+    return f"{source}: " + "; ".join(findings)

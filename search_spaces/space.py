@@ -1,0 +1,263 @@
+"""What every family of spaces has in common: choices, slots, genomes, and the walk over a network."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Self
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from search_spaces.arch import Arch
+from search_spaces.layers import Block, LayerSpec, stitch
+from search_spaces.tables import BlockTable
+
+Value = int | float
+Genomes = NDArray[np.int64]
+"""Integer matrix of shape (n, n_genes): one architecture a row, each gene the index of an option."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One decision of a space. Those with several options are the genes, in this order."""
+
+    name: str
+    options: tuple[Value, ...]
+    """Rising, so that index 0 is the smallest."""
+    depth: str | None = None
+    """Name of the depth choice that can switch this one off."""
+    position: int = 0
+    """The choice exists only where the value of `depth` is above this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for one block, and what may stand there."""
+
+    name: str
+    choices: tuple[str, ...]
+    """Names of the choices that decide which block stands here."""
+    build: Callable[..., Block]
+    """Makes the block from the values of `choices`, in their order."""
+    stage: int | None = None
+    depth: str | None = None
+    """As in `Choice`: the slot is empty unless the value of `depth` is above `position`."""
+    position: int = 0
+
+
+class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
+    """What the YAML file of every family says."""
+
+    schema_version: int = 1
+    family: str
+    """Name of the family, such as `mbconv`."""
+    name: str
+    description: str = ""
+    classes: int
+    """Outputs of the classifier."""
+    channels: int
+    """Channels of the input image: 1 (grey) or 3 (RGB)."""
+    resolutions: tuple[int, ...]
+    """Sides of the square input image on offer, in pixels."""
+
+
+class Space(ABC):
+    """A search space: which architectures exist and which layers each of them has.
+
+    A family derives from it and says what its choices and slots are and how an `Arch` spells the choices;
+    everything else follows here, without a loop over names of spaces.
+    """
+
+    def __init__(self, config: SpaceConfig, choices: Sequence[Choice], slots: Sequence[Slot]) -> None:
+        self.config = config
+        self.name = config.name
+        self.choices = {choice.name: choice for choice in choices}
+        self.slots = tuple(slots)
+        self.genes = tuple(choice for choice in choices if len(choice.options) > 1)
+        self.n_options: NDArray[np.int64] = np.array([len(g.options) for g in self.genes], dtype=np.int64)
+        self._column = {gene.name: i for i, gene in enumerate(self.genes)}
+        self.layers = lru_cache(maxsize=1024)(self._layers)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[SpaceConfig]]:
+        return type(self), (self.config,)  # the family's constructor takes its config alone
+
+    def __repr__(self) -> str:
+        return f"<Space {self.name}: {len(self.genes)} genes, {self.n_subnets:.3g} subnets>"
+
+    # ------------------------------------------------------------------ what a family says
+
+    @abstractmethod
+    def values_of(self, arch: Arch) -> dict[str, Value]:
+        """The value of every choice that exists in `arch`, by name.
+
+        Raises:
+            ValueError: the arch has another form than this family's.
+        """
+
+    @abstractmethod
+    def arch_of(self, values: Mapping[str, Value]) -> Arch:
+        """The arch with these values; those of choices that a depth switches off are ignored."""
+
+    # ------------------------------------------------------------------ genomes
+
+    def encode(self, archs: Sequence[Arch]) -> Genomes:
+        """Canonical genomes of `archs`, shape (n, n_genes).
+
+        Raises:
+            ValueError: an arch makes a choice that the space does not offer.
+        """
+        genomes = np.zeros((len(archs), len(self.genes)), dtype=np.int64)
+        for row, arch in zip(genomes, archs, strict=True):
+            values = self.values_of(arch)
+            for name, value in values.items():
+                options = self.choices[name].options
+                if value not in options:
+                    raise ValueError(
+                        f"{name} must be one of {options} in the space {self.name!r}, got {value}"
+                    )
+                if name in self._column:
+                    row[self._column[name]] = options.index(value)
+        return genomes
+
+    def decode(self, genomes: Genomes) -> list[Arch]:
+        """The archs of `genomes`, raw or canonical, shape (n, n_genes).
+
+        Raises:
+            ValueError: the shape is wrong or a gene is no index of an option.
+        """
+        genomes = np.asarray(genomes)
+        if genomes.ndim != 2 or genomes.shape[1] != len(self.genes):
+            raise ValueError(f"genomes must have shape (n, {len(self.genes)}), got {genomes.shape}")
+        if (genomes < 0).any() or (genomes >= self.n_options).any():
+            raise ValueError(f"genes must lie in 0..{self.n_options.max() - 1} and below n_options")
+        return [self.arch_of(self._values_of_row(row)) for row in genomes.tolist()]
+
+    def _values_of_row(self, row: Sequence[int]) -> dict[str, Value]:
+        return {
+            name: choice.options[row[self._column[name]] if name in self._column else 0]
+            for name, choice in self.choices.items()
+        }
+
+    def canonical(self, genomes: Genomes) -> Genomes:
+        """`genomes` with the genes that a depth choice switches off set to 0: equal networks, equal rows."""
+        result = np.array(genomes, dtype=np.int64)
+        for column, depth_column, first_active in self._gates:
+            result[:, column] *= result[:, depth_column] >= first_active
+        return result
+
+    @cached_property
+    def _gates(self) -> list[tuple[int, int, int]]:
+        """(column, column of its depth, first depth index at which it is active) of genes that can be off."""
+        gates = []
+        for column, gene in enumerate(self.genes):
+            if gene.depth is not None and gene.depth in self._column:
+                first = sum(d <= gene.position for d in self.choices[gene.depth].options)
+                gates.append((column, self._column[gene.depth], first))
+        return gates
+
+    def sample(self, rng: np.random.Generator, n: int) -> Genomes:
+        """`n` canonical genomes, each gene drawn uniformly from its options, shape (n, n_genes)."""
+        return self.canonical(rng.integers(0, self.n_options, size=(n, len(self.genes))))
+
+    @property
+    def smallest(self) -> Arch:
+        """The arch with the smallest option of every choice."""
+        return self.decode(np.zeros((1, len(self.genes)), dtype=np.int64))[0]
+
+    @property
+    def largest(self) -> Arch:
+        """The arch with the largest option of every choice."""
+        return self.decode(self.n_options[None] - 1)[0]
+
+    @cached_property
+    def n_subnets(self) -> int:
+        """Number of distinct subnets (equal networks counted once), resolutions included."""
+        gated: dict[str, list[Choice]] = defaultdict(list)
+        for choice in self.choices.values():
+            if choice.depth is not None:
+                gated[choice.depth].append(choice)
+        total = 1
+        for choice in self.choices.values():
+            if choice.depth is None:
+                total *= sum(
+                    math.prod(len(c.options) for c in gated[choice.name] if value > c.position)
+                    for value in choice.options
+                )
+        return total
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides of the square input image on offer, in pixels."""
+        return tuple(int(r) for r in self.choices["resolution"].options)
+
+    # ------------------------------------------------------------------ the walk
+
+    def blocks(self, arch: Arch) -> tuple[Block, ...]:
+        """The blocks of `arch` in order.
+
+        Raises:
+            ValueError: the arch is not in the space.
+        """
+        self.encode([arch])  # refuses what the space does not offer
+        values = self.values_of(arch)
+        return tuple(
+            slot.build(*(values[name] for name in slot.choices))
+            for slot in self.slots
+            if slot.depth is None or values[slot.depth] > slot.position
+        )
+
+    def _layers(self, arch: Arch) -> tuple[LayerSpec, ...]:
+        """All layers of `arch` in topological order; index -1 stands for the image.
+
+        Raises:
+            ValueError: the arch is not in the space.
+        """
+        return stitch(self.blocks(arch))
+
+    def slot_blocks(self, slot: Slot) -> Iterator[Block]:
+        """Every block that may stand in `slot`, first choice slowest."""
+        for values in itertools.product(*(self.choices[name].options for name in slot.choices)):
+            yield slot.build(*values)
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Genome columns of those of `names` that are genes (have several options)."""
+        return [self._column[name] for name in names if name in self._column]
+
+    # ------------------------------------------------------------------ costs
+
+    def macs(self, arch: Arch) -> int:
+        """Multiply-accumulates for one image (see `LayerSpec.macs`)."""
+        return sum(layer.macs for layer in self.layers(arch))
+
+    def params(self, arch: Arch) -> int:
+        """Learned numbers of the extracted subnet (see `LayerSpec.params`)."""
+        return sum(layer.params for layer in self.layers(arch))
+
+    @cached_property
+    def macs_table(self) -> BlockTable:
+        """Multiply-accumulates of many genomes at once."""
+        return BlockTable(self, lambda block: sum(layer.macs for layer in block))
+
+    @cached_property
+    def params_table(self) -> BlockTable:
+        """Parameters of many genomes at once."""
+        return BlockTable(self, lambda block: sum(layer.params for layer in block))
+
+    # ------------------------------------------------------------------ files
+
+    def to_yaml(self) -> str:
+        """The space as YAML text that `search_spaces.get` reads back."""
+        return yaml.safe_dump(self.config.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+
+    def with_data(self, *, classes: int, channels: int) -> Self:
+        """The same space for another data set: `classes` outputs, images of `channels` channels."""
+        update = {"classes": classes, "channels": channels}
+        return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]
