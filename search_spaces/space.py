@@ -84,6 +84,8 @@ class Space(ABC):
         self.genes = tuple(choice for choice in choices if len(choice.options) > 1)
         self.n_options: NDArray[np.int64] = np.array([len(g.options) for g in self.genes], dtype=np.int64)
         self._column = {gene.name: i for i, gene in enumerate(self.genes)}
+        # pure functions of an immutable space: a subnet is walked once however often it is used
+        self.blocks = lru_cache(maxsize=1024)(self._blocks)
         self.layers = lru_cache(maxsize=1024)(self._layers)
 
     def __reduce__(self) -> tuple[type[Self], tuple[SpaceConfig]]:
@@ -200,7 +202,7 @@ class Space(ABC):
 
     # ------------------------------------------------------------------ the walk
 
-    def blocks(self, arch: Arch) -> tuple[Block, ...]:
+    def _blocks(self, arch: Arch) -> tuple[Block, ...]:
         """The blocks of `arch` in order.
 
         Raises:

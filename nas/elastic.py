@@ -1,0 +1,90 @@
+"""Layers that hold the weights of the largest choice and compute any smaller one.
+
+The choice arrives as a `LayerSpec` with the call. Weights are sliced as views: no copy, no state.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces import LayerSpec
+
+
+class ElasticBatchNorm(nn.Module):
+    """Batch norm over the first channels.
+
+    While training it uses the moments of the batch and leaves the running statistics alone: shared between
+    subnets they would describe none of them. A subnet gets its own by BN recalibration after `extract`.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x` of shape (n, c, h, w), c up to the number of channels."""
+        c = x.shape[1]
+        weight, bias = self.weight[:c], self.bias[:c]
+        if self.training:
+            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
+        mean, var = self.running_mean[:c], self.running_var[:c]
+        return F.batch_norm(x, mean, var, weight, bias, eps=self.eps)
+
+
+class ElasticLayer(nn.Module):
+    """A convolution or linear layer with its batch norm, as wide as the widest choice of its slot."""
+
+    def __init__(self, widest: LayerSpec) -> None:
+        super().__init__()
+        c_in = widest.c_in // widest.groups
+        shape = (widest.c_out, c_in) + (widest.kernel, widest.kernel) * (widest.op == "conv")
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(widest.c_out)) if widest.bias else None
+        self.norm = ElasticBatchNorm(widest.c_out, widest.norm_eps) if widest.norm_eps is not None else None
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw new weights: He et al. 2015 (fan out) for convolutions, a small normal for linear layers."""
+        with torch.no_grad():
+            if self.weight.ndim == 4:
+                fan_out = self.weight.shape[0] * self.weight[0, 0].numel()
+                if self.weight.shape[1] == 1:  # depthwise: each output channel reads one input channel
+                    fan_out = self.weight[0, 0].numel()
+                self.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
+            else:
+                self.weight.normal_(0, 0.01, generator=generator)
+
+    def sliced(self, layer: LayerSpec) -> tuple[Tensor, Tensor | None]:
+        """Views of weight and bias for `layer`: the first channels, the centre of the kernel."""
+        weight = self.weight[: layer.c_out, : layer.c_in // layer.groups]
+        if layer.op == "conv":
+            margin = (weight.shape[2] - layer.kernel) // 2
+            if margin:
+                weight = weight[:, :, margin:-margin, margin:-margin]
+        return weight, None if self.bias is None else self.bias[: layer.c_out]
+
+    def forward(self, x: Tensor, layer: LayerSpec) -> Tensor:
+        """Compute `layer` without its activation.
+
+        Args:
+            x: (n, layer.c_in, size_in, size_in).
+            layer: the active choice.
+
+        Returns:
+            (n, layer.c_out, size_out, size_out); linear: (n, layer.c_out).
+        """
+        weight, bias = self.sliced(layer)
+        if layer.op == "linear":
+            return F.linear(x.flatten(1), weight, bias)
+        out = F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, groups=layer.groups)
+        return out if self.norm is None else self.norm(out)

@@ -1,0 +1,130 @@
+"""Real evaluations: BN recalibration and a pass over a split, with weights inherited from the supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nas import data
+from nas.archive import Archive, Evaluation
+from nas.metrics import Metric
+from nas.progress import Progress, silent
+from nas.static import StaticNet
+from nas.supernet import Supernet
+from search_spaces import Arch
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Which images BN recalibration reads: clean training images, drawn by seed."""
+
+    images: int = 512
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Name of the calibration in the archive."""
+        return f"train:{self.images}:seed{self.seed}"
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, batches: Batches) -> None:
+    """Give every batch norm the mean and variance that it sees on `batches`, in place.
+
+    Subnets share weights but not statistics, so an inherited subnet is worthless without this (Yu and Huang
+    2019, §3.3). The statistics are cumulative means over the batches; every layer normalises with its own
+    batch's moments meanwhile.
+
+    Args:
+        net: a static network; it is left in eval mode.
+        batches: images and labels; only the images are used.
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's spelling of a cumulative mean
+    net.train()
+    for x, _ in batches:
+        net(x)
+    net.eval()
+
+
+@torch.no_grad()
+def measure(net: nn.Module, batches: Batches, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Metrics of a network in eval mode over `batches`."""
+    logits, labels = zip(*((net(x), y) for x, y in batches), strict=True)
+    return {name: metric(torch.cat(logits), torch.cat(labels)) for name, metric in metrics.items()}
+
+
+class Evaluator:
+    """Evaluates subnets of a supernet, each one once: results are kept in the archive.
+
+    Args:
+        supernet: the trained supernet.
+        dataset: its images.
+        archive: where results are kept and looked up.
+        metrics: what to compute, by name.
+        split: `validation`, or `test` for the final report.
+        calibration: images for BN recalibration.
+        workers: subnets evaluated at the same time, one thread each; results do not depend on it.
+        progress: hears about every subnet.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        dataset: data.Dataset,
+        archive: Archive,
+        metrics: Mapping[str, Metric],
+        *,
+        split: data.Split = "validation",
+        calibration: Calibration | None = None,
+        workers: int = 1,
+        progress: Progress = silent,
+    ) -> None:
+        self.supernet = supernet
+        self.dataset = dataset
+        self.archive = archive
+        self.metrics = metrics
+        self.split: data.Split = split
+        self.calibration = calibration or Calibration()
+        self.workers = workers
+        self.progress = progress
+
+    def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
+        """Metrics of each of `archs`; those that the archive knows are not computed again.
+
+        Args:
+            archs: subnets of the supernet's space.
+            origin: why they are evaluated, kept in the archive.
+        """
+        key = self.calibration.key
+        known = self.archive.get([arch.id for arch in archs], self.split, key)
+        todo = list({arch.id: arch for arch in archs if arch.id not in known}.values())
+        self.progress(f"evaluate on {self.split}", 0, len(todo))
+        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                for done, (arch, metrics) in enumerate(zip(todo, pool.map(self._metrics, todo), strict=True)):
+                    self.archive.add(Evaluation(arch, self.split, key, metrics, origin))
+                    known[arch.id] = metrics
+                    self.progress(f"evaluate on {self.split}", done + 1, len(todo))
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return [known[arch.id] for arch in archs]
+
+    def subnet(self, arch: Arch) -> StaticNet:
+        """The recalibrated static subnet, as it is evaluated and exported."""
+        net = self.supernet.extract(arch)
+        recalibrate(net, data.calibration_batches(self.dataset, self.calibration, arch.resolution))
+        return net
+
+    def _metrics(self, arch: Arch) -> dict[str, float]:
+        batches = data.eval_batches(self.dataset, self.split, arch.resolution)
+        return measure(self.subnet(arch), batches, self.metrics)

@@ -1,0 +1,49 @@
+"""What each operator of a `LayerSpec` computes in torch; shared by the supernet and by static subnets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from search_spaces import BLOCK_INPUT, Block, LayerSpec
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hard_swish": F.hardswish,
+    "swish": F.silu,
+    "hard_sigmoid": F.hardsigmoid,
+}
+
+Weighted = Callable[[LayerSpec, Tensor], Tensor]
+"""Computes a layer that has weights: (layer, its input) -> its output before the activation."""
+
+
+OPERATORS: dict[str, Callable[..., Tensor]] = {  # those without weights; maps have shape (n, c, size, size)
+    "add": lambda a, b: a + b,
+    "multiply": lambda a, b: a * b,
+    "global_avg_pool": lambda x: x.mean((2, 3), keepdim=True),
+}
+
+
+def run_block(block: Block, x: Tensor, weighted: Weighted) -> Tensor:
+    """Compute one block.
+
+    Args:
+        block: its layers.
+        x: what enters the block, shape (n, c_in, size, size).
+        weighted: computes convolutions and linear layers with their batch norm.
+
+    Returns:
+        output of the last layer: (n, c_out, size, size), or (n, c_out) after a linear layer.
+    """
+    outputs: list[Tensor] = []
+    for layer in block:
+        inputs = [x if i == BLOCK_INPUT else outputs[i] for i in layer.inputs]
+        has_weights = layer.op in ("conv", "linear")
+        out = weighted(layer, inputs[0]) if has_weights else OPERATORS[layer.op](*inputs)
+        outputs.append(ACTIVATIONS[layer.activation](out))
+    return outputs[-1]

@@ -1,0 +1,58 @@
+"""How long work tells where it is: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@contextmanager
+def shown() -> Iterator[Progress]:
+    """Progress on standard error: a bar on a terminal, otherwise a line now and then with the time left."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield show
+
+
+class _Lines:
+    """Plain lines: the first and last of a piece of work, and one every few seconds between."""
+
+    def __init__(self) -> None:
+        self.total = -1
+        self.started = self.last = 0.0
+        self.last_done = -1
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if total != self.total or done < self.last_done:  # another piece of work
+            self.total, self.started, self.last = total, now, 0.0
+        self.last_done = done
+        if done < total and now - self.last < _SECONDS_BETWEEN_LINES:
+            return
+        self.last = now
+        left = f", {(now - self.started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        sys.stderr.write(f"{what}: {done}/{total}{left}\n")
+        sys.stderr.flush()

@@ -1,0 +1,120 @@
+"""Training recipes: YAML files that say what to train and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from search_spaces.errors import one_line
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Recipe(BaseModel, frozen=True, extra="forbid"):
+    """How a supernet is trained. The fields are the keys of the YAML file and of `--set`."""
+
+    schema_version: int = 1
+    space: str
+    """Name of a space or path of its YAML file."""
+    dataset: str
+    """Name of a data set, or `module:object`."""
+    data_root: str | None = None
+    """Folder of the data set, where it is not embedded."""
+    split_seed: int = 0
+    """Draws other train / validation / test splits."""
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images per step, over all processes."""
+    sampler: str = "sandwich"
+    """Which subnets each step trains: a name, or `module:object`."""
+    n_random: Annotated[int, Field(ge=0)] = 2
+    """Random subnets per step beside the largest and the smallest."""
+    lr: Positive = 0.1
+    """Peak learning rate of SGD with Nesterov momentum."""
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Not applied to biases and batch norms."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    """Linear warm-up; a cosine to zero follows."""
+    label_smoothing: Fraction = 0.1
+    clip_norm: Positive = 5.0
+    """Largest norm of a step's gradient."""
+    zero_init_residual: bool = True
+    """Start the last batch norm of residual branches at zero."""
+    ema_decay: Fraction = 0.0
+    """Decay per step of the exponential moving average of the weights; 0: none."""
+    seed: int = 0
+    """Of the initial weights, the order of the data, the augmentation and the subnets."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    """As in Lightning Fabric: `auto`, `cpu`, `cuda`, `mps`."""
+    devices: int = 1
+    """Processes on this machine, one a device."""
+    num_nodes: int = 1
+    checkpoint_minutes: Positive = 5.0
+    """Time between checkpoints."""
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML text that `load` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def names() -> list[str]:
+    """Names of the recipes that are shipped."""
+    files = resources.files("nas").joinpath("recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of this name, or the one in a YAML file, with `overrides` such as `epochs=3`.
+
+    Raises:
+        ValueError: no such recipe or file, an unknown key, or a value that the key does not allow.
+    """
+    text = str(name_or_path)
+    if text in names():
+        content = resources.files("nas").joinpath("recipes", f"{text}.yaml").read_text()
+    elif text.endswith((".yaml", ".yml")):
+        try:
+            content = Path(text).read_text()
+        except OSError as error:
+            raise ValueError(f"cannot read the recipe {text}: {error.strerror}") from None
+    else:
+        raise ValueError(f"recipe must be one of {names()} or the path of a YAML file, got {text!r}")
+    return parse(content, overrides, source=text)
+
+
+def parse(text: str, overrides: Sequence[str] = (), source: str = "recipe") -> Recipe:
+    """The recipe that YAML text describes, with `overrides`; `source` names the text in error messages.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    content = _yaml(text, source)
+    if not isinstance(content, dict):
+        raise ValueError(f"{source} must be a YAML mapping with the keys of a recipe, got {content!r:.60}")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ValueError(f"--set must look like key=value, got {override!r}")
+        content[key.strip()] = _yaml(value, f"--set {override}")
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        known = ", ".join(Recipe.model_fields)
+        unknown = any(item["type"] == "extra_forbidden" for item in error.errors())
+        raise ValueError(one_line(error, source) + f"; the keys are {known}" * unknown) from None
+    return recipe
+
+
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,107 @@
+"""One subnet as a plain network: ordinary torch modules, nothing elastic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nas.functional import run_block
+from search_spaces import LayerSpec
+from search_spaces.layers import split_blocks
+
+
+class Conv(nn.Conv2d):
+    """Convolution with the batch norm that follows it, if any."""
+
+    def __init__(self, layer: LayerSpec) -> None:
+        super().__init__(
+            layer.c_in,
+            layer.c_out,
+            layer.kernel,
+            layer.stride,
+            layer.kernel // 2,
+            groups=layer.groups,
+            bias=layer.bias,
+        )
+        self.norm = nn.BatchNorm2d(layer.c_out, layer.norm_eps) if layer.norm_eps is not None else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c_in, h, w) -> (n, c_out, h', w')."""
+        out = super().forward(x)
+        return out if self.norm is None else self.norm(out)
+
+
+class Linear(nn.Linear):
+    """Linear layer on pooled maps."""
+
+    def __init__(self, layer: LayerSpec) -> None:
+        super().__init__(layer.c_in, layer.c_out, bias=layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c_in, 1, 1) or (n, c_in) -> (n, c_out)."""
+        return F.linear(x.flatten(1), self.weight, self.bias)
+
+
+class StaticNet(nn.Module):
+    """The network that a tuple of layers describes.
+
+    Weights are named after the layers: `stages.0.blocks.1.depthwise.weight`, `….norm.running_mean`.
+
+    Args:
+        layers: in topological order, as `Space.layers` gives them.
+    """
+
+    def __init__(self, layers: Sequence[LayerSpec]) -> None:
+        super().__init__()
+        self.blocks = split_blocks(layers)
+        for layer in layers:
+            if layer.op in ("conv", "linear"):
+                put_module(self, weight_path(layer), Conv(layer) if layer.op == "conv" else Linear(layer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (n, channels, resolution, resolution) -> logits (n, classes)."""
+        for block in self.blocks:
+            x = run_block(block, x, lambda layer, x: self.get_submodule(weight_path(layer))(x))
+            x = faster_layout(x)
+        return x
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """All weights and statistics by name, as `nas.onnx_graph.build` reads them."""
+        state = cast(Mapping[str, Tensor], self.state_dict())
+        return {
+            name: tensor.detach().cpu().numpy()
+            for name, tensor in state.items()
+            if not name.endswith("num_batches_tracked")
+        }
+
+
+def weight_path(layer: LayerSpec) -> str:
+    """Name of the module that holds the weights of `layer`."""
+    return f"{layer.block}.{layer.name}"
+
+
+def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Register `module` in `root` under a dotted path, with plain modules as folders."""
+    *folders, name = path.split(".")
+    for folder in folders:
+        if folder not in root._modules:
+            root.add_module(folder, nn.Module())
+        root = root.get_submodule(folder)
+    root.add_module(name, module)
+
+
+def faster_layout(x: Tensor) -> Tensor:
+    """`x` in channels-last memory where that means anything; 1.4 to 2.5 times faster for MBConv on CPUs.
+
+    With one channel torch takes both layouts for the same and keeps the slow one, so the input image is left
+    alone and the output of the first block is converted.
+    """
+    if x.ndim == 4 and x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x

@@ -1,0 +1,119 @@
+"""The elastic network that holds every subnet of a space."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from nas.elastic import ElasticLayer
+from nas.functional import run_block
+from nas.static import StaticNet, faster_layout, put_module, weight_path
+from search_spaces import Arch, LayerSpec, Slot, Space
+
+
+class Supernet(nn.Module):
+    """All subnets of `space` in one set of weights; the active one is an argument of the call.
+
+    Args:
+        space: the search space.
+        seed: of the initial weights.
+        zero_init_residual: start the last batch norm of every residual branch at 0, so that each block begins
+            as the identity (BigNAS, Yu et al. 2020, §3.1).
+    """
+
+    def __init__(self, space: Space, seed: int = 0, *, zero_init_residual: bool = True) -> None:
+        super().__init__()
+        self.space = space
+        generator = torch.Generator().manual_seed(seed)
+        for slot in space.slots:
+            for widest in widest_layers(space, slot).values():
+                layer = ElasticLayer(widest)
+                layer.reset(generator)
+                put_module(self, weight_path(widest), layer)
+        if zero_init_residual:
+            self._zero_residual_branches()
+
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Logits of one subnet.
+
+        Args:
+            x: images, shape (n, channels, arch.resolution, arch.resolution).
+            arch: the active subnet.
+
+        Returns:
+            shape (n, classes).
+
+        Raises:
+            ValueError: the arch is not in the space, or the images have another size than its resolution.
+        """
+        expected = (self.space.config.channels, arch.resolution, arch.resolution)
+        if tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"images must have shape (n, {', '.join(map(str, expected))}), got {tuple(x.shape)}"
+            )
+        for block in self.space.blocks(arch):
+            x = run_block(block, x, self._weighted)
+            x = faster_layout(x)
+        return x
+
+    def _weighted(self, layer: LayerSpec, x: Tensor) -> Tensor:
+        return self.layer(layer)(x, layer)  # type: ignore[no-any-return]
+
+    def layer(self, layer: LayerSpec) -> ElasticLayer:
+        """The elastic layer that holds the weights of `layer`."""
+        module = self.get_submodule(weight_path(layer))
+        assert isinstance(module, ElasticLayer)
+        return module
+
+    def extract(self, arch: Arch) -> StaticNet:
+        """A copy of one subnet as a plain network; its outputs equal `self(x, arch)`.
+
+        Raises:
+            ValueError: the arch is not in the space.
+        """
+        layers = self.space.layers(arch)
+        net = StaticNet(layers)
+        state = {}
+        for layer in layers:
+            if layer.op not in ("conv", "linear"):
+                continue
+            elastic, path = self.layer(layer), weight_path(layer)
+            weight, bias = elastic.sliced(layer)
+            state[f"{path}.weight"] = weight
+            if bias is not None:
+                state[f"{path}.bias"] = bias
+            if elastic.norm is not None:
+                for name, tensor in elastic.norm.state_dict().items():
+                    state[f"{path}.norm.{name}"] = tensor[: layer.c_out]
+                state[f"{path}.norm.num_batches_tracked"] = torch.tensor(0)
+        net.load_state_dict(state)
+        return net.to(next(self.parameters()).device).train(self.training)
+
+    def _zero_residual_branches(self) -> None:
+        for slot in self.space.slots:
+            for block in self.space.slot_blocks(slot):
+                if block[-1].op == "add":
+                    norm = self.layer(block[block[-1].inputs[-1]]).norm
+                    assert norm is not None
+                    nn.init.zeros_(norm.weight)
+                    break
+
+
+def widest_layers(space: Space, slot: Slot) -> dict[str, LayerSpec]:
+    """For each role in a slot, a layer as wide as its widest choice."""
+    widest: dict[str, LayerSpec] = {}
+    for block in space.slot_blocks(slot):
+        for layer in block:
+            if layer.op not in ("conv", "linear"):
+                continue
+            other = widest.get(layer.name, layer)
+            widest[layer.name] = replace(
+                layer,
+                c_in=max(layer.c_in, other.c_in),
+                c_out=max(layer.c_out, other.c_out),
+                kernel=max(layer.kernel, other.kernel),
+                groups=max(layer.groups, other.groups),
+            )
+    return widest
