@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Mapping
@@ -38,11 +39,21 @@ def resolve(
             f"the run names the {kind} {name!r}, code outside the toolkit that is not imported unasked: "
             f"give it again as an option, or add --allow-import"
         )
-    part = _import(kind, name)
+    part: Part = _import(kind, name)
+    check(kind, name, part, protocol)
+    return part
+
+
+def check(kind: str, name: str, part: object, protocol: Any = None) -> None:
+    """Refuse a part that lacks members of `protocol`; arguments as in `resolve`.
+
+    Raises:
+        ValueError: names the missing members.
+    """
     missing = _missing(part, protocol)
     if missing:
-        raise ValueError(f"the {kind} {name!r} must have {', '.join(missing)}; see the Protocol in the docs")
-    return part  # type: ignore[no-any-return]
+        wanted = protocol.__name__ if protocol else "a callable"
+        raise ValueError(f"the {kind} {name!r} must be {wanted}, but has no {', '.join(missing)}")
 
 
 def _import(kind: str, name: str) -> Any:
@@ -62,12 +73,9 @@ def _missing(part: Any, protocol: Any) -> list[str]:
     """Names that `part` lacks to satisfy `protocol`."""
     if protocol is None:
         return [] if callable(part) else ["__call__"]
-    members = {name for base in protocol.__mro__ for name in vars(base).get("__annotations__", {})}
-    members |= {
-        name
-        for base in protocol.__mro__
-        if base.__module__ not in ("builtins", "typing", "typing_extensions")
-        for name, value in vars(base).items()
-        if callable(value) and (not name.startswith("_") or name == "__call__")
-    }
-    return sorted(name for name in members if not hasattr(part, name))
+    members: set[str] = set()
+    for base in protocol.__mro__:
+        if base.__module__ not in ("builtins", "typing"):
+            members |= vars(base).keys() | inspect.get_annotations(base).keys()
+    public = {name for name in members if not name.startswith("_") or name == "__call__"}
+    return sorted(name for name in public if not hasattr(part, name))

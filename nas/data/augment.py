@@ -1,0 +1,108 @@
+"""Random variants of training images, drawn for each image of a batch on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Generator, Tensor
+from torchvision.transforms import v2
+
+from nas.data.preprocess import RawImage
+
+
+@dataclass(frozen=True)
+class RandomAffine:
+    """Shift, rotate and scale; what comes in from outside is black.
+
+    Every image has its own draw: one draw for a whole batch costs more than a point of accuracy on digits.
+    """
+
+    shift_pixels: float
+    """Largest shift in each direction, in pixels of the raw image; whole and fractional ones."""
+    rotate_degrees: float = 0.0
+    """Largest angle, either way."""
+    scale: float = 0.0
+    """Largest relative change of size: 0.1 is 1/1.1 to 1.1 times."""
+
+    def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
+        """See `Augment`."""
+        raw = _stack(images)
+        x = _resize(raw, resolution)
+        uniform = torch.rand((4, len(x)), generator=generator) * 2 - 1
+        angle = uniform[0] * math.radians(self.rotate_degrees)
+        zoom = torch.exp(uniform[1] * math.log1p(self.scale))
+        shift = uniform[2:] * self.shift_pixels * 2 / raw.shape[-1]  # the image spans -1..1
+        cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+        rows = [torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)]
+        grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+@dataclass(frozen=True)
+class RandomCropFlip:
+    """Crop after padding with black, and mirror half of the images (He et al. 2016, §4.2)."""
+
+    padding: int = 4
+    """Pixels of the raw image on each side."""
+
+    def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
+        """See `Augment`."""
+        x = _stack(images)
+        n, _, height, width = x.shape
+        padded = F.pad(x, [self.padding] * 4)
+        top, left = torch.randint(2 * self.padding + 1, (2, n), generator=generator)
+        flip = torch.rand(n, generator=generator) < 0.5
+        rows = top[:, None] + torch.arange(height)
+        columns = left[:, None] + torch.arange(width)
+        columns = torch.where(flip[:, None], columns.flip(1), columns)
+        index = torch.arange(n)[:, None, None]
+        cropped = padded[index, :, rows[:, :, None], columns[:, None, :]]  # (n, height, width, channels)
+        return _resize(cropped.permute(0, 3, 1, 2), resolution)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A random part of the image, resized, and mirrored half of the time (Szegedy et al. 2015, §6)."""
+
+    min_area: float = 0.08
+    """Smallest share of the image's area."""
+    brightness: float = 0.0
+    """Largest relative change; 0: none."""
+    saturation: float = 0.0
+    """Largest relative change; 0: none."""
+
+    def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
+        """See `Augment`."""
+        vary = v2.Compose(
+            [
+                v2.RandomResizedCrop(resolution, scale=(self.min_area, 1.0)),
+                v2.RandomHorizontalFlip(),
+                v2.ColorJitter(brightness=self.brightness, saturation=self.saturation),
+                v2.PILToTensor(),
+            ]
+        )
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.default_generator.manual_seed(seed)
+            return torch.stack([vary(_pillow(image)) for image in images]).float()
+
+
+def _stack(images: Sequence[RawImage]) -> Tensor:
+    """Images of one size as float32 (n, channels, height, width), values 0..255."""
+    x = torch.from_numpy(np.stack([np.asarray(image) for image in images])).float()
+    return x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+
+
+def _resize(x: Tensor, resolution: int) -> Tensor:
+    """Pillow's bilinear resizing, but for its rounding to whole numbers."""
+    return F.interpolate(x, (resolution, resolution), mode="bilinear", antialias=True)
+
+
+def _pillow(image: RawImage) -> Image.Image:
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image

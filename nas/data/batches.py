@@ -1,0 +1,163 @@
+"""The batches that training, evaluation and batch-norm recalibration consume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from nas.data.dataset import Dataset, Split, SplitName, stratified_order
+
+Batch = tuple[Tensor, Tensor]
+"""Images float32 (n, channels, resolution, resolution), normalised, and labels int64 (n,)."""
+
+
+def batches_per_epoch(dataset: Dataset, batch_size: int) -> int:
+    """Batches of one epoch of `train_batches`, which drops an incomplete last one unless it is the first."""
+    return max(1, len(dataset.split("train")) // batch_size)
+
+
+def train_batches(
+    dataset: Dataset,
+    resolutions: Sequence[int],
+    batch_size: int,
+    generator: torch.Generator,
+    *,
+    first: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """One epoch of shuffled, augmented training images.
+
+    Batch `i` depends on `i` and the generator's state at the call, neither on `first` nor on `workers`.
+
+    Args:
+        dataset: where the images come from.
+        resolutions: each batch draws its size from these, the same on all ranks.
+        batch_size: images of a batch, over all ranks together.
+        generator: decides order, resolutions and augmentation; give equal ones on all ranks.
+        first: batches to skip, where training resumes inside an epoch.
+        rank: the process that asks; it gets every `ranks`-th image of each batch.
+        ranks: number of processes.
+        workers: processes that load ahead, worth it for images that are read from files.
+    """
+    split = dataset.split("train")
+    plan = _plan_epoch(len(split), resolutions, batch_size, generator, rank, ranks)
+    return _load(partial(_augmented, dataset, split), plan[first:], workers)
+
+
+def eval_batches(
+    dataset: Dataset, split: SplitName, resolution: int, batch_size: int, *, workers: int = 0
+) -> Iterator[Batch]:
+    """All images of a split in order, clean: prepared by `dataset.preprocess` and nothing else."""
+    images = dataset.split(split)
+    return _clean_batches(dataset, images, np.arange(len(images)), resolution, batch_size, workers)
+
+
+def calibration_batches(
+    dataset: Dataset, n_images: int, resolution: int, batch_size: int, seed: int, *, workers: int = 0
+) -> Iterator[Batch]:
+    """Clean training images for batch-norm recalibration: a stratified sample that `seed` draws.
+
+    Args:
+        dataset: where the images come from.
+        n_images: size of the sample; all training images where there are fewer.
+        resolution: side of the images, in pixels.
+        batch_size: images of a batch; the last one may be smaller.
+        seed: draws the sample.
+        workers: processes that load ahead.
+    """
+    train = dataset.split("train")
+    sample = stratified_order(train.labels, np.random.default_rng(seed))[:n_images]
+    return _clean_batches(dataset, train, sample, resolution, batch_size, workers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What decides one batch."""
+
+    indices: NDArray[np.int64]
+    resolution: int
+    seed: int = 0
+    """Of the augmentation."""
+
+
+def _plan_epoch(
+    n: int, resolutions: Sequence[int], batch_size: int, generator: torch.Generator, rank: int, ranks: int
+) -> list[_Step]:
+    n_batches = max(1, n // batch_size)
+    order = torch.randperm(n, generator=generator).numpy()
+    sizes = torch.randint(len(resolutions), (n_batches,), generator=generator)
+    seeds = torch.randint(2**62, (n_batches, ranks), generator=generator)
+    return [
+        _Step(
+            indices=order[i * batch_size : (i + 1) * batch_size][rank::ranks],
+            resolution=resolutions[int(sizes[i])],
+            seed=int(seeds[i, rank]),
+        )
+        for i in range(n_batches)
+    ]
+
+
+def _clean_batches(
+    dataset: Dataset,
+    split: Split,
+    indices: NDArray[np.int64],
+    resolution: int,
+    batch_size: int,
+    workers: int,
+) -> Iterator[Batch]:
+    parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    return _load(partial(_clean, dataset, split), [_Step(part, resolution) for part in parts], workers)
+
+
+def _clean(dataset: Dataset, split: Split, step: _Step) -> Batch:
+    pixels = split.pixels(step.indices, dataset.preprocess, step.resolution)
+    return _tensor(dataset, pixels), torch.from_numpy(split.labels[step.indices])
+
+
+def _augmented(dataset: Dataset, split: Split, step: _Step) -> Batch:
+    if dataset.augment is None:
+        return _clean(dataset, split, step)
+    generator = torch.Generator().manual_seed(step.seed)
+    pixels = dataset.augment(split.take(step.indices), step.resolution, generator)
+    return _tensor(dataset, pixels.numpy()), torch.from_numpy(split.labels[step.indices])
+
+
+def _tensor(dataset: Dataset, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(dataset.preprocess.normalize(pixels))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """Batches by index, as `DataLoader` wants them; each is made when it is asked for."""
+
+    make: Callable[[_Step], Batch]
+    steps: Sequence[_Step]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.make(self.steps[index])
+
+
+def _load(make: Callable[[_Step], Batch], steps: Sequence[_Step], workers: int) -> Iterator[Batch]:
+    if workers == 0:
+        yield from map(make, steps)
+        return
+    batches: DataLoader[Batch] = DataLoader(
+        _Batches(make, steps),  # type: ignore[arg-type]  # any object with a length and items will do
+        batch_size=None,
+        collate_fn=tuple,  # else the loader would turn our tuples into lists
+        num_workers=workers,
+        generator=torch.Generator(),  # else the loader would draw from the global one
+    )
+    yield from batches

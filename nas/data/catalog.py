@@ -1,0 +1,35 @@
+"""Data sets by name, or a user's own as `module:object`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nas import plugins
+from nas.data import digits
+from nas.data.dataset import Dataset
+
+DATASETS: Mapping[str, Callable[[Path | None, int], Dataset]] = {
+    "digits": digits.load,
+}
+"""Factories, called with the folder of the files and the seed of the splits."""
+
+
+def get(
+    name: str, root: str | Path | None = None, split_seed: int = 0, *, allow_import: bool = True
+) -> Dataset:
+    """The data set of this name.
+
+    Args:
+        name: a key of `DATASETS`, or `module:object`: a factory as `Dataset` describes it.
+        root: folder of the image files, for data sets that are not embedded.
+        split_seed: draws the splits.
+        allow_import: False where the name comes from a run's record, see `plugins.resolve`.
+
+    Raises:
+        ValueError: unknown name, missing files, or a user's object that does not satisfy `Dataset`.
+    """
+    factory = plugins.resolve("dataset", name, DATASETS, allow_import=allow_import)
+    dataset = factory(None if root is None else Path(root), split_seed)
+    plugins.check("dataset", name, dataset, Dataset)
+    return dataset

@@ -1,0 +1,93 @@
+"""From an image to the input of a network, with numpy and Pillow alone.
+
+Evaluation uses this code and a model card states its numbers (`Preprocess.card`), so what a deployer reads
+is what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+RawImage = Image.Image | NDArray[np.uint8]
+"""A Pillow image, or an array of shape (height, width) or (height, width, 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How an image becomes the input of a network.
+
+    1. convert to grey (one channel) or RGB (three),
+    2. resize: the shorter side to ceil(resolution / crop_fraction), the longer one in proportion (floor),
+    3. crop the centre, resolution × resolution; an odd margin leaves its smaller half left and above,
+    4. (pixel / 255 - mean) / std for each channel.
+    """
+
+    mean: tuple[float, ...]
+    """One number per channel, of pixels scaled to 0..1."""
+    std: tuple[float, ...]
+    crop_fraction: float = 1.0
+    """Share of the shorter side that the crop keeps."""
+    interpolation: str = "bilinear"
+    """Name of a filter of Pillow's `Image.Resampling`, in lower case."""
+
+    def __post_init__(self) -> None:
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
+            raise ValueError(
+                f"mean and std must have 1 or 3 numbers each and std be above 0, got {self.mean}, {self.std}"
+            )
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must be above 0 and at most 1, got {self.crop_fraction}")
+        filters = [resampling.name.lower() for resampling in Image.Resampling]
+        if self.interpolation not in filters:
+            raise ValueError(f"interpolation must be one of {filters}, got {self.interpolation!r}")
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return len(self.mean)
+
+    def __call__(self, image: RawImage, resolution: int) -> NDArray[np.float32]:
+        """The network's input for one image, shape (channels, resolution, resolution)."""
+        return self.normalize(self.pixels(image, resolution))
+
+    def pixels(self, image: RawImage, resolution: int) -> NDArray[np.uint8]:
+        """Steps 1 to 3: shape (channels, resolution, resolution), values 0..255."""
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        scale = self.resize_to(resolution) / min(image.size)
+        width, height = (int(side * scale + 1e-6) for side in image.size)
+        image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        left, top = (width - resolution) // 2, (height - resolution) // 2
+        image = image.crop((left, top, left + resolution, top + resolution))
+        return np.asarray(image).reshape(resolution, resolution, self.channels).transpose(2, 0, 1)
+
+    def normalize(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Step 4, of pixels with values 0..255 and shape (..., channels, height, width)."""
+        mean = np.array(self.mean, dtype=np.float32).reshape(-1, 1, 1)
+        std = np.array(self.std, dtype=np.float32).reshape(-1, 1, 1)
+        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+
+    def resize_to(self, resolution: int) -> int:
+        """The shorter side after resizing, in pixels."""
+        return math.ceil(resolution / self.crop_fraction)
+
+    def card(self, resolution: int) -> dict[str, Any]:
+        """All that a deployer needs to feed a network of this resolution, ready for JSON."""
+        return {
+            "layout": "NCHW",
+            "channel_order": "grey" if self.channels == 1 else "RGB",
+            "resize_shorter_side_to": self.resize_to(resolution),
+            "interpolation": self.interpolation,
+            "interpolation_library": "Pillow",
+            "center_crop": resolution,
+            "divide_by": 255,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
