@@ -45,11 +45,13 @@ def resolve(
 
 
 def check(kind: str, name: str, part: object, protocol: Any = None) -> None:
-    """Refuse a part that lacks members of `protocol`; arguments as in `resolve`.
+    """Refuse a part that is not a `protocol`; arguments as in `resolve`.
 
     Raises:
-        ValueError: names the missing members.
+        ValueError: names the missing members, or the part is a class where one of its objects belongs.
     """
+    if protocol is not None and isinstance(part, type):
+        raise ValueError(f"the {kind} {name!r} must be an object, got a class; name one of its objects")
     missing = _missing(part, protocol)
     if missing:
         wanted = protocol.__name__ if protocol else "a callable"
@@ -65,7 +67,8 @@ def _import(kind: str, name: str) -> Any:
         for step in attribute.split("."):
             part = getattr(part, step)
     except Exception as error:  # whatever the user's module raises while it is imported
-        raise ValueError(f"cannot import the {kind} {name!r}: {type(error).__name__}: {error}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"cannot import the {kind} {name!r}: {reason}") from error
     return part
 
 

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas import plugins
-from nas.data import digits
+from nas.data import cifar, digits, image_folder
 from nas.data.dataset import Dataset
 
 DATASETS: Mapping[str, Callable[[Path | None, int], Dataset]] = {
     "digits": digits.load,
+    "cifar10": cifar.load_cifar10,
+    "cifar100": cifar.load_cifar100,
+    "imagefolder": image_folder.load,
 }
 """Factories, called with the folder of the files and the seed of the splits."""
 

@@ -1,0 +1,140 @@
+"""Data sets that a user brings as files: CIFAR and folders of images."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from nas.data import Split, SplitName, cifar, image_folder
+from nas.data.batches import eval_batches, train_batches
+from nas.data.catalog import get
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def cifar_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CIFAR-10's files with 20 images in each; their checksums are not the real ones and are not checked."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    for seed, name in enumerate(names):
+        content = {"data": noise(20, 3072, seed=seed), "labels": [i % 10 for i in range(20)]}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: Path(path).is_file())
+    monkeypatch.setattr(cifar, "VALIDATION", 30)
+    return tmp_path
+
+
+def test_cifar_holds_validation_out_of_train_and_keeps_the_official_test(cifar_root: Path) -> None:
+    dataset = get("cifar10", cifar_root)
+    assert dataset.class_names == tuple("abcdefghij")
+    assert [np.bincount(dataset.split(name).labels).tolist() for name in SPLITS] == [
+        [7] * 10,
+        [3] * 10,
+        [2] * 10,
+    ]
+    planes = noise(20, 3072, seed=5)[0].reshape(3, 32, 32)  # the first test image: red, green, blue plane
+    x, _ = next(eval_batches(dataset, "test", 32, 1))
+    np.testing.assert_array_equal(x[0].numpy(), dataset.preprocess.normalize(planes))
+    x, y = next(train_batches(dataset, [32], 16, seeded()))
+    assert x.shape == (16, 3, 32, 32)
+    assert y.dtype == torch.int64
+
+
+def test_missing_cifar_files_are_named(cifar_root: Path) -> None:
+    (cifar_root / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(ValueError, match=r"CIFAR10: unpack cifar-10-python\.tar\.gz .*cifar-10-batches-py"):
+        get("cifar10", cifar_root)
+    with pytest.raises(ValueError, match=r"CIFAR100: unpack cifar-100-python\.tar\.gz .*cifar-100-python"):
+        get("cifar100", cifar_root)
+    with pytest.raises(ValueError, match="CIFAR10 needs data_root"):
+        get("cifar10")
+
+
+def test_cifar_files_with_wrong_checksums_are_refused_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with pytest.raises(ValueError, match="no intact files of CIFAR10"):
+        get("cifar10", tmp_path)
+
+
+def write_images(folder: Path, n: int, colour: int = 100) -> None:
+    folder.mkdir(parents=True)
+    for i in range(n):
+        Image.new("RGB", (40 + i, 30), (colour, i, 0)).save(folder / f"{i}.png")
+
+
+def paths(split: Split) -> set[str]:
+    assert isinstance(split.images, image_folder.ImageFiles)
+    return set(split.images.paths)
+
+
+def test_one_folder_is_split_80_10_10(tmp_path: Path) -> None:
+    write_images(tmp_path / "cat", 40)
+    write_images(tmp_path / "dog", 20, colour=200)
+    dataset = get("imagefolder", tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    assert [np.bincount(dataset.split(name).labels).tolist() for name in SPLITS] == [[32, 16], [4, 2], [4, 2]]
+    assert len(set.union(*(paths(dataset.split(name)) for name in SPLITS))) == 60
+
+    x, y = next(eval_batches(dataset, "validation", 28, 6))
+    red = np.where(y.numpy() == 0, 100, 200) / 255
+    expected = (red - dataset.preprocess.mean[0]) / dataset.preprocess.std[0]
+    np.testing.assert_allclose(x[:, 0, 14, 14], expected, atol=1e-5)
+    x, _ = next(train_batches(dataset, [28], 16, seeded(), workers=1))
+    assert x.shape == (16, 3, 28, 28)
+
+
+def test_imagenet_layout_tests_on_val_and_holds_a_tenth_of_train_out(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_images(tmp_path / "train" / name, 20)
+        write_images(tmp_path / "val" / name, 3)
+    dataset = get("imagefolder", tmp_path)
+    train, validation, test = (dataset.split(name) for name in SPLITS)
+    assert [np.bincount(s.labels).tolist() for s in (train, validation, test)] == [[18, 18], [2, 2], [3, 3]]
+    assert not paths(train) & paths(validation)
+    assert all("/val/" in path for path in paths(test))
+
+
+def test_train_and_val_must_have_the_same_classes(tmp_path: Path) -> None:
+    for name in ("train/cat", "train/dog", "val/cat", "val/cow"):
+        write_images(tmp_path / name, 3)
+    with pytest.raises(ValueError, match="same class folders, only one has cow, dog"):
+        get("imagefolder", tmp_path)
+
+
+def test_image_folders_without_what_is_needed_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="imagefolder needs data_root"):
+        get("imagefolder")
+    with pytest.raises(ValueError, match=r"one folder of images per class, got .*missing"):
+        get("imagefolder", tmp_path / "missing")
+    with pytest.raises(ValueError, match="Couldn't find any class folder"):
+        get("imagefolder", tmp_path)
+    write_images(tmp_path / "cat", 2)
+    with pytest.raises(ValueError, match="at least 3 images, got 2"):
+        get("imagefolder", tmp_path)
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(ValueError, match="no valid file for the classes dog"):
+        get("imagefolder", tmp_path)
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "cat", 3)
+    for file in (tmp_path / "cat").iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"cannot read the image .*\.png"):
+        next(eval_batches(get("imagefolder", tmp_path), "train", 28, 1))

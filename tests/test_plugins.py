@@ -1,0 +1,123 @@
+"""Parts of a user's own, from files outside the package."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas import metrics, plugins
+from nas.data import catalog
+from nas.data.batches import eval_batches, train_batches
+
+MODULE = "users_own_parts"
+SOURCE = '''
+import numpy as np
+from nas.data import ImageDataset, Preprocess, Split
+
+IMPORTED = True
+
+
+def stripes(root, split_seed):
+    """Vertical against horizontal stripes."""
+    image = np.tile(np.array([0, 255], dtype=np.uint8), (8, 4))
+    images, labels = np.stack([image, image.T] * 6), np.array([0, 1] * 6)
+    split = Split(images, labels)
+    splits = {"train": split, "validation": split, "test": split}
+    return ImageDataset(("vertical", "horizontal"), Preprocess(mean=(0.5,), std=(0.5,)), None, splits)
+
+
+def no_dataset(root, split_seed):
+    return [1, 2, 3]
+
+
+class Errors:
+    name, direction, unit = "errors", "min", "images"
+
+    def __call__(self, logits, labels):
+        return float((logits.argmax(1) != labels).sum())
+
+
+class Sideways(Errors):
+    direction = "sideways"
+
+
+errors, sideways, number = Errors(), Sideways(), 3
+'''
+
+
+@pytest.fixture(autouse=True)
+def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The current folder holds the user's module, which each test imports anew."""
+    (tmp_path / f"{MODULE}.py").write_text(SOURCE)
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no license\\nfound')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    importlib.invalidate_caches()
+    yield
+    sys.modules.pop(MODULE, None)
+
+
+def test_a_dataset_of_the_users_own_trains_and_evaluates() -> None:
+    dataset = catalog.get(f"{MODULE}:stripes")
+    assert dataset.class_names == ("vertical", "horizontal")
+    x, y = next(eval_batches(dataset, "validation", 16, 4))
+    assert x.shape == (4, 1, 16, 16)
+    assert y.tolist() == [0, 1, 0, 1]
+    x, _ = next(train_batches(dataset, [8], 12, torch.Generator()))
+    assert set(x.flatten().tolist()) == {-1.0, 1.0}
+
+
+def test_a_metric_of_the_users_own_is_computed() -> None:
+    metric = metrics.get(f"{MODULE}:errors")
+    assert metric(torch.eye(3), torch.tensor([0, 1, 1])) == 1.0
+    assert (metric.name, metric.direction, metric.unit) == ("errors", "min", "images")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_dataset", "must be Dataset, but has no augment, class_names, preprocess, split"),
+        ("number", "must be a callable, but has no __call__"),
+        ("missing", "cannot import the dataset .*AttributeError"),
+    ],
+)
+def test_a_wrong_dataset_is_refused_in_one_line(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        catalog.get(f"{MODULE}:{name}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("number", "must be Metric, but has no __call__, direction, name, unit"),
+        ("Errors", "must be an object, got a class"),
+        ("sideways", "direction 'min' or 'max', got 'sideways'"),
+    ],
+)
+def test_a_wrong_metric_is_refused_in_one_line(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        metrics.get(f"{MODULE}:{name}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent_module:thing", "broken:thing", ":thing", f"{MODULE}:"])
+def test_what_cannot_be_imported_says_why_in_one_line(name: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot import the metric '{name}'") as caught:
+        metrics.get(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_from_a_record_is_not_imported_unasked() -> None:
+    for get, part in ((catalog.get, "stripes"), (metrics.get, "errors")):
+        with pytest.raises(ValueError, match="--allow-import"):
+            get(f"{MODULE}:{part}", allow_import=False)
+    assert MODULE not in sys.modules
+    assert metrics.get("top1", allow_import=False) is metrics.METRICS["top1"]
+
+
+def test_attributes_of_attributes_are_found() -> None:
+    assert plugins.resolve("metric", f"{MODULE}:errors.name.upper", {})() == "ERRORS"
