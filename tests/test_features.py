@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+import search_spaces
+from predictors.features import Features
+from search_spaces import Genomes, Space
+
+SPACES = [search_spaces.get(name) for name in search_spaces.names()]
+
+
+def some(space: Space, n: int = 200) -> Genomes:
+    """Raw genomes: those of switched-off layers keep their values."""
+    return np.random.default_rng(0).integers(0, space.n_options, size=(n, len(space.genes)))
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_equal_networks_have_equal_features_and_different_ones_do_not(space: Space) -> None:
+    features, raw = Features(space), some(space)
+    matrix = features(raw)
+    assert matrix.shape == (200, features.n_features)
+    np.testing.assert_array_equal(matrix, features(space.canonical(raw)))
+    distinct = np.unique(space.canonical(raw), axis=0)
+    assert len(np.unique(features(distinct), axis=0)) == len(distinct)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_totals_and_stage_sums_are_those_of_the_walk(space: Space) -> None:
+    features, genomes = Features(space), some(space, 5)
+    matrix = features(genomes)
+    for row, arch in zip(matrix, space.decode(genomes), strict=True):
+        np.testing.assert_allclose(
+            row[features.groups["total"]], np.log1p([space.macs(arch), space.params(arch)])
+        )
+        sums: dict[str, int] = {}
+        for layer in space.layers(arch):
+            stage = ".".join(layer.block.split(".")[:2])
+            sums[stage] = sums.get(stage, 0) + layer.macs
+        np.testing.assert_allclose(row[features.groups["stage.macs"]], np.log1p(list(sums.values())))
+
+
+def test_gene_columns_follow_the_options_and_vanish_with_their_layer() -> None:
+    space = search_spaces.get("digits")
+    features = Features(space)
+    genomes = space.encode([space.smallest, space.largest])
+    small, large = features(genomes)
+    ordinal = [group for name, group in features.groups.items() if name.startswith("ordinal")]
+    # the largest option of every gene is place n of n; all layers of the largest subnet exist
+    assert all((large[group] == 1).all() for group in ordinal)
+    assert large[features.groups["one_hot"]].sum() == len(space.genes)
+    alive = sum(
+        gene.depth is None or gene.position < space.choices[gene.depth].options[0] for gene in space.genes
+    )
+    assert small[features.groups["one_hot"]].sum() == alive
+    assert sum((small[group] > 0).sum() for group in ordinal) == alive
+
+
+def test_shortcut_column_follows_the_width_choice() -> None:
+    space = search_spaces.get("digits")
+    features = Features(space)
+    genomes = some(space)
+    shortcuts = np.expm1(features(genomes)[:, features.groups["slot.shortcut"]]).sum(axis=1)
+    truth = [sum(layer.op == "add" for layer in space.layers(arch)) for arch in space.decode(genomes)]
+    np.testing.assert_allclose(shortcuts, truth)
+    assert len(set(truth)) > 1
+
+
+def test_groups_cover_every_column_once() -> None:
+    features = Features(search_spaces.get("cifar"))
+    columns = [column for group in features.groups.values() for column in range(group.start, group.stop)]
+    assert columns == list(range(features.n_features))
+
+
+def test_no_genomes_give_no_rows() -> None:
+    features = Features(search_spaces.get("digits"))
+    none = np.zeros((0, len(features.space.genes)), dtype=np.int64)
+    assert features(none).shape == (0, features.n_features)

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import Ridge
+from sklearn.utils.estimator_checks import check_estimator
+
+import search_spaces
+from predictors import PREDICTORS, Features, MetricModel, agreement, cross_validate, fit_best, tau
+from predictors.estimators import Regressor, ResidualStd, with_std
+from predictors.gaussian_process import GaussianProcess
+from search_spaces import Genomes
+
+SPACE = search_spaces.get("digits")
+FEATURES = Features(SPACE)
+
+
+def cross_entropy(genomes: Genomes) -> NDArray[np.float64]:
+    """Falls with the size of the network and, per gene, unequally: something to learn."""
+    macs = np.log(SPACE.macs_table(genomes))
+    gain = np.linspace(0.0, 0.2, len(SPACE.genes))
+    result: NDArray[np.float64] = np.exp(-0.3 * (macs - macs.mean()) - SPACE.canonical(genomes) @ gain / 4)
+    return result
+
+
+def subnets(n: int, seed: int = 0) -> tuple[Genomes, NDArray[np.float64]]:
+    genomes = SPACE.sample(np.random.default_rng(seed), n)
+    return genomes, cross_entropy(genomes)
+
+
+@pytest.mark.parametrize("estimator", [GaussianProcess(), ResidualStd(Ridge())], ids=["gp", "residual_std"])
+def test_is_a_scikit_learn_estimator(estimator: object) -> None:
+    check_estimator(estimator, on_skip=None)
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_every_predictor_orders_unseen_subnets_and_is_deterministic(name: str) -> None:
+    genomes, values = subnets(120)
+    unseen, truth = subnets(200, seed=1)
+    models = [
+        MetricModel.fit("cross_entropy", name, PREDICTORS[name], FEATURES, genomes, values, 3)
+        for _ in range(2)
+    ]
+    guess, std = models[0].predict_std(unseen)
+    assert tau(guess, truth) > 0.7
+    assert (std > 0).all()
+    np.testing.assert_array_equal(guess, models[0].predict(unseen))
+    np.testing.assert_array_equal(guess, models[1].predict(unseen))
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_standard_deviation_is_calibrated(name: str) -> None:
+    genomes, values = subnets(120)
+    noise = np.random.default_rng(2).normal(0, 0.02, size=400)
+    unseen, truth = subnets(400, seed=1)
+    model = MetricModel.fit(
+        "cross_entropy", name, PREDICTORS[name], FEATURES, genomes, values + noise[:120], 0
+    )
+    guess, std = model.predict_std(unseen)
+    # a normal error lies within two standard deviations in 95 % of all cases
+    assert 0.8 < np.mean(np.abs(guess - truth) < 2 * std + 1e-3) <= 1
+
+
+def test_gaussian_process_recovers_a_noise_free_linear_function() -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(60, 4))
+    weights = np.array([3.0, -2.0, 0.5, 1.0])
+    model = GaussianProcess(groups=(slice(0, 2), slice(2, 4))).fit(inputs, inputs @ weights + 7)
+    unseen = rng.normal(size=(50, 4))
+    error = model.predict(unseen) - (unseen @ weights + 7)
+    # the spread of the targets is |weights| = 3.8; noise is bounded below by 0.1 % of their variance
+    assert np.abs(error).max() < 0.05
+
+
+def test_gaussian_process_knows_where_it_knows_nothing() -> None:
+    inputs = np.linspace(0, 1, 30)[:, None]
+    model = GaussianProcess().fit(inputs, np.sin(6 * inputs[:, 0]))
+    prediction = model.predict(np.array([[0.5], [5.0]]), return_std=True)
+    near, far = prediction[1]
+    assert far > 10 * near
+
+
+def test_gaussian_process_does_not_mind_duplicates_and_constant_columns() -> None:
+    genomes, values = subnets(40)
+    inputs = np.repeat(np.c_[FEATURES(genomes), np.full(40, 3.0)], 2, axis=0)
+    prediction = GaussianProcess().fit(inputs, np.repeat(values, 2)).predict(inputs)
+    assert tau(prediction, np.repeat(values, 2)) > 0.9
+
+
+def test_gaussian_process_of_many_samples_uses_all_of_them() -> None:
+    genomes, values = subnets(300)
+    unseen, truth = subnets(300, seed=1)
+    errors = [
+        np.abs(
+            GaussianProcess(max_kernel_samples=60)
+            .fit(FEATURES(genomes[:n]), values[:n])
+            .predict(FEATURES(unseen))
+            - truth
+        ).mean()
+        for n in (60, 300)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_user_estimator_without_standard_deviation_gets_one() -> None:
+    wrapped = with_std(Ridge())
+    assert isinstance(wrapped, ResidualStd)
+    gaussian_process = GaussianProcess()
+    assert with_std(gaussian_process) is gaussian_process
+    genomes, values = subnets(60)
+    model = MetricModel.fit("top1", "mine", lambda features, seed: Ridge(), FEATURES, genomes, values, 0)
+    assert (model.predict_std(genomes)[1] > 0).all()
+
+
+def test_residual_std_is_the_error_of_cross_validation() -> None:
+    values = np.arange(10.0)
+    model = ResidualStd(DummyRegressor(strategy="constant", constant=0.0)).fit(np.zeros((10, 1)), values)
+    # the residual of a constant 0 is the value itself: sqrt(mean(0, 1, 4, ..., 81)) = sqrt(28.5)
+    assert model.std_ == pytest.approx(np.sqrt(28.5))
+
+
+def test_best_predictor_is_the_one_that_cross_validation_names() -> None:
+    def useless(features: Features, seed: int) -> Regressor:
+        return DummyRegressor()  # type: ignore[no-any-return]
+
+    genomes, values = subnets(60)
+    model, table = fit_best(
+        "cross_entropy",
+        FEATURES,
+        genomes,
+        values,
+        {"useless": useless, "ridge": PREDICTORS["ridge"]},
+        seed=0,
+    )
+    assert model.predictor == "ridge"
+    assert table["predictor"].tolist() == ["ridge", "useless"]
+    assert table["tau"][1] == 0  # a constant orders nothing
+    assert table["rmse"][0] < table["rmse"][1]
+    again = cross_validate(FEATURES, genomes, values, {"ridge": PREDICTORS["ridge"]}, seed=0)
+    assert again["tau"][0] == table["tau"][0]
+
+
+def test_too_few_evaluations_are_refused() -> None:
+    genomes, values = subnets(9)
+    with pytest.raises(ValueError, match="needs >= 10 evaluated subnets, got 9"):
+        fit_best("cross_entropy", FEATURES, genomes, values, seed=0)
+
+
+def test_agreement_of_orders() -> None:
+    rng = np.random.default_rng(0)
+    same = agreement(range(20), range(20), rng)
+    assert (same.tau, same.low, same.high) == pytest.approx((1, 1, 1))
+    assert agreement(range(20), range(20, 0, -1), rng).tau == pytest.approx(-1)
+    # one pair of six is the wrong way round: (5 - 1) / 6
+    assert tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)
+    noisy = agreement(np.arange(60.0), np.arange(60.0) + rng.normal(0, 15, 60), rng)
+    assert noisy.low < noisy.tau < noisy.high < 1
+
+
+@pytest.mark.parametrize(("a", "b"), [([1.0, 2.0], [1.0, 2.0]), ([1.0, 2.0, 3.0], [1.0, 2.0])])
+def test_agreement_needs_two_equal_lengths(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ValueError, match=">= 3 values"):
+        agreement(a, b, np.random.default_rng(0))
