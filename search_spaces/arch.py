@@ -27,6 +27,10 @@ class StageArch:
     expands: tuple[float, ...]
     """Expansion ratio of each block: its inner channels / its input channels."""
 
+    def __post_init__(self) -> None:
+        # 2 == 2.0, but they are spelled differently in the JSON text that the id comes from
+        object.__setattr__(self, "expands", tuple(float(expand) for expand in self.expands))
+
     @property
     def depth(self) -> int:
         """Number of blocks."""

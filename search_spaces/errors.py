@@ -23,7 +23,7 @@ def one_line(
         where = ".".join(str(part) for part in place)
         what = item["msg"].removeprefix("Value error, ")
         what = what[:1].lower() + what[1:]
-        if item["type"] == "extra_forbidden":
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
             what = "unknown key"
         elif item["type"] != "missing" and not isinstance(item["input"], dict | list):
             what += f", got {item['input']!r}"

@@ -13,9 +13,8 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from search_spaces.arch import Arch, StageArch
 from search_spaces.layers import BLOCK_INPUT, Activation, Block, LayerSpec
-from search_spaces.space import Choice, Slot, Space, SpaceConfig, Value
+from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, Value
 
-Width = Annotated[int, Field(gt=0)]
 _Number = TypeVar("_Number", int, float)
 
 
@@ -44,9 +43,9 @@ def odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
 class StageConfig(BaseModel, frozen=True, extra="forbid"):
     """A run of MBConv blocks of one width; the first block carries the stride."""
 
-    width: tuple[Width, ...]
+    width: tuple[Positive, ...]
     """Output channels on offer."""
-    depth: tuple[Width, ...] = (1,)
+    depth: tuple[Positive, ...] = (1,)
     """Numbers of blocks on offer."""
     kernel: tuple[int, ...] = (3,)
     """Depthwise kernel sizes on offer, in pixels."""
@@ -68,7 +67,7 @@ class StageConfig(BaseModel, frozen=True, extra="forbid"):
 class StemConfig(BaseModel, frozen=True, extra="forbid"):
     """The first convolution."""
 
-    width: tuple[Width, ...]
+    width: tuple[Positive, ...]
     kernel: int = 3
     stride: Literal[1, 2] = 2
     activation: Activation = "hard_swish"
@@ -87,9 +86,9 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     With `pool_width` or `pool_expand` a second 1×1 layer follows the pooling (MobileNetV3).
     """
 
-    width: tuple[Width, ...]
+    width: tuple[Positive, ...]
     """Features that the classifier reads."""
-    pool_width: Width | None = None
+    pool_width: Positive | None = None
     """Channels of the convolution before pooling (MobileNetV3's head); `width` then comes after it."""
     pool_expand: float | None = None
     """The same as a multiple of the last stage's width (AttentiveNAS's head)."""
@@ -111,10 +110,10 @@ class MBConvConfig(SpaceConfig, frozen=True):
     stem: StemConfig
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     head: HeadConfig
-    divisor: Annotated[int, Field(ge=1)] = 8
+    divisor: Positive = 8
     """Inner channels (of expansions and SE) are rounded to multiples of this."""
     se_gate: Literal["hard_sigmoid"] = "hard_sigmoid"
-    se_reduction: Annotated[int, Field(ge=1)] = 4
+    se_reduction: Positive = 4
     """Inner channels of a block / hidden channels of its SE branch."""
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     """Epsilon of every batch norm."""

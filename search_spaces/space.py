@@ -9,17 +9,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from search_spaces.arch import Arch
 from search_spaces.layers import Block, LayerSpec, stitch
 from search_spaces.tables import BlockTable
 
+Positive = Annotated[int, Field(gt=0)]
 Value = int | float
 Genomes = NDArray[np.int64]
 """Integer matrix of shape (n, n_genes): one architecture a row, each gene the index of an option."""
@@ -56,16 +57,16 @@ class Slot:
 class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
     """What the YAML file of every family says."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     family: str
     """Name of the family, such as `mbconv`."""
     name: str
     description: str = ""
-    classes: int
+    classes: Positive
     """Outputs of the classifier."""
-    channels: int
-    """Channels of the input image: 1 (grey) or 3 (RGB)."""
-    resolutions: tuple[int, ...]
+    channels: Literal[1, 3]
+    """Channels of the input image: grey or RGB."""
+    resolutions: tuple[Positive, ...]
     """Sides of the square input image on offer, in pixels."""
 
 
@@ -256,8 +257,8 @@ class Space(ABC):
     # ------------------------------------------------------------------ files
 
     def to_yaml(self) -> str:
-        """The space as YAML text that `search_spaces.get` reads back."""
-        return yaml.safe_dump(self.config.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+        """The space as YAML text that `search_spaces.get` reads back, with every default spelled out."""
+        return yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
 
     def with_data(self, *, classes: int, channels: int) -> Self:
         """The same space for another data set: `classes` outputs, images of `channels` channels."""

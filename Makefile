@@ -1,0 +1,25 @@
+# Python 3.11 or newer and make are all that is needed; everything else goes into $(VENV).
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check install
+
+demo: install  ## the whole job on the embedded digits, in at most five minutes
+	$(VENV)/bin/nas demo
+
+test: install  ## the fast tests
+	$(VENV)/bin/python -m pytest
+
+check: install  ## style and types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+install: $(INSTALLED)
+
+# again only where the dependencies changed
+$(INSTALLED): setup.cfg pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --editable '.[dev]'
+	touch $@

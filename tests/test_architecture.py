@@ -1,0 +1,119 @@
+"""The direction of imports, the dependencies and the packages, read from the sources."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("search_spaces", "predictors", "hw_profiles", "nas")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+OURS = {
+    "search_spaces": {"search_spaces"},
+    "predictors": {"predictors", "search_spaces"},
+    "hw_profiles": {"hw_profiles", "search_spaces"},
+    "nas": set(FOLDERS),
+}
+"""Which of our packages each folder may import."""
+
+THIRD_PARTY = {
+    "search_spaces": {"numpy", "pydantic", "yaml"},
+    "predictors": {"numpy", "pydantic", "scipy", "sklearn", "skops"},
+    "hw_profiles": {
+        "numpy",
+        "onnxruntime",
+        "pandas",
+        "platformdirs",
+        "pydantic",
+        "scipy",
+        "sklearn",
+        "skops",
+        "yaml",
+    },
+}
+"""Which other packages each folder may import; `nas` may import all that setup.cfg declares."""
+
+RUNNER = {"numpy", "onnxruntime"}
+"""All that the file which runs on other devices may import beside the standard library."""
+
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""Distributions that are called otherwise than what they let one import."""
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a file imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{path}: relative import"
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def folder_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+@pytest.fixture(scope="module")
+def setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_our_packages_are_imported_downwards_only(path: Path) -> None:
+    assert imported(path) & set(FOLDERS) <= OURS[folder_of(path)]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if folder_of(p) in THIRD_PARTY], ids=name_of)
+def test_folder_imports_only_what_it_may(path: Path) -> None:
+    third_party = imported(path) - set(FOLDERS) - sys.stdlib_module_names
+    assert third_party <= THIRD_PARTY[folder_of(path)]
+
+
+def test_device_runner_needs_numpy_and_onnxruntime_alone() -> None:
+    assert imported(ROOT / "hw_profiles" / "runner.py") <= RUNNER | sys.stdlib_module_names
+
+
+def test_every_import_is_declared(setup_cfg: configparser.ConfigParser) -> None:
+    declared = {
+        re.split(r"[<>=!~\[; ]", line)[0] for line in setup_cfg["options"]["install_requires"].split()
+    }
+    modules = {module for path in FILES for module in imported(path)}
+    third_party = modules - set(FOLDERS) - sys.stdlib_module_names
+    wanted = {DISTRIBUTIONS.get(module, module.replace("_", "-")) for module in third_party}
+    assert wanted - declared == set()
+
+
+def test_every_package_is_listed_and_typed(setup_cfg: configparser.ConfigParser) -> None:
+    packages = {name_of(path.parent).replace("/", ".") for path in FILES if path.name == "__init__.py"}
+    assert packages == set(setup_cfg["options"]["packages"].split())
+    for folder in FOLDERS:
+        assert (ROOT / folder / "py.typed").exists()
+    bare = {path.parent for path in FILES} - {path.parent for path in FILES if path.name == "__init__.py"}
+    assert bare == set()
+
+
+def test_help_does_not_load_what_is_slow() -> None:
+    script = (
+        "import sys; from nas.cli import main; sys.argv = ['nas', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'pymoo', 'sklearn', 'scipy', 'pandas', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
+        "sys.exit(f'nas --help loads {sorted(slow)}' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
