@@ -1,0 +1,194 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.elastic import ElasticBatchNorm, ElasticLayer
+from nas.static import StaticNet
+from nas.supernet import Supernet
+from search_spaces import Arch, Space
+
+
+def random_supernet(space: Space, seed: int = 0) -> Supernet:
+    """A supernet in which every number counts: random scales, shifts, biases and statistics."""
+    supernet = Supernet(space, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in supernet.state_dict().items():
+            if tensor.ndim == 1:
+                low, high = (0.5, 1.5) if name.endswith(("norm.weight", "running_var")) else (-0.5, 0.5)
+                tensor.uniform_(low, high, generator=generator)
+    return supernet
+
+
+def some_archs(space: Space, rng: np.random.Generator, n: int) -> Sequence[Arch]:
+    return [space.smallest, space.largest, *space.decode(space.sample(rng, n))]
+
+
+def images(space: Space, arch: Arch, n: int = 4) -> Tensor:
+    shape = (n, space.config.channels, arch.resolution, arch.resolution)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def supernet(space: Space) -> Supernet:
+    return random_supernet(space)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_extracted_subnet_computes_the_same(
+    space: Space, supernet: Supernet, rng: np.random.Generator, training: bool
+) -> None:
+    supernet.train(training)
+    for arch in some_archs(space, rng, 6):
+        x = images(space, arch)
+        static = supernet.extract(arch)
+        assert static.training == training
+        with torch.no_grad():
+            elastic, extracted = supernet(x, arch), static(x)
+        assert elastic.shape == (4, space.config.classes)
+        assert elastic.std() > 1e-3  # else all would be equal to all
+        torch.testing.assert_close(extracted, elastic, rtol=0, atol=1e-6)
+
+
+def test_gradients_of_the_extracted_subnet_are_those_of_the_slice(
+    space: Space, supernet: Supernet, rng: np.random.Generator
+) -> None:
+    supernet.train()
+    for arch in some_archs(space, rng, 2):
+        x, static = images(space, arch), supernet.extract(arch)
+        supernet.zero_grad()
+        supernet(x, arch).square().sum().backward()
+        static(x).square().sum().backward()
+        slices = dict(static.named_parameters())
+        for name, parameter in supernet.named_parameters():
+            if name not in slices:
+                assert parameter.grad is None  # a layer that the subnet has not got
+                continue
+            assert parameter.grad is not None
+            inside = window(parameter, slices[name])
+            outside = parameter.grad.clone()
+            outside[inside] = 0
+            assert outside.count_nonzero() == 0
+            wanted = slices[name].grad
+            assert wanted is not None
+            scale = max(1.0, float(wanted.abs().max()))
+            torch.testing.assert_close(parameter.grad[inside], wanted, rtol=0, atol=1e-5 * scale)
+
+
+def window(whole: Tensor, part: Tensor) -> tuple[slice, ...]:
+    """Where a smaller layer's weights lie: the first channels, the centre of the kernel."""
+    channels = [slice(0, n) for n in part.shape[:2]]
+    margins = [(a - b) // 2 for a, b in zip(whole.shape[2:], part.shape[2:], strict=True)]
+    centre = [slice(m, m + n) for m, n in zip(margins, part.shape[2:], strict=True)]
+    return (*channels, *centre)
+
+
+def test_largest_subnet_has_every_weight(space: Space, supernet: Supernet) -> None:
+    largest = supernet.extract(space.largest)
+    names = {name for name in largest.state_dict() if not name.endswith("num_batches_tracked")}
+    assert names == supernet.state_dict().keys()
+    for name in names:
+        assert largest.state_dict()[name].shape == supernet.state_dict()[name].shape
+
+
+def test_extracted_subnet_is_plain_and_a_copy(space: Space, supernet: Supernet) -> None:
+    static = supernet.extract(space.smallest)
+    assert not [m for m in static.modules() if isinstance(m, ElasticLayer | ElasticBatchNorm)]
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    with torch.no_grad():
+        for tensor in static.state_dict().values():
+            tensor.add_(1)
+    for name, tensor in supernet.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_forward_leaves_no_trace(space: Space, supernet: Supernet, rng: np.random.Generator) -> None:
+    supernet.train()
+    x = images(space, space.largest)
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    with torch.no_grad():
+        first = supernet(x, space.largest)
+        for arch in some_archs(space, rng, 3):
+            supernet(images(space, arch), arch)
+        torch.testing.assert_close(supernet(x, space.largest), first, rtol=0, atol=0)
+    for name, tensor in supernet.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_costs_are_those_that_torch_counts(
+    space: Space, supernet: Supernet, rng: np.random.Generator
+) -> None:
+    for arch in some_archs(space, rng, 3):
+        static = supernet.extract(arch)
+        assert sum(p.numel() for p in static.parameters()) == space.params(arch)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            static(images(space, arch, n=1))
+        assert counter.get_total_flops() == 2 * space.macs(arch)
+
+
+def test_weights_are_numpy_under_the_names_of_the_layers(space: Space, supernet: Supernet) -> None:
+    weights = supernet.extract(space.largest).weights()
+    for layer in space.layers(space.largest):
+        if layer.op not in ("conv", "linear"):
+            continue
+        name = f"{layer.block}.{layer.name}"
+        kernel = (layer.kernel, layer.kernel) if layer.op == "conv" else ()
+        weight = weights.pop(f"{name}.weight")
+        assert weight.shape == (layer.c_out, layer.c_in // layer.groups, *kernel)
+        assert weight.dtype == np.float32
+        suffixes = ["bias"] * layer.bias
+        if layer.norm_eps is not None:
+            suffixes += [f"norm.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        for suffix in suffixes:
+            assert weights.pop(f"{name}.{suffix}").shape == (layer.c_out,)
+    assert not weights
+
+
+def test_residual_branches_start_at_zero(tiny: Space) -> None:
+    # the first block of each stage halves the map and has no shortcut; the second one has
+    zeroed = Supernet(tiny, zero_init_residual=True).state_dict()
+    plain = Supernet(tiny, zero_init_residual=False).state_dict()
+    changed = {name for name in plain if not torch.equal(plain[name], zeroed[name])}
+    assert changed == {f"stages.{s}.blocks.1.project.norm.weight" for s in (0, 1)}
+    assert all(zeroed[name].count_nonzero() == 0 for name in changed)
+
+
+def test_initial_weights_follow_the_seed_alone(tiny: Space) -> None:
+    torch.manual_seed(1)
+    first = Supernet(tiny, seed=5).state_dict()
+    torch.manual_seed(2)
+    again, other = Supernet(tiny, seed=5).state_dict(), Supernet(tiny, seed=6).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
+
+
+def test_signal_keeps_its_size_through_the_initial_layers(space: Space) -> None:
+    # He initialisation: a ReLU layer keeps the second moment of gradients within a factor of a few
+    for name, module in Supernet(space).named_modules():
+        if isinstance(module, ElasticLayer) and module.weight.ndim == 4 and module.weight.numel() > 500:
+            depthwise = module.weight.shape[1] == 1
+            fan_out = module.weight[0, 0].numel() * (1 if depthwise else module.weight.shape[0])
+            ratio = float(module.weight.detach().square().mean()) * fan_out / 2
+            assert 0.7 < ratio < 1.4, name  # 500 normal draws: standard deviation 6 %
+
+
+def test_wrong_images_and_archs_are_refused(tiny: Space, tiny_arch: Arch) -> None:
+    supernet = Supernet(tiny)
+    for shape in ((2, 3, 8, 8), (2, 1, 6, 6), (1, 8, 8)):
+        with pytest.raises(ValueError, match=r"images must have shape \(n, 1, 8, 8\), got"):
+            supernet(torch.zeros(shape), tiny_arch)
+    foreign = Arch(8, 3, tiny_arch.stages, 6)
+    with pytest.raises(ValueError, match=r"stem\.width must be one of \(2, 4\)"):
+        supernet(torch.zeros(2, 1, 8, 8), foreign)
+    with pytest.raises(ValueError, match=r"stem\.width must be one of \(2, 4\)"):
+        supernet.extract(foreign)
+
+
+def test_static_net_needs_only_layers(tiny: Space, tiny_arch: Arch) -> None:
+    net = StaticNet(tiny.layers(tiny_arch)).eval()
+    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    assert isinstance(net.get_submodule("stem.conv"), nn.Conv2d)
