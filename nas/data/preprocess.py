@@ -61,8 +61,8 @@ class Preprocess:
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         image = image.convert("L" if self.channels == 1 else "RGB")
-        scale = self.resize_to(resolution) / min(image.size)
-        width, height = (int(side * scale + 1e-6) for side in image.size)
+        short = min(image.size)
+        width, height = (self.resize_to(resolution) * side // short for side in image.size)
         image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         left, top = (width - resolution) // 2, (height - resolution) // 2
         image = image.crop((left, top, left + resolution, top + resolution))
