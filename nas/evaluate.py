@@ -9,14 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas import data
-from nas.archive import Archive, Evaluation
+from nas.archive import Archive
+from nas.data.batches import calibration_batches, eval_batches
+from nas.data.dataset import Dataset, SplitName
 from nas.metrics import Metric
 from nas.progress import Progress, silent
 from nas.static import StaticNet
 from nas.supernet import Supernet
 from search_spaces import Arch
 
+BATCH_SIZE = 256
+"""Images of an evaluation batch; results depend on it only through the batches of BN recalibration."""
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -79,11 +82,11 @@ class Evaluator:
     def __init__(
         self,
         supernet: Supernet,
-        dataset: data.Dataset,
+        dataset: Dataset,
         archive: Archive,
         metrics: Mapping[str, Metric],
         *,
-        split: data.Split = "validation",
+        split: SplitName = "validation",
         calibration: Calibration | None = None,
         workers: int = 1,
         progress: Progress = silent,
@@ -92,7 +95,7 @@ class Evaluator:
         self.dataset = dataset
         self.archive = archive
         self.metrics = metrics
-        self.split: data.Split = split
+        self.split: SplitName = split
         self.calibration = calibration or Calibration()
         self.workers = workers
         self.progress = progress
@@ -105,26 +108,28 @@ class Evaluator:
             origin: why they are evaluated, kept in the archive.
         """
         key = self.calibration.key
-        known = self.archive.get([arch.id for arch in archs], self.split, key)
-        todo = list({arch.id: arch for arch in archs if arch.id not in known}.values())
-        self.progress(f"evaluate on {self.split}", 0, len(todo))
+        found = {arch: self.archive.get(arch, self.split, key) for arch in archs}
+        todo = [arch for arch, metrics in found.items() if metrics is None]
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
-                for done, (arch, metrics) in enumerate(zip(todo, pool.map(self._metrics, todo), strict=True)):
-                    self.archive.add(Evaluation(arch, self.split, key, metrics, origin))
-                    known[arch.id] = metrics
-                    self.progress(f"evaluate on {self.split}", done + 1, len(todo))
+                for i, measured in enumerate(pool.map(self._metrics, todo)):
+                    found[todo[i]] = self.archive.add(todo[i], self.split, key, measured, origin)
+                    self.progress(f"evaluate on {self.split}", i + 1, len(todo))
             except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 raise
-        return [known[arch.id] for arch in archs]
+        return [metrics for arch in archs if (metrics := found[arch]) is not None]
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""
         net = self.supernet.extract(arch)
-        recalibrate(net, data.calibration_batches(self.dataset, self.calibration, arch.resolution))
+        recalibrate(net, self._calibration_batches(arch.resolution))
         return net
 
     def _metrics(self, arch: Arch) -> dict[str, float]:
-        batches = data.eval_batches(self.dataset, self.split, arch.resolution)
+        batches = eval_batches(self.dataset, self.split, arch.resolution, BATCH_SIZE)
         return measure(self.subnet(arch), batches, self.metrics)
+
+    def _calibration_batches(self, resolution: int) -> Batches:
+        images, seed = self.calibration.images, self.calibration.seed
+        return calibration_batches(self.dataset, images, resolution, BATCH_SIZE, seed)

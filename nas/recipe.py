@@ -57,6 +57,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     devices: int = 1
     """Processes on this machine, one a device."""
     num_nodes: int = 1
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that load images ahead; worth it for images that are read from files."""
     checkpoint_minutes: Positive = 5.0
     """Time between checkpoints."""
 

@@ -21,8 +21,10 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import search_spaces
-from nas import data
 from nas.checkpoint import Checkpoints, save_supernet
+from nas.data.batches import Batch, batches_per_epoch, train_batches
+from nas.data.catalog import get as get_dataset
+from nas.data.dataset import Dataset
 from nas.losses import distillation_loss, label_loss
 from nas.plugins import resolve
 from nas.progress import Progress, silent
@@ -58,15 +60,15 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Pr
         precision=recipe.precision,
     )
     fabric.launch()
-    dataset = data.get(recipe.dataset, recipe.data_root, recipe.split_seed)
+    dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
     space = search_spaces.get(recipe.space)
-    space = space.with_data(classes=len(dataset.class_names), channels=dataset.channels)
+    space = space.with_data(classes=len(dataset.class_names), channels=dataset.preprocess.channels)
     sampler = resolve("sampler", recipe.sampler, SAMPLERS)(space, recipe)
     run = _open_run(recipe, Path(out), space, dataset, resume=resume)
     if run.has(SUPERNET):
         return run
 
-    steps_per_epoch = data.steps_per_epoch(dataset, recipe.batch_size)
+    steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
     state = TrainingState.start(recipe, space, fabric)
     checkpoints = Checkpoints(run)
@@ -82,7 +84,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Pr
     with _stop_signals() as stop:
         last_saved = time.monotonic()
         for x, y in _batches(recipe, space, dataset, fabric, state.step, schedule.total):
-            subnets = sampler.subnets(step_rng(recipe.seed, state.step), x.shape[-1])
+            subnets = sampler.subnets(rng_of(recipe.seed, "subnets", state.step), x.shape[-1])
             losses = _step(fabric, state, subnets, x, y, schedule(state.step), recipe)
             sampler.observe(subnets, losses)
             state.count(losses, lr=schedule(state.step), steps_per_epoch=steps_per_epoch)
@@ -120,7 +122,9 @@ class TrainingState:
         average = None
         if recipe.ema_decay:
             average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
-        return cls(supernet, fabric.setup_optimizers(make_optimizer(supernet, recipe)), average)
+        optimizer = fabric.setup_optimizers(make_optimizer(supernet, recipe))
+        assert isinstance(optimizer, torch.optim.Optimizer)  # one in, one out
+        return cls(supernet, optimizer, average)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors for a checkpoint."""
@@ -182,9 +186,9 @@ def make_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
-def step_rng(seed: int, step: int) -> np.random.Generator:
-    """The random generator of one step, equal in all processes."""
-    return np.random.default_rng((seed, step))
+def rng_of(seed: int, what: str, index: int) -> np.random.Generator:
+    """The random generator of one step or epoch, equal in all processes; `what` keeps their streams apart."""
+    return np.random.default_rng([seed, *what.encode(), index])
 
 
 def _step(
@@ -239,30 +243,26 @@ def _average_gradients(fabric: Fabric, supernet: Supernet) -> None:
 
 
 def _batches(
-    recipe: Recipe, space: Space, dataset: data.Dataset, fabric: Fabric, start: int, stop: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+    recipe: Recipe, space: Space, dataset: Dataset, fabric: Fabric, start: int, stop: int
+) -> Iterator[Batch]:
     """Images and labels of the steps `start`..`stop`, this process's share of each batch."""
-    steps_per_epoch = data.steps_per_epoch(dataset, recipe.batch_size)
-    for epoch in range(start // steps_per_epoch, -(-stop // steps_per_epoch)):
-        first = epoch * steps_per_epoch
-        resolutions = [
-            int(step_rng(recipe.seed + 1, step).choice(space.resolutions))
-            for step in range(first, first + steps_per_epoch)
-        ]
-        batches = data.train_batches(
+    steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
+    for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
+        batches = train_batches(
             dataset,
-            batch_size=recipe.batch_size,
-            resolutions=resolutions,
-            seed=recipe.seed,
-            epoch=epoch,
-            start=max(0, start - first),
-            shard=(fabric.global_rank, fabric.world_size),
+            space.resolutions,
+            recipe.batch_size,
+            torch.Generator().manual_seed(int(rng_of(recipe.seed, "data", epoch).integers(2**62))),
+            first=max(0, start - epoch * steps_per_epoch),
+            rank=fabric.global_rank,
+            ranks=fabric.world_size,
+            workers=recipe.workers,
         )
         for x, y in batches:
             yield x.to(fabric.device, non_blocking=True), y.to(fabric.device, non_blocking=True)
 
 
-def _open_run(recipe: Recipe, out: Path, space: Space, dataset: data.Dataset, *, resume: bool) -> RunDir:
+def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resume: bool) -> RunDir:
     """Make the run directory, or check that the one to go on with was started by the same recipe."""
     if not resume or not out.exists() or not any(out.iterdir()):
         info = RunInfo(

@@ -1,0 +1,177 @@
+"""Chosen subnets as files that are deployed, each checked against torch, with a card beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from nas import onnx_graph
+from nas.data.batches import eval_batches
+from nas.run_dir import EXPORTS, now, versions
+from nas.static import StaticNet
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+CARD_SCHEMA_VERSION = 1
+CHECKED_IMAGES = 64
+TOLERANCE = 1e-5
+"""Largest difference between exported and torch logits, in units of the largest logit (at least 1)."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One exported subnet."""
+
+    arch: Arch
+    path: Path
+    max_difference: float
+    """Largest absolute difference between its logits and torch's on validation images."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that a subnet is exported to."""
+
+    suffix: str
+    write: Callable[[TrainedRun, Arch, StaticNet, int | None, Mapping[str, Any]], bytes]
+    """Makes the file's content from run, arch, recalibrated network, batch (None: dynamic) and card."""
+    load: Callable[[Path], Callable[[NDArray[np.float32]], NDArray[np.float32]]]
+    """Reads a written file: a function from images (batch, channels, size, size) to logits."""
+
+
+def export(
+    trained: TrainedRun,
+    arch: Arch,
+    *,
+    format: str = "onnx",
+    batch: int | None = 1,
+    extra: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write one subnet, with recalibrated batch norms, to the run's `exports` folder.
+
+    Args:
+        trained: the run.
+        arch: the subnet.
+        format: a key of `FORMATS`.
+        batch: images at a time; None: decided at run time.
+        extra: further entries of the card, such as the device and the predicted latency.
+
+    Raises:
+        ValueError: unknown format, an arch outside the space, or a file whose outputs differ from torch's.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {sorted(FORMATS)}, got {format!r}")
+    kind = FORMATS[format]
+    net = trained.evaluator().subnet(arch)
+    card = model_card(trained, arch, batch) | dict(extra or {})
+    content = kind.write(trained, arch, net, batch, card)
+    name = f"{EXPORTS}/{arch.id}{kind.suffix}"
+    trained.run.write_bytes(name, content)
+    path = trained.run.file(name)
+    difference = _check(trained, arch, net, kind, path, batch)
+    trained.run.write_json(f"{EXPORTS}/{arch.id}.json", card | {"max_difference_to_torch": difference})
+    return Exported(arch, path, difference)
+
+
+def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, Any]:
+    """All that a deployer needs to use the file and to know where it comes from."""
+    space = trained.space
+    calibration = trained.evaluator().calibration.key
+    return {
+        "schema_version": CARD_SCHEMA_VERSION,
+        "arch_id": arch.id,
+        "arch": json.loads(arch.to_json()),
+        "space": space.name,
+        "dataset": trained.info.dataset,
+        "class_names": list(trained.dataset.class_names),
+        "resolution": arch.resolution,
+        "preprocess": trained.dataset.preprocess.card(arch.resolution),
+        "batch": batch or "dynamic",
+        "calibration": calibration,
+        "validation_metrics": trained.archive.get(arch, "validation", calibration) or {},
+        "macs": space.macs(arch),
+        "params": space.params(arch),
+        "created": now(),
+        "versions": versions(),
+    }
+
+
+def _check(
+    trained: TrainedRun, arch: Arch, net: StaticNet, kind: Format, path: Path, batch: int | None
+) -> float:
+    """Largest absolute difference of the logits on validation images; too large, and the file is removed."""
+    images, _ = next(iter(eval_batches(trained.dataset, "validation", arch.resolution, CHECKED_IMAGES)))
+    step = batch or len(images)
+    images = images[: len(images) // step * step]
+    with torch.no_grad():
+        expected = net(images).numpy()
+    exported = kind.load(path)
+    got = np.concatenate([exported(part.numpy()) for part in images.split(step)])
+    difference = float(np.abs(got - expected).max())
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= allowed:
+        path.unlink()
+        raise ValueError(
+            f"the exported subnet {arch.id} computes other outputs than torch: largest difference "
+            f"{difference:.2e}, allowed {allowed:.2e}; the file was removed"
+        )
+    return difference
+
+
+def _write_onnx(
+    trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
+) -> bytes:
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
+    model = onnx_graph.build(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _load_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: images})[0]
+        return logits
+
+    return run
+
+
+def _write_torch(
+    trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
+) -> bytes:
+    size = (batch or 2, trained.space.config.channels, arch.resolution, arch.resolution)
+    dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
+    program = torch.export.export(net, (torch.zeros(size),), dynamic_shapes=dynamic)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={"card.json": json.dumps(card)})
+    return buffer.getvalue()
+
+
+def _load_torch(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    program = torch.export.load(path).module()
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            logits: NDArray[np.float32] = program(torch.from_numpy(images)).numpy()
+        return logits
+
+    return run
+
+
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format(".onnx", _write_onnx, _load_onnx),
+    "torch": Format(".pt2", _write_torch, _load_torch),
+}
+"""Kinds of files by name; `torch` is loaded by `torch.export.load`, with torch alone."""

@@ -1,0 +1,83 @@
+"""A run that is trained: its space, images, supernet and archive, opened together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas import metrics
+from nas.archive import Archive
+from nas.checkpoint import load_supernet
+from nas.data.catalog import get as get_dataset
+from nas.data.dataset import Dataset, SplitName
+from nas.evaluate import Calibration, Evaluator
+from nas.progress import Progress, silent
+from nas.run_dir import ARCHIVE, ARCHIVE_CSV, RunDir, RunInfo
+from nas.supernet import Supernet
+from search_spaces import Space
+
+DEFAULT_METRICS = ("cross_entropy", "top1")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What the steps after training work with."""
+
+    run: RunDir
+    info: RunInfo
+    space: Space
+    dataset: Dataset
+    supernet: Supernet
+    archive: Archive
+
+    @classmethod
+    def open(cls, path: str | Path, *, dataset: str | None = None, allow_import: bool = False) -> TrainedRun:
+        """Open a run directory.
+
+        Args:
+            path: the run directory.
+            dataset: gives a data set that is the user's own code again, as `module:object`.
+            allow_import: import it as the run recorded it.
+
+        Raises:
+            ValueError: no run, not trained yet, damaged weights, missing images, or code that the run names
+                and that was not allowed.
+        """
+        run = RunDir.open(path)
+        info = run.info()
+        name = dataset or info.dataset
+        images = get_dataset(
+            name, info.data_root, info.split_seed, allow_import=allow_import or bool(dataset)
+        )
+        if list(images.class_names) != info.classes:
+            raise ValueError(
+                f"the data set {name!r} must have the classes that the run was trained on, {info.classes}, "
+                f"got {list(images.class_names)}"
+            )
+        return cls(run, info, run.space(), images, load_supernet(run), Archive(run.file(ARCHIVE)))
+
+    def evaluator(
+        self,
+        *,
+        split: SplitName = "validation",
+        calibration: Calibration | None = None,
+        extra_metrics: Sequence[str] = (),
+        progress: Progress = silent,
+    ) -> Evaluator:
+        """An evaluator of the run's subnets, one worker per core."""
+        return Evaluator(
+            self.supernet,
+            self.dataset,
+            self.archive,
+            {name: metrics.get(name) for name in (*DEFAULT_METRICS, *extra_metrics)},
+            split=split,
+            calibration=calibration,
+            workers=os.cpu_count() or 1,
+            progress=progress,
+        )
+
+    def write_archive_csv(self) -> None:
+        """Write the archive as a table for people, beside it."""
+        self.archive.write_csv(self.run.file(ARCHIVE_CSV))
