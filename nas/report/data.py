@@ -1,0 +1,65 @@
+"""What a report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from nas.run_dir import RunInfo
+from search_spaces import Space
+
+MAX_CHOSEN = 6
+"""Subnets that a report shows one by one where none was exported yet."""
+
+FigureOfMerit = tuple[str, float, str, str]
+"""Name, value, unit and target."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """The results of a run. What is None or empty was not done yet; the report then says what does it.
+
+    Tables of subnets have `arch_id` and `arch` (JSON text). Latencies are in ms, `cross_entropy` in nats,
+    `top1` is a fraction, `macs` are for one image.
+    """
+
+    run: RunInfo
+    space: Space
+    training: pd.DataFrame | None = None
+    """One row per epoch: `epoch`, `step`, `lr`, `loss_0` (largest), `loss_1` (smallest), `loss_2`… (any)."""
+    evaluations: pd.DataFrame | None = None
+    """The archive of real evaluations with `latency_ms` by the table, `macs` and `params`."""
+    front: pd.DataFrame | None = None
+    """The subnets that the search returned: `predicted_cross_entropy`, `cross_entropy`, `top1`, `latency_ms`
+    by the table, `measured_latency_ms` (NaN: not measured), `macs`, `params`."""
+    baseline: pd.DataFrame | None = None
+    """The front of random search with as many real evaluations; columns as in `front`."""
+    test: pd.DataFrame | None = None
+    """`cross_entropy` and `top1` on the test split."""
+    predictor: Mapping[str, Any] | None = None
+    """`name`, `kendall_tau`, `kendall_tau_low`, `kendall_tau_high` (bootstrap, 95 %), `ceiling`, `n_train`,
+    `n_held_out`, and `held_out`: a table of `arch_id`, `predicted` and `real` cross-entropy."""
+    latency: pd.DataFrame | None = None
+    """Held-out subnets: `predicted_latency_ms`, `measured_latency_ms`."""
+    profile: Mapping[str, Any] | None = None
+    """The device profile as it lies on disk."""
+    hypervolume: Mapping[str, float] = field(default_factory=dict)
+    """By method, ours first; all with equal real evaluations."""
+    reference_point: Mapping[str, float] = field(default_factory=dict)
+    """Value of each objective at which the hypervolume ends."""
+    figures: Sequence[FigureOfMerit] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File name of each exported subnet, by `arch_id`."""
+
+    def chosen(self) -> pd.DataFrame | None:
+        """Rows of the front that were exported; where none was, up to `MAX_CHOSEN` spread over the front."""
+        if self.front is None or self.front.empty:
+            return None
+        exported = self.front[self.front["arch_id"].isin(list(self.files))]
+        if len(exported):
+            return exported
+        last, n = len(self.front) - 1, min(MAX_CHOSEN, len(self.front))
+        return self.front.iloc[[round(i * last / max(1, n - 1)) for i in range(n)]]

@@ -1,0 +1,185 @@
+"""A subnet as a picture (inline SVG) and as a line of text, read from its layers and the slots of its space.
+
+Nothing here knows a family of spaces: what a block computes comes from its layers, what was chosen for it
+from the choices of its slot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from nas.report.markup import Html, count, escape, join
+from search_spaces import Arch, Block, Slot, Space
+
+BOX_WIDTH, BOX_GAP, STAGE_GAP = 30, 7, 8
+PADDING, MIN_STAGE = 9, 54
+TOP, BODY, BOTTOM = 50, 104, 40
+MIN_BOX = 30
+"""All sizes are in pixels."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One slot of a space as an arch fills it."""
+
+    slot: Slot
+    block: Block
+    """No layers: the depth of the stage leaves the slot empty."""
+    chosen: tuple[str, ...]
+    """What was chosen for this block alone, such as `k5` and `e2`."""
+
+    @property
+    def title(self) -> str:
+        """The stage that the slot belongs to, or its own name."""
+        return self.slot.name if self.slot.stage is None else f"stage {self.slot.stage}"
+
+    @property
+    def width(self) -> int:
+        """Channels that the block hands on; in the head, those that the classifier reads."""
+        last = self.block[-1]
+        return last.c_in if self.slot.stage is None and last.op == "linear" else last.c_out
+
+
+def parts(space: Space, arch: Arch) -> list[Part]:
+    """Every slot of the space in order.
+
+    Raises:
+        ValueError: the arch is not in the space.
+    """
+    blocks = {block[0].block: block for block in space.blocks(arch)}
+    values = space.values_of(arch)
+
+    def chosen(slot: Slot) -> tuple[str, ...]:
+        kinds = {name: name.rpartition(".")[2] for name in slot.choices}
+        own = (name for name in slot.choices if kinds[name] not in ("resolution", "width"))
+        return tuple(f"{kinds[name][0]}{values[name]:g}" for name in own)
+
+    return [
+        Part(slot, blocks.get(slot.name, ()), chosen(slot) if slot.name in blocks else ())
+        for slot in space.slots
+    ]
+
+
+def compact(space: Space, arch: Arch) -> str:
+    """The arch in a line, `24px · 8 | 12: k3e2 k5e4 | 24: k3e1 | 64`: resolution, stem, stages, head.
+
+    Raises:
+        ValueError: the arch is not in the space.
+    """
+    pieces = []
+    for _, group in groupby(parts(space, arch), key=lambda part: part.title):
+        present = [part for part in group if part.block]
+        if present:
+            chosen = " ".join("".join(part.chosen) for part in present)
+            pieces.append(f"{present[-1].width}" + (f": {chosen}" if chosen else ""))
+    return f"{arch.resolution}px · " + " | ".join(pieces)
+
+
+def draw(space: Space, arch: Arch) -> Html:
+    """The arch as an SVG picture: a panel per stage, a box per block.
+
+    The scale is common to all subnets of a space, so pictures can be compared.
+
+    Raises:
+        ValueError: the arch is not in the space.
+    """
+    scale = (BODY - MIN_BOX) / math.sqrt(max(_inner(block) for block in space.blocks(space.largest)))
+    x, panels = 0.0, []
+    for title, group in groupby(parts(space, arch), key=lambda part: part.title):
+        stage = list(group)
+        boxes = len(stage) * (BOX_WIDTH + BOX_GAP) - BOX_GAP
+        panel = max(MIN_STAGE, boxes + 2 * PADDING)
+        panels.append(_panel(title, stage, x, panel, x + (panel - boxes) / 2, scale))
+        x += panel + STAGE_GAP
+    total, height, middle = x - STAGE_GAP, TOP + BODY + BOTTOM, TOP + BODY / 2
+    return Html(
+        f'<svg class="subnet" role="img" viewBox="0 0 {total:g} {height}" width="{total:g}" '
+        f'height="{height}"><title>{escape(compact(space, arch))}</title>'
+        f'<line class="flow" x1="0" y1="{middle:g}" x2="{total:g}" y2="{middle:g}"/>{join(panels)}</svg>'
+    )
+
+
+def _panel(title: str, stage: list[Part], x: float, panel: float, left: float, scale: float) -> Html:
+    """A stage: its name, channels and feature map, and its boxes from `left` on."""
+    last = [part for part in stage if part.block][-1]
+    side = last.block[-1].size_out
+    size = f"{last.width} · {side}²" if side > 1 else f"{last.width}"
+    boxes = []
+    for part in stage:
+        boxes.append(_box(part, left, scale) if part.block else _empty(part, left, last.width, scale))
+        left += BOX_WIDTH + BOX_GAP
+    return Html(
+        f'<rect class="panel" x="{x:g}" y="0.5" width="{panel:g}" height="{TOP + BODY + BOTTOM - 1}" rx="9"/>'
+        f'<text class="name" x="{x + panel / 2:g}" y="19">{escape(title)}</text>'
+        f'<text class="size" x="{x + panel / 2:g}" y="34">{size}</text>{join(boxes)}'
+    )
+
+
+def _box(part: Part, x: float, scale: float) -> Html:
+    """A block: what it hands on (solid) before its widest inner layer (pale), choices, marks."""
+    kernel = max(layer.kernel for layer in part.block)
+    solid, pale = (_height(channels, scale) for channels in (part.width, _inner(part.block)))
+    return Html(
+        f"<g><title>{escape(_describe(part))}</title>"
+        + _rect("inner", x, pale)
+        + _rect(f"box k{kernel}", x, solid)
+        + _shortcut(part.block, x, max(pale, solid))
+        + "".join(_lines(part.chosen or (f"{part.width}",), x + BOX_WIDTH / 2))
+        + "".join(_marks(part.block, x))
+        + "</g>"
+    )
+
+
+def _empty(part: Part, x: float, channels: int, scale: float) -> Html:
+    """The outline of a block that the depth switched off."""
+    title = escape(f"{part.slot.name}: switched off by the depth")
+    return Html(f"<g><title>{title}</title>{_rect('off', x, _height(channels, scale))}</g>")
+
+
+def _inner(block: Block) -> int:
+    """Channels of the widest layer, the classifier's outputs left out."""
+    return max(layer.c_in for layer in block[1:]) if len(block) > 1 else block[0].c_out
+
+
+def _height(channels: int, scale: float) -> float:
+    return MIN_BOX + scale * math.sqrt(channels)
+
+
+def _rect(kind: str, x: float, height: float) -> str:
+    y = TOP + (BODY - height) / 2
+    return f'<rect class="{kind}" x="{x:g}" y="{y:.1f}" width="{BOX_WIDTH}" height="{height:.1f}" rx="5"/>'
+
+
+def _shortcut(block: Block, x: float, height: float) -> str:
+    """An arch over the box where the block adds its input to its output."""
+    if not any(layer.op == "add" for layer in block):
+        return ""
+    y = TOP + (BODY - height) / 2 - 2
+    return f'<path class="shortcut" d="M{x + 5:g} {y:.1f}q{BOX_WIDTH / 2 - 5:g} -9 {BOX_WIDTH - 10:g} 0"/>'
+
+
+def _lines(label: tuple[str, ...], x: float) -> Iterator[str]:
+    first = TOP + BODY / 2 + 4 - 6.5 * (len(label) - 1)
+    for i, text in enumerate(label):
+        yield f'<text class="label" x="{x:g}" y="{first + 13 * i:g}">{escape(text)}</text>'
+
+
+def _marks(block: Block, x: float) -> Iterator[str]:
+    """Pills under the box: squeeze-and-excitation, stride."""
+    stride = math.prod(layer.stride for layer in block)
+    texts = ["SE"] * any(layer.op == "multiply" for layer in block) + [f"s{stride}"] * (stride > 1)
+    left, wide = x + 2, BOX_WIDTH - 4
+    for i, text in enumerate(texts):
+        y = TOP + BODY + 3 + 18 * i
+        kind = "se" if text == "SE" else "stride"
+        yield f'<rect class="pill {kind}" x="{left:g}" y="{y}" width="{wide}" height="15" rx="7.5"/>'
+        yield f'<text class="mark {kind}" x="{x + BOX_WIDTH / 2:g}" y="{y + 11}">{text}</text>'
+
+
+def _describe(part: Part) -> str:
+    first, macs = part.block[0], sum(layer.macs for layer in part.block)
+    channels = f"{first.c_in} → {_inner(part.block)} → {part.width} channels"
+    return f"{part.slot.name}: {channels}, {first.size_in}² px, {count(macs)} MACs"

@@ -1,0 +1,220 @@
+"""The plots of a report as plotly figures; the template sets the colours that depend on the page's theme."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from nas.report.drawing import compact
+from nas.report.markup import count, escape, number, percent
+from search_spaces import Arch, Space
+
+OURS, OTHERS, FAINT, CORNER, REFERENCE = "#5b5bd6", "#e08c1a", "rgba(130,140,160,0.45)", "#12a594", "#e5484d"
+QUALITY = {"cross-entropy": ("cross_entropy", "cross-entropy, nats"), "top-1": ("top1", "top-1 accuracy")}
+"""Column and axis title of what a Pareto plot can show on its y axis."""
+COST = {"latency_ms": "latency by the table, ms", "macs": "MACs"}
+"""Axis title of what a Pareto plot can show on its x axis, the best first."""
+
+
+def pareto(
+    space: Space,
+    front: pd.DataFrame | None,
+    evaluations: pd.DataFrame | None,
+    baseline: pd.DataFrame | None,
+    reference_point: Mapping[str, float],
+) -> dict[str, go.Figure]:
+    """Quality against cost of every subnet, one figure per quality; arguments as in `ReportData`."""
+    evaluated = _validated(evaluations)
+    tables = [table for table in (front, baseline, evaluated) if table is not None and len(table)]
+    cost = next((name for name in COST if any(t.get(name, _NONE).notna().any() for t in tables)), "macs")
+    views = {}
+    for view, (quality, title) in QUALITY.items():
+        figure = _figure(COST[cost], title)
+        _points(figure, space, evaluated, "evaluated", cost, quality, {"color": FAINT, "size": 6})
+        _front(figure, space, baseline, "random search", cost, quality, OTHERS)
+        _corners(figure, space, evaluated, cost, quality)
+        _front(figure, space, front, "search", cost, quality, OURS)
+        if cost in reference_point and quality in reference_point:
+            marker = {"symbol": "x", "size": 10, "color": REFERENCE}
+            x, y = [reference_point[cost]], [reference_point[quality]]
+            figure.add_scatter(x=x, y=y, mode="markers", name="reference point", marker=marker)
+        if quality == "top1":
+            figure.update_yaxes(tickformat=".1%")
+        views[view] = figure
+    return views
+
+
+def latency(held_out: pd.DataFrame | None, front: pd.DataFrame | None) -> dict[str, go.Figure]:
+    """Predicted against measured latency, and the relative error; arguments as in `ReportData`."""
+    against = _figure("measured latency, ms", "predicted latency, ms")
+    error = _figure("measured latency, ms", "predicted / measured - 1")
+    error.update_yaxes(tickformat="+.1%")
+    measured = [_measured(held_out, "predicted_latency_ms"), _measured(front, "latency_ms")]
+    _diagonal(against, [values for pair in measured for values in pair])
+    for (x, y), name, color in zip(measured, ("held-out", "front"), (OURS, OTHERS), strict=True):
+        if len(x):
+            marker = {"color": color, "size": 8, "opacity": 0.85}
+            against.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker)
+            error.add_scatter(x=x, y=y / x - 1, mode="markers", name=name, marker=marker)
+    return {"ms": against, "relative error": error}
+
+
+def cross_entropy(held_out: pd.DataFrame) -> dict[str, go.Figure]:
+    """Predicted against real cross-entropy of held-out subnets."""
+    figure = _figure("real cross-entropy, nats", "predicted cross-entropy, nats")
+    real, predicted = held_out["real"].to_numpy(), held_out["predicted"].to_numpy()
+    _diagonal(figure, [real, predicted])
+    marker = {"color": OURS, "size": 8, "opacity": 0.85}
+    hover = [str(escape(arch_id)) for arch_id in held_out["arch_id"]]
+    figure.add_scatter(x=real, y=predicted, mode="markers", name="held-out", marker=marker, text=hover)
+    return {"cross-entropy": figure}
+
+
+def training(log: pd.DataFrame) -> dict[str, go.Figure]:
+    """Losses of the subnets of a step and the learning rate, by epoch."""
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06, figure=_figure()
+    )
+    names = [name for name in log if str(name).startswith("loss_")]
+    labels = ["largest", "smallest", *(f"random {i + 1}" for i in range(len(names) - 2))]
+    colors = [OURS, CORNER, *[FAINT] * (len(names) - 2)]
+    for name, label, color in zip(names, labels, colors, strict=False):
+        line = {"color": color, "width": 2}
+        figure.add_scatter(x=log["epoch"], y=log[name], mode="lines", name=label, line=line, row=1, col=1)
+    line = {"color": OTHERS, "width": 2}
+    figure.add_scatter(
+        x=log["epoch"], y=log["lr"], mode="lines", name="learning rate", line=line, row=2, col=1
+    )
+    figure.update_xaxes(zeroline=False)
+    figure.update_yaxes(zeroline=False)
+    figure.update_yaxes(title_text="loss", type="log", dtick="D2", row=1, col=1)
+    figure.update_yaxes(title_text="lr", row=2, col=1)
+    figure.update_xaxes(title_text="epoch", row=2, col=1)
+    return {"training": figure}
+
+
+# ---------------------------------------------------------------------- parts of figures
+
+_NONE = pd.Series(dtype=float)
+
+
+def _figure(x: str = "", y: str = "") -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        height=430,
+        margin={"l": 64, "r": 16, "t": 36, "b": 52},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"align": "left"},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        showlegend=True,
+    )
+    figure.update_xaxes(title_text=x, zeroline=False, automargin=True)
+    figure.update_yaxes(title_text=y, zeroline=False, automargin=True)
+    return figure
+
+
+def _validated(evaluations: pd.DataFrame | None) -> pd.DataFrame | None:
+    """One row per subnet; the test split stays out of every plot that a choice could be made from."""
+    if evaluations is None or evaluations.empty:
+        return None
+    return evaluations[evaluations["split"] == "validation"].drop_duplicates("arch_id")
+
+
+def _points(
+    figure: go.Figure,
+    space: Space,
+    table: pd.DataFrame | None,
+    name: str,
+    cost: str,
+    quality: str,
+    marker: Mapping[str, object],
+) -> None:
+    if table is None or table.empty or cost not in table:
+        return
+    figure.add_scatter(
+        x=table[cost],
+        y=table[quality],
+        mode="markers",
+        name=name,
+        marker=dict(marker),
+        text=_hover(space, table),
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _front(
+    figure: go.Figure,
+    space: Space,
+    table: pd.DataFrame | None,
+    name: str,
+    cost: str,
+    quality: str,
+    color: str,
+) -> None:
+    """Points joined by steps: each is the best up to the cost of the next."""
+    if table is None or table.empty or cost not in table:
+        return
+    _points(figure, space, table.sort_values(cost), name, cost, quality, {"color": color, "size": 9})
+    line = {"color": color, "width": 2, "shape": "hv"}
+    figure.update_traces(mode="lines+markers", line=line, selector={"name": name})
+
+
+def _corners(
+    figure: go.Figure, space: Space, evaluated: pd.DataFrame | None, cost: str, quality: str
+) -> None:
+    if evaluated is None:
+        return
+    for arch, name, symbol in (
+        (space.smallest, "smallest", "triangle-down"),
+        (space.largest, "largest", "triangle-up"),
+    ):
+        marker = {"color": CORNER, "size": 12, "symbol": symbol}
+        rows = evaluated[evaluated["arch_id"] == arch.id]
+        _points(figure, space, rows, name, cost, quality, marker)
+
+
+def _hover(space: Space, table: pd.DataFrame) -> list[str]:
+    return [_hover_text(space, row) for _, row in table.iterrows()]
+
+
+def _hover_text(space: Space, row: pd.Series[float]) -> str:
+    """What a point says about its subnet, in plotly's own small markup."""
+    arch = compact(space, Arch.from_json(str(row["arch"])))
+    latencies = [
+        f"{number(row[column])} ms {how}"
+        for column, how in (("latency_ms", "predicted"), ("measured_latency_ms", "measured"))
+        if column in row and np.isfinite(row[column])
+    ]
+    lines = [
+        f"<b>{escape(row['arch_id'])}</b>",
+        *(str(escape(line)) for line in textwrap.wrap(arch, 64)),
+        *([" · ".join(latencies)] if latencies else []),
+        f"cross-entropy {number(row['cross_entropy'])} · top-1 {percent(row['top1'])}",
+        f"{count(row['macs'])} MACs · {count(row['params'])} parameters",
+    ]
+    return "<br>".join(lines)
+
+
+def _measured(table: pd.DataFrame | None, predicted: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measured and predicted latencies of the rows that have both."""
+    if table is None or table.empty:
+        return np.empty(0), np.empty(0)
+    both = table[["measured_latency_ms", predicted]].dropna().to_numpy(dtype=np.float64)
+    return both[:, 0], both[:, 1]
+
+
+def _diagonal(figure: go.Figure, values: list[NDArray[np.float64]]) -> None:
+    """The line on which prediction and truth are equal."""
+    every = np.concatenate(values)
+    if len(every):
+        ends = [every.min(), every.max()]
+        line = {"color": FAINT, "dash": "dot"}
+        figure.add_scatter(x=ends, y=ends, mode="lines", name="equal", line=line, hoverinfo="skip")

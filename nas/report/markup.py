@@ -1,0 +1,129 @@
+"""HTML by small functions. A plain `str` is text and gets escaped; only `Html` goes in as it is."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from string import Template
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+DASH = "\N{EN DASH}"
+"""Stands for a number that there is not."""
+
+
+class Html(str):
+    """Text that is markup already."""
+
+
+def escape(text: object) -> Html:
+    """`text` as markup that shows exactly it."""
+    return text if isinstance(text, Html) else Html(html.escape(str(text)))
+
+
+def join(parts: Iterable[object], between: str = "") -> Html:
+    """Several parts as one; those that are plain text are escaped."""
+    return Html(between.join(escape(part) for part in parts))
+
+
+def page(title: str, body: Html) -> str:
+    """A whole HTML file that loads nothing: style, scripts and plotly.js are inside."""
+    template = Template((resources.files("nas.report") / "template.html").read_text(encoding="utf-8"))
+    return template.substitute(title=escape(title), body=body, plotly=get_plotlyjs())
+
+
+def section(title: str, *parts: Html) -> Html:
+    """A part of the page under a heading."""
+    return Html(f"<section><h2>{escape(title)}</h2>{join(parts)}</section>\n")
+
+
+def paragraph(text: object) -> Html:
+    """A paragraph."""
+    return Html(f"<p>{escape(text)}</p>")
+
+
+def missing(what: str, command: str) -> Html:
+    """What is shown in place of something that was not made yet: what it is and the command that makes it."""
+    return Html(f'<p class="missing">No {escape(what)} yet: <code>{escape(command)}</code></p>')
+
+
+def warning(text: object) -> Html:
+    """A banner that cannot be overlooked."""
+    return Html(f'<p class="warning" role="alert">{escape(text)}</p>')
+
+
+def details(summary: str, *parts: Html) -> Html:
+    """Parts that a click opens."""
+    return Html(f"<details><summary>{escape(summary)}</summary>{join(parts)}</details>")
+
+
+def table(header: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> Html:
+    """A table; with `numbers`, all columns but the first are aligned to the right."""
+    head = join(Html(f'<th scope="col">{escape(cell)}</th>') for cell in header)
+    body = join(Html(f"<tr>{join(Html(f'<td>{escape(cell)}</td>') for cell in row)}</tr>\n") for row in rows)
+    kind = ' class="numbers"' if numbers else ""
+    return Html(
+        f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def cards(values: Iterable[tuple[str, object]]) -> Html:
+    """Labelled values side by side."""
+    items = (Html(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>") for label, value in values)
+    return Html(f'<dl class="cards">{join(items)}</dl>')
+
+
+def code(text: str) -> Html:
+    """Lines for a terminal."""
+    return Html(f"<pre><code>{escape(text)}</code></pre>")
+
+
+def plot(views: Mapping[str, go.Figure], caption: object = "") -> Html:
+    """A figure; the template's script draws the first view and offers buttons for the others."""
+    items = (f'{{"name": {json.dumps(name)}, "figure": {view.to_json()}}}' for name, view in views.items())
+    specification = f"[{', '.join(items)}]".replace("<", "\\u003c")  # nothing may end the script element
+    return Html(
+        f'<figure class="plot"><div class="views"></div><div class="canvas"></div>'
+        f'<script type="application/json">{specification}</script>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+# ---------------------------------------------------------------------- numbers as people read them
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`digits` significant digits without an exponent where that is readable; a dash for NaN."""
+    if not math.isfinite(value):
+        return DASH
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{decimals}f}"
+
+
+def percent(fraction: float, decimals: int = 1) -> str:
+    """A fraction as per cent; a dash for NaN."""
+    return f"{100 * fraction:.{decimals}f} %" if math.isfinite(fraction) else DASH
+
+
+def count(value: float) -> str:
+    """A large number with k, M, G; a dash for NaN."""
+    if not math.isfinite(value):
+        return DASH
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{number(value / size)} {unit}"
+    return f"{value:.0f}"
+
+
+def power_of_ten(value: int) -> Html:
+    """A whole number of any size, as 1.9 × 10¹¹ from a million on."""
+    if value < 10**6:
+        return Html(f"{value:,}")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return Html(f"{mantissa} &times; 10<sup>{int(exponent)}</sup>")

@@ -1,0 +1,302 @@
+"""The parts of a report, in the order in which they are read; each copes with work that was not done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+
+from nas.report import figures
+from nas.report.data import ReportData
+from nas.report.drawing import compact, draw
+from nas.report.markup import (
+    DASH,
+    Html,
+    cards,
+    code,
+    count,
+    details,
+    escape,
+    join,
+    missing,
+    number,
+    paragraph,
+    percent,
+    plot,
+    power_of_ten,
+    section,
+    table,
+    warning,
+)
+from search_spaces import Arch
+
+TRAIN = "nas train --config recipe.yaml --out RUN"
+EVALUATE = "nas evaluate RUN"
+PROFILE = "nas profile SPACE --device NAME"
+SEARCH = "nas search RUN --device NAME"
+EXPORT = "nas export RUN"
+REPORT = "nas report RUN"
+
+SUBNET_HEADER = (
+    "subnet",
+    "measured, ms",
+    "predicted, ms",
+    "top-1, validation",
+    "top-1, test",
+    "cross-entropy, validation",
+    "cross-entropy, test",
+    "MACs",
+    "parameters",
+    "file",
+)
+
+
+def headline(data: ReportData) -> Html:
+    """What was searched where, and how much of it was looked at."""
+    evaluated = 0
+    if data.evaluations is not None and len(data.evaluations):
+        evaluated = data.evaluations["arch_id"].nunique()
+    device = device_name(data.profile) if data.profile else "not profiled"
+    return cards(
+        [
+            ("space", data.space.name),
+            ("data set", data.run.dataset),
+            ("device", device),
+            ("begun", data.run.created[:16].replace("T", " ") + " UTC"),
+            ("subnets in the space", power_of_ten(data.space.n_subnets)),
+            ("subnets evaluated", f"{evaluated:,}"),
+        ]
+    )
+
+
+def chosen_subnets(data: ReportData) -> Html:
+    """The table of the chosen subnets, and of the whole front behind a click."""
+    chosen = data.chosen()
+    if chosen is None or data.front is None:
+        return section("Chosen subnets", missing("front", SEARCH))
+    notes = []
+    if not data.files:
+        notes.append(missing("exported subnet", EXPORT))
+    if data.test is None or data.test.empty:
+        notes.append(missing("figures on the test split", REPORT))
+    rest = []
+    if len(chosen) < len(data.front):
+        rest.append(details(f"All {len(data.front)} subnets of the front", _subnets(data, data.front)))
+    return section("Chosen subnets", _subnets(data, chosen), *notes, *rest)
+
+
+def pareto_front(data: ReportData) -> Html:
+    """The plot of quality against cost, and the hypervolumes."""
+    if data.front is None and (data.evaluations is None or data.evaluations.empty):
+        return section("Pareto front", missing("evaluated subnets", EVALUATE))
+    views = figures.pareto(data.space, data.front, data.evaluations, data.baseline, data.reference_point)
+    caption = "On the validation split. Hover over a point for its arch: resolution · stem | stages | head."
+    hypervolumes = missing("search", SEARCH)
+    if data.hypervolume:
+        ours = next(iter(data.hypervolume.values()))
+        hypervolumes = table(
+            ("method, with equal real evaluations", "hypervolume", "search / method"),
+            [
+                (name, number(value, 4), f"{ours / value:.3f}" if i and value else "")
+                for i, (name, value) in enumerate(data.hypervolume.items())
+            ],
+        )
+    return section("Pareto front", plot(views, caption), hypervolumes)
+
+
+def predictions(data: ReportData) -> Html:
+    """Predicted against measured: latency, then cross-entropy."""
+    return section("Predicted against measured", _latency(data), _cross_entropy(data))
+
+
+def training(data: ReportData) -> Html:
+    """Training curves."""
+    if data.training is None or data.training.empty:
+        return section("Training", missing("finished epoch", TRAIN))
+    caption = (
+        "Mean loss of an epoch. The first subnet of a step learns from the labels, "
+        "the others from its output (in-place distillation)."
+    )
+    return section("Training", plot(figures.training(data.training), caption))
+
+
+def pictures(data: ReportData) -> Html:
+    """A picture of each chosen subnet."""
+    chosen = data.chosen()
+    if chosen is None:
+        return section("Architectures", missing("front", SEARCH))
+    legend = (
+        "A box is a block, its height grows with the square root of its channels: "
+        "solid for what it hands on, pale for its widest inner layer. "
+        "k: kernel, e: expansion ratio, s: stride, SE: squeeze-and-excitation; an arc is a shortcut, "
+        "a dashed box a block that the depth switched off. "
+        "Under a stage's name: output channels · size of the feature map."
+    )
+    drawings = Html(f'<div class="archs">{join(_drawings(data, chosen))}</div>')
+    return section("Architectures", paragraph(legend), drawings)
+
+
+def device(data: ReportData) -> Html:
+    """The device, how it was measured, and how far its table is from the truth."""
+    if not data.profile:
+        return section("Device", missing("device profile", PROFILE))
+    rows = [(name, value) for name, value in flatten(data.profile)]
+    return section("Device", *noise(data), table(("field", "value"), rows, numbers=False))
+
+
+def noise(data: ReportData) -> list[Html]:
+    """A banner where the machine was too noisy for its latencies to be trusted."""
+    flagged = data.profile is not None and any(
+        name.endswith("too_noisy") and value is True for name, value in flatten(data.profile, text=False)
+    )
+    return [warning("Machine too noisy: the latencies of this device profile are no proof.")] * flagged
+
+
+def figures_of_merit(data: ReportData) -> list[Html]:
+    """The figures by which a run is judged, where it computed them."""
+    if not data.figures:
+        return []
+    rows = [
+        (name, f"{number(value, 4)} {unit}".strip(), target) for name, value, unit, target in data.figures
+    ]
+    return [section("Figures", table(("figure", "value", "target"), rows))]
+
+
+def commands(data: ReportData) -> Html:
+    """How to get the same again."""
+    name = device_name(data.profile) if data.profile else "NAME"
+    lines = (
+        "nas train --config RUN/recipe.yaml --out NEW",
+        "nas evaluate NEW",
+        f"nas profile {data.space.name} --device {name}",
+        f"nas search NEW --device {name}",
+        "nas export NEW",
+        "nas report NEW",
+    )
+    versions = ", ".join(f"{package} {version}" for package, version in data.run.versions.items())
+    seeds = f"seed {data.run.seed}, split seed {data.run.split_seed}"
+    return section(
+        "Reproduce",
+        paragraph("RUN is the directory of this run, NEW one of your choice."),
+        code("\n".join(lines)),
+        paragraph(f"{seeds}; {versions}."),
+    )
+
+
+def device_name(profile: Mapping[str, Any]) -> str:
+    """What the user called the device."""
+    return next((str(profile[key]) for key in ("device", "name") if isinstance(profile.get(key), str)), "?")
+
+
+# ---------------------------------------------------------------------- parts of sections
+
+
+def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
+    test = pd.DataFrame(columns=["arch_id", "cross_entropy", "top1"], dtype=float)
+    if data.test is not None:
+        test = data.test
+    joined = rows.merge(
+        test[["arch_id", "cross_entropy", "top1"]], "left", on="arch_id", suffixes=("", "_test")
+    ).sort_values("latency_ms")
+    cells = [
+        (
+            Html(f"<code>{escape(row['arch_id'])}</code>"),
+            _measured(row["measured_latency_ms"]),
+            number(row["latency_ms"]),
+            percent(row["top1"]),
+            percent(row["top1_test"]),
+            number(row["cross_entropy"]),
+            number(row["cross_entropy_test"]),
+            count(row["macs"]),
+            count(row["params"]),
+            data.files.get(row["arch_id"], DASH),
+        )
+        for _, row in joined.iterrows()
+    ]
+    return table(SUBNET_HEADER, cells)
+
+
+def _measured(value: float) -> str:
+    return number(value) if np.isfinite(value) else "not measured"
+
+
+def _drawings(data: ReportData, chosen: pd.DataFrame) -> Iterator[Html]:
+    for _, row in chosen.sort_values("latency_ms").iterrows():
+        arch = Arch.from_json(str(row["arch"]))
+        title = f"{number(row['latency_ms'])} ms · {percent(row['top1'])} · {count(row['macs'])} MACs"
+        yield Html(
+            f'<figure class="arch"><h3><code>{escape(row["arch_id"])}</code> {escape(title)}</h3>'
+            f'<div class="scroll">{draw(data.space, arch)}</div>'
+            f"<figcaption><code>{escape(compact(data.space, arch))}</code></figcaption></figure>"
+        )
+
+
+def _latency(data: ReportData) -> Html:
+    title = Html("<h3>Latency</h3>")
+    if data.latency is None or data.latency.empty:
+        return join([title, missing("held-out latencies", PROFILE)])
+    held_out = data.latency.rename(columns={"predicted_latency_ms": "latency_ms"})
+    rows = [("held-out subnets", *latency_error(held_out))]
+    if data.front is not None and len(data.front):
+        rows.append(("front", *latency_error(data.front)))
+    cells = [(name, n, percent(mape, 2), number(tau)) for name, n, mape, tau in rows]
+    errors = table(("predicted against measured", "subnets", "MAPE", "Kendall τ"), cells)
+    return join([title, plot(figures.latency(data.latency, data.front)), errors])
+
+
+def latency_error(subnets: pd.DataFrame) -> tuple[int, float, float]:
+    """How far `latency_ms` is from `measured_latency_ms`, over the rows that have both.
+
+    Returns:
+        Number of such rows, mean absolute percentage error as a fraction, Kendall τ.
+    """
+    both = subnets[["latency_ms", "measured_latency_ms"]].dropna()
+    predicted, measured = both["latency_ms"].to_numpy(), both["measured_latency_ms"].to_numpy()
+    if len(both) < 2:
+        return len(both), float("nan"), float("nan")
+    mape = float(np.mean(np.abs(predicted / measured - 1)))
+    return len(both), mape, float(kendalltau(predicted, measured).statistic)
+
+
+def _cross_entropy(data: ReportData) -> Html:
+    title = Html("<h3>Cross-entropy</h3>")
+    predictor = data.predictor
+    if not predictor:
+        return join([title, missing("predictor", SEARCH)])
+    tau = f"{predictor['kendall_tau']:.3f}"
+    interval = f"{predictor['kendall_tau_low']:.3f} to {predictor['kendall_tau_high']:.3f}"
+    facts = cards(
+        [
+            ("predictor", predictor["name"]),
+            ("Kendall τ", tau),
+            ("95 % interval", interval),
+            ("ceiling", f"{predictor['ceiling']:.3f}"),
+            ("fitted on", predictor["n_train"]),
+            ("held out", predictor["n_held_out"]),
+        ]
+    )
+    caption = (
+        "Ceiling: Kendall τ between two evaluations of the same subnets with different calibration images."
+    )
+    return join([title, facts, plot(figures.cross_entropy(predictor["held_out"]), caption)])
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "", *, text: bool = True) -> Iterator[tuple[str, Any]]:
+    """The plain values of nested mappings under dotted names; lists and tables of many entries are left out.
+
+    Args:
+        values: what to flatten.
+        prefix: goes before every name.
+        text: numbers as people read them.
+    """
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and len(value) <= 20:
+            yield from flatten(value, f"{name}.", text=text)
+        elif isinstance(value, float) and text:
+            yield name, number(value, 4)
+        elif isinstance(value, str | int | float | bool):
+            yield name, value

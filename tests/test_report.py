@@ -1,0 +1,380 @@
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import fields, replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import search_spaces
+from nas.report import ReportData, front_plot, write_report
+from nas.report.data import MAX_CHOSEN
+from nas.report.drawing import compact, draw
+from nas.report.figures import pareto
+from nas.report.markup import DASH, count, number, percent, power_of_ten, table
+from nas.report.sections import latency_error
+from nas.run_dir import RunInfo
+from search_spaces import Arch, Genomes, Space
+
+DIGITS = search_spaces.get("digits")
+EVIL = "</script><script>console.log('evil')</script>&\"'"
+RUN = RunInfo(
+    created="2026-01-02T03:04:05+00:00",
+    versions={"torch": "2.13.0"},
+    space="digits",
+    dataset=EVIL,
+    classes=["zero", "one"],
+)
+N_EVALUATED, N_FRONT, N_BASELINE, N_HELD_OUT = 30, 9, 4, 20
+
+
+def subnets(space: Space, genomes: Genomes) -> pd.DataFrame:
+    """A table of subnets with plausible figures: cross-entropy falls as latency rises."""
+    archs = space.decode(genomes)
+    macs = space.macs_table(genomes)
+    cross_entropy = 0.4 - 0.3 * macs / space.macs(space.largest)
+    return pd.DataFrame(
+        {
+            "arch_id": [arch.id for arch in archs],
+            "arch": [arch.to_json() for arch in archs],
+            "split": "validation",
+            "cross_entropy": cross_entropy,
+            "top1": 1 - cross_entropy / 4,
+            "latency_ms": macs / 1e6,
+            "macs": macs,
+            "params": space.params_table(genomes),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    rng = np.random.default_rng(0)
+    corners = DIGITS.encode([DIGITS.smallest, DIGITS.largest])
+    evaluations = subnets(DIGITS, np.vstack([corners, DIGITS.sample(rng, N_EVALUATED - 2)]))
+    front = subnets(DIGITS, DIGITS.sample(rng, N_FRONT)).assign(predicted_cross_entropy=0.2)
+    front["measured_latency_ms"] = [float("nan"), *front["latency_ms"][1:] * 1.01]
+    real, measured = rng.uniform(0.1, 0.4, N_HELD_OUT), rng.uniform(0.1, 2, N_HELD_OUT)
+    ids = [f"subnet{i}" for i in range(N_HELD_OUT)]
+    epochs = np.arange(1, 6)
+    losses = {f"loss_{i}": 1 / epochs for i in range(4)}
+    return ReportData(
+        run=RUN,
+        space=DIGITS,
+        training=pd.DataFrame({"epoch": epochs, "step": 10 * epochs, "lr": 0.1 / epochs} | losses),
+        evaluations=evaluations,
+        front=front,
+        baseline=evaluations.iloc[2 : 2 + N_BASELINE].assign(
+            measured_latency_ms=float("nan"), predicted_cross_entropy=0.3
+        ),
+        test=front[["arch_id", "cross_entropy", "top1"]].assign(top1=0.12345),
+        predictor={
+            "name": "ridge",
+            "kendall_tau": 0.8,
+            "kendall_tau_low": 0.7,
+            "kendall_tau_high": 0.9,
+            "ceiling": 0.95,
+            "n_train": 100,
+            "n_held_out": N_HELD_OUT,
+            "held_out": pd.DataFrame({"arch_id": ids, "predicted": real + 0.01, "real": real}),
+        },
+        latency=pd.DataFrame(
+            {"arch_id": ids, "predicted_latency_ms": 1.1 * measured, "measured_latency_ms": measured}
+        ),
+        profile={"device": EVIL, "key": {"threads": 1}, "table": {f"block{i}": 0.5 for i in range(99)}},
+        hypervolume={"search": 0.6, "random search": 0.5},
+        reference_point={"latency_ms": 3.0, "cross_entropy": 0.5},
+        figures=[(EVIL, 0.8123, "", "at least 0.65")],
+        files={front["arch_id"][0]: EVIL, front["arch_id"][4]: "b.onnx"},
+    )
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData) -> str:
+    return write_report(data)
+
+
+def text_of(page: str) -> str:
+    """The page without plotly.js, whose own text would match anything."""
+    return re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def test_page_loads_nothing_from_elsewhere(page: str) -> None:
+    assert page.count("<script>") == 2  # plotly.js and the template's own
+    assert re.findall(r'(?:src|href|action)="(?!data:)', text_of(page)) == []
+    assert "@import" not in text_of(page)
+    assert "url(" not in text_of(page)
+    assert "default-src 'none'" in page
+
+
+def test_same_data_same_page(data: ReportData, page: str) -> None:
+    assert write_report(data) == page
+
+
+def test_page_has_every_part(page: str) -> None:
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert titles == [
+        "Chosen subnets",
+        "Pareto front",
+        "Figures",
+        "Predicted against measured",
+        "Architectures",
+        "Training",
+        "Device",
+        "Reproduce",
+    ]
+    assert 'class="missing"' not in page
+
+
+def test_what_users_wrote_is_escaped(page: str) -> None:
+    assert "<script>console.log" not in page
+    assert page.count("&lt;/script&gt;&lt;script&gt;console.log(&#x27;evil&#x27;)") >= 4  # one for each place
+
+
+def test_plots_are_json_that_cannot_end_their_element(page: str) -> None:
+    plots = re.findall(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL)
+    names = [[view["name"] for view in json.loads(plot)] for plot in plots]
+    assert names == [["cross-entropy", "top-1"], ["ms", "relative error"], ["cross-entropy"], ["training"]]
+
+
+@pytest.mark.parametrize(
+    ("absent", "command"),
+    [
+        ("training", "nas train"),
+        ("evaluations", None),  # the front alone makes a plot
+        ("front", "nas search"),
+        ("baseline", None),
+        ("test", "nas report"),
+        ("predictor", "nas search"),
+        ("latency", "nas profile"),
+        ("profile", "nas profile"),
+        ("hypervolume", "nas search"),
+        ("reference_point", None),
+        ("figures", None),
+        ("files", "nas export"),
+    ],
+)
+def test_absent_part_names_the_command_that_makes_it(
+    data: ReportData, absent: str, command: str | None
+) -> None:
+    default = getattr(ReportData(RUN, DIGITS), absent)
+    variants = [default]
+    if isinstance(getattr(data, absent), pd.DataFrame):
+        variants.append(getattr(data, absent).iloc[:0])
+    for value in variants:
+        commands = re.findall(
+            r'class="missing">.*?<code>(.*?)</code>', write_report(replace(data, **{absent: value}))
+        )
+        assert all(found.startswith(str(command)) for found in commands)
+        assert bool(commands) == (command is not None)
+
+
+def test_empty_run_has_a_page() -> None:
+    page = write_report(ReportData(RUN, DIGITS))
+    for command in ("train", "evaluate", "profile", "search"):
+        assert f"<code>nas {command} " in page
+    assert len(fields(ReportData)) == 14  # a new part needs a case above
+
+
+def test_figures_of_the_test_split_stay_out_of_the_plot(data: ReportData) -> None:
+    assert data.evaluations is not None
+    both = pd.concat([data.evaluations, data.evaluations.assign(split="test", cross_entropy=9.0)])
+    for view in pareto(DIGITS, None, both, None, {}).values():
+        assert len(view.data[0].x) == N_EVALUATED
+        assert max(view.data[0].y) < 9
+
+
+def test_pareto_plot_has_corners_reference_and_steps(data: ReportData) -> None:
+    plot = pareto(DIGITS, data.front, data.evaluations, data.baseline, data.reference_point)["cross-entropy"]
+    traces = {trace.name: trace for trace in plot.data}
+    assert (traces["reference point"].x, traces["reference point"].y) == ((3.0,), (0.5,))
+    assert traces["largest"].x[0] == DIGITS.macs(DIGITS.largest) / 1e6
+    assert traces["smallest"].x[0] == DIGITS.macs(DIGITS.smallest) / 1e6
+    assert list(traces["search"].x) == sorted(traces["search"].x)
+    assert traces["search"].line.shape == "hv"
+    assert compact(DIGITS, DIGITS.largest) in traces["largest"].text[0].replace("<br>", " ")
+
+
+def test_cost_is_macs_where_no_device_was_profiled(data: ReportData) -> None:
+    assert data.evaluations is not None
+    unknown = data.evaluations.assign(latency_ms=float("nan"))
+    plot = pareto(DIGITS, None, unknown, None, {})["top-1"]
+    assert plot.layout.xaxis.title.text == "MACs"
+    assert list(plot.data[0].x) == list(unknown["macs"])
+
+
+def test_front_plot_is_a_page_of_its_own(data: ReportData) -> None:
+    page = front_plot(DIGITS, data.front, data.evaluations)
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.count('class="plot"') == 1
+
+
+def test_chosen_are_the_exported_or_spread_over_the_front(data: ReportData) -> None:
+    chosen = data.chosen()
+    assert chosen is not None
+    assert set(chosen["arch_id"]) == set(data.files)
+    spread = replace(data, files={}).chosen()
+    assert spread is not None
+    assert data.front is not None
+    ids = list(data.front["arch_id"])
+    assert [ids.index(i) for i in spread["arch_id"]] == [0, 2, 3, 5, 6, 8]  # round(i * 8 / 5), i = 0..5
+    assert len(spread) == MAX_CHOSEN
+    for n in (1, 2, MAX_CHOSEN):
+        few = replace(data, files={}, front=data.front.iloc[:n]).chosen()
+        assert few is not None
+        assert list(few["arch_id"]) == ids[:n]
+
+
+def test_subnets_table_shows_test_figures_and_what_was_not_measured(page: str) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", page.partition("<details>")[0])
+    cells = [re.findall("<td>(.*?)</td>", row) for row in rows[1:]]
+    assert len(cells) == 2  # two exported files
+    assert sorted(row[1] == "not measured" for row in cells) == [False, True]
+    assert {row[4] for row in cells} == {"12.3 %"}
+
+
+def test_noisy_machine_is_announced(data: ReportData, page: str) -> None:
+    assert 'class="warning"' not in page
+    for profile in ({"device": "a", "too_noisy": True}, {"device": "a", "held_out": {"too_noisy": True}}):
+        assert 'class="warning"' in write_report(replace(data, profile=profile))
+    assert 'class="warning"' not in write_report(replace(data, profile={"device": "a", "too_noisy": False}))
+
+
+def test_latency_error_by_hand() -> None:
+    nan = float("nan")
+    subnets = pd.DataFrame(
+        {"latency_ms": [1.1, 1.8, 4.0, nan, 9.0], "measured_latency_ms": [1, 2, 4, 1, nan]}
+    )
+    n, mape, tau = latency_error(subnets)
+    assert n == 3
+    assert mape == pytest.approx((0.1 + 0.1 + 0) / 3)
+    assert tau == pytest.approx(1)
+    assert np.isnan(latency_error(subnets[:1])[1:]).all()
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def test_compact_line_by_hand(tiny: Space, tiny_arch: Arch) -> None:
+    assert compact(tiny, tiny_arch) == "8px · 4 | 4: k3e1 k5e2 | 6: k3e2 | 6"
+
+
+def test_compact_lines_tell_subnets_apart(space: Space, rng: np.random.Generator) -> None:
+    archs = space.decode(space.sample(rng, 100))
+    assert len({compact(space, arch) for arch in archs}) == len(set(archs))
+
+
+def test_picture_shows_every_slot(space: Space, rng: np.random.Generator) -> None:
+    for arch in (space.smallest, space.largest, *space.decode(space.sample(rng, 5))):
+        blocks = space.blocks(arch)
+        svg = ElementTree.fromstring(draw(space, arch))
+        classes = [element.get("class", "").split(" ")[0] for element in svg.iter()]
+        marks = ["".join(element.itertext()) for element in svg.iter() if "mark" in element.get("class", "")]
+        assert classes.count("box") == len(blocks)
+        assert classes.count("off") == len(space.slots) - len(blocks)
+        assert marks.count("SE") == sum(any(layer.op == "multiply" for layer in block) for block in blocks)
+        assert classes.count("shortcut") == sum(layer.op == "add" for layer in space.layers(arch))
+        assert len(marks) - marks.count("SE") == sum(
+            any(layer.stride > 1 for layer in block) for block in blocks
+        )
+
+
+def test_picture_stays_in_its_frame(space: Space) -> None:
+    svg = ElementTree.fromstring(draw(space, space.largest))
+    rects = [element for element in svg.iter() if element.tag == "rect"]
+    for start, size, limit in (("x", "width", svg.get("width")), ("y", "height", svg.get("height"))):
+        assert all(float(rect.get(start, "nan")) >= 0 for rect in rects)
+        ends = [float(rect.get(start, "nan")) + float(rect.get(size, "nan")) for rect in rects]
+        assert max(ends) <= float(limit or 0)
+
+
+def test_more_channels_make_a_higher_box(tiny: Space, tiny_arch: Arch) -> None:
+    def first_box(arch: Arch) -> float:
+        svg = ElementTree.fromstring(draw(tiny, arch))
+        return next(float(e.get("height", "nan")) for e in svg.iter() if e.get("class", "").startswith("box"))
+
+    assert first_box(replace(tiny_arch, stem_width=4)) > first_box(replace(tiny_arch, stem_width=2))
+
+
+def test_arch_of_another_space_is_refused(tiny_arch: Arch) -> None:
+    with pytest.raises(ValueError, match="must have 3 stages, got 2"):
+        draw(DIGITS, tiny_arch)
+
+
+# ---------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.012345, "0.0123"), (1.5, "1.50"), (123.4, "123"), (1e-7, "1.00e-07"), (np.nan, DASH)],
+)
+def test_number_has_three_significant_digits(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_other_numbers() -> None:
+    assert [count(v) for v in (12, 1234, 5.6e6, 7e9)] == ["12", "1.23 k", "5.60 M", "7.00 G"]
+    assert [percent(v) for v in (0.98765, float("nan"))] == ["98.8 %", DASH]
+    assert [power_of_ten(v) for v in (1280, 4_700_000_000)] == ["1,280", "4.7 &times; 10<sup>9</sup>"]
+
+
+def test_table_escapes_plain_text_alone() -> None:
+    assert "<td>&lt;b&gt;</td>" in table(("a",), [("<b>",)])
+    assert "<td>4.7 &times; 10<sup>9</sup></td>" in table(("a",), [(power_of_ten(4_700_000_000),)])
+
+
+# ---------------------------------------------------------------------- in a browser
+
+
+@pytest.mark.slow
+def test_browser_draws_the_plots_without_an_error(page: str, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    click = "<script>document.querySelectorAll('.views button:last-child').forEach(b => b.click())</script>"
+    plain = _rendered(chromium, page, tmp_path / "plain")
+    clicked = _rendered(chromium, page.replace("</body>", click + "</body>"), tmp_path / "clicked")
+    assert ">cross-entropy, nats</text>" in plain
+    assert ">top-1 accuracy</text>" in clicked
+    assert ">cross-entropy, nats</text>" not in clicked
+    # Pareto: evaluated, front, baseline, two corners; latency: held-out and measured front; cross-entropy
+    points = (N_EVALUATED + N_FRONT + N_BASELINE + 2) + (N_HELD_OUT + N_FRONT - 1) + N_HELD_OUT
+    assert plain.count('class="point"') == points + 1  # the reference point
+    assert clicked.count('class="point"') == points  # top-1 has none
+    for document in (plain, clicked):
+        assert document.count('class="js-line"') >= 5  # four losses and the learning rate
+        assert document.count('class="subnet"') == 2
+
+
+def _rendered(chromium: str, page: str, folder: Path) -> str:
+    """The document as a browser without network made it; fails where the console heard of an error."""
+    folder.mkdir()
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--enable-logging=stderr",
+        f"--user-data-dir={folder / 'profile'}",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+        (folder / "report.html").as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert console == []
+    return re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
