@@ -91,21 +91,40 @@ class Checkpoints:
         for path in self.paths()[self.keep :]:
             path.unlink(missing_ok=True)
 
-    def load(self) -> dict[str, Any] | None:
-        """The newest state that can be read, or None if there is no checkpoint.
+    def load(self, current: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The newest usable state, or None if there is no checkpoint.
+
+        Args:
+            current: a state of the same training, which says what must be in a checkpoint.
 
         Raises:
-            ValueError: there are checkpoints but none can be read.
+            ValueError: there are checkpoints but none is whole and fits.
         """
-        paths = self.paths()
-        for path in paths:
+        problems = []
+        for path in self.paths():
             try:
-                return load_state(path)
+                state = load_state(path)
+                _check_state(state, current, str(path))
             except ValueError as error:
-                _log.warning("%s; trying the checkpoint before it", error)
-        if paths:
-            raise ValueError(f"none of the {len(paths)} checkpoints in {self.folder} can be read")
+                _log.warning("%s", error)
+                problems.append(str(error))
+            else:
+                return state
+        if problems:
+            raise ValueError(f"no checkpoint can be used, start again with another --out: {problems[0]}")
         return None
+
+
+def _check_state(state: Mapping[str, Any], current: Mapping[str, Any], source: str) -> None:
+    missing = ({"schema_version", "step"} | current.keys()) - state.keys()
+    if missing:
+        raise ValueError(f"{source} is no checkpoint of a supernet: it has no {', '.join(sorted(missing))}")
+    if state["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(
+            f"{source} must have schema_version {SCHEMA_VERSION}, got {state['schema_version']}; "
+            f"go on with the version of the toolkit that wrote it"
+        )
+    check_weights(state["supernet"], current["supernet"], source)
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -62,13 +62,13 @@ class RunDir:
 
     @classmethod
     def create(cls, path: str | Path, info: RunInfo, space: Space, recipe: str) -> RunDir:
-        """Start a run in a missing or empty folder.
+        """Start a run in a missing or empty folder, or in one where a kill cut this very function short.
 
         Raises:
             ValueError: the folder holds something already.
         """
         run = cls(path)
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        if run.path.exists() and (not run.path.is_dir() or run.has(RUN) or not _only_started(run.path)):
             raise ValueError(
                 f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
             )
@@ -169,6 +169,14 @@ class RunDir:
         if not self.has(name):
             raise ValueError(f"the run {self.path} has no {name} yet")
         return pd.read_csv(self.file(name))
+
+
+def _only_started(folder: Path) -> bool:
+    """Whether all that the folder holds are files, whole or temporary, that `RunDir.create` writes first."""
+    return all(
+        entry.name.startswith((SPACE, RECIPE, f".{SPACE}.", f".{RECIPE}.", f".{RUN}."))
+        for entry in folder.iterdir()
+    )
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,12 @@ class Sampler(Protocol):
     def observe(self, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
         """Hear the losses of the step's subnets, in the order of `subnets`."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned from the losses, as plain values and tensors for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` gave, where training resumes."""
+
 
 class Sandwich:
     """The largest, the smallest and `n_random` random subnets (sandwich rule; Yu and Huang 2019, §3.2)."""
@@ -44,6 +50,13 @@ class Sandwich:
 
     def observe(self, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
         """Learn nothing: the rule is fixed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing, see `observe`."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `state_dict`."""
 
 
 SamplerFactory = Callable[[Space, Recipe], Sampler]

@@ -26,17 +26,24 @@ from nas.data.batches import Batch, batches_per_epoch, train_batches
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
 from nas.losses import distillation_loss, label_loss
-from nas.plugins import resolve
+from nas.plugins import check, resolve
 from nas.progress import Progress, silent
 from nas.recipe import Recipe
 from nas.recipe import parse as parse_recipe
-from nas.run_dir import RECIPE, SUPERNET, TRAINING_LOG, RunDir, RunInfo, now, versions
-from nas.samplers import SAMPLERS
+from nas.run_dir import RECIPE, RUN, SUPERNET, TRAINING_LOG, RunDir, RunInfo, now, versions
+from nas.samplers import SAMPLERS, Sampler
 from nas.supernet import Supernet
 from search_spaces import Arch, Space
 
 
-def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Progress = silent) -> RunDir:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    sampler: Sampler | None = None,
+    progress: Progress = silent,
+) -> RunDir:
     """Train a supernet and leave it in a run directory.
 
     The order of the data, the augmentation and the subnets of a step depend on the seed and the step alone,
@@ -46,6 +53,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Pr
         recipe: what to train and how.
         out: the run directory.
         resume: go on with the run in `out`; a missing or empty folder is started.
+        sampler: chooses the subnets of each step, instead of the one that the recipe names.
         progress: hears about every step.
 
     Raises:
@@ -63,23 +71,24 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: Pr
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
     space = search_spaces.get(recipe.space)
     space = space.with_data(classes=len(dataset.class_names), channels=dataset.preprocess.channels)
-    sampler = resolve("sampler", recipe.sampler, SAMPLERS)(space, recipe)
+    sampler = make_sampler(space, recipe)
     run = _open_run(recipe, Path(out), space, dataset, resume=resume)
     if run.has(SUPERNET):
         return run
 
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
-    state = TrainingState.start(recipe, space, fabric)
+    state = TrainingState.start(recipe, space, fabric, sampler)
     checkpoints = Checkpoints(run)
-    saved = checkpoints.load()
+    saved = checkpoints.load(state.state_dict())
     if saved is not None:
         state.load_state_dict(saved)
 
     def save() -> None:
         if fabric.is_global_zero:
             checkpoints.save(state.state_dict(), state.step)
-            run.write_csv(TRAINING_LOG, pd.DataFrame(state.log))
+            if state.log:
+                run.write_csv(TRAINING_LOG, pd.DataFrame(state.log))
 
     with _stop_signals() as stop:
         last_saved = time.monotonic()
@@ -108,6 +117,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     """Exponential moving average of the weights."""
+    sampler: Sampler
     step: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
     """One row per finished epoch."""
@@ -115,7 +125,7 @@ class TrainingState:
     """Losses of the subnets of each step of the epoch that is under way."""
 
     @classmethod
-    def start(cls, recipe: Recipe, space: Space, fabric: Fabric) -> TrainingState:
+    def start(cls, recipe: Recipe, space: Space, fabric: Fabric, sampler: Sampler) -> TrainingState:
         """The state before the first step."""
         supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.zero_init_residual)
         supernet.to(fabric.device).train()
@@ -124,7 +134,7 @@ class TrainingState:
             average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         optimizer = fabric.setup_optimizers(make_optimizer(supernet, recipe))
         assert isinstance(optimizer, torch.optim.Optimizer)  # one in, one out
-        return cls(supernet, optimizer, average)
+        return cls(supernet, optimizer, average, sampler)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors for a checkpoint."""
@@ -132,6 +142,7 @@ class TrainingState:
             "supernet": self.supernet.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
+            "sampler": self.sampler.state_dict(),
             "log": self.log,
             "epoch_losses": self.epoch_losses,
         }
@@ -142,6 +153,7 @@ class TrainingState:
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.average:
             self.average.load_state_dict(saved["average"])
+        self.sampler.load_state_dict(saved["sampler"])
         self.step, self.log, self.epoch_losses = saved["step"], saved["log"], saved["epoch_losses"]
 
     def count(self, losses: list[float], lr: float, steps_per_epoch: int) -> None:
@@ -174,6 +186,17 @@ class Schedule:
             return self.peak * (step + 1) / (self.warmup + 1)
         done = (step - self.warmup) / max(1, self.total - self.warmup)
         return self.peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_sampler(space: Space, recipe: Recipe) -> Sampler:
+    """The sampler that the recipe names.
+
+    Raises:
+        ValueError: unknown name, or a user's object that makes no `Sampler`.
+    """
+    sampler = sampler or resolve("sampler", recipe.sampler, SAMPLERS)(space, recipe)
+    check("sampler", recipe.sampler, sampler, Sampler)
+    return sampler
 
 
 def make_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.SGD:
@@ -217,13 +240,17 @@ def _step(
         fabric.backward(loss)
         losses.append(loss.detach())
     values: list[float] = torch.stack(losses).tolist()
-    if not np.isfinite(values).all():
+    _average_gradients(fabric, state.supernet)
+    norm = fabric.clip_gradients(
+        state.supernet, state.optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False
+    )
+    assert norm is not None  # only None where values are clipped
+    overflow = recipe.precision != "16-mixed" and not norm.isfinite()  # there the scaler skips such a step
+    if overflow or not np.isfinite(values).all():
         raise ValueError(
-            f"training diverged at step {state.step}: the losses are {values}; "
+            f"training diverged at step {state.step}: losses {values}, gradient norm {norm:.3g}; "
             f"lower `lr` ({recipe.lr}) or `clip_norm` ({recipe.clip_norm}) and start again"
         )
-    _average_gradients(fabric, state.supernet)
-    fabric.clip_gradients(state.supernet, state.optimizer, max_norm=recipe.clip_norm)
     state.optimizer.step()
     if state.average:
         state.average.update_parameters(state.supernet)
@@ -264,7 +291,7 @@ def _batches(
 
 def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resume: bool) -> RunDir:
     """Make the run directory, or check that the one to go on with was started by the same recipe."""
-    if not resume or not out.exists() or not any(out.iterdir()):
+    if not (resume and RunDir(out).has(RUN)):
         info = RunInfo(
             created=now(),
             versions=versions(),

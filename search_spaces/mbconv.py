@@ -191,6 +191,43 @@ class MBConvSpace(Space):
             head_width=int(values["head.width"]),
         )
 
+    def stages(self) -> list[dict[str, str]]:
+        """See `Space.stages`."""
+        stem, head = self.config.stem, self.config.head
+        rows = [_row("stem", stem.width, (1,), (stem.kernel,), (), stem.stride, stem.activation)]
+        rows += [
+            _row(f"stages.{s}", c.width, c.depth, c.kernel, c.expand, c.stride, c.activation, c.se, c.per)
+            for s, c in enumerate(self.config.stages)
+        ]
+        return [*rows, _row("head", head.width, (1,), (1,), (), 1, head.activation)]
+
+
+def _row(
+    name: str,
+    width: tuple[int, ...],
+    depth: tuple[int, ...],
+    kernel: tuple[int, ...],
+    expand: tuple[float, ...],
+    stride: int,
+    activation: str,
+    se: bool = False,
+    per: str = "",
+) -> dict[str, str]:
+    def text(options: tuple[float, ...]) -> str:
+        return " ".join(f"{option:g}" for option in options)
+
+    return {
+        "stage": name,
+        "width": text(width),
+        "depth": text(depth),
+        "kernel": text(kernel),
+        "expand": text(expand),
+        "chosen per": per,
+        "stride": str(stride),
+        "SE": "yes" if se else "",
+        "activation": activation,
+    }
+
 
 def _choices(config: MBConvConfig) -> list[Choice]:
     choices = [Choice("resolution", config.resolutions), Choice("stem.width", config.stem.width)]

@@ -109,6 +109,10 @@ class Space(ABC):
     def arch_of(self, values: Mapping[str, Value]) -> Arch:
         """The arch with these values; those of choices that a depth switches off are ignored."""
 
+    @abstractmethod
+    def stages(self) -> list[dict[str, str]]:
+        """The space as a table for people: a row for the stem, each stage and the head."""
+
     # ------------------------------------------------------------------ genomes
 
     def encode(self, archs: Sequence[Arch]) -> Genomes:
