@@ -71,7 +71,7 @@ def train(
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
     space = search_spaces.get(recipe.space)
     space = space.with_data(classes=len(dataset.class_names), channels=dataset.preprocess.channels)
-    sampler = make_sampler(space, recipe)
+    sampler = sampler or make_sampler(space, recipe)
     run = _open_run(recipe, Path(out), space, dataset, resume=resume)
     if run.has(SUPERNET):
         return run
@@ -194,7 +194,7 @@ def make_sampler(space: Space, recipe: Recipe) -> Sampler:
     Raises:
         ValueError: unknown name, or a user's object that makes no `Sampler`.
     """
-    sampler = sampler or resolve("sampler", recipe.sampler, SAMPLERS)(space, recipe)
+    sampler = resolve("sampler", recipe.sampler, SAMPLERS)(space, recipe)
     check("sampler", recipe.sampler, sampler, Sampler)
     return sampler
 
