@@ -14,7 +14,7 @@ import search_spaces
 from nas.report import ReportData, front_plot, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
-from nas.report.figures import pareto
+from nas.report.figures import NO_BREAK, pareto
 from nas.report.markup import DASH, count, number, percent, power_of_ten, table
 from nas.report.sections import latency_error
 from nas.run_dir import RunInfo
@@ -199,7 +199,8 @@ def test_pareto_plot_has_corners_reference_and_steps(data: ReportData) -> None:
     assert traces["smallest"].x[0] == DIGITS.macs(DIGITS.smallest) / 1e6
     assert list(traces["search"].x) == sorted(traces["search"].x)
     assert traces["search"].line.shape == "hv"
-    assert compact(DIGITS, DIGITS.largest) in traces["largest"].text[0].replace("<br>", " ")
+    hover = traces["largest"].text[0].replace("<br>", " ").replace(NO_BREAK, " ")
+    assert compact(DIGITS, DIGITS.largest) in hover
 
 
 def test_cost_is_macs_where_no_device_was_profiled(data: ReportData) -> None:

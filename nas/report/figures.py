@@ -18,6 +18,7 @@ from search_spaces import Arch, Space
 OURS, OTHERS, FAINT, CORNER, REFERENCE = "#5b5bd6", "#e08c1a", "rgba(130,140,160,0.45)", "#12a594", "#e5484d"
 QUALITY = {"cross-entropy": ("cross_entropy", "cross-entropy, nats"), "top-1": ("top1", "top-1 accuracy")}
 """Column and axis title of what a Pareto plot can show on its y axis."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
 COST = {"latency_ms": "latency by the table, ms", "macs": "MACs"}
 """Axis title of what a Pareto plot can show on its x axis, the best first."""
 
@@ -188,6 +189,7 @@ def _hover(space: Space, table: pd.DataFrame) -> list[str]:
 def _hover_text(space: Space, row: pd.Series[float]) -> str:
     """What a point says about its subnet, in plotly's own small markup."""
     arch = compact(space, Arch.from_json(str(row["arch"])))
+    breakable = arch.replace(" ", NO_BREAK).replace(f"|{NO_BREAK}", "| ")  # lines end between stages
     latencies = [
         f"{number(row[column])} ms {how}"
         for column, how in (("latency_ms", "predicted"), ("measured_latency_ms", "measured"))
@@ -195,7 +197,7 @@ def _hover_text(space: Space, row: pd.Series[float]) -> str:
     ]
     lines = [
         f"<b>{escape(row['arch_id'])}</b>",
-        *(str(escape(line)) for line in textwrap.wrap(arch, 64)),
+        *(str(escape(line)) for line in textwrap.wrap(breakable, 64)),
         *([" · ".join(latencies)] if latencies else []),
         f"cross-entropy {number(row['cross_entropy'])} · top-1 {percent(row['top1'])}",
         f"{count(row['macs'])} MACs · {count(row['params'])} parameters",
