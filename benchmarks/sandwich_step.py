@@ -1,0 +1,79 @@
+"""Time of a sandwich step against the sum of its four subnets trained as static networks.
+
+    python benchmarks/sandwich_step.py --space digits --json
+
+All five are timed in turn, many times over, so that a busy machine hurts each alike; the ratio is that of the
+minima. Same layout, batch, threads and losses on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import search_spaces
+from nas.losses import distillation_loss, label_loss
+from nas.samplers import Sandwich
+from nas.supernet import Supernet
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--space", default="digits")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    ratios = [measure(options.space, options.batch, options.rounds, seed) for seed in range(3)]
+    result = {"sandwich_over_static": round(float(np.mean(ratios)), 4), "seeds": np.round(ratios, 4).tolist()}
+    print(json.dumps(result) if options.json else f"sandwich step / four static steps: {result}")
+
+
+def measure(space_name: str, batch: int, rounds: int, seed: int) -> float:
+    """The ratio for the four subnets of one draw of the sandwich rule."""
+    space = search_spaces.get(space_name)
+    rng = np.random.default_rng(seed)
+    resolution = space.resolutions[-1]
+    archs = Sandwich(space, 2).subnets(rng, resolution)
+    supernet = Supernet(space).train()
+    statics = [supernet.extract(arch).train() for arch in archs]
+    images = torch.randn(batch, space.config.channels, resolution, resolution)
+    labels = torch.randint(space.config.classes, (batch,))
+    teacher = statics[0](images).detach()
+
+    def sandwich() -> None:
+        supernet.zero_grad()
+        logits = supernet(images, archs[0])
+        label_loss(logits, labels, 0.1).backward()
+        for arch in archs[1:]:
+            distillation_loss(supernet(images, arch), logits).backward()
+
+    def static(net: nn.Module, loss: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+        def step() -> None:
+            net.zero_grad()
+            loss(net(images)).backward()
+
+        return step
+
+    steps = [sandwich, static(statics[0], lambda logits: label_loss(logits, labels, 0.1))]
+    steps += [static(net, lambda logits: distillation_loss(logits, teacher)) for net in statics[1:]]
+    fastest = np.full(len(steps), np.inf)
+    for _ in range(rounds):
+        for i in rng.permutation(len(steps)):
+            begin = time.perf_counter()
+            steps[i]()
+            fastest[i] = min(fastest[i], time.perf_counter() - begin)
+    return float(fastest[0] / fastest[1:].sum())
+
+
+if __name__ == "__main__":
+    main()
