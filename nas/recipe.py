@@ -13,22 +13,24 @@ from pydantic import BaseModel, Field, ValidationError
 from search_spaces.errors import one_line
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """How a supernet is trained. The fields are the keys of the YAML file and of `--set`."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     space: str
     """Name of a space or path of its YAML file."""
     dataset: str
     """Name of a data set, or `module:object`."""
     data_root: str | None = None
     """Folder of the data set, where it is not embedded."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Draws other train / validation / test splits."""
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Count
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Images per step, over all processes."""
     sampler: str = "sandwich"
@@ -49,14 +51,14 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Start the last batch norm of residual branches at zero."""
     ema_decay: Fraction = 0.0
     """Decay per step of the exponential moving average of the weights; 0: none."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the initial weights, the order of the data, the augmentation and the subnets."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     """As in Lightning Fabric: `auto`, `cpu`, `cuda`, `mps`."""
-    devices: int = 1
+    devices: Count = 1
     """Processes on this machine, one a device."""
-    num_nodes: int = 1
+    num_nodes: Count = 1
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load images ahead; worth it for images that are read from files."""
     checkpoint_minutes: Positive = 5.0
@@ -85,8 +87,9 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     elif text.endswith((".yaml", ".yml")):
         try:
             content = Path(text).read_text()
-        except OSError as error:
-            raise ValueError(f"cannot read the recipe {text}: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ValueError(f"cannot read the recipe {text}: {reason}") from None
     else:
         raise ValueError(f"recipe must be one of {names()} or the path of a YAML file, got {text!r}")
     return parse(content, overrides, source=text)

@@ -61,12 +61,7 @@ def train(
             that diverged.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
-    fabric = Fabric(
-        accelerator=recipe.accelerator,
-        devices=recipe.devices,
-        num_nodes=recipe.num_nodes,
-        precision=recipe.precision,
-    )
+    fabric = make_fabric(recipe)
     fabric.launch()
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
     space = search_spaces.get(recipe.space)
@@ -186,6 +181,26 @@ class Schedule:
             return self.peak * (step + 1) / (self.warmup + 1)
         done = (step - self.warmup) / max(1, self.total - self.warmup)
         return self.peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """The devices and the precision that the recipe asks for.
+
+    Raises:
+        ValueError: this machine does not have them.
+    """
+    try:
+        return Fabric(
+            accelerator=recipe.accelerator,
+            devices=recipe.devices,
+            num_nodes=recipe.num_nodes,
+            precision=recipe.precision,
+        )
+    except (RuntimeError, ValueError) as error:  # Fabric raises either, by the kind of accelerator
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"cannot train on accelerator {recipe.accelerator!r} with {recipe.devices} devices: {reason}"
+        ) from None
 
 
 def make_sampler(space: Space, recipe: Recipe) -> Sampler:

@@ -52,8 +52,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Two threads of small networks cost more than they bring; nothing is read from the user's folders."""
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Several threads cost small networks more than they bring, and change the last bits of sums."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is read from the user's folders or written there."""
     monkeypatch.setenv("NAS_HOME", str(tmp_path / "nas_home"))

@@ -1,0 +1,304 @@
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_YAML
+from safetensors.torch import load_file
+
+from nas.checkpoint import Checkpoints
+from nas.recipe import Recipe
+from nas.run_dir import CHECKPOINTS, RECIPE, SPACE, SUPERNET, TRAINING_LOG, RunDir
+from nas.supernet import Supernet
+from nas.train import Schedule, make_optimizer, train
+from search_spaces import Space
+
+STEPS_PER_EPOCH = 8  # of 128 of the 1,077 training images
+STEPS = 2 * STEPS_PER_EPOCH
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the tiny space's file and finished runs."""
+    path = tmp_path_factory.mktemp("train")
+    (path / "tiny.yaml").write_text(TINY_YAML)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Recipe:
+    """Two epochs; a checkpoint after every step."""
+    return Recipe(
+        space=str(folder / "tiny.yaml"),
+        dataset="digits",
+        epochs=2,
+        batch_size=128,
+        ema_decay=0.9,
+        accelerator="cpu",
+        checkpoint_minutes=1e-9,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Recipe, folder: Path) -> RunDir:
+    return train(recipe, folder / "undisturbed")
+
+
+def assert_same_result(run: RunDir, other: RunDir) -> None:
+    for name in (SUPERNET, TRAINING_LOG):
+        assert run.file(name).read_bytes() == other.file(name).read_bytes()
+
+
+def test_log_has_a_row_per_epoch_and_the_loss_falls(undisturbed: RunDir, recipe: Recipe) -> None:
+    log = undisturbed.read_csv(TRAINING_LOG)
+    assert list(log) == ["epoch", "step", "lr", "loss_0", "loss_1", "loss_2", "loss_3"]
+    assert log["step"].tolist() == [STEPS_PER_EPOCH, STEPS]
+    schedule = Schedule(recipe, STEPS_PER_EPOCH)
+    assert log["lr"].tolist() == [schedule(STEPS_PER_EPOCH - 1), schedule(STEPS - 1)]
+    assert log["loss_0"][1] < log["loss_0"][0]  # the others follow a teacher that grows surer of itself
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(
+    undisturbed: RunDir, recipe: Recipe, tmp_path: Path
+) -> None:
+    assert_same_result(train(recipe, tmp_path / "again"), undisturbed)
+    other = train(recipe.model_copy(update={"seed": 1}), tmp_path / "other")
+    assert other.file(SUPERNET).read_bytes() != undisturbed.file(SUPERNET).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 3, STEPS])
+def test_stopped_and_resumed_ends_as_if_undisturbed(
+    undisturbed: RunDir, recipe: Recipe, tmp_path: Path, at: int, number: signal.Signals
+) -> None:
+    recipe = recipe.model_copy(update={"checkpoint_minutes": 60.0})  # the signal alone makes a checkpoint
+    handler = signal.getsignal(number)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == at:
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", progress=interrupt)
+    assert signal.getsignal(number) == handler
+    run = RunDir.open(tmp_path / "run")
+    assert [path.name for path in Checkpoints(run).paths()] == [f"step_{at:09d}.pt"]
+    seen: list[int] = []
+    train(recipe, run.path, resume=True, progress=lambda what, done, total: seen.append(done))
+    assert seen == list(range(at + 1, STEPS + 1))
+    assert_same_result(run, undisturbed)
+
+
+def test_second_signal_stops_at_once(recipe: Recipe, tmp_path: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", progress=interrupt)
+    assert not (tmp_path / "run" / CHECKPOINTS).exists()
+
+
+KILLED = """\
+import os, sys
+from nas import recipe
+from nas.train import train
+
+config, out, step, writes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+fsync, written = os.fsync, 0
+
+def kill():
+    os.kill(os.getpid(), 9)
+
+def killing_fsync(descriptor):
+    global written
+    written += 1
+    kill() if written == writes else fsync(descriptor)
+
+os.fsync = killing_fsync  # a file is then complete under its temporary name
+train(recipe.load(config), out, resume=True, progress=lambda what, done, total: done == step and kill())
+"""
+
+
+def test_killed_again_and_again_ends_as_if_undisturbed(
+    undisturbed: RunDir, recipe: Recipe, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    out = tmp_path / "run"
+    never = 10**6
+    # between two steps, and in the middle of writing a checkpoint
+    for step, writes in ((5, never), (never, 7)):
+        arguments = [str(tmp_path / "recipe.yaml"), str(out), str(step), str(writes)]
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert killed.returncode == -signal.SIGKILL
+        assert not (out / SUPERNET).exists()
+    newest = Checkpoints(RunDir(out)).paths()[0]
+    newest.write_bytes(newest.read_bytes()[:1000])  # and the disk lost a part of the newest one
+    assert_same_result(train(recipe, out, resume=True), undisturbed)
+
+
+def test_finished_run_is_left_alone(undisturbed: RunDir, recipe: Recipe) -> None:
+    before = undisturbed.file(SUPERNET).stat()
+    train(recipe, undisturbed.path, resume=True, progress=lambda *_: pytest.fail("trained again"))
+    assert undisturbed.file(SUPERNET).stat() == before
+    with pytest.raises(ValueError, match="must be missing or empty; give another --out, or --resume"):
+        train(recipe, undisturbed.path)
+
+
+@pytest.mark.parametrize("names", [[], [SPACE], [SPACE, RECIPE, f".{SPACE}.abc"]])
+def test_resume_starts_where_nothing_was_trained(recipe: Recipe, tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("left by a kill")
+    run = train(recipe.model_copy(update={"epochs": 1}), tmp_path, resume=True)
+    assert run.has(SUPERNET)
+
+
+def test_resume_leaves_foreign_folders_and_files_alone(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for out in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(ValueError, match="must be missing or empty"):
+            train(recipe, out, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_resume_with_another_recipe_or_space_is_refused(
+    undisturbed: RunDir, recipe: Recipe, tmp_path: Path
+) -> None:
+    changed = recipe.model_copy(update={"epochs": 3, "lr": 0.2})
+    with pytest.raises(ValueError, match=r"cannot resume .*: epochs, lr changed since"):
+        train(changed, undisturbed.path, resume=True)
+    space = Path(recipe.space)
+    try:
+        space.write_text(TINY_YAML.replace("width: [6, 8]", "width: [8]"))
+        with pytest.raises(ValueError, match=r"cannot resume .*: the space's YAML file changed"):
+            train(recipe, undisturbed.path, resume=True)
+    finally:
+        space.write_text(TINY_YAML)
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e38])
+def test_diverged_training_stops_with_the_remedy(recipe: Recipe, tmp_path: Path, lr: float) -> None:
+    recipe = recipe.model_copy(update={"lr": lr, "clip_norm": 1e30, "warmup_epochs": 0.0})
+    with pytest.raises(ValueError, match=r"training diverged at step \d+: .* lower `lr`") as caught:
+        train(recipe, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / SUPERNET).exists()
+
+
+def test_missing_accelerator_is_one_clear_line(recipe: Recipe, tmp_path: Path) -> None:
+    absent = "cuda" if not torch.cuda.is_available() else "mps"
+    for name in (absent, "abacus"):
+        with pytest.raises(ValueError, match=f"cannot train on accelerator '{name}' with 1 devices: .") as caught:
+            train(recipe.model_copy(update={"accelerator": name}), tmp_path / "run")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("dataset", "digit"), ("sampler", "burger"), ("space", "digit")])
+def test_unknown_names_start_no_run(recipe: Recipe, tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=rf"{key} must be one of .*got '{value}'"):
+        train(recipe.model_copy(update={key: value}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_schedule_by_hand() -> None:
+    recipe = Recipe(space="digits", dataset="digits", epochs=3, lr=0.5, warmup_epochs=1)
+    schedule = Schedule(recipe, steps_per_epoch=4)
+    # 4 warm-up steps to a peak that the fifth has; then half a cosine over 8 steps
+    assert [schedule(step) for step in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert schedule(8) == pytest.approx(0.25)
+    assert schedule(12) == pytest.approx(0.0)
+
+
+def test_weight_decay_spares_vectors(tiny: Space, recipe: Recipe) -> None:
+    supernet = Supernet(tiny)
+    decayed, spared = make_optimizer(supernet, recipe).param_groups
+    assert decayed["weight_decay"] == recipe.weight_decay
+    assert spared["weight_decay"] == 0
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert {p.ndim for p in spared["params"]} == {1}
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(supernet.parameters()))
+
+
+def test_average_is_what_is_kept(recipe: Recipe, undisturbed: RunDir, tmp_path: Path) -> None:
+    plain = train(recipe.model_copy(update={"ema_decay": 0.0}), tmp_path / "plain")
+    last = Checkpoints(undisturbed).paths()[0]
+    state = torch.load(last, weights_only=True)
+    kept, unaveraged = load_file(undisturbed.file(SUPERNET)), load_file(plain.file(SUPERNET))
+    for name, weight in kept.items():
+        assert torch.equal(weight, state["average"][f"module.{name}"])
+        assert torch.equal(unaveraged[name], state["supernet"][name])  # the average does not steer training
+    assert not torch.equal(kept["stem.conv.weight"], unaveraged["stem.conv.weight"])
+
+
+SAMPLER = """\
+from dataclasses import replace
+
+
+class WorstAgain:
+    '''Largest and smallest; then once more whatever had the higher loss in the step before.'''
+
+    def __init__(self, space):
+        self.space, self.again = space, 0
+
+    def subnets(self, rng, resolution):
+        corners = [self.space.largest, self.space.smallest]
+        return [replace(arch, resolution=resolution) for arch in (*corners, corners[self.again])]
+
+    def observe(self, subnets, losses):
+        self.again = int(losses[1] > losses[0])
+
+    def state_dict(self):
+        return {"again": self.again}
+
+    def load_state_dict(self, state):
+        self.again = state["again"]
+
+
+def make(space, recipe):
+    return WorstAgain(space)
+
+
+def wrong(space, recipe):
+    return [space.largest]
+"""
+
+
+@pytest.fixture
+def users_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "users_sampler.py").write_text(SAMPLER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_sampler", raising=False)
+    importlib.invalidate_caches()
+    return "users_sampler"
+
+
+def test_users_sampler_trains_and_resumes_with_what_it_learned(
+    users_sampler: str, recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = recipe.model_copy(update={"sampler": f"{users_sampler}:make"})
+    whole = train(recipe, tmp_path / "whole")
+    assert "loss_3" not in whole.read_csv(TRAINING_LOG)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == int(np.random.default_rng(0).integers(1, STEPS)):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", progress=interrupt)
+    assert_same_result(train(recipe, tmp_path / "parts", resume=True), whole)
+
+
+def test_object_that_makes_no_sampler_is_refused(users_sampler: str, recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"sampler 'users_sampler:wrong' must be Sampler, but has no load_state"
+    ):
+        train(recipe.model_copy(update={"sampler": "users_sampler:wrong"}), tmp_path / "run")
