@@ -141,7 +141,7 @@ def load_state(path: Path) -> dict[str, Any]:
             f"{path} holds something other than tensors and plain values, which could execute code, "
             f"or is no checkpoint: {reason:.200}"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # damaged bytes make torch's reader raise nearly anything
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path} is truncated or no checkpoint: {reason:.200}") from None
     if not isinstance(state, dict):
