@@ -1,0 +1,171 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nas.archive import Archive
+from nas.data.batches import calibration_batches, eval_batches
+from nas.data.catalog import get as get_dataset
+from nas.data.dataset import Dataset
+from nas.evaluate import Calibration, Evaluator, measure, recalibrate
+from nas.metrics import METRICS, Direction
+from nas.supernet import Supernet
+from search_spaces import Arch, Space
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return get_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def supernet(tiny: Space) -> Supernet:
+    """Of the tiny space, for digits."""
+    return Supernet(tiny.with_data(classes=10, channels=1), zero_init_residual=False)
+
+
+@pytest.fixture
+def archs(supernet: Supernet) -> list[Arch]:
+    return supernet.space.decode(supernet.space.sample(np.random.default_rng(1), 6))
+
+
+class Counting:
+    """A metric that remembers how often it was asked."""
+
+    name = "cross_entropy"
+    direction: Direction = "min"
+    unit = "nats"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        self.calls += 1
+        return METRICS["cross_entropy"](logits, labels)
+
+
+def make(
+    supernet: Supernet, dataset: Dataset, path: Path, *, workers: int = 1, seed: int = 0
+) -> tuple[Evaluator, Counting]:
+    counting = Counting()
+    evaluator = Evaluator(
+        supernet,
+        dataset,
+        Archive(path),
+        {"cross_entropy": counting, "top1": METRICS["top1"]},
+        calibration=Calibration(images=128, seed=seed),
+        workers=workers,
+    )
+    return evaluator, counting
+
+
+def test_recalibration_gives_each_norm_the_moments_that_it_sees(supernet: Supernet, dataset: Dataset) -> None:
+    net = supernet.extract(supernet.space.largest)
+    batches = list(calibration_batches(dataset, 128, 8, 64, seed=0))
+    recalibrate(net, batches)
+    stem = net.get_submodule("stem.conv")
+    with torch.no_grad():
+        maps = [torch.conv2d(x, stem.get_parameter("weight"), padding=1) for x, _ in batches]
+    # cumulative mean over two batches of equal size; torch keeps the unbiased variance
+    mean = torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0)
+    var = torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)
+    torch.testing.assert_close(stem.get_buffer("norm.running_mean"), mean)
+    torch.testing.assert_close(stem.get_buffer("norm.running_var"), var)
+    assert not net.training
+
+
+def test_recalibration_forgets_what_was_before(supernet: Supernet, dataset: Dataset) -> None:
+    clean, soiled = supernet.extract(supernet.space.smallest), supernet.extract(supernet.space.smallest)
+    for name, buffer in soiled.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.fill_(7.0)
+    batches = list(calibration_batches(dataset, 64, 6, 64, seed=0))
+    recalibrate(clean, batches)
+    recalibrate(soiled, batches)
+    for name, buffer in clean.named_buffers():
+        assert torch.equal(buffer, soiled.get_buffer(name))
+
+
+def test_measuring_does_not_depend_on_the_batches(supernet: Supernet, dataset: Dataset) -> None:
+    net = supernet.extract(supernet.space.largest).eval()
+    whole, parts = (
+        measure(net, eval_batches(dataset, "validation", 8, batch_size), METRICS) for batch_size in (360, 50)
+    )
+    assert whole.keys() == METRICS.keys()
+    assert parts == pytest.approx(whole, abs=1e-6)
+
+
+def test_each_subnet_is_evaluated_once_and_results_come_in_order(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+) -> None:
+    evaluator, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
+    first = evaluator([archs[0], archs[1], archs[0]], "random")
+    assert counting.calls == 2
+    assert first[0] == first[2] != first[1]
+    again = evaluator(archs[:3][::-1], "search")
+    assert counting.calls == 3
+    assert again[1:] == [first[1], first[0]]
+    assert evaluator.archive.frame()["origin"].tolist() == ["random", "random", "search"]
+    reopened, silent = make(supernet, dataset, tmp_path / "archive.sqlite")
+    assert reopened(archs[:2], "random") == first[:2]
+    assert silent.calls == 0
+
+
+def test_results_depend_neither_on_workers_nor_on_order(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+) -> None:
+    one, _ = make(supernet, dataset, tmp_path / "one.sqlite")
+    two, _ = make(supernet, dataset, tmp_path / "two.sqlite", workers=2)
+    assert two(archs, "random") == one(archs[::-1], "random")[::-1]
+
+
+def test_other_calibration_images_are_another_evaluation(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+) -> None:
+    first, _ = make(supernet, dataset, tmp_path / "archive.sqlite")
+    second, counting = make(supernet, dataset, tmp_path / "archive.sqlite", seed=1)
+    assert first(archs[:1], "random") != second(archs[:1], "random")
+    assert counting.calls == 1
+    assert first.archive.frame()["calibration"].tolist() == ["train:128:seed0", "train:128:seed1"]
+
+
+def test_interrupted_evaluations_keep_what_was_done(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+) -> None:
+    undisturbed, _ = make(supernet, dataset, tmp_path / "undisturbed.sqlite")
+    evaluator, _ = make(supernet, dataset, tmp_path / "archive.sqlite", workers=2)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    evaluator.progress = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        evaluator(archs, "random")
+    assert len(evaluator.archive.frame()) == 2
+    resumed, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
+    assert resumed(archs, "random") == undisturbed(archs, "random")
+    assert counting.calls == len(archs) - 2
+
+
+def test_subnet_inherits_weights_and_leaves_the_supernet_alone(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+) -> None:
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    evaluator, _ = make(supernet, dataset, tmp_path / "archive.sqlite")
+    net = evaluator.subnet(archs[0])
+    inherited = dict(supernet.extract(archs[0]).named_parameters())
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, inherited[name])
+    for name, tensor in supernet.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_arch_of_another_space_is_refused(supernet: Supernet, dataset: Dataset, tmp_path: Path) -> None:
+    evaluator, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
+    with pytest.raises(ValueError, match="must have 2 stages"):
+        evaluator([Arch(8, 4, (), 6)], "random")
+    assert counting.calls == 0
+    assert evaluator.archive.frame().empty
