@@ -68,13 +68,13 @@ class RunDir:
             ValueError: the folder holds something already.
         """
         run = cls(path)
-        if run.path.exists() and (not run.path.is_dir() or run.has(RUN) or not _only_started(run.path)):
+        if run.path.exists() and not (run.path.is_dir() and _is_free(run.path)):
             raise ValueError(
                 f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
             )
+        run.write_json(RUN, info)  # first: it tells what a kill leaves from a user's own YAML files
         run.write_text(SPACE, space.to_yaml())
         run.write_text(RECIPE, recipe)
-        run.write_json(RUN, info)  # last: it marks the folder as a run
         return run
 
     @classmethod
@@ -85,9 +85,16 @@ class RunDir:
             ValueError: the folder is missing or no run.
         """
         run = cls(path)
-        if not (run.path / RUN).is_file():
-            raise ValueError(f"{path} is not a run directory (no {RUN} in it); `nas train` makes one")
+        if not run.created:
+            raise ValueError(
+                f"{path} is not a run directory (no {RUN} and {RECIPE} in it); `nas train` makes one"
+            )
         return run
+
+    @property
+    def created(self) -> bool:
+        """Whether the folder is a run: the first file of `create` is there, and the last one."""
+        return self.has(RUN) and self.has(RECIPE)
 
     def info(self) -> RunInfo:
         """What made the run."""
@@ -171,12 +178,10 @@ class RunDir:
         return pd.read_csv(self.file(name))
 
 
-def _only_started(folder: Path) -> bool:
-    """Whether all that the folder holds are files, whole or temporary, that `RunDir.create` writes first."""
-    return all(
-        entry.name.startswith((SPACE, RECIPE, f".{SPACE}.", f".{RECIPE}.", f".{RUN}."))
-        for entry in folder.iterdir()
-    )
+def _is_free(folder: Path) -> bool:
+    """Whether the folder is empty, or holds what a kill in `RunDir.create` left."""
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{RUN}.")}
+    return not names or (RUN in names and RECIPE not in names)
 
 
 def versions() -> dict[str, str]:

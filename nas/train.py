@@ -30,7 +30,7 @@ from nas.plugins import check, resolve
 from nas.progress import Progress, silent
 from nas.recipe import Recipe
 from nas.recipe import parse as parse_recipe
-from nas.run_dir import RECIPE, RUN, SUPERNET, TRAINING_LOG, RunDir, RunInfo, now, versions
+from nas.run_dir import RECIPE, SUPERNET, TRAINING_LOG, RunDir, RunInfo, now, versions
 from nas.samplers import SAMPLERS, Sampler
 from nas.supernet import Supernet
 from search_spaces import Arch, Space
@@ -306,7 +306,7 @@ def _batches(
 
 def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resume: bool) -> RunDir:
     """Make the run directory, or check that the one to go on with was started by the same recipe."""
-    if not (resume and RunDir(out).has(RUN)):
+    if not (resume and RunDir(out).created):
         info = RunInfo(
             created=now(),
             versions=versions(),

@@ -35,24 +35,30 @@ def test_run_keeps_its_space_whatever_becomes_of_the_file(run: RunDir) -> None:
 def test_creating_in_a_used_folder_is_refused(run: RunDir, tiny: Space, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years")
-    for path in (run.path, tmp_path / "full", tmp_path / "full" / "thesis.tex"):
+    (tmp_path / "mine").mkdir()
+    for name in (SPACE, RECIPE):  # a user's own files of these names
+        (tmp_path / "mine" / name).write_text("mine")
+    for path in (run.path, tmp_path / "full", tmp_path / "full" / "thesis.tex", tmp_path / "mine"):
         with pytest.raises(ValueError, match="must be missing or empty; give another --out, or --resume"):
             RunDir.create(path, INFO, tiny, "")
     assert run.read_text(RECIPE) == "epochs: 3\n"
+    assert (tmp_path / "mine" / RECIPE).read_text() == "mine"
 
 
+@pytest.mark.parametrize("last", [RUN, SPACE, RECIPE])
 def test_creation_that_was_cut_short_is_no_run_and_can_be_repeated(
-    tmp_path: Path, tiny: Space, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Space, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     replace = os.replace
 
-    def fail_at_last(source: str, target: Path) -> None:
-        if Path(target).name == RUN:
+    def cut_short(source: str, target: Path) -> None:
+        if Path(target).name == last:
+            Path(source).with_suffix(".left").write_text("a kill would leave the temporary file")
             raise KeyboardInterrupt
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fail_at_last)
+        patch.setattr(os, "replace", cut_short)
         with pytest.raises(KeyboardInterrupt):
             RunDir.create(tmp_path / "run", INFO, tiny, "")
     with pytest.raises(ValueError, match="is not a run directory"):
@@ -62,7 +68,9 @@ def test_creation_that_was_cut_short_is_no_run_and_can_be_repeated(
 
 def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(ValueError, match=r"is not a run directory \(no run\.json in it\); `nas train`"):
+        with pytest.raises(
+            ValueError, match=r"is not a run directory \(no run\.json and recipe\.yaml in it\); `nas train`"
+        ):
             RunDir.open(path)
 
 

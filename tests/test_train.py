@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from nas.checkpoint import Checkpoints
 from nas.recipe import Recipe
-from nas.run_dir import CHECKPOINTS, RECIPE, SPACE, SUPERNET, TRAINING_LOG, RunDir
+from nas.run_dir import CHECKPOINTS, RECIPE, RUN, SPACE, SUPERNET, TRAINING_LOG, RunDir
 from nas.supernet import Supernet
 from nas.train import Schedule, make_optimizer, train
 from search_spaces import Space
@@ -153,7 +153,7 @@ def test_finished_run_is_left_alone(undisturbed: RunDir, recipe: Recipe) -> None
         train(recipe, undisturbed.path)
 
 
-@pytest.mark.parametrize("names", [[], [SPACE], [SPACE, RECIPE, f".{SPACE}.abc"]])
+@pytest.mark.parametrize("names", [[], [f".{RUN}.abc"], [RUN, SPACE, f".{RECIPE}.abc"]])
 def test_resume_starts_where_nothing_was_trained(recipe: Recipe, tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).write_text("left by a kill")
