@@ -8,5 +8,6 @@ from predictors.estimators import PredictorFactory as PredictorFactory
 from predictors.estimators import Regressor as Regressor
 from predictors.features import Features as Features
 from predictors.model import MetricModel as MetricModel
+from predictors.selection import CrossValidated as CrossValidated
 from predictors.selection import cross_validate as cross_validate
 from predictors.selection import fit_best as fit_best

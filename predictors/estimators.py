@@ -84,7 +84,8 @@ def with_std(estimator: Regressor) -> Regressor:
 
 def ridge(features: Features, seed: int) -> Regressor:
     """Linear, with the penalty chosen by leave-one-out; best where few subnets are known."""
-    return ResidualStd(make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 16))))
+    model: Regressor = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 16)))
+    return model
 
 
 def gaussian_process(features: Features, seed: int) -> Regressor:
@@ -94,11 +95,10 @@ def gaussian_process(features: Features, seed: int) -> Regressor:
 
 def gradient_boosting(features: Features, seed: int) -> Regressor:
     """Boosted trees; each tree sees a part of the samples and each split a part of the columns."""
-    return ResidualStd(
-        GradientBoostingRegressor(
-            n_estimators=300, learning_rate=0.06, subsample=0.6, max_features=0.3, random_state=seed
-        )
+    model: Regressor = GradientBoostingRegressor(
+        n_estimators=300, learning_rate=0.06, subsample=0.6, max_features=0.3, random_state=seed
     )
+    return model
 
 
 PREDICTORS: dict[str, PredictorFactory] = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
@@ -20,6 +20,21 @@ MIN_SAMPLES = 10
 """Cross-validation of fewer evaluations tells nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class CrossValidated:
+    """How a predictor did on subnets that it had not seen."""
+
+    predictor: str
+    tau: float
+    """Kendall's τ-b, mean over the folds."""
+    tau_std: float
+    """Its standard deviation over the folds."""
+    rmse: float
+    """In the metric's unit."""
+    predictions: Vector = field(compare=False, repr=False)
+    """Of each subnet, by a model that was fitted without it, shape (n,)."""
+
+
 def cross_validate(
     features: Features,
     genomes: Genomes,
@@ -28,7 +43,7 @@ def cross_validate(
     *,
     seed: int,
     folds: int = 5,
-) -> pd.DataFrame:
+) -> list[CrossValidated]:
     """Judge predictors by K-fold cross-validation; all of them see the same folds.
 
     Args:
@@ -40,8 +55,7 @@ def cross_validate(
         folds: how many.
 
     Returns:
-        One row per predictor, best first: `predictor`, `tau` (Kendall's τ-b, mean over the folds), `tau_std`
-        (its standard deviation over the folds), `rmse` (in the metric's unit).
+        One entry per predictor, highest τ first.
 
     Raises:
         ValueError: fewer evaluations than `MIN_SAMPLES`.
@@ -50,17 +64,15 @@ def cross_validate(
         raise ValueError(f"a predictor needs >= {MIN_SAMPLES} evaluated subnets, got {len(values)}")
     inputs = features(genomes)
     splits = list(KFold(folds, shuffle=True, random_state=seed).split(inputs))
-    rows = []
+    entries = []
     for name, factory in predictors.items():
-        taus, errors = [], []
+        guess = np.zeros(len(values))
         for train, test in splits:
-            guess = factory(features, seed).fit(inputs[train], values[train]).predict(inputs[test])
-            taus.append(tau(guess, values[test]))
-            errors.append(guess - values[test])
-        rmse = np.sqrt(np.mean(np.concatenate(errors) ** 2))
-        rows.append((name, np.mean(taus), np.std(taus), rmse))
-    table = pd.DataFrame(rows, columns=["predictor", "tau", "tau_std", "rmse"])
-    return table.sort_values("tau", ascending=False, kind="stable", ignore_index=True)
+            guess[test] = factory(features, seed).fit(inputs[train], values[train]).predict(inputs[test])
+        taus = [tau(guess[test], values[test]) for _, test in splits]
+        rmse = np.sqrt(np.mean((guess - values) ** 2))
+        entries.append(CrossValidated(name, float(np.mean(taus)), float(np.std(taus)), float(rmse), guess))
+    return sorted(entries, key=lambda entry: -entry.tau)
 
 
 def fit_best(
@@ -71,12 +83,12 @@ def fit_best(
     predictors: Mapping[str, PredictorFactory] = PREDICTORS,
     *,
     seed: int,
-) -> tuple[MetricModel, pd.DataFrame]:
+) -> tuple[MetricModel, list[CrossValidated]]:
     """The predictor with the highest cross-validated τ, fitted to all evaluations, and the table behind it.
 
     Raises:
         ValueError: as `cross_validate`.
     """
     table = cross_validate(features, genomes, values, predictors, seed=seed)
-    best = str(table["predictor"][0])
+    best = table[0].predictor
     return MetricModel.fit(metric, best, predictors[best], features, genomes, values, seed), table

@@ -133,11 +133,10 @@ def test_best_predictor_is_the_one_that_cross_validation_names() -> None:
         seed=0,
     )
     assert model.predictor == "ridge"
-    assert table["predictor"].tolist() == ["ridge", "useless"]
-    assert table["tau"][1] == 0  # a constant orders nothing
-    assert table["rmse"][0] < table["rmse"][1]
-    again = cross_validate(FEATURES, genomes, values, {"ridge": PREDICTORS["ridge"]}, seed=0)
-    assert again["tau"][0] == table["tau"][0]
+    assert [entry.predictor for entry in table] == ["ridge", "useless"]
+    assert table[1].tau == 0  # a constant orders nothing
+    assert table[0].rmse < table[1].rmse
+    assert cross_validate(FEATURES, genomes, values, {"ridge": PREDICTORS["ridge"]}, seed=0) == table[:1]
 
 
 def test_too_few_evaluations_are_refused() -> None:

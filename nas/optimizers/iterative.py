@@ -1,0 +1,77 @@
+"""Search that fits its predictor again after every batch of real evaluations.
+
+In the line of LINAS (Cummings et al. 2022) and ParEGO-like Bayesian optimization, with the Gaussian process's
+uncertainty, exact costs and a batch chosen for the hypervolume that it may add.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.hypervolume import greedy_batch, nondominated, reference_point
+from nas.objectives import Metrics
+from nas.optimizers.base import Evaluated, Task, Unseen
+from nas.optimizers.evolution import evolve
+from nas.optimizers.surrogate import Surrogate, SurrogateFitter
+from predictors.selection import MIN_SAMPLES
+from search_spaces import Genomes
+
+START = 50
+"""Subnets evaluated before the first fit, at most a third of the budget."""
+INNER_EVALUATIONS = 10_000
+"""Subnets that NSGA-II scores on the predictor in each round."""
+DEVIATIONS = 0.5
+"""How optimistic a prediction is taken, in standard deviations: what is uncertain is worth a look."""
+
+
+class IterativeSearch:
+    """A spread of sizes first; then rounds of fit, NSGA-II on the predictor, and a new batch."""
+
+    def __init__(self, task: Task) -> None:
+        self._space, self._rng = task.problem.space, task.rng
+        self._fit = SurrogateFitter(task)
+        self._evaluated = Evaluated(task.problem)
+        self._unseen = Unseen(self._space)
+        self._start = self._first_subnets(max(MIN_SAMPLES, min(START, task.budget // 3)))
+        self._population = self._start
+
+    def ask(self, n: int) -> Genomes:
+        """See `Optimizer`."""
+        batch = self._unseen.filter(self._start)[:n]
+        if len(batch) == 0:
+            batch = self._round(n)
+        return self._unseen.take(batch)
+
+    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
+        """See `Optimizer`."""
+        self._unseen.take(genomes)
+        self._evaluated.add(genomes, metrics)
+
+    def _first_subnets(self, n: int) -> Genomes:
+        """Subnets whose mean gene is uniform: plain random ones are all of middle size."""
+        level = self._rng.random((n, 1))
+        return self._rng.binomial(self._space.n_options - 1, level)
+
+    def _round(self, n: int) -> Genomes:
+        """The next batch, at most `n` subnets."""
+        surrogate = self._fit(self._evaluated)
+        found = evolve(
+            self._space,
+            lambda genomes: surrogate.optimistic(genomes, DEVIATIONS),
+            self._population,
+            self._rng,
+            INNER_EVALUATIONS,
+        )
+        self._population = found.population
+        best = self._most_promising(self._unseen.filter(found.genomes), surrogate, n)
+        return self._unseen.filter(np.concatenate([best, found.genomes, found.population]))[:n]
+
+    def _most_promising(self, candidates: Genomes, surrogate: Surrogate, n: int) -> Genomes:
+        """Those that would add most hypervolume to the measured front."""
+        if len(candidates) == 0:
+            return candidates
+        minimised = self._evaluated.minimised
+        reference = reference_point(minimised[0], minimised[1])  # the corners are told first
+        feasible = minimised[self._evaluated.feasible]
+        promised, _ = surrogate.optimistic(candidates, DEVIATIONS)
+        return candidates[greedy_batch(feasible[nondominated(feasible)], promised, reference, n)]

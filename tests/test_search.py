@@ -1,0 +1,292 @@
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+import search_spaces
+from nas.archive import Archive
+from nas.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
+from nas.objectives import Computed, Constraint, Measured, Objective, Problem
+from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, predictor_once
+from nas.optimizers.evolution import evolve
+from nas.search import search
+from predictors import PREDICTORS
+from search_spaces import Arch, Genomes, Space
+
+SPACE = search_spaces.get("digits")
+TINY = search_spaces.parse(
+    """
+name: tiny
+classes: 10
+channels: 1
+resolutions: [8]
+stem: {width: [8]}
+stages: [{width: [8, 16], depth: [1, 2], kernel: [3, 5], expand: [1, 2]}]
+head: {width: [16]}
+"""
+)
+RIDGE = {"ridge": PREDICTORS["ridge"]}
+
+
+def cross_entropy(space: Space, genomes: Genomes) -> NDArray[np.float64]:
+    """Large networks are better, but every gene has a taste of its own that costs do not know."""
+    canonical = space.canonical(genomes)
+    taste = np.sin(3 * canonical + np.arange(len(space.genes))).mean(axis=1)
+    result: NDArray[np.float64] = np.exp(-0.4 * np.log(space.macs_table(canonical) / 1e6) - 0.5 * taste)
+    return result
+
+
+def problem(space: Space = SPACE, limits: Sequence[tuple[str, float]] = ()) -> Problem:
+    loss, macs = Measured("cross_entropy", "cross_entropy"), Computed("macs", space.macs_table)
+    known: dict[str, Objective] = {"cross_entropy": loss, "macs": macs}
+    return Problem(space, [loss, macs], [Constraint(known[name], "max", bound) for name, bound in limits])
+
+
+@pytest.fixture(autouse=True)
+def short_inner_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the effort is enough for so small a space."""
+    monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 1_000)
+    monkeypatch.setattr(predictor_once, "INNER_EVALUATIONS", 2_000)
+
+
+class Evaluation:
+    """Measures with the formula above and counts what it measured."""
+
+    def __init__(self, space: Space = SPACE) -> None:
+        self.space = space
+        self.archs: list[Arch] = []
+        self.origins: list[str] = []
+
+    def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
+        self.archs += archs
+        self.origins += [origin] * len(archs)
+        losses = cross_entropy(self.space, self.space.encode(archs)).tolist()
+        return [{"cross_entropy": loss, "top1": float(np.exp(-loss))} for loss in losses]
+
+
+# ---------------------------------------------------------------------- hypervolume
+
+
+def test_hypervolume_of_a_staircase() -> None:
+    points = np.array([[1.0, 3.0], [2.0, 1.0], [2.5, 2.0], [9.0, 0.0]])
+    # inside (4, 4): 3 x 1 over the first point, 2 x 3 over the second, 2 x 1 counted twice; the third is
+    # dominated and the fourth outside
+    assert hypervolume(points, np.array([4.0, 4.0])) == pytest.approx(3 + 6 - 2)
+    assert hypervolume(points[3:], np.array([4.0, 4.0])) == 0
+
+
+def test_nondominated_is_what_no_other_point_beats() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.integers(0, 6, size=(60, 3)).astype(float)
+    kept = nondominated(points)
+    for i, point in enumerate(points):
+        beaten = ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+        repeated = (points[:i] == point).all(axis=1).any()
+        assert (i in kept) == (not beaten and not repeated)
+    assert len(nondominated(points[:0])) == 0
+
+
+def test_reference_point_lies_beyond_the_worse_corner_in_both_directions() -> None:
+    # minimised: loss 2.0 and 0.5, latency 1 and 4 ms; maximised accuracies 0.8 and 0.95 are negative
+    np.testing.assert_allclose(
+        reference_point(np.array([2.0, 1.0, -0.8]), np.array([0.5, 4.0, -0.95])),
+        [2.0 * 1.05, 4.0 * 1.05, -0.8 / 1.05],
+    )
+
+
+def test_greedy_batch_takes_the_best_next_point_each_time() -> None:
+    rng = np.random.default_rng(1)
+    front, candidates = rng.random((4, 2)), rng.random((30, 2))
+    reference = np.array([1.0, 1.0])
+    chosen = greedy_batch(front, candidates, reference, 5)
+    points = front
+    for index in chosen:
+        volumes = [hypervolume(np.vstack([points, c]), reference) for c in candidates]
+        assert volumes[index] == pytest.approx(max(volumes))
+        points = np.vstack([points, candidates[index]])
+    assert greedy_batch(front, front, reference, 5) == []  # nothing that is there already
+
+
+# ---------------------------------------------------------------------- NSGA-II
+
+
+def test_evolution_finds_the_exact_front_of_a_tiny_space() -> None:
+    every = np.array(list(itertools.product(*(range(n) for n in TINY.n_options))))
+    truth = nondominated(score(every)[0])
+    found = evolve(TINY, score, every[:3], np.random.default_rng(0), 400, population=20)
+    assert {tuple(row) for row in found.minimised} == {tuple(row) for row in score(every)[0][truth]}
+    np.testing.assert_array_equal(found.genomes, TINY.canonical(found.genomes))
+    assert found.violation == 0
+
+
+def score(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    minimised = np.c_[cross_entropy(TINY, genomes), TINY.macs_table(genomes)]
+    return minimised, np.zeros((len(genomes), 0))
+
+
+def test_evolution_returns_the_closest_subnet_where_limits_are_impossible() -> None:
+    def impossible(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        params = TINY.params_table(genomes)
+        return np.c_[params, -params], (params / 1.0 - 1)[:, None]
+
+    found = evolve(TINY, impossible, np.zeros((0, len(TINY.genes)), int), np.random.default_rng(0), 500)
+    assert TINY.decode(found.genomes) == [TINY.smallest]
+    assert found.violation == TINY.params(TINY.smallest) - 1
+
+
+# ---------------------------------------------------------------------- search algorithms
+
+
+@pytest.mark.parametrize("name", SEARCH_ALGORITHMS)
+def test_no_algorithm_asks_twice_or_for_what_it_was_told(name: str) -> None:
+    optimizer = SEARCH_ALGORITHMS[name](Task(problem(), 90, np.random.default_rng(0), RIDGE))
+    assert isinstance(optimizer, Optimizer)
+    told = SPACE.encode([SPACE.smallest, SPACE.largest])
+    asked = told
+    while len(told) < 90:
+        optimizer.tell(asked, {"cross_entropy": cross_entropy(SPACE, asked)})
+        asked = optimizer.ask(22)
+        assert 0 < len(asked) <= 22
+        np.testing.assert_array_equal(asked, SPACE.canonical(asked))
+        told = np.concatenate([told, asked])
+        assert len(np.unique(told, axis=0)) == len(told)
+
+
+@pytest.mark.parametrize("name", SEARCH_ALGORITHMS)
+def test_algorithms_end_where_the_space_does(name: str) -> None:
+    result = search(problem(TINY), Evaluation(TINY), algorithm=name, budget=500, seed=0, predictors=RIDGE)
+    assert result.evaluations["arch_id"].is_unique
+    assert len(result.evaluations) <= TINY.n_subnets
+
+
+@pytest.mark.parametrize("name", ["iterative", "predictor"])
+def test_a_search_with_a_predictor_beats_random_search(name: str) -> None:
+    volumes = {}
+    for algorithm in (name, "random"):
+        runs = [
+            search(
+                problem(), Evaluation(), algorithm=algorithm, budget=120, batch=30, seed=s, predictors=RIDGE
+            )
+            for s in (0, 1)
+        ]
+        volumes[algorithm] = np.mean([run.hypervolume for run in runs])
+        assert len({tuple(run.reference) for run in runs}) == 1
+    assert volumes[name] > 1.02 * volumes["random"]
+
+
+def test_result_is_the_measured_front_with_predictions_beside() -> None:
+    evaluation = Evaluation()
+    result = search(problem(), evaluation, budget=60, seed=0, predictors=RIDGE)
+    everything = result.evaluations
+    assert everything["arch_id"].tolist() == [arch.id for arch in evaluation.archs]
+    assert evaluation.archs[:2] == [SPACE.smallest, SPACE.largest]
+    assert set(evaluation.origins) == {"search"}
+    assert len(everything) == 60
+    measured = everything[["cross_entropy", "macs"]].to_numpy()
+    front = result.front
+    assert set(front["arch_id"]) == set(everything["arch_id"][nondominated(measured)])
+    assert front["macs"].is_monotonic_increasing
+    assert (front["cross_entropy"] != front["predicted_cross_entropy"]).all()
+    assert np.corrcoef(everything["cross_entropy"], everything["predicted_cross_entropy"])[0, 1] > 0.8
+    assert (everything["top1"] == np.exp(-everything["cross_entropy"])).all()
+    for text, macs in zip(front["arch"], front["macs"], strict=True):
+        assert SPACE.macs(Arch.from_json(text)) == macs
+    assert result.models["cross_entropy"].predictor == "ridge"
+    record = json.loads(json.dumps(result.record()))
+    assert record["predictors"]["cross_entropy"][0]["predictor"] == "ridge"
+    assert record["reference"]["macs"] == pytest.approx(1.05 * SPACE.macs(SPACE.largest))
+    # every point of the front lies inside the reference point, which both corners fixed
+    assert (front["macs"] < record["reference"]["macs"]).all()
+
+
+def test_same_seed_same_search_and_a_killed_one_goes_on(tmp_path: Path) -> None:
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    class Remembering(Evaluation):
+        """Looks into an archive first, and is killed when it has measured enough."""
+
+        def __init__(self, archive: Archive, patience: int) -> None:
+            super().__init__()
+            self.archive, self.patience = archive, patience
+
+        def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
+            rows = []
+            for arch in archs:
+                known = self.archive.get(arch, "validation", "c")
+                if known is None:
+                    if len(self.archs) == self.patience:
+                        raise Killed
+                    (measured,) = super().__call__([arch], origin)
+                    known = self.archive.add(arch, "validation", "c", measured, origin)
+                rows.append(known)
+            return rows
+
+    undisturbed = search(problem(), Evaluation(), budget=70, batch=20, seed=5, predictors=RIDGE)
+    archive = Archive(tmp_path / "archive.sqlite")
+    with pytest.raises(Killed):
+        search(problem(), Remembering(archive, 45), budget=70, batch=20, seed=5, predictors=RIDGE)
+    rest = Remembering(archive, 1000)
+    resumed = search(problem(), rest, budget=70, batch=20, seed=5, predictors=RIDGE)
+    assert len(rest.archs) == 70 - 45
+    pd.testing.assert_frame_equal(resumed.evaluations, undisturbed.evaluations)
+    assert resumed.record() == undisturbed.record()
+
+
+def test_limits_hold_on_the_front() -> None:
+    bound = SPACE.macs(SPACE.largest) / 4
+    result = search(problem(limits=[("macs", bound)]), Evaluation(), budget=60, seed=0, predictors=RIDGE)
+    assert len(result.front) > 3
+    assert (result.front["macs"] <= bound).all()
+    assert (result.evaluations["feasible"] == (result.evaluations["macs"] <= bound)).all()
+
+
+def test_impossible_computed_limit_says_what_is_possible_before_anything_is_evaluated() -> None:
+    evaluation = Evaluation()
+    least = f"macs = {SPACE.macs(SPACE.smallest):.6g}"
+    with pytest.raises(
+        ValueError, match=f"macs <= 10: the closest one, {SPACE.smallest.id}, reaches {least}"
+    ):
+        search(problem(limits=[("macs", 10)]), evaluation, budget=60, seed=0, predictors=RIDGE)
+    assert evaluation.archs == []
+
+
+def test_impossible_measured_limit_says_what_was_reached() -> None:
+    limits = [("cross_entropy", 1e-6)]
+    with pytest.raises(ValueError, match=r"cross_entropy <= 1e-06: the closest one, \w+, reaches cross_ent"):
+        search(problem(limits=limits), Evaluation(), budget=40, seed=0, predictors=RIDGE)
+
+
+def test_bad_algorithm_and_budget_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"search algorithm must be one of .*'iterative'"):
+        search(problem(), Evaluation(), algorithm="annealing", budget=60, seed=0)
+    with pytest.raises(ValueError, match="budget must be >= 10 real evaluations, got 9"):
+        search(problem(), Evaluation(), budget=9, seed=0)
+
+
+def test_algorithm_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_search.py").write_text(
+        "class Small:\n"
+        "    'The subnets one gene away from the smallest.'\n"
+        "    def __init__(self, task):\n"
+        "        import numpy as np\n"
+        "        space = task.problem.space\n"
+        "        self.steps = np.eye(len(space.genes), dtype=np.int64)\n"
+        "        self.steps = self.steps[space.canonical(self.steps).any(axis=1)]\n"
+        "    def ask(self, n):\n"
+        "        batch, self.steps = self.steps[:n], self.steps[n:]\n"
+        "        return batch\n"
+        "    def tell(self, genomes, metrics):\n"
+        "        pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    result = search(problem(), Evaluation(), algorithm="my_search:Small", budget=30, seed=0, predictors=RIDGE)
+    assert 2 < len(result.evaluations) < 30  # both corners and every gene of the smallest subnet's layers
+    assert result.algorithm == "my_search:Small"
