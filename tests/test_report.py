@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,12 +12,14 @@ import pandas as pd
 import pytest
 
 import search_spaces
+from hw_profiles.calibration import Affine
+from hw_profiles.errors import ErrorRecord
+from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
 from nas.report import ReportData, front_plot, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
 from nas.report.figures import NO_BREAK, pareto
 from nas.report.markup import DASH, count, number, percent, power_of_ten, table
-from nas.report.sections import latency_error
 from nas.run_dir import RunInfo
 from search_spaces import Arch, Genomes, Space
 
@@ -49,6 +52,36 @@ def subnets(space: Space, genomes: Genomes) -> pd.DataFrame:
             "params": space.params_table(genomes),
         }
     )
+
+
+def profile(noise_floor: float) -> dict[str, Any]:
+    hardware = Hardware(cpu=EVIL, cores=2, machine="x86_64", os="Linux", python="3.11", numpy="2.0")
+    key = DeviceKey(runtime="onnxruntime", version="1.31", provider="CPU", threads=1, batch=1)
+    error = ErrorRecord(
+        n=24,
+        mape=0.07,
+        bias=0.01,
+        within_5_percent=0.5,
+        within_10_percent=0.75,
+        spearman=0.95,
+        kendall_tau=0.9,
+    )
+    return DeviceProfile(
+        name=EVIL,
+        space="digits",
+        created="2026-01-02T03:04:05+00:00",
+        seconds=5,
+        key=key,
+        hardware=hardware,
+        n_blocks=99,
+        n_calibration=10,
+        calibration=Affine(slope=1, intercept_ms=0),
+        held_out=error,
+        held_out_macs=error,
+        noise_floor=noise_floor,
+        split_half_spearman=0.99,
+        sentinel_drift=0.01,
+    ).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +118,7 @@ def data() -> ReportData:
         latency=pd.DataFrame(
             {"arch_id": ids, "predicted_latency_ms": 1.1 * measured, "measured_latency_ms": measured}
         ),
-        profile={"device": EVIL, "key": {"threads": 1}, "table": {f"block{i}": 0.5 for i in range(99)}},
+        profile=profile(noise_floor=0.005),
         hypervolume={"search": 0.6, "random search": 0.5},
         reference_point={"latency_ms": 3.0, "cross_entropy": 0.5},
         figures=[(EVIL, 0.8123, "", "at least 0.65")],
@@ -243,21 +276,21 @@ def test_subnets_table_shows_test_figures_and_what_was_not_measured(page: str) -
 
 def test_noisy_machine_is_announced(data: ReportData, page: str) -> None:
     assert 'class="warning"' not in page
-    for profile in ({"device": "a", "too_noisy": True}, {"device": "a", "held_out": {"too_noisy": True}}):
-        assert 'class="warning"' in write_report(replace(data, profile=profile))
-    assert 'class="warning"' not in write_report(replace(data, profile={"device": "a", "too_noisy": False}))
+    noisy = write_report(replace(data, profile=profile(noise_floor=0.0567)))
+    assert "differ by 5.7 %" in noisy[noisy.index('class="warning"') :]
 
 
-def test_latency_error_by_hand() -> None:
-    nan = float("nan")
-    subnets = pd.DataFrame(
-        {"latency_ms": [1.1, 1.8, 4.0, nan, 9.0], "measured_latency_ms": [1, 2, 4, 1, nan]}
-    )
-    n, mape, tau = latency_error(subnets)
-    assert n == 3
-    assert mape == pytest.approx((0.1 + 0.1 + 0) / 3)
-    assert tau == pytest.approx(1)
-    assert np.isnan(latency_error(subnets[:1])[1:]).all()
+def test_latency_errors_by_hand(data: ReportData) -> None:
+    """Held out, every prediction is 10 % too slow; of the front, all but one subnet measured 1 % slower."""
+    page = write_report(data)
+    table = page[page.index('<th scope="col">predicted against measured') :].partition("</table>")[0]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in table.split("<tr>")]
+    by_name = {row[0]: row[1:] for row in rows if row}
+    assert by_name["held-out subnets, by the table"] == ["20", "10.00 %", "10.00 %", "0 %", "1.000"]
+    assert by_name["held-out subnets, by a line through MACs"] == ["24", "7.00 %", "1.00 %", "50 %", "0.900"]
+    assert by_name["held-out subnets, measured again (noise floor)"][1] == "0.50 %"
+    # 1 / 1.01 - 1 = -0.99 %
+    assert by_name["returned subnets, by the table"] == ["8", "0.99 %", "-0.99 %", "100 %", "1.000"]
 
 
 # ---------------------------------------------------------------------- pictures

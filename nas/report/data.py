@@ -45,7 +45,7 @@ class ReportData:
     latency: pd.DataFrame | None = None
     """Held-out subnets: `predicted_latency_ms`, `measured_latency_ms`."""
     profile: Mapping[str, Any] | None = None
-    """The device profile as it lies on disk."""
+    """A `hw_profiles.profile.DeviceProfile` as JSON holds it."""
     hypervolume: Mapping[str, float] = field(default_factory=dict)
     """By method, ours first; all with equal real evaluations."""
     reference_point: Mapping[str, float] = field(default_factory=dict)

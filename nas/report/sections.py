@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau
 
+from hw_profiles.errors import ErrorRecord, compare
 from nas.report import figures
 from nas.report.data import ReportData
 from nas.report.drawing import compact, draw
@@ -59,7 +60,7 @@ def headline(data: ReportData) -> Html:
     evaluated = 0
     if data.evaluations is not None and len(data.evaluations):
         evaluated = data.evaluations["arch_id"].nunique()
-    device = device_name(data.profile) if data.profile else "not profiled"
+    device = data.profile["name"] if data.profile else "not profiled"
     return cards(
         [
             ("space", data.space.name),
@@ -143,16 +144,34 @@ def device(data: ReportData) -> Html:
     """The device, how it was measured, and how far its table is from the truth."""
     if not data.profile:
         return section("Device", missing("device profile", PROFILE))
-    rows = [(name, value) for name, value in flatten(data.profile)]
-    return section("Device", *noise(data), table(("field", "value"), rows, numbers=False))
+    profile = data.profile
+    quality = [
+        ("held-out MAPE", percent(profile["held_out"]["mape"], 2)),
+        ("MACs alone", percent(profile["held_out_macs"]["mape"], 2)),
+        ("noise floor", percent(profile["noise_floor"], 2)),
+        ("split-half Spearman", f"{profile['split_half_spearman']:.3f}"),
+        ("sentinel drift", percent(profile["sentinel_drift"], 2)),
+        ("measured in", f"{profile['seconds']:.1f} s"),
+    ]
+    return section(
+        "Device",
+        *noise(data),
+        cards(plain_fields(profile["hardware"])),
+        cards(plain_fields(profile["key"])),
+        cards(quality),
+        details("Whole profile", table(("field", "value"), plain_fields(profile), numbers=False)),
+    )
 
 
 def noise(data: ReportData) -> list[Html]:
     """A banner where the machine was too noisy for its latencies to be trusted."""
-    flagged = data.profile is not None and any(
-        name.endswith("too_noisy") and value is True for name, value in flatten(data.profile, text=False)
+    if not data.profile or not data.profile["too_noisy"]:
+        return []
+    floor = percent(data.profile["noise_floor"])
+    text = (
+        f"Machine too noisy: the same subnets measured again differ by {floor}; these latencies are no proof."
     )
-    return [warning("Machine too noisy: the latencies of this device profile are no proof.")] * flagged
+    return [warning(text)]
 
 
 def figures_of_merit(data: ReportData) -> list[Html]:
@@ -167,7 +186,7 @@ def figures_of_merit(data: ReportData) -> list[Html]:
 
 def commands(data: ReportData) -> Html:
     """How to get the same again."""
-    name = device_name(data.profile) if data.profile else "NAME"
+    name = shlex.quote(data.profile["name"]) if data.profile else "NAME"
     lines = (
         "nas train --config RUN/recipe.yaml --out NEW",
         "nas evaluate NEW",
@@ -184,11 +203,6 @@ def commands(data: ReportData) -> Html:
         code("\n".join(lines)),
         paragraph(f"{seeds}; {versions}."),
     )
-
-
-def device_name(profile: Mapping[str, Any]) -> str:
-    """What the user called the device."""
-    return next((str(profile[key]) for key in ("device", "name") if isinstance(profile.get(key), str)), "?")
 
 
 # ---------------------------------------------------------------------- parts of sections
@@ -238,27 +252,30 @@ def _latency(data: ReportData) -> Html:
     title = Html("<h3>Latency</h3>")
     if data.latency is None or data.latency.empty:
         return join([title, missing("held-out latencies", PROFILE)])
-    held_out = data.latency.rename(columns={"predicted_latency_ms": "latency_ms"})
-    rows = [("held-out subnets", *latency_error(held_out))]
-    if data.front is not None and len(data.front):
-        rows.append(("front", *latency_error(data.front)))
-    cells = [(name, n, percent(mape, 2), number(tau)) for name, n, mape, tau in rows]
-    errors = table(("predicted against measured", "subnets", "MAPE", "Kendall τ"), cells)
+    header = ("predicted against measured", "subnets", "MAPE", "bias", "within 5 %", "Kendall τ")
+    errors = table(header, _error_rows(data, data.latency))
     return join([title, plot(figures.latency(data.latency, data.front)), errors])
 
 
-def latency_error(subnets: pd.DataFrame) -> tuple[int, float, float]:
-    """How far `latency_ms` is from `measured_latency_ms`, over the rows that have both.
+def _error_rows(data: ReportData, held_out: pd.DataFrame) -> Iterator[tuple[object, ...]]:
+    """The table's errors, and beside them what it has to beat and what no table can beat."""
+    columns = ["predicted_latency_ms", "measured_latency_ms"]
+    yield _error_row("held-out subnets, by the table", compare(*held_out[columns].to_numpy().T))
+    if data.profile:
+        line = ErrorRecord.model_validate(data.profile["held_out_macs"])
+        yield _error_row("held-out subnets, by a line through MACs", line)
+        floor = percent(data.profile["noise_floor"], 2)
+        yield "held-out subnets, measured again (noise floor)", len(held_out), floor, "", "", ""
+    if data.front is not None:
+        measured = data.front[["latency_ms", "measured_latency_ms"]].dropna()
+        if len(measured) > 1:
+            yield _error_row("returned subnets, by the table", compare(*measured.to_numpy().T))
 
-    Returns:
-        Number of such rows, mean absolute percentage error as a fraction, Kendall τ.
-    """
-    both = subnets[["latency_ms", "measured_latency_ms"]].dropna()
-    predicted, measured = both["latency_ms"].to_numpy(), both["measured_latency_ms"].to_numpy()
-    if len(both) < 2:
-        return len(both), float("nan"), float("nan")
-    mape = float(np.mean(np.abs(predicted / measured - 1)))
-    return len(both), mape, float(kendalltau(predicted, measured).statistic)
+
+def _error_row(name: str, error: ErrorRecord) -> tuple[object, ...]:
+    within = percent(error.within_5_percent, 0)
+    tau = f"{error.kendall_tau:.3f}"
+    return name, error.n, percent(error.mape, 2), percent(error.bias, 2), within, tau
 
 
 def _cross_entropy(data: ReportData) -> Html:
@@ -284,19 +301,15 @@ def _cross_entropy(data: ReportData) -> Html:
     return join([title, facts, plot(figures.cross_entropy(predictor["held_out"]), caption)])
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "", *, text: bool = True) -> Iterator[tuple[str, Any]]:
-    """The plain values of nested mappings under dotted names; lists and tables of many entries are left out.
-
-    Args:
-        values: what to flatten.
-        prefix: goes before every name.
-        text: numbers as people read them.
-    """
+def plain_fields(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name and value, as people read them, of every plain field of nested mappings; lists are left out."""
     for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and len(value) <= 20:
-            yield from flatten(value, f"{name}.", text=text)
-        elif isinstance(value, float) and text:
+        name = prefix + key.replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from plain_fields(value, f"{name} · ")
+        elif isinstance(value, bool):
+            yield name, "yes" if value else "no"
+        elif isinstance(value, float):
             yield name, number(value, 4)
-        elif isinstance(value, str | int | float | bool):
-            yield name, value
+        elif isinstance(value, str | int):
+            yield name, str(value)
