@@ -1,0 +1,149 @@
+"""Where device profiles lie: one folder for each device."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import platformdirs
+from pydantic import ValidationError
+
+from hw_profiles.files import replace_file
+from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
+from hw_profiles.table import COLUMNS, LatencyTable
+from search_spaces.errors import one_line
+
+PROFILE, TABLE, EDGES, HELD_OUT = "profile.json", "table.csv", "edges.csv", "held_out.csv"
+BUNDLE = "bundle"
+"""Inside a device's folder while it is being measured."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A measured device."""
+
+    profile: DeviceProfile
+    blocks: pd.DataFrame
+    """See `LatencyTable`."""
+    edges: pd.DataFrame
+    """What was subtracted at the blocks' edges: `channels`, `size`, `probe_ms`, `overhead_ms`."""
+    held_out: pd.DataFrame
+    """The subnets behind the profile's errors: `arch_id`, `arch` (JSON), `macs`, `predicted_latency_ms`,
+    `measured_latency_ms`, and `remeasured_latency_ms` of the second pass."""
+
+    @property
+    def table(self) -> LatencyTable:
+        """Predicts latencies on this device."""
+        return LatencyTable(self.profile.name, self.blocks, self.profile.calibration)
+
+
+class ProfileStore:
+    """Device profiles in a folder, before those that are shipped with the package.
+
+    Args:
+        directory: the folder; None: `$NAS_HOME/profiles`, or `profiles` in the user's data folder.
+    """
+
+    def __init__(self, directory: str | Path | None = None) -> None:
+        home = os.environ.get("NAS_HOME") or platformdirs.user_data_dir("elastic-nas")
+        self.directory = Path(directory) if directory is not None else Path(home) / "profiles"
+
+    def names(self) -> list[str]:
+        """Names of the devices that are known."""
+        found = {path.parent.name for folder in self._folders() for path in folder.glob(f"*/{PROFILE}")}
+        return sorted(found)
+
+    def folder(self, name: str) -> Path:
+        """Where a device's files are written.
+
+        Raises:
+            ValueError: the name cannot be that of a folder.
+        """
+        if not name or name.startswith(".") or Path(name).name != name:
+            raise ValueError(
+                f"a device must have a name without path separators or leading dot, got {name!r}"
+            )
+        return self.directory / name
+
+    def load(self, name: str) -> Device:
+        """A device by name.
+
+        Raises:
+            ValueError: no such device (lists those known), or its files are damaged.
+        """
+        return read_device(self._find(name))
+
+    def profiles(self) -> list[DeviceProfile]:
+        """The profiles of all devices, by name.
+
+        Raises:
+            ValueError: the files of one are damaged.
+        """
+        return [_read_profile(self._find(name)) for name in self.names()]
+
+    def save(self, device: Device) -> Path:
+        """Write a device's files; returns their folder."""
+        folder = self.folder(device.profile.name)
+        write_device(folder, device)
+        return folder
+
+    def _folders(self) -> list[Path]:
+        return [self.directory, Path(str(resources.files("hw_profiles"))) / "profiles"]
+
+    def _find(self, name: str) -> Path:
+        self.folder(name)  # refuses what is no name
+        for folder in self._folders():
+            if (folder / name / PROFILE).is_file():
+                return folder / name
+        known = ", ".join(self.names()) or "none"
+        raise ValueError(
+            f"no profile of the device {name!r} in {self.directory} (known: {known}); "
+            f"measure it on this machine with `nas profile SPACE --device {name}`"
+        )
+
+
+def write_device(folder: Path, device: Device) -> None:
+    """Write a device's files into `folder`; the profile last, for it marks the others as whole."""
+    for name, frame in ((TABLE, device.blocks), (EDGES, device.edges), (HELD_OUT, device.held_out)):
+        replace_file(folder / name, frame.to_csv(index=False))
+    replace_file(folder / PROFILE, device.profile.model_dump_json(indent=2) + "\n")
+
+
+def read_device(folder: Path) -> Device:
+    """The device whose files are in `folder`.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    profile = _read_profile(folder)
+    frames = {}
+    for name in (TABLE, EDGES, HELD_OUT):
+        try:
+            frames[name] = pd.read_csv(folder / name)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot read {folder / name}: {error}") from None
+    absent = [column for column in COLUMNS if column not in frames[TABLE]]
+    if absent or len(frames[TABLE]) != profile.n_blocks:
+        raise ValueError(
+            f"{folder / TABLE} must have {profile.n_blocks} rows with the columns {list(COLUMNS)}, "
+            f"got {len(frames[TABLE])} rows with {list(frames[TABLE])}; measure the device again"
+        )
+    return Device(profile, frames[TABLE], frames[EDGES], frames[HELD_OUT])
+
+
+def _read_profile(folder: Path) -> DeviceProfile:
+    try:
+        profile = DeviceProfile.model_validate_json((folder / PROFILE).read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot read {folder / PROFILE}: {error.strerror}") from None
+    except ValidationError as error:
+        raise ValueError(one_line(error, str(folder / PROFILE))) from None
+    if profile.schema_version > SCHEMA_VERSION:
+        raise ValueError(
+            f"{folder / PROFILE} must have schema_version <= {SCHEMA_VERSION}, "
+            f"got {profile.schema_version}; update the toolkit"
+        )
+    return profile

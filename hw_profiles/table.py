@@ -1,0 +1,98 @@
+"""Measured latencies of blocks, summed into latencies of subnets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hw_profiles.calibration import Affine
+from search_spaces import Arch, BlockTable, Space, block_key
+from search_spaces.space import Genomes
+
+COLUMNS = ("block_key", "latency_ms", "visits", "spread")
+_KEYS_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ArchLatency:
+    """Predicted latency of one arch."""
+
+    latency_ms: float
+    """NaN where keys are missing."""
+    missing: tuple[str, ...]
+    """Keys of its blocks that the table lacks."""
+
+
+class LatencyTable:
+    """Latency of subnets on one device.
+
+    Args:
+        device: name of the device, for messages.
+        blocks: a row for each block: `block_key`, `latency_ms` inside a network (before calibration), number
+            of `visits`, and their `spread` (interquartile range / median).
+        calibration: from the sum over blocks to the latency of a whole network.
+    """
+
+    def __init__(self, device: str, blocks: pd.DataFrame, calibration: Affine) -> None:
+        self.device, self.blocks, self.calibration = device, blocks, calibration
+        self._latency_ms: dict[str, float] = dict(
+            zip(blocks["block_key"], blocks["latency_ms"].astype(float), strict=True)
+        )
+        self.of = lru_cache(maxsize=8)(self._of)
+
+    def _of(self, space: Space) -> SpaceLatency:
+        """The table laid out for a space, to be called with many genomes."""
+        return SpaceLatency(self, space)
+
+    def block_ms(self, key: str) -> float:
+        """Latency of one block before calibration; NaN where the table lacks it."""
+        return self._latency_ms.get(key, math.nan)
+
+    def predict(self, genomes: Genomes, space: Space) -> NDArray[np.float64]:
+        """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
+
+        Raises:
+            ValueError: the table lacks blocks of these genomes.
+        """
+        return self.of(space)(genomes)
+
+    def predict_arch(self, arch: Arch, space: Space) -> ArchLatency:
+        """Latency of one arch, with the keys that the table lacks for it."""
+        keys = [block_key(block) for block in space.blocks(arch)]
+        missing = tuple(dict.fromkeys(key for key in keys if key not in self._latency_ms))
+        return ArchLatency(self.calibration(sum(self.block_ms(key) for key in keys)), missing)
+
+
+class SpaceLatency:
+    """A latency table laid out for one space: a callable on genomes."""
+
+    def __init__(self, table: LatencyTable, space: Space) -> None:
+        self.table, self.space = table, space
+        self._sum = BlockTable(space, lambda block: table.block_ms(block_key(block)))
+
+    def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
+        """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
+
+        Raises:
+            ValueError: the table lacks blocks of these genomes.
+        """
+        latency_ms = self.table.calibration(self._sum(genomes))
+        unknown = np.isnan(latency_ms)
+        if unknown.any():
+            self._refuse(np.asarray(genomes)[unknown])
+        return latency_ms
+
+    def _refuse(self, genomes: Genomes) -> None:
+        archs = self.space.decode(genomes)
+        missing = {key: None for arch in archs for key in self.table.predict_arch(arch, self.space).missing}
+        named = "; ".join(list(missing)[:_KEYS_NAMED]) + ("; …" if len(missing) > _KEYS_NAMED else "")
+        raise ValueError(
+            f"the table of the device {self.table.device!r} lacks {len(missing)} blocks of the space "
+            f"{self.space.name!r} ({named}); measure them with "
+            f"`nas profile {self.space.name} --device {self.table.device}`"
+        )
