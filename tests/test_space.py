@@ -1,5 +1,4 @@
 import itertools
-import math
 import pickle
 from pathlib import Path
 
@@ -8,50 +7,16 @@ import numpy as np
 import pytest
 from conftest import TINY_YAML
 from hypothesis import given, settings
+from strategies import small_spaces
 
 import search_spaces
 from search_spaces import Arch, Genomes, Space, StageArch
-from search_spaces.mbconv import MBConvConfig, MBConvSpace, make_divisible
+from search_spaces.mbconv import make_divisible
 
 
 def all_genomes(space: Space) -> Genomes:
     """Every raw genome of a small space."""
     return np.array(list(itertools.product(*(range(n) for n in space.n_options))), dtype=np.int64)
-
-
-def options(*values: float) -> st.SearchStrategy[list[float]]:
-    return st.sets(st.sampled_from(values), min_size=1, max_size=2).map(sorted)
-
-
-STAGES = st.fixed_dictionaries(
-    {
-        "width": options(2, 4),
-        "depth": st.sampled_from([[1], [2], [1, 2], [1, 3]]),
-        "kernel": options(3, 5),
-        "expand": options(1, 1.5, 3),
-        "per": st.sampled_from(["block", "stage"]),
-        "stride": st.sampled_from([1, 2]),
-        "se": st.booleans(),
-        "shortcut": st.sampled_from(["identity", "none"]),
-    }
-)
-
-
-@st.composite
-def small_spaces(draw: st.DrawFn) -> Space:
-    """Spaces of at most 3,000 raw genomes."""
-    config = {
-        "name": "random",
-        "classes": 3,
-        "channels": draw(st.sampled_from([1, 3])),
-        "resolutions": draw(options(4, 7)),
-        "divisor": 2,
-        "stem": {"width": draw(options(2, 4)), "stride": draw(st.sampled_from([1, 2]))},
-        "stages": draw(st.lists(STAGES, min_size=1, max_size=2)),
-        "head": {"width": draw(options(4, 6)), "pool_expand": draw(st.sampled_from([None, 2.0]))},
-    }
-    space = MBConvSpace(MBConvConfig.model_validate(config))
-    return space if math.prod(space.n_options.tolist()) <= 3000 else draw(small_spaces())
 
 
 @settings(max_examples=40, deadline=None)

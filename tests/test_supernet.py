@@ -1,8 +1,11 @@
 from collections.abc import Sequence
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from strategies import small_spaces
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,6 +55,17 @@ def test_extracted_subnet_computes_the_same(
         assert elastic.shape == (4, space.config.classes)
         assert elastic.std() > 1e-3  # else all would be equal to all
         torch.testing.assert_close(extracted, elastic, rtol=0, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_spaces(), st.integers(0, 2**32), st.booleans())
+def test_extracted_subnet_computes_the_same_in_any_space(space: Space, seed: int, training: bool) -> None:
+    supernet = random_supernet(space).train(training)
+    for arch in some_archs(space, np.random.default_rng(seed), 2):
+        x = images(space, arch)
+        with torch.no_grad():
+            torch.testing.assert_close(supernet.extract(arch)(x), supernet(x, arch), rtol=0, atol=1e-6)
+        assert sum(p.numel() for p in supernet.extract(arch).parameters()) == space.params(arch)
 
 
 def test_gradients_of_the_extracted_subnet_are_those_of_the_slice(

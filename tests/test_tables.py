@@ -1,4 +1,7 @@
+import hypothesis.strategies as st
 import numpy as np
+from hypothesis import given, settings
+from strategies import small_spaces
 
 from search_spaces import Block, BlockTable, Space
 
@@ -17,6 +20,15 @@ def test_totals_equal_the_sums_over_blocks(space: Space, rng: np.random.Generato
     np.testing.assert_array_equal(
         table(genomes), [sum(largest_map(block) for block in space.blocks(arch)) for arch in archs]
     )
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_spaces(), st.integers(0, 2**32))
+def test_totals_equal_the_sums_in_any_space(space: Space, seed: int) -> None:
+    genomes = np.random.default_rng(seed).integers(0, space.n_options, size=(20, len(space.genes)))
+    archs = space.decode(genomes)
+    np.testing.assert_array_equal(space.macs_table(genomes), [space.macs(arch) for arch in archs])
+    np.testing.assert_array_equal(space.params_table(genomes), [space.params(arch) for arch in archs])
 
 
 def test_columns_are_slots_and_empty_ones_are_zero(space: Space, rng: np.random.Generator) -> None:
