@@ -1,0 +1,1 @@
+"""Side-by-side measurements: the commands behind the figures of the README."""

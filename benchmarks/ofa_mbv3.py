@@ -1,0 +1,77 @@
+"""The published once-for-all MobileNetV3 w1.0 space (Cai et al. 2020), as others write its subnets down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import search_spaces
+from search_spaces import Genomes, Space
+
+STAGES, BLOCKS = 5, 4
+FLAT_NAMES = (
+    *(f"stages.{1 + b // BLOCKS}.blocks.{b % BLOCKS}.kernel" for b in range(STAGES * BLOCKS)),
+    *(f"stages.{1 + b // BLOCKS}.blocks.{b % BLOCKS}.expand" for b in range(STAGES * BLOCKS)),
+    *(f"stages.{1 + s}.depth" for s in range(STAGES)),
+)
+"""Our name of each of the 45 numbers of the flat form: 20 kernels, 20 expands, 5 depths."""
+FLAT_COLUMNS = (
+    *(f"ks{b}" for b in range(STAGES * BLOCKS)),
+    *(f"e{b}" for b in range(STAGES * BLOCKS)),
+    *(f"d{s}" for s in range(STAGES)),
+)
+"""The same in tables of measurements."""
+
+_STAGE = "{{width: [{}], depth: [2, 3, 4], kernel: [3, 5, 7], expand: [3, 4, 6], stride: {}, {}}}"
+
+
+def space(resolutions: Sequence[int] = (224,)) -> Space:
+    """The space, with the resolutions that the data has."""
+    relu, swish = "activation: relu", "activation: hard_swish"
+    stages = [
+        "{width: [16], stride: 1, activation: relu}",
+        _STAGE.format(24, 2, relu),
+        _STAGE.format(40, 2, f"{relu}, se: true"),
+        _STAGE.format(80, 2, swish),
+        _STAGE.format(112, 1, f"{swish}, se: true"),
+        _STAGE.format(160, 2, f"{swish}, se: true"),
+    ]
+    return search_spaces.parse(
+        f"""
+name: ofa-mbv3-w1.0
+classes: 1000
+channels: 3
+resolutions: {sorted(resolutions)}
+stem: {{width: [16]}}
+stages: [{", ".join(stages)}]
+head: {{width: [1280], pool_width: 960}}
+"""
+    )
+
+
+def flat(space: Space, genomes: Genomes) -> Genomes:
+    """Genomes in the flat order, shape (n, 45)."""
+    return space.canonical(genomes)[:, space.columns(FLAT_NAMES)]
+
+
+def read(path: str, target: str) -> tuple[Space, Genomes, NDArray[np.float64]]:
+    """Space, genomes (n, n_genes) and measured values (n,) of a table of measurements.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    table = pd.read_csv(path)
+    missing = {*FLAT_COLUMNS, "resolution", target} - set(table)
+    if missing:
+        raise ValueError(f"{path} must have the columns {sorted(missing)}")
+    the_space = space(sorted({int(side) for side in table["resolution"]}))
+    genomes = np.zeros((len(table), len(the_space.genes)), dtype=np.int64)
+    columns = dict(zip(FLAT_NAMES, FLAT_COLUMNS, strict=True)) | {"resolution": "resolution"}
+    for place, gene in enumerate(the_space.genes):
+        values = table[columns[gene.name]].to_numpy()
+        # blocks beyond a stage's depth hold anything; the canonical form forgets them
+        genomes[:, place] = np.minimum(np.searchsorted(gene.options, values), len(gene.options) - 1)
+    return the_space, the_space.canonical(genomes), table[target].to_numpy(dtype=np.float64)

@@ -1,0 +1,72 @@
+"""Predictors on measurements of others: Kendall's τ and error on subnets that they were not fitted to.
+
+    python benchmarks/predictors.py --data CSV --target imagenet_top1_percent --train 100 200 --json
+
+`default` is what the toolkit does: the predictor that cross-validation on the training subnets chooses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path[0] = str(Path(__file__).parents[1])  # the package `predictors` is meant below, not this file
+
+from benchmarks import ofa_mbv3  # noqa: E402
+from predictors import PREDICTORS, Features, MetricModel, fit_best, tau  # noqa: E402
+from search_spaces import Genomes  # noqa: E402
+
+Scores = dict[str, dict[str, dict[str, float]]]
+
+
+def measure(
+    features: Features,
+    genomes: Genomes,
+    values: np.ndarray[tuple[int], np.dtype[np.float64]],
+    n: int,
+    seed: int,
+) -> dict[str, tuple[float, float]]:
+    """Kendall's τ and mean absolute error in percent of every predictor, fitted to `n` of the subnets."""
+    order = np.random.default_rng(seed).permutation(len(values))
+    train, rest = order[:n], order[n:]
+    models = {
+        name: MetricModel.fit("target", name, factory, features, genomes[train], values[train], seed)
+        for name, factory in PREDICTORS.items()
+    }
+    models["default"], _ = fit_best("target", features, genomes[train], values[train], seed=seed)
+    scores = {}
+    for name, model in models.items():
+        guess = model.predict(genomes[rest])
+        error = np.mean(np.abs(guess - values[rest]) / np.abs(values[rest]))
+        scores[name] = (tau(guess, values[rest]), 100 * float(error))
+    return scores
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", required=True, help="CSV with ks0..ks19, e0..e19, d0..d4, resolution")
+    parser.add_argument("--target", required=True, help="column to predict")
+    parser.add_argument("--train", type=int, nargs="+", default=[100, 200], help="training subnets")
+    parser.add_argument("--seeds", type=int, default=10, help="random splits")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
+    options = parser.parse_args()
+    space, genomes, values = ofa_mbv3.read(options.data, options.target)
+    features = Features(space)
+    results: Scores = {name: {} for name in ("default", *PREDICTORS)}
+    for n in options.train:
+        runs = [measure(features, genomes, values, n, seed) for seed in range(options.seeds)]
+        for name, result in results.items():
+            mean_tau, mape = np.mean([run[name] for run in runs], axis=0)
+            result[str(n)] = {"tau": round(mean_tau, 4), "mape_percent": round(mape, 4)}
+            print(f"{name:20} {n:5} training subnets: tau {mean_tau:.3f}, MAPE {mape:.3f} %")
+    if options.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
