@@ -27,9 +27,10 @@ CHECKPOINTS = "checkpoints"
 ARCHIVE, ARCHIVE_CSV = "archive.sqlite", "archive.csv"
 PREDICTOR = "predictor.json"
 PROFILES = "profiles"
-SEARCH, FRONT, FRONT_PLOT = "search.json", "front.csv", "front.html"
+SEARCH, SEARCH_CSV = "search.json", "search.csv"
+FRONT, FRONT_PLOT, BASELINE = "front.csv", "front.html", "baseline.csv"
 EXPORTS = "exports"
-TEST = "test.json"
+TEST = "test.csv"
 REPORT = "report.html"
 
 

@@ -1,0 +1,49 @@
+"""The test split, read once the choices are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from nas.progress import Progress, silent
+from nas.run_dir import TEST
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+N_RANDOM = 100
+"""Random subnets whose median says how good the supernet is."""
+LARGEST, SMALLEST, RANDOM, CHOSEN = "largest", "smallest", "random", "chosen"
+
+
+def final_test(
+    trained: TrainedRun, chosen: Sequence[Arch] = (), *, progress: Progress = silent
+) -> pd.DataFrame:
+    """Evaluate on the test split: largest and smallest subnet, random ones, and those that were chosen.
+
+    Nothing but a report may call this: whoever chooses by these figures has no test split any more.
+
+    Args:
+        trained: the run.
+        chosen: subnets that a search returned.
+        progress: hears about every subnet.
+
+    Returns:
+        `group` (largest, smallest, random or chosen), `arch_id`, `arch` (JSON) and the metrics; also written
+        to the run.
+    """
+    space = trained.space
+    random = space.decode(space.sample(np.random.default_rng(0), N_RANDOM))
+    groups = [(LARGEST, space.largest), (SMALLEST, space.smallest)]
+    groups += [(RANDOM, arch) for arch in random]
+    groups += [(CHOSEN, arch) for arch in dict.fromkeys(chosen)]
+    metrics = trained.evaluator(split="test", progress=progress)([arch for _, arch in groups], "test")
+    frame = pd.DataFrame(
+        [
+            {"group": group, "arch_id": arch.id, "arch": arch.to_json(), **values}
+            for (group, arch), values in zip(groups, metrics, strict=True)
+        ]
+    )
+    trained.run.write_csv(TEST, frame)
+    return frame
