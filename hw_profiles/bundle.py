@@ -16,7 +16,7 @@ from hw_profiles.files import replace_file
 from search_spaces.errors import one_line
 
 SCHEMA_VERSION = 1
-JOB, VISITS, RESULTS = "job.json", "visits.jsonl", "results.json"
+JOB, RESULTS = "job.json", "results.json"
 _MODELS = "models"
 
 

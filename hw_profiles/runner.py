@@ -46,7 +46,7 @@ SESSION_SECONDS = 0.01
 VISIT_SECONDS = (
     0.004  # of a graph that is visited several times: 0.01 gives the same errors of the whole table
 )
-MIN_RUNS = 10
+MIN_RUNS = 20
 WARM_UP_RUNS = 3
 
 
@@ -241,7 +241,8 @@ class Bundle:
         mine = (self.id, onnxruntime.__version__)
         if any((visit["bundle"], visit["version"]) != mine for visit in visits):
             raise RunnerError(
-                f"{self.file(VISITS)} must be of this bundle and onnxruntime {mine[1]}; remove it to start again"
+                f"{self.file(VISITS)} must be of this bundle and of onnxruntime {onnxruntime.__version__}; "
+                f"remove it to start again"
             )
         return visits
 

@@ -19,6 +19,8 @@ from search_spaces.errors import one_line
 PROFILE, TABLE, EDGES, HELD_OUT = "profile.json", "table.csv", "edges.csv", "held_out.csv"
 BUNDLE = "bundle"
 """Inside a device's folder while it is being measured."""
+SHIPPED = Path(str(resources.files("hw_profiles"))) / "profiles"
+"""Profiles that come with the package."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class ProfileStore:
         return folder
 
     def _folders(self) -> list[Path]:
-        return [self.directory, Path(str(resources.files("hw_profiles"))) / "profiles"]
+        return [self.directory, SHIPPED]
 
     def _find(self, name: str) -> Path:
         self.folder(name)  # refuses what is no name
@@ -128,8 +130,8 @@ def read_device(folder: Path) -> Device:
     absent = [column for column in COLUMNS if column not in frames[TABLE]]
     if absent or len(frames[TABLE]) != profile.n_blocks:
         raise ValueError(
-            f"{folder / TABLE} must have {profile.n_blocks} rows with the columns {list(COLUMNS)}, "
-            f"got {len(frames[TABLE])} rows with {list(frames[TABLE])}; measure the device again"
+            f"{folder / TABLE} must have {profile.n_blocks} rows with the columns {list(COLUMNS)}, got "
+            f"{len(frames[TABLE])} rows with {list(frames[TABLE])}; remove the folder and measure again"
         )
     return Device(profile, frames[TABLE], frames[EDGES], frames[HELD_OUT])
 

@@ -161,7 +161,7 @@ def _check(space: Space, name: str, store: ProfileStore) -> None:
     needed = 2 * (N_CALIBRATION + N_HELD_OUT)
     if space.n_subnets < needed:
         raise ValueError(f"a space must have at least {needed} subnets to be profiled, got {space.n_subnets}")
-    there = {profile.name: profile.space for profile in store.profiles()}.get(name, space.name)
+    there = store.load(name).profile.space if name in store.names() else space.name
     if there != space.name:
         raise ValueError(
             f"the device {name!r} is measured for the space {there!r}; "

@@ -1,0 +1,283 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import search_spaces
+from hw_profiles import store as store_module
+from hw_profiles.calibration import Affine, fit_affine
+from hw_profiles.errors import compare
+from hw_profiles.plan import (
+    Edge,
+    EdgeTimes,
+    calibration_subnets,
+    edges_of,
+    held_out_subnets,
+    inside_network_ms,
+    timed_blocks,
+)
+from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+from hw_profiles.store import Device, ProfileStore
+from hw_profiles.table import LatencyTable
+from search_spaces import Block, LayerSpec, block_key
+
+SPACE = search_spaces.get("digits")
+LINE = Affine(slope=1.5, intercept_ms=0.25)
+
+
+def block_cost(block: Block) -> float:
+    """A made-up latency: any function of the block will do."""
+    return 0.001 * len(block) + 1e-6 * sum(layer.macs for layer in block)
+
+
+def block_frame() -> pd.DataFrame:
+    rows = [
+        {"block_key": key, "latency_ms": block_cost(timed.block), "visits": 4, "spread": 0.01}
+        for key, timed in timed_blocks(SPACE).items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def make_device(name: str = "pi4") -> Device:
+    blocks = block_frame()
+    error = compare(np.array([1.0, 2.1, 3.0]), np.array([1.0, 2.0, 3.0]))
+    profile = DeviceProfile(
+        name=name,
+        space=SPACE.name,
+        created="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        key=DeviceKey(runtime="onnxruntime", version="1", provider="CPU", threads=1, batch=1),
+        hardware=Hardware(cpu="c", cores=4, machine="arm64", os="Linux", python="3.11", numpy="2"),
+        n_blocks=len(blocks),
+        n_calibration=12,
+        calibration=LINE,
+        held_out=error,
+        held_out_macs=error,
+        noise_floor=0.01,
+        split_half_spearman=1.0,
+        sentinel_drift=0.0,
+    )
+    edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
+    held_out = pd.DataFrame({"arch_id": ["x"], "measured_latency_ms": [1.0]})
+    return Device(profile, blocks, edges, held_out)
+
+
+# ---------------------------------------------------------------- table
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_prediction_is_the_calibrated_sum_over_blocks(seed: int) -> None:
+    table = LatencyTable("pi4", block_frame(), LINE)
+    rng = np.random.default_rng(seed)
+    raw = rng.integers(0, SPACE.n_options, size=(5, len(SPACE.genes)))
+    archs = SPACE.decode(raw)
+    expected = [0.25 + 1.5 * sum(block_cost(block) for block in SPACE.blocks(arch)) for arch in archs]
+    np.testing.assert_allclose(table.predict(raw, SPACE), expected)
+    np.testing.assert_allclose(table.predict(SPACE.canonical(raw), SPACE), expected)
+    for arch, latency_ms in zip(archs, expected, strict=True):
+        alone = table.predict_arch(arch, SPACE)
+        assert alone.missing == ()
+        assert alone.latency_ms == pytest.approx(latency_ms)
+
+
+def test_layout_for_a_space_is_built_once() -> None:
+    table = LatencyTable("pi4", block_frame(), LINE)
+    assert table.of(SPACE) is table.of(SPACE)
+
+
+def test_missing_blocks_are_named_with_the_command() -> None:
+    arch = SPACE.largest
+    absent = block_key(SPACE.blocks(arch)[2])
+    blocks = block_frame()
+    table = LatencyTable("pi4", blocks[blocks["block_key"] != absent], LINE)
+    with pytest.raises(ValueError, match="lacks 1 blocks") as caught:
+        table.predict(SPACE.encode([SPACE.smallest, arch]), SPACE)
+    assert absent in str(caught.value)
+    assert "`nas profile digits --device pi4`" in str(caught.value)
+    found = table.predict_arch(arch, SPACE)
+    assert found.missing == (absent,)
+    assert np.isnan(found.latency_ms)  # never a silent zero
+
+
+def test_subnets_without_the_missing_block_are_still_predicted() -> None:
+    blocks = block_frame()
+    absent = block_key(SPACE.blocks(SPACE.largest)[2])
+    table = LatencyTable("pi4", blocks[blocks["block_key"] != absent], LINE)
+    assert np.isfinite(table.predict(SPACE.encode([SPACE.smallest]), SPACE)).all()
+
+
+def test_many_missing_blocks_are_counted_not_listed() -> None:
+    table = LatencyTable("pi4", block_frame().head(0), LINE)
+    distinct = {block_key(block) for block in SPACE.blocks(SPACE.largest)}
+    with pytest.raises(ValueError, match=f"lacks {len(distinct)} blocks .*; …"):
+        table.predict(SPACE.encode([SPACE.largest]), SPACE)
+
+
+# ---------------------------------------------------------------- calibration and errors
+
+
+@given(slope=st.floats(0.2, 5), intercept=st.floats(0, 2), unit=st.sampled_from([1e-3, 1.0, 1e6]))
+def test_line_is_recovered_in_any_unit(slope: float, intercept: float, unit: float) -> None:
+    x = np.linspace(1, 4, 12)
+    line = fit_affine(x * unit, slope * x + intercept)
+    assert line.slope == pytest.approx(slope / unit, rel=1e-3)
+    assert line(x * unit) == pytest.approx(slope * x + intercept, rel=1e-3)
+
+
+def test_one_disturbed_subnet_hardly_moves_the_line() -> None:
+    x = np.linspace(1, 4, 12)
+    measured = 2 * x + 1
+    measured[5] *= 1.5
+    # least squares would be pulled by a twelfth of 50 %, about 4 %
+    np.testing.assert_allclose(fit_affine(x, measured)(x), 2 * x + 1, rtol=0.01)
+
+
+def test_errors_by_hand() -> None:
+    # relative errors 0, +3 %, -8 %, +20 %; of the 6 pairs only (second, third) is swapped: tau = (5 - 1) / 6;
+    # rank differences 0, 1, 1, 0: spearman = 1 - 6 * 2 / (4 * 15) = 0.8
+    record = compare(np.array([1.0, 2.06, 2.024, 3.6]), np.array([1.0, 2.0, 2.2, 3.0]))
+    assert record.n == 4
+    assert record.mape == pytest.approx(0.31 / 4)
+    assert record.bias == pytest.approx(0.15 / 4)
+    assert record.within_5_percent == 0.5
+    assert record.within_10_percent == 0.75
+    assert record.kendall_tau == pytest.approx(4 / 6)
+    assert record.spearman == pytest.approx(0.8)
+
+
+# ---------------------------------------------------------------- plan
+
+
+def test_every_block_of_random_subnets_is_planned() -> None:
+    blocks = timed_blocks(SPACE)
+    for arch in SPACE.decode(SPACE.sample(np.random.default_rng(0), 50)):
+        assert {block_key(block) for block in SPACE.blocks(arch)} <= blocks.keys()
+
+
+@settings(max_examples=20)
+@given(overhead=st.floats(0, 1), seed=st.integers(0, 2**31))
+def test_blocks_are_exact_on_an_additive_machine(overhead: float, seed: int) -> None:
+    # a machine on which layers add up, with a random cost for each edge of a graph
+    rng = np.random.default_rng(seed)
+    blocks = timed_blocks(SPACE)
+    edge_cost = {edge: overhead * rng.random() for edge in edges_of(blocks)}
+
+    def run(layers: tuple[LayerSpec, ...], edges: tuple[Edge, ...]) -> float:
+        return block_cost(layers) + sum(edge_cost[edge] / 2 for edge in edges)
+
+    times = {e: EdgeTimes(run(e.probes(1), (e, e)), run(e.probes(3), (e, e))) for e in edge_cost}
+    for timed in blocks.values():
+        measured = run(timed.layers, timed.edges)
+        assert inside_network_ms(timed, measured, times) == pytest.approx(block_cost(timed.block))
+
+
+def test_network_ends_carry_no_probe() -> None:
+    blocks = timed_blocks(SPACE)
+    stem, *_, head = SPACE.blocks(SPACE.largest)
+    assert blocks[block_key(stem)].before is None
+    assert blocks[block_key(stem)].after is not None
+    assert blocks[block_key(head)].after is None
+    assert blocks[block_key(head)].before is not None
+
+
+def test_calibration_spreads_from_small_to_large() -> None:
+    archs = calibration_subnets(SPACE, np.random.default_rng(0), 12)
+    assert len(set(archs)) == 12
+    macs = [SPACE.macs(arch) for arch in archs]
+    drawn = [SPACE.macs(a) for a in SPACE.decode(SPACE.sample(np.random.default_rng(0), 12))]
+    assert max(macs) / min(macs) > max(drawn) / min(drawn)
+
+
+def test_held_out_subnets_are_others_with_both_ends() -> None:
+    rng = np.random.default_rng(0)
+    others = calibration_subnets(SPACE, rng, 12)
+    archs = held_out_subnets(SPACE, rng, 24, others)
+    assert len(set(archs)) == 24
+    assert archs[:2] == [SPACE.smallest, SPACE.largest]
+    assert not set(archs[2:]) & set(others)
+
+
+# ---------------------------------------------------------------- store
+
+
+def test_device_round_trip(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    device = make_device()
+    assert store.save(device) == tmp_path / "pi4"
+    assert store.names() == ["pi4"]
+    back = store.load("pi4")
+    assert back.profile == device.profile
+    genomes = SPACE.sample(np.random.default_rng(0), 20)
+    np.testing.assert_array_equal(back.table.predict(genomes, SPACE), device.table.predict(genomes, SPACE))
+    assert store.profiles() == [device.profile]
+
+
+def test_unknown_device_lists_those_known(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    with pytest.raises(ValueError, match=r"known: none.*`nas profile SPACE --device phone`"):
+        store.load("phone")
+    store.save(make_device("pi4"))
+    with pytest.raises(ValueError, match="known: pi4"):
+        store.load("phone")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden"])
+def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="must have a name"):
+        ProfileStore(tmp_path).load(name)
+
+
+def test_profiles_lie_in_nas_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_HOME", str(tmp_path))
+    assert ProfileStore().directory == tmp_path / "profiles"
+    monkeypatch.delenv("NAS_HOME")
+    assert ProfileStore().directory.parent.name == "elastic-nas"
+
+
+def test_users_profile_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SHIPPED", tmp_path / "shipped")
+    ProfileStore(tmp_path / "shipped").save(make_device("pi4"))
+    store = ProfileStore(tmp_path / "mine")
+    assert store.load("pi4").profile.seconds == 1.0
+    mine = make_device("pi4")
+    store.save(
+        Device(mine.profile.model_copy(update={"seconds": 2.0}), mine.blocks, mine.edges, mine.held_out)
+    )
+    assert store.load("pi4").profile.seconds == 2.0
+    assert store.names() == ["pi4"]
+
+
+def test_damaged_profiles_are_refused(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    folder = store.save(make_device())
+    table = (folder / "table.csv").read_text()
+    (folder / "table.csv").write_text("".join(table.splitlines(keepends=True)[:-3]))
+    with pytest.raises(ValueError, match=r"table\.csv must have \d+ rows"):
+        store.load("pi4")
+    (folder / "table.csv").unlink()
+    with pytest.raises(ValueError, match=r"cannot read .*table\.csv"):
+        store.load("pi4")
+    (folder / "profile.json").write_text('{"name": ')
+    with pytest.raises(ValueError, match=r"profile\.json") as caught:
+        store.load("pi4")
+    assert "\n" not in str(caught.value)
+
+
+def test_profile_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    device = make_device()
+    newer = device.profile.model_copy(update={"schema_version": 2})
+    store.save(Device(newer, device.blocks, device.edges, device.held_out))
+    with pytest.raises(ValueError, match="update the toolkit"):
+        store.load("pi4")
+
+
+def test_noise_above_four_percent_is_said() -> None:
+    profile = make_device().profile
+    assert not profile.model_copy(update={"noise_floor": 0.04}).too_noisy
+    assert profile.model_copy(update={"noise_floor": 0.041}).too_noisy
+    assert '"too_noisy":false' in profile.model_dump_json()

@@ -1,0 +1,154 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import search_spaces
+from hw_profiles.bundle import JOB, RESULTS
+from hw_profiles.store import BUNDLE, ProfileStore
+from nas import profiling
+from nas.profiling import N_HELD_OUT, profile_device
+
+SMALL = search_spaces.parse(
+    """
+name: small
+classes: 4
+channels: 1
+resolutions: [8]
+divisor: 4
+stem: {width: [4], stride: 1}
+stages:
+  - {width: [4, 8], depth: [1, 2, 3], kernel: [3, 5], expand: [1, 2], stride: 1}
+head: {width: [8]}
+"""
+)
+
+
+def modelled_ms(path: Path) -> float:
+    """Latency on a made-up machine: a call costs 5 µs, a node 2 µs, a weight 10 ns."""
+    graph = onnx.load(path).graph
+    weights: int = sum(math.prod(constant.dims) for constant in graph.initializer)
+    return 0.005 + 0.002 * len(graph.node) + 1e-5 * weights
+
+
+def modelled_runner(noise: float = 0.0) -> Callable[[Path, Callable[[int, int], None]], None]:
+    """Stands in for `run_bundle`: writes what the runner would on a machine with relative noise."""
+    rng = np.random.default_rng(0)
+
+    def run(folder: Path, progress: Callable[[int, int], None]) -> None:
+        job = json.loads((folder / JOB).read_text())
+        visits = {
+            model["id"]: [
+                modelled_ms(folder / model["file"]) * (1 + noise * rng.uniform(-1, 1))
+                for _ in range(model["rounds"])
+            ]
+            for model in job["models"]
+        }
+        device = {"cpu": "c", "cores": 1, "machine": "m", "os": "o", "python": "3", "numpy": "2"}
+        device |= {"runtime": "onnxruntime", "version": "1", "provider": job["provider"], "threads": 1}
+        results = {
+            "schema_version": 1,
+            "bundle": job["id"],
+            "device": device,
+            "seconds": 1.0,
+            "visits_ms": visits,
+            "latency_ms": {name: float(np.quantile(ms, 0.25)) for name, ms in visits.items()},
+            "sentinel_drift": 0.0,
+            "split_half_spearman": 1.0,
+        }
+        (folder / RESULTS).write_text(json.dumps(results))
+        progress(1, 1)
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProfileStore:
+    monkeypatch.setattr(profiling, "run_bundle", modelled_runner())
+    return ProfileStore(tmp_path)
+
+
+def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
+    device = profile_device(SMALL, "modelled", store)
+    profile = device.profile
+    assert profile.held_out.n == N_HELD_OUT
+    assert profile.held_out.mape < 1e-6
+    assert profile.held_out.kendall_tau > 0.99  # rounding may part equal latencies
+    assert profile.noise_floor == 0
+    assert profile.held_out_macs.mape > 0.01  # nodes cost, and MACs do not see them
+    assert profile.calibration.slope == pytest.approx(1.0, abs=1e-6)
+    # stem and head keep half of the call's 5 µs each: the one call of the whole network, nothing is left over
+    assert profile.calibration.intercept_ms == pytest.approx(0.0, abs=1e-6)
+    assert store.load("modelled").profile == profile
+    assert not (store.folder("modelled") / BUNDLE).exists()
+    genomes = SMALL.encode([SMALL.smallest, SMALL.largest])
+    predicted = device.table.predict(genomes, SMALL)
+    np.testing.assert_allclose(predicted, device.held_out["measured_latency_ms"].head(2), rtol=1e-6)
+
+
+def test_noise_shows_in_the_profile(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "run_bundle", modelled_runner(noise=0.15))
+    profile = profile_device(SMALL, "noisy", store).profile
+    # two draws from ±15 % differ by 10 % in the mean; with 24 subnets that is above 4 % beyond doubt
+    assert profile.too_noisy
+
+
+def test_interrupted_profile_goes_on(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(folder: Path, progress: Callable[[int, int], None]) -> None:
+        (folder / "visits.jsonl").write_text("finished\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(profiling, "run_bundle", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        profile_device(SMALL, "here", store)
+    assert store.names() == []
+    found: list[bool] = []
+
+    def watch(folder: Path, progress: Callable[[int, int], None]) -> None:
+        found.append((folder / "visits.jsonl").exists())
+        modelled_runner()(folder, progress)
+
+    monkeypatch.setattr(profiling, "run_bundle", watch)
+    profile_device(SMALL, "here", store)
+    assert found == [True]  # the same bundle, with its visits
+    monkeypatch.setattr(profiling, "run_bundle", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        profile_device(SMALL, "here", store)
+    assert store.load("here").profile.space == "small"  # the old profile stays until the new one is whole
+    monkeypatch.setattr(profiling, "run_bundle", watch)
+    profile_device(SMALL, "here", store, resume=False)
+    assert found == [True, False]
+
+
+def test_name_of_a_device_measured_for_another_space(store: ProfileStore) -> None:
+    profile_device(SMALL, "here", store)
+    with pytest.raises(ValueError, match=r"measured for the space 'small'; .* such as here-digits"):
+        profile_device(search_spaces.get("digits"), "here", store)
+
+
+def test_space_too_small_to_be_checked(store: ProfileStore) -> None:
+    config = SMALL.config.model_dump()
+    config["stages"] = [config["stages"][0] | {"depth": (1,)}]
+    tiny = search_spaces.parse(json.dumps(config | {"name": "tiny"}))  # 2 widths, 2 kernels, 2 expands
+    with pytest.raises(ValueError, match="at least 72 subnets to be profiled, got 8"):
+        profile_device(tiny, "here", store)
+
+
+def test_folder_that_cannot_be_written(store: ProfileStore, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write profiles to"):
+        profile_device(SMALL, "here", ProfileStore(tmp_path / "file"))
+
+
+@pytest.mark.slow
+def test_digits_on_this_machine(tmp_path: Path) -> None:
+    profile = profile_device(search_spaces.get("digits"), "here", ProfileStore(tmp_path)).profile
+    if profile.too_noisy:
+        pytest.skip(f"machine too noisy: noise floor {100 * profile.noise_floor:.1f} %")
+    assert profile.held_out.mape <= max(3 * profile.noise_floor, 0.03)
+    assert profile.held_out.kendall_tau >= 0.95
+    assert profile.held_out.mape < profile.held_out_macs.mape
