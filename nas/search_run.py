@@ -132,9 +132,10 @@ def measured_front(result: SearchResult, device: Device, progress: Progress = si
     """The front of a search with each subnet's latency measured, without those that this shows dominated."""
     front, problem = result.front, result.problem
     archs = [Arch.from_json(text) for text in front["arch"]]
-    measured = measure_latency(problem.space, archs, device, progress)
-    front["measured_latency_ms"] = measured
     genomes = problem.space.encode(archs)
+    measured = measure_latency(problem.space, archs, device, progress)
+    front["latency_ms"] = device.table.predict(genomes, problem.space)
+    front["measured_latency_ms"] = measured
     metrics = {name: front[name].to_numpy(dtype=np.float64) for name in problem.metrics}
     latency = {o.name: np.array(measured) for o in problem.objectives if _is_latency(o)}
     minimised = problem.minimised(genomes, metrics)
@@ -179,7 +180,9 @@ def measure_latency(
 def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: int) -> None:
     run, result = trained.run, outcome.result
     record: dict[str, Any] = result.record() | {
+        "maximised": [o.name for o in result.problem.objectives if o.maximise],
         "device": device.profile.name,
+        "batch": device.profile.key.batch,
         "seed": seed,
         "baseline_hypervolume": outcome.random.hypervolume,
     }
