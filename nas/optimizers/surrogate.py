@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nas.objectives import Problem
 from nas.optimizers.base import Evaluated, Task
 from predictors import Features, MetricModel, cross_validate
+from predictors.selection import FOLDS
 from search_spaces import Genomes
 
 Matrix = NDArray[np.float64]
@@ -46,7 +47,8 @@ class SurrogateFitter:
     """Fits surrogates to a growing set of evaluations.
 
     The predictor of each metric is chosen by cross-validation, again whenever the evaluations have doubled:
-    that costs more than all the fits in between.
+    that costs more than all the fits in between. Of those within one standard error of the best, the first in
+    the table is taken (Breiman et al. 1984, §3.4.3), as that is the one whose uncertainty tells subnets apart.
 
     Args:
         task: of the search.
@@ -83,4 +85,6 @@ class SurrogateFitter:
             return next(iter(self._predictors))
         values = evaluated.metrics[metric]
         table = cross_validate(self._features, evaluated.genomes, values, self._predictors, seed=self._seed)
-        return table[0].predictor
+        best = table[0]
+        near = {e.predictor for e in table if e.tau >= best.tau - best.tau_std / np.sqrt(FOLDS)}
+        return next(name for name in self._predictors if name in near)
