@@ -129,6 +129,10 @@ def train(
     set: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe.")
     ] = None,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(help="Draw other train, validation and test splits.", show_default="recipe's"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with RUN; a missing or empty one is started.")
     ] = False,
@@ -138,7 +142,8 @@ def train(
     from nas.progress import shown
     from nas.train import train as run_training
 
-    loaded = recipe.load(config, set or ())
+    changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
+    loaded = recipe.load(config, changes)
     with shown() as progress:
         run_training(loaded, out, resume=resume, progress=progress)
     _line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
