@@ -7,38 +7,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from nas.trained_run import TrainedRun
     from search_spaces import Arch, Space
 
 
-class _Commands(TyperGroup):
-    """Errors that a user can cause are one line on standard error and exit code 2."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (ValueError, OSError) as error:
-            if ctx.params["debug"]:
-                raise
-            sys.stderr.write(f"error: {_reason(error)}\n")
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            sys.stderr.write("stopped; what was finished is kept\n")
-            raise typer.Exit(130) from None
-
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 
 app = typer.Typer(
-    cls=_Commands,
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Train one elastic supernet; for every device, search the best subnets under its measured latency, "
     "export them to ONNX and benchmark them.",
@@ -53,7 +38,7 @@ DatasetOption = Annotated[
 AllowImport = Annotated[
     bool, typer.Option("--allow-import", help="Import code outside the toolkit that the run names.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal results.")]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="A device profile; `nas profile` makes one.")]
 ProfilesOption = Annotated[
     Path | None, typer.Option(help="Folder of device profiles.", show_default="in your data folder")
@@ -62,9 +47,11 @@ ProfilesOption = Annotated[
 
 @app.callback()
 def _common(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
 ) -> None:
-    """Options of every command."""
+    """For `--help` alone: `main` reads the option before typer does."""
 
 
 @app.command()
@@ -76,8 +63,8 @@ def spaces(json: JsonOption = False) -> None:
     rows = [
         {
             "space": space.name,
-            "subnets": f"{space.n_subnets:.2e}",
-            "resolutions": " ".join(map(str, space.resolutions)),
+            "subnets": float(space.n_subnets),
+            "resolutions": list(space.resolutions),
             "min_macs": space.macs(space.smallest),
             "max_macs": space.macs(space.largest),
             "description": space.config.description,
@@ -311,7 +298,11 @@ def search(
 def export(
     run: RunArgument,
     pick: Annotated[
-        str, typer.Option(help="all, knee, first, last, spread (best for each objective), or ids of subnets.")
+        str,
+        typer.Option(
+            help="knee (best compromise), first or last (best in the first or last objective), spread (five "
+            "from end to end), all, or ids of subnets with commas between."
+        ),
     ] = "knee",
     arch: Annotated[
         list[str] | None,
@@ -408,12 +399,26 @@ def demo(
 
 
 def main() -> None:
-    """Entry point; `--debug` may stand anywhere."""
+    """Entry point: an error that a user can cause is one line on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    app(args=sorted(sys.argv[1:], key=lambda argument: argument != "--debug"), prog_name="nas")
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = app(args=arguments or ["--help"], prog_name="nas", standalone_mode=False)
+    except (typer.TyperException, ValueError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.stderr.write(f"error: {_reason(error)}\n")
+        sys.exit(2)
+    if code == INTERRUPTED:
+        sys.stderr.write(
+            "stopped; what was finished is kept: the same command goes on, train and demo with --resume\n"
+        )
+    sys.exit(code)
 
 
-def _reason(error: ValueError | OSError) -> str:
+def _reason(error: typer.TyperException | ValueError | OSError) -> str:
+    if isinstance(error, typer.TyperException):
+        return error.format_message()
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())
@@ -480,12 +485,27 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
         console.width = 200  # a log does not wrap
     table = Table(*(rows[0] if rows else ()))
     for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(*map(_cell, row.values()))
     console.print(table)
 
 
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _print_json(content: Any) -> None:
-    _line(json.dumps(content))
+    _line(json.dumps(_finite(content), allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    """The content with null for what JSON has no number for."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _line(text: str) -> None:
