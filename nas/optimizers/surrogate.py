@@ -47,8 +47,8 @@ class SurrogateFitter:
     """Fits surrogates to a growing set of evaluations.
 
     The predictor of each metric is chosen by cross-validation, again whenever the evaluations have doubled:
-    that costs more than all the fits in between. Of those within one standard error of the best, the first in
-    the table is taken (Breiman et al. 1984, §3.4.3), as that is the one whose uncertainty tells subnets apart.
+    that costs more than all the fits in between. The first in the table is kept unless another one is better
+    by more than two standard errors: it is the one whose uncertainty tells subnets apart.
 
     Args:
         task: of the search.
@@ -86,5 +86,6 @@ class SurrogateFitter:
         values = evaluated.metrics[metric]
         table = cross_validate(self._features, evaluated.genomes, values, self._predictors, seed=self._seed)
         best = table[0]
-        near = {e.predictor for e in table if e.tau >= best.tau - best.tau_std / np.sqrt(FOLDS)}
+        margin = 2 * best.tau_std / np.sqrt(FOLDS)
+        near = {entry.predictor for entry in table if entry.tau >= best.tau - margin}
         return next(name for name in self._predictors if name in near)
