@@ -327,7 +327,9 @@ def export(
     with shown() as progress:
         if arch:
             archs = [_arch(trained.space, name, seed) for name in arch]
-            exported = export_archs(trained, archs, format=format, dynamic_batch=dynamic_batch)
+            exported = export_archs(
+                trained, archs, format=format, dynamic_batch=dynamic_batch, progress=progress
+            )
         else:
             exported = export_picked(
                 trained, pick, format=format, dynamic_batch=dynamic_batch, progress=progress

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from hw_profiles.store import Device
+from nas.benchmark import DEVICE, PREDICTED
 from nas.export import Exported, export
 from nas.pick import minimised_columns, pick
 from nas.progress import Progress, silent
@@ -34,21 +37,15 @@ def export_picked(
     Raises:
         ValueError: nothing was searched yet, or as `pick` and `export`.
     """
+    if not trained.run.has(SEARCH):
+        raise ValueError(
+            f"the run {trained.run.path} has no front to pick from yet: `nas search` makes one, "
+            f"and --arch exports any subnet without"
+        )
     front, search = trained.run.read_csv(FRONT), trained.run.read_json(SEARCH)
-    minimised = minimised_columns(front, search["objectives"], search["maximised"])
-    rows = pick(front, minimised, how)
-    exported = []
-    for i, row in enumerate(rows.to_dict("records")):
-        extra = {
-            "device": search["device"],
-            "predicted_latency_ms": row["latency_ms"],
-            "measured_latency_ms": row["measured_latency_ms"],
-        }
-        batch = None if dynamic_batch else search["batch"]
-        arch = Arch.from_json(row["arch"])
-        exported.append(export(trained, arch, format=format, batch=batch, extra=extra))
-        progress("export", i + 1, len(rows))
-    return exported
+    rows = pick(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
+    archs = [Arch.from_json(text) for text in rows["arch"]]
+    return export_archs(trained, archs, format=format, dynamic_batch=dynamic_batch, progress=progress)
 
 
 def export_archs(
@@ -57,13 +54,35 @@ def export_archs(
     *,
     format: str = "onnx",
     dynamic_batch: bool = False,
+    progress: Progress = silent,
 ) -> list[Exported]:
-    """Export any subnets of the space, whether a search found them or not.
+    """Export any subnets of the space, whether a search found them or not; arguments as `export_picked`.
 
     Raises:
         ValueError: as `export`.
     """
-    return [export(trained, a, format=format, batch=None if dynamic_batch else 1) for a in archs]
+    device = trained.device()
+    fixed_batch = device.profile.key.batch if device else 1
+    exported = []
+    for i, (arch, latency) in enumerate(zip(archs, _latencies(trained, device, archs), strict=True)):
+        batch = None if dynamic_batch else fixed_batch
+        exported.append(export(trained, arch, format=format, batch=batch, extra=latency))
+        progress("export", i + 1, len(archs))
+    return exported
+
+
+def _latencies(trained: TrainedRun, device: Device | None, archs: Sequence[Arch]) -> list[dict[str, Any]]:
+    """For the card of each arch: the device, the latency by its table and, on the front, as measured."""
+    if device is None:
+        return [{} for _ in archs]
+    predicted = device.table.predict(trained.space.encode(archs), trained.space)
+    front = trained.run.read_csv(FRONT)
+    measured = dict(zip(front["arch_id"], front["measured_latency_ms"].astype(float), strict=True))
+    return [
+        {DEVICE: device.profile.name, PREDICTED: float(ms)}
+        | ({"measured_latency_ms": measured[arch.id]} if arch.id in measured else {})
+        for arch, ms in zip(archs, predicted, strict=True)
+    ]
 
 
 def exported_table(exported: Sequence[Exported]) -> pd.DataFrame:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nas.objectives import is_latency
+
 Matrix = NDArray[np.float64]
 
 
@@ -68,7 +70,7 @@ def minimised_columns(front: pd.DataFrame, objectives: Sequence[str], maximised:
     columns = []
     for name in objectives:
         values = front[name].to_numpy(dtype=np.float64)
-        if name.startswith("latency_ms"):
+        if is_latency(name):
             values = front["measured_latency_ms"].fillna(front[name]).to_numpy(dtype=np.float64)
         columns.append(-values if name in maximised else values)
     return np.stack(columns, axis=1)
