@@ -41,12 +41,18 @@ class DemoResult:
 
 
 def run_demo(
-    out: str | Path, *, seed: int = 0, resume: bool = False, progress: Progress = silent
+    out: str | Path,
+    *,
+    recipe: str | Path = "digits",
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress = silent,
 ) -> DemoResult:
     """Train, profile this machine, search, export, benchmark and report.
 
     Args:
         out: the run directory to make.
+        recipe: of the training, a name or a YAML file; its seed does not count.
         seed: of training, profiling and search.
         resume: go on with a demo that was stopped.
         progress: hears about every step of the work.
@@ -55,8 +61,7 @@ def run_demo(
         ValueError: `out` holds something else.
     """
     begin = time.perf_counter()
-    recipe = recipes.load("digits", [f"seed={seed}"])
-    run = train(recipe, out, resume=resume, progress=progress)
+    run = train(recipes.load(recipe, [f"seed={seed}"]), out, resume=resume, progress=progress)
     trained = TrainedRun.open(run.path)
     store = ProfileStore(run.file(PROFILES))
     if DEVICE not in store.names():
