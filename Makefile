@@ -9,7 +9,7 @@ demo: install  ## the whole job on the embedded digits, in at most five minutes
 	$(VENV)/bin/nas demo
 
 test: install  ## the fast tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto
 
 check: install  ## style and types
 	$(VENV)/bin/ruff check
