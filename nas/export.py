@@ -95,7 +95,7 @@ def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, 
         "dataset": trained.info.dataset,
         "class_names": list(trained.dataset.class_names),
         "resolution": arch.resolution,
-        "preprocess": trained.dataset.preprocess.card(arch.resolution),
+        "preprocess": trained.dataset.preprocess.card(space.image_size(arch)),
         "batch": batch or "dynamic",
         "calibration": calibration,
         "validation_metrics": trained.archive.get(arch, "validation", calibration) or {},
@@ -110,7 +110,8 @@ def _check(
     trained: TrainedRun, arch: Arch, net: StaticNet, kind: Format, path: Path, batch: int | None
 ) -> float:
     """Largest absolute difference of the logits on validation images; too large, and the file is removed."""
-    images, _ = next(iter(eval_batches(trained.dataset, "validation", arch.resolution, CHECKED_IMAGES)))
+    size = trained.space.image_size(arch)
+    images, _ = next(iter(eval_batches(trained.dataset, "validation", size, CHECKED_IMAGES)))
     step = batch or len(images)
     images = images[: len(images) // step * step]
     with torch.no_grad():
@@ -151,7 +152,8 @@ def _load_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32
 def _write_torch(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
 ) -> bytes:
-    size = (batch or 2, trained.space.config.channels, arch.resolution, arch.resolution)
+    side = trained.space.image_size(arch)
+    size = (batch or 2, trained.space.config.channels, side, side)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
     program = torch.export.export(net, (torch.zeros(size),), dynamic_shapes=dynamic)
     buffer = io.BytesIO()

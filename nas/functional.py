@@ -15,6 +15,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "hard_swish": F.hardswish,
     "swish": F.silu,
+    "sigmoid": F.sigmoid,
     "hard_sigmoid": F.hardsigmoid,
 }
 

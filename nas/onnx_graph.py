@@ -241,5 +241,6 @@ _ACTIVATIONS: dict[str, Callable[[_Graph, str, str], None]] = {
     "relu6": _relu6,
     "hard_swish": lambda graph, x, output: graph.node("HardSwish", [x], output),
     "swish": _swish,
+    "sigmoid": lambda graph, x, output: graph.node("Sigmoid", [x], output),
     "hard_sigmoid": lambda graph, x, output: graph.node("HardSigmoid", [x], output, alpha=1 / 6, beta=0.5),
 }

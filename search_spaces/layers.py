@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Op = Literal["conv", "linear", "add", "multiply", "avg_pool", "max_pool", "global_avg_pool", "resize"]
-Activation = Literal["none", "relu", "relu6", "hard_swish", "swish", "hard_sigmoid"]
+Activation = Literal["none", "relu", "relu6", "hard_swish", "swish", "sigmoid", "hard_sigmoid"]
 
 BLOCK_INPUT = -1
 """Index by which a layer refers to the input of its block (or, in a whole network, to the image)."""
