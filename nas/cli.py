@@ -163,7 +163,7 @@ def evaluate(
     """Evaluate subnets on the validation split, with inherited weights and recalibrated batch norms."""
     import numpy as np
 
-    from nas.evaluate import Calibration
+    from nas.calibration import Calibration
     from nas.progress import shown
 
     trained = _open(run, dataset, allow_import)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from nas import metrics
 from nas.archive import Archive
+from nas.calibration import Calibration
 from nas.checkpoint import load_supernet
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset, SplitName
-from nas.evaluate import Calibration, Evaluator
+from nas.evaluate import Evaluator
 from nas.progress import Progress, silent
 from nas.run_dir import ARCHIVE, ARCHIVE_CSV, RunDir, RunInfo
 from nas.supernet import Supernet
