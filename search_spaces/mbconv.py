@@ -40,6 +40,11 @@ class MBConvSpace(Space):
             raise ValueError(
                 f"an arch of the space {self.name!r} must have {len(stages)} stages, got {len(arch.stages)}"
             )
+        if (arch.stem_mid, arch.stem_depth) != (None, None):
+            raise ValueError(
+                f"an arch of the space {self.name!r} must have no stem_mid or stem_depth, "
+                f"got {arch.stem_mid} and {arch.stem_depth}"
+            )
         values: dict[str, Value] = {"resolution": arch.resolution, "stem.width": arch.stem_width}
         for s, (stage, config) in enumerate(zip(arch.stages, stages, strict=True)):
             if len(stage.expands) != stage.depth:

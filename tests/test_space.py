@@ -178,7 +178,7 @@ def test_own_file_works_where_a_name_does(tmp_path: Path, tiny: Space) -> None:
         ("relu}\nstages", "relu9}\nstages", r"line 6, stem\.activation: .*got 'relu9'"),
         ("depth: [1, 2], kernel", "depth: [0, 2], kernel", r"line 8, stages\.0\.depth\.0: .*greater than 0"),
         ("head: {", "heads: {", r"head: field required; line 10, heads: unknown key"),
-        ("name: tiny", "name: tiny\nfamily: vit", r"family must be one of \['mbconv'\], got 'vit'"),
+        ("name: tiny", "name: tiny\nfamily: vit", r"family must be one of \['mbconv', 'resnet'\], got 'vit'"),
         ("name: tiny", "name: tiny\nschema_version: 2", r"line 2, schema_version: input should be 1, got 2"),
     ],
 )

@@ -33,8 +33,8 @@ class Part:
 
     @property
     def title(self) -> str:
-        """The stage that the slot belongs to, or its own name."""
-        return self.slot.name if self.slot.stage is None else f"stage {self.slot.stage}"
+        """The stage that the slot belongs to, or `stem` or `head`."""
+        return self.slot.name.partition(".")[0] if self.slot.stage is None else f"stage {self.slot.stage}"
 
     @property
     def width(self) -> int:
