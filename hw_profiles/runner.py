@@ -33,19 +33,18 @@ JOB, VISITS, RESULTS = "job.json", "visits.jsonl", "results.json"
 # How a latency is estimated. Where a session's buffers lie in memory decides 0.5-1 % of the latency for as
 # long as the session lives, so a process opens several and takes the fastest run of each; other load adds
 # time and never takes any, so a low quantile over the sessions follows. Noise floor (MAPE between passes of
-# fresh processes over the same 24 random subnets, 0.02-2 ms) on 2 cores at a load of 4, 12 sessions:
+# fresh processes over the same 24 random subnets, 0.02-2 ms) on 2 cores at a load of 4, 12 sessions of
+# 15 (digits) and 20 ms (cifar):
 #   within a session  min   min       min     p10       median    median
 #   over sessions     min   quartile  median  quartile  quartile  median
 #   digits space      0.50  0.46      0.47    0.47      0.50      0.52 %
 #   cifar space       0.36  0.41      0.67    0.43      1.30      2.45 %
-# Chosen: the quartile of minima. With 4 sessions 0.57 and 0.43 %. Thread-CPU time, 0.47 and 0.41 %, is no
-# better than the wall clock and means nothing with more than one thread.
+# Chosen: the quartile of minima. With sessions of 10 ms 0.47 and 0.49 %, with 4 sessions 0.57 and 0.43 %.
+# Thread-CPU time, 0.47 and 0.41 %, is no better than the wall clock and means nothing with more threads.
 SESSIONS = 12
 QUANTILE = 0.25
 SESSION_SECONDS = 0.01
-VISIT_SECONDS = (
-    0.004  # of a graph that is visited several times: 0.01 gives the same errors of the whole table
-)
+VISIT_SECONDS = 0.004  # in the runner's own process; 0.01 gave the table the same errors
 MIN_RUNS = 20
 WARM_UP_RUNS = 3
 

@@ -32,6 +32,11 @@ CREATE TABLE evaluations (
 )
 """
 
+_ADD = """
+INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (arch_id, split, calibration) DO UPDATE SET metrics = excluded.metrics
+"""
+
 
 class Archive:
     """An append-only SQLite file with one row per arch, split and calibration.
@@ -68,23 +73,22 @@ class Archive:
     def add(
         self, arch: Arch, split: str, calibration: str, metrics: Mapping[str, float], origin: str
     ) -> dict[str, float]:
-        """Keep one evaluation; the first one of its arch, split and calibration stays for ever.
+        """Keep one evaluation; the first value of each metric for an arch, split and calibration stays.
 
         Args:
             arch: the subnet that was evaluated.
             split: `validation` or `test`.
-            calibration: text that identifies the images of the BN recalibration, such as `train:512:seed0`.
+            calibration: text that identifies the images of the BN recalibration, such as `default:512:seed0`.
             metrics: name to value.
             origin: who asked for it: `random`, `search`, `baseline`...
 
         Returns:
-            The metrics that the archive holds, which another writer may have added first.
+            All metrics that the archive holds, which another writer may have added first.
         """
-        row = (arch.id, arch.to_json(), split, calibration, json.dumps(dict(metrics)), origin, now())
         with self._transaction() as database:
-            database.execute("INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            kept = _metrics(database, arch, split, calibration)
-        assert kept is not None
+            kept = dict(metrics) | (_metrics(database, arch, split, calibration) or {})
+            row = (arch.id, arch.to_json(), split, calibration, json.dumps(kept), origin, now())
+            database.execute(_ADD, row)
         return kept
 
     def get(self, arch: Arch, split: str, calibration: str) -> dict[str, float] | None:

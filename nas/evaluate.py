@@ -27,7 +27,8 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 def measure(net: nn.Module, batches: Batches, metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Metrics of a network in eval mode over `batches`."""
     logits, labels = zip(*((net(x), y) for x, y in batches), strict=True)
-    return {name: metric(torch.cat(logits), torch.cat(labels)) for name, metric in metrics.items()}
+    outputs = torch.cat(logits), torch.cat(labels)
+    return {name: float(metric(*outputs)) for name, metric in metrics.items()}  # a user's may be a tensor
 
 
 class Evaluator:
@@ -66,15 +67,15 @@ class Evaluator:
         self.progress = progress
 
     def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
-        """Metrics of each of `archs`; those that the archive knows are not computed again.
+        """Metrics of each of `archs`; a subnet of which the archive knows them all is not run again.
 
         Args:
             archs: subnets of the supernet's space.
             origin: why they are evaluated, kept in the archive.
         """
         key = self.calibration.key
-        found = {arch: self.archive.get(arch, self.split, key) for arch in archs}
-        todo = [arch for arch, metrics in found.items() if metrics is None]
+        found = {arch: self.archive.get(arch, self.split, key) or {} for arch in archs}
+        todo = [arch for arch, metrics in found.items() if self.metrics.keys() - metrics.keys()]
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
                 for i, measured in enumerate(pool.map(self._metrics, todo)):
@@ -83,7 +84,7 @@ class Evaluator:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [metrics for arch in archs if (metrics := found[arch]) is not None]
+        return [{name: found[arch][name] for name in self.metrics} for arch in archs]
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""

@@ -58,9 +58,12 @@ def test_hypervolume(front: pd.DataFrame, test: pd.DataFrame, reference: Mapping
 
 
 def hypervolume_figures(volumes: Mapping[str, float]) -> list[FigureOfMerit]:
-    """How much more than random search the search found; `volumes` has ours first, then random's."""
+    """How much more than random search the search found; `volumes` has ours first, then random's.
+
+    Nothing where random search found nothing inside the reference point.
+    """
     ours, random = volumes.values()
-    return [("test hypervolume, search / random search", ours / random, "", "> 1.02")]
+    return [("test hypervolume, search / random search", ours / random, "", "> 1.02")] if random else []
 
 
 def as_json(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:

@@ -112,6 +112,11 @@ OBJECTIVES: dict[str, ObjectiveFactory] = {
 }
 
 
+def is_latency(name: str) -> bool:
+    """Whether the objective of this name is the latency on a device."""
+    return name.partition("@")[0] == "latency_ms"
+
+
 def get(name: str, context: Context, *, allow_import: bool = True) -> Objective:
     """The objective of this name, `name@device`, or a user's own as `module:object`.
 

@@ -32,8 +32,8 @@ from nas.progress import Progress, silent
 from search_spaces import Arch, LayerSpec, Space, block_key
 
 BLOCK_ROUNDS, EDGE_ROUNDS, SENTINEL_ROUNDS = 4, 8, 60
-"""Visits of each graph. Two rounds of the blocks already give the same errors within 0.1 %; edges are few and
-count in every block."""
+"""Visits of each graph. Held-out MAPE with 1, 2, 3, 4 rounds of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
+two profiles of the digits space, noise floor 0.56 %); edges are few and count in every block."""
 N_CALIBRATION, N_HELD_OUT = 12, 24
 SENTINEL = "sentinel"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from hw_profiles.store import Device, read_device
+from hw_profiles.store import Device
 from nas.figures_of_merit import (
     accuracy_figures,
     hypervolume_figures,
@@ -21,7 +21,7 @@ from nas.predictor_record import PredictorRecord
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
 from nas.report.data import FigureOfMerit
-from nas.run_dir import BASELINE, EXPORTS, FRONT, PREDICTOR, PROFILES, REPORT, SEARCH, TRAINING_LOG, RunDir
+from nas.run_dir import BASELINE, EXPORTS, FRONT, PREDICTOR, REPORT, SEARCH, TRAINING_LOG, RunDir
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -47,7 +47,7 @@ def report_run(
     front, baseline = _table(run, FRONT), _table(run, BASELINE)
     chosen = [Arch.from_json(t) for table in (front, baseline) if table is not None for t in table["arch"]]
     test = final_test(trained, chosen, progress=progress)
-    device = read_device(run.file(PROFILES) / search["device"]) if search else None
+    device = trained.device()
     predictor = run.read_model(PREDICTOR, PredictorRecord) if run.has(PREDICTOR) else None
 
     figures = accuracy_figures(test)
@@ -56,8 +56,8 @@ def report_run(
         figures += predictor_figures(predictor)
     if device is not None:
         figures += latency_figures(device.profile)
-    if front is not None and baseline is not None and {"cross_entropy", "latency_ms"} <= set(front):
-        reference = search["reference"]
+    reference = search.get("reference", {})
+    if front is not None and baseline is not None and {"cross_entropy", "latency_ms"} <= reference.keys():
         volumes = {
             f"{search['algorithm']} (test split, measured latency)": test_hypervolume(front, test, reference),
             "random search": test_hypervolume(baseline, test, reference),
@@ -76,7 +76,7 @@ def report_run(
         latency=device.held_out if device else None,
         profile=device.profile.model_dump(mode="json") if device else None,
         hypervolume=volumes,
-        reference_point=search.get("reference", {}),
+        reference_point=reference,
         figures=figures,
         files={path.stem: path.name for path in sorted(run.file(EXPORTS).glob("*.onnx"))},
     )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hw_profiles.local import benchmark
 from hw_profiles.store import Device, write_device
 from nas import objectives as objective_table
 from nas import onnx_graph
 from nas.hypervolume import nondominated
-from nas.objectives import Context, Objective, Problem, parse_constraint
+from nas.objectives import Computed, Context, Objective, Problem, is_latency, parse_constraint
 from nas.plugins import resolve
 from nas.predictor_record import PredictorRecord, judge_predictor
 from nas.progress import Progress, silent
@@ -24,7 +25,7 @@ from nas.report import front_plot
 from nas.run_dir import BASELINE, FRONT, FRONT_PLOT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV
 from nas.search import search
 from nas.search_result import SearchResult
-from nas.trained_run import DEFAULT_METRICS, TrainedRun
+from nas.trained_run import TrainedRun
 from predictors import PREDICTORS, PredictorFactory
 from search_spaces import Arch, Space
 
@@ -79,15 +80,11 @@ def search_run(
     Raises:
         ValueError: unknown names, a table that lacks blocks of the space, or limits that no subnet keeps.
     """
-    space = trained.space
-    write_device(trained.run.file(PROFILES) / device.profile.name, device)
-    problem = make_problem(space, device, objectives, maxima, minima)
-    evaluate = trained.evaluator(
-        extra_metrics=[name for name in problem.metrics if name not in DEFAULT_METRICS], progress=progress
-    )
+    problem = make_problem(trained.space, device, objectives, maxima, minima)
     candidates: Mapping[str, PredictorFactory] = {
         name: resolve("predictor", name, PREDICTORS) for name in predictors or PREDICTORS
     }
+    evaluate = trained.evaluator(extra_metrics=problem.metrics, progress=progress)
     result = search(problem, evaluate, algorithm=algorithm, budget=budget, seed=seed, predictors=candidates)
     random = search(
         problem,
@@ -129,31 +126,34 @@ def make_problem(
 
 
 def measured_front(result: SearchResult, device: Device, progress: Progress = silent) -> pd.DataFrame:
-    """The front of a search with each subnet's latency measured, without those that this shows dominated."""
-    front, problem = result.front, result.problem
+    """The front of a search with each subnet's latency measured, without those that this shows dominated.
+
+    A subnet that keeps the limits as measured is never dominated by one that misses them (Deb 2000).
+    """
+    front, space = result.front, result.problem.space
     archs = [Arch.from_json(text) for text in front["arch"]]
-    measured = measure_latency(problem.space, archs, device, progress)
-    front["measured_latency_ms"] = measured
-    genomes = problem.space.encode(archs)
-    metrics = {name: front[name].to_numpy(dtype=np.float64) for name in problem.metrics}
-    latency = {o.name: np.array(measured) for o in problem.objectives if _is_latency(o)}
-    minimised = problem.minimised(genomes, metrics)
-    for column, objective in enumerate(problem.objectives):
-        if objective.name in latency:
-            minimised[:, column] = latency[objective.name]
-    front["keeps_limits"] = [
-        all(
-            value <= limit.bound
-            for limit in problem.constraints
-            if _is_latency(limit.objective) and limit.sense == "max"
-        )
-        for value in measured
-    ]
-    return front.iloc[nondominated(minimised)].reset_index(drop=True)
+    genomes = space.encode(archs)
+    latency_ms = np.array(measure_latency(space, archs, device, progress))
+    front["latency_ms"] = device.table.predict(genomes, space)
+    front["measured_latency_ms"] = latency_ms
+    metrics = {name: front[name].to_numpy(dtype=np.float64) for name in result.problem.metrics}
+    problem = _as_measured(result.problem, latency_ms)
+    excess = np.maximum(problem.violations(genomes, metrics), 0).sum(axis=1)
+    front["keeps_limits"] = excess == 0
+    points = np.column_stack([problem.minimised(genomes, metrics), excess])
+    return front.iloc[nondominated(points)].reset_index(drop=True)
 
 
-def _is_latency(objective: Objective) -> bool:
-    return objective.unit == "ms"
+def _as_measured(problem: Problem, latency_ms: NDArray[np.float64]) -> Problem:
+    """The problem for the very subnets, in their order, whose latency was measured."""
+
+    def measured(objective: Objective) -> Objective:
+        if not is_latency(objective.name):
+            return objective
+        return Computed(objective.name, lambda genomes: latency_ms, objective.unit)
+
+    limits = [replace(limit, objective=measured(limit.objective)) for limit in problem.constraints]
+    return Problem(problem.space, [measured(o) for o in problem.objectives], limits)
 
 
 def measure_latency(
@@ -178,8 +178,11 @@ def measure_latency(
 
 def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: int) -> None:
     run, result = trained.run, outcome.result
+    write_device(run.file(PROFILES) / device.profile.name, device)
     record: dict[str, Any] = result.record() | {
+        "maximised": [o.name for o in result.problem.objectives if o.maximise],
         "device": device.profile.name,
+        "batch": device.profile.key.batch,
         "seed": seed,
         "baseline_hypervolume": outcome.random.hypervolume,
     }
@@ -188,14 +191,8 @@ def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: in
     run.write_csv(BASELINE, outcome.baseline)
     run.write_json(PREDICTOR, outcome.predictor)
     run.write_json(SEARCH, record)
-    run.write_text(
-        FRONT_PLOT,
-        front_plot(
-            trained.space,
-            outcome.front,
-            result.evaluations,
-            outcome.baseline,
-            record["reference"],
-        ),
-    )
+    evaluations = result.evaluations.assign(split="validation")
+    reference = record["reference"]
+    plot = front_plot(trained.space, outcome.front, evaluations, outcome.baseline, reference)
+    run.write_text(FRONT_PLOT, plot)
     trained.write_archive_csv()

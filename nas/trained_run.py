@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hw_profiles.store import Device, read_device
 from nas import metrics
 from nas.archive import Archive
 from nas.calibration import Calibration
@@ -15,7 +16,7 @@ from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset, SplitName
 from nas.evaluate import Evaluator
 from nas.progress import Progress, silent
-from nas.run_dir import ARCHIVE, ARCHIVE_CSV, RunDir, RunInfo
+from nas.run_dir import ARCHIVE, ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
 from nas.supernet import Supernet
 from search_spaces import Space
 
@@ -39,23 +40,24 @@ class TrainedRun:
 
         Args:
             path: the run directory.
-            dataset: gives a data set that is the user's own code again, as `module:object`.
+            dataset: allows the import of a data set that is the user's own code, by naming it again as
+                `module:object`.
             allow_import: import it as the run recorded it.
 
         Raises:
-            ValueError: no run, not trained yet, damaged weights, missing images, or code that the run names
-                and that was not allowed.
+            ValueError: no run, not trained yet, damaged weights, missing images, another data set than the
+                run's, or code that the run names and that was not allowed.
         """
         run = RunDir.open(path)
         info = run.info()
-        name = dataset or info.dataset
-        images = get_dataset(
-            name, info.data_root, info.split_seed, allow_import=allow_import or bool(dataset)
-        )
+        if dataset not in (None, info.dataset):
+            raise ValueError(f"the data set must be the one of the run, {info.dataset!r}, got {dataset!r}")
+        allowed = allow_import or dataset is not None
+        images = get_dataset(info.dataset, info.data_root, info.split_seed, allow_import=allowed)
         if list(images.class_names) != info.classes:
             raise ValueError(
-                f"the data set {name!r} must have the classes that the run was trained on, {info.classes}, "
-                f"got {list(images.class_names)}"
+                f"the data set {info.dataset!r} must have the classes that the run was trained on, "
+                f"{info.classes}, got {list(images.class_names)}"
             )
         return cls(run, info, run.space(), images, load_supernet(run), Archive(run.file(ARCHIVE)))
 
@@ -72,12 +74,22 @@ class TrainedRun:
             self.supernet,
             self.dataset,
             self.archive,
-            {name: metrics.get(name) for name in (*DEFAULT_METRICS, *extra_metrics)},
+            {name: metrics.get(name) for name in dict.fromkeys((*DEFAULT_METRICS, *extra_metrics))},
             split=split,
             calibration=calibration,
             workers=os.cpu_count() or 1,
             progress=progress,
         )
+
+    def device(self) -> Device | None:
+        """The device that the run was last searched for, None before the first search.
+
+        Raises:
+            ValueError: the run's copy of its profile is damaged.
+        """
+        if not self.run.has(SEARCH):
+            return None
+        return read_device(self.run.file(PROFILES) / self.run.read_json(SEARCH)["device"])
 
     def write_archive_csv(self) -> None:
         """Write the archive as a table for people, beside it."""

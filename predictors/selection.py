@@ -18,6 +18,7 @@ from search_spaces import Genomes
 Vector = NDArray[np.float64]
 MIN_SAMPLES = 10
 """Cross-validation of fewer evaluations tells nothing."""
+FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,8 @@ def cross_validate(
     predictors: Mapping[str, PredictorFactory] = PREDICTORS,
     *,
     seed: int,
-    folds: int = 5,
 ) -> list[CrossValidated]:
-    """Judge predictors by K-fold cross-validation; all of them see the same folds.
+    """Judge predictors by five-fold cross-validation; all of them see the same folds.
 
     Args:
         features: of the space.
@@ -52,7 +52,6 @@ def cross_validate(
         values: their metric, shape (n,).
         predictors: the candidates by name.
         seed: of the folds and of whatever is random in a predictor.
-        folds: how many.
 
     Returns:
         One entry per predictor, highest τ first.
@@ -63,7 +62,7 @@ def cross_validate(
     if len(values) < MIN_SAMPLES:
         raise ValueError(f"a predictor needs >= {MIN_SAMPLES} evaluated subnets, got {len(values)}")
     inputs = features(genomes)
-    splits = list(KFold(folds, shuffle=True, random_state=seed).split(inputs))
+    splits = list(KFold(FOLDS, shuffle=True, random_state=seed).split(inputs))
     entries = []
     for name, factory in predictors.items():
         guess = np.zeros(len(values))

@@ -45,7 +45,8 @@ class Slot:
 
     name: str
     choices: tuple[str, ...]
-    """Names of the choices that decide which block stands here."""
+    """Names of the choices that decide which block stands here; one may take two places, such as the width of
+    a block that is as wide as the one before it."""
     build: Callable[..., Block]
     """Makes the block from the values of `choices`, in their order."""
     stage: int | None = None
@@ -239,12 +240,14 @@ class Space(ABC):
 
     def slot_blocks(self, slot: Slot) -> Iterator[Block]:
         """Every block that may stand in `slot`, first choice slowest."""
-        for values in itertools.product(*(self.choices[name].options for name in slot.choices)):
-            yield slot.build(*values)
+        names = tuple(dict.fromkeys(slot.choices))
+        for options in itertools.product(*(self.choices[name].options for name in names)):
+            values = dict(zip(names, options, strict=True))
+            yield slot.build(*(values[name] for name in slot.choices))
 
     def columns(self, names: Sequence[str]) -> list[int]:
-        """Genome columns of those of `names` that are genes (have several options)."""
-        return [self._column[name] for name in names if name in self._column]
+        """Genome columns of those of `names` that are genes (have several options), each once."""
+        return [self._column[name] for name in dict.fromkeys(names) if name in self._column]
 
     def image_size(self, arch: Arch) -> int:
         """Side in pixels of the images that the network of `arch` is given.

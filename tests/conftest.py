@@ -1,11 +1,21 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import search_spaces
-from search_spaces import Arch, Space, StageArch
+from search_spaces import Arch, Space, StageArch, block_key
+
+if TYPE_CHECKING:  # tests of runs alone need these, and they take seconds to import
+    from hw_profiles.store import Device
+    from nas.trained_run import TrainedRun
 
 TINY_YAML = """\
 name: tiny
@@ -62,3 +72,133 @@ def _one_thread() -> None:
 def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing is read from the user's folders or written there."""
     monkeypatch.setenv("NAS_HOME", str(tmp_path / "nas_home"))
+
+
+# ---------------------------------------------------------------------- runs of the tiny space
+
+
+@pytest.fixture(scope="session")
+def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny space, trained on digits for two epochs."""
+    from nas.recipe import Recipe
+    from nas.train import train
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.yaml").write_text(TINY_YAML)
+    recipe = Recipe(
+        space=str(folder / "tiny.yaml"), dataset="digits", epochs=2, batch_size=128, accelerator="cpu"
+    )
+    return train(recipe, folder / "run").path
+
+
+@pytest.fixture(scope="session")
+def _searched_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run after a short search."""
+    from nas.search_run import search_run
+    from nas.trained_run import TrainedRun
+
+    folder = tmp_path_factory.mktemp("searched") / "run"
+    shutil.copytree(_trained_folder, folder)
+    trained = TrainedRun.open(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_search_quick(monkeypatch)
+        search_run(trained, make_device(trained.space), predictors=["ridge"], budget=BUDGET)
+    return folder
+
+
+@pytest.fixture
+def trained(_trained_folder: Path, tmp_path: Path) -> TrainedRun:
+    """A trained run that the test may write to."""
+    from nas.trained_run import TrainedRun
+
+    return TrainedRun.open(shutil.copytree(_trained_folder, tmp_path / "trained"))
+
+
+@pytest.fixture
+def searched(_searched_folder: Path, tmp_path: Path) -> TrainedRun:
+    """A searched run that the test may write to."""
+    from nas.trained_run import TrainedRun
+
+    return TrainedRun.open(shutil.copytree(_searched_folder, tmp_path / "searched"))
+
+
+@pytest.fixture
+def device(trained: TrainedRun) -> Device:
+    """A device that knows all blocks of the trained run's space."""
+    return make_device(trained.space)
+
+
+BUDGET = 24
+"""Real evaluations of a search in tests."""
+MEASURED = 1.02
+"""Measured latency / latency by the table, where `make_search_quick` measures."""
+
+
+def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
+    """A device with a made-up latency for each block: 10 us and 1 us for each 1,000 MACs."""
+    from hw_profiles.calibration import Affine
+    from hw_profiles.errors import compare
+    from hw_profiles.plan import timed_blocks
+    from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+    from hw_profiles.store import Device
+
+    blocks = pd.DataFrame(
+        [
+            {
+                "block_key": block_key(timed.block),
+                "latency_ms": 0.01 + 1e-6 * sum(layer.macs for layer in timed.block),
+                "visits": 4,
+                "spread": 0.01,
+            }
+            for timed in timed_blocks(space).values()
+        ]
+    )
+    error = compare(np.array([1.0, 2.1, 3.0]), np.array([1.0, 2.0, 3.0]))
+    provider = "CPUExecutionProvider"
+    profile = DeviceProfile(
+        name=name,
+        space=space.name,
+        created="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        key=DeviceKey(runtime="onnxruntime", version="1", provider=provider, threads=1, batch=batch),
+        hardware=Hardware(cpu="c", cores=4, machine="arm64", os="Linux", python="3.11", numpy="2"),
+        n_blocks=len(blocks),
+        n_calibration=12,
+        calibration=Affine(slope=1.0, intercept_ms=0.005),
+        held_out=error,
+        held_out_macs=error,
+        noise_floor=0.01,
+        split_half_spearman=1.0,
+        sentinel_drift=0.0,
+    )
+    edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
+    ms = [1.0, 2.0, 3.0]
+    archs = space.decode(space.sample(np.random.default_rng(0), 3))
+    held_out = pd.DataFrame(
+        {
+            "arch_id": [arch.id for arch in archs],
+            "arch": [arch.to_json() for arch in archs],
+            "predicted_latency_ms": ms,
+            "measured_latency_ms": ms,
+            "remeasured_latency_ms": ms,
+        }
+    )
+    return Device(profile, blocks, edges, held_out)
+
+
+def make_search_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latency is the table's, a little more, instead of measured; the inner search looks at few subnets."""
+    from nas.optimizers import iterative
+
+    def measure(space: Space, archs: Sequence[Arch], device: Device, progress: object = None) -> list[float]:
+        latency_ms: list[float] = (MEASURED * device.table.predict(space.encode(archs), space)).tolist()
+        return latency_ms
+
+    monkeypatch.setattr("nas.search_run.measure_latency", measure)
+    monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
+
+
+@pytest.fixture
+def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `make_search_quick`."""
+    make_search_quick(monkeypatch)

@@ -35,7 +35,7 @@ def test_is_a_scikit_learn_estimator(estimator: object) -> None:
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_every_predictor_orders_unseen_subnets_and_is_deterministic(name: str) -> None:
-    genomes, values = subnets(120)
+    genomes, values = subnets(80)
     unseen, truth = subnets(200, seed=1)
     models = [
         MetricModel.fit("cross_entropy", name, PREDICTORS[name], FEATURES, genomes, values, 3)
@@ -50,15 +50,16 @@ def test_every_predictor_orders_unseen_subnets_and_is_deterministic(name: str) -
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_standard_deviation_is_calibrated(name: str) -> None:
-    genomes, values = subnets(120)
-    noise = np.random.default_rng(2).normal(0, 0.02, size=400)
     unseen, truth = subnets(400, seed=1)
-    model = MetricModel.fit(
-        "cross_entropy", name, PREDICTORS[name], FEATURES, genomes, values + noise[:120], 0
-    )
-    guess, std = model.predict_std(unseen)
+    covered = []
+    for seed in (2, 3, 4):
+        genomes, values = subnets(60, seed=seed)
+        noisy = values + np.random.default_rng(seed).normal(0, 0.02, size=60)
+        model = MetricModel.fit("cross_entropy", name, PREDICTORS[name], FEATURES, genomes, noisy, 0)
+        guess, std = model.predict_std(unseen)
+        covered.append(np.mean(np.abs(guess - truth) < 2 * std))
     # a normal error lies within two standard deviations in 95 % of all cases
-    assert 0.8 < np.mean(np.abs(guess - truth) < 2 * std + 1e-3) <= 1
+    assert 0.85 < np.mean(covered) <= 1
 
 
 def test_gaussian_process_recovers_a_noise_free_linear_function() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nas.objectives import Problem
 from nas.optimizers.base import Evaluated, Task
 from predictors import Features, MetricModel, cross_validate
+from predictors.selection import FOLDS
 from search_spaces import Genomes
 
 Matrix = NDArray[np.float64]
@@ -46,7 +47,8 @@ class SurrogateFitter:
     """Fits surrogates to a growing set of evaluations.
 
     The predictor of each metric is chosen by cross-validation, again whenever the evaluations have doubled:
-    that costs more than all the fits in between.
+    that costs more than all the fits in between. The first in the table is kept unless another one is better
+    by more than two standard errors: it is the one whose uncertainty tells subnets apart.
 
     Args:
         task: of the search.
@@ -83,4 +85,7 @@ class SurrogateFitter:
             return next(iter(self._predictors))
         values = evaluated.metrics[metric]
         table = cross_validate(self._features, evaluated.genomes, values, self._predictors, seed=self._seed)
-        return table[0].predictor
+        best = table[0]
+        margin = 2 * best.tau_std / np.sqrt(FOLDS)
+        near = {entry.predictor for entry in table if entry.tau >= best.tau - margin}
+        return next(name for name in self._predictors if name in near)

@@ -1,0 +1,66 @@
+"""Hypervolume of searches on a trained run, each with the same number of real evaluations.
+
+    python benchmarks/hypervolume.py RUN --device NAME --profiles DIR --seeds 5 --json
+
+Subnets are chosen on the validation split; the hypervolume is that of their test cross-entropy and of their
+latency as measured, each alone in a fresh process. The reference point is the worse of smallest and largest
+subnet in each, times 1.05, on the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from hw_profiles.store import Device, ProfileStore
+from nas.figures_of_merit import test_hypervolume
+from nas.final_test import final_test
+from nas.search import search
+from nas.search_run import DEFAULT_BUDGET, make_problem, measured_front
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--profiles", type=Path)
+    parser.add_argument("--algorithms", nargs="+", default=["iterative", "predictor", "random"])
+    parser.add_argument("--budget", type=int, default=DEFAULT_BUDGET)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    trained = TrainedRun.open(options.run)
+    device = ProfileStore(options.profiles).load(options.device)
+    volumes = {
+        name: [volume(trained, device, name, options.budget, seed) for seed in range(options.seeds)]
+        for name in options.algorithms
+    }
+    random = np.array(volumes["random"])
+    result = {
+        name: {
+            "hypervolume": np.round(values, 6).tolist(),
+            "over_random_mean": round(float((np.array(values) / random).mean()), 4),
+            "over_random_std": round(float((np.array(values) / random).std(ddof=1)), 4),
+        }
+        for name, values in volumes.items()
+    }
+    print(json.dumps(result) if options.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+
+
+def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, seed: int) -> float:
+    """Hypervolume on the test split of what one search returns."""
+    problem = make_problem(trained.space, device)
+    result = search(problem, trained.evaluator(), algorithm=algorithm, budget=budget, seed=seed)
+    front = measured_front(result, device)
+    test = final_test(trained, [Arch.from_json(text) for text in front["arch"]])
+    return test_hypervolume(front, test, result.record()["reference"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The whole job on the embedded digits, as the separate commands would do it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hw_profiles.store import ProfileStore
+from nas import recipe as recipes
+from nas.benchmark import benchmark
+from nas.export_run import export_picked
+from nas.profiling import profile_device
+from nas.progress import Progress, silent
+from nas.report.data import FigureOfMerit
+from nas.report_run import report_run
+from nas.run_dir import FRONT, PROFILES, TEST
+from nas.search_run import search_run
+from nas.train import train
+from nas.trained_run import TrainedRun
+
+DEVICE = "this-machine"
+PICK = "spread"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo leaves behind."""
+
+    chosen: pd.DataFrame
+    """The exported subnets: `arch_id`, accuracy, predicted and measured latency, file."""
+    figures: list[FigureOfMerit]
+    report: Path
+    seconds: float
+
+
+def run_demo(
+    out: str | Path, *, seed: int = 0, resume: bool = False, progress: Progress = silent
+) -> DemoResult:
+    """Train, profile this machine, search, export, benchmark and report.
+
+    Args:
+        out: the run directory to make.
+        seed: of training, profiling and search.
+        resume: go on with a demo that was stopped.
+        progress: hears about every step of the work.
+
+    Raises:
+        ValueError: `out` holds something else.
+    """
+    begin = time.perf_counter()
+    recipe = recipes.load("digits", [f"seed={seed}"])
+    run = train(recipe, out, resume=resume, progress=progress)
+    trained = TrainedRun.open(run.path)
+    store = ProfileStore(run.file(PROFILES))
+    if DEVICE not in store.names():
+        profile_device(trained.space, DEVICE, store, seed=seed, progress=progress)
+    search_run(trained, store.load(DEVICE), seed=seed, progress=progress)
+    exported = export_picked(trained, PICK, progress=progress)
+    rows = benchmark([file.path for file in exported], progress=progress)
+    extra: list[FigureOfMerit] = [
+        ("elastic against extracted, largest difference", _elastic_difference(trained), "", "<= 1e-6"),
+        ("torch against ONNX, largest difference", max(f.max_difference for f in exported), "", "<= 1e-5"),
+        ("nas --help", _help_seconds(), "s", "<= 0.5"),
+    ]
+    report, figures = report_run(trained, extra=extra, progress=progress)
+    front = run.read_csv(FRONT).set_index("arch_id")
+    test = run.read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")
+    chosen = pd.DataFrame(
+        [
+            {
+                "arch_id": file.arch.id,
+                "validation_top1": front.loc[file.arch.id, "top1"],
+                "test_top1": test.loc[file.arch.id, "top1"],
+                "predicted_latency_ms": front.loc[file.arch.id, "latency_ms"],
+                "measured_latency_ms": row.latency_ms,
+                "macs": trained.space.macs(file.arch),
+                "params": trained.space.params(file.arch),
+                "file": str(file.path),
+            }
+            for file, row in zip(exported, rows, strict=True)
+        ]
+    )
+    return DemoResult(chosen, figures, report, time.perf_counter() - begin)
+
+
+@torch.no_grad()
+def _elastic_difference(trained: TrainedRun, n: int = 10) -> float:
+    """Largest difference between logits of the supernet and of `n` extracted subnets, corners included."""
+    space = trained.space
+    archs = [space.smallest, space.largest]
+    archs += space.decode(space.sample(np.random.default_rng(0), n - 2))
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for arch in archs:
+        shape = (4, space.config.channels, arch.resolution, arch.resolution)
+        images = torch.randn(shape, generator=generator)
+        elastic, extracted = trained.supernet(images, arch), trained.supernet.extract(arch)(images)
+        differences.append(float((elastic - extracted).abs().max()))
+    return max(differences)
+
+
+def _help_seconds() -> float:
+    """Seconds that `nas --help` takes, the fastest of three calls."""
+    command = [sys.executable, "-c", "from nas.cli import main; main()", "--help"]
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - begin)
+    return min(times)

@@ -1,0 +1,338 @@
+"""A search as a step of a run: what it writes, goes on with, and accepts of a user's own."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import BUDGET, MEASURED, make_device
+
+import search_spaces
+from hw_profiles.local import Benchmark
+from hw_profiles.store import Device, read_device
+from nas import search_run as module
+from nas.evaluate import Evaluator
+from nas.predictor_record import PredictorRecord
+from nas.run_dir import (
+    ARCHIVE_CSV,
+    BASELINE,
+    FRONT,
+    FRONT_PLOT,
+    PREDICTOR,
+    PROFILES,
+    SEARCH,
+    SEARCH_CSV,
+)
+from nas.search_run import SearchOutcome, measure_latency, search_run
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+pytestmark = pytest.mark.usefixtures("quick_search")
+WRITTEN = (SEARCH, SEARCH_CSV, FRONT, BASELINE, FRONT_PLOT, PREDICTOR)
+
+
+def search(trained: TrainedRun, device: Device, **options: object) -> SearchOutcome:
+    return search_run(trained, device, **{"predictors": ["ridge"], "budget": BUDGET, **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Arch]:
+    """The subnets that were really run."""
+    seen: list[Arch] = []
+    run = Evaluator._metrics
+
+    def counting(self: Evaluator, arch: Arch) -> dict[str, float]:
+        seen.append(arch)
+        return run(self, arch)
+
+    monkeypatch.setattr(Evaluator, "_metrics", counting)
+    return seen
+
+
+# ---------------------------------------------------------------------- what is written
+
+
+def test_everything_that_later_steps_read_is_there(searched: TrainedRun) -> None:
+    run = searched.run
+    assert all(run.has(name) for name in (*WRITTEN, ARCHIVE_CSV))
+    record = run.read_json(SEARCH)
+    assert record["objectives"] == ["cross_entropy", "latency_ms"]
+    assert record["maximised"] == []
+    assert (record["device"], record["batch"], record["seed"]) == ("desk", 1, 0)
+    assert record["evaluations"] == len(run.read_csv(SEARCH_CSV)) == BUDGET
+    assert read_device(run.file(PROFILES) / "desk").profile == make_device(searched.space).profile
+    assert run.read_model(PREDICTOR, PredictorRecord).name == "ridge"
+    assert "<html" in run.read_text(FRONT_PLOT)
+
+
+@pytest.mark.parametrize("name", [FRONT, BASELINE])
+def test_front_is_measured_and_no_subnet_of_it_beats_another(searched: TrainedRun, name: str) -> None:
+    front, space = searched.run.read_csv(name), searched.space
+    archs = [Arch.from_json(text) for text in front["arch"]]
+    assert [arch.id for arch in archs] == front["arch_id"].tolist()
+    predicted = make_device(space).table.predict(space.encode(archs), space)
+    np.testing.assert_allclose(front["latency_ms"], predicted)
+    np.testing.assert_allclose(front["measured_latency_ms"], MEASURED * predicted)
+    assert front["keeps_limits"].all()
+    points = front[["cross_entropy", "measured_latency_ms"]].to_numpy()
+    for i, point in enumerate(points):
+        others = np.delete(points, i, axis=0)
+        assert not ((others <= point).all(axis=1)).any()
+    again = searched.evaluator()(archs, "again")
+    assert front["cross_entropy"].tolist() == [metrics["cross_entropy"] for metrics in again]
+
+
+def test_reference_point_is_that_of_the_corners(searched: TrainedRun) -> None:
+    space = searched.space
+    reference = searched.run.read_json(SEARCH)["reference"]
+    corners = [space.smallest, space.largest]
+    metrics = searched.evaluator()(corners, "again")
+    latency_ms = make_device(space).table.predict(space.encode(corners), space)
+    assert reference["cross_entropy"] == pytest.approx(1.05 * max(m["cross_entropy"] for m in metrics))
+    assert reference["latency_ms"] == pytest.approx(1.05 * max(latency_ms))
+
+
+def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, device: Device) -> None:
+    outcome = search(trained, device)
+    assert len(outcome.random.evaluations) == len(outcome.result.evaluations) == BUDGET
+    origins = trained.archive.frame("validation", "default:512:seed0")["origin"]
+    assert set(origins) == {"search", "baseline"}
+
+
+# ---------------------------------------------------------------------- again and again
+
+
+def test_equal_seeds_give_equal_files_and_others_do_not(searched: TrainedRun, trained: TrainedRun) -> None:
+    before = {name: searched.run.file(name).read_bytes() for name in WRITTEN if name != FRONT_PLOT}
+    searched.archive.path.unlink()  # all is evaluated anew
+    fresh = TrainedRun.open(searched.run.path)
+    search(fresh, make_device(fresh.space))
+    assert {name: fresh.run.file(name).read_bytes() for name in before} == before
+    search(fresh, make_device(fresh.space), seed=1)
+    assert fresh.run.file(SEARCH_CSV).read_bytes() != before[SEARCH_CSV]
+
+
+def test_second_call_evaluates_nothing(searched: TrainedRun, evaluated: list[Arch]) -> None:
+    before = searched.run.file(FRONT).read_bytes()
+    search(searched, make_device(searched.space))
+    assert evaluated == []
+    assert searched.run.file(FRONT).read_bytes() == before
+
+
+def test_stopped_search_goes_on_where_it_was(
+    trained: TrainedRun, searched: TrainedRun, device: Device, evaluated: list[Arch]
+) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if len(evaluated) >= 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(trained, device, progress=interrupt)
+    assert not trained.run.has(SEARCH)
+    search(trained, device)
+    kept = trained.archive.frame()
+    # what was under way in another worker when the first was stopped may be run again, and nothing else
+    assert len(evaluated) - len(kept) <= 2
+    assert trained.run.file(FRONT).read_bytes() == searched.run.file(FRONT).read_bytes()
+
+
+def test_metrics_of_earlier_evaluations_change_nothing(trained: TrainedRun, searched: TrainedRun) -> None:
+    archs = [Arch.from_json(text) for text in searched.run.read_csv(SEARCH_CSV)["arch"][:5]]
+    trained.evaluator(extra_metrics=["macro_f1"])(archs, "evaluate")
+    search(trained, make_device(trained.space))
+    assert trained.run.file(FRONT).read_bytes() == searched.run.file(FRONT).read_bytes()
+
+
+# ---------------------------------------------------------------------- objectives and limits
+
+
+@pytest.mark.parametrize(
+    ("objectives", "maximised"),
+    [
+        (["accuracy", "latency_ms@desk"], ["accuracy"]),
+        (["cross_entropy"], []),
+        (["cross_entropy", "macs", "params"], []),
+    ],
+)
+def test_other_objectives_in_the_users_order(
+    trained: TrainedRun, device: Device, objectives: list[str], maximised: list[str]
+) -> None:
+    outcome = search(trained, device, objectives=objectives)
+    record = trained.run.read_json(SEARCH)
+    assert record["objectives"] == list(record["reference"]) == objectives
+    assert record["maximised"] == maximised
+    assert {*objectives, "latency_ms", "measured_latency_ms"} <= set(outcome.front)
+    signs = [-1 if name in maximised else 1 for name in objectives]
+    columns = ["measured_latency_ms" if name.startswith("latency_ms") else name for name in objectives]
+    points = outcome.front[columns].to_numpy() * signs
+    assert not any((np.delete(points, i, axis=0) <= p).all(axis=1).any() for i, p in enumerate(points))
+
+
+def test_limits_are_kept_and_misses_that_measuring_shows_are_marked(
+    trained: TrainedRun, device: Device
+) -> None:
+    genomes = trained.space.sample(np.random.default_rng(5), 50)
+    limit = float(np.median(device.table.predict(genomes, trained.space)))
+    front = search(trained, device, maxima=[f"latency_ms={limit}"], objectives=["accuracy", "macs"]).front
+    assert (front["latency_ms"] <= limit).all()
+    assert front["keeps_limits"].tolist() == (front["measured_latency_ms"] <= limit).tolist()
+    kept = front[front["keeps_limits"]]
+    assert len(kept)
+    assert trained.run.read_json(SEARCH)["constraints"] == [f"latency_ms <= {limit:g}"]
+
+
+def test_a_subnet_that_misses_a_limit_does_not_displace_one_that_keeps_it(
+    trained: TrainedRun, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_largest(space: object, archs: list[Arch], *_: object) -> list[float]:
+        return [9.0 if arch == trained.space.largest else 1.0 for arch in archs]
+
+    monkeypatch.setattr(module, "measure_latency", slow_largest)
+    # largest for sure on the front of -params; every other subnet has more of what is minimised
+    outcome = search(trained, device, objectives=["cross_entropy", "params"], maxima=["latency_ms=5"])
+    front = outcome.front.set_index("arch_id")
+    assert front["keeps_limits"].to_dict() == {i: i != trained.space.largest.id for i in front.index}
+    kept = outcome.front[outcome.front["keeps_limits"]]
+    before = outcome.result.front
+    rest = before[before["arch_id"] != trained.space.largest.id]
+    assert set(kept["arch_id"]) == set(rest["arch_id"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"maxima": ["latency_ms=0.0001"]},
+            r"no subnet .* latency_ms <= 0\.0001: the closest one, \w+, reach",
+        ),
+        ({"minima": ["accuracy=1.5"]}, r"no subnet .* accuracy >= 1\.5: the closest one, \w+, reaches accur"),
+        ({"maxima": ["latency_ms@pi4=1"]}, r"must name one of the devices \['desk'\].* got pi4"),
+        ({"maxima": ["latency_ms"]}, "--max must be NAME=NUMBER"),
+        ({"objectives": ["speed"]}, "objective must be one of .* got 'speed'"),
+        ({"algorithm": "magic"}, "search algorithm must be one of .* got 'magic'"),
+        ({"predictors": ["oracle"]}, "predictor must be one of .* got 'oracle'"),
+        ({"budget": 3}, "budget must be >= 10"),
+    ],
+)
+def test_bad_options_are_one_line_and_write_nothing(
+    trained: TrainedRun, device: Device, options: dict[str, object], message: str
+) -> None:
+    before = sorted(path.name for path in trained.run.path.iterdir())
+    with pytest.raises(ValueError, match=message) as caught:
+        search(trained, device, **options)
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in trained.run.path.iterdir()) == before
+
+
+def test_device_of_another_space_says_what_it_lacks(trained: TrainedRun) -> None:
+    other = make_device(search_spaces.get("digits"))
+    with pytest.raises(ValueError, match=r"lacks \d+ blocks of the space 'tiny' .*`nas profile tiny"):
+        search(trained, other)
+
+
+# ---------------------------------------------------------------------- latency
+
+
+def test_latency_is_measured_as_the_device_runs_it(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    seen = []
+
+    def benchmark(model: Path, threads: int, provider: str) -> Benchmark:
+        seen.append((model.name, model.stat().st_size > 0, threads, provider))
+        return Benchmark(latency_ms=len(seen), min_ms=0, median_ms=0, p90_ms=0, runs=1, device={})
+
+    monkeypatch.setattr(module, "benchmark", benchmark)
+    archs = [trained.space.smallest, trained.space.largest]
+    assert measure_latency(trained.space, archs, make_device(trained.space, batch=2)) == [1.0, 2.0]
+    assert seen == [(f"{arch.id}.onnx", True, 1, "CPUExecutionProvider") for arch in archs]
+
+
+# ---------------------------------------------------------------------- a user's own parts
+
+SOURCE = '''
+import numpy as np
+from nas.objectives import Computed
+from nas.optimizers.random_search import RandomSearch
+from sklearn.linear_model import LinearRegression
+
+asked = []
+
+
+def depth(context):
+    """Number of layers."""
+    space = context.space
+    def count(genomes):
+        return np.array([len(space.layers(arch)) for arch in space.decode(genomes)])
+
+    return Computed("my_parts:depth", count)
+
+
+def linear(features, seed):
+    return LinearRegression()
+
+
+class Patient(RandomSearch):
+    def ask(self, n):
+        asked.append(n)
+        return super().ask(n)
+
+
+def no_objective(context):
+    return 3
+'''
+
+
+@pytest.fixture
+def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The current folder holds the user's module."""
+    (tmp_path / "my_parts.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    importlib.invalidate_caches()
+    yield
+    sys.modules.pop("my_parts", None)
+
+
+@pytest.mark.usefixtures("own_parts")
+def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, device: Device) -> None:
+    outcome = search(
+        trained,
+        device,
+        objectives=["cross_entropy", "my_parts:depth"],
+        predictors=["my_parts:linear"],
+        algorithm="my_parts:Patient",
+    )
+    record = json.loads(trained.run.read_text(SEARCH))
+    assert record["objectives"] == ["cross_entropy", "my_parts:depth"]
+    assert record["algorithm"] == "my_parts:Patient"
+    assert record["predictors"]["cross_entropy"][0]["predictor"] == "my_parts:linear"
+    assert outcome.predictor.name == "my_parts:linear"
+    assert sys.modules["my_parts"].asked == [BUDGET - 2]  # all but the two corners
+    layers = [len(trained.space.layers(Arch.from_json(text))) for text in outcome.front["arch"]]
+    assert outcome.front["my_parts:depth"].tolist() == layers
+    assert pd.read_csv(trained.run.file(FRONT))["my_parts:depth"].tolist() == layers
+
+
+@pytest.mark.usefixtures("own_parts")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objectives": ["my_parts:no_objective"]}, "'my_parts:no_objective' must make an Objective"),
+        ({"objectives": ["my_parts:missing"]}, "cannot import the objective 'my_parts:missing'"),
+        ({"predictors": ["my_parts:asked"]}, "predictor 'my_parts:asked' must be a callable"),
+        ({"algorithm": "my_parts:asked"}, "search algorithm 'my_parts:asked' must be a callable"),
+    ],
+)
+def test_wrong_parts_are_refused_in_one_line(
+    trained: TrainedRun, device: Device, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        search(trained, device, **options)
+    assert "\n" not in str(caught.value)
+    assert not trained.run.has(SEARCH)
