@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from nas.calibration import Calibration
 from nas.progress import Progress, silent
 from nas.trained_run import TrainedRun
-from predictors import Features, PredictorFactory, agreement, fit_best
+from predictors import Features, PredictorFactory, agreement, fit_best, tau
 from search_spaces import Arch
 
 METRIC = "cross_entropy"
@@ -72,14 +72,13 @@ def judge_predictor(
     model, _ = fit_best(METRIC, features, genomes, rest[METRIC].to_numpy(), candidates, seed=seed)
     predicted, real = model.predict(trained.space.encode(archs)), held_out[METRIC].to_numpy()
     again = trained.evaluator(calibration=Calibration(seed=1), progress=progress)(archs, "ceiling")
-    rng = np.random.default_rng(seed)
-    found = agreement(predicted, real, rng)
+    found = agreement(predicted, real, np.random.default_rng(seed))
     return PredictorRecord(
         name=model.predictor,
         kendall_tau=found.tau,
         kendall_tau_low=found.low,
         kendall_tau_high=found.high,
-        ceiling=agreement([metrics[METRIC] for metrics in again], real, rng).tau,
+        ceiling=tau([metrics[METRIC] for metrics in again], real),
         n_train=len(rest),
         n_held_out=n,
         held_out=[

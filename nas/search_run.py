@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from nas import objectives as objective_table
 from nas import onnx_graph
 from nas.hypervolume import nondominated
 from nas.objectives import Computed, Context, Objective, Problem, is_latency, parse_constraint
-from nas.plugins import resolve
+from nas.plugins import check, resolve
 from nas.predictor_record import PredictorRecord, judge_predictor
 from nas.progress import Progress, silent
 from nas.report import front_plot
@@ -26,7 +26,7 @@ from nas.run_dir import BASELINE, FRONT, FRONT_PLOT, PREDICTOR, PROFILES, SEARCH
 from nas.search import search
 from nas.search_result import SearchResult
 from nas.trained_run import TrainedRun
-from predictors import PREDICTORS, PredictorFactory
+from predictors import PREDICTORS, Features, PredictorFactory, Regressor
 from search_spaces import Arch, Space
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
@@ -81,9 +81,7 @@ def search_run(
         ValueError: unknown names, a table that lacks blocks of the space, or limits that no subnet keeps.
     """
     problem = make_problem(trained.space, device, objectives, maxima, minima)
-    candidates: Mapping[str, PredictorFactory] = {
-        name: resolve("predictor", name, PREDICTORS) for name in predictors or PREDICTORS
-    }
+    candidates = _predictors(trained.space, predictors or tuple(PREDICTORS), seed)
     evaluate = trained.evaluator(extra_metrics=problem.metrics, progress=progress)
     result = search(problem, evaluate, algorithm=algorithm, budget=budget, seed=seed, predictors=candidates)
     random = search(
@@ -123,6 +121,19 @@ def make_problem(
     limits = [parse_constraint(text, "max", context) for text in maxima]
     limits += [parse_constraint(text, "min", context) for text in minima]
     return Problem(space, [objective_table.get(name, context) for name in objectives], limits)
+
+
+def _predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, PredictorFactory]:
+    """The candidates by name.
+
+    Raises:
+        ValueError: unknown name, or a user's object that makes no `Regressor`.
+    """
+    features, found = Features(space), {}
+    for name in names:
+        found[name] = resolve("predictor", name, PREDICTORS)
+        check("predictor", name, found[name](features, seed), Regressor)
+    return found
 
 
 def measured_front(result: SearchResult, device: Device, progress: Progress = silent) -> pd.DataFrame:

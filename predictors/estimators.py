@@ -24,13 +24,19 @@ Matrix = NDArray[np.float64]
 
 @runtime_checkable
 class Regressor(Protocol):
-    """A scikit-learn regressor. `predict(X, return_std=True)` is used where the estimator has it."""
+    """A scikit-learn regressor, which `sklearn.base.BaseEstimator` makes of a class with `fit` and `predict`.
+
+    `predict(X, return_std=True)` is used where the estimator has it.
+    """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Any:  # noqa: N803
         """Fit to `X` (n, n_features) and `y` (n,)."""
 
     def predict(self, X: ArrayLike) -> Any:  # noqa: N803
         """The prediction for each row, shape (n,)."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of the constructor, from which an unfitted copy is made."""
 
 
 PredictorFactory = Callable[[Features, int], Regressor]

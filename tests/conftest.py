@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,7 @@ def device(trained: TrainedRun) -> Device:
     return make_device(trained.space)
 
 
-BUDGET = 24
+BUDGET = 20
 """Real evaluations of a search in tests."""
 MEASURED = 1.02
 """Measured latency / latency by the table, where `make_search_quick` measures."""
@@ -187,8 +188,10 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
 
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latency is the table's, a little more, instead of measured; the inner search looks at few subnets."""
+    """Latency is the table's, a little more, instead of measured; less of all that only takes time."""
+    from nas import predictor_record, search
     from nas.optimizers import iterative
+    from predictors import agreement
 
     def measure(space: Space, archs: Sequence[Arch], device: Device, progress: object = None) -> list[float]:
         latency_ms: list[float] = (MEASURED * device.table.predict(space.encode(archs), space)).tolist()
@@ -196,6 +199,8 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("nas.search_run.measure_latency", measure)
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
+    monkeypatch.setattr(search, "FEASIBILITY_EVALUATIONS", 500)
+    monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))
 
 
 @pytest.fixture

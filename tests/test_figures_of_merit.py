@@ -1,0 +1,95 @@
+"""The figures that a run is judged by."""
+
+import math
+
+import pandas as pd
+import pytest
+from conftest import make_device
+
+from nas.figures_of_merit import (
+    accuracy_figures,
+    as_json,
+    hypervolume_figures,
+    latency_figures,
+    met,
+    predictor_figures,
+)
+from nas.figures_of_merit import (
+    test_hypervolume as hypervolume_on_test,
+)
+from nas.predictor_record import PredictorRecord
+from search_spaces import Space
+
+
+def test_accuracy_is_the_median_of_each_group_in_percent() -> None:
+    groups = ["largest", "smallest", "random", "random", "random", "chosen"]
+    test = pd.DataFrame({"group": groups, "top1": [0.99, 0.9, 0.95, 0.97, 0.2, 1.0]})
+    values = [round(value, 9) for _, value, _, _ in accuracy_figures(test)]
+    assert values == [99.0, 95.0, 90.0]
+
+
+def test_hypervolume_counts_the_chosen_by_their_test_cross_entropy() -> None:
+    front = pd.DataFrame(
+        {"arch_id": ["a", "b"], "cross_entropy": [0.0, 0.0], "measured_latency_ms": [1.0, 3.0]}
+    )
+    test = pd.DataFrame(
+        {
+            "group": ["chosen", "chosen", "random"],
+            "arch_id": ["a", "b", "a"],
+            "cross_entropy": [0.5, 0.25, 0.5],
+        }
+    )
+    # up to (1, 4): (1 - 0.5) x (4 - 1) by a, and (0.5 - 0.25) x (4 - 3) more by b
+    found = hypervolume_on_test(front, test, {"cross_entropy": 1.0, "latency_ms": 4.0})
+    assert found == pytest.approx(1.5 + 0.25)
+
+
+def test_search_is_divided_by_random_search_where_that_found_anything() -> None:
+    assert [value for _, value, _, _ in hypervolume_figures({"iterative": 3.0, "random": 2.0})] == [1.5]
+    assert hypervolume_figures({"iterative": 3.0, "random": 0.0}) == []
+
+
+def test_latency_target_follows_the_noise_floor(tiny: Space) -> None:
+    profile = make_device(tiny).profile
+    targets = {}
+    for floor in (0.005, 0.02, 0.05):
+        figures = as_json(latency_figures(profile.model_copy(update={"noise_floor": floor})))
+        targets[floor] = [(figure["target"], figure["met"]) for figure in figures[:2]]
+    # the larger of 3 % and thrice the floor; the held-out error of the made-up device is (5 + 0 + 0) / 3 %
+    assert targets[0.005] == [("<= 3.00", True), ("<= 4", True)]
+    assert targets[0.02] == [("<= 6.00", True), ("<= 4", True)]
+    assert targets[0.05] == [("<= 15.00", True), ("machine too noisy", False)]
+
+
+def test_predictor_stands_beside_its_ceiling() -> None:
+    record = PredictorRecord(
+        name="ridge",
+        kendall_tau=0.7,
+        kendall_tau_low=0.6,
+        kendall_tau_high=0.8,
+        ceiling=0.9,
+        n_train=10,
+        n_held_out=3,
+        held_out=[],
+    )
+    assert [(value, target) for _, value, _, target in predictor_figures(record)] == [
+        (0.7, ">= 0.65"),
+        (0.9, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "expected"),
+    [
+        (97.0, ">= 97", True),
+        (96.9, ">= 97", False),
+        (1.02, "> 1.02", False),
+        (0.5, "<= 0.5", True),
+        (0.5, "< 0.5", False),
+        (1.0, "", None),
+        (5.0, "machine too noisy", False),
+        (math.nan, ">= 0", False),
+    ],
+)
+def test_targets(value: float, target: str, expected: bool | None) -> None:
+    assert met(value, target) is expected
