@@ -78,7 +78,7 @@ class ElasticLayer(nn.Module):
                 self.weight.normal_(0, 0.01, generator=generator)
 
     def sliced(self, layer: LayerSpec) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of `layer`: the first channels and the active kernel; views where it is not learned."""
+        """Weight and bias of `layer`: the first channels, the active kernel; views unless that is learned."""
         weight = self.weight[: layer.c_out, : layer.c_in // layer.groups]
         if layer.op == "conv":
             weight = self._kernel(weight, layer.kernel)
