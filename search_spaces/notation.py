@@ -6,9 +6,10 @@ Neither notation names what a space fixes. Entries for blocks beyond a stage's d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from search_spaces.arch import Arch, StageArch
 from search_spaces.mbconv_config import MBConvConfig, StageConfig
@@ -16,6 +17,7 @@ from search_spaces.resnet import ResNetConfig
 from search_spaces.space import Space
 
 Notation = Mapping[str, Any]
+_Number = TypeVar("_Number", int, int | float)
 
 
 def load_arch(space: Space, path: str | Path) -> Arch:
@@ -74,20 +76,20 @@ def arch_from_attentivenas(space: Space, notation: Notation) -> Arch:
     """
     stages = _mbconv(space).stages
     _check_keys(notation, _ATTENTIVENAS_KEYS, optional=())
-    stem, *widths, head = _entries(notation, "width", len(stages) + 2)
-    columns = (_entries(notation, key, len(stages)) for key in ("depth", "kernel_size", "expand_ratio"))
-    return _checked(
-        space,
-        Arch(
-            resolution=int(notation["resolution"]),
-            stem_width=int(stem),
-            stages=tuple(
-                StageArch(int(width), (int(kernel),) * int(depth), (expand,) * int(depth))
-                for width, depth, kernel, expand in zip(widths, *columns, strict=True)
-            ),
-            head_width=int(head),
+    stem, *widths, head = _whole(notation, "width", len(stages) + 2)
+    depths, kernels = (_whole(notation, key, len(stages)) for key in ("depth", "kernel_size"))
+    expands = _entries(notation, "expand_ratio", len(stages))
+    (resolution,) = _whole(notation, "resolution", 1)
+    chosen = zip(widths, depths, kernels, expands, strict=True)
+    arch = Arch(
+        resolution=resolution,
+        stem_width=stem,
+        stages=tuple(
+            StageArch(width, (kernel,) * depth, (expand,) * depth) for width, depth, kernel, expand in chosen
         ),
+        head_width=head,
     )
+    return _checked(space, arch)
 
 
 def arch_to_attentivenas(space: Space, arch: Arch) -> dict[str, Any]:
@@ -116,11 +118,10 @@ _ATTENTIVENAS_KEYS = ("resolution", "width", "depth", "kernel_size", "expand_rat
 
 def ofa_resolution(space: Space, notation: Notation) -> int:
     """What `r` says: a number or a list of one; the space's largest where it says nothing."""
-    value = notation.get("r")
-    if value is None:
+    if notation.get("r") is None:
         return space.resolutions[-1]
-    (resolution,) = _entries(notation, "r", 1)
-    return int(resolution)
+    (resolution,) = _whole(notation, "r", 1)
+    return resolution
 
 
 def _mbconv_from_ofa(space: Space, notation: Notation) -> Arch:
@@ -129,14 +130,15 @@ def _mbconv_from_ofa(space: Space, notation: Notation) -> Arch:
     _check_keys(notation, ("ks", "e", "d"), optional=("r", "w", "wid"))
     first, *elastic = config.stages
     deepest = [stage.depth[-1] for stage in elastic]
-    kernels, expands = (_per_stage(_entries(notation, key, sum(deepest)), deepest) for key in ("ks", "e"))
-    depths = _entries(notation, "d", len(elastic))
+    kernels = _per_stage(_whole(notation, "ks", sum(deepest)), deepest)
+    expands = _per_stage(_entries(notation, "e", sum(deepest)), deepest)
+    depths = _whole(notation, "d", len(elastic))
     stages = [_fixed_stage(first)]
     for stage, depth, ks, es in zip(elastic, depths, kernels, expands, strict=True):
-        blocks = int(depth) if len(stage.depth) > 1 else stage.depth[0]
+        blocks = depth if len(stage.depth) > 1 else stage.depth[0]
         if blocks not in stage.depth:  # more than the entries there are
             raise ValueError(f"each d must be one of {stage.depth} in the space {space.name!r}, got {depth}")
-        stages.append(StageArch(stage.width[0], tuple(int(k) for k in ks[:blocks]), tuple(es[:blocks])))
+        stages.append(StageArch(stage.width[0], tuple(ks[:blocks]), tuple(es[:blocks])))
     return Arch(ofa_resolution(space, notation), config.stem.width[0], tuple(stages), config.head.width[0])
 
 
@@ -248,15 +250,25 @@ def _check_keys(notation: Notation, required: Sequence[str], optional: Sequence[
 def _entries(notation: Notation, key: str, n: int) -> list[int | float]:
     """The `n` entries of a list; a plain number stands for equal ones."""
     value = notation[key]
-    if isinstance(value, int | float):
-        return [value] * n
-    entries = list(value)
-    if len(entries) != n or not all(isinstance(entry, int | float) for entry in entries):
-        raise ValueError(f"{key} must have {n} numbers, got {value}")
-    return entries
+    entries = [value] * n if isinstance(value, Real) else value
+    if (
+        not isinstance(entries, Iterable)
+        or len(entries := list(entries)) != n
+        or not all(isinstance(entry, Real) for entry in entries)
+    ):
+        raise ValueError(f"{key} must have {n} numbers, got {value!r}")
+    return [_number(float(entry)) for entry in entries]
 
 
-def _per_stage(entries: list[int | float], counts: list[int]) -> list[list[int | float]]:
+def _whole(notation: Notation, key: str, n: int) -> list[int]:
+    """The same for what is counted."""
+    entries = _entries(notation, key, n)
+    if not all(isinstance(entry, int) for entry in entries):
+        raise ValueError(f"{key} must have whole numbers, got {notation[key]!r}")
+    return [int(entry) for entry in entries]
+
+
+def _per_stage(entries: list[_Number], counts: list[int]) -> list[list[_Number]]:
     ends = [sum(counts[: i + 1]) for i in range(len(counts))]
     return [entries[end - count : end] for count, end in zip(counts, ends, strict=True)]
 

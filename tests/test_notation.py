@@ -58,6 +58,9 @@ def test_ofa_notation_of_equal_networks() -> None:
     idle = [7 if i % 4 == 3 and i // 4 != 2 else k for i, k in enumerate(NOTATION["ks"])]  # type: ignore[arg-type,var-annotated]
     assert idle != NOTATION["ks"]
     assert arch_from_ofa(W10, NOTATION | {"ks": idle, "r": [160], "wid": None}) == arch
+    assert arch_from_ofa(W10, {key: np.array(value) for key, value in NOTATION.items() if key != "r"}) == (
+        arch_from_ofa(W10, NOTATION | {"r": 224})
+    )
     absent = [0 if i % 4 == 3 and i // 4 != 2 else k for i, k in enumerate(idle)]
     assert arch_from_ofa(W10, NOTATION | {"ks": absent}) == arch
     everywhere = {"ks": 7, "e": 6, "d": 4}
@@ -74,6 +77,8 @@ def test_ofa_notation_of_equal_networks() -> None:
         ({"d": [5] * 5}, r"each d must be one of \(2, 3, 4\) .*'ofa-mbv3-w1.0', got 5"),
         ({"e": [5] * 20}, r"expand must be one of \(3.0, 4.0, 6.0\).*got 5"),
         ({"ks": [0] * 20}, r"kernel must be one of"),
+        ({"ks": [3.5] * 20}, r"ks must have whole numbers"),
+        ({"ks": None}, r"ks must have 20 numbers, got None"),
         ({"r": 225}, r"resolution must be one of .* got 225"),
         ({"r": [128, 160]}, r"r must have 1 numbers"),
         ({"k": [3]}, r"unknown \['k'\]"),
@@ -92,6 +97,8 @@ def test_wrong_ofa_notation_is_refused(change: dict[str, Any], message: str) -> 
         ({"width": [16] * 8}, r"width must have 9 numbers"),
         ({"depth": [3] * 7}, r"stages.0.depth must be one of \(1, 2\)"),
         ({"kernel_size": [7] * 7}, r"kernel must be one of \(3, 5\).* got 7"),
+        ({"depth": [2.5] * 7}, r"depth must have whole numbers"),
+        ({"resolution": "224"}, r"resolution must have 1 numbers"),
         ({"resolution": 200}, r"resolution must be one of \(192, 224, 256, 288\)"),
         ({"ks": [3]}, r"unknown \['ks'\]"),
     ],
