@@ -46,6 +46,17 @@ class Imported(BaseModel, extra="forbid"):
     calibrated: bool
     """Whether the batch norms have running statistics of their own; else all are still 0 and 1."""
 
+    @property
+    def note(self) -> str:
+        """What a user should know about such weights."""
+        text = f"weights of {self.source}, {self.checkpoint}; all of train/ counts as seen"
+        if self.calibrated:
+            return text
+        return (
+            f"{text}; uncalibrated: their own batch-norm statistics were never updated, so only subnets that "
+            f"are recalibrated, as evaluate, search and export do, are worth anything"
+        )
+
 
 class RunInfo(BaseModel, extra="forbid"):
     """`run.json`: what made the run, so that it can be reopened."""
@@ -61,6 +72,7 @@ class RunInfo(BaseModel, extra="forbid"):
     data_root: str | None = None
     split_seed: int = 0
     classes: list[str]
+    """Of the data set; empty where imported weights met no images yet."""
     seed: int = 0
     imported: Imported | None = None
     """Where the weights come from, if they were trained elsewhere."""

@@ -157,7 +157,7 @@ def test_shortcuts_of_attentivenas() -> None:
 
 
 @pytest.mark.parametrize("size", [48, pytest.param(None, marks=pytest.mark.slow)], ids=["small", "full"])
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [*PUBLISHED, pytest.param("ofa-resnet50", marks=pytest.mark.slow)])
 def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -> None:
     space = search_spaces.get(name)
     if size:

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 
 import search_spaces
+from nas import onnx_graph
 from nas.supernet import Supernet
 from search_spaces import Arch, Space, StageArch
 from search_spaces.resnet import ResNetConfig, ResNetSpace
@@ -82,6 +84,18 @@ def test_extracted_subnet_computes_the_same(space: Space, seed: int) -> None:
         with torch.no_grad():
             torch.testing.assert_close(static(x), supernet(x, arch), rtol=0, atol=1e-5)
         assert sum(p.numel() for p in static.parameters()) == space.params(arch)
+
+
+def test_onnx_computes_the_same() -> None:
+    supernet = Supernet(TINY, zero_init_residual=False).eval()
+    for arch in TINY.decode(TINY.sample(np.random.default_rng(0), 5)):
+        x = torch.randn(1, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(1))
+        model = onnx_graph.build(TINY.layers(arch), supernet.extract(arch).weights())
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        with torch.no_grad():
+            expected = supernet(x, arch).numpy()
+        found = session.run(None, {onnx_graph.INPUT: x.numpy()})[0]
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_every_weight_can_learn() -> None:
