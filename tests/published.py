@@ -97,7 +97,7 @@ class _Writer:
 
     def conv(self, name: str, *shape: int) -> None:
         fan_in = torch.Size(shape[1:]).numel()
-        self.state[name] = torch.randn(shape, generator=self.generator) * (1.5 / fan_in) ** 0.5
+        self.state[name] = torch.randn(shape, generator=self.generator) * (1 / fan_in) ** 0.5
 
     def vector(self, name: str, n: int, low: float, high: float) -> None:
         self.state[name] = torch.rand(n, generator=self.generator) * (high - low) + low
@@ -149,7 +149,7 @@ def ofa_state(space: str, seed: int = 0) -> State:
     for width in mixed:
         w.conv("feature_mix_layer.conv.weight", width, pooled, 1, 1)
     w.conv("classifier.linear.weight", 1000, HEADS[space][-1])
-    w.vector("classifier.linear.bias", 1000, -0.3, 0.3)
+    w.vector("classifier.linear.bias", 1000, -0.01, 0.01)
     return w.state
 
 
@@ -172,7 +172,7 @@ def attentivenas_state(seed: int = 0, *, trained_statistics: bool = True) -> Sta
     w.dynamic("last_conv.final_expand_layer", 1344, 224, 1, 1)
     w.conv("last_conv.feature_mix_layer.conv.conv.weight", 1984, 1344, 1, 1)
     w.conv("classifier.linear.linear.weight", 1000, 1984)
-    w.vector("classifier.linear.linear.bias", 1000, -0.3, 0.3)
+    w.vector("classifier.linear.linear.bias", 1000, -0.01, 0.01)
     for name, tensor in list(w.state.items()):
         if not trained_statistics and name.endswith("running_mean"):
             tensor.zero_()
@@ -320,7 +320,7 @@ def resnet_state(seed: int = 0) -> State:
                 w.dynamic(f"blocks.{i}.downsample", width, c, 1, 1)
             c, i = width, i + 1
     w.conv("classifier.linear.linear.weight", 1000, 2048)
-    w.vector("classifier.linear.linear.bias", 1000, -0.3, 0.3)
+    w.vector("classifier.linear.linear.bias", 1000, -0.01, 0.01)
     return w.state
 
 

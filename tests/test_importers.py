@@ -56,7 +56,7 @@ def test_logits_of_an_imported_attentivenas_supernet(tmp_path: Path, rng: np.ran
     assert not supernet.training
     assert has_statistics(supernet)
     space = supernet.space
-    for arch in [space.smallest, *space.decode(space.sample(rng, 2))]:
+    for arch in [space.smallest, space.largest, *space.decode(space.sample(rng, 2))]:
         for size in (192, 150):
             x = images(1, size)
             with torch.no_grad():

@@ -202,7 +202,9 @@ def test_file_that_is_no_space_is_refused(tmp_path: Path, content: bytes) -> Non
 
 
 def test_unknown_name_lists_the_spaces(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must be one of \[.*'cifar', 'digits'.*\] or the path.* got 'digit'"):
+    with pytest.raises(
+        ValueError, match=r"must be one of \[.*'cifar', 'digits'.*\] or the path.* got 'digit'"
+    ):
         search_spaces.get("digit")
     with pytest.raises(ValueError, match=r"cannot read the space .*none\.yaml: No such file"):
         search_spaces.get(tmp_path / "none.yaml")
