@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch
 
 from hw_profiles.store import ProfileStore
 from nas import recipe as recipes
-from nas.benchmark import benchmark
+from nas.benchmark import BenchmarkRow, benchmark
+from nas.export import Exported
 from nas.export_run import export_picked
 from nas.profiling import profile_device
 from nas.progress import Progress, silent
@@ -27,6 +29,8 @@ from nas.trained_run import TrainedRun
 
 DEVICE = "this-machine"
 PICK = "spread"
+SAMPLES = 300
+"""Random subnets for the predictor to learn from, beside those of the search."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,18 @@ class DemoResult:
 
 
 def run_demo(
-    out: str | Path, *, seed: int = 0, resume: bool = False, progress: Progress = silent
+    out: str | Path,
+    *,
+    recipe: str | Path = "digits",
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress = silent,
 ) -> DemoResult:
     """Train, profile this machine, search, export, benchmark and report.
 
     Args:
         out: the run directory to make.
+        recipe: of the training, a name or a YAML file; its seed does not count.
         seed: of training, profiling and search.
         resume: go on with a demo that was stopped.
         progress: hears about every step of the work.
@@ -55,12 +65,13 @@ def run_demo(
         ValueError: `out` holds something else.
     """
     begin = time.perf_counter()
-    recipe = recipes.load("digits", [f"seed={seed}"])
-    run = train(recipe, out, resume=resume, progress=progress)
+    run = train(recipes.load(recipe, [f"seed={seed}"]), out, resume=resume, progress=progress)
     trained = TrainedRun.open(run.path)
     store = ProfileStore(run.file(PROFILES))
     if DEVICE not in store.names():
         profile_device(trained.space, DEVICE, store, seed=seed, progress=progress)
+    samples = trained.space.sample(np.random.default_rng([seed, 1]), SAMPLES)  # others than the search draws
+    trained.evaluator(progress=progress)(trained.space.decode(samples), "random")
     search_run(trained, store.load(DEVICE), seed=seed, progress=progress)
     exported = export_picked(trained, PICK, progress=progress)
     rows = benchmark([file.path for file in exported], progress=progress)
@@ -70,9 +81,15 @@ def run_demo(
         ("nas --help", _help_seconds(), "s", "<= 0.5"),
     ]
     report, figures = report_run(trained, extra=extra, progress=progress)
-    front = run.read_csv(FRONT).set_index("arch_id")
-    test = run.read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")
-    chosen = pd.DataFrame(
+    return DemoResult(_chosen(trained, exported, rows), figures, report, time.perf_counter() - begin)
+
+
+def _chosen(
+    trained: TrainedRun, exported: Sequence[Exported], benchmarked: Sequence[BenchmarkRow]
+) -> pd.DataFrame:
+    front = trained.run.read_csv(FRONT).set_index("arch_id")
+    test = trained.run.read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")
+    return pd.DataFrame(
         [
             {
                 "arch_id": file.arch.id,
@@ -84,10 +101,9 @@ def run_demo(
                 "params": trained.space.params(file.arch),
                 "file": str(file.path),
             }
-            for file, row in zip(exported, rows, strict=True)
+            for file, row in zip(exported, benchmarked, strict=True)
         ]
     )
-    return DemoResult(chosen, figures, report, time.perf_counter() - begin)
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from search_spaces import Arch
 
 METRIC = "cross_entropy"
 """Accuracy has too few distinct values on small validation splits to order subnets by."""
-N_HELD_OUT = 60
-"""Random subnets that are kept from the fit, at most a third of those that there are."""
+N_HELD_OUT = 100
+"""Random subnets that are kept from the fit, at most half of those that there are."""
 
 
 class HeldOut(BaseModel):
@@ -46,26 +46,24 @@ class PredictorRecord(BaseModel):
 
 def judge_predictor(
     trained: TrainedRun,
-    searched: pd.DataFrame,
     random: pd.DataFrame,
     candidates: Mapping[str, PredictorFactory],
     seed: int,
     progress: Progress = silent,
 ) -> PredictorRecord:
-    """Fit to everything that was evaluated but some random subnets, and predict those.
+    """Fit to everything in the archive but some random subnets, and predict those.
 
     Args:
         trained: the run.
-        searched: evaluations of the search, with `arch`, `arch_id` and the metric.
-        random: those of random search, in the order of their draw.
+        random: evaluations of random search, with `arch`, `arch_id` and the metric, in the order of the draw.
         candidates: predictors to choose from, by cross-validation on the part that is fitted to.
         seed: of the predictors and the bootstrap.
         progress: hears about the second evaluation of the held-out subnets.
     """
-    n = min(N_HELD_OUT, len(random) // 3)
+    n = min(N_HELD_OUT, len(random) // 2)
     held_out = random.iloc[-n:]
-    rest = pd.concat([searched, random.iloc[:-n]]).drop_duplicates("arch_id")
-    rest = rest[~rest["arch_id"].isin(held_out["arch_id"])]
+    known = trained.archive.frame("validation", trained.evaluator().calibration.key)
+    rest = known[~known["arch_id"].isin(held_out["arch_id"])].sort_values("arch_id")
     archs = [Arch.from_json(text) for text in held_out["arch"]]
     features = Features(trained.space)
     genomes = trained.space.encode([Arch.from_json(text) for text in rest["arch"]])

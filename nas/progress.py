@@ -43,16 +43,21 @@ class _Lines:
     def __init__(self) -> None:
         self.total = -1
         self.started = self.last = 0.0
-        self.last_done = -1
+        self.first_done = self.last_done = -1
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
         if total != self.total or done < self.last_done:  # another piece of work
-            self.total, self.started, self.last = total, now, 0.0
+            self.total, self.first_done, self.started, self.last = total, done, now, 0.0
         self.last_done = done
         if done < total and now - self.last < _SECONDS_BETWEEN_LINES:
             return
         self.last = now
-        left = f", {(now - self.started) / done * (total - done):.0f} s left" if 0 < done < total else ""
-        sys.stderr.write(f"{what}: {done}/{total}{left}\n")
+        sys.stderr.write(f"{what}: {done}/{total}{self._left(now, done, total)}\n")
         sys.stderr.flush()
+
+    def _left(self, now: float, done: int, total: int) -> str:
+        """The time left at the pace so far; work that was resumed began at `first_done`."""
+        if not self.first_done < done < total:
+            return ""
+        return f", {(now - self.started) / (done - self.first_done) * (total - done):.0f} s left"

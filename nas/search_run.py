@@ -93,7 +93,7 @@ def search_run(
         predictors=candidates,
         origin="baseline",
     )
-    predictor = judge_predictor(trained, result.evaluations, random.evaluations, candidates, seed, progress)
+    predictor = judge_predictor(trained, random.evaluations, candidates, seed, progress)
     outcome = SearchOutcome(
         measured_front(result, device, progress),
         measured_front(random, device, progress),

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import search_spaces
+from nas.allocator import keep_freed_memory
 from nas.checkpoint import Checkpoints, save_supernet
 from nas.data.batches import Batch, batches_per_epoch, train_batches
 from nas.data.catalog import get as get_dataset
@@ -61,6 +62,9 @@ def train(
             that diverged.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
+    keep_freed_memory()
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
     fabric = make_fabric(recipe)
     fabric.launch()
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)

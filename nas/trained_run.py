@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hw_profiles.store import Device, read_device
 from nas import metrics
+from nas.allocator import keep_freed_memory
 from nas.archive import Archive
 from nas.calibration import Calibration
 from nas.checkpoint import load_supernet
@@ -57,6 +58,7 @@ class TrainedRun:
             ValueError: no run, not trained yet, damaged weights, missing images, another data set than the
                 run's, or code that the run names and that was not allowed.
         """
+        keep_freed_memory()
         run = RunDir.open(path)
         info = run.info()
         if dataset not in (None, info.dataset):

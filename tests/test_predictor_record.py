@@ -37,15 +37,17 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
     metrics = searched.evaluator()(list(draws), "random")
     random["arch_id"], random["arch"] = [a.id for a in draws], [a.to_json() for a in draws]
     random["cross_entropy"] = [m["cross_entropy"] for m in metrics]
-    n = len(random) // 3
-    record = judge_predictor(searched, found, random, {"spy": lambda features, seed: Spy()}, 0)
+    n = len(random) // 2
+    record = judge_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)
     held_out = list(draws)[-n:]
     assert [row.arch_id for row in record.held_out] == [arch.id for arch in held_out]
     assert [row.real for row in record.held_out] == [m["cross_entropy"] for m in metrics[-n:]]
     features = Features(space)
     rows = features(space.encode(held_out))
     assert not {row.tobytes() for row in rows} & Spy.fitted
-    known = {*found["arch_id"], *random["arch_id"]} - {arch.id for arch in held_out}
+    evaluated = searched.archive.frame("validation", "train:512:seed0")["arch_id"]
+    assert {*found["arch_id"], *random["arch_id"]} <= {*evaluated}
+    known = {*evaluated} - {arch.id for arch in held_out}
     assert record.n_train == len(known) == len(Spy.fitted)
     assert (record.name, record.n_held_out) == ("spy", n)
     predicted = (-rows.sum(axis=1)).tolist()
@@ -66,5 +68,5 @@ def test_ceiling_is_the_agreement_with_other_calibration_images(searched: Traine
 
 def test_record_of_one_seed_is_always_the_same(searched: TrainedRun) -> None:
     found = searched.run.read_csv(SEARCH_CSV)
-    one, two = (judge_predictor(searched, found, found, {"ridge": PREDICTORS["ridge"]}, 4) for _ in range(2))
+    one, two = (judge_predictor(searched, found, {"ridge": PREDICTORS["ridge"]}, 4) for _ in range(2))
     assert one == two

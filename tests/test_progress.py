@@ -45,7 +45,7 @@ def test_next_piece_of_work_starts_anew(clock: Clock, capsys: pytest.CaptureFixt
         progress("evaluate", 1, 3)
         progress("evaluate", 2, 3)
         progress("evaluate", 3, 3)
-    assert capsys.readouterr().err.splitlines() == ["train: 3/3", "evaluate: 1/3, 0 s left", "evaluate: 3/3"]
+    assert capsys.readouterr().err.splitlines() == ["train: 3/3", "evaluate: 1/3", "evaluate: 3/3"]
 
 
 def test_results_on_standard_output_stay_clean(capsys: pytest.CaptureFixture[str]) -> None:

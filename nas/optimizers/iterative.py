@@ -38,6 +38,8 @@ class IterativeSearch:
     def ask(self, n: int) -> Genomes:
         """See `Optimizer`."""
         batch = self._unseen.filter(self._start)[:n]
+        if len(batch) == 0 and len(self._evaluated) < MIN_SAMPLES:  # a tiny space: some were equal
+            batch = self._unseen.filter(self._first_subnets(START))[:n]
         if len(batch) == 0:
             batch = self._round(n)
         return self._unseen.take(batch)

@@ -1,0 +1,511 @@
+"""The command line: every command answers people and programs, and bad input in one line."""
+
+import errno
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+import pytest
+import torch
+import typer
+from conftest import BUDGET, TINY_YAML, make_device
+
+import search_spaces
+from hw_profiles.local import Benchmark
+from hw_profiles.store import ProfileStore
+from nas import cli, final_test
+from nas.checkpoint import Checkpoints
+from nas.demo import DemoResult
+from nas.export_run import export_picked
+from nas.run_dir import ARCHIVE_CSV, CHECKPOINTS, FRONT, REPORT, SEARCH, SPACE, SUPERNET, RunDir
+from nas.trained_run import TrainedRun
+
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+Nas = Callable[..., "Answer"]
+
+
+class Answer:
+    """What a call of `nas` left."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document: the last line."""
+        return json.loads(self.out.splitlines()[-1], parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.fixture
+def nas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
+    """Calls the entry point as a shell does."""
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        code = stopped.value.code
+        assert code is None or isinstance(code, int)
+        return Answer(code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Path:
+    """A folder with the profile of a device for the tiny space, and one for another space."""
+    store = ProfileStore(tmp_path / "profiles")
+    store.save(make_device(search_spaces.parse(TINY_YAML).with_data(classes=10, channels=1)))
+    store.save(make_device(search_spaces.get("digits"), "elsewhere"))
+    return store.directory
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of one epoch for the tiny space."""
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"space: {tmp_path / 'tiny.yaml'}\ndataset: digits\nepochs: 1\nbatch_size: 256\naccelerator: cpu\n"
+    )
+    return path
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(answer: Answer, message: str) -> None:
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    assert answer.out == ""
+
+
+# ---------------------------------------------------------------------- help
+
+
+def test_there_are_the_promised_commands() -> None:
+    promised = "spaces describe train evaluate profile search export benchmark report demo"
+    assert list(COMMANDS) == promised.split()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help_lists_every_command(nas: Nas, arguments: tuple[str, ...]) -> None:
+    answer = nas(*arguments)
+    assert answer.code == 0
+    assert all(name in answer.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_explains_itself(nas: Nas, name: str) -> None:
+    answer = nas(name, "--help")
+    assert answer.code == 0
+    assert COMMANDS[name].help.split(".")[0].split()[0] in answer.out
+    for parameter in COMMANDS[name].params:
+        assert parameter.help, f"{name}: {parameter.name} has no help"
+
+
+def test_every_command_that_prints_results_has_json() -> None:
+    without = {name for name, command in COMMANDS.items() if "json" not in {p.name for p in command.params}}
+    assert without == {"train"}  # its result is the run
+
+
+# ---------------------------------------------------------------------- results
+
+
+def test_spaces(nas: Nas) -> None:
+    rows = nas("spaces", "--json").json
+    assert {row["space"]: row["subnets"] for row in rows} == {
+        name: float(search_spaces.get(name).n_subnets) for name in search_spaces.names()
+    }
+    text = nas("spaces")
+    assert text.code == 0
+    assert all(name in text.out for name in search_spaces.names())
+
+
+def test_describe_space_and_archs(nas: Nas, recipe: Path, tmp_path: Path) -> None:
+    path = recipe.with_name("tiny.yaml")
+    space = search_spaces.get(path)
+    assert nas("describe", path, "--json").json["subnets"] == space.n_subnets
+    assert "from 11 genes" in nas("describe", path).out
+    for name, arch in (("largest", space.largest), ("smallest", space.smallest)):
+        found = nas("describe", path, "--arch", name, "--json").json
+        assert (found["arch_id"], found["macs"]) == (arch.id, space.macs(arch))
+        assert sum(layer["macs"] for layer in found["layers"]) == found["macs"]
+    draws = [nas("describe", path, "--arch", "random", "--seed", i, "--json").json for i in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    text = nas("describe", path, "--arch", "random", "--seed", 1)
+    (tmp_path / "arch.json").write_text(text.out.splitlines()[-1])  # what is printed can be given
+    assert nas("describe", path, "--arch", tmp_path / "arch.json", "--json").json == draws[2]
+
+
+def test_train_then_evaluate_with_a_metric_more(nas: Nas, recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = nas("train", "--config", recipe, "--out", run, "--set", "seed=3", "--resume")
+    assert trained.code == 0
+    assert f"next: nas evaluate {run}" in trained.out
+    assert RunDir(run).info().seed == 3
+    rows = nas("evaluate", run, "--json").json
+    space = RunDir(run).space()
+    assert [row["arch_id"] for row in rows] == [space.largest.id, space.smallest.id]
+    more = nas("evaluate", run, "--samples", 2, "--arch", "largest", "--metric", "macro_f1", "--json").json
+    assert len(more) == 3
+    assert more[0] == rows[0] | {"macro_f1": more[0]["macro_f1"]}
+    text = nas("evaluate", run, "--samples", 1)
+    assert text.code == 0
+    assert len(RunDir(run).read_csv(ARCHIVE_CSV)) == 4
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_search_export_benchmark_report(
+    nas: Nas, trained: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final_test, "N_RANDOM", 2)
+    run = trained.run.path
+    options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
+    front = nas("search", run, *options, "--json").json
+    assert [row["arch_id"] for row in front] == trained.run.read_csv(FRONT)["arch_id"].tolist()
+    assert "next: nas export" in nas("search", run, *options).out
+
+    (exported,) = nas("export", run, "--json").json
+    by_name = nas("export", run, "--pick", exported["arch_id"], "--dynamic-batch", "--json").json
+    assert by_name[0]["file"] == exported["file"]
+    assert len(nas("export", run, "--arch", "largest", "--arch", "smallest", "--json").json) == 2
+
+    def quick(path: Path, threads: int, provider: str) -> Benchmark:
+        assert path.exists()
+        return Benchmark(latency_ms=1.5, min_ms=1, median_ms=2, p90_ms=3, runs=4, device={})
+
+    monkeypatch.setattr("hw_profiles.local.benchmark", quick)
+    (measured,) = nas("benchmark", exported["file"], "--json").json
+    row = next(row for row in front if row["arch_id"] == exported["arch_id"])
+    assert measured["latency_ms"] == 1.5
+    assert measured["predicted_latency_ms"] == pytest.approx(row["latency_ms"])
+    assert measured["device"] == "desk"
+
+    figures = nas("report", run, "--json").json
+    assert {"figure", "value", "unit", "target", "met"} == set(figures[0])
+    assert f"report: {run / REPORT}" in nas("report", run).out
+
+
+def test_profile(nas: Nas, recipe: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recipe.with_name("tiny.yaml")
+    monkeypatch.setattr(
+        "nas.profiling.profile_device", lambda space, name, *_, **__: make_device(space, name)
+    )
+    found = nas("profile", path, "--device", "desk", "--profiles", profiles, "--json").json
+    assert (found["name"], found["space"], found["too_noisy"]) == ("desk", "tiny", False)
+    text = nas("profile", path, "--device", "desk", "--profiles", profiles).out
+    assert "MACs alone" in text
+    assert "measuring again differs by 1.00%" in text
+
+
+def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = [("test top-1", 98.0, "%", ">= 97"), ("strange", float("nan"), "", "")]
+    chosen = pd.DataFrame({"arch_id": ["a"], "test_top1": [0.5]})
+    result = DemoResult(chosen, figures, tmp_path / "report.html", 1.5)
+    monkeypatch.setattr("nas.demo.run_demo", lambda out, **_: result)
+    answer = nas("demo", "--seed", 2, "--json")
+    assert "report.html" in answer.out.splitlines()[-2]
+    assert answer.json["seed"] == 2
+    assert [(row["value"], row["met"]) for row in answer.json["figures"]] == [(98.0, True), (None, None)]
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sing"], "No such command 'sing'"),
+        (["--loud"], "No such option: --loud"),
+        (["evaluate"], "Missing argument 'RUN'"),
+        (["search", "run"], "Missing option '--device'"),
+        (["describe", "digits", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["describe", "digit"], "space must be one of ['cifar', 'digits'] or the path of a YAML file"),
+        (["describe", "none.yaml"], "none.yaml"),
+        (["describe", "digits", "--arch", "none.json"], "cannot read the arch file none.json"),
+        (["train", "--config", "digit", "--out", "r"], "recipe must be one of"),
+        (
+            ["train", "--config", "digits", "--set", "epoch=3", "--out", "r"],
+            "epoch: unknown key; the keys are",
+        ),
+        (["train", "--config", "digits", "--set", "epochs", "--out", "r"], "--set must look like key=value"),
+        (["train", "--config", "digits", "--set", "dataset=cats", "--out", "r"], "dataset must be one of"),
+        (["train", "--config", "digits", "--set", "space=cats", "--out", "r"], "space must be one of"),
+        (["evaluate", "nowhere"], "nowhere is not a run directory"),
+        (["report", "nowhere"], "nowhere is not a run directory"),
+        (["export", "nowhere"], "nowhere is not a run directory"),
+        (["profile", "digit", "--device", "d"], "space must be one of"),
+        (["profile", "digits", "--device", "a/b"], "a device must have a name without path separators"),
+        (["search", "nowhere", "--device", "pi9"], "no profile of the device 'pi9'"),
+        (["benchmark", "none.onnx"], "none.onnx"),
+        (["benchmark"], "Missing argument 'MODEL...'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(nas(*arguments), message)
+    assert content(tmp_path) == {}
+
+
+@pytest.mark.usefixtures("quick_search")
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("evaluate", ["--metric", "fame"], "metric must be one of"),
+        ("evaluate", ["--arch", "other.json"], "stem.width must be one of"),
+        ("evaluate", ["--dataset", "cifar10"], "the data set must be the one of the run, 'digits'"),
+        ("search", ["--device", "pi9"], "no profile of the device 'pi9'"),
+        ("search", ["--device", "elsewhere"], "blocks of the space 'tiny'"),
+        ("search", ["--device", "desk", "--objective", "fame"], "objective must be one of"),
+        ("search", ["--device", "desk", "--objective", "latency_ms@pi9"], "one of the devices ['desk']"),
+        ("search", ["--device", "desk", "--max", "latency_ms=1e-6"], "the closest one"),
+        ("search", ["--device", "desk", "--min", "accuracy=2", "--budget", "20"], "reaches accuracy ="),
+        ("search", ["--device", "desk", "--algorithm", "luck"], "search algorithm must be one of"),
+        ("search", ["--device", "desk", "--predictor", "luck"], "predictor must be one of"),
+        ("export", ["--pick", "knee"], "has no front to pick from yet"),
+        ("export", ["--arch", "other.json"], "stem.width must be one of"),
+        ("export", ["--arch", "largest", "--format", "tflite"], "format must be one of"),
+    ],
+)
+def test_bad_options_of_a_run_are_one_line_and_damage_nothing(
+    nas: Nas,
+    trained: TrainedRun,
+    profiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "other.json").write_text(
+        trained.space.largest.to_json().replace('"stem_width": 4', '"stem_width": 5')
+    )
+    monkeypatch.chdir(tmp_path)
+    before = content(trained.run.path)
+    extra = ["--profiles", profiles] if command == "search" else []
+    answer = nas(command, trained.run.path, *options, *extra)
+    progress = [line for line in answer.err.splitlines() if not line.startswith("error: ")]
+    assert all(line.startswith("evaluate on validation") for line in progress)
+    assert_refused(Answer(answer.code, answer.out, answer.err.splitlines()[-1] + "\n"), message)
+    after = content(trained.run.path)
+    assert {name: after[name] for name in before if name != "archive.sqlite"} == {
+        name: data for name, data in before.items() if name != "archive.sqlite"
+    }
+    assert after.keys() == before.keys()
+
+
+def test_unknown_pick_names_the_ways_and_an_id(nas: Nas, searched: TrainedRun) -> None:
+    some = searched.run.read_csv(FRONT)["arch_id"][0]
+    assert_refused(nas("export", searched.run.path, "--pick", "best"), f"ids of the front such as {some}")
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_debug_anywhere_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, position: int) -> None:
+    arguments = ["describe", "digit", "--json"]
+    arguments.insert(position, "--debug")
+    monkeypatch.setattr(sys, "argv", ["nas", *arguments])
+    with pytest.raises(ValueError, match="space must be one of"):
+        cli.main()
+
+
+# ---------------------------------------------------------------------- damaged and foreign runs
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_that_would_execute_code_is_refused(nas: Nas, recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert nas("train", "--config", recipe, "--out", run).code == 0
+    RunDir(run).file(SUPERNET).unlink()  # as if it had been stopped
+    for path in Checkpoints(RunDir(run)).paths():
+        torch.save({"step": Evil(tmp_path / "evil")}, path)
+    answer = nas("train", "--config", recipe, "--out", run, "--resume")
+    assert_refused(answer, "which could execute code")
+    assert not (tmp_path / "evil").exists()
+    assert not RunDir(run).has(SUPERNET)
+
+
+def test_a_run_of_another_space_or_recipe_is_not_resumed(nas: Nas, trained: TrainedRun, recipe: Path) -> None:
+    before = content(trained.run.path)
+    answer = nas("train", "--config", recipe, "--out", trained.run.path, "--resume")
+    assert_refused(answer, "changed since it was started; use another --out")
+    assert_refused(nas("train", "--config", recipe, "--out", trained.run.path), "must be missing or empty")
+    assert content(trained.run.path) == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "report"])
+def test_damaged_weights_and_foreign_spaces_are_refused(nas: Nas, trained: TrainedRun, command: str) -> None:
+    weights = trained.run.file(SUPERNET).read_bytes()
+    trained.run.file(SUPERNET).write_bytes(weights[:-100])
+    assert_refused(nas(command, trained.run.path), "is truncated or not a safetensors file")
+    trained.run.file(SUPERNET).write_bytes(weights)
+    trained.run.write_text(SPACE, search_spaces.get("digits").to_yaml())
+    assert_refused(nas(command, trained.run.path), "does not fit the space of the run")
+
+
+# ---------------------------------------------------------------------- disks
+
+
+@contextmanager
+def broken_disk(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number), "the file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkstemp", refuse)
+        yield
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_full_and_readonly_disks_are_one_line_and_damage_nothing(
+    nas: Nas,
+    searched: TrainedRun,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    monkeypatch.setattr(final_test, "N_RANDOM", 2)
+    run = searched.run.path
+    before = {k: v for k, v in content(run).items() if k != "archive.sqlite"}
+    with broken_disk(monkeypatch, number):
+        for arguments in (
+            ("train", "--config", recipe, "--out", tmp_path / "new"),
+            ("export", run, "--pick", "first"),
+            ("report", run),
+        ):
+            answer = nas(*arguments)
+            assert answer.code == 2
+            assert answer.err.splitlines()[-1] == f"error: the file: {os.strerror(number)}"
+            assert "Traceback" not in answer.err
+    assert {k: v for k, v in content(run).items() if k != "archive.sqlite"} == before
+    assert nas("export", run, "--pick", "first").code == 0
+
+
+# ---------------------------------------------------------------------- Ctrl-C
+
+
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
+    """Ctrl-C when progress is told for the `at`-th time."""
+    told = 0
+
+    @contextmanager
+    def shown() -> Iterator[Callable[[str, int, int], None]]:
+        def progress(what: str, done: int, total: int) -> None:
+            nonlocal told
+            told += 1
+            if told == at:
+                signal.raise_signal(signal.SIGINT)
+
+        yield progress
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.progress.shown", shown)
+        yield
+
+
+def assert_stopped(answer: Answer) -> None:
+    assert answer.code == 130
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith("stopped; what was finished is kept")
+    assert answer.out == ""
+
+
+def test_interrupted_training_is_resumed(
+    nas: Nas, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nas("train", "--config", recipe, "--out", tmp_path / "undisturbed")
+    command = ("train", "--config", recipe, "--out", tmp_path / "run", "--resume")
+    with interrupted(monkeypatch, 2):
+        assert_stopped(nas(*command))
+    assert (tmp_path / "run" / CHECKPOINTS).exists()
+    assert nas(*command).code == 0
+    weights = [(tmp_path / name / SUPERNET).read_bytes() for name in ("run", "undisturbed")]
+    assert weights[0] == weights[1]
+
+
+def test_interrupted_evaluation_goes_on(
+    nas: Nas, trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("evaluate", trained.run.path, "--samples", 6, "--json")
+    with interrupted(monkeypatch, 3):
+        assert_stopped(nas(*command))
+    kept = trained.archive.frame()
+    assert len(kept) == 3
+    rows = {row["arch_id"]: row for row in nas(*command).json}
+    assert len(rows) == 6
+    assert len(trained.archive.frame()) == 6
+    assert [rows[i]["cross_entropy"] for i in kept["arch_id"]] == kept["cross_entropy"].tolist()
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_interrupted_search_goes_on(
+    nas: Nas, trained: TrainedRun, searched: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
+    for at in (5, BUDGET + 2):
+        with interrupted(monkeypatch, at):
+            assert_stopped(nas("search", trained.run.path, *options))
+        assert not trained.run.has(SEARCH)
+    assert nas("search", trained.run.path, *options).code == 0
+    assert trained.run.file(FRONT).read_bytes() == searched.run.file(FRONT).read_bytes()
+
+
+# ---------------------------------------------------------------------- a user's own code
+
+
+@pytest.fixture
+def own_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The current folder holds a user's metric."""
+    (tmp_path / "own_metric.py").write_text(
+        "class One:\n"
+        "    name, direction, unit = 'one', 'max', ''\n"
+        "    def __call__(self, logits, labels):\n"
+        "        return 1\n"
+        "one = One()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    importlib.invalidate_caches()
+    yield "own_metric:one"
+    sys.modules.pop("own_metric", None)
+
+
+def test_evaluate_with_a_users_own_metric(nas: Nas, trained: TrainedRun, own_metric: str) -> None:
+    (row,) = nas("evaluate", trained.run.path, "--arch", "largest", "--metric", own_metric, "--json").json
+    assert row[own_metric] == 1.0
+    assert_refused(
+        nas("evaluate", trained.run.path, "--metric", "own_metric:two"), "cannot import the metric"
+    )
+
+
+def test_exported_file_of_a_search_is_found_by_name(nas: Nas, searched: TrainedRun) -> None:
+    expected = [str(file.path) for file in export_picked(searched, "spread")]
+    assert [
+        row["file"] for row in nas("export", searched.run.path, "--pick", "spread", "--json").json
+    ] == expected

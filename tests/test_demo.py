@@ -1,0 +1,60 @@
+"""The whole job, with a training that is cut short."""
+
+import json
+import math
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import yaml
+
+from nas import recipe
+from nas.benchmark import _metadata
+from nas.demo import _help_seconds, run_demo
+from nas.figures_of_merit import as_json
+from nas.run_dir import EXPORTS, FRONT, FRONT_PLOT, PROFILES, REPORT, SEARCH, SUPERNET, RunDir
+
+FIGURES = 12
+"""3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, 2 differences and the time of --help."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_demo_leaves_files_report_and_figures_and_can_be_resumed(tmp_path: Path) -> None:
+    short = recipe.load("digits", ["epochs=3"]).model_dump(mode="json")
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(short))
+    run = RunDir(tmp_path / "run")
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what.startswith("profiling") and done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(run.path, recipe=tmp_path / "short.yaml", progress=stop)
+    assert run.has(SUPERNET)
+    assert not run.has(SEARCH)
+    trained = run.file(SUPERNET).read_bytes()
+    with pytest.raises(ValueError, match="--resume to go on"):
+        run_demo(run.path, recipe=tmp_path / "short.yaml")
+    result = run_demo(run.path, recipe=tmp_path / "short.yaml", resume=True)
+    assert run.file(SUPERNET).read_bytes() == trained
+
+    assert result.report == run.file(REPORT)
+    assert all(run.has(name) for name in (REPORT, FRONT_PLOT, f"{PROFILES}/this-machine/profile.json"))
+    exported = {path.stem for path in run.file(EXPORTS).glob("*.onnx")}
+    assert set(result.chosen["arch_id"]) == exported <= set(run.read_csv(FRONT)["arch_id"])
+    for _, row in result.chosen.iterrows():
+        onnxruntime.InferenceSession(row["file"], providers=["CPUExecutionProvider"])
+        assert float(_metadata(Path(row["file"]))["predicted_latency_ms"]) == row["predicted_latency_ms"]
+        assert 0 < row["measured_latency_ms"] < 1000
+        assert 0 < row["test_top1"] <= 1
+    figures = json.loads(json.dumps(as_json(result.figures)))
+    assert len({figure["figure"] for figure in figures}) == len(figures) == FIGURES
+    assert all(math.isfinite(figure["value"]) for figure in figures)
+    by_name = {figure["figure"]: figure for figure in figures}
+    assert by_name["elastic against extracted, largest difference"]["met"]
+    assert by_name["torch against ONNX, largest difference"]["met"]
+
+
+def test_time_of_help_is_measured() -> None:
+    assert 0.01 < _help_seconds() < 30

@@ -1,0 +1,144 @@
+"""The report as a step of a run, and who may look at the test split."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import BUDGET, make_device
+
+import nas
+from nas import final_test as module
+from nas.data.dataset import ImageDataset, Split, SplitName
+from nas.export_run import export_picked
+from nas.figures_of_merit import as_json
+from nas.final_test import final_test
+from nas.report_run import report_run
+from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST
+from nas.search_run import search_run
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+
+@pytest.fixture(autouse=True)
+def _few_random_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "N_RANDOM", 3)
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def test_report_of_a_whole_run_has_every_figure(searched: TrainedRun) -> None:
+    exported = export_picked(searched, "spread")
+    path, figures = report_run(searched, extra=[("torch against ONNX", 1e-7, "", "<= 1e-5")])
+    assert path == searched.run.file(REPORT)
+    names = [figure["figure"] for figure in as_json(figures)]
+    assert names == [
+        "test top-1, largest subnet",
+        "test top-1, median of 100 random subnets",
+        "test top-1, smallest subnet",
+        "predictor, Kendall tau on held-out subnets",
+        "predictor, ceiling of Kendall tau",
+        "latency table, MAPE",
+        "latency, MAPE of measuring again",
+        "latency table, Kendall tau",
+        "test hypervolume, search / random search",
+        "torch against ONNX",
+    ]
+    page = path.read_text()
+    assert all(name in page for name in ("desk", *(file.path.name for file in exported)))
+
+
+def test_report_of_a_run_that_was_only_trained_says_what_comes_next(trained: TrainedRun) -> None:
+    path, figures = report_run(trained)
+    assert len(figures) == 3  # accuracies
+    assert "nas search RUN --device NAME" in path.read_text()
+
+
+@pytest.mark.usefixtures("quick_search")
+@pytest.mark.parametrize("objectives", [["accuracy", "macs"], ["cross_entropy"]])
+def test_report_of_other_objectives_has_no_hypervolume(searched: TrainedRun, objectives: list[str]) -> None:
+    device = make_device(searched.space)
+    search_run(searched, device, objectives=objectives, predictors=["ridge"], budget=BUDGET)
+    path, figures = report_run(searched)
+    assert not any("hypervolume" in name for name, *_ in figures)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (SEARCH, '{"schema_version": 1, "dev', r"search\.json is not JSON"),
+        (PREDICTOR, '{"schema_version": 1}', r"predictor\.json: "),
+        (FRONT, "", "No columns to parse"),
+    ],
+)
+def test_damaged_files_are_one_line(searched: TrainedRun, name: str, content: str, message: str) -> None:
+    searched.run.file(name).write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        report_run(searched)
+    assert "\n" not in str(caught.value)
+    assert not searched.run.has(REPORT)
+
+
+# ---------------------------------------------------------------------- the test split
+
+
+def test_final_test_has_every_group_and_the_figures_of_the_test_split(searched: TrainedRun) -> None:
+    space = searched.space
+    front = [Arch.from_json(text) for text in searched.run.read_csv(FRONT)["arch"]]
+    frame = final_test(searched, front + front[:1])
+    assert frame["group"].value_counts().to_dict() == {
+        "largest": 1,
+        "smallest": 1,
+        "random": 3,
+        "chosen": len(front),
+    }
+    by_group = frame.set_index("group")["arch_id"]
+    assert (by_group["largest"], by_group["smallest"]) == (space.largest.id, space.smallest.id)
+    pd.testing.assert_frame_equal(searched.run.read_csv(TEST), frame)
+    known = searched.archive.frame("test").set_index("arch_id")["cross_entropy"]
+    assert frame["cross_entropy"].tolist() == [known[i] for i in frame["arch_id"]]
+    validation = searched.evaluator()([space.largest], "again")[0]
+    assert frame["cross_entropy"][0] != validation["cross_entropy"]
+    # the same random subnets each time: the figure is comparable between runs
+    assert final_test(searched)["arch_id"].tolist() == frame["arch_id"].tolist()[:5]
+    assert np.isfinite(frame[["cross_entropy", "top1"]]).all(axis=None)
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def test_nothing_but_the_final_test_names_the_test_split() -> None:
+    """Whatever is called `test` in a call is the split; data sets that make the splits aside."""
+    root = Path(nas.__file__).parent
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        for call in calls(ast.parse(path.read_text()))
+        for value in [*call.args, *(keyword.value for keyword in call.keywords)]
+        if isinstance(value, ast.Constant) and value.value == "test"
+    }
+    assert found == {"final_test.py"}
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_nothing_before_the_report_looks_at_the_test_split(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[SplitName] = set()
+    split = ImageDataset.split
+
+    def watched(self: ImageDataset, name: SplitName) -> Split:
+        asked.add(name)
+        return split(self, name)
+
+    monkeypatch.setattr(ImageDataset, "split", watched)
+    search_run(trained, make_device(trained.space), predictors=["ridge"], budget=BUDGET)
+    export_picked(trained, "knee")
+    assert asked == {"train", "validation"}
+    report_run(trained)
+    assert "test" in asked
