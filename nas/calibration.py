@@ -101,5 +101,6 @@ def recalibrate(net: nn.Module, batches: Iterable[Batch], *, unbiased: bool = Tr
         n_images += len(x)
     for norm, hook in zip(norms, hooks, strict=True):
         hook.remove()
-        norm.running_mean, norm.running_var = sums[norm] / n_images
+        mean, var = sums[norm] / n_images  # copied: torch.export cannot store views of one tensor
+        norm.load_state_dict({"running_mean": mean, "running_var": var}, strict=False)
     net.eval()
