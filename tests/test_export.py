@@ -19,8 +19,8 @@ from hw_profiles.store import write_device
 from nas import export as module
 from nas import final_test, onnx_graph
 from nas.benchmark import _metadata
+from nas.calibration import Calibration
 from nas.data.batches import eval_batches
-from nas.evaluate import Calibration
 from nas.export import TOLERANCE, export
 from nas.export_run import export_archs, export_picked, exported_table
 from nas.report_run import report_run
