@@ -18,7 +18,7 @@ from nas.supernet import Supernet
 from nas.train import Schedule, make_optimizer, train
 from search_spaces import Space
 
-STEPS_PER_EPOCH = 7  # of 128 of the 897 training images
+STEPS_PER_EPOCH = 8  # of 128 of the 1,077 training images
 STEPS = 2 * STEPS_PER_EPOCH
 
 
