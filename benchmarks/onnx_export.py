@@ -2,7 +2,7 @@
 
     python -m benchmarks.onnx_export [SPACE …]
 
-Both get the same extracted subnet in eval mode and make a model in memory; ours is the best of five, the
+Both get the same extracted subnet in eval mode and make the bytes of a model; ours is the best of five, the
 exporter (dynamo) the better of two, so that its first-call imports do not count. Seconds are CPU time of this
 process, which other processes do not stretch.
 """
@@ -44,11 +44,14 @@ def subnet(space: Space, seed: int = 0) -> Arch:
     return replace(arch, resolution=RESOLUTION)
 
 
-def export_by_torch(net: StaticNet, x: torch.Tensor) -> None:
-    """As a user without this toolkit would."""
+def export_by_torch(net: StaticNet, x: torch.Tensor) -> bytes:
+    """The model as a user without this toolkit would make it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(net, (x,), dynamo=True, verbose=False)
+        program = torch.onnx.export(net, (x,), dynamo=True, verbose=False)
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def compare(space: Space) -> tuple[float, float]:

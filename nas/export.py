@@ -25,8 +25,9 @@ from search_spaces import Arch
 
 CARD_SCHEMA_VERSION = 1
 CHECKED_IMAGES = 64
-TOLERANCE = 1e-5
-"""Largest difference between exported and torch logits, in units of the largest logit (at least 1)."""
+TOLERANCE = 1e-4
+"""Largest difference between exported and torch logits, in units of the largest logit (at least 1): above the
+float32 rounding of the deepest networks (2e-5), far below what a wrong graph does."""
 
 
 @dataclass(frozen=True)
