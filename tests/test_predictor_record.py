@@ -45,7 +45,7 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
     features = Features(space)
     rows = features(space.encode(held_out))
     assert not {row.tobytes() for row in rows} & Spy.fitted
-    evaluated = searched.archive.frame("validation", "train:512:seed0")["arch_id"]
+    evaluated = searched.archive.frame("validation", "default:512:seed0")["arch_id"]
     assert {*found["arch_id"], *random["arch_id"]} <= {*evaluated}
     known = {*evaluated} - {arch.id for arch in held_out}
     assert record.n_train == len(known) == len(Spy.fitted)
