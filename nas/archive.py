@@ -78,7 +78,7 @@ class Archive:
         Args:
             arch: the subnet that was evaluated.
             split: `validation` or `test`.
-            calibration: text that identifies the images of the BN recalibration, such as `train:512:seed0`.
+            calibration: text that identifies the images of the BN recalibration, such as `default:512:seed0`.
             metrics: name to value.
             origin: who asked for it: `random`, `search`, `baseline`...
 

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas.cli_import import app as import_commands
+
 if TYPE_CHECKING:
+    from nas.run_dir import Imported
     from nas.trained_run import TrainedRun
     from search_spaces import Arch, Space
 
@@ -29,9 +32,18 @@ app = typer.Typer(
     "export them to ONNX and benchmark them.",
 )
 
+app.add_typer(import_commands, name="import")
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory that `nas train` made.")]
+SpaceOrRun = Annotated[
+    str, typer.Argument(metavar="SPACE", help="Name (see `nas spaces`), YAML file or run directory.")
+]
 SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="Name (see `nas spaces`) or YAML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON for programs.")]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(help="Where the run's images are now.", show_default="where the run recorded them"),
+]
 DatasetOption = Annotated[
     str | None, typer.Option(help="Gives a run's own data set again, as module:object.", show_default=False)
 ]
@@ -76,7 +88,7 @@ def spaces(json: JsonOption = False) -> None:
 
 @app.command()
 def describe(
-    space: SpaceArgument,
+    space: SpaceOrRun,
     arch: Annotated[
         str | None,
         typer.Option(help="largest, smallest, random, or a JSON file: show its layers.", show_default=False),
@@ -85,9 +97,7 @@ def describe(
     json: JsonOption = False,
 ) -> None:
     """Show a space's slots and number of subnets, or the layers and costs of one arch."""
-    import search_spaces
-
-    described = search_spaces.get(space)
+    described, imported = _described(space)
     if arch is not None:
         _describe_arch(described, _arch(described, arch, seed), json)
         return
@@ -96,17 +106,27 @@ def describe(
         "space": described.name,
         "subnets": described.n_subnets,
         "subnets_per_resolution": described.n_subnets // len(described.resolutions),
+        "codes_per_resolution": described.n_codes // len(described.resolutions),
         "resolutions": described.resolutions,
         "genes": len(described.genes),
     }
     if json:
-        _print_json(totals | {"stages": stages})
+        weights = {"imported": imported.model_dump()} if imported else {}
+        _print_json(totals | {"stages": stages} | weights)
         return
     _show(stages, json)
     _line(
-        f"{described.name}: {described.n_subnets:.3e} subnets from {len(described.genes)} genes, "
-        f"at {len(described.resolutions)} resolution(s): {' '.join(map(str, described.resolutions))}"
+        f"{described.name}: {totals['subnets_per_resolution']:.3e} subnets, {len(described.genes)} genes; "
+        f"{described.n_subnets:.3e} with the {len(described.resolutions)} resolution(s) "
+        f"{' '.join(map(str, described.resolutions))}"
     )
+    if described.n_codes != described.n_subnets:
+        _line(
+            f"The published notation has {totals['codes_per_resolution']:.3e} codes without resolutions; "
+            f"some of them give the same network."
+        )
+    if imported:
+        _line(imported.note)
 
 
 @app.command()
@@ -146,26 +166,34 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="Another metric: a name or module:object; may be repeated.")
     ] = None,
-    calibration_images: Annotated[int, typer.Option(min=1, help="Images for BN recalibration.")] = 512,
+    calibration: Annotated[
+        str, typer.Option(help="BN recalibration: default (clean images), ofa, attentivenas or alphanet.")
+    ] = "default",
+    calibration_images: Annotated[
+        int | None, typer.Option(min=1, help="Its images.", show_default="as the method has them")
+    ] = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
+    data_root: DataRootOption = None,
     allow_import: AllowImport = False,
     json: JsonOption = False,
 ) -> None:
     """Evaluate subnets on the validation split, with inherited weights and recalibrated batch norms."""
     import numpy as np
 
-    from nas.evaluate import Calibration
+    from nas.calibration import Calibration
     from nas.progress import shown
 
-    trained = _open(run, dataset, allow_import)
+    trained = _open(run, dataset, data_root, allow_import)
     space = trained.space
     names = arch or ([] if samples else ["largest", "smallest"])
     archs = [_arch(space, name, seed) for name in names]
     archs += space.decode(space.sample(np.random.default_rng(seed), samples))
     with shown() as progress:
         evaluator = trained.evaluator(
-            calibration=Calibration(calibration_images), extra_metrics=metric or (), progress=progress
+            calibration=Calibration(calibration_images, method=calibration),
+            extra_metrics=metric or (),
+            progress=progress,
         )
         results = evaluator(archs, "evaluate")
     trained.write_archive_csv()
@@ -176,6 +204,8 @@ def evaluate(
         ],
         json,
     )
+    if trained.info.imported and not json:
+        _line(trained.info.imported.note)
 
 
 @app.command()
@@ -260,6 +290,7 @@ def search(
     budget: Annotated[int, typer.Option(help="Real evaluations, fitting and validation included.")] = 200,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
+    data_root: DataRootOption = None,
     allow_import: AllowImport = False,
     json: JsonOption = False,
 ) -> None:
@@ -269,7 +300,7 @@ def search(
     from nas.search_run import DEFAULT_OBJECTIVES, search_run
 
     found_device = ProfileStore(profiles).load(device)
-    trained = _open(run, dataset, allow_import)
+    trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
         outcome = search_run(
             trained,
@@ -316,6 +347,7 @@ def export(
     ] = False,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
+    data_root: DataRootOption = None,
     allow_import: AllowImport = False,
     json: JsonOption = False,
 ) -> None:
@@ -323,7 +355,7 @@ def export(
     from nas.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
 
-    trained = _open(run, dataset, allow_import)
+    trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
         if arch:
             archs = [_arch(trained.space, name, seed) for name in arch]
@@ -361,6 +393,7 @@ def benchmark(
 def report(
     run: RunArgument,
     dataset: DatasetOption = None,
+    data_root: DataRootOption = None,
     allow_import: AllowImport = False,
     json: JsonOption = False,
 ) -> None:
@@ -369,7 +402,7 @@ def report(
     from nas.progress import shown
     from nas.report_run import report_run
 
-    trained = _open(run, dataset, allow_import)
+    trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
         path, figures = report_run(trained, progress=progress)
     _show(as_json(figures), json)
@@ -426,17 +459,28 @@ def _reason(error: typer.TyperException | ValueError | OSError) -> str:
     return " ".join(str(error).split())
 
 
-def _open(run: Path, dataset: str | None, allow_import: bool) -> TrainedRun:
+def _open(run: Path, dataset: str | None, data_root: Path | None, allow_import: bool) -> TrainedRun:
     from nas.trained_run import TrainedRun
 
-    return TrainedRun.open(run, dataset=dataset, allow_import=allow_import)
+    return TrainedRun.open(run, dataset=dataset, data_root=data_root, allow_import=allow_import)
+
+
+def _described(name: str) -> tuple[Space, Imported | None]:
+    """The space of this name, file or run, and where the run's weights come from if not from training."""
+    import search_spaces
+    from nas.run_dir import RunDir
+
+    if Path(name).is_dir():
+        run = RunDir.open(name)
+        return run.space(), run.info().imported
+    return search_spaces.get(name), None
 
 
 def _arch(space: Space, name: str, seed: int) -> Arch:
     """The arch that an option names: `largest`, `smallest`, `random` or a JSON file."""
     import numpy as np
 
-    from search_spaces import Arch
+    from search_spaces.notation import load_arch
 
     if name == "largest":
         return space.largest
@@ -444,9 +488,7 @@ def _arch(space: Space, name: str, seed: int) -> Arch:
         return space.smallest
     if name == "random":
         return space.decode(space.sample(np.random.default_rng(seed), 1))[0]
-    arch = Arch.load(name)
-    space.encode([arch])  # refuses what the space does not offer
-    return arch
+    return load_arch(space, name)
 
 
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:

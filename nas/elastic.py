@@ -6,6 +6,8 @@ The choice arrives as a `LayerSpec` with the call. Weights are sliced as views: 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -43,14 +45,25 @@ class ElasticBatchNorm(nn.Module):
 
 
 class ElasticLayer(nn.Module):
-    """A convolution or linear layer with its batch norm, as wide as the widest choice of its slot."""
+    """A convolution or linear layer with its batch norm, as wide as the widest choice of its slot.
 
-    def __init__(self, widest: LayerSpec) -> None:
+    Args:
+        widest: a layer as wide as the widest choice, with the largest kernel.
+        learned_kernels: kernel sizes of which each is a learned linear map of the next larger one's centre,
+            shared by all channels (OFA, Cai et al. 2020, §3.3); none: a smaller kernel is the centre of the
+            largest. The maps begin as the identity.
+    """
+
+    def __init__(self, widest: LayerSpec, learned_kernels: Sequence[int] = ()) -> None:
         super().__init__()
         c_in = widest.c_in // widest.groups
         shape = (widest.c_out, c_in) + (widest.kernel, widest.kernel) * (widest.op == "conv")
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(widest.c_out)) if widest.bias else None
+        larger_first = sorted(learned_kernels, reverse=True)
+        self.transforms = nn.ParameterDict(
+            [(f"{a}to{b}", nn.Parameter(torch.eye(b * b))) for a, b in pairwise(larger_first)]
+        )
         self.norm = ElasticBatchNorm(widest.c_out, widest.norm_eps) if widest.norm_eps is not None else None
 
     def reset(self, generator: torch.Generator) -> None:
@@ -65,13 +78,19 @@ class ElasticLayer(nn.Module):
                 self.weight.normal_(0, 0.01, generator=generator)
 
     def sliced(self, layer: LayerSpec) -> tuple[Tensor, Tensor | None]:
-        """Views of weight and bias for `layer`: the first channels, the centre of the kernel."""
+        """Weight and bias of `layer`: the first channels, the active kernel; views unless that is learned."""
         weight = self.weight[: layer.c_out, : layer.c_in // layer.groups]
         if layer.op == "conv":
-            margin = (weight.shape[2] - layer.kernel) // 2
-            if margin:
-                weight = weight[:, :, margin:-margin, margin:-margin]
+            weight = self._kernel(weight, layer.kernel)
         return weight, None if self.bias is None else self.bias[: layer.c_out]
+
+    def _kernel(self, weight: Tensor, kernel: int) -> Tensor:
+        """The kernel of this size, through the learned maps from the largest one down to it."""
+        for matrix in self.transforms.values():
+            size = math.isqrt(len(matrix))
+            if size >= kernel:
+                weight = F.linear(_centre(weight, size).flatten(2), matrix).unflatten(2, (size, size))
+        return _centre(weight, kernel)
 
     def forward(self, x: Tensor, layer: LayerSpec) -> Tensor:
         """Compute `layer` without its activation.
@@ -88,3 +107,9 @@ class ElasticLayer(nn.Module):
             return F.linear(x.flatten(1), weight, bias)
         out = F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, groups=layer.groups)
         return out if self.norm is None else self.norm(out)
+
+
+def _centre(weight: Tensor, size: int) -> Tensor:
+    """A view of the middle size × size weights of each filter."""
+    margin = (weight.shape[2] - size) // 2
+    return weight.narrow(2, margin, size).narrow(3, margin, size)

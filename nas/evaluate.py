@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nas.archive import Archive
-from nas.data.batches import calibration_batches, eval_batches
+from nas.calibration import Calibration
+from nas.data.batches import eval_batches
 from nas.data.dataset import Dataset, SplitName
 from nas.metrics import Metric
 from nas.progress import Progress, silent
@@ -19,43 +19,8 @@ from nas.supernet import Supernet
 from search_spaces import Arch
 
 BATCH_SIZE = 256
-"""Images of an evaluation batch; results depend on it only through the batches of BN recalibration."""
+"""Images of an evaluation batch; results do not depend on it."""
 Batches = Iterable[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Which images BN recalibration reads: clean training images, drawn by seed."""
-
-    images: int = 512
-    seed: int = 0
-
-    @property
-    def key(self) -> str:
-        """Name of the calibration in the archive."""
-        return f"train:{self.images}:seed{self.seed}"
-
-
-@torch.no_grad()
-def recalibrate(net: nn.Module, batches: Batches) -> None:
-    """Give every batch norm the mean and variance that it sees on `batches`, in place.
-
-    Subnets share weights but not statistics, so an inherited subnet is worthless without this (Yu and Huang
-    2019, §3.3). The statistics are cumulative means over the batches; every layer normalises with its own
-    batch's moments meanwhile.
-
-    Args:
-        net: a static network; it is left in eval mode.
-        batches: images and labels; only the images are used.
-    """
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's spelling of a cumulative mean
-    net.train()
-    for x, _ in batches:
-        net(x)
-    net.eval()
 
 
 @torch.no_grad()
@@ -75,7 +40,7 @@ class Evaluator:
         archive: where results are kept and looked up.
         metrics: what to compute, by name.
         split: `validation`, or `test` for the final report.
-        calibration: images for BN recalibration.
+        calibration: how subnets get their batch-norm statistics.
         workers: subnets evaluated at the same time, one thread each; results do not depend on it.
         progress: hears about every subnet.
     """
@@ -124,13 +89,9 @@ class Evaluator:
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""
         net = self.supernet.extract(arch)
-        recalibrate(net, self._calibration_batches(arch.resolution))
+        self.calibration(net, self.dataset, self.supernet.space.image_size(arch))
         return net
 
     def _metrics(self, arch: Arch) -> dict[str, float]:
-        batches = eval_batches(self.dataset, self.split, arch.resolution, BATCH_SIZE)
+        batches = eval_batches(self.dataset, self.split, self.supernet.space.image_size(arch), BATCH_SIZE)
         return measure(self.subnet(arch), batches, self.metrics)
-
-    def _calibration_batches(self, resolution: int) -> Batches:
-        images, seed = self.calibration.images, self.calibration.seed
-        return calibration_batches(self.dataset, images, resolution, BATCH_SIZE, seed)

@@ -25,8 +25,9 @@ from search_spaces import Arch
 
 CARD_SCHEMA_VERSION = 1
 CHECKED_IMAGES = 64
-TOLERANCE = 1e-5
-"""Largest difference between exported and torch logits, in units of the largest logit (at least 1)."""
+TOLERANCE = 1e-4
+"""Largest difference between exported and torch logits, in units of the largest logit (at least 1): above the
+float32 rounding of the deepest networks (2e-5), far below what a wrong graph does."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, 
         "dataset": trained.info.dataset,
         "class_names": list(trained.dataset.class_names),
         "resolution": arch.resolution,
-        "preprocess": trained.dataset.preprocess.card(arch.resolution),
+        "preprocess": trained.dataset.preprocess.card(space.image_size(arch)),
         "batch": batch or "dynamic",
         "calibration": evaluator.calibration.key,
         "validation_metrics": evaluator([arch], "export")[0],
@@ -117,7 +118,8 @@ def _check(
     Raises:
         ValueError: it is too large.
     """
-    images, _ = next(iter(eval_batches(trained.dataset, "validation", arch.resolution, CHECKED_IMAGES)))
+    size = trained.space.image_size(arch)
+    images, _ = next(iter(eval_batches(trained.dataset, "validation", size, CHECKED_IMAGES)))
     step = batch or len(images)
     count = step * math.ceil(len(images) / step)
     images = images[torch.arange(count) % len(images)]  # whole batches, the first images again if need be
@@ -157,7 +159,8 @@ def _load_onnx(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.flo
 def _write_torch(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
 ) -> bytes:
-    size = (batch or 2, trained.space.config.channels, arch.resolution, arch.resolution)
+    side = trained.space.image_size(arch)
+    size = (batch or 2, trained.space.config.channels, side, side)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
     program = torch.export.export(net, (torch.zeros(size),), dynamic_shapes=dynamic)
     buffer = io.BytesIO()

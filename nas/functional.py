@@ -15,6 +15,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "hard_swish": F.hardswish,
     "swish": F.silu,
+    "sigmoid": F.sigmoid,
     "hard_sigmoid": F.hardsigmoid,
 }
 
@@ -22,10 +23,26 @@ Weighted = Callable[[LayerSpec, Tensor], Tensor]
 """Computes a layer that has weights: (layer, its input) -> its output before the activation."""
 
 
+def _avg_pool(layer: LayerSpec, x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, layer.ceil_mode)
+
+
+def _max_pool(layer: LayerSpec, x: Tensor) -> Tensor:
+    return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil_mode)
+
+
+def _resize(layer: LayerSpec, x: Tensor) -> Tensor:
+    size = (layer.size_out, layer.size_out)
+    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bicubic", align_corners=False)
+
+
 OPERATORS: dict[str, Callable[..., Tensor]] = {  # those without weights; maps have shape (n, c, size, size)
-    "add": lambda a, b: a + b,
-    "multiply": lambda a, b: a * b,
-    "global_avg_pool": lambda x: x.mean((2, 3), keepdim=True),
+    "add": lambda layer, a, b: a + b,
+    "multiply": lambda layer, a, b: a * b,
+    "avg_pool": _avg_pool,
+    "max_pool": _max_pool,
+    "global_avg_pool": lambda layer, x: x.mean((2, 3), keepdim=True),
+    "resize": _resize,
 }
 
 
@@ -44,6 +61,6 @@ def run_block(block: Block, x: Tensor, weighted: Weighted) -> Tensor:
     for layer in block:
         inputs = [x if i == BLOCK_INPUT else outputs[i] for i in layer.inputs]
         has_weights = layer.op in ("conv", "linear")
-        out = weighted(layer, inputs[0]) if has_weights else OPERATORS[layer.op](*inputs)
+        out = weighted(layer, inputs[0]) if has_weights else OPERATORS[layer.op](layer, *inputs)
         outputs.append(ACTIVATIONS[layer.activation](out))
     return outputs[-1]

@@ -114,7 +114,7 @@ class _Graph:
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
-    def constant(self, name: str, values: NDArray[np.float32]) -> str:
+    def constant(self, name: str, values: NDArray[np.float32] | NDArray[np.int64]) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
@@ -186,6 +186,32 @@ def _plain(op: str) -> Callable[[_Graph, LayerSpec, list[str], str], None]:
     return lambda graph, layer, inputs, output: graph.node(op, inputs, output)
 
 
+def _window(layer: LayerSpec) -> dict[str, Any]:
+    """Attributes of a pool."""
+    return {
+        "kernel_shape": [layer.kernel] * 2,
+        "strides": [layer.stride] * 2,
+        "pads": [layer.padding] * 4,
+        "ceil_mode": int(layer.ceil_mode),
+    }
+
+
+def _avg_pool(graph: _Graph, layer: LayerSpec, inputs: list[str], output: str) -> None:
+    graph.node("AveragePool", inputs, output, count_include_pad=int(layer.padding > 0), **_window(layer))
+
+
+def _max_pool(graph: _Graph, layer: LayerSpec, inputs: list[str], output: str) -> None:
+    graph.node("MaxPool", inputs, output, **_window(layer))
+
+
+def _resize(graph: _Graph, layer: LayerSpec, inputs: list[str], output: str) -> None:
+    if layer.size_in == layer.size_out:
+        graph.node("Identity", inputs, output)
+        return
+    size = graph.constant(f"{_name(layer)}.size", np.array([layer.size_out] * 2))
+    graph.node("Resize", [*inputs, "", "", size], output, mode="cubic", cubic_coeff_a=-0.75, axes=[2, 3])
+
+
 def _relu6(graph: _Graph, x: str, output: str) -> None:
     limits = [
         graph.constant(f"{output}.{i}", np.array(v, np.float32)) for i, v in (("min", 0.0), ("max", 6.0))
@@ -203,7 +229,10 @@ _OPERATORS: dict[str, Callable[[_Graph, LayerSpec, list[str], str], None]] = {
     "linear": _linear,
     "add": _plain("Add"),
     "multiply": _plain("Mul"),
+    "avg_pool": _avg_pool,
+    "max_pool": _max_pool,
     "global_avg_pool": _plain("GlobalAveragePool"),
+    "resize": _resize,
 }
 
 _ACTIVATIONS: dict[str, Callable[[_Graph, str, str], None]] = {
@@ -212,5 +241,6 @@ _ACTIVATIONS: dict[str, Callable[[_Graph, str, str], None]] = {
     "relu6": _relu6,
     "hard_swish": lambda graph, x, output: graph.node("HardSwish", [x], output),
     "swish": _swish,
+    "sigmoid": lambda graph, x, output: graph.node("Sigmoid", [x], output),
     "hard_sigmoid": lambda graph, x, output: graph.node("HardSigmoid", [x], output, alpha=1 / 6, beta=0.5),
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from nas.evaluate import Calibration
+from nas.calibration import Calibration
 from nas.progress import Progress, silent
 from nas.trained_run import TrainedRun
 from predictors import Features, PredictorFactory, agreement, fit_best, tau

@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 RUN, SPACE, RECIPE = "run.json", "space.yaml", "recipe.yaml"
 TRAINING_LOG = "training.csv"
 SUPERNET = "supernet.safetensors"
+VALIDATION_FILES = "validation_files.txt"
 CHECKPOINTS = "checkpoints"
 ARCHIVE, ARCHIVE_CSV = "archive.sqlite", "archive.csv"
 PREDICTOR = "predictor.json"
@@ -32,6 +33,29 @@ FRONT, FRONT_PLOT, BASELINE = "front.csv", "front.html", "baseline.csv"
 EXPORTS = "exports"
 TEST = "test.csv"
 REPORT = "report.html"
+
+
+class Imported(BaseModel, extra="forbid"):
+    """Weights that were trained elsewhere: all training images count as seen."""
+
+    source: str
+    """The tool that trained them."""
+    checkpoint: str
+    """Name of the file."""
+    sha256: str
+    calibrated: bool
+    """Whether the batch norms have running statistics of their own; else all are still 0 and 1."""
+
+    @property
+    def note(self) -> str:
+        """What a user should know about such weights."""
+        text = f"weights of {self.source}, {self.checkpoint}; all of train/ counts as seen"
+        if self.calibrated:
+            return text
+        return (
+            f"{text}; uncalibrated: their own batch-norm statistics were never updated, so only subnets that "
+            f"are recalibrated, as evaluate, search and export do, are worth anything"
+        )
 
 
 class RunInfo(BaseModel, extra="forbid"):
@@ -48,7 +72,10 @@ class RunInfo(BaseModel, extra="forbid"):
     data_root: str | None = None
     split_seed: int = 0
     classes: list[str]
+    """Of the data set; empty where imported weights met no images yet."""
     seed: int = 0
+    imported: Imported | None = None
+    """Where the weights come from, if they were trained elsewhere."""
 
 
 class RunDir:

@@ -29,7 +29,7 @@ class Supernet(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for slot in space.slots:
             for widest in widest_layers(space, slot).values():
-                layer = ElasticLayer(widest)
+                layer = ElasticLayer(widest, slot.learned_kernels if widest.kernel > 1 else ())
                 layer.reset(generator)
                 put_module(self, weight_path(widest), layer)
         if zero_init_residual:
@@ -39,7 +39,8 @@ class Supernet(nn.Module):
         """Logits of one subnet.
 
         Args:
-            x: images, shape (n, channels, arch.resolution, arch.resolution).
+            x: images, shape (n, channels, arch.resolution, arch.resolution), or of any size where the
+                network itself resizes them.
             arch: the active subnet.
 
         Returns:
@@ -48,15 +49,20 @@ class Supernet(nn.Module):
         Raises:
             ValueError: the arch is not in the space, or the images have another size than its resolution.
         """
-        expected = (self.space.config.channels, arch.resolution, arch.resolution)
+        blocks = self.space.blocks(arch)
+        self._check_images(x, blocks[0][0])
+        for block in blocks:
+            x = run_block(block, x, self._weighted)
+            x = faster_layout(x)
+        return x
+
+    def _check_images(self, x: Tensor, first: LayerSpec) -> None:
+        size = tuple(x.shape[2:]) if first.op == "resize" else (first.size_in, first.size_in)
+        expected = (first.c_in, *size)
         if tuple(x.shape[1:]) != expected:
             raise ValueError(
                 f"images must have shape (n, {', '.join(map(str, expected))}), got {tuple(x.shape)}"
             )
-        for block in self.space.blocks(arch):
-            x = run_block(block, x, self._weighted)
-            x = faster_layout(x)
-        return x
 
     def _weighted(self, layer: LayerSpec, x: Tensor) -> Tensor:
         return self.layer(layer)(x, layer)  # type: ignore[no-any-return]
@@ -94,8 +100,9 @@ class Supernet(nn.Module):
     def _zero_residual_branches(self) -> None:
         for slot in self.space.slots:
             for block in self.space.slot_blocks(slot):
-                if block[-1].op == "add":
-                    norm = self.layer(block[block[-1].inputs[-1]]).norm
+                branch = block[block[-1].inputs[-1]]
+                if block[-1].op == "add" and branch.activation == "none":  # at 0, a ReLU passes no gradient
+                    norm = self.layer(branch).norm
                     assert norm is not None
                     nn.init.zeros_(norm.weight)
                     break

@@ -11,10 +11,12 @@ from hw_profiles.store import Device, read_device
 from nas import metrics
 from nas.allocator import keep_freed_memory
 from nas.archive import Archive
+from nas.calibration import Calibration
 from nas.checkpoint import load_supernet
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset, SplitName
-from nas.evaluate import Calibration, Evaluator
+from nas.evaluate import Evaluator
+from nas.import_run import check_classes, keep_validation_files
 from nas.progress import Progress, silent
 from nas.run_dir import ARCHIVE, ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
 from nas.supernet import Supernet
@@ -35,13 +37,21 @@ class TrainedRun:
     archive: Archive
 
     @classmethod
-    def open(cls, path: str | Path, *, dataset: str | None = None, allow_import: bool = False) -> TrainedRun:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        dataset: str | None = None,
+        data_root: str | Path | None = None,
+        allow_import: bool = False,
+    ) -> TrainedRun:
         """Open a run directory.
 
         Args:
             path: the run directory.
             dataset: allows the import of a data set that is the user's own code, by naming it again as
                 `module:object`.
+            data_root: where the run's images are now, if not where the run recorded it.
             allow_import: import it as the run recorded it.
 
         Raises:
@@ -54,13 +64,25 @@ class TrainedRun:
         if dataset not in (None, info.dataset):
             raise ValueError(f"the data set must be the one of the run, {info.dataset!r}, got {dataset!r}")
         allowed = allow_import or dataset is not None
-        images = get_dataset(info.dataset, info.data_root, info.split_seed, allow_import=allowed)
-        if list(images.class_names) != info.classes:
+        root = data_root or info.data_root
+        images = get_dataset(
+            info.dataset,
+            root,
+            info.split_seed,
+            imported_weights=info.imported is not None,
+            allow_import=allowed,
+        )
+        space = run.space()
+        if info.imported:
+            check_classes(images, space)
+            if root:
+                keep_validation_files(run, images, Path(root))
+        if info.classes not in ([], list(images.class_names)):
             raise ValueError(
                 f"the data set {info.dataset!r} must have the classes that the run was trained on, "
                 f"{info.classes}, got {list(images.class_names)}"
             )
-        return cls(run, info, run.space(), images, load_supernet(run), Archive(run.file(ARCHIVE)))
+        return cls(run, info, space, images, load_supernet(run), Archive(run.file(ARCHIVE)))
 
     def evaluator(
         self,

@@ -81,7 +81,7 @@ class Features:
 
 
 def _membership(slots: tuple[Slot, ...]) -> Matrix:
-    """Sums slots over stages, (n_slots, n_sums); a slot outside the stages (stem, head) stands alone."""
-    owners = [slot.name if slot.stage is None else slot.stage for slot in slots]
+    """Sums slots over stem, stages and head, (n_slots, n_sums)."""
+    owners = [slot.name.partition(".")[0] if slot.stage is None else slot.stage for slot in slots]
     sums = list(dict.fromkeys(owners))
     return np.array([[owner == other for other in sums] for owner in owners], dtype=np.float64)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -25,7 +26,7 @@ class StageArch:
     kernels: tuple[int, ...]
     """Depthwise kernel size of each block, in pixels."""
     expands: tuple[float, ...]
-    """Expansion ratio of each block: its inner channels / its input channels."""
+    """Expansion ratio of each block: its inner channels / its input channels (ResNet: output channels)."""
 
     def __post_init__(self) -> None:
         # 2 == 2.0, but they are spelled differently in the JSON text that the id comes from
@@ -48,16 +49,25 @@ class Arch:
     stem_width: int
     stages: tuple[StageArch, ...]
     head_width: int
+    """Features that the classifier reads."""
+    stem_mid: int | None = None
+    """Inner channels of a stem of several convolutions; None: the stem is one."""
+    stem_depth: int | None = None
+    """Number of convolutions of such a stem."""
 
     @property
     def id(self) -> str:
         """Short name that depends on the choices alone, equal on every machine."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self._choices(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def to_json(self) -> str:
         """The arch as JSON text; `from_json` reads it back."""
-        return json.dumps(asdict(self))
+        return json.dumps(self._choices())
+
+    def _choices(self) -> dict[str, Any]:
+        """Plain values, without those that the arch's family of spaces does not have."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str = "arch") -> Arch:

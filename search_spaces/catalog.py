@@ -12,10 +12,12 @@ from pydantic import ValidationError
 
 from search_spaces.errors import one_line
 from search_spaces.mbconv import MBConvConfig, MBConvSpace
+from search_spaces.resnet import ResNetConfig, ResNetSpace
 from search_spaces.space import Space
 
 FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
     "mbconv": lambda content: MBConvSpace(MBConvConfig.model_validate(content)),
+    "resnet": lambda content: ResNetSpace(ResNetConfig.model_validate(content)),
 }
 """Makes a space of each family from the content of its YAML file."""
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Op = Literal["conv", "linear", "add", "multiply", "global_avg_pool"]
-Activation = Literal["none", "relu", "relu6", "hard_swish", "swish", "hard_sigmoid"]
+Op = Literal["conv", "linear", "add", "multiply", "avg_pool", "max_pool", "global_avg_pool", "resize"]
+Activation = Literal["none", "relu", "relu6", "hard_swish", "swish", "sigmoid", "hard_sigmoid"]
 
 BLOCK_INPUT = -1
 """Index by which a layer refers to the input of its block (or, in a whole network, to the image)."""
@@ -23,6 +23,7 @@ class LayerSpec:
 
     Feature maps are square: `size_in` and `size_out` are the side in pixels. A `conv` pads by `kernel // 2`,
     so a stride divides the size and rounds up. `linear` and everything after `global_avg_pool` has size 1.
+    `resize` is bicubic (the convolution kernel with a = -0.75, pixel centres aligned, no antialiasing).
     """
 
     op: Op
@@ -39,6 +40,8 @@ class LayerSpec:
     kernel: int = 1
     stride: int = 1
     groups: int = 1
+    padding: int = 0
+    """Pixels that a pool adds on each side; an `avg_pool` counts them as zeros."""
     bias: bool = False
     norm_eps: float | None = None
     """Epsilon of the batch norm after the operator; None: no batch norm."""
@@ -61,6 +64,11 @@ class LayerSpec:
             return 0
         weights = self.c_in // self.groups * self.kernel**2 * self.c_out
         return weights + self.c_out * self.bias + 2 * self.c_out * (self.norm_eps is not None)
+
+    @property
+    def ceil_mode(self) -> bool:
+        """Whether the last window of a pool reaches over the edge; only what lies inside counts there."""
+        return self.size_out > (self.size_in + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
     def activations(self) -> int:
@@ -117,11 +125,13 @@ def block_key(block: Block) -> str:
     tokens = [f"in{block[0].c_in}@{block[0].size_in}"]
     for i, layer in enumerate(block):
         words: list[str] = [layer.op]
-        if layer.op == "conv":
-            words = [f"conv{layer.kernel}x{layer.kernel}"]
+        if layer.op in ("conv", "avg_pool", "max_pool"):
+            words = [f"{layer.op}{layer.kernel}x{layer.kernel}"]
         if layer.op in ("conv", "linear"):
             words.append(f"{layer.c_in}>{layer.c_out}")
-            words += [f"s{layer.stride}"] * (layer.stride > 1)
+        words += [f"s{layer.stride}"] * (layer.stride > 1)
+        words += [f"p{layer.padding}"] * (layer.padding > 0)
+        if layer.op in ("conv", "linear"):
             words += [f"g{layer.groups}"] * (layer.groups > 1)
             words += ["bias"] * (layer.bias or layer.norm_eps is not None)
         words += [layer.activation] * (layer.activation != "none")

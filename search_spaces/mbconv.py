@@ -7,118 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal, Self, TypeVar
-
-from pydantic import BaseModel, Field, field_validator, model_validator
 
 from search_spaces.arch import Arch, StageArch
-from search_spaces.layers import BLOCK_INPUT, Activation, Block, LayerSpec
-from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, Value
-
-_Number = TypeVar("_Number", int, float)
-
-
-def rising(options: tuple[_Number, ...]) -> tuple[_Number, ...]:
-    """Check a list of options: at least one, rising, none twice.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if not options or list(options) != sorted(set(options)):
-        raise ValueError("options must be a rising list without repeats, such as [3, 5, 7]")
-    return options
-
-
-def odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
-    """Check kernel sizes: odd, so that padding keeps the size.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
-        raise ValueError(f"kernel sizes must be odd, got {list(kernels)}")
-    return kernels
-
-
-class StageConfig(BaseModel, frozen=True, extra="forbid"):
-    """A run of MBConv blocks of one width; the first block carries the stride."""
-
-    width: tuple[Positive, ...]
-    """Output channels on offer."""
-    depth: tuple[Positive, ...] = (1,)
-    """Numbers of blocks on offer."""
-    kernel: tuple[int, ...] = (3,)
-    """Depthwise kernel sizes on offer, in pixels."""
-    expand: tuple[Annotated[float, Field(ge=1)], ...] = (1.0,)
-    """Expansion ratios on offer: inner channels / input channels of a block."""
-    per: Literal["block", "stage"] = "block"
-    """Whether kernel and expand are chosen for every block or once for the stage."""
-    stride: Literal[1, 2] = 1
-    activation: Activation = "relu"
-    se: bool = False
-    """Squeeze-and-excitation after the depthwise convolution."""
-    shortcut: Literal["identity", "none"] = "identity"
-    """`identity` adds a block's input to its output where stride and channels allow it."""
-
-    _rising = field_validator("width", "depth", "kernel", "expand")(rising)
-    _odd = field_validator("kernel")(odd)
-
-
-class StemConfig(BaseModel, frozen=True, extra="forbid"):
-    """The first convolution."""
-
-    width: tuple[Positive, ...]
-    kernel: int = 3
-    stride: Literal[1, 2] = 2
-    activation: Activation = "hard_swish"
-
-    _rising = field_validator("width")(rising)
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        return odd((kernel,))[0]
-
-
-class HeadConfig(BaseModel, frozen=True, extra="forbid"):
-    """1×1 convolution, pooling, classifier.
-
-    With `pool_width` or `pool_expand` a second 1×1 layer follows the pooling (MobileNetV3).
-    """
-
-    width: tuple[Positive, ...]
-    """Features that the classifier reads."""
-    pool_width: Positive | None = None
-    """Channels of the convolution before pooling (MobileNetV3's head); `width` then comes after it."""
-    pool_expand: float | None = None
-    """The same as a multiple of the last stage's width (AttentiveNAS's head)."""
-    activation: Activation = "hard_swish"
-
-    _rising = field_validator("width")(rising)
-
-    @model_validator(mode="after")
-    def _one_pool(self) -> Self:
-        if self.pool_width is not None and self.pool_expand is not None:
-            raise ValueError("give pool_width or pool_expand, not both")
-        return self
-
-
-class MBConvConfig(SpaceConfig, frozen=True):
-    """A space of the MBConv family, as its YAML file says it."""
-
-    family: Literal["mbconv"] = "mbconv"
-    stem: StemConfig
-    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
-    head: HeadConfig
-    divisor: Positive = 8
-    """Inner channels (of expansions and SE) are rounded to multiples of this."""
-    se_gate: Literal["hard_sigmoid"] = "hard_sigmoid"
-    se_reduction: Positive = 4
-    """Inner channels of a block / hidden channels of its SE branch."""
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
-    """Epsilon of every batch norm."""
-
-    _rising = field_validator("resolutions")(rising)
+from search_spaces.building import BlockBuilder
+from search_spaces.layers import BLOCK_INPUT, Activation, Block
+from search_spaces.mbconv_config import MBConvConfig as MBConvConfig
+from search_spaces.mbconv_config import StageConfig
+from search_spaces.space import Choice, Slot, Space, Value
 
 
 def make_divisible(channels: float, divisor: int) -> int:
@@ -144,6 +39,11 @@ class MBConvSpace(Space):
         if len(arch.stages) != len(stages):
             raise ValueError(
                 f"an arch of the space {self.name!r} must have {len(stages)} stages, got {len(arch.stages)}"
+            )
+        if (arch.stem_mid, arch.stem_depth) != (None, None):
+            raise ValueError(
+                f"an arch of the space {self.name!r} must have no stem_mid or stem_depth, "
+                f"got {arch.stem_mid} and {arch.stem_depth}"
             )
         values: dict[str, Value] = {"resolution": arch.resolution, "stem.width": arch.stem_width}
         for s, (stage, config) in enumerate(zip(arch.stages, stages, strict=True)):
@@ -260,8 +160,9 @@ def _slots(config: MBConvConfig) -> list[Slot]:
                 f"{prefix}.kernel",
                 f"{prefix}.expand",
             )
-            build = partial(_mbconv, config, stage, name, stride, stage.stride if b == 0 else 1)
-            slots.append(Slot(name, choices, build, s, depth, b))
+            build = partial(_stage_block, config, stage, name, stride, stage.stride if b == 0 else 1)
+            learned = stage.kernel if config.kernel_transform else ()
+            slots.append(Slot(name, choices, build, s, depth, b, learned))
             stride *= stage.stride if b == 0 else 1
         entry = width
     return [*slots, Slot("head", ("resolution", entry, "head.width"), partial(_head, config, stride))]
@@ -274,25 +175,14 @@ def _size(resolution: int, stride: int) -> int:
 
 def _stem(config: MBConvConfig, resolution: int, width: int) -> Block:
     stem = config.stem
-    return (
-        LayerSpec(
-            "conv",
-            "conv",
-            "stem",
-            (BLOCK_INPUT,),
-            config.channels,
-            width,
-            resolution,
-            _size(resolution, stem.stride),
-            stem.kernel,
-            stem.stride,
-            norm_eps=config.norm_eps,
-            activation=stem.activation,
-        ),
-    )
+    block = BlockBuilder("stem", config.channels, config.input_size or resolution, config.norm_eps)
+    if config.input_size:
+        block.resize("resize", resolution)
+    block.conv("conv", width, kernel=stem.kernel, stride=stem.stride, activation=stem.activation)
+    return block.build()
 
 
-def _mbconv(
+def _stage_block(
     config: MBConvConfig,
     stage: StageConfig,
     name: str,
@@ -304,90 +194,85 @@ def _mbconv(
     kernel: int,
     expand: float,
 ) -> Block:
-    """Expansion 1×1, depthwise k×k, SE, projection 1×1, shortcut (MobileNetV3, Howard et al. 2019, §5)."""
-    size_in, size = _size(resolution, stride_in), _size(resolution, stride_in * stride)
-    mid = c_in if expand == 1 else make_divisible(round(c_in * expand), config.divisor)
-    layers: list[LayerSpec] = []
-    eps = config.norm_eps
-    if expand != 1:
-        layers.append(
-            LayerSpec(
-                "conv",
-                "expand",
-                name,
-                (BLOCK_INPUT,),
-                c_in,
-                mid,
-                size_in,
-                size_in,
-                norm_eps=eps,
-                activation=stage.activation,
-            )
-        )
-    layers.append(
-        LayerSpec(
-            "conv",
-            "depthwise",
-            name,
-            (len(layers) - 1,),
-            mid,
-            mid,
-            size_in,
-            size,
-            kernel,
-            stride,
-            groups=mid,
-            norm_eps=eps,
-            activation=stage.activation,
-        )
+    mid = None if expand == 1 else make_divisible(round(c_in * expand), config.divisor)
+    block = BlockBuilder(name, c_in, _size(resolution, stride_in), config.norm_eps)
+    hidden = make_divisible((mid or c_in) // config.se_reduction, config.divisor) if stage.se else None
+    mbconv(
+        block,
+        width,
+        mid=mid,
+        kernel=kernel,
+        stride=stride,
+        activation=stage.activation,
+        se_hidden=hidden,
+        se_gate=config.se_gate,
     )
-    if stage.se:
-        layers += _squeeze_excite(config, name, mid, size, after=len(layers) - 1)
-    layers.append(
-        LayerSpec("conv", "project", name, (len(layers) - 1,), mid, width, size, size, norm_eps=eps)
-    )
-    if stage.shortcut == "identity" and stride == 1 and c_in == width:
-        inputs = (BLOCK_INPUT, len(layers) - 1)
-        layers.append(LayerSpec("add", "shortcut", name, inputs, width, width, size, size))
-    return tuple(layers)
+    add_shortcut(block, stage.shortcut, stride)
+    return block.build()
 
 
-def _squeeze_excite(config: MBConvConfig, name: str, mid: int, size: int, after: int) -> list[LayerSpec]:
-    hidden = make_divisible(mid // config.se_reduction, config.divisor)
-    return [
-        LayerSpec("global_avg_pool", "se.pool", name, (after,), mid, mid, size, 1),
-        LayerSpec("conv", "se.reduce", name, (after + 1,), mid, hidden, 1, 1, bias=True, activation="relu"),
-        LayerSpec(
-            "conv", "se.expand", name, (after + 2,), hidden, mid, 1, 1, bias=True, activation=config.se_gate
-        ),
-        LayerSpec("multiply", "se.scale", name, (after, after + 3), mid, mid, size, size),
-    ]
+def mbconv(
+    block: BlockBuilder,
+    width: int,
+    *,
+    mid: int | None,
+    kernel: int,
+    stride: int,
+    activation: Activation,
+    se_hidden: int | None,
+    se_gate: Activation,
+) -> None:
+    """Expansion 1×1, depthwise k×k, SE, projection 1×1 (MobileNetV3, Howard et al. 2019, §5).
+
+    Args:
+        block: where the layers go.
+        width: output channels.
+        mid: inner channels; None: no expansion.
+        kernel: of the depthwise convolution.
+        stride: of the depthwise convolution.
+        activation: of expansion and depthwise convolution.
+        se_hidden: hidden channels of the SE branch; None: no SE.
+        se_gate: activation of its output.
+    """
+    if mid is not None:
+        block.conv("expand", mid, activation=activation)
+    depthwise = block.depthwise("depthwise", kernel, stride, activation=activation)
+    if se_hidden is not None:
+        channels, _ = block.shape(depthwise)
+        block.global_avg_pool("se.pool")
+        block.conv("se.reduce", se_hidden, norm=False, bias=True, activation="relu")
+        gate = block.conv("se.expand", channels, norm=False, bias=True, activation=se_gate)
+        block.combine("multiply", "se.scale", depthwise, gate)
+    block.conv("project", width)
+
+
+def add_shortcut(block: BlockBuilder, kind: str, stride: int) -> None:
+    """Add the block's input to its output as far as `StageConfig.shortcut` says, which explains `kind`."""
+    (c_in, size), end = block.shape(BLOCK_INPUT), block.last
+    width, _ = block.shape(end)
+    reach = ("none", "identity", "pool", "projection").index(kind)
+    needed = 3 if c_in != width else 2 if stride > 1 else 1
+    if reach < needed:
+        return
+    start = BLOCK_INPUT
+    if stride > 1:
+        start = block.pool(
+            "avg_pool", "shortcut.pool", kernel=stride, stride=stride, padding=size % 2, after=start
+        )
+    if c_in != width:
+        start = block.conv("shortcut.conv", width, norm=False, after=start)
+    block.combine("add", "shortcut", start, end)
 
 
 def _head(config: MBConvConfig, stride: int, resolution: int, c_in: int, width: int) -> Block:
-    head, size = config.head, _size(resolution, stride)
+    head = config.head
     pooled = head.pool_width or width
     if head.pool_expand is not None:
         pooled = make_divisible(round(c_in * head.pool_expand), config.divisor)
-    layers = [
-        LayerSpec(
-            "conv",
-            "conv",
-            "head",
-            (BLOCK_INPUT,),
-            c_in,
-            pooled,
-            size,
-            size,
-            norm_eps=config.norm_eps,
-            activation=head.activation,
-        ),
-        LayerSpec("global_avg_pool", "pool", "head", (0,), pooled, pooled, size, 1),
-    ]
+    block = BlockBuilder("head", c_in, _size(resolution, stride), config.norm_eps)
+    block.conv("conv", pooled, activation=head.activation)
+    block.global_avg_pool("pool")
     if head.pool_width is not None or head.pool_expand is not None:
-        layers.append(
-            LayerSpec("linear", "mix", "head", (1,), pooled, width, 1, 1, activation=head.activation)
-        )
-    last = len(layers) - 1
-    layers.append(LayerSpec("linear", "classifier", "head", (last,), width, config.classes, 1, 1, bias=True))
-    return tuple(layers)
+        block.linear("mix", width, activation=head.activation)
+    block.linear("classifier", config.classes, bias=True)
+    return block.build()

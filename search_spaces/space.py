@@ -53,6 +53,9 @@ class Slot:
     depth: str | None = None
     """As in `Choice`: the slot is empty unless the value of `depth` is above `position`."""
     position: int = 0
+    learned_kernels: tuple[int, ...] = ()
+    """Kernel sizes of which each is a learned linear map of the next larger one's centre; none: a smaller
+    kernel is the centre of the largest."""
 
 
 class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -202,6 +205,11 @@ class Space(ABC):
         return total
 
     @property
+    def n_codes(self) -> int:
+        """Number of codes by which the space's publication counts, where several give one network."""
+        return self.n_subnets
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         """Sides of the square input image on offer, in pixels."""
         return tuple(int(r) for r in self.choices["resolution"].options)
@@ -240,6 +248,13 @@ class Space(ABC):
     def columns(self, names: Sequence[str]) -> list[int]:
         """Genome columns of those of `names` that are genes (have several options), each once."""
         return [self._column[name] for name in dict.fromkeys(names) if name in self._column]
+
+    def image_size(self, arch: Arch) -> int:
+        """Side in pixels of the images that the network of `arch` is given.
+
+        Its resolution, unless the network itself resizes them.
+        """
+        return self.layers(arch)[0].size_in
 
     # ------------------------------------------------------------------ costs
 

@@ -22,7 +22,7 @@ STAGES = st.fixed_dictionaries(
         "per": st.sampled_from(["block", "stage"]),
         "stride": st.sampled_from([1, 2]),
         "se": st.booleans(),
-        "shortcut": st.sampled_from(["identity", "none"]),
+        "shortcut": st.sampled_from(["none", "identity", "pool", "projection"]),
     }
 )
 
@@ -37,6 +37,8 @@ def small_spaces(draw: st.DrawFn) -> Space:
         "classes": 3,
         "channels": draw(st.sampled_from([1, 3])),
         "resolutions": draw(options(4, 7)),
+        "input_size": draw(st.sampled_from([None, 5])),
+        "kernel_transform": draw(st.booleans()),
         "divisor": 2,
         "stem": {"width": draw(options(2, 4)), "stride": draw(st.sampled_from([1, 2]))},
         "stages": draw(st.lists(STAGES, min_size=1, max_size=2)),

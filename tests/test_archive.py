@@ -22,14 +22,14 @@ def archive(tmp_path: Path) -> Archive:
 
 def test_what_was_added_is_found_again_and_only_that(archive: Archive) -> None:
     metrics = {"cross_entropy": 0.1 + 0.2, "top1": 0.975}
-    assert archive.get(ARCHS[0], "validation", "train:512:seed0") is None
-    assert archive.add(ARCHS[0], "validation", "train:512:seed0", metrics, "random") == metrics
+    assert archive.get(ARCHS[0], "validation", "default:512:seed0") is None
+    assert archive.add(ARCHS[0], "validation", "default:512:seed0", metrics, "random") == metrics
     reopened = Archive(archive.path)
-    assert reopened.get(ARCHS[0], "validation", "train:512:seed0") == metrics  # to the last bit
+    assert reopened.get(ARCHS[0], "validation", "default:512:seed0") == metrics  # to the last bit
     for arch, split, calibration in (
-        (ARCHS[1], "validation", "train:512:seed0"),
-        (ARCHS[0], "test", "train:512:seed0"),
-        (ARCHS[0], "validation", "train:512:seed1"),
+        (ARCHS[1], "validation", "default:512:seed0"),
+        (ARCHS[0], "test", "default:512:seed0"),
+        (ARCHS[0], "validation", "default:512:seed1"),
     ):
         assert reopened.get(arch, split, calibration) is None
 

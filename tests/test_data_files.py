@@ -110,6 +110,41 @@ def test_imagenet_layout_tests_on_val_and_holds_a_tenth_of_train_out(tmp_path: P
     assert all("/val/" in path for path in paths(test))
 
 
+def test_imported_weights_are_judged_on_images_of_val_alone(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write_images(tmp_path / "train" / name, 5)
+        write_images(tmp_path / "val" / name, 6)
+    dataset = get("imagefolder", tmp_path, imported_weights=True)
+    train, validation, test = (dataset.split(name) for name in SPLITS)
+    assert [np.bincount(s.labels).tolist() for s in (train, validation, test)] == [[5, 5], [3, 3], [3, 3]]
+    assert not paths(validation) & paths(test)
+    assert all("/val/" in path for path in paths(validation) | paths(test))
+    names = image_folder.file_names(validation, tmp_path)
+    assert names == sorted(names)
+    assert {str(tmp_path / name) for name in names} == paths(validation)
+    again, other = (get("imagefolder", tmp_path, seed, imported_weights=True) for seed in (0, 1))
+    assert paths(again.split("validation")) == paths(validation) != paths(other.split("validation"))
+
+
+def test_imported_weights_get_ten_thousand_images_of_a_large_val(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert image_folder.MAX_VALIDATION == 10_000
+    monkeypatch.setattr(image_folder, "MAX_VALIDATION", 2)
+    for folder in ("train", "val"):
+        write_images(tmp_path / folder / "cat", 9)
+    dataset = get("imagefolder", tmp_path, imported_weights=True)
+    assert [len(dataset.split(name)) for name in SPLITS] == [9, 2, 7]
+
+
+def test_imported_weights_need_images_that_they_have_not_seen(tmp_path: Path) -> None:
+    write_images(tmp_path / "cat", 9)
+    with pytest.raises(ValueError, match="data_root must have the folders train and val"):
+        get("imagefolder", tmp_path, imported_weights=True)
+    with pytest.raises(ValueError, match=r"must be one of \['imagefolder'\] or module:object, got 'digits'"):
+        get("digits", imported_weights=True)
+
+
 def test_train_and_val_must_have_the_same_classes(tmp_path: Path) -> None:
     for name in ("train/cat", "train/dog", "val/cat", "val/cow"):
         write_images(tmp_path / name, 3)

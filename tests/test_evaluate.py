@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from nas.archive import Archive
-from nas.data.batches import calibration_batches, eval_batches
+from nas.calibration import Calibration
+from nas.data.batches import eval_batches
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
-from nas.evaluate import Calibration, Evaluator, measure, recalibrate
+from nas.evaluate import Evaluator, measure
 from nas.metrics import METRICS, Direction
 from nas.supernet import Supernet
 from search_spaces import Arch, Space
@@ -61,30 +62,6 @@ def make(
     return evaluator, counting
 
 
-def test_recalibration_gives_each_norm_the_moments_that_it_sees(supernet: Supernet, dataset: Dataset) -> None:
-    net = supernet.extract(supernet.space.largest)
-    batches = list(calibration_batches(dataset, 128, 8, 64, seed=0))
-    recalibrate(net, batches)
-    stem = net.get_submodule("stem.conv")
-    with torch.no_grad():
-        maps = [torch.conv2d(x, stem.get_parameter("weight"), padding=1) for x, _ in batches]
-    # cumulative mean over two batches of equal size; torch keeps the unbiased variance
-    mean = torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0)
-    var = torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)
-    torch.testing.assert_close(stem.get_buffer("norm.running_mean"), mean)
-    torch.testing.assert_close(stem.get_buffer("norm.running_var"), var)
-    assert not net.training
-
-
-def test_recalibration_forgets_what_was_before(supernet: Supernet, dataset: Dataset) -> None:
-    once, twice = supernet.extract(supernet.space.smallest), supernet.extract(supernet.space.smallest)
-    recalibrate(twice, calibration_batches(dataset, 128, 6, 64, seed=1))
-    for net in (once, twice):
-        recalibrate(net, calibration_batches(dataset, 64, 6, 64, seed=0))
-    for name, buffer in once.named_buffers():
-        assert torch.equal(buffer, twice.get_buffer(name))
-
-
 def test_measuring_does_not_depend_on_the_batches(supernet: Supernet, dataset: Dataset) -> None:
     net = supernet.extract(supernet.space.largest).eval()
     whole, parts = (
@@ -125,7 +102,7 @@ def test_other_calibration_images_are_another_evaluation(
     second, counting = make(supernet, dataset, tmp_path / "archive.sqlite", seed=1)
     assert first(archs[:1], "random") != second(archs[:1], "random")
     assert counting.calls == 1
-    assert first.archive.frame()["calibration"].tolist() == ["train:128:seed0", "train:128:seed1"]
+    assert first.archive.frame()["calibration"].tolist() == ["default:128:seed0", "default:128:seed1"]
 
 
 def test_interrupted_evaluations_keep_what_was_done(

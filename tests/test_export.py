@@ -19,9 +19,9 @@ from hw_profiles.store import write_device
 from nas import export as module
 from nas import final_test, onnx_graph
 from nas.benchmark import _metadata
+from nas.calibration import Calibration
 from nas.data.batches import eval_batches
-from nas.evaluate import Calibration
-from nas.export import TOLERANCE, export
+from nas.export import export
 from nas.export_run import export_archs, export_picked, exported_table
 from nas.report_run import report_run
 from nas.run_dir import EXPORTS, FRONT, PROFILES, TEST
@@ -57,7 +57,7 @@ def test_outputs_equal_torch_on_all_validation_images(trained: TrainedRun) -> No
             with torch.no_grad():
                 expected = net(images).numpy()
             (logits,) = run.run(None, {"input": images.numpy()})
-            assert np.abs(logits - expected).max() <= TOLERANCE * max(1.0, np.abs(expected).max())
+            assert np.abs(logits - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
         assert 0 <= exported.max_difference <= 1e-4
 
 
@@ -99,7 +99,7 @@ def test_the_graph_equals_what_torchs_own_exporter_gives(trained: TrainedRun, ar
     names = (theirs.get_inputs()[0].name, ours.get_inputs()[0].name)
     (reference,) = theirs.run(None, {names[0]: images.numpy()})
     (logits,) = ours.run(None, {names[1]: images.numpy()})
-    assert np.abs(logits - reference).max() <= TOLERANCE * max(1.0, np.abs(reference).max())
+    assert np.abs(logits - reference).max() <= 1e-5 * max(1.0, np.abs(reference).max())
 
 
 def torch_onnx(net: StaticNet, images: torch.Tensor) -> onnxruntime.InferenceSession:

@@ -91,7 +91,11 @@ def test_layers_fit_together(space: Space, rng: np.random.Generator) -> None:
                 assert (source.c_out, source.size_out) == (layer.c_in, layer.size_in)
             if layer.op == "conv":
                 assert layer.size_out == -(-layer.size_in // layer.stride)
-        assert (network[0].c_in, network[0].size_in) == (config.channels, arch.resolution)
+            if layer.op in ("avg_pool", "max_pool"):
+                assert layer.size_out == -(-layer.size_in // layer.stride)
+        assert (network[0].c_in, network[0].size_in) == (config.channels, space.image_size(arch))
+        first_conv = next(layer for layer in network if layer.op == "conv")
+        assert first_conv.size_in == arch.resolution
         assert network[-1].c_out == config.classes
 
 
@@ -134,6 +138,36 @@ CONV = LayerSpec("conv", "conv", "block", (BLOCK_INPUT,), 8, 8, 6, 6, kernel=3)
 )
 def test_each_property_of_a_layer_changes_the_key(other: LayerSpec) -> None:
     assert block_key((other,)) != block_key((CONV,))
+
+
+POOL = LayerSpec("avg_pool", "pool", "block", (BLOCK_INPUT,), 8, 8, 7, 4, kernel=2, stride=2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(POOL, op="max_pool"),
+        replace(POOL, padding=1),
+        replace(POOL, kernel=3),
+        replace(POOL, size_out=3),
+        replace(POOL, stride=1),
+        replace(POOL, op="resize", kernel=1, stride=1),
+    ],
+)
+def test_each_property_of_a_pool_changes_the_key(other: LayerSpec) -> None:
+    assert block_key((other,)) != block_key((POOL,))
+
+
+@pytest.mark.parametrize(
+    ("padding", "size_out", "over_the_edge"),
+    [
+        (0, 3, False),  # windows 01 23 45; pixel 6 of 7 is dropped
+        (0, 4, True),  # and a fourth one that holds pixel 6 alone
+        (1, 4, False),  # windows -0 12 34 56
+    ],
+)
+def test_pool_reaches_over_the_edge(padding: int, size_out: int, over_the_edge: bool) -> None:
+    assert replace(POOL, padding=padding, size_out=size_out).ceil_mode == over_the_edge
 
 
 def test_shortcut_changes_the_key() -> None:

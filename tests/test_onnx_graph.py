@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import search_spaces
 from nas import onnx_graph
-from nas.functional import ACTIVATIONS
+from nas.functional import ACTIVATIONS, run_block
 from nas.static import StaticNet
 from search_spaces import BLOCK_INPUT, LayerSpec
 from search_spaces.layers import split_blocks
@@ -74,6 +75,32 @@ def test_every_activation(activation: str) -> None:
     np.testing.assert_allclose(
         run(onnx_graph.build([layer], weights), x), ACTIVATIONS[activation](linear).numpy(), atol=1e-4
     )
+
+
+POOL = LayerSpec("avg_pool", "pool", "b", (BLOCK_INPUT,), 2, 2, 8, 4, kernel=2, stride=2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reference"),
+    [
+        (POOL, torch.nn.AvgPool2d(2)),
+        (replace(POOL, size_in=7, padding=1), torch.nn.AvgPool2d(2, padding=1)),
+        (replace(POOL, size_in=7), torch.nn.AvgPool2d(2, ceil_mode=True)),
+        (replace(POOL, op="max_pool", kernel=3, padding=1), torch.nn.MaxPool2d(3, 2, 1)),
+        (replace(POOL, op="max_pool", size_in=7, kernel=3, padding=1), torch.nn.MaxPool2d(3, 2, 1)),
+        (replace(POOL, op="resize", size_out=8), torch.nn.Identity()),
+        (replace(POOL, op="resize", size_out=11), torch.nn.Upsample(size=11, mode="bicubic")),
+        (replace(POOL, op="resize", size_out=5), torch.nn.Upsample(size=5, mode="bicubic")),
+    ],
+)
+def test_pools_and_resizing(layer: LayerSpec, reference: torch.nn.Module) -> None:
+    x = torch.randn(3, 2, layer.size_in, layer.size_in, generator=torch.Generator().manual_seed(0)) + 1
+    expected = reference(x)
+    torch.testing.assert_close(run_block((layer,), x, lambda layer, x: x), expected)
+    for batch in (3, None):
+        model = onnx_graph.build([layer], {}, batch=batch)
+        onnx.checker.check_model(model, full_check=True)
+        np.testing.assert_allclose(run(model, x.numpy()), expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_linear_after_linear() -> None:

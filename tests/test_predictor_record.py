@@ -45,7 +45,7 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
     features = Features(space)
     rows = features(space.encode(held_out))
     assert not {row.tobytes() for row in rows} & Spy.fitted
-    evaluated = searched.archive.frame("validation", "train:512:seed0")["arch_id"]
+    evaluated = searched.archive.frame("validation", "default:512:seed0")["arch_id"]
     assert {*found["arch_id"], *random["arch_id"]} <= {*evaluated}
     known = {*evaluated} - {arch.id for arch in held_out}
     assert record.n_train == len(known) == len(Spy.fitted)
@@ -60,7 +60,7 @@ def test_ceiling_is_the_agreement_with_other_calibration_images(searched: Traine
     record = searched.run.read_model(PREDICTOR, PredictorRecord)
     ids = [row.arch_id for row in record.held_out]
     frame = searched.archive.frame("validation").set_index(["calibration", "arch_id"])["cross_entropy"]
-    first, second = (frame["train:512:seed0"][ids], frame["train:512:seed1"][ids])
+    first, second = (frame["default:512:seed0"][ids], frame["default:512:seed1"][ids])
     assert first.tolist() == [row.real for row in record.held_out]
     assert (first != second).any()
     assert record.ceiling == tau(first, second)

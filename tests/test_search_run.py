@@ -99,7 +99,7 @@ def test_reference_point_is_that_of_the_corners(searched: TrainedRun) -> None:
 def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, device: Device) -> None:
     outcome = search(trained, device)
     assert len(outcome.random.evaluations) == len(outcome.result.evaluations) == BUDGET
-    origins = trained.archive.frame("validation", "train:512:seed0")["origin"]
+    origins = trained.archive.frame("validation", "default:512:seed0")["origin"]
     assert set(origins) == {"search", "baseline"}
 
 

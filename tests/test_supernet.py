@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -9,10 +10,12 @@ from strategies import small_spaces
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import search_spaces
 from nas.elastic import ElasticBatchNorm, ElasticLayer
 from nas.static import StaticNet
 from nas.supernet import Supernet
-from search_spaces import Arch, Space
+from search_spaces import BLOCK_INPUT, Arch, LayerSpec, Space
+from search_spaces.mbconv import MBConvSpace
 
 
 def random_supernet(space: Space, seed: int = 0) -> Supernet:
@@ -21,7 +24,9 @@ def random_supernet(space: Space, seed: int = 0) -> Supernet:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in supernet.state_dict().items():
-            if tensor.ndim == 1:
+            if ".transforms." in name:
+                tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=0.1)
+            elif tensor.ndim == 1:
                 low, high = (0.5, 1.5) if name.endswith(("norm.weight", "running_var")) else (-0.5, 0.5)
                 tensor.uniform_(low, high, generator=generator)
     return supernet
@@ -32,8 +37,18 @@ def some_archs(space: Space, rng: np.random.Generator, n: int) -> Sequence[Arch]
 
 
 def images(space: Space, arch: Arch, n: int = 4) -> Tensor:
-    shape = (n, space.config.channels, arch.resolution, arch.resolution)
+    size = space.image_size(arch)
+    shape = (n, space.config.channels, size, size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def space(space: Space) -> Space:
+    """The space, with small images: weights do not depend on their size."""
+    small: dict[str, Any] = {"resolutions": (33, 48)} if max(space.resolutions) > 48 else {}
+    if getattr(space.config, "input_size", None):
+        small["input_size"] = 40
+    return type(space)(space.config.model_copy(update=small))  # type: ignore[call-arg]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +87,7 @@ def test_gradients_of_the_extracted_subnet_are_those_of_the_slice(
     space: Space, supernet: Supernet, rng: np.random.Generator
 ) -> None:
     supernet.train()
+    learned = {name.partition("transforms.")[0] for name in supernet.state_dict() if "transforms." in name}
     for arch in some_archs(space, rng, 2):
         x, static = images(space, arch), supernet.extract(arch)
         supernet.zero_grad()
@@ -79,6 +95,8 @@ def test_gradients_of_the_extracted_subnet_are_those_of_the_slice(
         static(x).square().sum().backward()
         slices = dict(static.named_parameters())
         for name, parameter in supernet.named_parameters():
+            if any(name.startswith(layer + part) for layer in learned for part in ("weight", "transforms.")):
+                continue  # not a slice; see test_learned_kernels_are_chained_maps_of_the_centre
             if name not in slices:
                 assert parameter.grad is None  # a layer that the subnet has not got
                 continue
@@ -102,11 +120,13 @@ def window(whole: Tensor, part: Tensor) -> tuple[slice, ...]:
 
 
 def test_largest_subnet_has_every_weight(space: Space, supernet: Supernet) -> None:
-    largest = supernet.extract(space.largest)
-    names = {name for name in largest.state_dict() if not name.endswith("num_batches_tracked")}
-    assert names == supernet.state_dict().keys()
+    largest, whole = supernet.extract(space.largest).state_dict(), supernet.state_dict()
+    names = {name for name in largest if not name.endswith("num_batches_tracked")}
+    # the largest has no kernel to make from a larger one, and maybe equal widths on both sides of a block
+    others = whole.keys() - names
+    assert all(".transforms." in name or name.endswith(".shortcut.conv.weight") for name in others)
     for name in names:
-        assert largest.state_dict()[name].shape == supernet.state_dict()[name].shape
+        assert largest[name].shape == whole[name].shape
 
 
 def test_extracted_subnet_is_plain_and_a_copy(space: Space, supernet: Supernet) -> None:
@@ -160,6 +180,39 @@ def test_weights_are_numpy_under_the_names_of_the_layers(space: Space, supernet:
         for suffix in suffixes:
             assert weights.pop(f"{name}.{suffix}").shape == (layer.c_out,)
     assert not weights
+
+
+def test_learned_kernels_are_chained_maps_of_the_centre() -> None:
+    def depthwise(kernel: int) -> LayerSpec:
+        return LayerSpec("conv", "conv", "b", (BLOCK_INPUT,), 2, 2, 9, 9, kernel, groups=2)
+
+    layer = ElasticLayer(depthwise(7), (3, 5, 7))
+    layer.reset(torch.Generator().manual_seed(0))
+    first, _ = layer.sliced(depthwise(3))
+    torch.testing.assert_close(first, layer.weight[:, :, 2:5, 2:5])  # the maps begin as the identity
+    with torch.no_grad():
+        for i, matrix in enumerate(layer.transforms.values()):
+            matrix.normal_(generator=torch.Generator().manual_seed(i))
+    matrices = {name: matrix.detach().numpy() for name, matrix in layer.transforms.items()}
+    seven = layer.weight.detach().numpy()
+    five = np.stack([(matrices["7to5"] @ f[0, 1:6, 1:6].ravel()).reshape(1, 5, 5) for f in seven])
+    three = np.stack([(matrices["5to3"] @ f[0, 1:4, 1:4].ravel()).reshape(1, 3, 3) for f in five])
+    for kernel, expected in ((7, seven), (5, five), (3, three)):
+        weight, _ = layer.sliced(depthwise(kernel))
+        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_network_that_resizes_takes_images_of_any_size() -> None:
+    config = search_spaces.get("attentivenas").config.model_copy(update={"resolutions": (32,)})
+    supernet = random_supernet(MBConvSpace(config)).eval()  # type: ignore[arg-type]
+    arch = supernet.space.smallest
+    x = torch.randn(2, 3, 45, 45, generator=torch.Generator().manual_seed(0))
+    resized = nn.functional.interpolate(x, size=32, mode="bicubic")
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, arch), supernet(resized, arch))
+        torch.testing.assert_close(supernet.extract(arch)(x), supernet(x, arch), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"\(n, 3, 45, 45\), got \(2, 1, 45, 45\)"):
+        supernet(x[:, :1], arch)
 
 
 def test_residual_branches_start_at_zero(tiny: Space) -> None:

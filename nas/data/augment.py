@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from torch import Generator, Tensor
 from torchvision.transforms import v2
 
 from nas.data.preprocess import RawImage
+
+_GLOBAL_GENERATOR = threading.Lock()
+"""Held while torch's global generator is borrowed: subnets are evaluated in several threads."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class RandomResizedCrop:
             ]
         )
         seed = int(torch.randint(2**62, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):  # torchvision draws from it
             torch.default_generator.manual_seed(seed)
             return torch.stack([vary(_pillow(image)) for image in images]).float()
 

@@ -58,25 +58,36 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """All images of a split in order, clean: prepared by `dataset.preprocess` and nothing else."""
     images = dataset.split(split)
-    return _clean_batches(dataset, images, np.arange(len(images)), resolution, batch_size, workers)
+    steps = [_Step(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
+    return _load(partial(_clean, dataset, images), steps, workers)
 
 
 def calibration_batches(
-    dataset: Dataset, n_images: int, resolution: int, batch_size: int, seed: int, *, workers: int = 0
+    dataset: Dataset,
+    n_images: int,
+    resolution: int,
+    batch_size: int,
+    seed: int,
+    *,
+    augmented: bool = False,
+    workers: int = 0,
 ) -> Iterator[Batch]:
-    """Clean training images for batch-norm recalibration: a stratified sample that `seed` draws.
+    """Training images for batch-norm recalibration: a stratified sample that `seed` draws.
 
     Args:
         dataset: where the images come from.
         n_images: size of the sample; all training images where there are fewer.
         resolution: side of the images, in pixels.
         batch_size: images of a batch; the last one may be smaller.
-        seed: draws the sample.
+        seed: draws the sample, and the augmentation.
+        augmented: as training sees them; else clean, as `eval_batches` prepares them.
         workers: processes that load ahead.
     """
     train = dataset.split("train")
-    sample = stratified_order(train.labels, np.random.default_rng(seed))[:n_images]
-    return _clean_batches(dataset, train, sample, resolution, batch_size, workers)
+    rng = np.random.default_rng(seed)
+    parts = _parts(stratified_order(train.labels, rng)[:n_images], batch_size)
+    steps = [_Step(part, resolution, int(rng.integers(2**62))) for part in parts]
+    return _load(partial(_augmented if augmented else _clean, dataset, train), steps, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +117,8 @@ def _plan_epoch(
     ]
 
 
-def _clean_batches(
-    dataset: Dataset,
-    split: Split,
-    indices: NDArray[np.int64],
-    resolution: int,
-    batch_size: int,
-    workers: int,
-) -> Iterator[Batch]:
-    parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return _load(partial(_clean, dataset, split), [_Step(part, resolution) for part in parts], workers)
+def _parts(indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
 
 
 def _clean(dataset: Dataset, split: Split, step: _Step) -> Batch:

@@ -16,10 +16,19 @@ DATASETS: Mapping[str, Callable[[Path | None, int], Dataset]] = {
     "imagefolder": image_folder.load,
 }
 """Factories, called with the folder of the files and the seed of the splits."""
+FOR_IMPORTED: Mapping[str, Callable[[Path | None, int], Dataset]] = {
+    "imagefolder": image_folder.load_for_imported,
+}
+"""Those that keep images apart that imported weights have not seen."""
 
 
 def get(
-    name: str, root: str | Path | None = None, split_seed: int = 0, *, allow_import: bool = True
+    name: str,
+    root: str | Path | None = None,
+    split_seed: int = 0,
+    *,
+    imported_weights: bool = False,
+    allow_import: bool = True,
 ) -> Dataset:
     """The data set of this name.
 
@@ -27,12 +36,16 @@ def get(
         name: a key of `DATASETS`, or `module:object`: a factory as `Dataset` describes it.
         root: folder of the image files, for data sets that are not embedded.
         split_seed: draws the splits.
+        imported_weights: the images are for weights that may have seen all training images; a user's own data
+            set knows that by itself.
         allow_import: False where the name comes from a run's record, see `plugins.resolve`.
 
     Raises:
         ValueError: unknown name, missing files, or a user's object that does not satisfy `Dataset`.
     """
-    factory = plugins.resolve("dataset", name, DATASETS, allow_import=allow_import)
+    factory = plugins.resolve(
+        "dataset", name, FOR_IMPORTED if imported_weights else DATASETS, allow_import=allow_import
+    )
     dataset = factory(None if root is None else Path(root), split_seed)
     plugins.check("dataset", name, dataset, Dataset)
     return dataset

@@ -17,7 +17,7 @@ from nas.data.preprocess import Preprocess, RawImage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAX_VALIDATION = 10_000
-"""Images that are held out of `train/` at most, as the published supernets did on ImageNet."""
+"""Images of the validation split at most, as many as the published supernets held out of ImageNet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +52,54 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
         ValueError: missing folders, a class without images, fewer than 3 images, or class folders of `val/`
             that differ from those of `train/`.
     """
+    root = _existing(root)
+    if _has_imagenet_layout(root):
+        classes, train, test = _scan_imagenet_layout(root)
+        validation, rest = stratified_cut(train.labels, (min(_tenth(train), MAX_VALIDATION),), split_seed)
+        return _dataset(classes, _part(train, rest), _part(train, validation), test)
+    return _one_folder(root, split_seed)
+
+
+def load_for_imported(root: Path | None, split_seed: int) -> ImageDataset:
+    """Images in ImageNet's layout for weights that were trained elsewhere and may have seen all of `train/`.
+
+    No image of `train/` tells how good such weights are. So validation is a stratified part of `val/`, 10,000
+    images but at most half of them, and test is the rest; `train/` is for BN recalibration.
+
+    Args:
+        root: folder of `train` and `val`.
+        split_seed: draws the splits.
+
+    Raises:
+        ValueError: as `load`, or the folder has another layout.
+    """
+    root = _existing(root)
+    if not _has_imagenet_layout(root):
+        raise ValueError(
+            f"for imported weights data_root must have the folders train and val, as ImageNet has them; else "
+            f"nobody knows which images they have not seen; got {root}"
+        )
+    classes, train, val = _scan_imagenet_layout(root)
+    validation, test = stratified_cut(val.labels, (min(len(val) // 2, MAX_VALIDATION),), split_seed)
+    return _dataset(classes, train, _part(val, validation), _part(val, test))
+
+
+def file_names(split: Split, root: Path) -> list[str]:
+    """The files of a split of `load` or `load_for_imported`, in order, relative to `root`."""
+    assert isinstance(split.images, ImageFiles)
+    return [Path(path).relative_to(root).as_posix() for path in split.images.paths]
+
+
+def _existing(root: Path | None) -> Path:
     if root is None:
         raise ValueError("imagefolder needs data_root, a folder with one folder of images per class")
     if not root.is_dir():
         raise ValueError(f"data_root must be a folder with one folder of images per class, got {root}")
-    if (root / "train").is_dir() and (root / "val").is_dir():
-        return _imagenet_layout(root, split_seed)
-    return _one_folder(root, split_seed)
+    return root
+
+
+def _has_imagenet_layout(root: Path) -> bool:
+    return (root / "train").is_dir() and (root / "val").is_dir()
 
 
 def _one_folder(root: Path, split_seed: int) -> ImageDataset:
@@ -68,16 +109,16 @@ def _one_folder(root: Path, split_seed: int) -> ImageDataset:
     return _dataset(classes, _part(files, train), _part(files, validation), _part(files, test))
 
 
-def _imagenet_layout(root: Path, split_seed: int) -> ImageDataset:
-    classes, files = _scan(root / "train")
-    test_classes, test = _scan(root / "val")
-    if test_classes != classes:
-        different = sorted(set(classes) ^ set(test_classes))
+def _scan_imagenet_layout(root: Path) -> tuple[list[str], Split, Split]:
+    """Class names, and all images of `train/` and of `val/`."""
+    classes, train = _scan(root / "train")
+    val_classes, val = _scan(root / "val")
+    if val_classes != classes:
+        different = sorted(set(classes) ^ set(val_classes))
         raise ValueError(
             f"{root}: train and val must have the same class folders, only one has {', '.join(different)}"
         )
-    validation, train = stratified_cut(files.labels, (min(_tenth(files), MAX_VALIDATION),), split_seed)
-    return _dataset(classes, _part(files, train), _part(files, validation), test)
+    return classes, train, val
 
 
 def _dataset(classes: Sequence[str], train: Split, validation: Split, test: Split) -> ImageDataset:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from nas.report.markup import Html, count, escape, join
-from search_spaces import Arch, Block, Slot, Space
+from search_spaces import BLOCK_INPUT, Arch, Block, Slot, Space
 
 BOX_WIDTH, BOX_GAP, STAGE_GAP = 30, 7, 8
 PADDING, MIN_STAGE = 9, 54
@@ -33,8 +33,8 @@ class Part:
 
     @property
     def title(self) -> str:
-        """The stage that the slot belongs to, or its own name."""
-        return self.slot.name if self.slot.stage is None else f"stage {self.slot.stage}"
+        """The stage that the slot belongs to, or `stem` or `head`."""
+        return self.slot.name.partition(".")[0] if self.slot.stage is None else f"stage {self.slot.stage}"
 
     @property
     def width(self) -> int:
@@ -169,7 +169,7 @@ def _lines(label: tuple[str, ...], x: float) -> Iterator[str]:
 
 def _marks(block: Block, x: float) -> Iterator[str]:
     """Pills under the box: squeeze-and-excitation, stride."""
-    stride = math.prod(layer.stride for layer in block)
+    stride = _stride(block)
     texts = ["SE"] * any(layer.op == "multiply" for layer in block) + [f"s{stride}"] * (stride > 1)
     left, wide = x + 2, BOX_WIDTH - 4
     for i, text in enumerate(texts):
@@ -177,6 +177,15 @@ def _marks(block: Block, x: float) -> Iterator[str]:
         kind = "se" if text == "SE" else "stride"
         yield f'<rect class="pill {kind}" x="{left:g}" y="{y}" width="{wide}" height="15" rx="7.5"/>'
         yield f'<text class="mark {kind}" x="{x + BOX_WIDTH / 2:g}" y="{y + 11}">{text}</text>'
+
+
+def _stride(block: Block) -> int:
+    """Of the main branch; a shortcut beside it has the same."""
+    stride, index = 1, len(block) - 1
+    while index != BLOCK_INPUT:
+        stride *= block[index].stride
+        index = block[index].inputs[-1]
+    return stride
 
 
 def _describe(part: Part) -> str:

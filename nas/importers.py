@@ -1,0 +1,100 @@
+"""Published supernets, loaded: OFA's (MIT licence), AttentiveNAS's and AlphaNet's (CC BY-NC).
+
+What differs between them is data: for each space, where its checkpoints keep the weights of our layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import search_spaces
+from nas.published_names import (
+    ATTENTIVENAS_ENDS,
+    MBCONV,
+    MOBILENET_V3_ENDS,
+    PROXYLESS_ENDS,
+    RESNET,
+    RESNET_ENDS,
+    UNUSED,
+    network_modules,
+    read_as,
+)
+from nas.specialised import load_specialised as load_specialised
+from nas.supernet import Supernet
+from search_spaces import Space
+from search_spaces.notation import arch_from_attentivenas as arch_from_attentivenas
+from search_spaces.notation import arch_from_ofa as arch_from_ofa
+from search_spaces.notation import arch_to_attentivenas as arch_to_attentivenas
+from search_spaces.notation import arch_to_ofa as arch_to_ofa
+
+
+def load_ofa(path: str | Path, space_name: str) -> Supernet:
+    """The supernet in a checkpoint of OFA, in eval mode, with the running statistics of the file.
+
+    Args:
+        path: the file, with old or new key spellings.
+        space_name: a key of `OFA`.
+
+    Raises:
+        ValueError: unknown space, unreadable file, or tensors that do not fit, all of them together.
+    """
+    if space_name not in OFA:
+        raise ValueError(f"the space of an OFA checkpoint must be one of {sorted(OFA)}, got {space_name!r}")
+    return _load(path, search_spaces.get(space_name), OFA[space_name])
+
+
+def load_attentivenas(path: str | Path) -> Supernet:
+    """The supernet in a checkpoint of AttentiveNAS or AlphaNet, in eval mode.
+
+    Its running statistics were never updated (see `has_statistics`): recalibrate subnets before use.
+
+    Raises:
+        ValueError: unreadable file, or tensors that do not fit, all of them together.
+    """
+    return _load(path, search_spaces.get("attentivenas"), ATTENTIVENAS)
+
+
+def has_statistics(supernet: Supernet) -> bool:
+    """Whether batch norms hold running statistics; False where all means are 0 and all variances 1."""
+    return any(
+        bool((buffer != float(name.endswith("running_var"))).any())
+        for name, buffer in supernet.named_buffers()
+    )
+
+
+@dataclass(frozen=True)
+class Published:
+    """How the checkpoints of a space name their tensors."""
+
+    modules: Callable[[Space], Mapping[str, str]]
+    """As for `nas.published_names.published_name`."""
+    unused: str = UNUSED
+    """Pattern of the canonical names of tensors that no forward pass reads; no other may be surplus."""
+
+
+def _modules(roles: Mapping[str, str], ends: Mapping[str, str], space: Space) -> Mapping[str, str]:
+    return network_modules(roles, ends, [slot.name for slot in space.slots if slot.stage is not None])
+
+
+def _load(path: str | Path, space: Space, published: Published) -> Supernet:
+    supernet = Supernet(space)
+    supernet.load_state_dict(read_as(path, supernet.state_dict(), published.modules(space), published.unused))
+    return supernet.eval()
+
+
+ATTENTIVENAS = Published(
+    partial(_modules, MBCONV, ATTENTIVENAS_ENDS),
+    # the 1x1 convolutions of shortcuts with equal widths on both sides are never executed
+    unused=rf"{UNUSED}|^blocks\.\d+\.shortcut\.",
+)
+
+OFA: Mapping[str, Published] = {
+    "ofa-mbv3-w1.0": Published(partial(_modules, MBCONV, MOBILENET_V3_ENDS)),
+    "ofa-mbv3-w1.2": Published(partial(_modules, MBCONV, MOBILENET_V3_ENDS)),
+    "ofa-proxyless-w1.3": Published(partial(_modules, MBCONV, PROXYLESS_ENDS)),
+    "ofa-resnet50": Published(partial(_modules, RESNET, RESNET_ENDS)),
+}
+"""Published OFA supernets by the name of their space."""

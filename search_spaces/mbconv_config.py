@@ -1,0 +1,123 @@
+"""What the YAML file of a space of the MBConv family says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from search_spaces.layers import Activation
+from search_spaces.space import Positive, SpaceConfig
+
+_Number = TypeVar("_Number", int, float)
+
+
+def rising(options: tuple[_Number, ...]) -> tuple[_Number, ...]:
+    """Check a list of options: at least one, rising, none twice.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not options or list(options) != sorted(set(options)):
+        raise ValueError("options must be a rising list without repeats, such as [3, 5, 7]")
+    return options
+
+
+def odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
+    """Check kernel sizes: odd, so that padding keeps the size.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
+        raise ValueError(f"kernel sizes must be odd, got {list(kernels)}")
+    return kernels
+
+
+class StageConfig(BaseModel, frozen=True, extra="forbid"):
+    """A run of MBConv blocks of one width; the first block carries the stride."""
+
+    width: tuple[Positive, ...]
+    """Output channels on offer."""
+    depth: tuple[Positive, ...] = (1,)
+    """Numbers of blocks on offer."""
+    kernel: tuple[int, ...] = (3,)
+    """Depthwise kernel sizes on offer, in pixels."""
+    expand: tuple[Annotated[float, Field(ge=1)], ...] = (1.0,)
+    """Expansion ratios on offer: inner channels / input channels of a block."""
+    per: Literal["block", "stage"] = "block"
+    """Whether kernel and expand are chosen for every block or once for the stage."""
+    stride: Literal[1, 2] = 1
+    activation: Activation = "relu"
+    se: bool = False
+    """Squeeze-and-excitation after the depthwise convolution."""
+    shortcut: Literal["none", "identity", "pool", "projection"] = "identity"
+    """Which blocks add their input to their output: `none`; `identity`: those whose output has the shape of
+    their input; `pool`: also across a stride, through a 2x2 average; `projection`: also across widths,
+    through a 1x1 convolution without batch norm after that average (AttentiveNAS, BigNAS)."""
+
+    _rising = field_validator("width", "depth", "kernel", "expand")(rising)
+    _odd = field_validator("kernel")(odd)
+
+
+class StemConfig(BaseModel, frozen=True, extra="forbid"):
+    """The first convolution."""
+
+    width: tuple[Positive, ...]
+    kernel: int = 3
+    stride: Literal[1, 2] = 2
+    activation: Activation = "hard_swish"
+
+    _rising = field_validator("width")(rising)
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        return odd((kernel,))[0]
+
+
+class HeadConfig(BaseModel, frozen=True, extra="forbid"):
+    """1×1 convolution, pooling, classifier.
+
+    With `pool_width` or `pool_expand` a second 1×1 layer follows the pooling (MobileNetV3).
+    """
+
+    width: tuple[Positive, ...]
+    """Features that the classifier reads."""
+    pool_width: Positive | None = None
+    """Channels of the convolution before pooling (MobileNetV3's head); `width` then comes after it."""
+    pool_expand: float | None = None
+    """The same as a multiple of the last stage's width (AttentiveNAS's head)."""
+    activation: Activation = "hard_swish"
+
+    _rising = field_validator("width")(rising)
+
+    @model_validator(mode="after")
+    def _one_pool(self) -> Self:
+        if self.pool_width is not None and self.pool_expand is not None:
+            raise ValueError("give pool_width or pool_expand, not both")
+        return self
+
+
+class MBConvConfig(SpaceConfig, frozen=True):
+    """A space of the MBConv family, as its YAML file says it."""
+
+    family: Literal["mbconv"] = "mbconv"
+    stem: StemConfig
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    head: HeadConfig
+    input_size: Positive | None = None
+    """Side of the images where the network itself resizes them to the resolution, bicubically
+    (AttentiveNAS); None: they come at the resolution."""
+    kernel_transform: bool = False
+    """Smaller kernels are learned linear maps of the centres of larger ones (OFA, Cai et al. 2020, §3.3);
+    otherwise they are those centres."""
+    divisor: Positive = 8
+    """Inner channels (of expansions and SE) are rounded to multiples of this."""
+    se_gate: Literal["hard_sigmoid", "sigmoid"] = "hard_sigmoid"
+    se_reduction: Positive = 4
+    """Inner channels of a block / hidden channels of its SE branch."""
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+    """Epsilon of every batch norm."""
+
+    _rising = field_validator("resolutions")(rising)

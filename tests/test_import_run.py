@@ -1,0 +1,265 @@
+"""Imported weights as a run: marks, splits, commands."""
+
+import hashlib
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import published
+import pytest
+import torch
+from conftest import make_device
+from PIL import Image
+
+import search_spaces
+from nas.cli import main
+from nas.data import image_folder
+from nas.final_test import final_test
+from nas.import_run import import_run
+from nas.run_dir import EXPORTS, FRONT, VALIDATION_FILES, RunDir
+from nas.supernet import Supernet
+from nas.trained_run import TrainedRun
+from search_spaces import Space
+
+SMALL = """\
+name: small
+classes: 3
+channels: 3
+resolutions: [8, 12]
+stem: {width: [8]}
+stages:
+  - {width: [8, 16], depth: [1, 2], expand: [2], stride: 2}
+head: {width: [16]}
+"""
+
+
+@pytest.fixture
+def space() -> Space:
+    return search_spaces.parse(SMALL)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"as it was downloaded")
+    return file
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Images in ImageNet's layout: 3 classes, 4 images each in train, 6 in val."""
+    return write_images(tmp_path / "images", classes=3, train=4, val=6)
+
+
+def write_images(root: Path, *, classes: int, train: int, val: int, side: int = 16) -> Path:
+    rng = np.random.default_rng(0)
+    for split, n in (("train", train), ("val", val)):
+        for c in range(classes):
+            folder = root / split / f"n{c:08d}"
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def make(space: Space, out: Path, checkpoint: Path, root: Path | None, split_seed: int = 0) -> RunDir:
+    return import_run(
+        Supernet(space), out, source="ofa", checkpoint=checkpoint, data_root=root, split_seed=split_seed
+    )
+
+
+# ---------------------------------------------------------------------- the run
+
+
+def test_run_keeps_the_weights_and_says_where_they_come_from(
+    space: Space, tmp_path: Path, checkpoint: Path, root: Path
+) -> None:
+    supernet = Supernet(space, seed=5)
+    out = tmp_path / "run"
+    import_run(supernet, out, source="ofa", checkpoint=checkpoint, data_root=root)
+    trained = TrainedRun.open(out)
+    for name, tensor in trained.supernet.state_dict().items():
+        assert torch.equal(tensor, supernet.state_dict()[name])
+    imported = trained.info.imported
+    assert imported is not None
+    assert (imported.source, imported.checkpoint) == ("ofa", "weights.pt")
+    assert imported.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert trained.info.classes == ["n00000000", "n00000001", "n00000002"]
+
+
+def test_statistics_that_were_never_updated_mark_the_run(
+    space: Space, tmp_path: Path, checkpoint: Path
+) -> None:
+    supernet = Supernet(space)
+    for calibrated in (False, True):
+        out = tmp_path / f"run{calibrated}"
+        run = import_run(supernet, out, source="ofa", checkpoint=checkpoint)
+        imported = run.info().imported
+        assert imported is not None
+        assert imported.calibrated == calibrated
+        assert ("uncalibrated" in imported.note) != calibrated
+        supernet.get_buffer("stem.conv.norm.running_mean")[0] = 0.5
+
+
+def test_search_and_report_see_different_images_of_val(
+    space: Space, tmp_path: Path, checkpoint: Path, root: Path
+) -> None:
+    run = make(space, tmp_path / "run", checkpoint, root)
+    listed = run.read_text(VALIDATION_FILES).splitlines()
+    assert len(listed) == len(set(listed)) == 9  # half of val, 3 of each class
+    dataset = TrainedRun.open(run.path).dataset
+    assert image_folder.file_names(dataset.split("validation"), root) == listed
+    reported = image_folder.file_names(dataset.split("test"), root)
+    everything = {path.relative_to(root).as_posix() for path in (root / "val").rglob("*.png")}
+    assert set(listed) | set(reported) == everything
+    assert not set(listed) & set(reported)
+    assert all(name.startswith("train/") for name in image_folder.file_names(dataset.split("train"), root))
+
+
+def test_images_may_be_given_later(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+    run = make(space, tmp_path / "run", checkpoint, None)
+    assert not run.has(VALIDATION_FILES)
+    with pytest.raises(ValueError, match="imagefolder needs data_root"):
+        TrainedRun.open(run.path)
+    TrainedRun.open(run.path, data_root=root)
+    assert len(run.read_text(VALIDATION_FILES).splitlines()) == 9
+
+
+def test_images_may_move_but_not_change(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+    run = make(space, tmp_path / "run", checkpoint, root)
+    moved = root.rename(tmp_path / "moved")
+    TrainedRun.open(run.path, data_root=moved)
+    (moved / "val" / "n00000001" / "5.png").unlink()
+    with pytest.raises(ValueError, match=rf"must be those that the run began with.*{VALIDATION_FILES}"):
+        TrainedRun.open(run.path, data_root=moved)
+
+
+def test_split_seed_draws_another_part(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+    lists = [
+        make(space, tmp_path / f"run{i}", checkpoint, root, split_seed=seed).read_text(VALIDATION_FILES)
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert lists[0] == lists[1] != lists[2]
+
+
+def test_classes_must_have_outputs(
+    space: Space, tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    four = write_images(tmp_path / "four", classes=4, train=1, val=2)
+    with pytest.raises(ValueError, match="weights have 3 outputs, the data set has 4 classes"):
+        make(space, tmp_path / "run", checkpoint, four)
+    assert not (tmp_path / "run").exists()
+    two = write_images(tmp_path / "two", classes=2, train=1, val=2)
+    with caplog.at_level(logging.WARNING):
+        make(space, tmp_path / "run", checkpoint, two)
+    assert "2 classes, the weights have 3 outputs" in caplog.text
+
+
+def test_run_is_evaluated_like_any_other(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+    trained = TrainedRun.open(make(space, tmp_path / "run", checkpoint, root).path)
+    (metrics,) = trained.evaluator()([space.largest], "evaluate")
+    assert np.isfinite(metrics["cross_entropy"])
+    assert round(metrics["top1"] * 9, 6) == round(metrics["top1"] * 9)  # of the nine images of the list
+    report = final_test(trained)
+    assert {"largest", "smallest", "random"} == set(report["group"])
+
+
+def test_a_folder_that_holds_something_is_left_alone(
+    space: Space, tmp_path: Path, checkpoint: Path, root: Path
+) -> None:
+    make(space, tmp_path / "run", checkpoint, root)
+    with pytest.raises(ValueError, match="must be missing or empty"):
+        make(space, tmp_path / "run", checkpoint, root)
+
+
+# ---------------------------------------------------------------------- commands
+
+
+def nas(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """The exit code of a command."""
+    monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ofa", "none.pt", "--space", "ofa-mbv3-w1.0"], "cannot read the checkpoint none.pt"),
+        (["attentivenas", "none.pt"], "cannot read the checkpoint none.pt"),
+        (["ofa", "none.pt", "--space", "digits"], "space of an OFA checkpoint must be one of"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert nas(monkeypatch, "import", *arguments, "--out", tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_uncalibrated_weights_are_told_by_import_and_describe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = published.attentivenas_state(trained_statistics=False)
+    file = published.save(tmp_path / "attentive.pt", state)
+    assert nas(monkeypatch, "import", "attentivenas", file, "--out", tmp_path / "run") == 0
+    told = capsys.readouterr().out
+    assert nas(monkeypatch, "describe", tmp_path / "run") == 0
+    described = capsys.readouterr().out
+    for output in (told, described):
+        assert "attentive.pt; all of train/ counts as seen; uncalibrated" in output
+    assert nas(monkeypatch, "describe", tmp_path / "run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["imported"]["calibrated"] is False
+
+
+def test_describe_prints_codes_beside_networks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nas(monkeypatch, "describe", "ofa-resnet50") == 0
+    output = capsys.readouterr().out
+    assert "1.639e+12 subnets" in output
+    assert "2.459e+12 codes" in output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["ofa-mbv3-w1.0"])  # the larger ones take ten minutes each
+def test_an_imported_supernet_is_searched_exported_and_benchmarked(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hw_profiles.store import ProfileStore
+
+    states = {"ofa-resnet50": published.resnet_state, "attentivenas": published.attentivenas_state}
+    state = states[name]() if name in states else published.ofa_state(name)
+    file = published.save(tmp_path / "weights.pt", state)
+    root = write_images(tmp_path / "images", classes=4, train=3, val=4, side=64)
+    run, space = tmp_path / "run", search_spaces.get(name)
+    tool = ["attentivenas"] if name == "attentivenas" else ["ofa", "--space", name]
+    assert nas(monkeypatch, "import", *tool, file, "--out", run, "--data-root", root) == 0
+
+    ProfileStore(tmp_path / "profiles").save(make_device(space, "desk"))
+    commands: list[list[str | Path]] = [
+        ["evaluate", run, "--arch", "smallest", "--calibration", "ofa"],
+        ["search", run, "--device", "desk", "--profiles", tmp_path / "profiles", "--budget", "20",
+         "--predictor", "ridge"],
+        ["export", run, "--pick", "first"],
+    ]  # fmt: skip
+    for command in commands:
+        assert nas(monkeypatch, *command) == 0, capsys.readouterr().err
+    assert RunDir.open(run).has(FRONT)
+    (model,) = (run / EXPORTS).glob("*.onnx")
+    capsys.readouterr()
+    assert nas(monkeypatch, "benchmark", model, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["latency_ms"] > 0

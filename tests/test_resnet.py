@@ -1,0 +1,229 @@
+"""The ResNet-D family."""
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+
+import search_spaces
+from nas import onnx_graph
+from nas.supernet import Supernet
+from search_spaces import Arch, Space, StageArch
+from search_spaces.resnet import ResNetConfig, ResNetSpace
+
+TINY_YAML = """\
+family: resnet
+name: tiny
+classes: 3
+channels: 3
+resolutions: [9, 16]
+divisor: 2
+stem: {width: [4, 6], mid: [2, 2, 4], depth: [2, 3]}
+stages:
+  - {width: [8, 12], depth: [1, 2], expand: [0.25, 0.5], stride: 1}
+  - {width: [16], depth: [2, 3], expand: [0.25, 0.5], stride: 2}
+"""
+TINY = search_spaces.parse(TINY_YAML)
+OFA = search_spaces.get("ofa-resnet50")
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> Space:
+    """Small spaces of the family."""
+
+    def options(*values: float) -> st.SearchStrategy[list[float]]:
+        return st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True).map(sorted)
+
+    stage = st.fixed_dictionaries(
+        {
+            "width": options(4, 8, 12),
+            "depth": options(1, 2),
+            "expand": options(0.25, 0.5, 1),
+            "stride": st.sampled_from([1, 2]),
+        }
+    )
+    config = {
+        "family": "resnet",
+        "name": "any",
+        "classes": 3,
+        "channels": draw(st.sampled_from([1, 3])),
+        "resolutions": draw(options(5, 8)),
+        "divisor": 2,
+        "stem": {"width": draw(options(4, 6)), "mid": [2, 2, 4], "depth": draw(options(2, 3))},
+        "stages": draw(st.lists(stage, min_size=1, max_size=2)),
+    }
+    return ResNetSpace(ResNetConfig.model_validate(config))
+
+
+@settings(max_examples=30, deadline=None)
+@given(spaces(), st.integers(0, 2**32))
+def test_genomes_archs_and_yaml_round_trip(space: Space, seed: int) -> None:
+    raw = np.random.default_rng(seed).integers(0, space.n_options, size=(50, len(space.genes)))
+    archs = space.decode(raw)
+    np.testing.assert_array_equal(space.encode(archs), space.canonical(raw))
+    assert [Arch.from_json(arch.to_json()) for arch in archs] == archs
+    again = search_spaces.parse(space.to_yaml())
+    assert [again.layers(arch) for arch in archs] == [space.layers(arch) for arch in archs]
+    np.testing.assert_array_equal(space.macs_table(raw), [space.macs(arch) for arch in archs])
+    np.testing.assert_array_equal(space.params_table(raw), [space.params(arch) for arch in archs])
+
+
+@settings(max_examples=20, deadline=None)
+@given(spaces(), st.integers(0, 2**32))
+def test_extracted_subnet_computes_the_same(space: Space, seed: int) -> None:
+    supernet = Supernet(space, zero_init_residual=False).eval()
+    rng = np.random.default_rng(seed)
+    for arch in [space.smallest, space.largest, *space.decode(space.sample(rng, 2))]:
+        shape = (2, space.config.channels, arch.resolution, arch.resolution)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        static = supernet.extract(arch)
+        with torch.no_grad():
+            torch.testing.assert_close(static(x), supernet(x, arch), rtol=0, atol=1e-5)
+        assert sum(p.numel() for p in static.parameters()) == space.params(arch)
+
+
+def test_onnx_computes_the_same() -> None:
+    supernet = Supernet(TINY, zero_init_residual=False).eval()
+    for arch in TINY.decode(TINY.sample(np.random.default_rng(0), 5)):
+        x = torch.randn(1, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(1))
+        model = onnx_graph.build(TINY.layers(arch), supernet.extract(arch).weights())
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        with torch.no_grad():
+            expected = supernet(x, arch).numpy()
+        found = session.run(None, {onnx_graph.INPUT: x.numpy()})[0]
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_every_weight_can_learn() -> None:
+    # a ReLU after a batch norm that starts at zero would pass no gradient for ever
+    supernet = Supernet(TINY).train()
+    for seed in range(8):  # the first step moves the batch norms that start at zero off it
+        x = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+        supernet(x, TINY.largest).square().sum().backward()
+        with torch.no_grad():
+            for parameter in supernet.parameters():
+                assert parameter.grad is not None
+                parameter.sub_(parameter.grad, alpha=0.01)
+    for name, parameter in supernet.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.count_nonzero() > 0, name
+
+
+def test_counts_are_the_published_ones() -> None:
+    # 3 stages of 2-4 blocks: 3^2 + 3^3 + 3^4 = 117 expands; one of 4-6: 3^4 + 3^5 + 3^6 = 1053; 3 widths for
+    # each stage and the stem's output, 2 stem depths; stem mid: 3 codes, 2 widths; 25 resolutions
+    one_mid = 117**3 * 1053 * 3**5 * 2
+    assert OFA.n_subnets == one_mid * 2 * 25
+    assert OFA.n_codes == one_mid * 3 * 25
+    assert TINY.n_codes * 2 == TINY.n_subnets * 3
+
+
+@pytest.mark.parametrize(
+    ("arch", "resolution", "million_macs", "million_params"),
+    [
+        (OFA.largest, 128, 2447.6, 48.106),
+        (OFA.largest, 160, 3823.3, 48.106),
+        (OFA.largest, 224, 7491.6, 48.106),
+        (OFA.smallest, 128, 315.1, 6.539),
+        (OFA.smallest, 160, 491.6, 6.539),
+        (OFA.smallest, 224, 962.2, 6.539),
+    ],
+)
+def test_costs_are_those_of_the_released_code(
+    arch: Arch, resolution: int, million_macs: float, million_params: float
+) -> None:
+    arch = replace(arch, resolution=resolution)
+    assert OFA.macs(arch) / 1e6 == pytest.approx(million_macs, abs=0.05)
+    assert OFA.params(arch) / 1e6 == pytest.approx(million_params, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("width", "mids"),
+    [  # inner channels for expand 0.2, 0.25, 0.35
+        (256, (48, 64, 88)), (512, (104, 128, 176)), (1024, (208, 256, 360)), (2048, (408, 512, 720)),
+        (168, (32, 40, 56)), (336, (64, 88, 120)), (664, (136, 168, 232)), (1328, (264, 336, 464)),
+        (208, (40, 56, 72)), (408, (80, 104, 144)), (816, (160, 208, 288)), (1640, (328, 408, 576)),
+    ],
+)  # fmt: skip
+def test_inner_channels_are_the_published_ones(width: int, mids: tuple[int, ...]) -> None:
+    found = set()
+    for slot in OFA.slots:
+        for block in OFA.slot_blocks(slot) if slot.stage is not None else ():
+            by_name = {layer.name: layer for layer in block}
+            if by_name["conv3"].c_out == width:
+                found.add(by_name["conv2"].c_out)
+    assert tuple(sorted(found)) == mids
+
+
+def test_stem_skips_its_middle_convolution() -> None:
+    names = [
+        [layer.block for layer in TINY.layers(a) if layer.op == "conv"] for a in (TINY.smallest, TINY.largest)
+    ]
+    assert "stem.1" not in names[0]
+    assert names[1][:3] == ["stem.0", "stem.1", "stem.2"]
+
+
+def test_downsampling_averages_and_projects_in_first_blocks_alone() -> None:
+    for slot in OFA.slots:
+        if slot.stage is None:
+            continue
+        block = next(iter(OFA.slot_blocks(slot)))
+        shortcut = [(layer.op, layer.name) for layer in block if layer.name.startswith("downsample")]
+        if slot.position:
+            assert shortcut == []
+        elif slot.stage == 0:  # stride 1: nothing to average
+            assert shortcut == [("conv", "downsample.conv")]
+        else:
+            assert shortcut == [("avg_pool", "downsample.pool"), ("conv", "downsample.conv")]
+        assert (block[-1].op, block[-1].activation) == ("add", "relu")
+
+
+GOOD = TINY.smallest
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        (replace(GOOD, stem_mid=None), "must have stem_mid, .* got None, 2 and 2 stages"),
+        (replace(GOOD, stages=GOOD.stages[:1]), "2 stages, got 2, 2 and 1 stages"),
+        (replace(GOOD, stem_depth=4), r"stem\.depth must be one of \(2, 3\)"),
+        (replace(GOOD, stem_mid=3), r"stem\.mid must be one of \(2, 4\)"),
+        (replace(GOOD, head_width=8), "head_width must be the width of the last stage .*, 16, got 8"),
+        (
+            replace(GOOD, stages=(StageArch(8, (5,), (0.25,)), GOOD.stages[1])),
+            r"stages\.0 must list kernel 3 and an expand for each block",
+        ),
+        (
+            replace(GOOD, stages=(StageArch(8, (3,) * 3, (0.25,) * 3), GOOD.stages[1])),
+            r"stages\.0 .* one of \(1, 2\) blocks",
+        ),
+    ],
+)  # fmt: skip
+def test_arch_outside_the_space_is_refused(arch: Arch, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TINY.layers(arch)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("mid: [2, 2, 4]", "mid: [4, 2, 2]", r"line 7, stem\.mid: options must be a rising list"),
+        ("depth: [2, 3]}\nst", "depth: [1, 3]}\nst", r"line 7, stem\.depth\.0: input should be 2 or 3"),
+        ("expand: [0.25, 0.5], stride: 1", "expand: [0, 0.5], stride: 1", r"stages\.0\.expand\.0: .*greater"),
+    ],
+)
+def test_wrong_file_is_refused_with_the_line(old: str, new: str, message: str) -> None:
+    assert old in TINY_YAML
+    with pytest.raises(ValueError, match=message):
+        search_spaces.parse(TINY_YAML.replace(old, new, 1))
+
+
+def test_arch_of_another_family_is_refused(tiny: Space, tiny_arch: Arch) -> None:
+    with pytest.raises(ValueError, match="must have stem_mid"):
+        TINY.encode([tiny_arch])
+    with pytest.raises(ValueError, match="must have no stem_mid or stem_depth"):
+        tiny.encode([replace(tiny_arch, stem_mid=2)])

@@ -1,0 +1,156 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import published
+import pytest
+import torch
+from published import agree, images, save
+
+import search_spaces
+from nas.importers import load_ofa, load_specialised
+from nas.supernet import Supernet
+from search_spaces import Arch
+
+OFA = sorted(published.OFA_CHANNELS)
+
+
+def conv_config(c_in: int, c_out: int, kernel: int, stride: int, act: str | None) -> dict[str, Any]:
+    return {
+        "name": "ConvLayer",
+        "in_channels": c_in,
+        "out_channels": c_out,
+        "kernel_size": kernel,
+        "stride": stride,
+        "act_func": act,
+    }
+
+
+def net_config(name: str, arch: Arch, old: bool) -> dict[str, Any]:
+    """What OFA writes for a subnet, from the tables of the format alone."""
+    first, c = published.OFA_FIRST[name]
+    acts = published.OFA_ACTIVATIONS[name]
+    residual, conv = (
+        ("MobileInvertedResidualBlock", "mobile_inverted_conv") if old else ("ResidualBlock", "conv")
+    )
+    identity = {"name": "IdentityLayer"}
+
+    def block(c_in: int, c_out: int, k: int, stride: int, e: float, act: str, se: bool) -> dict[str, Any]:
+        layer = {
+            "name": "MBInvertedConvLayer" if old else "MBConvLayer",
+            "in_channels": c_in,
+            "out_channels": c_out,
+            "kernel_size": k,
+            "stride": stride,
+            "expand_ratio": e,
+            "mid_channels": None if e == 1 else published.divisible(round(c_in * e)),
+            "act_func": act,
+            "use_se": se,
+        }
+        shortcut = identity if stride == 1 and c_in == c_out else None
+        return {"name": residual, conv: layer, "shortcut": shortcut}
+
+    blocks = [block(first, c, 3, 1, 1, acts[1], False)]
+    skipped = {"name": residual, conv: None, "shortcut": identity}
+    for s, stage in enumerate(arch.stages[1:]):
+        channels = published.OFA_CHANNELS[name][s]
+        width, se = channels[0][2], bool(channels[0][1])
+        for b, (kernel, expand) in enumerate(zip(stage.kernels, stage.expands, strict=True)):
+            stride = published.OFA_STRIDES[s] if b == 0 else 1
+            blocks.append(block(c, width, kernel, stride, int(expand), acts[s + 2], se))
+            c = width
+        blocks.append(skipped)
+    classifier = {"name": "LinearLayer", "in_features": 0, "out_features": 1000, "bias": True}
+    pooled, *mixed = published.HEADS[name]
+    last = conv_config(c, pooled, 1, 1, acts[-1])
+    heads: dict[str, Any] = {"final_expand_layer": last} if mixed else {"feature_mix_layer": last}
+    if mixed:
+        heads["feature_mix_layer"] = conv_config(pooled, mixed[0], 1, 1, "h_swish")
+    return {
+        "name": "MobileNetV3" if mixed else "ProxylessNASNets",
+        "bn": {"momentum": 0.1, "eps": 1e-5 if mixed else 1e-3},
+        "first_conv": conv_config(3, first, 3, 2, acts[0]),
+        "blocks": blocks,
+        **heads,
+        "classifier": classifier,
+    }
+
+
+def write_folder(folder: Path, name: str, supernet: Supernet, arch: Arch, *, old: bool) -> None:
+    """A specialised network with the weights of a subnet, renamed by the tables of the format."""
+    config = net_config(name, arch, old)
+    (folder / "net.config").write_text(json.dumps(config))
+    (folder / "run.config").write_text(json.dumps({"image_size": arch.resolution}))
+    conv = "mobile_inverted_conv" if old else "conv"
+    places = [i for i, block in enumerate(config["blocks"]) if block[conv] is not None]
+    ours = list(
+        dict.fromkeys(layer.block for layer in supernet.space.layers(arch) if "blocks" in layer.block)
+    )
+    state = {}
+    for key, tensor in supernet.extract(arch).state_dict().items():
+        for block, place in zip(ours, places, strict=True):
+            key = key.replace(f"{block}.", f"blocks.{place}.{conv}.")
+        for role, unit in {
+            "expand.": "inverted_bottleneck.",
+            "depthwise.": "depth_conv.",
+            "project.": "point_linear.",
+            "stem.conv.": "first_conv.",
+            "head.conv.": "final_expand_layer." if "ofa-mbv3" in name else "feature_mix_layer.",
+            "head.mix.": "feature_mix_layer.",
+        }.items():
+            key = key.replace(f".se.{role}", ".depth_conv.se.fc.EXPAND.").replace(role, unit, 1)
+        key = key.replace("EXPAND", "expand").replace(".se.reduce.", ".depth_conv.se.fc.reduce.")
+        key = key.replace("head.classifier.", "classifier.linear.").replace(".norm.", ".bn.")
+        if key.endswith(".weight") and ".bn." not in key and ".se." not in key and "classifier" not in key:
+            key = key.replace(".weight", ".conv.weight")
+        if key.startswith("feature_mix_layer.conv"):
+            tensor = tensor.reshape(*tensor.shape[:2], 1, 1)
+        state[key] = tensor
+    torch.save({"state_dict": state}, folder / "init")
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
+@pytest.mark.parametrize("name", OFA)
+def test_specialised_networks_are_read(
+    name: str, old: bool, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    supernet = load_ofa(save(tmp_path / "ofa.pt", published.ofa_state(name)), name)
+    space = supernet.space
+    arch = space.decode(space.sample(rng, 1))[0]
+    write_folder(tmp_path, name, supernet, arch, old=old)
+    net, layers = load_specialised(tmp_path)
+    assert not net.training
+    assert sum(layer.macs for layer in layers) == space.macs(arch)
+    assert sum(layer.params for layer in layers) == space.params(arch)
+    x = images(1, arch.resolution)
+    with torch.no_grad():
+        agree(net(x), supernet(x, arch))
+
+
+def test_damaged_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot read .*net\.config"):
+        load_specialised(tmp_path)
+    space = search_spaces.get("ofa-mbv3-w1.0")
+    config = net_config("ofa-mbv3-w1.0", space.smallest, old=False)
+    run = tmp_path / "run.config"
+    for content, run_content, message in (
+        ("{", "{}", r"net\.config is not JSON"),
+        ("[]", "{}", r"net\.config must hold a JSON object, got list"),
+        (
+            json.dumps(config | {"name": "VGG"}),
+            '{"image_size": 128}',
+            "must be one of .*MobileNetV3.* got 'VGG'",
+        ),
+        (json.dumps(config), "{}", r"run\.config must give image_size"),
+        (
+            json.dumps(config | {"blocks": [{}]}),
+            '{"image_size": 128}',
+            "does not describe a MobileNetV3: KeyError",
+        ),
+        (json.dumps(config), '{"image_size": 128}', "cannot read the checkpoint"),
+    ):
+        (tmp_path / "net.config").write_text(content)
+        run.write_text(run_content)
+        with pytest.raises(ValueError, match=message):
+            load_specialised(tmp_path)
