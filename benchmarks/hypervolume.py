@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from hw_profiles.store import Device, ProfileStore
-from nas.figures_of_merit import test_hypervolume
-from nas.final_test import final_test
-from nas.search import search
-from nas.search_run import DEFAULT_BUDGET, make_problem, measured_front
-from nas.trained_run import TrainedRun
-from search_spaces import Arch
+sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this file hides the package
+
+from hw_profiles.store import Device, ProfileStore  # noqa: E402
+from nas.figures_of_merit import test_hypervolume  # noqa: E402
+from nas.final_test import final_test  # noqa: E402
+from nas.search import search  # noqa: E402
+from nas.search_run import DEFAULT_BUDGET, make_problem, measured_front  # noqa: E402
+from nas.trained_run import TrainedRun  # noqa: E402
+from search_spaces import Arch  # noqa: E402
 
 
 def main() -> None:
