@@ -13,7 +13,7 @@ from search_spaces.building import BlockBuilder
 from search_spaces.layers import BLOCK_INPUT, Activation, Block
 from search_spaces.mbconv_config import MBConvConfig as MBConvConfig
 from search_spaces.mbconv_config import StageConfig
-from search_spaces.space import Choice, Slot, Space, Value
+from search_spaces.space import Choice, Slot, Space, Value, listed
 
 
 def make_divisible(channels: float, divisor: int) -> int:
@@ -113,15 +113,12 @@ def _row(
     se: bool = False,
     per: str = "",
 ) -> dict[str, str]:
-    def text(options: tuple[float, ...]) -> str:
-        return " ".join(f"{option:g}" for option in options)
-
     return {
         "stage": name,
-        "width": text(width),
-        "depth": text(depth),
-        "kernel": text(kernel),
-        "expand": text(expand),
+        "width": listed(width),
+        "depth": listed(depth),
+        "kernel": listed(kernel),
+        "expand": listed(expand),
         "chosen per": per,
         "stride": str(stride),
         "SE": "yes" if se else "",

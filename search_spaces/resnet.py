@@ -16,7 +16,7 @@ from search_spaces.building import BlockBuilder
 from search_spaces.layers import BLOCK_INPUT, Block
 from search_spaces.mbconv import make_divisible
 from search_spaces.mbconv_config import rising
-from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, Value
+from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, Value, listed
 
 STEM_STRIDE = 4
 """Of the first convolution and the max pool together."""
@@ -146,14 +146,11 @@ class ResNetSpace(Space):
 def _row(
     name: str, width: tuple[int, ...], depth: tuple[int, ...], expand: tuple[float, ...], stride: int
 ) -> dict[str, str]:
-    def text(options: tuple[float, ...]) -> str:
-        return " ".join(f"{option:g}" for option in options)
-
     return {
         "stage": name,
-        "width": text(width),
-        "depth": text(depth),
-        "expand": text(expand),
+        "width": listed(width),
+        "depth": listed(depth),
+        "expand": listed(expand),
         "stride": str(stride),
     }
 

@@ -74,6 +74,11 @@ class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
     """Sides of the square input image on offer, in pixels."""
 
 
+def listed(options: Sequence[Value]) -> str:
+    """Options as text for the tables of `Space.stages`: `0.2 0.25 4`."""
+    return " ".join(f"{option:g}" for option in options)
+
+
 class Space(ABC):
     """A search space: which architectures exist and which layers each of them has.
 
