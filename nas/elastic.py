@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.depthwise import depthwise_conv
 from search_spaces import LayerSpec
 
 
@@ -105,7 +106,10 @@ class ElasticLayer(nn.Module):
         weight, bias = self.sliced(layer)
         if layer.op == "linear":
             return F.linear(x.flatten(1), weight, bias)
-        out = F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, groups=layer.groups)
+        if layer.groups == layer.c_in == layer.c_out and bias is None:
+            out = depthwise_conv(x, weight, layer.stride)
+        else:
+            out = F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, groups=layer.groups)
         return out if self.norm is None else self.norm(out)
 
 

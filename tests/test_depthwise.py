@@ -1,0 +1,56 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nas.depthwise import depthwise_conv
+
+
+def gradients(x: Tensor, weight: Tensor, out: Tensor) -> tuple[Tensor, ...]:
+    torch.manual_seed(1)
+    return torch.autograd.grad(out, (x, weight), torch.randn_like(out))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(1, 5),
+    channels=st.integers(1, 20),
+    size=st.integers(1, 13),
+    kernel=st.sampled_from([1, 3, 5, 7, 9, 11]),
+    stride=st.integers(1, 3),
+    channels_last=st.booleans(),
+)
+def test_outputs_and_gradients_are_those_of_torch(
+    batch: int, channels: int, size: int, kernel: int, stride: int, channels_last: bool
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(batch, channels, size, size)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(channels, 1, kernel, kernel)
+    x.requires_grad_(), weight.requires_grad_()
+    ours = depthwise_conv(x, weight, stride)
+    expected = F.conv2d(x, weight, None, stride, kernel // 2, groups=channels)
+    torch.testing.assert_close(ours, expected)
+    for mine, reference in zip(gradients(x, weight, ours), gradients(x, weight, expected), strict=True):
+        # sums of up to batch * size**2 = 845 products in another order
+        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_of_a_slice_of_a_larger_kernel_reaches_that_slice_alone() -> None:
+    largest = torch.randn(6, 1, 7, 7, requires_grad=True)
+    depthwise_conv(torch.randn(2, 4, 5, 5), largest[:4, :, 1:-1, 1:-1], 1).sum().backward()
+    assert largest.grad is not None
+    assert (largest.grad[:4, :, 1:-1, 1:-1] != 0).all()
+    largest.grad[:4, :, 1:-1, 1:-1] = 0
+    assert (largest.grad == 0).all()
+
+
+@pytest.mark.parametrize("needed", [(True, False), (False, True)])
+def test_only_the_gradients_that_are_needed_are_computed(needed: tuple[bool, bool]) -> None:
+    x = torch.randn(2, 4, 5, 5, requires_grad=needed[0])
+    weight = torch.randn(4, 1, 5, 5, requires_grad=needed[1])
+    depthwise_conv(x, weight, 1).sum().backward()
+    assert (x.grad is not None, weight.grad is not None) == needed
