@@ -1,8 +1,8 @@
 """Depthwise convolution whose weight gradient is fast on CPUs.
 
-oneDNN has fast code for the weight gradient of depthwise kernels up to 3 wide; from 5 on it falls back to code
-that is 5 to 20 times slower. A k × k gradient is therefore assembled from k × 3 ones, each against the input
-shifted along the rows.
+oneDNN has fast code for the weight gradient of depthwise kernels up to 3 wide; from 5 on it falls back to
+code that is 5 to 20 times slower. A k × k gradient is therefore assembled from k × 3 ones, each against the
+input shifted along the rows.
 """
 
 from __future__ import annotations
