@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nas import onnx_graph
 from nas.data.batches import eval_batches
+from nas.onnx_file import Pieces
 from nas.run_dir import EXPORTS, now, versions
 from nas.static import StaticNet
 from nas.trained_run import TrainedRun
@@ -45,10 +46,10 @@ class Format:
     """A kind of file that a subnet is exported to."""
 
     suffix: str
-    write: Callable[[TrainedRun, Arch, StaticNet, int | None, Mapping[str, Any]], bytes]
+    write: Callable[[TrainedRun, Arch, StaticNet, int | None, Mapping[str, Any]], Pieces]
     """Makes the file's content from run, arch, recalibrated network, batch (None: dynamic) and card."""
-    load: Callable[[bytes], Callable[[NDArray[np.float32]], NDArray[np.float32]]]
-    """Reads such content: a function from images (batch, channels, size, size) to logits."""
+    load: Callable[[Path], Callable[[NDArray[np.float32]], NDArray[np.float32]]]
+    """Reads such a file: a function from images (batch, channels, size, size) to logits."""
 
 
 def export(
@@ -76,10 +77,11 @@ def export(
     kind = FORMATS[format]
     net = trained.evaluator().subnet(arch)
     card = model_card(trained, arch, batch) | dict(extra or {})
-    content = kind.write(trained, arch, net, batch, card)
-    difference = _check(trained, arch, net, kind.load(content), batch)
     name = f"{EXPORTS}/{arch.id}{kind.suffix}"
-    trained.run.write_bytes(name, content)
+    with trained.run.writing(name) as file:
+        file.writelines(kind.write(trained, arch, net, batch, card))
+        file.flush()
+        difference = _check(trained, arch, net, kind.load(Path(file.name)), batch)
     trained.run.write_json(f"{EXPORTS}/{arch.id}.json", card | {"max_difference_to_torch": difference})
     return Exported(arch, trained.run.file(name), difference)
 
@@ -138,16 +140,14 @@ def _check(
 
 def _write_onnx(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
-) -> bytes:
+) -> Pieces:
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
-    model = onnx_graph.build(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
-    return content
+    return onnx_graph.serialize(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
 
 
-def _load_onnx(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+def _load_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    onnx.checker.check_model(path, full_check=True)  # the runtime lets pass what others refuse
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: images})[0]
@@ -158,18 +158,19 @@ def _load_onnx(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.flo
 
 def _write_torch(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
-) -> bytes:
+) -> Pieces:
     side = trained.space.image_size(arch)
     size = (batch or 2, trained.space.config.channels, side, side)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
     program = torch.export.export(net, (torch.zeros(size),), dynamic_shapes=dynamic)
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={"card.json": json.dumps(card)})
-    return buffer.getvalue()
+    return [buffer.getvalue()]
 
 
-def _load_torch(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    program = torch.export.load(io.BytesIO(content)).module()
+def _load_torch(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    with path.open("rb") as file:  # torch wants a path to end in .pt2
+        program = torch.export.load(file).module()
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.no_grad():
