@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import search_spaces
-from hw_profiles.files import replacing
+from hw_profiles.files import replace_file
 from nas import onnx_graph
 from nas.allocator import keep_freed_memory
 from nas.static import StaticNet
@@ -52,8 +52,7 @@ def subnet(space: Space, seed: int = 0) -> Arch:
 
 def write_file(layers: Sequence[LayerSpec], net: StaticNet, path: Path) -> None:
     """What `nas export` writes, to the disk as it does that."""
-    with replacing(path) as file:
-        file.writelines(onnx_graph.serialize(layers, net.weights()))
+    replace_file(path, onnx_graph.serialize(layers, net.weights()))
 
 
 def write_file_by_torch(net: StaticNet, x: torch.Tensor, path: Path) -> None:

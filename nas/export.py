@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from nas import onnx_graph
 from nas.data.batches import eval_batches
-from nas.onnx_file import Pieces
 from nas.run_dir import EXPORTS, now, versions
 from nas.static import StaticNet
 from nas.trained_run import TrainedRun
@@ -46,10 +45,10 @@ class Format:
     """A kind of file that a subnet is exported to."""
 
     suffix: str
-    write: Callable[[TrainedRun, Arch, StaticNet, int | None, Mapping[str, Any]], Pieces]
+    write: Callable[[TrainedRun, Arch, StaticNet, int | None, Mapping[str, Any]], bytes]
     """Makes the file's content from run, arch, recalibrated network, batch (None: dynamic) and card."""
-    load: Callable[[Path], Callable[[NDArray[np.float32]], NDArray[np.float32]]]
-    """Reads such a file: a function from images (batch, channels, size, size) to logits."""
+    load: Callable[[bytes], Callable[[NDArray[np.float32]], NDArray[np.float32]]]
+    """Reads such content: a function from images (batch, channels, size, size) to logits."""
 
 
 def export(
@@ -77,11 +76,10 @@ def export(
     kind = FORMATS[format]
     net = trained.evaluator().subnet(arch)
     card = model_card(trained, arch, batch) | dict(extra or {})
+    content = kind.write(trained, arch, net, batch, card)
+    difference = _check(trained, arch, net, kind.load(content), batch)
     name = f"{EXPORTS}/{arch.id}{kind.suffix}"
-    with trained.run.writing(name) as file:
-        file.writelines(kind.write(trained, arch, net, batch, card))
-        file.flush()
-        difference = _check(trained, arch, net, kind.load(Path(file.name)), batch)
+    trained.run.write_bytes(name, content)
     trained.run.write_json(f"{EXPORTS}/{arch.id}.json", card | {"max_difference_to_torch": difference})
     return Exported(arch, trained.run.file(name), difference)
 
@@ -140,14 +138,15 @@ def _check(
 
 def _write_onnx(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
-) -> Pieces:
+) -> bytes:
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
-    return onnx_graph.serialize(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
+    content = onnx_graph.serialize(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
+    onnx.checker.check_model(content, full_check=True)
+    return content
 
 
-def _load_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    onnx.checker.check_model(path, full_check=True)  # the runtime lets pass what others refuse
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _load_onnx(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: images})[0]
@@ -158,19 +157,18 @@ def _load_onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32
 
 def _write_torch(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
-) -> Pieces:
+) -> bytes:
     side = trained.space.image_size(arch)
     size = (batch or 2, trained.space.config.channels, side, side)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
     program = torch.export.export(net, (torch.zeros(size),), dynamic_shapes=dynamic)
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={"card.json": json.dumps(card)})
-    return [buffer.getvalue()]
+    return buffer.getvalue()
 
 
-def _load_torch(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    with path.open("rb") as file:  # torch wants a path to end in .pt2
-        program = torch.export.load(file).module()
+def _load_torch(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    program = torch.export.load(io.BytesIO(content)).module()
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The bytes of an ONNX model without a copy of its weights.
+"""The bytes of an ONNX model, into which every weight is copied once.
 
 Through protobuf's objects a weight is copied five times on its way from an array to a file, which takes
 longer than all the rest. So protobuf writes everything but the weights, and they are put between its bytes as
@@ -16,23 +16,23 @@ from onnx import helper
 
 Constant = NDArray[np.float32] | NDArray[np.int64]
 
-Pieces = list[bytes | memoryview]
-"""What makes the file, one after the other: `file.writelines(pieces)`, or `b"".join(pieces)` in memory."""
+_Pieces = list[bytes | memoryview]
+"""What follows one another."""
 
 _LENGTH_DELIMITED = 2
 """The wire type of bytes, texts and messages."""
 
 
-def serialize(model: onnx.ModelProto, graph: onnx.GraphProto, constants: Mapping[str, Constant]) -> Pieces:
+def serialize(model: onnx.ModelProto, graph: onnx.GraphProto, constants: Mapping[str, Constant]) -> bytes:
     """The bytes of `model` with `graph`, and with `constants` as the initializers of the graph, by name."""
-    content: Pieces = [graph.SerializeToString(deterministic=True)]
+    content: _Pieces = [graph.SerializeToString(deterministic=True)]
     for name, values in constants.items():
         content += _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, _tensor(name, values))
     whole = _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, content)
-    return [model.SerializeToString(deterministic=True), *whole]
+    return b"".join([model.SerializeToString(deterministic=True), *whole])
 
 
-def _tensor(name: str, values: Constant) -> Pieces:
+def _tensor(name: str, values: Constant) -> _Pieces:
     header = onnx.TensorProto(
         name=name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype)
     )
@@ -41,7 +41,7 @@ def _tensor(name: str, values: Constant) -> Pieces:
     return [header.SerializeToString(), *_field(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, [raw])]
 
 
-def _field(number: int, content: Pieces) -> Pieces:
+def _field(number: int, content: _Pieces) -> _Pieces:
     """A field with this content, which follows in pieces."""
     return [_varint(number << 3 | _LENGTH_DELIMITED), _varint(sum(map(len, content))), *content]
 

@@ -35,8 +35,7 @@ def build(
     metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
     """The model that `serialize` writes, with the same arguments, as an object."""
-    pieces = serialize(layers, weights, batch=batch, metadata=metadata)
-    return onnx.load_from_string(b"".join(pieces))
+    return onnx.load_from_string(serialize(layers, weights, batch=batch, metadata=metadata))
 
 
 def serialize(
@@ -45,7 +44,7 @@ def serialize(
     *,
     batch: int | None = 1,
     metadata: Mapping[str, str] | None = None,
-) -> onnx_file.Pieces:
+) -> bytes:
     """The network or block as an ONNX model in bytes, batch norms folded into the convolutions.
 
     The input is called `input`, float32 of shape (batch, channels, size, size). The output is `logits`,
@@ -144,7 +143,7 @@ class _Graph:
         output: str,
         batch: int | None,
         metadata: Mapping[str, str],
-    ) -> onnx_file.Pieces:
+    ) -> bytes:
         n = BATCH if batch is None else batch
         shape_in = (n, first.c_in, first.size_in, first.size_in)
         shape_out = (n, last.c_out) if last.op == "linear" else (n, last.c_out, last.size_out, last.size_out)

@@ -59,8 +59,8 @@ class _Work:
             name: str, layers: tuple[LayerSpec, ...], rounds: int, *, alone: bool = False
         ) -> BundledModel:
             weights = onnx_graph.random_weights(layers, rng)
-            content = b"".join(onnx_graph.serialize(layers, weights, batch=batch))
-            return BundledModel(name, content, rounds, alone)
+            graph = onnx_graph.build(layers, weights, batch=batch)
+            return BundledModel(name, graph.SerializeToString(deterministic=True), rounds, alone)
 
         def alone(name: str, arch: Arch, rounds: int) -> BundledModel:
             return model(name, space.layers(arch), rounds, alone=True)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 import search_spaces
-from hw_profiles.files import replace_file, replacing
+from hw_profiles.files import replace_file
 from search_spaces import Space
 from search_spaces.errors import one_line
 
@@ -159,10 +158,6 @@ class RunDir:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a binary file, whole or not at all."""
         replace_file(self.file(name), content)
-
-    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """A binary file to be written piece by piece: it is there after the block, whole, or not at all."""
-        return replacing(self.file(name))
 
     def write_json(self, name: str, content: BaseModel | Mapping[str, Any]) -> None:
         """Write a JSON file with its schema version."""

@@ -179,9 +179,9 @@ def measure_latency(
     with TemporaryDirectory() as folder:
         for i, arch in enumerate(archs):
             layers = space.layers(arch)
-            weights = onnx_graph.random_weights(layers, rng)
+            model = onnx_graph.build(layers, onnx_graph.random_weights(layers, rng), batch=key.batch)
             path = Path(folder) / f"{arch.id}.onnx"
-            path.write_bytes(b"".join(onnx_graph.serialize(layers, weights, batch=key.batch)))
+            path.write_bytes(model.SerializeToString())
             measured.append(benchmark(path, key.threads, key.provider).latency_ms)
             progress("measure latency", i + 1, len(archs))
     return measured

@@ -80,7 +80,7 @@ def test_every_activation(activation: str) -> None:
 def test_the_file_is_what_protobuf_would_write() -> None:
     layers = search_spaces.get("attentivenas").layers(search_spaces.get("attentivenas").smallest)
     weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
-    content = b"".join(onnx_graph.serialize(layers, weights, metadata={"arch": "{}"}))
+    content = onnx_graph.serialize(layers, weights, metadata={"arch": "{}"})
     model = onnx.load_from_string(content)
     assert model.ByteSize() == len(content)  # nothing is written twice, nothing is unknown to protobuf
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -96,7 +96,7 @@ def test_constants_of_any_shape(shape: tuple[int, ...], dtype: type) -> None:
     graph = onnx.GraphProto(name="constants")
     content = onnx_file.serialize(onnx.ModelProto(), graph, {"a": values, "b": turned})
     for tensor, expected in zip(
-        onnx.load_from_string(b"".join(content)).graph.initializer, (values, turned), strict=True
+        onnx.load_from_string(content).graph.initializer, (values, turned), strict=True
     ):
         found = onnx.numpy_helper.to_array(tensor)
         assert found.dtype == dtype
