@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nas.supernet import Supernet
+    from nas.run_dir import RunDir
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,26 @@ DataRoot = Annotated[
     typer.Option(help="Folder of the images, with train and val in it; may be given to later commands."),
 ]
 SplitSeed = Annotated[int, typer.Option(help="Draw another part of val for the search.")]
+ValidationImages = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Images of val that steer the search, at most half of them.")
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="For images of some of the classes: the class folders of all outputs, in order, one a line.",
+        show_default=False,
+    ),
+]
+Resolutions = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--resolution",
+        metavar="PIXELS",
+        help="Search this resolution alone; may be repeated. Fewer are profiled and searched faster.",
+        show_default="all",
+    ),
+]
 
 
 @app.command()
@@ -37,11 +57,27 @@ def ofa(
     dataset: Images = None,
     data_root: DataRoot = None,
     split_seed: SplitSeed = 0,
+    validation_images: ValidationImages = 10_000,
+    classes: Classes = None,
+    resolution: Resolutions = None,
 ) -> None:
     """Import a supernet of Once-for-All (Cai et al. 2020)."""
+    from nas.import_run import import_run, read_classes
     from nas.importers import load_ofa
 
-    _import(load_ofa(checkpoint, space), "ofa", checkpoint, out, dataset, data_root, split_seed)
+    run = import_run(
+        load_ofa(checkpoint, space),
+        out,
+        source="ofa",
+        checkpoint=checkpoint,
+        dataset=dataset,
+        data_root=data_root,
+        split_seed=split_seed,
+        validation_images=validation_images,
+        classes=read_classes(classes) if classes else (),
+        resolutions=resolution or (),
+    )
+    _tell(run, data_root)
 
 
 @app.command()
@@ -51,34 +87,36 @@ def attentivenas(
     dataset: Images = None,
     data_root: DataRoot = None,
     split_seed: SplitSeed = 0,
+    validation_images: ValidationImages = 10_000,
+    classes: Classes = None,
+    resolution: Resolutions = None,
 ) -> None:
     """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
+    from nas.import_run import import_run, read_classes
     from nas.importers import load_attentivenas
 
-    _import(load_attentivenas(checkpoint), "attentivenas", checkpoint, out, dataset, data_root, split_seed)
-
-
-def _import(
-    supernet: Supernet,
-    source: str,
-    checkpoint: Path,
-    out: Path,
-    dataset: str | None,
-    data_root: Path | None,
-    split_seed: int,
-) -> None:
-    from nas.import_run import import_run
-
     run = import_run(
-        supernet,
+        load_attentivenas(checkpoint),
         out,
-        source=source,
+        source="attentivenas",
         checkpoint=checkpoint,
         dataset=dataset,
         data_root=data_root,
         split_seed=split_seed,
+        validation_images=validation_images,
+        classes=read_classes(classes) if classes else (),
+        resolutions=resolution or (),
     )
+    _tell(run, data_root)
+
+
+def _tell(run: RunDir, data_root: Path | None) -> None:
+    from nas.run_dir import SPACE
+
     imported = run.info().imported
     assert imported
     later = "" if data_root else " --data-root FOLDER"
-    sys.stdout.write(f"{imported.note}\nimported: {out}; next: nas evaluate {out}{later}\n")
+    sys.stdout.write(
+        f"{imported.note}\nimported: {run.path}; next: nas evaluate {run.path}{later}, "
+        f"or nas profile {run.file(SPACE)} --device NAME\n"
+    )

@@ -140,9 +140,8 @@ def _write_onnx(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
 ) -> bytes:
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
-    model = onnx_graph.build(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
+    content = onnx_graph.serialize(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
+    onnx.checker.check_model(content, full_check=True)
     return content
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from nas import onnx_file
 from search_spaces import BLOCK_INPUT, LayerSpec
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -33,7 +34,18 @@ def build(
     batch: int | None = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """The network or block as an ONNX model in one piece, batch norms folded into the convolutions.
+    """The model that `serialize` writes, with the same arguments, as an object."""
+    return onnx.load_from_string(serialize(layers, weights, batch=batch, metadata=metadata))
+
+
+def serialize(
+    layers: Sequence[LayerSpec],
+    weights: Weights,
+    *,
+    batch: int | None = 1,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """The network or block as an ONNX model in bytes, batch norms folded into the convolutions.
 
     The input is called `input`, float32 of shape (batch, channels, size, size). The output is `logits`,
     shape (batch, classes), or `output`, a feature map, where the last layer is not linear.
@@ -56,7 +68,7 @@ def build(
         linear = output if layer.activation == "none" else f"{_name(layer)}.linear"
         _OPERATORS[layer.op](graph, layer, inputs, linear)
         _ACTIVATIONS[layer.activation](graph, linear, output)
-    return graph.model(layers[0], layers[last], outputs[last], batch, metadata or {})
+    return graph.serialize(layers[0], layers[last], outputs[last], batch, metadata or {})
 
 
 def random_weights(layers: Sequence[LayerSpec], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
@@ -99,8 +111,8 @@ def fold_batch_norm(
     )
     scale = gamma / np.sqrt(var + layer.norm_eps)
     shift = beta + ((0.0 if bias is None else bias) - mean) * scale
-    folded = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    return folded.astype(np.float32), shift.astype(np.float32)
+    per_channel = scale.astype(np.float32).reshape(-1, *(1,) * (weight.ndim - 1))
+    return weight * per_channel, shift.astype(np.float32)
 
 
 class _Graph:
@@ -109,13 +121,13 @@ class _Graph:
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[TensorProto] = []
+        self.constants: dict[str, onnx_file.Constant] = {}
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
-    def constant(self, name: str, values: NDArray[np.float32] | NDArray[np.int64]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+    def constant(self, name: str, values: onnx_file.Constant) -> str:
+        self.constants[name] = values
         return name
 
     def parameters(self, layer: LayerSpec) -> list[str]:
@@ -124,14 +136,14 @@ class _Graph:
         names = [self.constant(f"{_name(layer)}.weight", weight)]
         return names if bias is None else [*names, self.constant(f"{_name(layer)}.bias", bias)]
 
-    def model(
+    def serialize(
         self,
         first: LayerSpec,
         last: LayerSpec,
         output: str,
         batch: int | None,
         metadata: Mapping[str, str],
-    ) -> onnx.ModelProto:
+    ) -> bytes:
         n = BATCH if batch is None else batch
         shape_in = (n, first.c_in, first.size_in, first.size_in)
         shape_out = (n, last.c_out) if last.op == "linear" else (n, last.c_out, last.size_out, last.size_out)
@@ -140,18 +152,16 @@ class _Graph:
             "subnet",
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape_in)],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape_out)],
-            self.constants,
         )
         opset = helper.make_opsetid("", OPSET)
         # the lowest version that knows the opset: onnx writes by default what released runtimes cannot read
-        model = helper.make_model(
-            graph,
-            opset_imports=[opset],
+        model = onnx.ModelProto(
             ir_version=helper.find_min_ir_version_for([opset]),
+            opset_import=[opset],
             producer_name="elastic-nas",
         )
         helper.set_model_props(model, dict(metadata))
-        return model
+        return onnx_file.serialize(model, graph, self.constants)
 
 
 def _name(layer: LayerSpec) -> str:

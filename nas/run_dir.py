@@ -45,6 +45,8 @@ class Imported(BaseModel, extra="forbid"):
     sha256: str
     calibrated: bool
     """Whether the batch norms have running statistics of their own; else all are still 0 and 1."""
+    validation_images: int
+    """Of `val/` that steer the search, at most half of them; see `validation_files.txt` for which."""
 
     @property
     def note(self) -> str:

@@ -73,6 +73,7 @@ class Supernet(nn.Module):
         assert isinstance(module, ElasticLayer)
         return module
 
+    @torch.no_grad()
     def extract(self, arch: Arch) -> StaticNet:
         """A copy of one subnet as a plain network; its outputs equal `self(x, arch)`.
 
@@ -80,8 +81,9 @@ class Supernet(nn.Module):
             ValueError: the arch is not in the space.
         """
         layers = self.space.layers(arch)
-        net = StaticNet(layers)
-        state = {}
+        with torch.device("meta"):  # no memory, no random weights: all of them are given below
+            net = StaticNet(layers)
+        state: dict[str, Tensor] = {}
         for layer in layers:
             if layer.op not in ("conv", "linear"):
                 continue
@@ -93,9 +95,10 @@ class Supernet(nn.Module):
             if elastic.norm is not None:
                 for name, tensor in elastic.norm.state_dict().items():
                     state[f"{path}.norm.{name}"] = tensor[: layer.c_out]
-                state[f"{path}.norm.num_batches_tracked"] = torch.tensor(0)
-        net.load_state_dict(state)
-        return net.to(next(self.parameters()).device).train(self.training)
+                state[f"{path}.norm.num_batches_tracked"] = torch.tensor(0, device=weight.device)
+        copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+        net.load_state_dict(copies, assign=True)
+        return net.train(self.training)
 
     def _zero_residual_branches(self) -> None:
         for slot in self.space.slots:

@@ -13,7 +13,7 @@ from nas.allocator import keep_freed_memory
 from nas.archive import Archive
 from nas.calibration import Calibration
 from nas.checkpoint import load_supernet
-from nas.data.catalog import get as get_dataset
+from nas.data import catalog
 from nas.data.dataset import Dataset, SplitName
 from nas.evaluate import Evaluator
 from nas.import_run import check_classes, keep_validation_files
@@ -65,18 +65,21 @@ class TrainedRun:
             raise ValueError(f"the data set must be the one of the run, {info.dataset!r}, got {dataset!r}")
         allowed = allow_import or dataset is not None
         root = data_root or info.data_root
-        images = get_dataset(
-            info.dataset,
-            root,
-            info.split_seed,
-            imported_weights=info.imported is not None,
-            allow_import=allowed,
-        )
         space = run.space()
         if info.imported:
+            images = catalog.get_for_imported(
+                info.dataset,
+                root,
+                info.split_seed,
+                validation_images=info.imported.validation_images,
+                classes=info.classes,
+                allow_import=allowed,
+            )
             check_classes(images, space)
             if root:
                 keep_validation_files(run, images, Path(root))
+        else:
+            images = catalog.get(info.dataset, root, info.split_seed, allow_import=allowed)
         if info.classes not in ([], list(images.class_names)):
             raise ValueError(
                 f"the data set {info.dataset!r} must have the classes that the run was trained on, "

@@ -291,3 +291,18 @@ class Space(ABC):
         """The same space for another data set: `classes` outputs, images of `channels` channels."""
         update = {"classes": classes, "channels": channels}
         return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]
+
+    def with_resolutions(self, resolutions: Sequence[int]) -> Self:
+        """The same space with some of its resolutions.
+
+        Raises:
+            ValueError: one of them is not on offer.
+        """
+        unknown = sorted(set(resolutions) - set(self.resolutions))
+        if unknown:
+            raise ValueError(
+                f"resolutions must be some of {listed(self.resolutions)} in the space {self.name!r}, "
+                f"got {listed(unknown)}"
+            )
+        update = {"resolutions": tuple(sorted(set(resolutions)))}
+        return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nas.data import Split, SplitName, cifar, image_folder
 from nas.data.batches import eval_batches, train_batches
-from nas.data.catalog import get
+from nas.data.catalog import get, get_for_imported
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -114,7 +114,7 @@ def test_imported_weights_are_judged_on_images_of_val_alone(tmp_path: Path) -> N
     for name in ("cat", "dog"):
         write_images(tmp_path / "train" / name, 5)
         write_images(tmp_path / "val" / name, 6)
-    dataset = get("imagefolder", tmp_path, imported_weights=True)
+    dataset = get_for_imported("imagefolder", tmp_path, 0)
     train, validation, test = (dataset.split(name) for name in SPLITS)
     assert [np.bincount(s.labels).tolist() for s in (train, validation, test)] == [[5, 5], [3, 3], [3, 3]]
     assert not paths(validation) & paths(test)
@@ -122,27 +122,41 @@ def test_imported_weights_are_judged_on_images_of_val_alone(tmp_path: Path) -> N
     names = image_folder.file_names(validation, tmp_path)
     assert names == sorted(names)
     assert {str(tmp_path / name) for name in names} == paths(validation)
-    again, other = (get("imagefolder", tmp_path, seed, imported_weights=True) for seed in (0, 1))
+    again, other = (get_for_imported("imagefolder", tmp_path, seed) for seed in (0, 1))
     assert paths(again.split("validation")) == paths(validation) != paths(other.split("validation"))
 
 
-def test_imported_weights_get_ten_thousand_images_of_a_large_val(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_number_of_images_that_steer_a_search_with_imported_weights(tmp_path: Path) -> None:
     assert image_folder.MAX_VALIDATION == 10_000
-    monkeypatch.setattr(image_folder, "MAX_VALIDATION", 2)
     for folder in ("train", "val"):
         write_images(tmp_path / folder / "cat", 9)
-    dataset = get("imagefolder", tmp_path, imported_weights=True)
-    assert [len(dataset.split(name)) for name in SPLITS] == [9, 2, 7]
+    for asked, got in ((2, 2), (5, 4), (10_000, 4)):  # at most half of nine
+        dataset = get_for_imported("imagefolder", tmp_path, 0, validation_images=asked)
+        assert [len(dataset.split(name)) for name in SPLITS] == [9, got, 9 - got]
+
+
+def test_a_class_list_says_which_labels_the_folders_have(tmp_path: Path) -> None:
+    for folder in ("train", "val"):
+        for name in ("cat", "dog"):
+            write_images(tmp_path / folder / name, 4)
+    classes = ["zebra", "dog", "ant", "cat"]
+    dataset = get_for_imported("imagefolder", tmp_path, 0, classes=classes)
+    assert dataset.class_names == tuple(classes)
+    for name in SPLITS:
+        split = dataset.split(name)
+        for path, label in zip(image_folder.file_names(split, tmp_path), split.labels, strict=True):
+            assert Path(path).parent.name == classes[label]
+        assert np.bincount(split.labels, minlength=4).tolist() == [0, len(split) // 2, 0, len(split) // 2]
+    with pytest.raises(ValueError, match="must be in the list of 2 classes, 1 are not: cat"):
+        get_for_imported("imagefolder", tmp_path, 0, classes=["zebra", "dog"])
 
 
 def test_imported_weights_need_images_that_they_have_not_seen(tmp_path: Path) -> None:
     write_images(tmp_path / "cat", 9)
     with pytest.raises(ValueError, match="data_root must have the folders train and val"):
-        get("imagefolder", tmp_path, imported_weights=True)
+        get_for_imported("imagefolder", tmp_path, 0)
     with pytest.raises(ValueError, match=r"must be one of \['imagefolder'\] or module:object, got 'digits'"):
-        get("digits", imported_weights=True)
+        get_for_imported("digits", None, 0)
 
 
 def test_train_and_val_must_have_the_same_classes(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import search_spaces
 from nas.cli import main
 from nas.data import image_folder
 from nas.final_test import final_test
-from nas.import_run import import_run
+from nas.import_run import import_run, read_classes
 from nas.run_dir import EXPORTS, FRONT, VALIDATION_FILES, RunDir
 from nas.supernet import Supernet
 from nas.trained_run import TrainedRun
@@ -145,17 +144,84 @@ def test_split_seed_draws_another_part(space: Space, tmp_path: Path, checkpoint:
     assert lists[0] == lists[1] != lists[2]
 
 
-def test_classes_must_have_outputs(
-    space: Space, tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("classes", [2, 4])
+def test_there_is_a_class_for_every_output(
+    classes: int, space: Space, tmp_path: Path, checkpoint: Path
 ) -> None:
-    four = write_images(tmp_path / "four", classes=4, train=1, val=2)
-    with pytest.raises(ValueError, match="weights have 3 outputs, the data set has 4 classes"):
-        make(space, tmp_path / "run", checkpoint, four)
+    images = write_images(tmp_path / "images", classes=classes, train=1, val=2)
+    message = rf"weights have 3 outputs, the data set has {classes} classes; .*--classes FILE"
+    with pytest.raises(ValueError, match=message):
+        make(space, tmp_path / "run", checkpoint, images)
     assert not (tmp_path / "run").exists()
-    two = write_images(tmp_path / "two", classes=2, train=1, val=2)
-    with caplog.at_level(logging.WARNING):
-        make(space, tmp_path / "run", checkpoint, two)
-    assert "2 classes, the weights have 3 outputs" in caplog.text
+    run = make(space, tmp_path / "run", checkpoint, None)
+    with pytest.raises(ValueError, match=message):
+        TrainedRun.open(run.path, data_root=images)
+
+
+@pytest.mark.parametrize("at_import", [True, False], ids=["with images", "before any images"])
+def test_images_of_some_classes_with_a_list_of_all(
+    at_import: bool, space: Space, tmp_path: Path, checkpoint: Path
+) -> None:
+    images = write_images(tmp_path / "images", classes=2, train=1, val=2)
+    classes = ["n00000001", "n00000007", "n00000000"]
+    run = import_run(
+        Supernet(space),
+        tmp_path / "run",
+        source="ofa",
+        checkpoint=checkpoint,
+        data_root=images if at_import else None,
+        classes=classes,
+    )
+    dataset = TrainedRun.open(run.path, data_root=images).dataset
+    assert list(dataset.class_names) == run.info().classes == classes
+    names = image_folder.file_names(dataset.split("train"), images)
+    assert dict(zip(names, dataset.split("train").labels, strict=True)) == {
+        "train/n00000000/0.png": 2,
+        "train/n00000001/0.png": 0,
+    }
+
+
+def test_class_list_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "classes.txt"
+    file.write_text("n01440764 tench, Tinca tinca\n\nn01443537\n")
+    assert read_classes(file) == ["n01440764", "n01443537"]
+    file.write_text("cat\ndog\ncat\n")
+    with pytest.raises(ValueError, match="must name each class once, twice are there: cat"):
+        read_classes(file)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="must be a text file"):
+        read_classes(file)
+    with pytest.raises(ValueError, match="cannot read the class list"):
+        read_classes(tmp_path / "none.txt")
+
+
+def test_number_of_images_that_steer_the_search(
+    space: Space, tmp_path: Path, checkpoint: Path, root: Path
+) -> None:
+    run = import_run(
+        Supernet(space),
+        tmp_path / "run",
+        source="ofa",
+        checkpoint=checkpoint,
+        data_root=root,
+        validation_images=6,
+    )
+    assert len(run.read_text(VALIDATION_FILES).splitlines()) == 6
+    dataset = TrainedRun.open(run.path).dataset
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [12, 6, 12]
+
+
+def test_some_of_the_resolutions(space: Space, tmp_path: Path, checkpoint: Path) -> None:
+    run = import_run(
+        Supernet(space), tmp_path / "run", source="ofa", checkpoint=checkpoint, resolutions=[12, 12]
+    )
+    assert run.space().resolutions == (12,)
+    assert run.space().n_subnets == space.n_subnets // 2
+    with pytest.raises(ValueError, match="resolutions must be some of 8 12 in the space 'small', got 10"):
+        import_run(
+            Supernet(space), tmp_path / "no", source="ofa", checkpoint=checkpoint, resolutions=[12, 10]
+        )
+    assert not (tmp_path / "no").exists()
 
 
 def test_run_is_evaluated_like_any_other(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_spaces
-from nas import onnx_graph
+from nas import onnx_file, onnx_graph
 from nas.functional import ACTIVATIONS, run_block
 from nas.static import StaticNet
 from search_spaces import BLOCK_INPUT, LayerSpec
@@ -75,6 +75,32 @@ def test_every_activation(activation: str) -> None:
     np.testing.assert_allclose(
         run(onnx_graph.build([layer], weights), x), ACTIVATIONS[activation](linear).numpy(), atol=1e-4
     )
+
+
+def test_the_file_is_what_protobuf_would_write() -> None:
+    layers = search_spaces.get("attentivenas").layers(search_spaces.get("attentivenas").smallest)
+    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
+    content = onnx_graph.serialize(layers, weights, metadata={"arch": "{}"})
+    model = onnx.load_from_string(content)
+    assert model.ByteSize() == len(content)  # nothing is written twice, nothing is unknown to protobuf
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    np.testing.assert_array_equal(arrays["head.classifier.weight"], weights["head.classifier.weight"])
+    assert arrays["stem.resize.size"].tolist() == [192, 192]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (200,), (3, 5, 7)])  # 200 floats: a length of two bytes
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_constants_of_any_shape(shape: tuple[int, ...], dtype: type) -> None:
+    values: onnx_file.Constant = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    turned = values.T  # not contiguous
+    graph = onnx.GraphProto(name="constants")
+    content = onnx_file.serialize(onnx.ModelProto(), graph, {"a": values, "b": turned})
+    for tensor, expected in zip(
+        onnx.load_from_string(content).graph.initializer, (values, turned), strict=True
+    ):
+        found = onnx.numpy_helper.to_array(tensor)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, expected)
 
 
 POOL = LayerSpec("avg_pool", "pool", "b", (BLOCK_INPUT,), 2, 2, 8, 4, kernel=2, stride=2)

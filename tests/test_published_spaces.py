@@ -1,8 +1,7 @@
 """Published counts, multiply-accumulates and parameters of the published spaces."""
 
 import math
-import time
-import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 import search_spaces
+from benchmarks import onnx_export
 from nas import onnx_graph
 from nas.supernet import Supernet
 from search_spaces import Arch, Space
@@ -181,27 +181,20 @@ def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ofa-mbv3-w1.0", "attentivenas"])
-def test_writing_the_graph_is_far_faster_than_exporting_the_module(name: str) -> None:
+@pytest.mark.parametrize("name", [*PUBLISHED, "ofa-resnet50"])
+def test_writing_the_file_is_far_faster_than_torchs_exporter(name: str, tmp_path: Path) -> None:
     space = search_spaces.get(name)
-    arch = space.largest if name == "ofa-mbv3-w1.0" else arch_from_attentivenas(space, A1)
+    arch = onnx_export.subnet(space)
     static = Supernet(space, zero_init_residual=False).eval().extract(arch)
-    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    start = time.process_time()
-    model = onnx_graph.build(space.layers(arch), static.weights())
-    written = time.process_time() - start
-    start = time.process_time()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        program = torch.onnx.export(static, (x,), dynamo=True)
-    exported = time.process_time() - start
-    assert program is not None
+    size = space.image_size(arch)
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
+    written = onnx_export.seconds(lambda: onnx_export.write_file(space.layers(arch), static, ours), 3)
+    exported = onnx_export.seconds(lambda: onnx_export.write_file_by_torch(static, x, theirs), 2)
     assert written <= 1
     assert exported / written >= 20
     results = []
-    for content in (model, program.model_proto):
-        session = onnxruntime.InferenceSession(
-            content.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+    for path in (ours, theirs):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         results.append(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
     assert np.abs(results[0] - results[1]).max() <= 1e-4 * np.abs(results[1]).max()

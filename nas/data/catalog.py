@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from nas import plugins
 from nas.data import cifar, digits, image_folder
 from nas.data.dataset import Dataset
 
-DATASETS: Mapping[str, Callable[[Path | None, int], Dataset]] = {
+Factory = Callable[[Path | None, int], Dataset]
+
+DATASETS: Mapping[str, Factory] = {
     "digits": digits.load,
     "cifar10": cifar.load_cifar10,
     "cifar100": cifar.load_cifar100,
     "imagefolder": image_folder.load,
 }
 """Factories, called with the folder of the files and the seed of the splits."""
-FOR_IMPORTED: Mapping[str, Callable[[Path | None, int], Dataset]] = {
-    "imagefolder": image_folder.load_for_imported,
-}
-"""Those that keep images apart that imported weights have not seen."""
 
 
 def get(
-    name: str,
-    root: str | Path | None = None,
-    split_seed: int = 0,
-    *,
-    imported_weights: bool = False,
-    allow_import: bool = True,
+    name: str, root: str | Path | None = None, split_seed: int = 0, *, allow_import: bool = True
 ) -> Dataset:
     """The data set of this name.
 
@@ -36,16 +30,45 @@ def get(
         name: a key of `DATASETS`, or `module:object`: a factory as `Dataset` describes it.
         root: folder of the image files, for data sets that are not embedded.
         split_seed: draws the splits.
-        imported_weights: the images are for weights that may have seen all training images; a user's own data
-            set knows that by itself.
         allow_import: False where the name comes from a run's record, see `plugins.resolve`.
 
     Raises:
         ValueError: unknown name, missing files, or a user's object that does not satisfy `Dataset`.
     """
-    factory = plugins.resolve(
-        "dataset", name, FOR_IMPORTED if imported_weights else DATASETS, allow_import=allow_import
-    )
+    return _make(DATASETS, name, root, split_seed, allow_import)
+
+
+def get_for_imported(
+    name: str,
+    root: str | Path | None,
+    split_seed: int,
+    *,
+    validation_images: int = image_folder.MAX_VALIDATION,
+    classes: Sequence[str] = (),
+    allow_import: bool = True,
+) -> Dataset:
+    """The data set of this name for weights that may have seen all training images, so that it must keep
+    images apart which they have not; a user's own data set knows that by itself.
+
+    Args:
+        name: `imagefolder`, or `module:object` as in `get`.
+        root: as in `get`.
+        split_seed: as in `get`.
+        validation_images: as in `image_folder.load_for_imported`.
+        classes: as in `image_folder.load_for_imported`.
+        allow_import: as in `get`.
+
+    Raises:
+        ValueError: as `get`.
+    """
+    load = partial(image_folder.load_for_imported, validation_images=validation_images, classes=classes)
+    return _make({"imagefolder": load}, name, root, split_seed, allow_import)
+
+
+def _make(
+    table: Mapping[str, Factory], name: str, root: str | Path | None, split_seed: int, allow_import: bool
+) -> Dataset:
+    factory = plugins.resolve("dataset", name, table, allow_import=allow_import)
     dataset = factory(None if root is None else Path(root), split_seed)
     plugins.check("dataset", name, dataset, Dataset)
     return dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,18 +60,27 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
     return _one_folder(root, split_seed)
 
 
-def load_for_imported(root: Path | None, split_seed: int) -> ImageDataset:
+def load_for_imported(
+    root: Path | None,
+    split_seed: int,
+    *,
+    validation_images: int = MAX_VALIDATION,
+    classes: Sequence[str] = (),
+) -> ImageDataset:
     """Images in ImageNet's layout for weights that were trained elsewhere and may have seen all of `train/`.
 
-    No image of `train/` tells how good such weights are. So validation is a stratified part of `val/`, 10,000
-    images but at most half of them, and test is the rest; `train/` is for BN recalibration.
+    No image of `train/` tells how good such weights are. So validation is a stratified part of `val/`, test
+    is the rest, and `train/` is for BN recalibration.
 
     Args:
         root: folder of `train` and `val`.
         split_seed: draws the splits.
+        validation_images: of the validation split, at most half of `val/`.
+        classes: the class folders that the labels 0, 1, … mean, of which some may be missing here; none:
+            those that are here, in the order of their names.
 
     Raises:
-        ValueError: as `load`, or the folder has another layout.
+        ValueError: as `load`, the folder has another layout, or it has a class that is not in `classes`.
     """
     root = _existing(root)
     if not _has_imagenet_layout(root):
@@ -79,9 +88,10 @@ def load_for_imported(root: Path | None, split_seed: int) -> ImageDataset:
             f"for imported weights data_root must have the folders train and val, as ImageNet has them; else "
             f"nobody knows which images they have not seen; got {root}"
         )
-    classes, train, val = _scan_imagenet_layout(root)
-    validation, test = stratified_cut(val.labels, (min(len(val) // 2, MAX_VALIDATION),), split_seed)
-    return _dataset(classes, train, _part(val, validation), _part(val, test))
+    names, train, val = _scan_imagenet_layout(root, classes)
+    cut = (min(len(val) // 2, validation_images),)
+    validation, test = stratified_cut(val.labels, cut, split_seed)
+    return _dataset(names, train, _part(val, validation), _part(val, test))
 
 
 def file_names(split: Split, root: Path) -> list[str]:
@@ -103,22 +113,30 @@ def _has_imagenet_layout(root: Path) -> bool:
 
 
 def _one_folder(root: Path, split_seed: int) -> ImageDataset:
-    classes, files = _scan(root)
+    classes = _class_folders(root)
+    files = _scan(root, {name: i for i, name in enumerate(classes)})
     held_out = _tenth(files)
     validation, test, train = stratified_cut(files.labels, (held_out, held_out), split_seed)
     return _dataset(classes, _part(files, train), _part(files, validation), _part(files, test))
 
 
-def _scan_imagenet_layout(root: Path) -> tuple[list[str], Split, Split]:
+def _scan_imagenet_layout(root: Path, classes: Sequence[str] = ()) -> tuple[Sequence[str], Split, Split]:
     """Class names, and all images of `train/` and of `val/`."""
-    classes, train = _scan(root / "train")
-    val_classes, val = _scan(root / "val")
-    if val_classes != classes:
-        different = sorted(set(classes) ^ set(val_classes))
+    folders, val_folders = (_class_folders(root / name) for name in ("train", "val"))
+    if val_folders != folders:
+        different = sorted(set(folders) ^ set(val_folders))
         raise ValueError(
             f"{root}: train and val must have the same class folders, only one has {', '.join(different)}"
         )
-    return classes, train, val
+    unknown = sorted(set(folders) - set(classes)) if classes else []
+    if unknown:
+        raise ValueError(
+            f"{root}: the class folders must be in the list of {len(classes)} classes, "
+            f"{len(unknown)} are not: {', '.join(unknown[:10])}"
+        )
+    names = classes or folders
+    indices = {name: i for i, name in enumerate(names) if name in folders}
+    return names, _scan(root / "train", indices), _scan(root / "val", indices)
 
 
 def _dataset(classes: Sequence[str], train: Split, validation: Split, test: Split) -> ImageDataset:
@@ -130,15 +148,26 @@ def _dataset(classes: Sequence[str], train: Split, validation: Split, test: Spli
     )
 
 
-def _scan(folder: Path) -> tuple[list[str], Split]:
-    """Class names and all images below `folder`."""
+def _class_folders(folder: Path) -> list[str]:
     try:
-        classes, class_to_index = find_classes(folder)
-        samples = make_dataset(str(folder), class_to_index, extensions=IMG_EXTENSIONS)
+        classes: list[str] = find_classes(folder)[0]
     except FileNotFoundError as error:
-        raise ValueError(f"{folder} must hold one folder of images per class: {error}") from None
+        raise _no_images(folder, error) from None
+    return classes
+
+
+def _scan(folder: Path, class_to_index: Mapping[str, int]) -> Split:
+    """All images of these classes below `folder`."""
+    try:
+        samples = make_dataset(str(folder), dict(class_to_index), extensions=IMG_EXTENSIONS)
+    except FileNotFoundError as error:
+        raise _no_images(folder, error) from None
     paths, labels = zip(*samples, strict=True)
-    return classes, Split(ImageFiles(paths), np.array(labels, dtype=np.int64))
+    return Split(ImageFiles(paths), np.array(labels, dtype=np.int64))
+
+
+def _no_images(folder: Path, error: FileNotFoundError) -> ValueError:
+    return ValueError(f"{folder} must hold one folder of images per class: {error}")
 
 
 def _tenth(files: Split) -> int:
