@@ -1,0 +1,80 @@
+"""The commands about devices: `nas profile` and `nas benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli_options import DeviceOption, JsonOption, ProfilesOption, SeedOption, SpaceArgument
+from nas.cli_output import line, print_json, show
+
+
+def profile(
+    space: SpaceArgument,
+    device: DeviceOption,
+    profiles: ProfilesOption = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one operator.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    provider: Annotated[
+        str, typer.Option(help="Execution provider of ONNX Runtime.")
+    ] = "CPUExecutionProvider",
+    seed: SeedOption = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Go on with visits that an earlier call finished.")
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """Measure this machine's latency table for a space, and how good it is."""
+    import search_spaces
+    from hw_profiles.store import ProfileStore
+    from nas.profiling import profile_device
+    from nas.progress import shown
+
+    with shown() as progress:
+        measured = profile_device(
+            search_spaces.get(space),
+            device,
+            ProfileStore(profiles),
+            threads=threads,
+            batch=batch,
+            provider=provider,
+            seed=seed,
+            resume=resume,
+            progress=progress,
+        ).profile
+    if json:
+        print_json(measured.model_dump(mode="json"))
+        return
+    show(
+        [
+            {"predicted by": name, **{k: v for k, v in record.model_dump().items() if k != "n"}}
+            for name, record in (("table", measured.held_out), ("MACs alone", measured.held_out_macs))
+        ],
+        json,
+    )
+    noisy = "; machine too noisy, these figures mean nothing" if measured.too_noisy else ""
+    line(
+        f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
+        f"held-out subnets; measuring again differs by {measured.noise_floor:.2%}{noisy}"
+    )
+
+
+def benchmark(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX files.")],
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one operator.")] = 1,
+    provider: Annotated[
+        str, typer.Option(help="Execution provider of ONNX Runtime.")
+    ] = "CPUExecutionProvider",
+    json: JsonOption = False,
+) -> None:
+    """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
+    from dataclasses import asdict
+
+    from nas.benchmark import benchmark as run_benchmark
+    from nas.progress import shown
+
+    with shown() as progress:
+        rows = run_benchmark(models, threads=threads, provider=provider, progress=progress)
+    show([asdict(row) for row in rows], json)
