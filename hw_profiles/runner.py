@@ -21,6 +21,7 @@ import platform
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -48,6 +49,11 @@ VISIT_SECONDS = 0.004  # in the runner's own process; 0.01 gave the table the sa
 MIN_RUNS = 20
 WARM_UP_RUNS = 3
 
+CPU = "CPUExecutionProvider"
+INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+# As profiles name what a convolution reads, by precision.
+TENSOR_TYPES = {"fp16": ("float16",), "int8": ("int8", "uint8")}
+
 
 class RunnerError(Exception):
     """What a user can mend; told in one line with exit code 2."""
@@ -65,12 +71,16 @@ class Model:
         path: the file.
         threads: threads of one operator.
         provider: ONNX Runtime's execution provider.
+        precision: `fp32`, `fp16` or `int8`: what it must really compute in.
+        fallback: let the CPU run the nodes that another provider does not take.
 
     Raises:
         RunnerError: no such file, no threads, or a provider that this onnxruntime does not have.
     """
 
-    def __init__(self, path: str, threads: int, provider: str) -> None:
+    def __init__(
+        self, path: str, threads: int, provider: str, precision: str = "fp32", fallback: bool = False
+    ) -> None:
         if threads < 1:
             raise RunnerError(f"threads must be >= 1, got {threads}")
         available = onnxruntime.get_available_providers()
@@ -81,7 +91,7 @@ class Model:
                 self.content = file.read()
         except OSError as error:
             raise RunnerError(f"cannot read the model {path}: {error.strerror}") from None
-        self.path, self.provider = path, provider
+        self.path, self.provider, self.precision, self.fallback = path, provider, precision, fallback
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = threads
         self.options.inter_op_num_threads = 1
@@ -90,9 +100,7 @@ class Model:
     def session_ms(self, seconds: float) -> list[float]:
         """Wall-clock time of every run in a new session that is used for about `seconds`, ms."""
         session = self._open()
-        rng = np.random.default_rng(0)
-        inputs = {i.name: rng.standard_normal(_shape(i.shape), np.float32) for i in session.get_inputs()}
-        names = [session.get_outputs()[0].name]
+        inputs, names = _random_inputs(session), [session.get_outputs()[0].name]
         for _ in range(WARM_UP_RUNS):
             session.run(names, inputs)
         times: list[float] = []
@@ -105,6 +113,27 @@ class Model:
         gc.enable()
         return times
 
+    def check_placement(self) -> None:
+        """See by a profile of one run that nodes run on the provider and in the precision asked for.
+
+        Raises:
+            RunnerError: they do not.
+        """
+        if self.provider == CPU and self.precision == "fp32":
+            return  # there is nothing to fall back to
+        with tempfile.TemporaryDirectory() as folder:
+            self.options.enable_profiling = True
+            self.options.profile_file_prefix = os.path.join(folder, "profile")
+            session = self._open()
+            session.run(None, _random_inputs(session))
+            with open(session.end_profiling()) as file:
+                events = json.load(file)
+            self.options.enable_profiling = False
+        nodes = [event["args"] for event in events if event.get("cat") == "Node" and "args" in event]
+        refuse_misplaced(
+            [node for node in nodes if "provider" in node], self.provider, self.precision, self.fallback
+        )
+
     def _open(self) -> onnxruntime.InferenceSession:
         try:
             session = onnxruntime.InferenceSession(self.content, self.options, providers=[self.provider])
@@ -116,6 +145,49 @@ class Model:
         if session.get_providers()[0] != self.provider:
             raise RunnerError(f"onnxruntime fell back from {self.provider} to {session.get_providers()[0]}")
         return session
+
+
+def refuse_misplaced(
+    nodes: list[dict[str, Any]], provider: str, precision: str, fallback: bool = False
+) -> None:
+    """Refuse a run that was not what was asked for.
+
+    Args:
+        nodes: `args` of the nodes in an ONNX Runtime profile.
+        provider: that must have run them.
+        precision: that convolutions and matrix products must have computed in.
+        fallback: one node there is enough.
+
+    Raises:
+        RunnerError: the provider ran none of them, or not all without `fallback`; or the precision is another.
+    """
+    elsewhere = [node["op_name"] for node in nodes if node["provider"] != provider]
+    copies = [name for name in elsewhere if name.startswith("Memcpy")]
+    if len(elsewhere) == len(nodes):
+        raise RunnerError(f"{provider} ran no node of the model: onnxruntime fell back silently")
+    if len(elsewhere) > len(copies) and not fallback:
+        names = sorted(set(elsewhere) - set(copies))
+        raise RunnerError(
+            f"{provider} left {len(elsewhere) - len(copies)} of {len(nodes)} nodes to the CPU "
+            f"({', '.join(names)}); allow it with --fallback if the model is deployed so"
+        )
+    if precision not in TENSOR_TYPES:
+        return
+    heavy = [node for node in nodes if any(kind in node["op_name"] for kind in ("Conv", "Gemm", "MatMul"))]
+    types = [next(iter(node["input_type_shape"][0])) for node in heavy]
+    wrong = [found for found in types if found not in TENSOR_TYPES[precision]]
+    if wrong:
+        raise RunnerError(
+            f"{provider} does not run {precision}: {len(wrong)} of {len(heavy)} convolutions and matrix products "
+            f"computed in {wrong[0]}"
+        )
+
+
+def _random_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    return {
+        i.name: rng.standard_normal(_shape(i.shape)).astype(INPUT_TYPES[i.type]) for i in session.get_inputs()
+    }
 
 
 def _shape(declared: list[int | str | None]) -> list[int]:
@@ -148,6 +220,7 @@ def device(threads: int, provider: str) -> dict[str, object]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
+        "instruction_set": instruction_set(),
         "os": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -158,14 +231,27 @@ def device(threads: int, provider: str) -> dict[str, object]:
     }
 
 
+def instruction_set() -> str:
+    """`x86-vnni`, `x86`, `arm`, or the machine's own name: what decides how INT8 values are stored."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64", "i386", "i686"):
+        return "x86-vnni" if "vnni" in _cpu_info().get("flags", "") else "x86"
+    return "arm" if machine.startswith(("arm", "aarch64")) else machine
+
+
 def _cpu_name() -> str:
+    names = _cpu_info()
+    return names.get("model name") or names.get("Model") or platform.processor()
+
+
+def _cpu_info() -> dict[str, str]:
+    """Fields of the last core in /proc/cpuinfo; empty where the system is not Linux."""
     try:
         with open("/proc/cpuinfo") as file:
-            fields = dict(line.split(":", 1) for line in file if ":" in line)
-    except OSError:  # not Linux
-        return platform.processor()
-    names = {key.strip(): value.strip() for key, value in fields.items()}
-    return names.get("model name") or names.get("Model") or platform.processor()
+            fields = [line.split(":", 1) for line in file if ":" in line]
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, value in fields}
 
 
 class Bundle:
