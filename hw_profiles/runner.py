@@ -159,7 +159,7 @@ def refuse_misplaced(
         fallback: one node there is enough.
 
     Raises:
-        RunnerError: the provider ran none of them, or not all without `fallback`; or the precision is another.
+        RunnerError: the provider ran none, or not all without `fallback`; or they computed in another precision.
     """
     elsewhere = [node["op_name"] for node in nodes if node["provider"] != provider]
     copies = [name for name in elsewhere if name.startswith("Memcpy")]
@@ -178,8 +178,8 @@ def refuse_misplaced(
     wrong = [found for found in types if found not in TENSOR_TYPES[precision]]
     if wrong:
         raise RunnerError(
-            f"{provider} does not run {precision}: {len(wrong)} of {len(heavy)} convolutions and matrix products "
-            f"computed in {wrong[0]}"
+            f"{provider} does not run {precision}: {len(wrong)} of {len(heavy)} convolutions and "
+            f"matrix products computed in {wrong[0]}"
         )
 
 
