@@ -28,6 +28,7 @@ def profile(
 ) -> None:
     """Measure this machine's latency table for a space, and how good it is."""
     import search_spaces
+    from hw_profiles.key import RunSettings
     from hw_profiles.store import ProfileStore
     from nas.profiling import profile_device
     from nas.progress import shown
@@ -37,9 +38,7 @@ def profile(
             search_spaces.get(space),
             device,
             ProfileStore(profiles),
-            threads=threads,
-            batch=batch,
-            provider=provider,
+            settings=RunSettings(threads=threads, batch=batch, provider=provider),
             seed=seed,
             resume=resume,
             progress=progress,
@@ -55,9 +54,14 @@ def profile(
         json,
     )
     noisy = "; machine too noisy, these figures mean nothing" if measured.too_noisy else ""
+    floor = (
+        "measured once"
+        if measured.noise_floor is None
+        else f"measuring again differs by {measured.noise_floor:.2%}"
+    )
     line(
         f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
-        f"held-out subnets; measuring again differs by {measured.noise_floor:.2%}{noisy}"
+        f"held-out subnets; {floor}{noisy}"
     )
 
 
@@ -72,9 +76,12 @@ def benchmark(
     """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
     from dataclasses import asdict
 
+    from hw_profiles.key import RunSettings
     from nas.benchmark import benchmark as run_benchmark
     from nas.progress import shown
 
     with shown() as progress:
-        rows = run_benchmark(models, threads=threads, provider=provider, progress=progress)
+        rows = run_benchmark(
+            models, settings=RunSettings(threads=threads, provider=provider), progress=progress
+        )
     show([asdict(row) for row in rows], json)

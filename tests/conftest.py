@@ -140,7 +140,8 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     from hw_profiles.calibration import Affine
     from hw_profiles.errors import compare
     from hw_profiles.plan import timed_blocks
-    from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+    from hw_profiles.key import DeviceKey
+    from hw_profiles.profile import DeviceProfile, Hardware
     from hw_profiles.store import Device
 
     blocks = pd.DataFrame(
@@ -162,7 +163,7 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
         created="2026-01-01T00:00:00+00:00",
         seconds=1.0,
         key=DeviceKey(runtime="onnxruntime", version="1", provider=provider, threads=1, batch=batch),
-        hardware=Hardware(cpu="c", cores=4, machine="arm64", os="Linux", python="3.11", numpy="2"),
+        hardware=Hardware(cpu="c", cores=4, machine="arm64", instruction_set="arm", os="Linux", python="3.11", numpy="2"),
         n_blocks=len(blocks),
         n_calibration=12,
         calibration=Affine(slope=1.0, intercept_ms=0.005),

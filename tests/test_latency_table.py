@@ -19,7 +19,8 @@ from hw_profiles.plan import (
     inside_network_ms,
     timed_blocks,
 )
-from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+from hw_profiles.key import DeviceKey
+from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.store import Device, ProfileStore
 from hw_profiles.table import LatencyTable
 from search_spaces import Block, LayerSpec, block_key

@@ -8,10 +8,13 @@ import onnx
 import pytest
 
 import search_spaces
-from hw_profiles.bundle import JOB, RESULTS
+from hw_profiles.bundle import read_job
+from hw_profiles.connections.here import Here
+from hw_profiles.connections.process import Progress
+from hw_profiles.results import Results
 from hw_profiles.store import BUNDLE, ProfileStore
-from nas import profiling
-from nas.profiling import N_HELD_OUT, profile_device
+from nas.profile_work import N_HELD_OUT
+from nas.profiling import profile_device
 
 SMALL = search_spaces.parse(
     """
@@ -30,45 +33,35 @@ head: {width: [8]}
 
 def modelled_ms(path: Path) -> float:
     """Latency on a made-up machine: a call costs 5 µs, a node 2 µs, a weight 10 ns."""
-    graph = onnx.load(path).graph
+    graph = onnx.load(path, load_external_data=False).graph
     weights: int = sum(math.prod(constant.dims) for constant in graph.initializer)
     return 0.005 + 0.002 * len(graph.node) + 1e-5 * weights
 
 
-def modelled_runner(noise: float = 0.0) -> Callable[[Path, Callable[[int, int], None]], None]:
-    """Stands in for `run_bundle`: writes what the runner would on a machine with relative noise."""
+def modelled_device(noise: float = 0.0) -> Callable[[Here, Path, Progress], Results]:
+    """Stands in for `Here.measure`: what the runner would tell on a machine with relative noise."""
     rng = np.random.default_rng(0)
 
-    def run(folder: Path, progress: Callable[[int, int], None]) -> None:
-        job = json.loads((folder / JOB).read_text())
+    def measure(self: Here, bundle: Path, progress: Progress) -> Results:
+        job = read_job(bundle)
         visits = {
-            model["id"]: [
-                modelled_ms(folder / model["file"]) * (1 + noise * rng.uniform(-1, 1))
-                for _ in range(model["rounds"])
+            model.id: [
+                modelled_ms(bundle / model.file) * (1 + noise * rng.uniform(-1, 1))
+                for _ in range(model.rounds)
             ]
-            for model in job["models"]
+            for model in job.models
         }
-        device = {"cpu": "c", "cores": 1, "machine": "m", "os": "o", "python": "3", "numpy": "2"}
-        device |= {"runtime": "onnxruntime", "version": "1", "provider": job["provider"], "threads": 1}
-        results = {
-            "schema_version": 1,
-            "bundle": job["id"],
-            "device": device,
-            "seconds": 1.0,
-            "visits_ms": visits,
-            "latency_ms": {name: float(np.quantile(ms, 0.25)) for name, ms in visits.items()},
-            "sentinel_drift": 0.0,
-            "split_half_spearman": 1.0,
-        }
-        (folder / RESULTS).write_text(json.dumps(results))
         progress(1, 1)
+        told = Results.of_tool(job, visits, "onnxruntime", 1.0)
+        described = told.device | {"cpu": "c", "machine": "m", "version": "1"}
+        return told.model_copy(update={"device": described})
 
-    return run
+    return measure
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProfileStore:
-    monkeypatch.setattr(profiling, "run_bundle", modelled_runner())
+    monkeypatch.setattr(Here, "measure", modelled_device())
     return ProfileStore(tmp_path)
 
 
@@ -91,35 +84,35 @@ def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
 
 
 def test_noise_shows_in_the_profile(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiling, "run_bundle", modelled_runner(noise=0.15))
+    monkeypatch.setattr(Here, "measure", modelled_device(noise=0.15))
     profile = profile_device(SMALL, "noisy", store).profile
     # two draws from ±15 % differ by 10 % in the mean; with 24 subnets that is above 4 % beyond doubt
     assert profile.too_noisy
 
 
 def test_interrupted_profile_goes_on(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(folder: Path, progress: Callable[[int, int], None]) -> None:
+    def interrupt(self: Here, folder: Path, progress: Progress) -> Results:
         (folder / "visits.jsonl").write_text("finished\n")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(profiling, "run_bundle", interrupt)
+    monkeypatch.setattr(Here, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         profile_device(SMALL, "here", store)
     assert store.names() == []
     found: list[bool] = []
 
-    def watch(folder: Path, progress: Callable[[int, int], None]) -> None:
+    def watch(self: Here, folder: Path, progress: Progress) -> Results:
         found.append((folder / "visits.jsonl").exists())
-        modelled_runner()(folder, progress)
+        return modelled_device()(self, folder, progress)
 
-    monkeypatch.setattr(profiling, "run_bundle", watch)
+    monkeypatch.setattr(Here, "measure", watch)
     profile_device(SMALL, "here", store)
     assert found == [True]  # the same bundle, with its visits
-    monkeypatch.setattr(profiling, "run_bundle", interrupt)
+    monkeypatch.setattr(Here, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         profile_device(SMALL, "here", store)
     assert store.load("here").profile.space == "small"  # the old profile stays until the new one is whole
-    monkeypatch.setattr(profiling, "run_bundle", watch)
+    monkeypatch.setattr(Here, "measure", watch)
     profile_device(SMALL, "here", store, resume=False)
     assert found == [True, False]
 
@@ -134,7 +127,7 @@ def test_space_too_small_to_be_checked(store: ProfileStore) -> None:
     config = SMALL.config.model_dump()
     config["stages"] = [config["stages"][0] | {"depth": (1,)}]
     tiny = search_spaces.parse(json.dumps(config | {"name": "tiny"}))  # 2 widths, 2 kernels, 2 expands
-    with pytest.raises(ValueError, match="at least 72 subnets to be profiled, got 8"):
+    with pytest.raises(ValueError, match="at least 128 subnets to be profiled, got 8"):
         profile_device(tiny, "here", store)
 
 

@@ -14,7 +14,8 @@ import pytest
 import search_spaces
 from hw_profiles.calibration import Affine
 from hw_profiles.errors import ErrorRecord
-from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+from hw_profiles.key import DeviceKey
+from hw_profiles.profile import DeviceProfile, Hardware
 from nas.report import ReportData, front_plot, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw

@@ -1,0 +1,12 @@
+"""All ways to reach a device, by the `kind` in its profile."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hw_profiles.connections.here import Here
+from hw_profiles.connections.ssh import Ssh
+
+AnyConnection = Annotated[Here | Ssh, Field(discriminator="kind")]
