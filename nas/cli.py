@@ -287,6 +287,10 @@ def export(
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Leave the batch open instead of the device's.")
     ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8.")] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or int8.", show_default="the device's, else fp32")
+    ] = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
@@ -297,16 +301,22 @@ def export(
     from nas.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
 
+    wanted = "int8" if int8 else precision
     trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
         if arch:
             archs = [_arch(trained.space, name, seed) for name in arch]
             exported = export_archs(
-                trained, archs, format=format, dynamic_batch=dynamic_batch, progress=progress
+                trained,
+                archs,
+                format=format,
+                dynamic_batch=dynamic_batch,
+                precision=wanted,
+                progress=progress,
             )
         else:
             exported = export_picked(
-                trained, pick, format=format, dynamic_batch=dynamic_batch, progress=progress
+                trained, pick, format=format, dynamic_batch=dynamic_batch, precision=wanted, progress=progress
             )
     show([{str(k): v for k, v in row.items()} for row in exported_table(exported).to_dict("records")], json)
 

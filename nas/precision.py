@@ -22,7 +22,7 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     return converted
 
 
-_CONVERT: Mapping[str, Callable[[onnx.ModelProto, str, FindRanges], onnx.ModelProto]] = {
+_CONVERT: Mapping[str, Callable[[onnx.ModelProto, str | None, FindRanges], onnx.ModelProto]] = {
     FP32: lambda model, instruction_set, ranges: model,
     FP16: lambda model, instruction_set, ranges: half(model),
     INT8: lambda model, instruction_set, ranges: quantize(model, ranges(model), scheme(instruction_set)),
@@ -32,7 +32,10 @@ PRECISIONS = tuple(_CONVERT)
 
 
 def convert(
-    model: onnx.ModelProto, precision: str, instruction_set: str, ranges: FindRanges = assumed_ranges
+    model: onnx.ModelProto,
+    precision: str,
+    instruction_set: str | None,
+    ranges: FindRanges = assumed_ranges,
 ) -> onnx.ModelProto:
     """The model in another precision.
 

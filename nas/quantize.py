@@ -57,15 +57,16 @@ SCHEMES: Mapping[str, Scheme] = {
 """By instruction set, as `hw_profiles.runner.instruction_set` names it. Source: docs of the quantiser."""
 
 
-def scheme(instruction_set: str) -> Scheme:
+def scheme(instruction_set: str | None) -> Scheme:
     """The scheme for a device.
 
     Raises:
-        ValueError: no scheme is known for its instruction set.
+        ValueError: its instruction set is unknown, or there is no scheme for it.
     """
-    if instruction_set not in SCHEMES:
+    if instruction_set is None or instruction_set not in SCHEMES:
         raise ValueError(
-            f"INT8 must know the device's instruction set, one of {list(SCHEMES)}, got {instruction_set!r}"
+            f"INT8 must know the device's instruction set, one of {list(SCHEMES)}, got {instruction_set}; "
+            f"`nas profile --int8-for` says it"
         )
     return SCHEMES[instruction_set]
 
