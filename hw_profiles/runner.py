@@ -122,7 +122,8 @@ class Model:
             session.run(names, inputs)
             if time.perf_counter() - start > LONG_SESSION_SECONDS:
                 break
-        fastest, times = float("inf"), []
+        fastest = float("inf")
+        times: list[float] = []
         gc.disable()
         start = time.perf_counter()
         while not _enough(len(times), time.perf_counter() - start, seconds):
@@ -390,10 +391,14 @@ class Bundle:
 
     def model(self, name: str) -> Model:
         """One of its models, with the constants that it needs."""
+        self.write_weights()
+        return Model(self.file(self.models[name]["file"]), self.job)
+
+    def write_weights(self) -> None:
+        """Write the constants that models share, where they are not there yet."""
         weights = self.job["weights"]
         if weights and not os.path.exists(self.file(weights["file"])):
             write_weights(self.file(weights["file"]), weights)
-        return Model(self.file(self.models[name]["file"]), self.job)
 
     def plan(self) -> list[tuple[str, int]]:
         """All visits as (model id, round) in the order of the work.
@@ -563,6 +568,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Times ONNX models on this device.")
     parser.add_argument("bundle", nargs="?", help="folder with job.json; by default the runner's own")
     parser.add_argument("--alone", metavar="ID", help="time this model alone and print the figures as JSON")
+    parser.add_argument("--weights", action="store_true", help="write the models' constants for another tool")
     parser.add_argument("--describe", action="store_true", help="print what this device is as JSON")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for another runner to end")
     options = parser.parse_args(arguments)
@@ -573,6 +579,8 @@ def main(arguments: list[str] | None = None) -> int:
         bundle = Bundle(options.bundle or os.path.dirname(os.path.abspath(__file__)))
         if options.alone:
             sys.stdout.write(json.dumps(benchmark(bundle.model(options.alone))) + "\n")
+        elif options.weights:
+            bundle.write_weights()
         else:
             bundle.run(options.wait)
     except RunnerError as error:

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bundles import VISITS, make_bundle
+from loopback import Loopback, loopback
 
-from bundles import VISITS, ignore, make_bundle
 from hw_profiles import session
 from hw_profiles.bundle import read_job
 from hw_profiles.connections.ssh import Ssh
 from hw_profiles.runner import VISITS as JOURNAL
-from hw_profiles.runner import locked
-from loopback import Loopback, loopback
 
 
 @pytest.fixture(scope="module")

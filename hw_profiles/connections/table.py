@@ -6,7 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hw_profiles.connections.adb import Adb
+from hw_profiles.connections.carried import Carried
+from hw_profiles.connections.command import Command
 from hw_profiles.connections.here import Here
 from hw_profiles.connections.ssh import Ssh
 
-AnyConnection = Annotated[Here | Ssh, Field(discriminator="kind")]
+AnyConnection = Annotated[Here | Ssh | Adb | Carried | Command, Field(discriminator="kind")]
