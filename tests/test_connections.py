@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -167,10 +168,11 @@ def test_adb_with_python(adb: Path, tmp_path: Path) -> None:
     there = tmp_path / "phone" / read_job(bundle).id[:16]
     connection = Adb(serial="R58", python=sys.executable, folder=str(tmp_path / "phone"))
     told = connection.describe()
-    assert told and told["runtime"] == "onnxruntime"
+    assert told
+    assert told["runtime"] == "onnxruntime"
     results = session.measure(connection, bundle, ignore)
     assert list(results.outputs) == ["net"]
-    calls = [eval(line) for line in adb.read_text().splitlines()]
+    calls = [ast.literal_eval(line) for line in adb.read_text().splitlines()]
     assert {tuple(call[:2]) for call in calls} == {("-s", "R58")}
     pushed = [call[3:] for call in calls if call[2] == "push"]
     assert pushed[0][-1] == f"{there}/models/"
@@ -187,7 +189,7 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
     connection = Adb(tool=Tool(template=f"{perf} {{onnx}}"), folder=str(folder))
     assert not connection.tabled
     assert session.measure(connection, bundle, ignore).visits_ms == {"a": [2.0], "b": [2.0, 2.0]}
-    called = [eval(line) for line in adb.read_text().splitlines()]
+    called = [ast.literal_eval(line) for line in adb.read_text().splitlines()]
     there = folder / read_job(bundle).id[:16]
     assert ["shell", f"{perf} {there}/models/a.onnx"] in called
 
