@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from nas.cli_options import DeviceOption, JsonOption, ProfilesOption, SeedOption, SpaceArgument
+from nas.cli_options import (
+    DeviceOption,
+    FallbackOption,
+    JsonOption,
+    ProfilesOption,
+    ProviderOption,
+    SeedOption,
+    SpaceArgument,
+    ThreadsOption,
+)
 from nas.cli_output import line, print_json, show
 
 
@@ -15,11 +24,16 @@ def profile(
     space: SpaceArgument,
     device: DeviceOption,
     profiles: ProfilesOption = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one operator.")] = 1,
+    threads: ThreadsOption = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
-    provider: Annotated[
-        str, typer.Option(help="Execution provider of ONNX Runtime.")
-    ] = "CPUExecutionProvider",
+    provider: ProviderOption = "CPUExecutionProvider",
+    fallback: FallbackOption = False,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    int8_for: Annotated[
+        str | None,
+        typer.Option(help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device says"),
+    ] = None,
+    held_out: Annotated[int, typer.Option(min=8, help="Subnets that the predictions are judged on.")] = 48,
     seed: SeedOption = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on with visits that an earlier call finished.")
@@ -30,15 +44,26 @@ def profile(
     import search_spaces
     from hw_profiles.key import RunSettings
     from hw_profiles.store import ProfileStore
+    from nas.precision import check_precision
     from nas.profiling import profile_device
     from nas.progress import shown
 
+    check_precision(precision)
+    settings = RunSettings(
+        threads=threads,
+        provider=provider,
+        fallback=fallback,
+        precision=precision,  # type: ignore[arg-type]  # checked
+        int8_for=int8_for,
+        batch=batch,
+    )
     with shown() as progress:
         measured = profile_device(
             search_spaces.get(space),
             device,
             ProfileStore(profiles),
-            settings=RunSettings(threads=threads, batch=batch, provider=provider),
+            settings=settings,
+            n_held_out=held_out,
             seed=seed,
             resume=resume,
             progress=progress,
@@ -67,10 +92,9 @@ def profile(
 
 def benchmark(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX files.")],
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one operator.")] = 1,
-    provider: Annotated[
-        str, typer.Option(help="Execution provider of ONNX Runtime.")
-    ] = "CPUExecutionProvider",
+    threads: ThreadsOption = 1,
+    provider: ProviderOption = "CPUExecutionProvider",
+    fallback: FallbackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
@@ -82,6 +106,8 @@ def benchmark(
 
     with shown() as progress:
         rows = run_benchmark(
-            models, settings=RunSettings(threads=threads, provider=provider), progress=progress
+            models,
+            settings=RunSettings(threads=threads, provider=provider, fallback=fallback),
+            progress=progress,
         )
     show([asdict(row) for row in rows], json)

@@ -24,6 +24,11 @@ AllowImport = Annotated[
     bool, typer.Option("--allow-import", help="Import code outside the toolkit that the run names.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal results.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one operator.")]
+ProviderOption = Annotated[str, typer.Option(help="Execution provider of ONNX Runtime.")]
+FallbackOption = Annotated[
+    bool, typer.Option("--fallback", help="Let the CPU run the nodes that the provider does not take.")
+]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="A device profile; `nas profile` makes one.")]
 ProfilesOption = Annotated[
     Path | None, typer.Option(help="Folder of device profiles.", show_default="in your data folder")

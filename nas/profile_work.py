@@ -23,6 +23,7 @@ from hw_profiles.plan import (
     timed_blocks,
 )
 from hw_profiles.results import Results
+from hw_profiles.table import COLUMNS
 from nas.check_images import noise_images
 from nas.device_graphs import TimedGraph, bundled
 from search_spaces import Arch, Space
@@ -30,10 +31,15 @@ from search_spaces import Arch, Space
 BLOCK_ROUNDS, EDGE_ROUNDS, SENTINEL_ROUNDS = 3, 8, 60
 """Visits of each graph. Held-out MAPE with 1, 2, 3, 4 rounds of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
 two profiles of the digits space, noise floor 0.56 %); edges are few and count in every block."""
-N_CALIBRATION, N_HELD_OUT = 12, 24
+N_CALIBRATION, N_HELD_OUT = 12, 48
 N_FIT = 40
 """Calibration subnets where there is no table of blocks."""
 SENTINEL = "sentinel"
+
+
+def n_calibration(*, tabled: bool) -> int:
+    """Whole subnets that predictions are fitted to, with a table of blocks or without."""
+    return N_CALIBRATION if tabled else N_FIT
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,19 @@ class ProfileWork:
     """The smallest and the largest subnet first."""
 
     @classmethod
-    def plan(cls, space: Space, rng: np.random.Generator, *, tabled: bool) -> Self:
+    def plan(
+        cls, space: Space, rng: np.random.Generator, *, tabled: bool, n_held_out: int = N_HELD_OUT
+    ) -> Self:
         """What to time.
 
         Args:
             space: its subnets and blocks.
             rng: draws the subnets.
             tabled: time the blocks; else more whole subnets.
+            n_held_out: subnets that the predictions are judged on.
         """
-        calibration = calibration_subnets(space, rng, N_CALIBRATION if tabled else N_FIT)
-        held_out = held_out_subnets(space, rng, N_HELD_OUT, calibration)
+        calibration = calibration_subnets(space, rng, n_calibration(tabled=tabled))
+        held_out = held_out_subnets(space, rng, n_held_out, calibration)
         return cls(space, timed_blocks(space) if tabled else {}, calibration, held_out)
 
     @property
@@ -137,7 +146,7 @@ class ProfileWork:
                     "spread": (high - low) / middle,
                 }
             )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=COLUMNS)
 
     def edge_frame(self, results: Results) -> pd.DataFrame:
         """See `Device.edges`."""
@@ -150,4 +159,4 @@ class ProfileWork:
             }
             for edge, times in self.edge_times(results).items()
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=["channels", "size", "probe_ms", "overhead_ms"])

@@ -13,7 +13,7 @@ from hw_profiles.connections.here import Here
 from hw_profiles.key import RunSettings
 from hw_profiles.store import BUNDLE, Device, ProfileStore
 from nas.profile_evaluation import evaluate
-from nas.profile_work import N_FIT, N_HELD_OUT, ProfileWork
+from nas.profile_work import N_HELD_OUT, ProfileWork, n_calibration
 from nas.progress import Progress, silent
 from nas.settings import complete, refuse_other_instruction_set
 from search_spaces import Space
@@ -29,6 +29,7 @@ def profile_device(
     *,
     connection: Connection = HERE,
     settings: RunSettings = DEFAULT_SETTINGS,
+    n_held_out: int = N_HELD_OUT,
     seed: int = 0,
     progress: Progress = silent,
     resume: bool = True,
@@ -44,6 +45,7 @@ def profile_device(
         store: where the profile goes.
         connection: how the device is reached; by default it is this machine.
         settings: how networks are run.
+        n_held_out: subnets that the predictions are judged on, the smallest and the largest among them.
         seed: decides random weights, subnets and the order of visits.
         progress: told about the visits.
         resume: False: forget what an earlier call, stopped half-way, has measured.
@@ -53,10 +55,10 @@ def profile_device(
             folder cannot be written or is in use, the device cannot be reached, its provider is not
             available, or it computes wrongly.
     """
-    _check(space, name, store)
+    _check(space, name, store, 2 * (n_calibration(tabled=connection.tabled) + n_held_out))
     folder = store.folder(name) / BUNDLE
     rng = np.random.default_rng(seed)
-    work = ProfileWork.plan(space, rng, tabled=connection.tabled)
+    work = ProfileWork.plan(space, rng, tabled=connection.tabled, n_held_out=n_held_out)
     try:
         with session.alone_in(store.folder(name)):
             settings = complete(settings, connection)
@@ -75,8 +77,7 @@ def profile_device(
     return device
 
 
-def _check(space: Space, name: str, store: ProfileStore) -> None:
-    needed = 2 * (N_FIT + N_HELD_OUT)
+def _check(space: Space, name: str, store: ProfileStore, needed: int) -> None:
     if space.n_subnets < needed:
         raise ValueError(f"a space must have at least {needed} subnets to be profiled, got {space.n_subnets}")
     there = store.load(name).profile.space if name in store.names() else space.name
