@@ -38,9 +38,19 @@ def profile(
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on with visits that an earlier call finished.")
     ] = True,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Measure a few subnets again and say whether the profile holds; exit code 1 if not.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure this machine's latency table for a space, and how good it is."""
+    if check:
+        _check(space, device, profiles, json)
+        return
     import search_spaces
     from hw_profiles.key import RunSettings
     from hw_profiles.store import ProfileStore
@@ -88,6 +98,24 @@ def profile(
         f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
         f"held-out subnets; {floor}{noisy}"
     )
+
+
+def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
+    import search_spaces
+    from hw_profiles.store import ProfileStore
+    from nas.profile_check import check_profile
+    from nas.progress import shown
+
+    with shown() as progress:
+        record = check_profile(
+            search_spaces.get(space), ProfileStore(profiles).load(device), progress=progress
+        )
+    if json:
+        print_json(record.model_dump())
+    else:
+        line(record.sentence)
+    if record.verdict != "holds":
+        raise typer.Exit(1)
 
 
 def benchmark(
