@@ -1,4 +1,4 @@
-"""What is known about one device and how good its latency table is."""
+"""What is known about one device and how good its predicted latencies are."""
 
 from __future__ import annotations
 
@@ -50,15 +50,20 @@ class DeviceProfile(BaseModel, frozen=True):
     key: DeviceKey
     hardware: Hardware
     n_blocks: int
-    """Distinct blocks in the table."""
+    """Distinct blocks in the table; 0 where the device has none."""
     n_calibration: int
-    """Whole subnets that `calibration` was fitted to."""
-    calibration: Affine
-    """From the sum of a subnet's blocks to its latency alone in a fresh process."""
+    """Whole subnets that the latency model was fitted to."""
+    calibration: Affine | None
+    """From the sum of a subnet's blocks to its latency alone in a fresh process; None without a table."""
+    latency_model: str
+    """What predicts latencies, of those that `hw_profiles.model_choice` compares."""
+    cross_validated: dict[str, ErrorRecord]
+    """Errors of all that were compared on the subnets fitted to, each subnet predicted without itself."""
     held_out: ErrorRecord
-    """Of the table on other subnets, smallest and largest among them, against one measurement of each."""
+    """Of the latency model on other subnets, smallest and largest among them, against one measurement of
+    each."""
     held_out_macs: ErrorRecord
-    """The same for a line fitted to MACs alone: what the table has to beat."""
+    """The same for a line fitted to MACs alone: what the model has to beat."""
     noise_floor: float | None
     """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process;
     None where only one pass was measured."""

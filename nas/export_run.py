@@ -97,7 +97,7 @@ def _latency(trained: TrainedRun, device: Device | None, arch: Arch, target: Tar
     """For the card of an arch: the device, the latency by its table and, on the front, as measured."""
     if device is None or target.precision != device.profile.key.precision:
         return {}
-    predicted = device.table.predict(trained.space.encode([arch]), trained.space)[0]
+    predicted = device.latency(trained.space)(trained.space.encode([arch]))[0]
     known = {DEVICE: device.profile.name, PREDICTED: float(predicted)}
     front = trained.run.read_csv(FRONT).set_index("arch_id")["measured_latency_ms"]
     return known | ({"measured_latency_ms": float(front[arch.id])} if arch.id in front.index else {})

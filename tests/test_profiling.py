@@ -12,6 +12,7 @@ from hw_profiles.bundle import read_job
 from hw_profiles.connections.here import Here
 from hw_profiles.connections.process import Progress
 from hw_profiles.key import Precision, RunSettings
+from hw_profiles.model_choice import LAYERS, MACS, TABLE
 from hw_profiles.results import Results
 from hw_profiles.runner import instruction_set
 from hw_profiles.store import BUNDLE, ProfileStore
@@ -75,6 +76,8 @@ def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
     assert profile.held_out.kendall_tau > 0.99  # rounding may part equal latencies
     assert profile.noise_floor == 0
     assert profile.held_out_macs.mape > 0.01  # nodes cost, and MACs do not see them
+    assert profile.latency_model == TABLE
+    assert profile.calibration is not None
     assert profile.calibration.slope == pytest.approx(1.0, abs=1e-6)
     # stem and head keep half of the call's 5 µs each: the one call of the whole network, nothing is left over
     assert profile.calibration.intercept_ms == pytest.approx(0.0, abs=1e-6)
@@ -83,6 +86,19 @@ def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
     genomes = SMALL.encode([SMALL.smallest, SMALL.largest])
     predicted = device.table.predict(genomes, SMALL)
     np.testing.assert_allclose(predicted, device.held_out["measured_latency_ms"].head(2), rtol=1e-6)
+
+
+def test_a_device_that_cannot_be_tabled_is_fitted_from_whole_networks(
+    store: ProfileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Here, "tabled", False)
+    device = profile_device(SMALL, "modelled", store, n_held_out=20)
+    profile = device.profile
+    assert (profile.latency_model, profile.n_blocks, profile.calibration) == (LAYERS, 0, None)
+    assert set(profile.cross_validated) == {LAYERS, MACS}
+    assert profile.held_out.mape < 0.3 * profile.held_out_macs.mape
+    again = store.load("modelled").latency(SMALL)(SMALL.encode([SMALL.smallest, SMALL.largest]))
+    np.testing.assert_allclose(again, device.held_out["predicted_latency_ms"].head(2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

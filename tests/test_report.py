@@ -77,6 +77,8 @@ def profile(noise_floor: float) -> dict[str, Any]:
         n_blocks=99,
         n_calibration=10,
         calibration=Affine(slope=1, intercept_ms=0),
+        latency_model="table",
+        cross_validated={"table": error},
         held_out=error,
         held_out_macs=error,
         noise_floor=noise_floor,
