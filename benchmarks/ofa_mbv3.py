@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -57,8 +57,21 @@ def flat(space: Space, genomes: Genomes) -> Genomes:
     return space.canonical(genomes)[:, space.columns(FLAT_NAMES)]
 
 
-def read(path: str, target: str) -> tuple[Space, Genomes, NDArray[np.float64]]:
+def shipped(name: str, resolutions: Sequence[int]) -> Space:
+    """A shipped space of this family, with the resolutions that the data has."""
+    found = search_spaces.get(name)
+    return type(found)(found.config.model_copy(update={"resolutions": tuple(sorted(resolutions))}))  # type: ignore[call-arg]
+
+
+def read(
+    path: str, target: str, make: Callable[[Sequence[int]], Space] = space
+) -> tuple[Space, Genomes, NDArray[np.float64]]:
     """Space, genomes (n, n_genes) and measured values (n,) of a table of measurements.
+
+    Args:
+        path: of the CSV.
+        target: the column of the values.
+        make: makes the space from its resolutions.
 
     Raises:
         ValueError: a column is missing.
@@ -67,7 +80,7 @@ def read(path: str, target: str) -> tuple[Space, Genomes, NDArray[np.float64]]:
     missing = {*FLAT_COLUMNS, "resolution", target} - set(table)
     if missing:
         raise ValueError(f"{path} must have the columns {sorted(missing)}")
-    the_space = space(sorted({int(side) for side in table["resolution"]}))
+    the_space = make(sorted({int(side) for side in table["resolution"]}))
     genomes = np.zeros((len(table), len(the_space.genes)), dtype=np.int64)
     columns = dict(zip(FLAT_NAMES, FLAT_COLUMNS, strict=True)) | {"resolution": "resolution"}
     for place, gene in enumerate(the_space.genes):

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from hw_profiles.files import replace_file
+from hw_profiles.key import RunSettings
 from search_spaces.errors import one_line
 
-SCHEMA_VERSION = 1
-JOB, RESULTS = "job.json", "results.json"
-_MODELS = "models"
+SCHEMA_VERSION = 2
+JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
+RUNNER = Path(__file__).with_name("runner.py")
+MODELS, IMAGES = "models", "images"
+WEIGHTS = "weights.bin"
+"""Beside the models, as ONNX wants it."""
+
+Images = NDArray[np.float16]
+"""As a network reads them, shape (n, channels, size, size)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,81 +38,140 @@ class BundledModel:
     """How often it is visited."""
     alone: bool = False
     """Each visit in a fresh process, as `nas benchmark` does, instead of in the runner's."""
-
-    def entry(self) -> dict[str, Any]:
-        """Its line in the job."""
-        return {
-            "id": self.id,
-            "file": f"{_MODELS}/{self.id}.onnx",
-            "rounds": self.rounds,
-            "alone": self.alone,
-        }
+    images: str | None = None
+    """Name of the images that its outputs are wanted for."""
 
 
-class Results(BaseModel, frozen=True):
-    """`results.json`: what the runner measured."""
+class Region(BaseModel, frozen=True):
+    """Random constants that the runner writes on the device; see `hw_profiles.runner.write_weights`."""
 
-    schema_version: int
-    bundle: str
-    device: dict[str, str | int | None]
-    """See `hw_profiles.runner.device`."""
-    seconds: float
-    visits_ms: dict[str, list[float]]
-    """Of each model, by round."""
-    latency_ms: dict[str, float]
-    """Of each model, the robust figure over its visits."""
-    sentinel_drift: float
-    split_half_spearman: float
+    dtype: str
+    scale: float
+    offset: int
+    """Bytes from the start of the file."""
+    count: int
 
 
-def write_bundle(
-    folder: Path, models: Sequence[BundledModel], *, sentinel: str, threads: int, provider: str, seed: int
-) -> None:
-    """Write a bundle; one that is there already and equal is left alone with the visits it has.
+class Weights(BaseModel, frozen=True):
+    """The file of constants that the graphs of a bundle share, as the runner makes it."""
+
+    file: str = f"{MODELS}/{WEIGHTS}"
+    seed: int
+    regions: tuple[Region, ...]
+
+
+class ModelEntry(BaseModel, frozen=True):
+    """A model in the job."""
+
+    id: str
+    file: str
+    rounds: int
+    alone: bool
+    images: str | None
+
+
+class Job(RunSettings, frozen=True):
+    """`job.json`: what is to be done, and how networks are run."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    """Hash of everything else and of the files."""
+    space: str | None
+    """The space that the models belong to."""
+    seed: int
+    """Decides the order of visits."""
+    sentinel: str | None
+    """Id of the model that shows how steady the device is."""
+    weights: Weights | None
+    models: tuple[ModelEntry, ...]
+
+    @property
+    def visits(self) -> int:
+        """Of all models together."""
+        return sum(model.rounds for model in self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleContent:
+    """What a bundle is made of."""
+
+    models: list[BundledModel]
+    settings: RunSettings
+    weights: Weights | None = None
+    """None: every graph holds its own."""
+    images: Mapping[str, Images] | None = None
+    """By name."""
+    space: str | None = None
+    sentinel: str | None = None
+    seed: int = 0
+
+
+def write_bundle(folder: Path, content: BundleContent) -> Job:
+    """Write a bundle; an equal one that is there already is left alone with the visits that it has.
 
     Args:
         folder: where; an unequal bundle in it is removed first.
-        models: the graphs to be timed.
-        sentinel: id of the one that shows how steady the device is.
-        threads: threads of one operator.
-        provider: ONNX Runtime's execution provider.
-        seed: decides the order of visits.
-    """
-    job = {
-        "schema_version": SCHEMA_VERSION,
-        "threads": threads,
-        "provider": provider,
-        "seed": seed,
-        "sentinel": sentinel,
-        "models": [model.entry() for model in models],
-    }
-    digest = hashlib.sha256(json.dumps(job).encode())
-    for model in models:
-        digest.update(model.onnx)
-    text = json.dumps(job | {"id": digest.hexdigest()}, indent=1)
-    if (folder / JOB).is_file() and (folder / JOB).read_text() == text:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    for model in models:
-        path = folder / model.entry()["file"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(model.onnx)
-    replace_file(folder / JOB, text)  # last: it marks the bundle as whole
-
-
-def read_results(folder: Path) -> Results:
-    """The results of a bundle.
+        content: what it is made of.
 
     Raises:
-        ValueError: they are missing, truncated, or of another bundle.
+        OSError: the folder cannot be written.
     """
-    path = folder / RESULTS
+    files = {f"{MODELS}/{model.id}.onnx": model.onnx for model in content.models}
+    files |= {f"{IMAGES}/{name}.npy": _npy(images) for name, images in (content.images or {}).items()}
+    job = Job(
+        **content.settings.model_dump(include=set(RunSettings.model_fields)),
+        id="",
+        space=content.space,
+        seed=content.seed,
+        sentinel=content.sentinel,
+        weights=content.weights,
+        models=tuple(_entry(model) for model in content.models),
+    )
+    job = job.model_copy(update={"id": _digest(job, files.values())})
+    text = job.model_dump_json(indent=1)
+    if (folder / JOB).is_file() and (folder / JOB).read_text() == text:
+        return job
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    replace_file(folder / JOB, text)  # last: it marks the bundle as whole
+    return job
+
+
+def read_job(folder: Path) -> Job:
+    """The job of a bundle.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
     try:
-        results = Results.model_validate_json(path.read_bytes())
+        return Job.model_validate_json((folder / JOB).read_bytes())
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}; run the bundle's runner again") from None
+        raise ValueError(f"cannot read {folder / JOB}: {error.strerror}") from None
     except ValidationError as error:
-        raise ValueError(one_line(error, str(path))) from None
-    if results.bundle != json.loads((folder / JOB).read_text())["id"]:
-        raise ValueError(f"{path} holds the results of another bundle")
-    return results
+        raise ValueError(one_line(error, str(folder / JOB))) from None
+
+
+def _entry(model: BundledModel) -> ModelEntry:
+    return ModelEntry(
+        id=model.id,
+        file=f"{MODELS}/{model.id}.onnx",
+        rounds=model.rounds,
+        alone=model.alone,
+        images=f"{IMAGES}/{model.images}.npy" if model.images else None,
+    )
+
+
+def _npy(images: Images) -> bytes:
+    file = io.BytesIO()
+    np.save(file, images, allow_pickle=False)
+    return file.getvalue()
+
+
+def _digest(job: Job, files: Iterable[bytes]) -> str:
+    digest = hashlib.sha256(job.model_dump_json().encode())
+    for data in files:
+        digest.update(data)
+    return digest.hexdigest()

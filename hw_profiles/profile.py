@@ -1,41 +1,37 @@
-"""What is known about one device and how good its latency table is."""
+"""What is known about one device and how good its predicted latencies are."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 from pydantic import BaseModel, computed_field
 
 from hw_profiles.calibration import Affine
+from hw_profiles.connections.base import Description
+from hw_profiles.connections.here import Here
+from hw_profiles.connections.table import AnyConnection
 from hw_profiles.errors import ErrorRecord
+from hw_profiles.key import DeviceKey
 
 SCHEMA_VERSION = 1
 MAX_NOISE_FLOOR = 0.04
 """Above it a machine is too noisy for its figures to mean anything."""
 
 
-class DeviceKey(BaseModel, frozen=True):
-    """Everything that a latency depends on beside the hardware; tables of other keys are not comparable."""
-
-    runtime: str
-    version: str
-    """Of the runtime."""
-    provider: str
-    threads: int
-    precision: Literal["fp32"] = "fp32"
-    batch: int
-
-
 class Hardware(BaseModel, frozen=True):
-    """Identity of the device as it reports itself."""
+    """Identity of the device as it reports itself; None where it, or the tool that measured, does not say."""
 
-    cpu: str
-    cores: int | None
-    machine: str
-    """Instruction set, such as `x86_64`."""
-    os: str
-    python: str
-    numpy: str
+    cpu: str | None = None
+    board: str | None = None
+    """Such as `Raspberry Pi 5 Model B`."""
+    cores: int | None = None
+    machine: str | None = None
+    """Such as `x86_64`."""
+    instruction_set: str | None = None
+    """What decides how INT8 values are stored: `x86-vnni`, `x86`, `arm`, or the machine."""
+    governor: str | None = None
+    """What decides the CPU's frequency."""
+    os: str | None = None
+    python: str | None = None
+    numpy: str | None = None
 
 
 class DeviceProfile(BaseModel, frozen=True):
@@ -49,27 +45,52 @@ class DeviceProfile(BaseModel, frozen=True):
     """UTC, ISO 8601."""
     seconds: float
     """Time spent measuring, held-out checks included."""
+    connection: AnyConnection = Here()
+    """How the device is reached."""
     key: DeviceKey
     hardware: Hardware
     n_blocks: int
-    """Distinct blocks in the table."""
+    """Distinct blocks in the table; 0 where the device has none."""
     n_calibration: int
-    """Whole subnets that `calibration` was fitted to."""
-    calibration: Affine
-    """From the sum of a subnet's blocks to its latency alone in a fresh process."""
+    """Whole subnets that the latency model was fitted to."""
+    calibration: Affine | None
+    """From the sum of a subnet's blocks to its latency alone in a fresh process; None without a table."""
+    latency_model: str
+    """What predicts latencies, of those that `hw_profiles.model_choice` compares."""
+    cross_validated: dict[str, ErrorRecord]
+    """Errors of all that were compared on the subnets fitted to, each subnet predicted without itself."""
     held_out: ErrorRecord
-    """Of the table on other subnets, smallest and largest among them, against one measurement of each."""
+    """Of the latency model on other subnets, smallest and largest among them, against one measurement of
+    each."""
     held_out_macs: ErrorRecord
-    """The same for a line fitted to MACs alone: what the table has to beat."""
-    noise_floor: float
-    """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process."""
-    split_half_spearman: float
+    """The same for a line fitted to MACs alone: what the model has to beat."""
+    noise_floor: float | None
+    """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process;
+    None where only one pass was measured."""
+    split_half_spearman: float | None
     """Rank correlation of block latencies from even with those from odd rounds."""
-    sentinel_drift: float
+    sentinel_drift: float | None
     """Change of one network's latency over the whole time / its latency."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def too_noisy(self) -> bool:
         """Whether the machine was too busy for these figures to mean anything."""
-        return self.noise_floor > MAX_NOISE_FLOOR
+        return self.noise_floor is not None and self.noise_floor > MAX_NOISE_FLOOR
+
+    def refuse_other(self, told: Description) -> None:
+        """Refuse what another device than this one measured.
+
+        Args:
+            told: what the device that measured says about itself; nothing is compared where it says nothing.
+
+        Raises:
+            ValueError: its hardware is another.
+        """
+        mine = self.hardware.model_dump()
+        other = {name: told[name] for name in ("cpu", "machine") if name in told and told[name] != mine[name]}
+        if other:
+            raise ValueError(
+                f"what was reached is not the device {self.name!r}: it says {other}, the profile "
+                f"{ ({name: mine[name] for name in other}) }; its latencies do not count for that device"
+            )

@@ -1,34 +1,40 @@
 """Times ONNX models on a device. One file; needs Python 3.8 or later, numpy and onnxruntime, nothing else.
 
-    python runner.py BUNDLE                    does the work that BUNDLE/job.json describes
-    python runner.py --benchmark MODEL         times one model alone in this process
+    python runner.py BUNDLE        does the work that BUNDLE/job.json describes
 
 A model of a bundle is visited several times. A visit is either one session in the runner's own process (small
-graphs of a latency table) or a fresh process with the model alone, exactly what `--benchmark` does (whole
-networks); the latter is the latency that the toolkit means wherever it says `latency_ms`. All visits are
-shuffled over the whole time, so that a slow moment of the machine spreads over all models. Every finished
-visit is a line of BUNDLE/visits.jsonl: a runner that was killed goes on after the last whole line.
-BUNDLE/results.json, written at the end, adds what identifies the device and how steady it was.
+graphs of a latency table) or a fresh process with the model alone (whole networks); the latter is the latency
+that the toolkit means wherever it says `latency_ms`. All visits are shuffled over the whole time, so that a
+slow moment of the machine spreads over all models. Every finished visit is a line of BUNDLE/visits.jsonl: a
+runner that was killed goes on after the last whole line. BUNDLE/results.json, written at the end, adds what
+identifies the device, how steady it was, and what the models answer to the images that the bundle holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import glob
 import json
 import os
 import platform
 import random
 import subprocess
 import sys
+import tempfile
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
-import numpy as np
-import onnxruntime
+try:
+    import numpy as np
+    import onnxruntime
+except ImportError as error:
+    sys.exit(f"{error}; on this device: {sys.executable} -m pip install numpy onnxruntime")
 
-SCHEMA_VERSION = 1
-JOB, VISITS, RESULTS = "job.json", "visits.jsonl", "results.json"
+SCHEMA_VERSION = 2
+JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
 
 # How a latency is estimated. Where a session's buffers lie in memory decides 0.5-1 % of the latency for as
 # long as the session lives, so a process opens several and takes the fastest run of each; other load adds
@@ -40,17 +46,33 @@ JOB, VISITS, RESULTS = "job.json", "visits.jsonl", "results.json"
 #   digits space      0.50  0.46      0.47    0.47      0.50      0.52 %
 #   cifar space       0.36  0.41      0.67    0.43      1.30      2.45 %
 # Chosen: the quartile of minima. With sessions of 10 ms 0.47 and 0.49 %, with 4 sessions 0.57 and 0.43 %.
-# Thread-CPU time, 0.47 and 0.41 %, is no better than the wall clock and means nothing with more threads.
+# The clock: where one thread does all the work, its CPU time, which leaves out the time of other processes.
+# It is no better than the wall clock for such short runs (0.47 and 0.41 %), but at 224 pixels (8 subnets of
+# 10-200 ms, load 10) 12 sessions of 0.05, 0.1, 0.25, 0.5 s give 2.7, 2.6, 2.5, 2.5 %; the wall clock 15-18 %.
 SESSIONS = 12
 QUANTILE = 0.25
 SESSION_SECONDS = 0.01
 VISIT_SECONDS = 0.004  # in the runner's own process; 0.01 gave the table the same errors
 MIN_RUNS = 20
 WARM_UP_RUNS = 3
+# Slow models: a session ends after LONG_SESSION_SECONDS once it has FEW_RUNS, and a process opens no more
+# sessions after LONG_SECONDS once it has FEW_SESSIONS.
+LONG_SESSION_SECONDS, FEW_RUNS = 0.1, 3
+LONG_SECONDS, FEW_SESSIONS = 5.0, 4
+
+THREAD_CLOCK_IS_FINE = time.get_clock_info("thread_time").resolution <= 1e-6  # 16 ms on Windows
+
+CPU = "CPUExecutionProvider"
+INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+# As profiles name what a convolution reads, by precision.
+TENSOR_TYPES = {"fp16": ("float16",), "int8": ("int8", "uint8")}
 
 
 class RunnerError(Exception):
     """What a user can mend; told in one line with exit code 2."""
+
+
+# ---------------------------------------------------------------------- timing
 
 
 def robust_ms(fastest_ms: list[float]) -> float:
@@ -62,60 +84,159 @@ class Model:
     """An ONNX file that can be timed.
 
     Args:
-        path: the file.
-        threads: threads of one operator.
-        provider: ONNX Runtime's execution provider.
+        path: the file; constants that it does not hold lie beside it.
+        job: how it is run: `threads` of one operator, the execution `provider`, the `precision` (`fp32`,
+            `fp16` or `int8`) that it must really compute in, and `fallback`: whether the CPU may run the
+            nodes that another provider does not take.
 
     Raises:
         RunnerError: no such file, no threads, or a provider that this onnxruntime does not have.
     """
 
-    def __init__(self, path: str, threads: int, provider: str) -> None:
-        if threads < 1:
-            raise RunnerError(f"threads must be >= 1, got {threads}")
+    def __init__(self, path: str, job: dict[str, Any]) -> None:
+        if job["threads"] < 1:
+            raise RunnerError(f"threads must be >= 1, got {job['threads']}")
         available = onnxruntime.get_available_providers()
-        if provider not in available:
-            raise RunnerError(f"provider must be one of {available} on this device, got {provider!r}")
-        try:
-            with open(path, "rb") as file:
-                self.content = file.read()
-        except OSError as error:
-            raise RunnerError(f"cannot read the model {path}: {error.strerror}") from None
-        self.path, self.provider = path, provider
+        if job["provider"] not in available:
+            raise RunnerError(f"provider must be one of {available} on this device, got {job['provider']!r}")
+        if not os.path.isfile(path):
+            raise RunnerError(f"cannot read the model {path}: no such file")
+        self.path, self.provider = path, job["provider"]
+        self.precision, self.fallback = job["precision"], job["fallback"]
+        alone = job["threads"] == 1 and self.provider == CPU and THREAD_CLOCK_IS_FINE
+        self.clock = time.thread_time_ns if alone else time.perf_counter_ns
         self.options = onnxruntime.SessionOptions()
-        self.options.intra_op_num_threads = threads
+        self.options.intra_op_num_threads = job["threads"]
         self.options.inter_op_num_threads = 1
         self.options.log_severity_level = 3  # errors alone
 
-    def session_ms(self, seconds: float) -> list[float]:
-        """Wall-clock time of every run in a new session that is used for about `seconds`, ms."""
-        session = self._open()
-        rng = np.random.default_rng(0)
-        inputs = {i.name: rng.standard_normal(_shape(i.shape), np.float32) for i in session.get_inputs()}
-        names = [session.get_outputs()[0].name]
+    def session_ms(self, seconds: float) -> tuple[float, list[float]]:
+        """The fastest run in a new session of about `seconds`, and the wall-clock time of all runs, ms.
+
+        The fastest is told by the CPU time of this thread where it does all the work itself.
+        """
+        session = self.open()
+        inputs, names = _random_inputs(session), [session.get_outputs()[0].name]
+        start = time.perf_counter()
         for _ in range(WARM_UP_RUNS):
             session.run(names, inputs)
+            if time.perf_counter() - start > LONG_SESSION_SECONDS:
+                break
+        fastest = float("inf")
         times: list[float] = []
         gc.disable()
-        end = time.perf_counter() + seconds
-        while len(times) < MIN_RUNS or time.perf_counter() < end:
-            start = time.perf_counter_ns()
+        start = time.perf_counter()
+        while not _enough(len(times), time.perf_counter() - start, seconds):
+            wall, busy = time.perf_counter_ns(), self.clock()
             session.run(names, inputs)
-            times.append((time.perf_counter_ns() - start) / 1e6)
+            fastest = min(fastest, (self.clock() - busy) / 1e6)
+            times.append((time.perf_counter_ns() - wall) / 1e6)
         gc.enable()
-        return times
+        return fastest, times
 
-    def _open(self) -> onnxruntime.InferenceSession:
+    def check_placement(self) -> None:
+        """See by a profile of one run that nodes run on the provider and in the precision asked for.
+
+        Raises:
+            RunnerError: they do not.
+        """
+        if self.provider == CPU and self.precision == "fp32":
+            return  # there is nothing to fall back to
+        with tempfile.TemporaryDirectory() as folder:
+            self.options.enable_profiling = True
+            self.options.profile_file_prefix = os.path.join(folder, "profile")
+            session = self.open()
+            session.run(None, _random_inputs(session))
+            with open(session.end_profiling()) as file:
+                events = json.load(file)
+            self.options.enable_profiling = False
+        nodes = [event["args"] for event in events if event.get("cat") == "Node" and "args" in event]
+        refuse_misplaced(
+            [node for node in nodes if "provider" in node], self.provider, self.precision, self.fallback
+        )
+
+    def outputs(self, images: np.ndarray) -> list[list[float]]:
+        """The first output for each image, flattened; `images` has the shape (n, channels, size, size)."""
+        session = self.open()
+        declared = session.get_inputs()[0]
+        batch = _shape(declared.shape)[0]
+        answers = []
+        for start in range(0, len(images), batch):
+            part = np.resize(images[start : start + batch], (batch, *images.shape[1:]))
+            answers += list(session.run(None, {declared.name: part.astype(INPUT_TYPES[declared.type])})[0])
+        return [[float(value) for value in answer.ravel()] for answer in answers[: len(images)]]
+
+    def open(self) -> onnxruntime.InferenceSession:
+        """A new session.
+
+        Raises:
+            RunnerError: onnxruntime cannot load the model, or fell back to another provider.
+        """
         try:
-            session = onnxruntime.InferenceSession(self.content, self.options, providers=[self.provider])
+            session = onnxruntime.InferenceSession(self.path, self.options, providers=[self.provider])
         except Exception as error:  # onnxruntime raises classes of its own that have no common base
-            reason = " ".join(str(error).split())
-            raise RunnerError(
-                f"{self.path} is no ONNX model that onnxruntime {onnxruntime.__version__} can load: {reason}"
-            ) from None
+            raise RunnerError(self._refusal(" ".join(str(error).split()))) from None
         if session.get_providers()[0] != self.provider:
             raise RunnerError(f"onnxruntime fell back from {self.provider} to {session.get_providers()[0]}")
         return session
+
+    def _refusal(self, reason: str) -> str:
+        version = onnxruntime.__version__
+        if "opset" in reason.lower() or "IR version" in reason:
+            return (
+                f"onnxruntime {version} on this device is too old for {self.path}; "
+                f"`{sys.executable} -m pip install --upgrade onnxruntime` there ({reason})"
+            )
+        return f"{self.path} is no ONNX model that onnxruntime {version} can load: {reason}"
+
+
+def refuse_misplaced(
+    nodes: list[dict[str, Any]], provider: str, precision: str, fallback: bool = False
+) -> None:
+    """Refuse a run that was not what was asked for.
+
+    Args:
+        nodes: `args` of the nodes in an ONNX Runtime profile.
+        provider: that must have run them.
+        precision: that convolutions and matrix products must have computed in.
+        fallback: one node there is enough.
+
+    Raises:
+        RunnerError: it ran none, or not all without `fallback`, or they computed in another precision.
+    """
+    elsewhere = [node["op_name"] for node in nodes if node["provider"] != provider]
+    copies = [name for name in elsewhere if name.startswith("Memcpy")]
+    if len(elsewhere) == len(nodes):
+        raise RunnerError(f"{provider} ran no node of the model: onnxruntime fell back silently")
+    if len(elsewhere) > len(copies) and not fallback:
+        names = sorted(set(elsewhere) - set(copies))
+        raise RunnerError(
+            f"{provider} left {len(elsewhere) - len(copies)} of {len(nodes)} nodes to the CPU "
+            f"({', '.join(names)}); allow it with --fallback if the model is deployed so"
+        )
+    if precision not in TENSOR_TYPES:
+        return
+    heavy = [node for node in nodes if any(kind in node["op_name"] for kind in ("Conv", "Gemm", "MatMul"))]
+    types = [next(iter(node["input_type_shape"][0])) for node in heavy]
+    wrong = [found for found in types if found not in TENSOR_TYPES[precision]]
+    if wrong:
+        raise RunnerError(
+            f"{provider} does not run {precision}: {len(wrong)} of {len(heavy)} convolutions and "
+            f"matrix products computed in {wrong[0]}"
+        )
+
+
+def _random_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    return {
+        i.name: rng.standard_normal(_shape(i.shape)).astype(INPUT_TYPES[i.type]) for i in session.get_inputs()
+    }
+
+
+def _enough(runs: int, elapsed: float, seconds: float) -> bool:
+    if elapsed < LONG_SESSION_SECONDS:
+        return runs >= MIN_RUNS and elapsed >= seconds
+    return runs >= FEW_RUNS
 
 
 def _shape(declared: list[int | str | None]) -> list[int]:
@@ -123,175 +244,27 @@ def _shape(declared: list[int | str | None]) -> list[int]:
     return [size if isinstance(size, int) else 1 for size in declared]
 
 
-def benchmark(path: str, threads: int, provider: str) -> dict[str, object]:
+def benchmark(model: Model) -> dict[str, Any]:
     """Time one model in this process, which should be fresh.
 
     Raises:
-        RunnerError: the model cannot be read or run with this provider.
+        RunnerError: the model cannot be read or run as the job says.
     """
-    model = Model(path, threads, provider)
-    sessions = [model.session_ms(SESSION_SECONDS) for _ in range(SESSIONS)]
-    runs = np.concatenate(sessions)
+    model.check_placement()
+    start = time.perf_counter()
+    sessions: list[tuple[float, list[float]]] = []
+    while len(sessions) < SESSIONS:
+        sessions.append(model.session_ms(SESSION_SECONDS))
+        if len(sessions) >= FEW_SESSIONS and time.perf_counter() - start > LONG_SECONDS:
+            break
+    runs = np.concatenate([times for _, times in sessions])
     return {
-        "latency_ms": robust_ms([min(times) for times in sessions]),
+        "latency_ms": robust_ms([fastest for fastest, _ in sessions]),
         "min_ms": float(runs.min()),
         "median_ms": float(np.median(runs)),
         "p90_ms": float(np.quantile(runs, 0.9)),
         "runs": len(runs),
-        "device": device(threads, provider),
     }
-
-
-def device(threads: int, provider: str) -> dict[str, object]:
-    """What identifies the device, its runtime and how it is used."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "os": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "runtime": "onnxruntime",
-        "version": onnxruntime.__version__,
-        "provider": provider,
-        "threads": threads,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            fields = dict(line.split(":", 1) for line in file if ":" in line)
-    except OSError:  # not Linux
-        return platform.processor()
-    names = {key.strip(): value.strip() for key, value in fields.items()}
-    return names.get("model name") or names.get("Model") or platform.processor()
-
-
-class Bundle:
-    """A folder with models and `job.json`.
-
-    Raises:
-        RunnerError: there is no job, it is not whole, or it is of a newer version.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        try:
-            with open(self.file(JOB)) as file:
-                job = json.load(file)
-        except (OSError, ValueError) as error:
-            raise RunnerError(f"cannot read {self.file(JOB)}: {error}") from None
-        if job["schema_version"] > SCHEMA_VERSION:
-            raise RunnerError(f"{self.file(JOB)} is of a newer version; use the runner that came with it")
-        self.id: str = job["id"]
-        self.threads: int = job["threads"]
-        self.provider: str = job["provider"]
-        self.seed: int = job["seed"]
-        self.sentinel: str = job["sentinel"]
-        self.models = {model["id"]: model for model in job["models"]}
-
-    def file(self, name: str) -> str:
-        """Path of a file of the bundle."""
-        return os.path.join(self.folder, name)
-
-    def plan(self) -> list[tuple[str, int]]:
-        """All visits as (model id, round) in the order of the work.
-
-        A model of `n` rounds is visited once in every n-th of the time, at a random moment.
-        """
-        rng = random.Random(self.seed)
-        moments = [
-            ((r + rng.random()) / model["rounds"], name, r)
-            for name, model in self.models.items()
-            for r in range(model["rounds"])
-        ]
-        return [(name, r) for _, name, r in sorted(moments)]
-
-    def visit(self, name: str) -> float:
-        """Time a model once, ms: its fastest run in one session, or its latency alone in a fresh process."""
-        model = self.models[name]
-        path = self.file(model["file"])
-        if not model["alone"]:
-            return min(Model(path, self.threads, self.provider).session_ms(VISIT_SECONDS))
-        command = [sys.executable, os.path.abspath(__file__), "--benchmark", path]
-        command += ["--threads", str(self.threads), "--provider", self.provider]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            raise RunnerError(lines[-1])
-        latency: float = json.loads(done.stdout)["latency_ms"]
-        return latency
-
-    def finished(self) -> list[dict[str, Any]]:
-        """The visits that an earlier runner finished; a line that it was killed in is cut off.
-
-        Raises:
-            RunnerError: the visits belong to another bundle or were made with another onnxruntime.
-        """
-        try:
-            with open(self.file(VISITS), "r+b") as file:
-                content = file.read()
-                whole = content.rfind(b"\n") + 1
-                file.truncate(whole)
-        except FileNotFoundError:
-            return []
-        visits = [json.loads(line) for line in content[:whole].splitlines()]
-        mine = (self.id, onnxruntime.__version__)
-        if any((visit["bundle"], visit["version"]) != mine for visit in visits):
-            raise RunnerError(
-                f"{self.file(VISITS)} must be of this bundle and of onnxruntime {onnxruntime.__version__}; "
-                f"remove it to start again"
-            )
-        return visits
-
-    def run(self) -> None:
-        """Do the visits that are missing, then write the results."""
-        visits = self.finished()
-        done = {(visit["model"], visit["round"]) for visit in visits}
-        plan = self.plan()
-        with open(self.file(VISITS), "a") as journal:
-            for name, r in plan:
-                if (name, r) in done:
-                    continue
-                start = time.perf_counter()
-                ms = self.visit(name)
-                visit = {
-                    "bundle": self.id,
-                    "version": onnxruntime.__version__,
-                    "model": name,
-                    "round": r,
-                    "ms": ms,
-                    "seconds": time.perf_counter() - start,
-                }
-                visits.append(visit)
-                journal.write(json.dumps(visit) + "\n")
-                journal.flush()
-                sys.stdout.write(f"{len(visits)} {len(plan)}\n")
-                sys.stdout.flush()
-        self.write_results(visits)
-
-    def write_results(self, visits: list[dict[str, Any]]) -> None:
-        """Write `results.json`, whole or not at all."""
-        times: dict[str, list[float]] = {name: [] for name in self.models}
-        for visit in sorted(visits, key=lambda visit: visit["round"]):
-            times[visit["model"]].append(visit["ms"])
-        results = {
-            "schema_version": SCHEMA_VERSION,
-            "bundle": self.id,
-            "device": device(self.threads, self.provider),
-            "seconds": sum(visit["seconds"] for visit in visits),
-            "visits_ms": times,
-            "latency_ms": {name: robust_ms(visits) for name, visits in times.items()},
-            "sentinel_drift": drift(times[self.sentinel]),
-            "split_half_spearman": split_half(
-                [times[name] for name, model in self.models.items() if not model["alone"]]
-            ),
-        }
-        temporary = self.file(RESULTS + ".part")
-        with open(temporary, "w") as file:
-            json.dump(results, file)
-        os.replace(temporary, self.file(RESULTS))
 
 
 def drift(times_ms: list[float]) -> float:
@@ -307,22 +280,309 @@ def split_half(times_ms: list[list[float]]) -> float:
     return float(np.asarray(np.corrcoef(ranks))[0, 1])
 
 
+# ---------------------------------------------------------------------- the device
+
+
+def device() -> dict[str, Any]:
+    """What identifies the device and its runtime; None where the system does not say."""
+    return {
+        "cpu": _cpu_name(),
+        "board": _text("/proc/device-tree/model"),
+        "cores": os.cpu_count(),
+        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "machine": platform.machine(),
+        "instruction_set": instruction_set(),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "runtime": "onnxruntime",
+        "version": onnxruntime.__version__,
+    }
+
+
+def instruction_set() -> str:
+    """`x86-vnni`, `x86`, `arm`, or the machine's own name: what decides how INT8 values are stored."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64", "i386", "i686"):
+        return "x86-vnni" if "vnni" in _cpu_info().get("flags", "") else "x86"
+    return "arm" if machine.startswith(("arm", "aarch64")) else machine
+
+
+def _cpu_name() -> str:
+    names = _cpu_info()
+    return names.get("model name") or names.get("Model") or platform.processor()
+
+
+def _cpu_info() -> dict[str, str]:
+    """Fields of the last core in /proc/cpuinfo; empty where the system is not Linux."""
+    fields = [line.split(":", 1) for line in (_text("/proc/cpuinfo") or "").splitlines() if ":" in line]
+    return {key.strip(): value.strip() for key, value in fields}
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path) as file:
+            return file.read().strip().strip("\0")
+    except OSError:  # not Linux, or not shown to this user
+        return None
+
+
+def conditions() -> dict[str, float | None]:
+    """Hottest sensor, fastest core and load at this moment; None where the system does not say."""
+    temperatures = _numbers("/sys/class/thermal/thermal_zone*/temp")
+    frequencies = _numbers("/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq")
+    return {
+        "temperature_c": max(temperatures) / 1000 if temperatures else None,
+        "mhz": max(frequencies) / 1000 if frequencies else None,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _numbers(pattern: str) -> list[float]:
+    texts = [_text(path) for path in glob.glob(pattern)]
+    return [float(text) for text in texts if text and text.lstrip("-").isdigit()]
+
+
+# ---------------------------------------------------------------------- the bundle
+
+
+def write_weights(path: str, weights: dict[str, Any]) -> None:
+    """Write the random constants that the models of a bundle share, whole or not at all.
+
+    Each region starts where the models say and holds `count` draws of a normal distribution with the
+    standard deviation `scale`, rounded and clipped where `dtype` is an integer. RandomState is the generator
+    whose draws numpy keeps the same in all versions.
+    """
+    draws = np.random.RandomState(weights["seed"])
+    temporary = path + ".part"
+    with open(temporary, "wb") as file:
+        for region in weights["regions"]:
+            values = draws.standard_normal(region["count"]) * region["scale"]
+            dtype = np.dtype(region["dtype"])
+            if dtype.kind == "i":
+                values = np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max)
+            file.seek(region["offset"])
+            file.write(values.astype(dtype).tobytes())
+    os.replace(temporary, path)
+
+
+class Bundle:
+    """A folder with models and `job.json`.
+
+    Raises:
+        RunnerError: there is no job, it is not whole, or it is of a newer version.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        try:
+            with open(self.file(JOB)) as file:
+                self.job = json.load(file)
+        except (OSError, ValueError) as error:
+            raise RunnerError(f"cannot read {self.file(JOB)}: {error}") from None
+        if self.job["schema_version"] != SCHEMA_VERSION:
+            raise RunnerError(f"{self.file(JOB)} is of another version; use the runner that came with it")
+        self.id: str = self.job["id"]
+        self.models = {model["id"]: model for model in self.job["models"]}
+
+    def file(self, name: str) -> str:
+        """Path of a file of the bundle."""
+        return os.path.join(self.folder, name)
+
+    def model(self, name: str) -> Model:
+        """One of its models, with the constants that it needs."""
+        self.write_weights()
+        return Model(self.file(self.models[name]["file"]), self.job)
+
+    def write_weights(self) -> None:
+        """Write the constants that models share, where they are not there yet."""
+        weights = self.job["weights"]
+        if weights and not os.path.exists(self.file(weights["file"])):
+            write_weights(self.file(weights["file"]), weights)
+
+    def plan(self) -> list[tuple[str, int]]:
+        """All visits as (model id, round) in the order of the work.
+
+        A model of `n` rounds is visited once in every n-th of the time, at a random moment.
+        """
+        rng = random.Random(self.job["seed"])
+        moments = [
+            ((r + rng.random()) / model["rounds"], name, r)
+            for name, model in self.models.items()
+            for r in range(model["rounds"])
+        ]
+        return [(name, r) for _, name, r in sorted(moments)]
+
+    def outputs(self, name: str) -> dict[str, Any]:
+        """What a model answers to its images."""
+        images = np.load(self.file(self.models[name]["images"]))
+        return {"outputs": self.model(name).outputs(images)}
+
+    def visit(self, name: str, r: int) -> dict[str, Any]:
+        """Time a model once: its fastest run in one session, or what it takes alone in a fresh process."""
+        if not self.models[name]["alone"]:
+            model = self.model(name)
+            if r == 0:
+                model.check_placement()
+            return {"ms": model.session_ms(VISIT_SECONDS)[0]}
+        command = [sys.executable, os.path.abspath(__file__), self.folder, "--alone", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            raise RunnerError(lines[-1])
+        figures = json.loads(done.stdout)
+        return {"ms": figures["latency_ms"], "alone": figures}
+
+    def run(self, wait_seconds: float) -> None:
+        """Do the visits that are missing, then write the results.
+
+        Args:
+            wait_seconds: how long to wait for another runner in this folder to end.
+        """
+        with locked(self.file(LOCK), wait_seconds):
+            journal = Journal(self)
+            for name, model in self.models.items():
+                if model["images"] and (name, None) not in journal.done:
+                    journal.add(name, None, self.outputs(name), 0.0)
+            plan = self.plan()
+            todo = [visit for visit in plan if visit not in journal.done]
+            for i, (name, r) in enumerate(todo, len(plan) - len(todo) + 1):
+                start = time.perf_counter()
+                measured = self.visit(name, r)
+                journal.add(name, r, measured, time.perf_counter() - start)
+                sys.stdout.write(f"{i} {len(plan)}\n")
+                sys.stdout.flush()
+            self.write_results(journal.lines)
+
+    def write_results(self, lines: list[dict[str, Any]]) -> None:
+        """Write `results.json`, whole or not at all."""
+        visits = sorted((line for line in lines if "ms" in line), key=lambda visit: visit["round"])
+        times: dict[str, list[float]] = {name: [] for name in self.models}
+        alone: dict[str, list[dict[str, Any]]] = {}
+        for visit in visits:
+            times[visit["model"]].append(visit["ms"])
+            if "alone" in visit:
+                alone.setdefault(visit["model"], []).append(visit["alone"])
+        small = [times[name] for name, model in self.models.items() if not model["alone"]]
+        sentinel = self.job["sentinel"]
+        results = {
+            "schema_version": SCHEMA_VERSION,
+            "bundle": self.id,
+            "device": device(),
+            "seconds": sum(visit["seconds"] for visit in visits),
+            "visits_ms": times,
+            "latency_ms": {name: robust_ms(visits) for name, visits in times.items()},
+            "alone": alone,
+            "outputs": {line["model"]: line["outputs"] for line in lines if "outputs" in line},
+            "conditions": {
+                name: _range([visit["conditions"][name] for visit in visits]) for name in conditions()
+            },
+            "sentinel_drift": drift(times[sentinel]) if sentinel else None,
+            "split_half_spearman": split_half(small) if len(small) > 1 else None,
+        }
+        temporary = self.file(RESULTS + ".part")
+        with open(temporary, "w") as file:
+            json.dump(results, file)
+        os.replace(temporary, self.file(RESULTS))
+
+
+def _range(values: list[float | None]) -> list[float] | None:
+    known = [value for value in values if value is not None]
+    return [min(known), max(known)] if known else None
+
+
+class Journal:
+    """The finished visits of a bundle, a line each; a line that was cut off or damaged ends it.
+
+    Raises:
+        RunnerError: the visits belong to another bundle or were made with another onnxruntime.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.path, self.id = bundle.file(VISITS), bundle.id
+        self.lines: list[dict[str, Any]] = []
+        whole = 0
+        with open(self.path, "a+b") as file:
+            file.seek(0)
+            for text in file:
+                try:
+                    line = json.loads(text)
+                except ValueError:  # killed or without power while it was written
+                    break
+                if not text.endswith(b"\n"):
+                    break
+                self.lines.append(line)
+                whole += len(text)
+            file.truncate(whole)
+        mine = (self.id, onnxruntime.__version__)
+        if any((line["bundle"], line["version"]) != mine for line in self.lines):
+            raise RunnerError(
+                f"{self.path} must be of this bundle and of onnxruntime {onnxruntime.__version__}; "
+                f"remove it to start again"
+            )
+        self.done = {(line["model"], line["round"]) for line in self.lines}
+
+    def add(self, model: str, r: int | None, measured: dict[str, Any], seconds: float) -> None:
+        """Keep a finished visit, or with round None the outputs of a model, so that no reboot loses it."""
+        line = {"bundle": self.id, "version": onnxruntime.__version__, "model": model, "round": r}
+        line.update(measured, seconds=seconds, conditions=conditions())
+        with open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.lines.append(line)
+        self.done.add((model, r))
+
+
+@contextmanager
+def locked(path: str, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold a file that one process at a time can hold; the system lets it go even when that one is killed.
+
+    Raises:
+        RunnerError: another process holds it and does not let it go in time.
+    """
+    end = time.monotonic() + wait_seconds
+    with open(path, "w") as file:
+        while not _lock(file):
+            if time.monotonic() >= end:
+                folder = os.path.dirname(os.path.abspath(path))
+                raise RunnerError(f"another runner is measuring in {folder}; wait for its end")
+            time.sleep(0.2)
+        yield
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # not POSIX: nothing to lock with
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Times ONNX models on this device.")
-    parser.add_argument("bundle", nargs="?", help="folder with job.json and models")
-    parser.add_argument("--benchmark", metavar="MODEL", help="time this ONNX file alone and print JSON")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--provider", default="CPUExecutionProvider")
+    parser.add_argument("bundle", nargs="?", help="folder with job.json; by default the runner's own")
+    parser.add_argument("--alone", metavar="ID", help="time this model alone and print the figures as JSON")
+    parser.add_argument("--weights", action="store_true", help="write the models' constants for another tool")
+    parser.add_argument("--describe", action="store_true", help="print what this device is as JSON")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for another runner to end")
     options = parser.parse_args(arguments)
-    if (options.bundle is None) == (options.benchmark is None):
-        parser.error("give a bundle or --benchmark MODEL")
     try:
-        if options.benchmark:
-            figures = benchmark(options.benchmark, options.threads, options.provider)
-            sys.stdout.write(json.dumps(figures) + "\n")
+        if options.describe:
+            sys.stdout.write(json.dumps(device()) + "\n")
+            return 0
+        bundle = Bundle(options.bundle or os.path.dirname(os.path.abspath(__file__)))
+        if options.alone:
+            sys.stdout.write(json.dumps(benchmark(bundle.model(options.alone))) + "\n")
+        elif options.weights:
+            bundle.write_weights()
         else:
-            Bundle(options.bundle).run()
+            bundle.run(options.wait)
     except RunnerError as error:
         sys.stderr.write(f"{error}\n")
         return 2

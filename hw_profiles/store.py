@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import platformdirs
 from pydantic import ValidationError
 
+from hw_profiles.calibration import Affine
+from hw_profiles.errors import Latencies
 from hw_profiles.files import replace_file
+from hw_profiles.model_choice import TABLE as TABLE_MODEL
+from hw_profiles.model_choice import candidates
 from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
-from hw_profiles.table import COLUMNS, LatencyTable
+from hw_profiles.table import COLUMNS, LatencyTable, SpaceLatency
+from search_spaces import Arch, Genomes, Space
 from search_spaces.errors import one_line
 
-PROFILE, TABLE, EDGES, HELD_OUT = "profile.json", "table.csv", "edges.csv", "held_out.csv"
+PROFILE = "profile.json"
+TABLE, EDGES, FITTED, HELD_OUT = "table.csv", "edges.csv", "fitted.csv", "held_out.csv"
+FITTED_COLUMNS = ("arch", "measured_latency_ms")
+NO_CALIBRATION = Affine(slope=1.0, intercept_ms=0.0)
 BUNDLE = "bundle"
 """Inside a device's folder while it is being measured."""
 SHIPPED = Path(str(resources.files("hw_profiles"))) / "profiles"
@@ -32,14 +43,39 @@ class Device:
     """See `LatencyTable`."""
     edges: pd.DataFrame
     """What was subtracted at the blocks' edges: `channels`, `size`, `probe_ms`, `overhead_ms`."""
+    fitted: pd.DataFrame
+    """The whole subnets that the latency model is fitted to: `arch` (JSON), `measured_latency_ms`. A model is
+    never stored but fitted again, with the same result."""
     held_out: pd.DataFrame
     """The subnets behind the profile's errors: `arch_id`, `arch` (JSON), `macs`, `predicted_latency_ms`,
     `measured_latency_ms`, and `remeasured_latency_ms` of the second pass."""
 
-    @property
+    @cached_property
+    def latency(self) -> Callable[[Space], Callable[[Genomes], Latencies]]:
+        """The device's latency model laid out for a space: from genomes (n, n_genes) to ms (n,).
+
+        Either call raises ValueError where the device was measured for another space.
+        """
+        return lru_cache(maxsize=8)(self._latency)
+
+    @cached_property
     def table(self) -> LatencyTable:
-        """Predicts latencies on this device."""
-        return LatencyTable(self.profile.name, self.blocks, self.profile.calibration)
+        """Measured blocks; empty where the device has no table."""
+        return LatencyTable(self.profile.name, self.blocks, self.profile.calibration or NO_CALIBRATION)
+
+    def _latency(self, space: Space) -> Callable[[Genomes], Latencies]:
+        if self.profile.latency_model == TABLE_MODEL:
+            return self.table.of(space)
+        if space.name != self.profile.space:
+            raise ValueError(
+                f"the latency model of the device {self.profile.name!r} was fitted to subnets of the space "
+                f"{self.profile.space!r} and knows no others; measure {space.name!r} under another name"
+            )
+        networks = [space.blocks(Arch.from_json(text)) for text in self.fitted["arch"]]
+        measured_ms = self.fitted["measured_latency_ms"].to_numpy(dtype=np.float64)
+        made = candidates(self.table.raw_ms if self.profile.n_blocks else None)
+        model = made[self.profile.latency_model]().fit(networks, measured_ms)
+        return SpaceLatency(self.table, space, model.of(space))
 
 
 class ProfileStore:
@@ -109,7 +145,8 @@ class ProfileStore:
 
 def write_device(folder: Path, device: Device) -> None:
     """Write a device's files into `folder`; the profile last, for it marks the others as whole."""
-    for name, frame in ((TABLE, device.blocks), (EDGES, device.edges), (HELD_OUT, device.held_out)):
+    frames = {TABLE: device.blocks, EDGES: device.edges, FITTED: device.fitted, HELD_OUT: device.held_out}
+    for name, frame in frames.items():
         replace_file(folder / name, frame.to_csv(index=False))
     replace_file(folder / PROFILE, device.profile.model_dump_json(indent=2) + "\n")
 
@@ -122,7 +159,7 @@ def read_device(folder: Path) -> Device:
     """
     profile = _read_profile(folder)
     frames = {}
-    for name in (TABLE, EDGES, HELD_OUT):
+    for name in (TABLE, EDGES, FITTED, HELD_OUT):
         try:
             frames[name] = pd.read_csv(folder / name)
         except (OSError, ValueError) as error:
@@ -133,7 +170,13 @@ def read_device(folder: Path) -> Device:
             f"{folder / TABLE} must have {profile.n_blocks} rows with the columns {list(COLUMNS)}, got "
             f"{len(frames[TABLE])} rows with {list(frames[TABLE])}; remove the folder and measure again"
         )
-    return Device(profile, frames[TABLE], frames[EDGES], frames[HELD_OUT])
+    if len(frames[FITTED]) != profile.n_calibration or not {*FITTED_COLUMNS} <= {*frames[FITTED]}:
+        raise ValueError(
+            f"{folder / FITTED} must have {profile.n_calibration} rows with the columns "
+            f"{list(FITTED_COLUMNS)}, got {len(frames[FITTED])} rows with {list(frames[FITTED])}; "
+            f"remove the folder and measure again"
+        )
+    return Device(profile, frames[TABLE], frames[EDGES], frames[FITTED], frames[HELD_OUT])
 
 
 def _read_profile(folder: Path) -> DeviceProfile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hw_profiles.calibration import Affine
-from search_spaces import Arch, BlockTable, Space, block_key
+from search_spaces import Arch, Block, BlockTable, Space, block_key
 from search_spaces.space import Genomes
 
 COLUMNS = ("block_key", "latency_ms", "visits", "spread")
@@ -47,11 +48,16 @@ class LatencyTable:
 
     def _of(self, space: Space) -> SpaceLatency:
         """The table laid out for a space, to be called with many genomes."""
-        return SpaceLatency(self, space)
+        sums = BlockTable(space, self.raw_ms)
+        return SpaceLatency(self, space, lambda genomes: self.calibration(sums(genomes)))
 
     def block_ms(self, key: str) -> float:
         """Latency of one block before calibration; NaN where the table lacks it."""
         return self._latency_ms.get(key, math.nan)
+
+    def raw_ms(self, block: Block) -> float:
+        """The same of the block itself."""
+        return self.block_ms(block_key(block))
 
     def predict(self, genomes: Genomes, space: Space) -> NDArray[np.float64]:
         """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
@@ -69,11 +75,18 @@ class LatencyTable:
 
 
 class SpaceLatency:
-    """A latency table laid out for one space: a callable on genomes."""
+    """What is predicted from a latency table for one space: a callable on genomes.
 
-    def __init__(self, table: LatencyTable, space: Space) -> None:
-        self.table, self.space = table, space
-        self._sum = BlockTable(space, lambda block: table.block_ms(block_key(block)))
+    Args:
+        table: to name what it lacks.
+        space: where the genomes come from.
+        predict: latency in ms of each genome, NaN where the table lacks a block of it.
+    """
+
+    def __init__(
+        self, table: LatencyTable, space: Space, predict: Callable[[Genomes], NDArray[np.float64]]
+    ) -> None:
+        self.table, self.space, self._predict = table, space, predict
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
         """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
@@ -81,7 +94,7 @@ class SpaceLatency:
         Raises:
             ValueError: the table lacks blocks of these genomes.
         """
-        latency_ms = self.table.calibration(self._sum(genomes))
+        latency_ms = self._predict(genomes)
         unknown = np.isnan(latency_ms)
         if unknown.any():
             self._refuse(np.asarray(genomes)[unknown])

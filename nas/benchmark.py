@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import onnx
+import onnxruntime
 
-from hw_profiles import local
+from hw_profiles import runner, session
+from hw_profiles.bundle import BundleContent, BundledModel, write_bundle
+from hw_profiles.connections.base import Connection
+from hw_profiles.connections.here import Here
+from hw_profiles.key import RunSettings
+from hw_profiles.profile import DeviceProfile
+from nas.check_images import noise_images
 from nas.progress import Progress, silent
 
 PREDICTED, DEVICE = "predicted_latency_ms", "device"
 """Keys of the ONNX metadata that `nas export` writes."""
+DEFAULT_SETTINGS = RunSettings()
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class BenchmarkRow:
     runs: int
     threads: int
     provider: str
+    measured_on: str | None
+    """The device that was measured; None: this machine."""
     predicted_latency_ms: float | None
     """None: the model does not say."""
     device: str | None
@@ -38,44 +48,115 @@ class BenchmarkRow:
 def benchmark(
     models: Sequence[Path],
     *,
-    threads: int = 1,
-    provider: str = "CPUExecutionProvider",
+    settings: RunSettings = DEFAULT_SETTINGS,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
-    """Measure each model in a process of its own.
+    """Measure each model on this machine, in a process of its own.
 
     Args:
         models: ONNX files.
-        threads: threads of one operator.
-        provider: ONNX Runtime's execution provider.
+        settings: how they are run.
         progress: told after each model.
 
     Raises:
         ValueError: a file is missing or no ONNX model, or the provider is not available here.
     """
+    return _benchmark(models, Here(), settings, None, progress)
+
+
+def benchmark_on(
+    profile: DeviceProfile,
+    models: Sequence[Path],
+    *,
+    connection: Connection | None = None,
+    progress: Progress = silent,
+) -> list[BenchmarkRow]:
+    """Measure each model on a device as its profile says, and check there what it computes.
+
+    Args:
+        profile: of the device.
+        models: ONNX files.
+        connection: reaches the device instead of the profile's.
+        progress: told after each model.
+
+    Raises:
+        ValueError: a file is missing or no ONNX model, the device cannot be reached, is another one than
+            that of the profile, or computes wrongly.
+    """
+    connection = connection or profile.connection
+    return _benchmark(models, connection, profile.key, profile, progress)
+
+
+def _benchmark(
+    models: Sequence[Path],
+    connection: Connection,
+    settings: RunSettings,
+    profile: DeviceProfile | None,
+    progress: Progress,
+) -> list[BenchmarkRow]:
+    content = _content(models, settings)
+    with TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        write_bundle(bundle, content)
+        results = session.measure(connection, bundle, lambda done, total: progress("benchmark", done, total))
+    if profile:
+        profile.refuse_other(results.device)
     rows = []
     for i, path in enumerate(models):
-        measured = local.benchmark(path, threads, provider)
         metadata = _metadata(path)
         predicted = metadata.get(PREDICTED)
         rows.append(
             BenchmarkRow(
                 model=str(path),
-                latency_ms=measured.latency_ms,
-                min_ms=measured.min_ms,
-                median_ms=measured.median_ms,
-                p90_ms=measured.p90_ms,
-                runs=measured.runs,
-                threads=threads,
-                provider=provider,
+                **results.alone[_id(i)][0].model_dump(),
+                threads=settings.threads,
+                provider=settings.provider,
+                measured_on=profile.name if profile else None,
                 predicted_latency_ms=float(predicted) if predicted else None,
                 device=metadata.get(DEVICE),
             )
         )
-        progress("benchmark", i + 1, len(models))
     return rows
 
 
+def _id(i: int) -> str:
+    return f"model{i}"
+
+
+def _open(path: Path) -> onnxruntime.InferenceSession:
+    """The model on this machine's CPU.
+
+    Raises:
+        ValueError: the file is missing or no ONNX model.
+    """
+    try:
+        return runner.Model(str(path), RunSettings(fallback=True).model_dump()).open()
+    except runner.RunnerError as error:
+        raise ValueError(str(error)) from None
+
+
 def _metadata(path: Path) -> dict[str, str]:
-    model = onnx.load(path, load_external_data=False)
-    return {entry.key: entry.value for entry in model.metadata_props}
+    found: dict[str, str] = _open(path).get_modelmeta().custom_metadata_map
+    return found
+
+
+def _content(models: Sequence[Path], settings: RunSettings) -> BundleContent:
+    """All files, with images of their size."""
+    shapes = [_image_shape(path) for path in models]
+    images = {_name(shape): noise_images(*shape) for shape in shapes if shape}
+    files = [
+        BundledModel(_id(i), path.read_bytes(), 1, alone=True, images=shape and _name(shape))
+        for i, (path, shape) in enumerate(zip(models, shapes, strict=True))
+    ]
+    return BundleContent(models=files, settings=settings, images=images)
+
+
+def _image_shape(path: Path) -> tuple[int, int] | None:
+    """Channels and size of the images that a model reads; None: it reads something else."""
+    shape = _open(path).get_inputs()[0].shape
+    square = len(shape) == 4 and all(isinstance(n, int) for n in shape[1:]) and shape[2] == shape[3]
+    return (shape[1], shape[2]) if square else None
+
+
+def _name(shape: tuple[int, int]) -> str:
+    return "x".join(map(str, shape))

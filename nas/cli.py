@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli_devices import benchmark, profile
 from nas.cli_import import app as import_commands
+from nas.cli_options import (
+    AllowImport,
+    DataRootOption,
+    DatasetOption,
+    DeviceOption,
+    JsonOption,
+    ProfilesOption,
+    RunArgument,
+    SeedOption,
+    SpaceOrRun,
+)
+from nas.cli_output import line, print_json, show
 
 if TYPE_CHECKING:
     from nas.run_dir import Imported
@@ -33,28 +45,6 @@ app = typer.Typer(
 )
 
 app.add_typer(import_commands, name="import")
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory that `nas train` made.")]
-SpaceOrRun = Annotated[
-    str, typer.Argument(metavar="SPACE", help="Name (see `nas spaces`), YAML file or run directory.")
-]
-SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="Name (see `nas spaces`) or YAML file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON for programs.")]
-DataRootOption = Annotated[
-    Path | None,
-    typer.Option(help="Where the run's images are now.", show_default="where the run recorded them"),
-]
-DatasetOption = Annotated[
-    str | None, typer.Option(help="Gives a run's own data set again, as module:object.", show_default=False)
-]
-AllowImport = Annotated[
-    bool, typer.Option("--allow-import", help="Import code outside the toolkit that the run names.")
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal results.")]
-DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="A device profile; `nas profile` makes one.")]
-ProfilesOption = Annotated[
-    Path | None, typer.Option(help="Folder of device profiles.", show_default="in your data folder")
-]
 
 
 @app.callback()
@@ -83,7 +73,7 @@ def spaces(json: JsonOption = False) -> None:
         }
         for space in found
     ]
-    _show(rows, json)
+    show(rows, json)
 
 
 @app.command()
@@ -112,21 +102,21 @@ def describe(
     }
     if json:
         weights = {"imported": imported.model_dump()} if imported else {}
-        _print_json(totals | {"stages": stages} | weights)
+        print_json(totals | {"stages": stages} | weights)
         return
-    _show(stages, json)
-    _line(
+    show(stages, json)
+    line(
         f"{described.name}: {totals['subnets_per_resolution']:.3e} subnets, {len(described.genes)} genes; "
         f"{described.n_subnets:.3e} with the {len(described.resolutions)} resolution(s) "
         f"{' '.join(map(str, described.resolutions))}"
     )
     if described.n_codes != described.n_subnets:
-        _line(
+        line(
             f"The published notation has {totals['codes_per_resolution']:.3e} codes without resolutions; "
             f"some of them give the same network."
         )
     if imported:
-        _line(imported.note)
+        line(imported.note)
 
 
 @app.command()
@@ -153,7 +143,7 @@ def train(
     loaded = recipe.load(config, changes)
     with shown() as progress:
         run_training(loaded, out, resume=resume, progress=progress)
-    _line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
+    line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
 
 
 @app.command()
@@ -197,7 +187,7 @@ def evaluate(
         )
         results = evaluator(archs, "evaluate")
     trained.write_archive_csv()
-    _show(
+    show(
         [
             {"arch_id": a.id, **metrics, "macs": space.macs(a), "params": space.params(a)}
             for a, metrics in zip(archs, results, strict=True)
@@ -205,58 +195,10 @@ def evaluate(
         json,
     )
     if trained.info.imported and not json:
-        _line(trained.info.imported.note)
+        line(trained.info.imported.note)
 
 
-@app.command()
-def profile(
-    space: SpaceArgument,
-    device: DeviceOption,
-    profiles: ProfilesOption = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one operator.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
-    provider: Annotated[
-        str, typer.Option(help="Execution provider of ONNX Runtime.")
-    ] = "CPUExecutionProvider",
-    seed: SeedOption = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Go on with visits that an earlier call finished.")
-    ] = True,
-    json: JsonOption = False,
-) -> None:
-    """Measure this machine's latency table for a space, and how good it is."""
-    import search_spaces
-    from hw_profiles.store import ProfileStore
-    from nas.profiling import profile_device
-    from nas.progress import shown
-
-    with shown() as progress:
-        measured = profile_device(
-            search_spaces.get(space),
-            device,
-            ProfileStore(profiles),
-            threads=threads,
-            batch=batch,
-            provider=provider,
-            seed=seed,
-            resume=resume,
-            progress=progress,
-        ).profile
-    if json:
-        _print_json(measured.model_dump(mode="json"))
-        return
-    _show(
-        [
-            {"predicted by": name, **{k: v for k, v in record.model_dump().items() if k != "n"}}
-            for name, record in (("table", measured.held_out), ("MACs alone", measured.held_out_macs))
-        ],
-        json,
-    )
-    noisy = "; machine too noisy, these figures mean nothing" if measured.too_noisy else ""
-    _line(
-        f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
-        f"held-out subnets; measuring again differs by {measured.noise_floor:.2%}{noisy}"
-    )
+app.command()(profile)
 
 
 @app.command()
@@ -315,10 +257,10 @@ def search(
             progress=progress,
         )
     rows = outcome.front.drop(columns=["arch", "feasible", "on_front"]).to_dict("records")
-    _show([{str(k): v for k, v in row.items()} for row in rows], json)
+    show([{str(k): v for k, v in row.items()} for row in rows], json)
     if not json:
         record = outcome.predictor
-        _line(
+        line(
             f"hypervolume {outcome.result.hypervolume:.4g}, random search {outcome.random.hypervolume:.4g}; "
             f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
             f"subnets (ceiling {record.ceiling:.2f}); next: nas export {run} --pick knee"
@@ -345,6 +287,10 @@ def export(
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Leave the batch open instead of the device's.")
     ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8.")] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or int8.", show_default="the device's, else fp32")
+    ] = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
@@ -355,38 +301,27 @@ def export(
     from nas.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
 
+    wanted = "int8" if int8 else precision
     trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
         if arch:
             archs = [_arch(trained.space, name, seed) for name in arch]
             exported = export_archs(
-                trained, archs, format=format, dynamic_batch=dynamic_batch, progress=progress
+                trained,
+                archs,
+                format=format,
+                dynamic_batch=dynamic_batch,
+                precision=wanted,
+                progress=progress,
             )
         else:
             exported = export_picked(
-                trained, pick, format=format, dynamic_batch=dynamic_batch, progress=progress
+                trained, pick, format=format, dynamic_batch=dynamic_batch, precision=wanted, progress=progress
             )
-    _show([{str(k): v for k, v in row.items()} for row in exported_table(exported).to_dict("records")], json)
+    show([{str(k): v for k, v in row.items()} for row in exported_table(exported).to_dict("records")], json)
 
 
-@app.command()
-def benchmark(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX files.")],
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one operator.")] = 1,
-    provider: Annotated[
-        str, typer.Option(help="Execution provider of ONNX Runtime.")
-    ] = "CPUExecutionProvider",
-    json: JsonOption = False,
-) -> None:
-    """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
-    from dataclasses import asdict
-
-    from nas.benchmark import benchmark as run_benchmark
-    from nas.progress import shown
-
-    with shown() as progress:
-        rows = run_benchmark(models, threads=threads, provider=provider, progress=progress)
-    _show([asdict(row) for row in rows], json)
+app.command()(benchmark)
 
 
 @app.command()
@@ -405,9 +340,9 @@ def report(
     trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
         path, figures = report_run(trained, progress=progress)
-    _show(as_json(figures), json)
+    show(as_json(figures), json)
     if not json:
-        _line(f"report: {path}")
+        line(f"report: {path}")
 
 
 @app.command()
@@ -424,11 +359,11 @@ def demo(
 
     with shown() as progress:
         result = run_demo(out, seed=seed, resume=resume, progress=progress)
-    _show([{str(k): v for k, v in row.items()} for row in result.chosen.to_dict("records")], False)
-    _line(f"report: {result.report}")
+    show([{str(k): v for k, v in row.items()} for row in result.chosen.to_dict("records")], False)
+    line(f"report: {result.report}")
     if json:
         figures = as_json(result.figures)
-        _print_json(
+        print_json(
             {"seed": seed, "seconds": result.seconds, "report": str(result.report), "figures": figures}
         )
 
@@ -509,48 +444,8 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
     ]
     totals = {"arch_id": arch.id, "macs": space.macs(arch), "params": space.params(arch)}
     if as_json:
-        _print_json(totals | {"arch": json.loads(arch.to_json()), "layers": rows})
+        print_json(totals | {"arch": json.loads(arch.to_json()), "layers": rows})
         return
-    _show(rows, False)
-    _line(f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters")
-    _line(arch.to_json())
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as a table, or as JSON."""
-    if as_json:
-        _print_json(rows)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a log does not wrap
-    table = Table(*(rows[0] if rows else ()))
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _print_json(content: Any) -> None:
-    _line(json.dumps(_finite(content), allow_nan=False))
-
-
-def _finite(content: Any) -> Any:
-    """The content with null for what JSON has no number for."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _line(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    show(rows, False)
+    line(f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters")
+    line(arch.to_json())

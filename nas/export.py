@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from nas import onnx_graph
 from nas.data.batches import eval_batches
+from nas.deployed import Network, in_batches, open_onnx
+from nas.precision import FP32
 from nas.run_dir import EXPORTS, now, versions
 from nas.static import StaticNet
 from nas.trained_run import TrainedRun
@@ -37,7 +37,11 @@ class Exported:
     arch: Arch
     path: Path
     max_difference: float
-    """Largest absolute difference between its logits and torch's on validation images."""
+    """Largest absolute difference on validation images between its logits and torch's in fp32."""
+    precision: str
+    metrics: Mapping[str, float]
+    """On the validation split, in this precision."""
+    fp32_metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Format:
     suffix: str
     write: Callable[[TrainedRun, Arch, StaticNet, int | None, Mapping[str, Any]], bytes]
     """Makes the file's content from run, arch, recalibrated network, batch (None: dynamic) and card."""
-    load: Callable[[bytes], Callable[[NDArray[np.float32]], NDArray[np.float32]]]
-    """Reads such content: a function from images (batch, channels, size, size) to logits."""
+    load: Callable[[bytes], Network]
+    """Reads such content."""
 
 
 def export(
@@ -81,7 +85,8 @@ def export(
     name = f"{EXPORTS}/{arch.id}{kind.suffix}"
     trained.run.write_bytes(name, content)
     trained.run.write_json(f"{EXPORTS}/{arch.id}.json", card | {"max_difference_to_torch": difference})
-    return Exported(arch, trained.run.file(name), difference)
+    metrics = card["validation_metrics"]
+    return Exported(arch, trained.run.file(name), difference, FP32, metrics, metrics)
 
 
 def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, Any]:
@@ -97,6 +102,7 @@ def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, 
         "resolution": arch.resolution,
         "preprocess": trained.dataset.preprocess.card(space.image_size(arch)),
         "batch": batch or "dynamic",
+        "precision": FP32,
         "calibration": evaluator.calibration.key,
         "validation_metrics": evaluator([arch], "export")[0],
         "macs": space.macs(arch),
@@ -106,11 +112,16 @@ def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, 
     }
 
 
+def metadata_text(card: Mapping[str, Any]) -> dict[str, str]:
+    """The card as an ONNX file's metadata: plain text as it is, everything else as JSON."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
+
+
 def _check(
     trained: TrainedRun,
     arch: Arch,
     net: StaticNet,
-    exported: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    exported: Network,
     batch: int | None,
 ) -> float:
     """Largest absolute difference of the logits on validation images.
@@ -120,12 +131,9 @@ def _check(
     """
     size = trained.space.image_size(arch)
     images, _ = next(iter(eval_batches(trained.dataset, "validation", size, CHECKED_IMAGES)))
-    step = batch or len(images)
-    count = step * math.ceil(len(images) / step)
-    images = images[torch.arange(count) % len(images)]  # whole batches, the first images again if need be
     with torch.no_grad():
         expected = net(images).numpy()
-    got = np.concatenate([exported(part.numpy()) for part in images.split(step)])
+    got = in_batches(exported, images, batch)
     difference = float(np.abs(got - expected).max())
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= allowed:
@@ -139,20 +147,11 @@ def _check(
 def _write_onnx(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
 ) -> bytes:
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
-    content = onnx_graph.serialize(trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata)
+    content = onnx_graph.serialize(
+        trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata_text(card)
+    )
     onnx.checker.check_model(content, full_check=True)
     return content
-
-
-def _load_onnx(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: images})[0]
-        return logits
-
-    return run
 
 
 def _write_torch(
@@ -167,7 +166,7 @@ def _write_torch(
     return buffer.getvalue()
 
 
-def _load_torch(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _load_torch(content: bytes) -> Network:
     program = torch.export.load(io.BytesIO(content)).module()
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -179,7 +178,7 @@ def _load_torch(content: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.fl
 
 
 FORMATS: Mapping[str, Format] = {
-    "onnx": Format(".onnx", _write_onnx, _load_onnx),
+    "onnx": Format(".onnx", _write_onnx, open_onnx),
     "torch": Format(".pt2", _write_torch, _load_torch),
 }
 """Kinds of files by name; `torch` is loaded by `torch.export.load`, with torch alone."""

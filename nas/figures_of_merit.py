@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ def predictor_figures(record: PredictorRecord) -> list[FigureOfMerit]:
 
 def latency_figures(profile: DeviceProfile) -> list[FigureOfMerit]:
     """Errors of the latency table on held-out subnets, beside what measuring again gives."""
-    floor = 100 * profile.noise_floor
+    floor = math.nan if profile.noise_floor is None else 100 * profile.noise_floor
     noise = "machine too noisy" if profile.too_noisy else "<= 4"
     return [
         ("latency table, MAPE", 100 * profile.held_out.mape, "%", f"<= {max(3 * floor, 3):.2f}"),

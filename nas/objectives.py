@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.file_size import FLOAT32, INT8
 from nas.plugins import resolve
 from search_spaces import Genomes, Space
 
@@ -109,6 +110,11 @@ OBJECTIVES: dict[str, ObjectiveFactory] = {
     "latency_ms": _latency,
     "macs": lambda context: Computed("macs", context.space.macs_table),
     "params": lambda context: Computed("params", context.space.params_table),
+    "peak_memory_bytes": lambda context: Computed(
+        "peak_memory_bytes", context.space.peak_memory_table.largest, "B"
+    ),
+    "file_size_bytes": lambda context: Computed("file_size_bytes", FLOAT32.of(context.space), "B"),
+    "int8_file_size_bytes": lambda context: Computed("int8_file_size_bytes", INT8.of(context.space), "B"),
 }
 
 

@@ -94,7 +94,7 @@ def _evaluations(trained: TrainedRun, device: Device | None) -> pd.DataFrame:
     genomes = space.encode([Arch.from_json(text) for text in frame["arch"]])
     frame["macs"], frame["params"] = space.macs_table(genomes), space.params_table(genomes)
     if device is not None:
-        frame["latency_ms"] = device.table.predict(genomes, space)
+        frame["latency_ms"] = device.latency(space)(genomes)
     return frame
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hw_profiles.local import benchmark
+from hw_profiles import session
+from hw_profiles.bundle import BundleContent, write_bundle
 from hw_profiles.store import Device, write_device
 from nas import objectives as objective_table
-from nas import onnx_graph
+from nas.device_graphs import TimedGraph, bundled
 from nas.hypervolume import nondominated
 from nas.objectives import Computed, Context, Objective, Problem, is_latency, parse_constraint
 from nas.plugins import check, resolve
@@ -170,21 +171,24 @@ def _as_measured(problem: Problem, latency_ms: NDArray[np.float64]) -> Problem:
 def measure_latency(
     space: Space, archs: Sequence[Arch], device: Device, progress: Progress = silent
 ) -> list[float]:
-    """Latency in ms of each arch alone in a fresh process, with the device's threads, provider and batch.
+    """Latency in ms of each arch alone in a fresh process, on the device, as its profile says.
 
     Latency does not depend on the weights, so they are random.
+
+    Raises:
+        ValueError: the device cannot be reached, is another one, or computes wrongly.
     """
-    key, rng = device.profile.key, np.random.default_rng(0)
-    measured = []
+    profile = device.profile
+    graphs = [TimedGraph(arch.id, space.layers(arch), 1, alone=True) for arch in archs]
+    models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
     with TemporaryDirectory() as folder:
-        for i, arch in enumerate(archs):
-            layers = space.layers(arch)
-            model = onnx_graph.build(layers, onnx_graph.random_weights(layers, rng), batch=key.batch)
-            path = Path(folder) / f"{arch.id}.onnx"
-            path.write_bytes(model.SerializeToString())
-            measured.append(benchmark(path, key.threads, key.provider).latency_ms)
-            progress("measure latency", i + 1, len(archs))
-    return measured
+        bundle = Path(folder) / "bundle"
+        write_bundle(bundle, BundleContent(models, profile.key, weights, space=space.name))
+        results = session.measure(
+            profile.connection, bundle, lambda done, total: progress("measure latency", done, total)
+        )
+    profile.refuse_other(results.device)
+    return [results.alone[arch.id][0].latency_ms for arch in archs]
 
 
 def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: int) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from search_spaces.arch import Arch
 from search_spaces.layers import Block, LayerSpec, stitch
+from search_spaces.memory import peak_memory_bytes
 from search_spaces.tables import BlockTable
 
 Positive = Annotated[int, Field(gt=0)]
@@ -280,6 +281,15 @@ class Space(ABC):
     def params_table(self) -> BlockTable:
         """Parameters of many genomes at once."""
         return BlockTable(self, lambda block: sum(layer.params for layer in block))
+
+    def peak_memory_bytes(self, arch: Arch) -> int:
+        """Most bytes of activations alive at once for one image (see `search_spaces.memory`)."""
+        return peak_memory_bytes(self.layers(arch))
+
+    @cached_property
+    def peak_memory_table(self) -> BlockTable:
+        """Peak memory of every block; `largest` gives that of many genomes at once."""
+        return BlockTable(self, peak_memory_bytes)
 
     # ------------------------------------------------------------------ files
 

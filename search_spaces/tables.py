@@ -1,4 +1,4 @@
-"""Values that add up over blocks, for many genomes at once."""
+"""Values that add up over blocks, or whose largest counts, for many genomes at once."""
 
 from __future__ import annotations
 
@@ -66,3 +66,8 @@ class BlockTable:
         """The total of each genome, shape (n,)."""
         total: NDArray[np.float64] = self.per_slot(genomes).sum(axis=1)
         return total
+
+    def largest(self, genomes: Genomes) -> NDArray[np.float64]:
+        """The largest value among the blocks of each genome, shape (n,); values must not be negative."""
+        result: NDArray[np.float64] = self.per_slot(genomes).max(axis=1)
+        return result

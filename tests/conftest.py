@@ -139,8 +139,9 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     """A device with a made-up latency for each block: 10 us and 1 us for each 1,000 MACs."""
     from hw_profiles.calibration import Affine
     from hw_profiles.errors import compare
+    from hw_profiles.key import DeviceKey
     from hw_profiles.plan import timed_blocks
-    from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+    from hw_profiles.profile import DeviceProfile, Hardware
     from hw_profiles.store import Device
 
     blocks = pd.DataFrame(
@@ -162,10 +163,14 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
         created="2026-01-01T00:00:00+00:00",
         seconds=1.0,
         key=DeviceKey(runtime="onnxruntime", version="1", provider=provider, threads=1, batch=batch),
-        hardware=Hardware(cpu="c", cores=4, machine="arm64", os="Linux", python="3.11", numpy="2"),
+        hardware=Hardware(
+            cpu="c", cores=4, machine="arm64", instruction_set="arm", os="Linux", python="3.11", numpy="2"
+        ),
         n_blocks=len(blocks),
         n_calibration=12,
         calibration=Affine(slope=1.0, intercept_ms=0.005),
+        latency_model="table",
+        cross_validated={"table": error},
         held_out=error,
         held_out_macs=error,
         noise_floor=0.01,
@@ -175,6 +180,7 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
     ms = [1.0, 2.0, 3.0]
     archs = space.decode(space.sample(np.random.default_rng(0), 3))
+    fitted = pd.DataFrame({"arch": [space.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
     held_out = pd.DataFrame(
         {
             "arch_id": [arch.id for arch in archs],
@@ -184,20 +190,23 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
             "remeasured_latency_ms": ms,
         }
     )
-    return Device(profile, blocks, edges, held_out)
+    return Device(profile, blocks, edges, fitted, held_out)
 
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency is the table's, a little more, instead of measured; less of all that only takes time."""
+    from hw_profiles.connections.here import Here
     from nas import predictor_record, search
+    from nas.measured_latencies import MeasuredLatencies
     from nas.optimizers import iterative
     from predictors import agreement
 
-    def measure(space: Space, archs: Sequence[Arch], device: Device, progress: object = None) -> list[float]:
-        latency_ms: list[float] = (MEASURED * device.table.predict(space.encode(archs), space)).tolist()
-        return latency_ms
+    def measure(self: MeasuredLatencies, connection: object, archs: Sequence[Arch], progress: object) -> None:
+        latency_ms = MEASURED * self.device.latency(self.space)(self.space.encode(archs))
+        self.ms |= dict(zip([arch.id for arch in archs], latency_ms.tolist(), strict=True))
 
-    monkeypatch.setattr("nas.search_run.measure_latency", measure)
+    monkeypatch.setattr(MeasuredLatencies, "measure", measure)
+    monkeypatch.setattr(Here, "describe", lambda self: {})
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
     monkeypatch.setattr(search, "FEASIBILITY_EVALUATIONS", 500)
     monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))

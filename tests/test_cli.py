@@ -18,7 +18,9 @@ import typer
 from conftest import BUDGET, TINY_YAML, make_device
 
 import search_spaces
-from hw_profiles.local import Benchmark
+from hw_profiles.bundle import read_job
+from hw_profiles.connections.here import Here
+from hw_profiles.results import Results
 from hw_profiles.store import ProfileStore
 from nas import cli, final_test
 from nas.checkpoint import Checkpoints
@@ -184,11 +186,10 @@ def test_search_export_benchmark_report(
     assert by_name[0]["file"] == exported["file"]
     assert len(nas("export", run, "--arch", "largest", "--arch", "smallest", "--json").json) == 2
 
-    def quick(path: Path, threads: int, provider: str) -> Benchmark:
-        assert path.exists()
-        return Benchmark(latency_ms=1.5, min_ms=1, median_ms=2, p90_ms=3, runs=4, device={})
+    def quick(self: Here, bundle: Path, progress: object) -> Results:
+        return Results.of_tool(read_job(bundle), {"model0": [1.5]}, "quick", 0.0)
 
-    monkeypatch.setattr("hw_profiles.local.benchmark", quick)
+    monkeypatch.setattr(Here, "measure", quick)
     (measured,) = nas("benchmark", exported["file"], "--json").json
     row = next(row for row in front if row["arch_id"] == exported["arch_id"])
     assert measured["latency_ms"] == 1.5

@@ -232,7 +232,14 @@ def test_picked_subnets_carry_the_device_and_both_latencies(searched: TrainedRun
     assert float(metadata["predicted_latency_ms"]) == pytest.approx(row["latency_ms"])
     assert float(metadata["measured_latency_ms"]) == pytest.approx(row["measured_latency_ms"])
     assert exported_table([file]).to_dict("records") == [
-        {"arch_id": file.arch.id, "file": str(file.path), "max_difference": file.max_difference}
+        {
+            "arch_id": file.arch.id,
+            "precision": "fp32",
+            "file": str(file.path),
+            "top1": row["top1"],
+            "fp32_top1": row["top1"],
+            "max_difference": file.max_difference,
+        }
     ]
 
 

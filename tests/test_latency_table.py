@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import search_spaces
 from hw_profiles import store as store_module
 from hw_profiles.calibration import Affine, fit_affine
 from hw_profiles.errors import compare
+from hw_profiles.key import DeviceKey
 from hw_profiles.plan import (
     Edge,
     EdgeTimes,
@@ -19,7 +21,7 @@ from hw_profiles.plan import (
     inside_network_ms,
     timed_blocks,
 )
-from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.store import Device, ProfileStore
 from hw_profiles.table import LatencyTable
 from search_spaces import Block, LayerSpec, block_key
@@ -54,6 +56,8 @@ def make_device(name: str = "pi4") -> Device:
         n_blocks=len(blocks),
         n_calibration=12,
         calibration=LINE,
+        latency_model="table",
+        cross_validated={"table": error},
         held_out=error,
         held_out_macs=error,
         noise_floor=0.01,
@@ -61,8 +65,9 @@ def make_device(name: str = "pi4") -> Device:
         sentinel_drift=0.0,
     )
     edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
+    fitted = pd.DataFrame({"arch": [SPACE.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
     held_out = pd.DataFrame({"arch_id": ["x"], "measured_latency_ms": [1.0]})
-    return Device(profile, blocks, edges, held_out)
+    return Device(profile, blocks, edges, fitted, held_out)
 
 
 # ---------------------------------------------------------------- table
@@ -244,9 +249,7 @@ def test_users_profile_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: p
     store = ProfileStore(tmp_path / "mine")
     assert store.load("pi4").profile.seconds == 1.0
     mine = make_device("pi4")
-    store.save(
-        Device(mine.profile.model_copy(update={"seconds": 2.0}), mine.blocks, mine.edges, mine.held_out)
-    )
+    store.save(replace(mine, profile=mine.profile.model_copy(update={"seconds": 2.0})))
     assert store.load("pi4").profile.seconds == 2.0
     assert store.names() == ["pi4"]
 
@@ -271,7 +274,7 @@ def test_profile_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
     device = make_device()
     newer = device.profile.model_copy(update={"schema_version": 2})
-    store.save(Device(newer, device.blocks, device.edges, device.held_out))
+    store.save(replace(device, profile=newer))
     with pytest.raises(ValueError, match="update the toolkit"):
         store.load("pi4")
 

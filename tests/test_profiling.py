@@ -8,10 +8,16 @@ import onnx
 import pytest
 
 import search_spaces
-from hw_profiles.bundle import JOB, RESULTS
+from hw_profiles.bundle import read_job
+from hw_profiles.connections.here import Here
+from hw_profiles.connections.process import Progress
+from hw_profiles.key import Precision, RunSettings
+from hw_profiles.model_choice import LAYERS, MACS, TABLE
+from hw_profiles.results import Results
+from hw_profiles.runner import instruction_set
 from hw_profiles.store import BUNDLE, ProfileStore
-from nas import profiling
-from nas.profiling import N_HELD_OUT, profile_device
+from nas.profile_work import N_HELD_OUT
+from nas.profiling import profile_device
 
 SMALL = search_spaces.parse(
     """
@@ -30,45 +36,35 @@ head: {width: [8]}
 
 def modelled_ms(path: Path) -> float:
     """Latency on a made-up machine: a call costs 5 µs, a node 2 µs, a weight 10 ns."""
-    graph = onnx.load(path).graph
+    graph = onnx.load(path, load_external_data=False).graph
     weights: int = sum(math.prod(constant.dims) for constant in graph.initializer)
     return 0.005 + 0.002 * len(graph.node) + 1e-5 * weights
 
 
-def modelled_runner(noise: float = 0.0) -> Callable[[Path, Callable[[int, int], None]], None]:
-    """Stands in for `run_bundle`: writes what the runner would on a machine with relative noise."""
+def modelled_device(noise: float = 0.0) -> Callable[[Here, Path, Progress], Results]:
+    """Stands in for `Here.measure`: what the runner would tell on a machine with relative noise."""
     rng = np.random.default_rng(0)
 
-    def run(folder: Path, progress: Callable[[int, int], None]) -> None:
-        job = json.loads((folder / JOB).read_text())
+    def measure(self: Here, bundle: Path, progress: Progress) -> Results:
+        job = read_job(bundle)
         visits = {
-            model["id"]: [
-                modelled_ms(folder / model["file"]) * (1 + noise * rng.uniform(-1, 1))
-                for _ in range(model["rounds"])
+            model.id: [
+                modelled_ms(bundle / model.file) * (1 + noise * rng.uniform(-1, 1))
+                for _ in range(model.rounds)
             ]
-            for model in job["models"]
+            for model in job.models
         }
-        device = {"cpu": "c", "cores": 1, "machine": "m", "os": "o", "python": "3", "numpy": "2"}
-        device |= {"runtime": "onnxruntime", "version": "1", "provider": job["provider"], "threads": 1}
-        results = {
-            "schema_version": 1,
-            "bundle": job["id"],
-            "device": device,
-            "seconds": 1.0,
-            "visits_ms": visits,
-            "latency_ms": {name: float(np.quantile(ms, 0.25)) for name, ms in visits.items()},
-            "sentinel_drift": 0.0,
-            "split_half_spearman": 1.0,
-        }
-        (folder / RESULTS).write_text(json.dumps(results))
         progress(1, 1)
+        told = Results.of_tool(job, visits, "onnxruntime", 1.0)
+        described = told.device | {"cpu": "c", "machine": "m", "version": "1"}
+        return told.model_copy(update={"device": described})
 
-    return run
+    return measure
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProfileStore:
-    monkeypatch.setattr(profiling, "run_bundle", modelled_runner())
+    monkeypatch.setattr(Here, "measure", modelled_device())
     return ProfileStore(tmp_path)
 
 
@@ -80,6 +76,8 @@ def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
     assert profile.held_out.kendall_tau > 0.99  # rounding may part equal latencies
     assert profile.noise_floor == 0
     assert profile.held_out_macs.mape > 0.01  # nodes cost, and MACs do not see them
+    assert profile.latency_model == TABLE
+    assert profile.calibration is not None
     assert profile.calibration.slope == pytest.approx(1.0, abs=1e-6)
     # stem and head keep half of the call's 5 µs each: the one call of the whole network, nothing is left over
     assert profile.calibration.intercept_ms == pytest.approx(0.0, abs=1e-6)
@@ -90,36 +88,91 @@ def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
     np.testing.assert_allclose(predicted, device.held_out["measured_latency_ms"].head(2), rtol=1e-6)
 
 
+def test_a_device_that_cannot_be_tabled_is_fitted_from_whole_networks(
+    store: ProfileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Here, "tabled", False)
+    device = profile_device(SMALL, "modelled", store, n_held_out=20)
+    profile = device.profile
+    assert (profile.latency_model, profile.n_blocks, profile.calibration) == (LAYERS, 0, None)
+    assert set(profile.cross_validated) == {LAYERS, MACS}
+    assert profile.held_out.mape < 0.3 * profile.held_out_macs.mape
+    again = store.load("modelled").latency(SMALL)(SMALL.encode([SMALL.smallest, SMALL.largest]))
+    np.testing.assert_allclose(again, device.held_out["predicted_latency_ms"].head(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_other_precisions_are_tabled_as_exactly(store: ProfileStore, precision: Precision) -> None:
+    settings = RunSettings(precision=precision, int8_for="arm" if precision == "int8" else None)
+    profile = profile_device(SMALL, "modelled", store, settings=settings, n_held_out=10).profile
+    # conversions at the edges of blocks are nodes; what the probes have of them is subtracted
+    assert profile.held_out.mape < 1e-6
+    assert profile.held_out.n == 10
+    assert (profile.key.precision, profile.key.int8_for) == (precision, settings.int8_for)
+
+
+def test_graphs_are_timed_in_their_precision(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Here, bundle: Path, progress: Progress) -> Results:
+        job = read_job(bundle)
+        assert job.int8_for == instruction_set()  # as this machine told when it was asked
+        for model in job.models:
+            graph = onnx.load(bundle / model.file, load_external_data=False).graph
+            assert "QuantizeLinear" in {node.op_type for node in graph.node}
+        raise ValueError("seen")
+
+    monkeypatch.setattr(Here, "measure", stop)
+    with pytest.raises(ValueError, match="seen"):
+        profile_device(SMALL, "here", store, settings=RunSettings(precision="int8"), n_held_out=10)
+
+
+def test_int8_on_another_processor_than_it_was_written_for(
+    store: ProfileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = modelled_device()
+
+    def on_arm(self: Here, bundle: Path, progress: Progress) -> Results:
+        results = measure(self, bundle, progress)
+        return results.model_copy(update={"device": results.device | {"instruction_set": "arm"}})
+
+    monkeypatch.setattr(Here, "measure", on_arm)
+    settings = RunSettings(precision="int8", int8_for="x86")
+    with pytest.raises(ValueError, match=r"written for x86, but the device is arm: .* --int8-for arm"):
+        profile_device(SMALL, "here", store, settings=settings, n_held_out=10)
+    assert store.names() == []
+    with pytest.raises(ValueError, match=r"one of .*'arm'.*, got riscv64"):
+        profile_device(SMALL, "here", store, settings=RunSettings(precision="int8", int8_for="riscv64"))
+
+
 def test_noise_shows_in_the_profile(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiling, "run_bundle", modelled_runner(noise=0.15))
+    monkeypatch.setattr(Here, "measure", modelled_device(noise=0.15))
     profile = profile_device(SMALL, "noisy", store).profile
-    # two draws from ±15 % differ by 10 % in the mean; with 24 subnets that is above 4 % beyond doubt
+    # two draws from ±15 % differ by 10 % in the mean; with 48 subnets that is above 4 % beyond doubt
     assert profile.too_noisy
 
 
 def test_interrupted_profile_goes_on(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(folder: Path, progress: Callable[[int, int], None]) -> None:
+    def interrupt(self: Here, folder: Path, progress: Progress) -> Results:
         (folder / "visits.jsonl").write_text("finished\n")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(profiling, "run_bundle", interrupt)
+    monkeypatch.setattr(Here, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         profile_device(SMALL, "here", store)
     assert store.names() == []
     found: list[bool] = []
 
-    def watch(folder: Path, progress: Callable[[int, int], None]) -> None:
+    def watch(self: Here, folder: Path, progress: Progress) -> Results:
         found.append((folder / "visits.jsonl").exists())
-        modelled_runner()(folder, progress)
+        return modelled_device()(self, folder, progress)
 
-    monkeypatch.setattr(profiling, "run_bundle", watch)
+    monkeypatch.setattr(Here, "measure", watch)
     profile_device(SMALL, "here", store)
     assert found == [True]  # the same bundle, with its visits
-    monkeypatch.setattr(profiling, "run_bundle", interrupt)
+    monkeypatch.setattr(Here, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         profile_device(SMALL, "here", store)
     assert store.load("here").profile.space == "small"  # the old profile stays until the new one is whole
-    monkeypatch.setattr(profiling, "run_bundle", watch)
+    monkeypatch.setattr(Here, "measure", watch)
     profile_device(SMALL, "here", store, resume=False)
     assert found == [True, False]
 
@@ -134,7 +187,7 @@ def test_space_too_small_to_be_checked(store: ProfileStore) -> None:
     config = SMALL.config.model_dump()
     config["stages"] = [config["stages"][0] | {"depth": (1,)}]
     tiny = search_spaces.parse(json.dumps(config | {"name": "tiny"}))  # 2 widths, 2 kernels, 2 expands
-    with pytest.raises(ValueError, match="at least 72 subnets to be profiled, got 8"):
+    with pytest.raises(ValueError, match="at least 120 subnets to be profiled, got 8"):
         profile_device(tiny, "here", store)
 
 

@@ -14,7 +14,8 @@ import pytest
 import search_spaces
 from hw_profiles.calibration import Affine
 from hw_profiles.errors import ErrorRecord
-from hw_profiles.profile import DeviceKey, DeviceProfile, Hardware
+from hw_profiles.key import DeviceKey
+from hw_profiles.profile import DeviceProfile, Hardware
 from nas.report import ReportData, front_plot, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
@@ -76,6 +77,8 @@ def profile(noise_floor: float) -> dict[str, Any]:
         n_blocks=99,
         n_calibration=10,
         calibration=Affine(slope=1, intercept_ms=0),
+        latency_model="table",
+        cross_validated={"table": error},
         held_out=error,
         held_out_macs=error,
         noise_floor=noise_floor,

@@ -1,47 +1,39 @@
 import ast
 import itertools
 import json
+import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from bundles import VISITS, ignore, make_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hw_profiles import runner
-from hw_profiles.bundle import RESULTS, BundledModel, read_results, write_bundle
-from hw_profiles.local import RUNNER, run_bundle
-from nas import onnx_graph
-from search_spaces import BLOCK_INPUT, LayerSpec
+from hw_profiles.bundle import RESULTS, RUNNER, read_job
+from hw_profiles.check import check_outputs
+from hw_profiles.connections.here import Here
+from hw_profiles.connections.process import Progress
+from hw_profiles.key import RunSettings
+from hw_profiles.results import Results, read_results
 
-CPU = "CPUExecutionProvider"
-
-
-def tiny_model(channels: int) -> bytes:
-    layer = LayerSpec("conv", "conv", "b", (BLOCK_INPUT,), channels, channels, 4, 4)
-    weights = onnx_graph.random_weights([layer], np.random.default_rng(0))
-    content: bytes = onnx_graph.build([layer], weights).SerializeToString()
-    return content
+JOB = RunSettings().model_dump()
 
 
-def make_bundle(folder: Path, seed: int = 0) -> Path:
-    models = [
-        BundledModel("small", tiny_model(2), 4),
-        BundledModel("big", tiny_model(4), 4),
-        BundledModel("net", tiny_model(8), 1, alone=True),
-        BundledModel("sentinel", tiny_model(4), 8),
-    ]
-    write_bundle(folder, models, sentinel="sentinel", threads=1, provider=CPU, seed=seed)
-    return folder
+def run_bundle(bundle: Path, progress: Progress = ignore) -> Results:
+    return Here().measure(bundle, progress)
 
 
-def ignore(done: int, total: int) -> None:
-    """No progress is shown."""
+def read(bundle: Path) -> Results:
+    return read_results(bundle / RESULTS, read_job(bundle))
 
 
 def test_runs_on_old_pythons() -> None:
@@ -54,7 +46,7 @@ def test_bundle_is_measured_by_the_file_alone(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, copied, "bundle"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    results = read_results(bundle)
+    results = read(bundle)
     assert {name: len(ms) for name, ms in results.visits_ms.items()} == {
         "small": 4,
         "big": 4,
@@ -63,54 +55,152 @@ def test_bundle_is_measured_by_the_file_alone(tmp_path: Path) -> None:
     }
     assert all(ms > 0 for visits in results.visits_ms.values() for ms in visits)
     assert results.device["version"] == onnxruntime.__version__
-    assert results.device["threads"] == 1
-    assert done.stdout.splitlines()[-1] == "17 17"  # 4 + 4 + 1 + 8 visits
+    assert done.stdout.splitlines()[-1] == f"{VISITS} {VISITS}"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40])
 def test_killed_runner_goes_on_after_the_last_whole_visit(tmp_path: Path, cut: int) -> None:
     bundle = make_bundle(tmp_path / "bundle")
-    run_bundle(bundle, ignore)
+    run_bundle(bundle)
     journal = bundle / runner.VISITS
     lines = journal.read_text().splitlines(keepends=True)
-    kept = lines[:6]
-    journal.write_text("".join(kept) + lines[6][:cut])  # killed while it wrote the seventh visit
+    kept = lines[:8]  # the outputs of one model and seven visits
+    journal.write_text("".join(kept) + lines[8][:cut])  # killed while it wrote the next visit
     (bundle / RESULTS).unlink()
     progress: list[tuple[int, int]] = []
     run_bundle(bundle, lambda done, total: progress.append((done, total)))
     after = journal.read_text().splitlines(keepends=True)
-    assert after[:6] == kept
+    assert after[:8] == kept
     visits = [json.loads(line) for line in after]
     assert max(Counter((v["model"], v["round"]) for v in visits).values()) == 1
     assert len(visits) == len(lines)
-    assert progress[0] == (7, 17)  # nothing finished was measured again
-    assert sum(map(len, read_results(bundle).visits_ms.values())) == 17
+    assert progress[0] == (8, VISITS)  # nothing finished was measured again
+    assert sum(map(len, read(bundle).visits_ms.values())) == VISITS
+
+
+def test_killed_at_random_moments_nothing_is_lost_or_measured_twice(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    journal, rng = bundle / runner.VISITS, random.Random(0)
+    finished: set[str] = set()
+    for kill in range(5):
+        wanted = rng.randrange(kill * VISITS // 6, (kill + 1) * VISITS // 6)  # visits before this kill
+        with subprocess.Popen([sys.executable, RUNNER, bundle], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if int(line.split()[0]) >= wanted:
+                    break
+            time.sleep(rng.uniform(0, 0.01))
+            process.kill()
+        lines = journal.read_text().splitlines(keepends=True)
+        finished |= {line for line in lines if line.endswith("\n")}
+    run_bundle(bundle)
+    after = journal.read_text().splitlines(keepends=True)
+    assert finished
+    assert finished <= set(after)
+    visits = [json.loads(line) for line in after]
+    times = Counter((visit["model"], visit["round"]) for visit in visits)
+    assert max(times.values()) == 1
+    assert len(times) == VISITS + 1  # and the outputs of one model
+    assert set(read(bundle).latency_ms) == {"small", "big", "net", "sentinel"}
+
+
+def test_garbage_after_a_power_cut_is_dropped(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    run_bundle(bundle)
+    journal = bundle / runner.VISITS
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:5]) + b"\0" * 40 + b"\n" + b"".join(lines[5:]))
+    run_bundle(bundle)
+    assert journal.read_bytes().splitlines(keepends=True)[:5] == lines[:5]
+    assert len(journal.read_bytes().splitlines()) == len(lines)
+
+
+def test_second_runner_in_a_folder_is_refused(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    refused = pytest.raises(ValueError, match=r"another runner is measuring in .*bundle; wait for its end")
+    with runner.locked(str(bundle / runner.LOCK)), refused:
+        run_bundle(bundle)
+    run_bundle(bundle)
+
+
+def test_outputs_are_those_of_this_machine(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    results = run_bundle(bundle)
+    check_outputs(bundle, results)
+    assert np.shape(results.outputs["net"]) == (8, 8 * 4 * 4)  # 8 images; 8 channels of 4 by 4
+    wrong = {"net": (1.01 * np.array(results.outputs["net"])).tolist()}
+    with pytest.raises(
+        ValueError, match=r"computes net wrongly: .* by 0\.01 of their norm, 0\.001 is"
+    ):
+        check_outputs(bundle, results.model_copy(update={"outputs": wrong}))
+    nothing = {"net": np.full((8, 128), np.nan).tolist()}
+    with pytest.raises(ValueError, match="computes net wrongly"):
+        check_outputs(bundle, results.model_copy(update={"outputs": nothing}))
+
+
+def test_slow_models_take_bounded_time() -> None:
+    # a model of 0.2 s: no more than a few runs a session once its time is over
+    assert not runner._enough(2, 0.4, runner.SESSION_SECONDS)
+    assert runner._enough(3, 0.6, runner.SESSION_SECONDS)
+    # a model of 1 ms: as many as ever
+    assert not runner._enough(19, 0.019, runner.SESSION_SECONDS)
+    assert runner._enough(20, 0.02, runner.SESSION_SECONDS)
+
+
+def test_cpu_time_is_never_taken_with_more_threads(tmp_path: Path) -> None:
+    path = str(make_bundle(tmp_path / "bundle") / "models/net.onnx")
+    assert runner.Model(path, JOB).clock is time.thread_time_ns
+    assert runner.Model(path, JOB | {"threads": 2}).clock is time.perf_counter_ns
+
+
+def test_weights_made_on_the_device_have_the_scale_they_should(tmp_path: Path) -> None:
+    regions = [
+        {"dtype": "float32", "scale": 0.5, "offset": 0, "count": 4000},
+        {"dtype": "int8", "scale": 60.0, "offset": 16384, "count": 4000},
+    ]
+    runner.write_weights(str(tmp_path / "w"), {"seed": 0, "regions": regions})
+    floats = np.fromfile(tmp_path / "w", np.float32, 4000)
+    # the standard deviation of n draws is known to 1 / sqrt(2 n) = 1.1 %
+    assert floats.std() == pytest.approx(0.5, rel=0.05)
+    integers = np.fromfile(tmp_path / "w", np.int8, 4000, offset=16384)
+    assert integers.std() == pytest.approx(60, rel=0.1)  # clipped at 127, beyond 2.1 deviations
+    assert integers.max() == 127
+
+
+def test_onnxruntime_too_old_for_the_opset(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    path = bundle / "models/net.onnx"
+    model = onnx.load(path, load_external_data=False)
+    model.opset_import[0].version = 99  # every released onnxruntime is too old for it
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"too old for .*net\.onnx.*pip install --upgrade onnxruntime"):
+        run_bundle(bundle)
 
 
 def test_journal_of_another_bundle_is_refused(tmp_path: Path) -> None:
     first, second = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", seed=1)
-    run_bundle(first, ignore)
+    run_bundle(first)
     shutil.copy(first / runner.VISITS, second)
     with pytest.raises(ValueError, match=r"visits\.jsonl must be of this bundle .*remove it"):
-        run_bundle(second, ignore)
+        run_bundle(second)
 
 
 def test_results_of_another_bundle_are_refused(tmp_path: Path) -> None:
     first, second = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", seed=1)
-    run_bundle(first, ignore)
+    run_bundle(first)
     shutil.copy(first / RESULTS, second)
     with pytest.raises(ValueError, match="results of another bundle"):
-        read_results(second)
+        read(second)
 
 
 def test_truncated_results_are_refused(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "a")
     (bundle / RESULTS).write_text('{"schema_version": 1, "bun')
     with pytest.raises(ValueError, match=r"results\.json"):
-        read_results(bundle)
+        read(bundle)
     (bundle / RESULTS).unlink()
     with pytest.raises(ValueError, match="run the bundle's runner again"):
-        read_results(bundle)
+        read(bundle)
 
 
 def test_equal_bundle_keeps_its_visits_and_another_one_replaces_them(tmp_path: Path) -> None:
@@ -170,4 +260,4 @@ def test_split_half_by_hand() -> None:
 
 def test_threads_below_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(runner.RunnerError, match="threads must be >= 1, got 0"):
-        runner.Model(str(tmp_path), 0, CPU)
+        runner.Model(str(tmp_path), JOB | {"threads": 0})

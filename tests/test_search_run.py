@@ -12,7 +12,9 @@ import pytest
 from conftest import BUDGET, MEASURED, make_device
 
 import search_spaces
-from hw_profiles.local import Benchmark
+from hw_profiles.bundle import read_job
+from hw_profiles.connections.here import Here
+from hw_profiles.results import Results
 from hw_profiles.store import Device, read_device
 from nas import search_run as module
 from nas.evaluate import Evaluator
@@ -244,14 +246,16 @@ def test_latency_is_measured_as_the_device_runs_it(
     monkeypatch.undo()
     seen = []
 
-    def benchmark(model: Path, threads: int, provider: str) -> Benchmark:
-        seen.append((model.name, model.stat().st_size > 0, threads, provider))
-        return Benchmark(latency_ms=len(seen), min_ms=0, median_ms=0, p90_ms=0, runs=1, device={})
+    def measure(self: Here, bundle: Path, progress: object) -> Results:
+        job = read_job(bundle)
+        seen.append((job.batch, job.threads, job.provider, [model.id for model in job.models]))
+        visits = {model.id: [i + 1.0] for i, model in enumerate(job.models)}
+        return Results.of_tool(job, visits, "made up", 0.0)
 
-    monkeypatch.setattr(module, "benchmark", benchmark)
+    monkeypatch.setattr(Here, "measure", measure)
     archs = [trained.space.smallest, trained.space.largest]
     assert measure_latency(trained.space, archs, make_device(trained.space, batch=2)) == [1.0, 2.0]
-    assert seen == [(f"{arch.id}.onnx", True, 1, "CPUExecutionProvider") for arch in archs]
+    assert seen == [(2, 1, "CPUExecutionProvider", [arch.id for arch in archs])]
 
 
 # ---------------------------------------------------------------------- a user's own parts

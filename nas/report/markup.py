@@ -96,9 +96,9 @@ def plot(views: Mapping[str, go.Figure], caption: object = "") -> Html:
 # ---------------------------------------------------------------------- numbers as people read them
 
 
-def number(value: float, digits: int = 3) -> str:
-    """`digits` significant digits without an exponent where that is readable; a dash for NaN."""
-    if not math.isfinite(value):
+def number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits without an exponent where that is readable; a dash for NaN and None."""
+    if value is None or not math.isfinite(value):
         return DASH
     if value and not 1e-4 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}"
@@ -106,9 +106,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
-def percent(fraction: float, decimals: int = 1) -> str:
-    """A fraction as per cent; a dash for NaN."""
-    return f"{100 * fraction:.{decimals}f} %" if math.isfinite(fraction) else DASH
+def percent(fraction: float | None, decimals: int = 1) -> str:
+    """A fraction as per cent; a dash for NaN and for what is not known."""
+    if fraction is None or not math.isfinite(fraction):
+        return DASH
+    return f"{100 * fraction:.{decimals}f} %"
 
 
 def count(value: float) -> str:

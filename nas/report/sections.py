@@ -149,7 +149,7 @@ def device(data: ReportData) -> Html:
         ("held-out MAPE", percent(profile["held_out"]["mape"], 2)),
         ("MACs alone", percent(profile["held_out_macs"]["mape"], 2)),
         ("noise floor", percent(profile["noise_floor"], 2)),
-        ("split-half Spearman", f"{profile['split_half_spearman']:.3f}"),
+        ("split-half Spearman", number(profile["split_half_spearman"])),
         ("sentinel drift", percent(profile["sentinel_drift"], 2)),
         ("measured in", f"{profile['seconds']:.1f} s"),
     ]

@@ -1,0 +1,167 @@
+"""Latency of whole networks from a few measured ones, on measurements of others.
+
+    python benchmarks/latency_fit.py --data CSV --target latency_2080ti_64_ms --train 20 50 --seeds 10 --json
+
+`layers` is the toolkit's fit (`hw_profiles.layer_fit`). `ridge` is what it has to beat: ridge regression on
+computed statistics (MACs, parameters, activations, resolution, layers of each kind). `ceiling` is what noise
+in labels leaves: least relative deviations on the costs of each kind of layer in each stage, fitted to 80 %
+of the subnets and judged on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path[0] = str(Path(__file__).parents[1])  # benchmarks is a package there
+
+from sklearn.linear_model import RidgeCV  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+
+from benchmarks import ofa_mbv3  # noqa: E402
+from hw_profiles.errors import compare  # noqa: E402
+from hw_profiles.layer_fit import LayerFit  # noqa: E402
+from hw_profiles.layer_terms import KINDS, TERMS, Shape, terms  # noqa: E402
+from search_spaces import Block, BlockTable, Genomes, Space  # noqa: E402
+
+Matrix = NDArray[np.float64]
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows to fit to and rows to judge on."""
+MODELS = ("layers", "ridge", "ceiling")
+METRICS = ("spearman", "tau", "mape_percent")
+
+
+class Measurements:
+    """Subnets with measured latencies and the statistics that the rivals see."""
+
+    def __init__(self, space: Space, genomes: Genomes, latency_ms: Matrix) -> None:
+        self.space, self.genomes, self.latency_ms = space, genomes, latency_ms
+        self.statistics = _statistics(space, genomes)
+        self.stage_costs = _stage_costs(space, genomes)
+
+    def layers(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> Matrix:
+        """Predictions of the toolkit's fit."""
+        networks = [self.space.blocks(arch) for arch in self.space.decode(self.genomes[train])]
+        return LayerFit().fit(networks, self.latency_ms[train]).of(self.space)(self.genomes[test])
+
+    def ridge(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> Matrix:
+        """Predictions of ridge regression, its penalty chosen by leave-one-out."""
+        model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 13)))
+        predicted: Matrix = model.fit(self.statistics[train], self.latency_ms[train]).predict(
+            self.statistics[test]
+        )
+        return predicted
+
+    def ceiling(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> Matrix:
+        """Predictions of least relative deviations, by iteratively reweighted least squares."""
+        relative = self.stage_costs[train] / self.latency_ms[train, None]
+        weights = np.ones((len(train), 1))
+        for _ in range(40):
+            costs = np.linalg.lstsq(relative * weights, weights[:, 0], rcond=1e-9)[0]
+            weights = 1 / np.sqrt(np.maximum(np.abs(relative @ costs - 1), 0.002))[:, None]
+        return self.stage_costs[test] @ costs
+
+    def judge(self, model: str, train: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[float, ...]:
+        """`METRICS` of one model."""
+        error = compare(getattr(self, model)(train, test), self.latency_ms[test])
+        return error.spearman, error.kendall_tau, 100 * error.mape
+
+
+def _statistics(space: Space, genomes: Genomes) -> Matrix:
+    values: list[Callable[[Block], float]] = [
+        lambda block: sum(layer.macs for layer in block),
+        lambda block: sum(layer.params for layer in block),
+        lambda block: sum(layer.activations for layer in block),
+        *(partial(_count, kind) for kind in KINDS),
+    ]
+    columns = [BlockTable(space, value)(genomes) for value in values]
+    resolution = np.array(space.resolutions)[genomes[:, space.columns(["resolution"])[0]]]
+    return _varying(np.column_stack([*columns, resolution]))
+
+
+def _count(kind: str, block: Block) -> float:
+    return sum(Shape.of(layer).kind == kind for layer in block)
+
+
+def _stage_costs(space: Space, genomes: Genomes) -> Matrix:
+    """Every term of each kind of layer summed over each stage, and 1."""
+    stages = np.array([-1 if slot.stage is None else slot.stage for slot in space.slots])
+    columns = []
+    for term in range(len(TERMS)):
+        slots = BlockTable(space, partial(_term, term)).per_slot(genomes)
+        columns += [slots[:, stages == stage].sum(axis=1) for stage in np.unique(stages)]
+    return np.column_stack([np.ones(len(genomes)), _varying(np.column_stack(columns))])
+
+
+def _term(term: int, block: Block) -> float:
+    return float(sum(terms(Shape.of(layer))[term] for layer in block))
+
+
+def _varying(columns: Matrix) -> Matrix:
+    """The columns that are not constant, standardised."""
+    columns = columns[:, np.ptp(columns, axis=0) > 0]
+    result: Matrix = (columns - columns.mean(axis=0)) / columns.std(axis=0)
+    return result
+
+
+def split(n: int, n_train: int, seed: int) -> Split:
+    """Rows to fit to, and all others."""
+    order = np.random.default_rng(seed).permutation(n)
+    return order[:n_train], order[n_train:]
+
+
+def measure(data: Measurements, train: Sequence[int], seeds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """By number of measured subnets and model: mean and standard deviation over seeds of each metric."""
+    n = len(data.latency_ms)
+    ceiling = [data.judge("ceiling", *split(n, n * 4 // 5, seed)) for seed in range(seeds)]
+    results = {}
+    for n_train in train:
+        splits = [split(n, n_train, seed) for seed in range(seeds)]
+        runs = {model: [data.judge(model, *each) for each in splits] for model in MODELS[:2]}
+        results[str(n_train)] = {
+            model: _summary(scores) for model, scores in {**runs, "ceiling": ceiling}.items()
+        }
+    return results
+
+
+def _summary(scores: Sequence[tuple[float, ...]]) -> dict[str, float]:
+    mean, std = np.mean(scores, axis=0).round(4), np.std(scores, axis=0).round(4)
+    return dict(zip(METRICS, mean.tolist(), strict=True)) | {
+        f"{metric}_std": value for metric, value in zip(METRICS, std.tolist(), strict=True)
+    }
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", required=True, help="CSV with ks0..ks19, e0..e19, d0..d4, resolution")
+    parser.add_argument("--target", required=True, help="column with the measured latency in ms")
+    parser.add_argument("--space", default="ofa-mbv3-w1.2", help="the OFA MobileNetV3 space of the subnets")
+    parser.add_argument("--train", type=int, nargs="+", default=[20, 50], help="measured subnets")
+    parser.add_argument("--seeds", type=int, default=10, help="random splits")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
+    options = parser.parse_args()
+    make = partial(ofa_mbv3.shipped, options.space)
+    results = measure(
+        Measurements(*ofa_mbv3.read(options.data, options.target, make)), options.train, options.seeds
+    )
+    for n_train, models in results.items():
+        for model, scores in models.items():
+            shown = ", ".join(
+                f"{metric} {scores[metric]:.3f} ± {scores[f'{metric}_std']:.3f}" for metric in METRICS
+            )
+            print(f"{model:8} {n_train:>4} measured subnets: {shown}")
+    if options.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What every way to reach a device can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from hw_profiles.connections.process import Progress
+from hw_profiles.results import Results
+
+Description = dict[str, str | int | None]
+"""What a device says about itself: see `hw_profiles.runner.device`."""
+
+
+class NotMeasuredError(ValueError):
+    """A person has to carry the bundle; the message says where and what comes next."""
+
+
+class Connection(Protocol):
+    """A way to reach a device."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in a profile."""
+
+    @property
+    def tabled(self) -> bool:
+        """Whether the runner measures there, small graphs of a table included; else whole networks alone."""
+
+    def describe(self) -> Description | None:
+        """What the device is; None where nobody can ask.
+
+        Raises:
+            ValueError: the device cannot be reached, or lacks numpy or onnxruntime.
+        """
+
+    def measure(self, bundle: Path, progress: Progress) -> Results:
+        """Do the visits of a bundle that are still missing.
+
+        Args:
+            bundle: a folder that `hw_profiles.bundle.write_bundle` wrote; nobody else uses it meanwhile.
+            progress: hears about visits.
+
+        Raises:
+            ValueError: the device failed or vanished; finished visits are kept, and the same call goes on.
+        """
+
+    def forget(self, bundle: Path) -> None:
+        """Drop the visits that an earlier call has left."""

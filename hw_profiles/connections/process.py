@@ -1,0 +1,77 @@
+"""Processes on this machine that talk to a device."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+
+Progress = Callable[[int, int], None]
+"""Called with the visits done and their total number."""
+
+
+class ProcessError(ValueError):
+    """A process that failed; the message is its last line.
+
+    Args:
+        command: what was started.
+        exit_code: what it ended with.
+        errors: everything that it wrote to standard error.
+    """
+
+    def __init__(self, command: Sequence[str], exit_code: int, errors: str) -> None:
+        lines = errors.strip().splitlines()
+        super().__init__(
+            lines[-1] if lines else f"{command[0]} ended without a message, exit code {exit_code}"
+        )
+        self.exit_code, self.errors = exit_code, errors
+
+
+def follow(command: Sequence[str], progress: Progress) -> None:
+    """Wait for a runner, whose standard output is a line `DONE TOTAL` after each visit.
+
+    Raises:
+        ValueError: there is no such program.
+        ProcessError: it failed; finished visits are kept where it runs.
+    """
+    _find(command)
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                done, total = map(int, line.split())
+                progress(done, total)
+        except BaseException:
+            process.terminate()
+            raise
+        if process.wait():
+            errors.seek(0)
+            raise ProcessError(command, process.returncode, errors.read())
+
+
+def output(command: Sequence[str], *, stdin: bytes = b"", timeout_seconds: float | None = None) -> str:
+    """What a command writes to standard output.
+
+    Raises:
+        ValueError: there is no such program.
+        ProcessError: it failed, or did not end in time.
+    """
+    _find(command)
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout_seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise ProcessError(command, 124, f"{command[0]} gave no answer within {timeout_seconds} s") from None
+    if done.returncode:
+        raise ProcessError(command, done.returncode, done.stderr.decode(errors="replace"))
+    return done.stdout.decode(errors="replace")
+
+
+def _find(command: Sequence[str]) -> None:
+    if shutil.which(command[0]) is None:
+        raise ValueError(f"cannot find the program {command[0]!r} on this machine")

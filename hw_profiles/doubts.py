@@ -1,0 +1,42 @@
+"""What speaks against trusting a device's predicted latencies, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hw_profiles.errors import Latencies
+from hw_profiles.profile import DeviceProfile
+
+
+def doubts_about(profile: DeviceProfile) -> list[str]:
+    """Sentences about a profile whose figures are not good enough; none if there is nothing to say."""
+    found = []
+    error, rival = profile.held_out, profile.held_out_macs
+    if profile.too_noisy:
+        found.append(
+            f"the device {profile.name!r} was too noisy when it was measured: measuring again differed by "
+            f"{profile.noise_floor:.1%}; profile it again when nothing else runs there"
+        )
+    if error.mape > rival.mape:
+        found.append(
+            f"the latencies of the device {profile.name!r} are predicted worse than MACs alone would: mean "
+            f"error {error.mape:.1%}, by MACs {rival.mape:.1%} on {error.n} held-out subnets"
+        )
+    return found
+
+
+def doubts_about_order(profile: DeviceProfile, predicted_ms: Latencies) -> list[str]:
+    """A sentence where neighbours differ by less than the predictions' mean error.
+
+    Args:
+        profile: of the device.
+        predicted_ms: of the subnets of a front, shape (n,).
+    """
+    ordered = np.sort(predicted_ms)
+    close = int((np.diff(ordered) < profile.held_out.mape * ordered[:-1]).sum())
+    if close == 0:
+        return []
+    return [
+        f"{close} of the front's {len(ordered) - 1} steps in predicted latency are smaller than the mean error "
+        f"of the predictions on {profile.name!r} ({profile.held_out.mape:.1%}); trust what was measured"
+    ]

@@ -1,0 +1,103 @@
+"""What predicts latencies: a table, or a fit to whole networks. Each is a sum over blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hw_profiles.calibration import fit_affine
+from hw_profiles.errors import Latencies
+from search_spaces import Block, BlockTable, Genomes, Space
+
+Network = Sequence[Block]
+"""The blocks of a subnet, as `Space.blocks` gives them."""
+BlockValue = Callable[[Block], float]
+
+MIN_NETWORKS = 8
+"""Fewer say nothing about a device."""
+
+
+class LatencyModel(Protocol):
+    """Latency of subnets on one device."""
+
+    def of(self, space: Space) -> Callable[[Genomes], Latencies]:
+        """The model laid out for a space: a callable from genomes (n, n_genes) to ms (n,)."""
+
+
+class LatencyEstimator(LatencyModel, Protocol):
+    """A latency model that is fitted to whole networks, in scikit-learn's manner."""
+
+    def fit(self, X: Sequence[Network], y: ArrayLike) -> Self:  # noqa: N803  scikit-learn's names
+        """Fit to networks and the latency in ms of each, shape (n,).
+
+        Raises:
+            ValueError: too few networks, or a latency that is not above 0.
+        """
+
+    def predict(self, X: Sequence[Network]) -> Latencies:  # noqa: N803
+        """Latency in ms of each network, shape (n,)."""
+
+
+class Additive:
+    """What follows from `intercept_ms` and `block_ms`: a network's latency is their sum."""
+
+    intercept_ms: float
+
+    def block_ms(self, block: Block) -> float:
+        """What a block adds to a network, ms."""
+        raise NotImplementedError
+
+    def predict(self, X: Sequence[Network]) -> Latencies:  # noqa: N803
+        """See `LatencyEstimator`."""
+        return self.intercept_ms + sums(X, self.block_ms)
+
+    def of(self, space: Space) -> Callable[[Genomes], Latencies]:
+        """See `LatencyModel`."""
+        table = BlockTable(space, self.block_ms)
+        return lambda genomes: self.intercept_ms + table(genomes)
+
+
+class Line(Additive):
+    """A line through one number of a network that is a sum over its blocks, such as MACs or a table's ms.
+
+    Args:
+        value: that number of one block.
+    """
+
+    def __init__(self, value: BlockValue) -> None:
+        self.value = value
+
+    def fit(self, X: Sequence[Network], y: ArrayLike) -> Self:  # noqa: N803
+        """See `LatencyEstimator`."""
+        self._line = fit_affine(sums(X, self.value), checked(X, y))
+        self.intercept_ms = self._line.intercept_ms
+        return self
+
+    def block_ms(self, block: Block) -> float:
+        """See `Additive`."""
+        return self._line.slope * self.value(block)
+
+
+def sums(networks: Iterable[Network], value: BlockValue) -> Latencies:
+    """The sum of `value` over the blocks of each network, shape (n,)."""
+    return np.array([sum(map(value, network)) for network in networks], dtype=np.float64)
+
+
+def checked(networks: Sequence[Network], latency_ms: ArrayLike, at_least: int = MIN_NETWORKS) -> Latencies:
+    """The latencies as an array, shape (n,).
+
+    Raises:
+        ValueError: too few, not one for each network, or one is not above 0.
+    """
+    values = np.asarray(latency_ms, dtype=np.float64)
+    if values.shape != (len(networks),) or len(values) < at_least:
+        raise ValueError(
+            f"a latency fit needs the latency of each of at least {at_least} measured subnets, "
+            f"got {values.size} latencies of {len(networks)} subnets"
+        )
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"measured latencies must be numbers > 0 ms, got {values.min()}")
+    return values

@@ -1,0 +1,92 @@
+"""Which latency model to trust on a device: the one with the smallest error on networks it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw_profiles.errors import ErrorRecord, Latencies, compare
+from hw_profiles.latency_model import BlockValue, LatencyEstimator, Line, Network, checked
+from hw_profiles.layer_fit import LayerFit
+from search_spaces import Block
+
+FOLDS = 5
+MIN_NETWORKS = 10
+"""So that every fold leaves enough to fit to."""
+TABLE, LAYERS, TABLE_AND_LAYERS = "table", "layers", "table and layers"
+MACS = "MACs alone"
+"""The rival that a model has to beat; it is judged beside the others and never chosen."""
+
+
+def block_macs(block: Block) -> float:
+    """Multiply-accumulates of a block."""
+    return float(sum(layer.macs for layer in block))
+
+
+def candidates(table_ms: BlockValue | None = None) -> dict[str, Callable[[], LatencyEstimator]]:
+    """Makes each model that may be chosen, by name, the simplest first.
+
+    Args:
+        table_ms: the latency of a block by the device's table; None: it has none.
+    """
+    if table_ms is None:
+        return {LAYERS: LayerFit}
+    return {
+        TABLE: lambda: Line(table_ms),
+        TABLE_AND_LAYERS: lambda: LayerFit(table_ms),
+        LAYERS: LayerFit,
+    }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model and why it was chosen."""
+
+    name: str
+    model: LatencyEstimator
+    """Fitted to all networks."""
+    errors: Mapping[str, ErrorRecord]
+    """Of every candidate and of `MACS`, cross-validated."""
+
+
+def choose(networks: Sequence[Network], latency_ms: Latencies, table_ms: BlockValue | None = None) -> Choice:
+    """Fit every candidate to measured whole networks and choose by cross-validation.
+
+    The simplest candidate wins whose mean absolute error is within one standard error of the smallest: among
+    a dozen networks the smallest is often luck (Breiman et al., Classification and Regression Trees, 1984).
+
+    Args:
+        networks: the blocks of each network.
+        latency_ms: measured alone in a fresh process, shape (n,).
+        table_ms: the latency of a block by the device's table; None: it has none.
+
+    Raises:
+        ValueError: too few networks, or a latency that is not above 0.
+    """
+    known = checked(networks, latency_ms, MIN_NETWORKS)
+    made = candidates(table_ms)
+    predicted = {
+        name: held_out_predictions(make, networks, known)
+        for name, make in {**made, MACS: lambda: Line(block_macs)}.items()
+    }
+    sizes = {name: np.abs(values / known - 1) for name, values in predicted.items()}
+    best = min((sizes[name] for name in made), key=np.mean)
+    tolerated = best.mean() + best.std() / np.sqrt(len(best))
+    chosen = next(name for name in made if sizes[name].mean() <= tolerated)
+    errors = {name: compare(values, known) for name, values in predicted.items()}
+    return Choice(chosen, made[chosen]().fit(networks, known), errors)
+
+
+def held_out_predictions(
+    make: Callable[[], LatencyEstimator], networks: Sequence[Network], latency_ms: Latencies
+) -> Latencies:
+    """Each network's latency in ms as predicted by a model that was fitted without it, shape (n,)."""
+    predicted = np.zeros(len(networks))
+    fold = np.random.default_rng(0).permutation(len(networks)) % FOLDS
+    for k in range(FOLDS):
+        known = [network for network, its_fold in zip(networks, fold, strict=True) if its_fold != k]
+        held_out = [network for network, its_fold in zip(networks, fold, strict=True) if its_fold == k]
+        predicted[fold == k] = make().fit(known, latency_ms[fold != k]).predict(held_out)
+    return predicted

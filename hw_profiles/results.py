@@ -1,0 +1,140 @@
+"""What a device measured, as the runner or another tool brings it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+from hw_profiles.bundle import SCHEMA_VERSION, Job
+from search_spaces.errors import one_line
+
+CSV_COLUMNS = ("model_id", "latency_ms")
+_NAMED = 3
+
+
+class AloneFigures(BaseModel, frozen=True):
+    """One model alone in a fresh process, ms."""
+
+    latency_ms: float
+    """The robust figure that tables are calibrated to (see `hw_profiles.runner`)."""
+    min_ms: float
+    median_ms: float
+    p90_ms: float
+    runs: int
+
+    @classmethod
+    def single(cls, latency_ms: float) -> Self:
+        """From a tool that tells one figure."""
+        return cls(latency_ms=latency_ms, min_ms=latency_ms, median_ms=latency_ms, p90_ms=latency_ms, runs=1)
+
+
+class Conditions(BaseModel, frozen=True):
+    """Lowest and highest value over all visits; None where the system does not say."""
+
+    temperature_c: tuple[float, float] | None = None
+    mhz: tuple[float, float] | None = None
+    load: tuple[float, float] | None = None
+
+
+class Results(BaseModel, frozen=True):
+    """`results.json`: what the runner measured."""
+
+    schema_version: int = SCHEMA_VERSION
+    bundle: str
+    device: dict[str, str | int | None]
+    """See `hw_profiles.runner.device`; empty where a tool does not tell."""
+    seconds: float
+    visits_ms: dict[str, list[float]]
+    """Of each model, by round; a tool may have fewer visits than were wanted, but one at least."""
+    latency_ms: dict[str, float]
+    """Of each model, the robust figure over its visits."""
+    alone: dict[str, list[AloneFigures]]
+    """Of each model that is timed alone, by round."""
+    outputs: dict[str, list[list[float]]] = {}
+    """Of each model with images: what it answers to each."""
+    conditions: Conditions = Conditions()
+    sentinel_drift: float | None = None
+    split_half_spearman: float | None = None
+
+    @classmethod
+    def of_tool(cls, job: Job, visits_ms: dict[str, list[float]], runtime: str, seconds: float) -> Self:
+        """What another tool than the runner told: whole networks, one figure for each visit.
+
+        Args:
+            job: what was to be measured.
+            visits_ms: by model, in ms.
+            runtime: the tool.
+            seconds: how long it took.
+        """
+        return cls(
+            bundle=job.id,
+            device={"runtime": runtime},
+            seconds=seconds,
+            visits_ms=visits_ms,
+            latency_ms={name: float(np.median(ms)) for name, ms in visits_ms.items()},
+            alone={name: [AloneFigures.single(value) for value in ms] for name, ms in visits_ms.items()},
+        )
+
+
+def read_results(path: Path, job: Job) -> Results:
+    """The results of a job, from the runner's `results.json` or from a CSV `model_id,latency_ms`.
+
+    Raises:
+        ValueError: they are missing, truncated, or of another bundle.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}; run the bundle's runner again") from None
+    return _of_csv(path, job) if path.suffix == ".csv" else _of_json(path, content, job)
+
+
+def _of_json(path: Path, content: bytes, job: Job) -> Results:
+    try:
+        results = Results.model_validate_json(content)
+    except ValidationError as error:
+        raise ValueError(f"{one_line(error, str(path))}; run the bundle's runner again") from None
+    if results.bundle != job.id:
+        raise ValueError(f"{path} holds the results of another bundle")
+    missing = [m.id for m in job.models if len(results.visits_ms.get(m.id, ())) != m.rounds]
+    if missing:
+        raise ValueError(
+            f"{path} is not whole, it lacks visits of {_some(missing)}; run the bundle's runner again"
+        )
+    return results
+
+
+def _of_csv(path: Path, job: Job) -> Results:
+    """A table that a person or another tool wrote; several rows of one model are its visits."""
+    try:
+        table = pd.read_csv(path, comment="#", skipinitialspace=True)
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+    if not set(CSV_COLUMNS) <= set(table):
+        got = ",".join(map(str, table))
+        raise ValueError(f"{path} must have the columns {','.join(CSV_COLUMNS)}, got {got}")
+    ids = table["model_id"].astype(str).str.removesuffix(".onnx")
+    times = pd.to_numeric(table["latency_ms"], errors="coerce")
+    wrong = ids[~(np.isfinite(times) & (times > 0))]
+    if len(wrong):
+        raise ValueError(f"{path} must have positive latencies in ms, which {_some(wrong)} lacks")
+    alone = [model.id for model in job.models if model.alone]
+    unknown = sorted(set(ids) - {model.id for model in job.models})
+    if unknown:
+        raise ValueError(f"{path} holds the results of another bundle: this one has no {_some(unknown)}")
+    missing = sorted(set(alone) - set(ids))
+    if missing:
+        raise ValueError(f"{path} must have a row for each of {len(alone)} models, it lacks {_some(missing)}")
+    visits = {name: times[ids == name].tolist() for name in alone}
+    return Results.of_tool(job, visits, path.name, 0.0)
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    listed = list(names)
+    return ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")

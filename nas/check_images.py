@@ -1,0 +1,23 @@
+"""Images that a device's answers are compared on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hw_profiles.bundle import Images
+
+N_IMAGES = 8
+MAX_VALUES = 2**19
+"""Of one set of images, so that a bundle stays small: 8 images up to 147 pixels, 3 of 224."""
+
+
+def n_images(channels: int, size: int) -> int:
+    """How many images of `size` pixels are compared."""
+    return max(1, min(N_IMAGES, MAX_VALUES // (channels * size * size)))
+
+
+def noise_images(channels: int, size: int) -> Images:
+    """Normal noise, as normalised images are scaled; shape (n, channels, size, size)."""
+    rng = np.random.default_rng(0)
+    shape = (n_images(channels, size), channels, size, size)
+    return rng.standard_normal(shape, dtype=np.float32).astype(np.float16)

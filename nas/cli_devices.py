@@ -1,0 +1,141 @@
+"""The commands about devices: `nas profile` and `nas benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli_options import (
+    DeviceOption,
+    FallbackOption,
+    JsonOption,
+    ProfilesOption,
+    ProviderOption,
+    SeedOption,
+    SpaceArgument,
+    ThreadsOption,
+)
+from nas.cli_output import line, print_json, show
+
+
+def profile(
+    space: SpaceArgument,
+    device: DeviceOption,
+    profiles: ProfilesOption = None,
+    threads: ThreadsOption = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    provider: ProviderOption = "CPUExecutionProvider",
+    fallback: FallbackOption = False,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    int8_for: Annotated[
+        str | None,
+        typer.Option(help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device says"),
+    ] = None,
+    held_out: Annotated[int, typer.Option(min=8, help="Subnets that the predictions are judged on.")] = 48,
+    seed: SeedOption = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Go on with visits that an earlier call finished.")
+    ] = True,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Measure a few subnets again and say whether the profile holds; exit code 1 if not.",
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure this machine's latency table for a space, and how good it is."""
+    if check:
+        _check(space, device, profiles, json)
+        return
+    import search_spaces
+    from hw_profiles.key import RunSettings
+    from hw_profiles.store import ProfileStore
+    from nas.precision import check_precision
+    from nas.profiling import profile_device
+    from nas.progress import shown
+
+    check_precision(precision)
+    settings = RunSettings(
+        threads=threads,
+        provider=provider,
+        fallback=fallback,
+        precision=precision,  # type: ignore[arg-type]  # checked
+        int8_for=int8_for,
+        batch=batch,
+    )
+    with shown() as progress:
+        measured = profile_device(
+            search_spaces.get(space),
+            device,
+            ProfileStore(profiles),
+            settings=settings,
+            n_held_out=held_out,
+            seed=seed,
+            resume=resume,
+            progress=progress,
+        ).profile
+    if json:
+        print_json(measured.model_dump(mode="json"))
+        return
+    show(
+        [
+            {"predicted by": name, **{k: v for k, v in record.model_dump().items() if k != "n"}}
+            for name, record in (("table", measured.held_out), ("MACs alone", measured.held_out_macs))
+        ],
+        json,
+    )
+    noisy = "; machine too noisy, these figures mean nothing" if measured.too_noisy else ""
+    floor = (
+        "measured once"
+        if measured.noise_floor is None
+        else f"measuring again differs by {measured.noise_floor:.2%}"
+    )
+    line(
+        f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
+        f"held-out subnets; {floor}{noisy}"
+    )
+
+
+def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
+    import search_spaces
+    from hw_profiles.store import ProfileStore
+    from nas.profile_check import check_profile
+    from nas.progress import shown
+
+    with shown() as progress:
+        record = check_profile(
+            search_spaces.get(space), ProfileStore(profiles).load(device), progress=progress
+        )
+    if json:
+        print_json(record.model_dump())
+    else:
+        line(record.sentence)
+    if record.verdict != "holds":
+        raise typer.Exit(1)
+
+
+def benchmark(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX files.")],
+    threads: ThreadsOption = 1,
+    provider: ProviderOption = "CPUExecutionProvider",
+    fallback: FallbackOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
+    from dataclasses import asdict
+
+    from hw_profiles.key import RunSettings
+    from nas.benchmark import benchmark as run_benchmark
+    from nas.progress import shown
+
+    with shown() as progress:
+        rows = run_benchmark(
+            models,
+            settings=RunSettings(threads=threads, provider=provider, fallback=fallback),
+            progress=progress,
+        )
+    show([asdict(row) for row in rows], json)

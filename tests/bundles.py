@@ -1,0 +1,41 @@
+"""Small bundles for the tests of the runner and of the ways to reach a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hw_profiles.bundle import BundleContent, write_bundle
+from hw_profiles.key import RunSettings
+from nas.check_images import noise_images
+from nas.device_graphs import TimedGraph, bundled
+from search_spaces import BLOCK_INPUT, LayerSpec
+
+VISITS = 4 + 4 + 1 + 8
+"""Of the models of `make_bundle`."""
+
+
+def layers(channels: int) -> tuple[LayerSpec, ...]:
+    """One convolution; from 6 channels on, 9 * 36 = 324 weights, it leaves them to the device."""
+    return (LayerSpec("conv", "conv", "b", (BLOCK_INPUT,), channels, channels, 4, 4, kernel=3),)
+
+
+def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None) -> Path:
+    """Two small graphs, a network alone that is checked on images, and a sentinel."""
+    settings = settings or RunSettings()
+    graphs = [
+        TimedGraph("small", layers(2), 4),
+        TimedGraph("big", layers(6), 4),
+        TimedGraph("net", layers(8), 1, alone=True, images="noise"),
+        TimedGraph("sentinel", layers(4), 8),
+    ]
+    models, weights = bundled(graphs, settings, np.random.default_rng(0))
+    images = {"noise": noise_images(8, 4)}
+    content = BundleContent(models, settings, weights, images, sentinel="sentinel", seed=seed)
+    write_bundle(folder, content)
+    return folder
+
+
+def ignore(done: int, total: int) -> None:
+    """No progress is shown."""

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import ignore, layers, make_bundle
+from pydantic import TypeAdapter
+
+from hw_profiles import session
+from hw_profiles.bundle import JOB, RESULTS, BundleContent, read_job, write_bundle
+from hw_profiles.connections.adb import Adb
+from hw_profiles.connections.base import NotMeasuredError
+from hw_profiles.connections.carried import Carried, write_folder
+from hw_profiles.connections.command import Command, Tool
+from hw_profiles.connections.here import Here
+from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
+from hw_profiles.connections.ssh import Ssh
+from hw_profiles.connections.table import AnyConnection
+from hw_profiles.key import RunSettings
+from hw_profiles.results import read_results
+from hw_profiles.runner import VISITS as JOURNAL
+from nas.device_graphs import TimedGraph, bundled
+
+
+def networks(folder: Path) -> Path:
+    """A bundle of two whole networks, the second visited twice."""
+    graphs = [TimedGraph("a", layers(2), 1, alone=True), TimedGraph("b", layers(8), 2, alone=True)]
+    models, weights = bundled(graphs, RunSettings(), np.random.default_rng(0))
+    write_bundle(folder, BundleContent(models, RunSettings(), weights))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        Here(),
+        Ssh(host="pi@box", port=22, options=("Compression=yes",)),
+        Adb(serial="x", tool=Tool(template="perf {onnx}", pattern=LatencyPattern(regex="(.)", unit="us"))),
+        Carried(whole=True),
+        Command(tool=Tool(template="tool {onnx}")),
+    ],
+    ids=lambda connection: connection.kind,
+)
+def test_profile_keeps_the_way_to_the_device(connection: object) -> None:
+    adapter: TypeAdapter[object] = TypeAdapter(AnyConnection)
+    assert adapter.validate_json(adapter.dump_json(connection)) == connection
+
+
+# ---------------------------------------------------------------------- tools
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("[I] Latency: min = 0.17 ms, max = 0.24 ms, mean = 0.184 ms, median = 0.179 ms, p = 1 ms", 0.179),
+        ("[ INFO ] Latency:\n[ INFO ]    Median:        9.34 ms\n[ INFO ]    Average:  9.45 ms", 9.34),
+        ("Average inference time cost: 58.8 ms\nP50 Latency: 0.0587 s", 58.7),
+        ("P50 Latency is 0.0587 sec", 58.7),
+        ("Inference timings in us: Init: 855, Warmup (avg): 34825.1, Inference (avg): 33209.4", 33.2094),
+        ("Average inference time cost: 144.871 ms", 144.871),
+        ("latency 1.5e3 us", 1.5),
+    ],
+)
+def test_latency_in_what_usual_tools_print(text: str, ms: float) -> None:
+    assert find_latency_ms(text, None) == pytest.approx(ms)
+
+
+@pytest.mark.parametrize("text", ["", "done", "latency: none", "median: 0 ms", "latency 5 parsecs"])
+def test_no_latency(text: str) -> None:
+    assert find_latency_ms(text, None) is None
+
+
+def test_pattern_of_the_user() -> None:
+    pattern = LatencyPattern(regex=r"t=(\d+)", unit="us")
+    assert find_latency_ms("median: 3 ms t=2500", pattern) == 2.5
+    with pytest.raises(ValueError, match="must have a group around the number"):
+        LatencyPattern(regex="t=[0-9]+")
+    with pytest.raises(ValueError, match="is no regular expression"):
+        LatencyPattern(regex="(")
+    with pytest.raises(ValueError, match=r"unit must be one of \['us'.*got 'h'"):
+        LatencyPattern(regex="(.)", unit="h")
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(0o755)
+    return path
+
+
+def test_tool_measures_whole_networks_and_goes_on_after_a_failure(tmp_path: Path) -> None:
+    bundle, calls = networks(tmp_path / "bundle"), tmp_path / "calls"
+    tool = script(
+        tmp_path / "tool",
+        "import os, sys\n"
+        f"calls = open({str(calls)!r}, 'a+'); calls.write(sys.argv[1] + '\\n'); calls.seek(0)\n"
+        "assert os.path.getsize(sys.argv[1]) > 0\n"
+        "assert os.path.exists(os.path.join(os.path.dirname(sys.argv[1]), 'weights.bin'))\n"
+        "n = len(calls.readlines())\n"
+        "sys.exit('no memory') if n == 2 or 10 <= n < 20 else print(f'median: {n} ms')\n",
+    )
+    connection = Command(tool=Tool(template=f"{tool} {{onnx}}", retries=1))
+    results = session.measure(connection, bundle, ignore)
+    # calls 1, 3, 4 succeeded, call 2 was made again
+    assert sorted(ms for visits in results.visits_ms.values() for ms in visits) == [1, 3, 4]
+    assert len(results.alone["b"]) == 2
+    assert len(calls.read_text().splitlines()) == 4
+    assert session.measure(connection, bundle, ignore) == results  # nothing is measured twice
+    connection.forget(bundle)
+    calls.write_text("x\n" * 8)
+    with pytest.raises(ValueError, match=r"tool .*onnx` failed 2 times: no memory"):
+        session.measure(connection, bundle, ignore)
+    assert len((bundle / JOURNAL).read_text().splitlines()) == 1  # call 9 is kept
+    calls.write_text("x\n" * 30)
+    assert session.measure(connection, bundle, ignore).visits_ms["a"] != []
+    assert len(calls.read_text().splitlines()) == 32
+
+
+def test_tool_that_prints_no_latency(tmp_path: Path) -> None:
+    tool = script(tmp_path / "tool", "print('all is well')")
+    connection = Command(tool=Tool(template=f"{tool} {{onnx}}", retries=0))
+    with pytest.raises(ValueError, match=r"failed 1 times: there is no latency .* 'all is well'"):
+        session.measure(connection, networks(tmp_path / "bundle"), ignore)
+
+
+def test_tool_that_is_not_there(tmp_path: Path) -> None:
+    connection = Command(tool=Tool(template="no_such_tool {onnx}"))
+    with pytest.raises(ValueError, match="cannot find the program 'no_such_tool'"):
+        session.measure(connection, networks(tmp_path / "bundle"), ignore)
+
+
+def test_command_without_a_place_for_the_model() -> None:
+    with pytest.raises(ValueError, match=r"must have \{onnx\} where the model belongs, got 'trtexec'"):
+        Tool(template="trtexec")
+
+
+# ---------------------------------------------------------------------- adb
+
+ADB = """
+import os, shutil, subprocess, sys
+log = open(os.environ["ADB_LOG"], "a"); log.write(repr(sys.argv[1:]) + "\\n"); log.close()
+if os.environ.get("ADB_FAILS"): sys.exit(os.environ["ADB_FAILS"])
+words = sys.argv[3:] if sys.argv[1] == "-s" else sys.argv[1:]
+if words[0] == "shell":
+    sys.exit(subprocess.run(["sh", "-c", words[1]]).returncode)
+assert words[0] == "push"
+for path in words[1:-1]: shutil.copy(path, words[-1])
+"""
+
+
+@pytest.fixture
+def adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for adb whose device is this machine; returns its log."""
+    (tmp_path / "bin").mkdir()
+    script(tmp_path / "bin" / "adb", ADB)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ADB_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
+def test_adb_with_python(adb: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    there = tmp_path / "phone" / read_job(bundle).id[:16]
+    connection = Adb(serial="R58", python=sys.executable, folder=str(tmp_path / "phone"))
+    told = connection.describe()
+    assert told
+    assert told["runtime"] == "onnxruntime"
+    results = session.measure(connection, bundle, ignore)
+    assert list(results.outputs) == ["net"]
+    calls = [ast.literal_eval(line) for line in adb.read_text().splitlines()]
+    assert {tuple(call[:2]) for call in calls} == {("-s", "R58")}
+    pushed = [call[3:] for call in calls if call[2] == "push"]
+    assert pushed[0][-1] == f"{there}/models/"
+    assert pushed[-1] == [str(bundle / JOB), f"{there}/"]
+    assert not there.exists()
+
+
+def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
+    bundle, folder = networks(tmp_path / "bundle"), tmp_path / "phone"
+    perf = script(
+        tmp_path / "perf",
+        "import sys; assert open(sys.argv[1]).close() is None; print('P50 Latency: 0.002 s')",
+    )
+    connection = Adb(tool=Tool(template=f"{perf} {{onnx}}"), folder=str(folder))
+    assert not connection.tabled
+    assert session.measure(connection, bundle, ignore).visits_ms == {"a": [2.0], "b": [2.0, 2.0]}
+    called = [ast.literal_eval(line) for line in adb.read_text().splitlines()]
+    there = folder / read_job(bundle).id[:16]
+    assert ["shell", f"{perf} {there}/models/a.onnx"] in called
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("adb: no devices/emulators found", "adb finds no device; connect one"),
+        ("error: device unauthorized.", "allow USB debugging on its screen"),
+        ("error: more than one device/emulator", "name one with --adb SERIAL"),
+        ("error: closed", "finished visits are kept: the same command goes on"),
+    ],
+)
+def test_adb_that_fails(
+    adb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, told: str
+) -> None:
+    monkeypatch.setenv("ADB_FAILS", says)
+    with pytest.raises(ValueError, match=told):
+        Adb().measure(make_bundle(tmp_path / "bundle"), ignore)
+
+
+# ---------------------------------------------------------------------- carried by hand
+
+
+def test_carried_there_and_back(tmp_path: Path) -> None:
+    bundle, out = make_bundle(tmp_path / "bundle"), tmp_path / "stick"
+    with pytest.raises(
+        NotMeasuredError, match=r"stick \(0\.\d MB\) is ready to be carried; .*`python run\.py`"
+    ):
+        session.measure(Carried(out=out), bundle, ignore)
+    assert {path.name for path in out.iterdir()} == {"models", "images", "run.py", "README.txt", JOB}
+    subprocess.run([sys.executable, "run.py"], cwd=out, check=True, capture_output=True)
+    results = session.measure(Carried(results=out / RESULTS), bundle, ignore)
+    assert len(results.visits_ms["sentinel"]) == 8
+    with pytest.raises(NotMeasuredError):  # the same folder again: its visits are kept
+        session.measure(Carried(out=out), bundle, ignore)
+    assert (out / RESULTS).exists()
+
+
+def test_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("")
+    with pytest.raises(ValueError, match="must be a new or empty folder"):
+        write_folder(make_bundle(tmp_path / "bundle"), tmp_path / "photos")
+
+
+def test_results_in_a_csv(tmp_path: Path) -> None:
+    job = read_job(networks(tmp_path / "bundle"))
+    path = tmp_path / "results.csv"
+    path.write_text("model_id, latency_ms\na.onnx,1.5\nb,2\nb,3\n")
+    results = read_results(path, job)
+    assert results.visits_ms == {"a": [1.5], "b": [2.0, 3.0]}
+    assert results.alone["b"][1].latency_ms == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model_id,latency_ms\na,1\n", r"a row for each of 2 models, it lacks b"),
+        ("model_id,latency_ms\na,1\nb,2\nc,3\n", r"results of another bundle: this one has no c"),
+        ("model_id,latency_ms\na,1\nb,\n", r"positive latencies in ms, which b lacks"),
+        ("model_id,latency_ms\na,1\nb,-2\n", r"positive latencies in ms, which b lacks"),
+        ("name,ms\na,1\n", r"columns model_id,latency_ms, got name,ms"),
+        ("", r"cannot read .*results\.csv"),
+    ],
+)
+def test_csv_that_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+    job = read_job(networks(tmp_path / "bundle"))
+    path = tmp_path / "results.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=told):
+        read_results(path, job)
+
+
+def test_results_that_lack_visits(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    Here().measure(bundle, ignore)
+    content = json.loads((bundle / RESULTS).read_text())
+    content["visits_ms"]["big"].pop()
+    (bundle / RESULTS).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"results\.json is not whole, it lacks visits of big; run"):
+        read_results(bundle / RESULTS, read_job(bundle))

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import make_device
+
+from hw_profiles.doubts import doubts_about, doubts_about_order
+from hw_profiles.errors import compare
+from hw_profiles.profile import DeviceProfile
+from search_spaces import Space
+
+TRUTH = np.array([1.0, 2.0, 4.0])
+
+
+@pytest.fixture
+def profile(tiny: Space) -> DeviceProfile:
+    """A good one: 2 % error on held-out subnets, MACs alone 10 %."""
+    figures = {"held_out": compare(1.02 * TRUTH, TRUTH), "held_out_macs": compare(1.1 * TRUTH, TRUTH)}
+    return make_device(tiny).profile.model_copy(update=figures)
+
+
+def test_a_good_profile_raises_none(profile: DeviceProfile) -> None:
+    assert doubts_about(profile) == []
+
+
+def test_worse_than_macs(profile: DeviceProfile) -> None:
+    (doubt,) = doubts_about(profile.model_copy(update={"held_out": compare(1.2 * TRUTH, TRUTH)}))
+    assert "worse than MACs alone would: mean error 20.0%, by MACs 10.0% on 3 held-out subnets" in doubt
+
+
+def test_noise_above_four_percent(profile: DeviceProfile) -> None:
+    (doubt,) = doubts_about(profile.model_copy(update={"noise_floor": 0.05}))
+    assert "too noisy when it was measured: measuring again differed by 5.0%" in doubt
+
+
+def test_steps_of_a_front_below_the_error(profile: DeviceProfile) -> None:
+    # steps of 1 %, 5 % and 1 %, in no order; the error is 2 %
+    (doubt,) = doubts_about_order(profile, np.array([1.07, 1.0, 1.01, 1.06]))
+    assert doubt.startswith("2 of the front's 3 steps in predicted latency are smaller")
+    assert doubts_about_order(profile, TRUTH) == []
+    assert doubts_about_order(profile, TRUTH[:1]) == []

@@ -1,0 +1,139 @@
+"""Exports in INT8 and fp16: evaluated as they are deployed, with what that costs and brings."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import make_device
+from onnx import TensorProto
+
+from hw_profiles.store import write_device
+from nas import export_precision, export_run
+from nas.benchmark import _metadata
+from nas.data.batches import eval_batches
+from nas.deployed import Target
+from nas.export_precision import export_lower
+from nas.export_run import export_archs, exported_table
+from nas.run_dir import EXPORTS, PROFILES
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+
+@pytest.fixture
+def arch(trained: TrainedRun) -> Arch:
+    return trained.space.largest
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_run, "_measure", lambda device, target: None)
+
+
+def card_of(path: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    return card
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("batch", [1, 100, None])
+def test_card_has_the_accuracy_of_the_very_file(
+    trained: TrainedRun, arch: Arch, precision: str, batch: int | None
+) -> None:
+    exported = export_lower(trained, arch, Target(precision, batch))
+    assert exported.path.name == f"{arch.id}.{precision}.onnx"
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    (images,), (labels,) = zip(
+        *eval_batches(trained.dataset, "validation", arch.resolution, 600), strict=True
+    )
+    step = batch or len(images)
+    whole = len(images) // step * step
+    parts = [session.run(None, {"input": part.numpy()})[0] for part in images[:whole].split(step)]
+    hits = (torch.from_numpy(np.concatenate(parts)).argmax(1) == labels[:whole]).double()
+    card = card_of(exported.path)
+    if whole == len(images):
+        assert card["validation_metrics"]["top1"] == pytest.approx(hits.mean().item())
+    else:  # 540 images in steps of 100: the last 40 can change the mean by no more than their share
+        assert abs(card["validation_metrics"]["top1"] - hits.mean().item()) <= 40 / 540
+    assert card["fp32_validation_metrics"] == trained.evaluator()([arch], "again")[0]
+    assert card["precision"] == precision
+    assert exported.metrics == card["validation_metrics"]
+    metadata = _metadata(exported.path)
+    stored = {key: text if isinstance(card[key], str) else json.loads(text) for key, text in metadata.items()}
+    assert stored == {key: value for key, value in card.items() if key != "max_difference_to_fp32"}
+
+
+def test_int8_is_calibrated_for_the_devices_processor(trained: TrainedRun, arch: Arch) -> None:
+    path = export_lower(trained, arch, Target("int8", 1, "arm")).path
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    zero_points = [constants[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    assert {constant.data_type for constant in zero_points} == {TensorProto.INT8}
+    assert card_of(path)["int8_for"] == "arm"
+
+
+def test_it_stands_beside_the_fp32_file(trained: TrainedRun, arch: Arch) -> None:
+    files = export_archs(trained, [arch]) + export_archs(trained, [arch], precision="int8")
+    names = {path.name for path in trained.run.file(EXPORTS).iterdir()}
+    assert names == {f"{arch.id}{end}" for end in (".onnx", ".json", ".int8.onnx", ".int8.json")}
+    table = exported_table(files)
+    assert list(table["precision"]) == ["fp32", "int8"]
+    assert table["fp32_top1"].nunique() == 1
+    assert table["top1"][0] == table["fp32_top1"][0]
+
+
+def test_a_searched_run_exports_in_its_devices_precision(searched: TrainedRun) -> None:
+    device = make_device(searched.space)
+    key = device.profile.key.model_copy(update={"precision": "int8"})
+    profile = device.profile.model_copy(update={"key": key})
+    write_device(searched.run.file(PROFILES) / "desk", type(device)(**(vars(device) | {"profile": profile})))
+    (file,) = export_archs(searched, [searched.space.smallest])
+    assert file.precision == "int8"
+    assert card_of(file.path)["int8_for"] == "arm"  # as the made-up device is
+    assert _metadata(file.path)["device"] == "desk"
+    (file,) = export_archs(searched, [searched.space.smallest], precision="fp32")
+    assert "predicted_latency_ms" not in _metadata(file.path)  # the table is that of INT8
+
+
+def test_warnings(trained: TrainedRun, arch: Arch, caplog: pytest.LogCaptureFixture) -> None:
+    def measure(paths: Sequence[Path]) -> list[float]:
+        return [{"fp32": 2.0, "int8": 2.5}[path.stem] for path in paths]
+
+    with caplog.at_level(logging.WARNING):
+        file = export_lower(trained, arch, Target("int8"), measure=measure)
+    assert card_of(file.path)["latency_by_precision_ms"] == {"fp32": 2.0, "int8": 2.5}
+    assert f"int8 is slower than fp32 here for {arch.id}: 2.5 ms, fp32 2 ms" in caplog.text
+    caplog.clear()
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(export_precision, "LARGE_LOSS", -1.0)  # any loss is large
+        export_lower(trained, arch, Target("int8"), measure=lambda paths: [1.0, 1.0])
+    assert f"int8 costs {arch.id}" in caplog.text
+    assert "slower" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, r"precision must be one of \['fp32', 'fp16', 'int8'\], got 'int4'"),
+        ({"precision": "int8", "format": "torch"}, "a file in int8 must have the format onnx, got torch"),
+    ],
+)
+def test_bad_options_write_nothing(
+    trained: TrainedRun, arch: Arch, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        export_archs(trained, [arch], **options)  # type: ignore[arg-type]
+    assert not trained.run.has(EXPORTS)
+
+
+def test_unknown_processor_writes_nothing(trained: TrainedRun, arch: Arch) -> None:
+    with pytest.raises(ValueError, match="INT8 must know the device's instruction set"):
+        export_lower(trained, arch, Target("int8", 1, "riscv64"))
+    assert not trained.run.has(EXPORTS)

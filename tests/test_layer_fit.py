@@ -1,0 +1,157 @@
+"""Fits to whole networks on devices whose every layer is known."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+import search_spaces
+from hw_profiles.errors import compare
+from hw_profiles.latency_model import Line, Network, sums
+from hw_profiles.layer_fit import LayerFit, robust_costs
+from hw_profiles.layer_terms import KINDS, TERMS, Shape, terms
+from hw_profiles.model_choice import LAYERS, MACS, TABLE, TABLE_AND_LAYERS, block_macs, choose
+from search_spaces import Block, Genomes
+
+Vector = NDArray[np.float64]
+SPACE = search_spaces.get("digits")
+RNG = np.random.default_rng(0)
+TRAIN, TEST = SPACE.sample(RNG, 30), SPACE.sample(RNG, 200)
+
+
+def networks(genomes: Genomes) -> list[Network]:
+    return [SPACE.blocks(arch) for arch in SPACE.decode(genomes)]
+
+
+def roofline_ms(block: Block) -> float:
+    """A device that is exactly a roofline: 2 µs a launch, 1 µs for 1000 numbers moved or 2000 MACs."""
+    shapes = [Shape.of(layer) for layer in block]
+    return sum(0.002 + 1e-6 * shape.traffic + 5e-7 * shape.macs for shape in shapes)
+
+
+def launch_ms(block: Block) -> float:
+    """A device on which only launches count."""
+    return 0.01 * len(block)
+
+
+def jagged_ms(block: Block) -> float:
+    """A device slower by up to 40 % on some shapes, in a way that no sum of MACs and traffic can express."""
+    bump = 1 + 0.2 * np.sin(block[0].c_in / 5) + 0.2 * np.cos(len(block) * block[-1].size_out / 3)
+    return float(bump * roofline_ms(block))
+
+
+def test_terms_add_up_to_what_the_layers_say() -> None:
+    layers = SPACE.layers(SPACE.largest)
+    total = dict(zip(TERMS, np.sum([terms(Shape.of(layer)) for layer in layers], axis=0), strict=True))
+    assert total["launch"] == len(layers)
+    assert sum(v for k, v in total.items() if k.startswith("macs.")) == SPACE.macs(SPACE.largest)
+    depthwise = [layer for layer in layers if layer.groups > 1]
+    assert total["macs.depthwise"] == sum(layer.macs for layer in depthwise)
+    moved = sum(layer.c_in * layer.size_in**2 + layer.activations for layer in depthwise)
+    assert total["traffic.depthwise"] == moved
+
+
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_every_layer_of_every_space_has_a_kind(name: str) -> None:
+    space = search_spaces.get(name)
+    assert {Shape.of(layer).kind for layer in space.layers(space.largest)} <= set(KINDS)
+
+
+@pytest.mark.parametrize("device_ms", [roofline_ms, launch_ms])
+def test_a_device_of_the_assumed_form_is_recovered(device_ms: object) -> None:
+    assert callable(device_ms)
+    truth = sums(networks(TEST), device_ms)
+    fit = LayerFit().fit(networks(TRAIN), sums(networks(TRAIN), device_ms))
+    assert compare(fit.of(SPACE)(TEST), truth).mape < 0.005
+
+
+def test_outliers_and_noise_hardly_matter() -> None:
+    rng = np.random.default_rng(1)
+    clean = sums(networks(TRAIN), roofline_ms)
+    noisy = clean * np.exp(0.01 * rng.standard_normal(30))
+    noisy[:6] *= 1.5  # one in five was disturbed while measured
+    truth = sums(networks(TEST), roofline_ms)
+    fit = LayerFit().fit(networks(TRAIN), noisy)
+    assert compare(fit.predict(networks(TEST)), truth).mape < 0.03
+
+
+def test_layers_beat_macs_where_the_device_is_no_roofline() -> None:
+    known, truth = sums(networks(TRAIN), jagged_ms), sums(networks(TEST), jagged_ms)
+    ours = compare(LayerFit().fit(networks(TRAIN), known).predict(networks(TEST)), truth)
+    rival = compare(Line(block_macs).fit(networks(TRAIN), known).predict(networks(TEST)), truth)
+    assert ours.mape < 0.5 * rival.mape
+
+
+def test_genomes_networks_and_blocks_agree() -> None:
+    fit = LayerFit().fit(networks(TRAIN), sums(networks(TRAIN), jagged_ms))
+    raw = np.random.default_rng(2).integers(0, SPACE.n_options, size=(20, len(SPACE.genes)))
+    of_networks = fit.predict(networks(raw))
+    np.testing.assert_allclose(fit.of(SPACE)(raw), of_networks)
+    one = networks(raw)[0]
+    assert of_networks[0] == pytest.approx(fit.intercept_ms + sum(map(fit.block_ms, one)))
+
+
+def test_unit_of_the_latency_does_not_matter() -> None:
+    known = sums(networks(TRAIN), jagged_ms)
+    ms, us = (LayerFit().fit(networks(TRAIN), factor * known) for factor in (1, 1000))
+    np.testing.assert_allclose(1000 * ms.predict(networks(TEST)), us.predict(networks(TEST)), rtol=1e-6)
+
+
+def test_it_is_a_scikit_learn_estimator_and_deterministic() -> None:
+    fit = LayerFit(roofline_ms)
+    assert clone(fit).get_params() == {"table_ms": roofline_ms}
+    known = sums(networks(TRAIN), jagged_ms)
+    twice = [clone(fit).fit(networks(TRAIN), known).predict(networks(TEST)) for _ in range(2)]
+    np.testing.assert_array_equal(*twice)
+
+
+def test_robust_costs_are_never_negative_and_leave_out_terms_that_are_absent() -> None:
+    rng = np.random.default_rng(3)
+    columns = np.column_stack([np.ones(40), rng.uniform(1, 2, 40), np.zeros(40), rng.uniform(1, 2, 40)])
+    # the last term lowers the latency, which no cost can do: it is 0 and the others are as good as they can
+    costs = robust_costs(columns, columns @ [1.0, 2.0, 0.0, -0.5])
+    assert (costs >= 0).all()
+    assert costs[2] == 0
+    assert costs[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "latency_ms", "says"),
+    [
+        (7, np.ones(7), "at least 8"),
+        (10, np.ones(9), "9 latencies of 10 subnets"),
+        (10, np.append(np.ones(9), 0.0), "> 0 ms"),
+        (10, np.append(np.ones(9), np.nan), "> 0 ms"),
+    ],
+)
+def test_bad_measurements_are_refused(n: int, latency_ms: Vector, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        LayerFit().fit(networks(TRAIN[:n]), latency_ms)
+
+
+# ---------------------------------------------------------------- choice
+
+
+def test_without_a_table_the_layers_are_fitted_and_judged_beside_macs() -> None:
+    choice = choose(networks(TRAIN), sums(networks(TRAIN), launch_ms))
+    assert choice.name == LAYERS
+    assert set(choice.errors) == {LAYERS, MACS}
+    assert choice.errors[LAYERS].n == len(TRAIN)
+    assert choice.errors[LAYERS].mape < choice.errors[MACS].mape
+
+
+def test_a_table_that_is_right_is_chosen_and_one_that_is_not_is_corrected() -> None:
+    known, truth = sums(networks(TRAIN), jagged_ms), sums(networks(TEST), jagged_ms)
+    right = choose(networks(TRAIN), known, jagged_ms)
+    assert right.name == TABLE
+    np.testing.assert_allclose(right.model.predict(networks(TEST)), truth, rtol=1e-6)
+    # the table misses what the device spends on launches: 0.03 ms for every layer
+    launched = known + sums(networks(TRAIN), lambda block: 0.03 * len(block))
+    corrected = choose(networks(TRAIN), launched, jagged_ms)
+    assert corrected.name == TABLE_AND_LAYERS
+    assert corrected.errors[TABLE_AND_LAYERS].mape < 0.5 * corrected.errors[TABLE].mape
+
+
+def test_choosing_needs_networks_for_every_fold() -> None:
+    with pytest.raises(ValueError, match="at least 10"):
+        choose(networks(TRAIN[:9]), np.ones(9))

@@ -1,0 +1,57 @@
+from collections.abc import Sequence
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given, settings
+from strategies import small_spaces
+
+from search_spaces import BLOCK_INPUT, LayerSpec, Space
+from search_spaces.building import BlockBuilder
+from search_spaces.memory import peak_memory_bytes
+
+
+def brute_force(layers: Sequence[LayerSpec]) -> int:
+    """At every step the sum over all tensors that exist by then and are still to be read."""
+    tensors = [(BLOCK_INPUT, layers[0].c_in * layers[0].size_in ** 2)]
+    tensors += [(i, layer.activations) for i, layer in enumerate(layers)]
+    peak = 0
+    for step in range(len(layers)):
+        alive = 0
+        for made, numbers in tensors:
+            readers = [i for i, layer in enumerate(layers) if made in layer.inputs]
+            alive += numbers * (made <= step <= max([made, *readers]))
+        peak = max(peak, alive)
+    return 4 * peak
+
+
+def test_of_a_chain_it_is_the_largest_pair_of_neighbours() -> None:
+    block = BlockBuilder("b", channels=2, size=8, norm_eps=1e-5)
+    block.conv("first", 3)
+    block.conv("second", 5, stride=2)
+    # 8×8: 2·64 + 3·64 = 320 numbers while the first runs; then 3·64 + 5·16 = 272
+    assert peak_memory_bytes(block.build()) == 4 * 320
+
+
+def test_a_shortcut_keeps_the_input_alive() -> None:
+    block = BlockBuilder("b", channels=2, size=8, norm_eps=1e-5)
+    block.conv("expand", 8)
+    end = block.conv("project", 2)
+    block.combine("add", "shortcut", BLOCK_INPUT, end)
+    # while the projection runs: input 2, expansion 8 and output 2, of 64 pixels each
+    assert peak_memory_bytes(block.build()) == 4 * 12 * 64
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_spaces(), st.integers(0, 2**32))
+def test_many_genomes_at_once_equal_brute_force_on_whole_networks(space: Space, seed: int) -> None:
+    raw = np.random.default_rng(seed).integers(0, space.n_options, size=(10, len(space.genes)))
+    archs = space.decode(raw)
+    expected = [brute_force(space.layers(arch)) for arch in archs]
+    assert space.peak_memory_table.largest(raw).tolist() == expected
+    assert [space.peak_memory_bytes(arch) for arch in archs] == expected
+
+
+def test_shipped_spaces_equal_brute_force(space: Space, rng: np.random.Generator) -> None:
+    genomes = space.sample(rng, 3)
+    expected = [brute_force(space.layers(arch)) for arch in space.decode(genomes)]
+    assert space.peak_memory_table.largest(genomes).tolist() == expected

@@ -1,0 +1,121 @@
+"""INT8 graphs: integers where it pays, outputs near the float ones, the right signs for each processor."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import TINY_YAML
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+import search_spaces
+from hw_profiles.runner import instruction_set
+from nas import onnx_graph
+from nas.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
+from search_spaces import LayerSpec
+
+SPACE = search_spaces.parse(TINY_YAML)
+LAYERS = SPACE.layers(SPACE.largest)  # ReLU, h-swish, SE branches and shortcuts
+VNNI = SCHEMES["x86-vnni"]
+
+
+def float_model(batch: int | None = 1, layers: tuple[LayerSpec, ...] = LAYERS) -> onnx.ModelProto:
+    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
+    return onnx_graph.build(layers, weights, batch=batch, metadata={"key": "text"})
+
+
+def images(n: int) -> NDArray[np.float32]:
+    first = LAYERS[0]
+    size = (n, first.c_in, first.size_in, first.size_in)
+    return np.random.default_rng(1).standard_normal(size, dtype=np.float32)
+
+
+def run(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: x})[0]
+    return logits
+
+
+def optimized_ops(model: onnx.ModelProto, path: Path) -> Counter[str]:
+    """What ONNX Runtime makes of the model on this machine."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def test_ranges_are_those_of_all_batches_and_hold_zero() -> None:
+    model, x = float_model(), images(6)
+    ranges = calibrate(model, [x[:2], x[2:]])
+    assert ranges == calibrate(model, [x])
+    assert ranges.keys() == {onnx_graph.INPUT, *(node.output[0] for node in model.graph.node)}
+    assert ranges[onnx_graph.INPUT] == (float(x.min()), float(x.max()))
+    logits = run(float_model(batch=6), x)
+    assert ranges[onnx_graph.LOGITS] == pytest.approx((min(0, logits.min()), max(0, logits.max())), abs=1e-4)
+    assert all(low <= 0 <= high for low, high in ranges.values())
+    assert ranges.keys() == assumed_ranges(model).keys()
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_outputs_are_near_the_float_ones(name: str) -> None:
+    model, x = float_model(batch=None), images(32)
+    before = model.SerializeToString()
+    quantized = quantize(model, calibrate(model, [x]), SCHEMES[name])
+    assert model.SerializeToString() == before
+    expected, found = run(model, x), run(quantized, x)
+    # some 20 rounded layers of 8 bits, each 1/256 of its range, so a tenth is far above their sum of squares
+    assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
+    assert not np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "activations"),
+    [("x86", TensorProto.UINT8), ("x86-vnni", TensorProto.UINT8), ("arm", TensorProto.INT8)],
+)
+def test_signs_by_instruction_set(name: str, activations: int) -> None:
+    model = float_model()
+    quantized = quantize(model, assumed_ranges(model), scheme(name))
+    constants = {constant.name: constant for constant in quantized.graph.initializer}
+    zero_points = [constants[n.input[2]] for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
+    assert {constant.data_type for constant in zero_points} == {activations}
+    weights = [constant for key, constant in constants.items() if key.endswith("weight_quantized")]
+    assert len(weights) == sum(layer.op in ("conv", "linear") for layer in LAYERS)
+    assert {weight.data_type for weight in weights} == {TensorProto.INT8}
+    largest = max(np.abs(onnx.numpy_helper.to_array(weight).astype(int)).max() for weight in weights)
+    assert (largest <= 64) == (name == "x86")  # 7 bits
+    scales = [constants[weight.name.replace("_quantized", "_scale")] for weight in weights]
+    assert [scale.dims[0] for scale in scales] == [weight.dims[0] for weight in weights]  # per channel
+
+
+def test_all_convolutions_and_shortcuts_run_in_integers(tmp_path: Path) -> None:
+    model = float_model()
+    ops = optimized_ops(
+        quantize(model, assumed_ranges(model), scheme(instruction_set())), tmp_path / "m.onnx"
+    )
+    kinds = Counter(layer.op for layer in LAYERS)
+    assert ops["QLinearConv"] == kinds["conv"]
+    assert ops["QLinearAdd"] == kinds["add"]
+    assert ops["QLinearMul"] == kinds["multiply"]
+    assert ops["QLinearGlobalAveragePool"] == kinds["global_avg_pool"]
+    assert ops["Conv"] == ops["Gemm"] == 0
+    # float islands alone are left: h-swish and hard-sigmoid, and the two ends
+    islands = sum(layer.activation in ("hard_swish", "hard_sigmoid") for layer in LAYERS)
+    assert ops["QuantizeLinear"] == ops["DequantizeLinear"] == islands + 1
+
+
+def test_metadata_and_interface_stay() -> None:
+    model = float_model(batch=3)
+    quantized = quantize(model, assumed_ranges(model), VNNI)
+    onnx.checker.check_model(quantized, full_check=True)
+    assert list(quantized.metadata_props) == list(model.metadata_props)
+    assert list(quantized.graph.input) == list(model.graph.input)
+    assert list(quantized.graph.output) == list(model.graph.output)
+
+
+def test_unknown_instruction_set() -> None:
+    with pytest.raises(ValueError, match=r"one of \['x86-vnni', 'x86', 'arm'\], got riscv64"):
+        scheme("riscv64")
