@@ -73,7 +73,17 @@ class SpaceLatency:
 
     def __init__(self, table: LatencyTable, space: Space) -> None:
         self.table, self.space = table, space
-        self._sum = BlockTable(space, lambda block: table.block_ms(block_key(block)))
+        slope = table.calibration.slope
+        self._sum = BlockTable(space, lambda block: slope * table.block_ms(block_key(block)))
+
+    @property
+    def offset(self) -> float:
+        """What every network has beside its blocks, in ms."""
+        return self.table.calibration.intercept_ms
+
+    def per_slot(self, genomes: Genomes) -> NDArray[np.float64]:
+        """The calibrated part of each slot in ms, shape (n, n_slots); NaN where the table lacks its block."""
+        return self._sum.per_slot(genomes)
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
         """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
@@ -81,7 +91,7 @@ class SpaceLatency:
         Raises:
             ValueError: the table lacks blocks of these genomes.
         """
-        latency_ms = self.table.calibration(self._sum(genomes))
+        latency_ms = self._sum(genomes) + self.offset
         unknown = np.isnan(latency_ms)
         if unknown.any():
             self._refuse(np.asarray(genomes)[unknown])

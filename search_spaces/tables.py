@@ -23,6 +23,9 @@ class BlockTable:
         value: the value of one block; it is called once for every block that may stand somewhere.
     """
 
+    offset = 0.0
+    """What a total has beside its slots."""
+
     def __init__(self, space: Space, value: Callable[[Block], float]) -> None:
         self.space = space
         self._radix = np.zeros((len(space.genes), len(space.slots)))
@@ -63,6 +66,6 @@ class BlockTable:
         return result
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
-        """The total of each genome, shape (n,)."""
-        total: NDArray[np.float64] = self.per_slot(genomes).sum(axis=1)
+        """The total of each genome, added up in the order of the slots, shape (n,)."""
+        total: NDArray[np.float64] = np.cumsum(self.per_slot(genomes), axis=1)[:, -1]
         return total
