@@ -130,7 +130,8 @@ def nondominated_rows(points: Matrix) -> Indices:
     if points.shape[1] == 1:
         return order[:1]
     if points.shape[1] > 2:
-        return np.flatnonzero(is_nondominated(points, keep_weakly=False))
+        kept: Indices = np.flatnonzero(is_nondominated(points, keep_weakly=False))
+        return kept
     last = points[order, 1]
     best_before = np.concatenate([[np.inf], np.minimum.accumulate(last)])[:-1]
     return order[last < best_before]
