@@ -28,7 +28,14 @@ from nas.objectives import Computed, Measured, Problem  # noqa: E402
 from nas.optimizers import SEARCH_ALGORITHMS, Task  # noqa: E402
 from search_spaces import Space  # noqa: E402
 
-METHODS = {"iterative": "iterative", "predictor_once": "predictor", "nsga2": "nsga2", "random": "random"}
+METHODS = {
+    "iterative": "iterative",
+    "predictor_once": "predictor",
+    "linas": "linas",
+    "nsga2": "nsga2",
+    "regularized_evolution": "regularized_evolution",
+    "random": "random",
+}
 """Our algorithm behind each key of the result."""
 BUDGETS = (250, 500, 1000, 2000)
 BATCH = 50

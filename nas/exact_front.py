@@ -126,7 +126,7 @@ def exact_front(
 
 def nondominated_rows(points: Matrix) -> Indices:
     """Indices of the rows of `points` (n, m) that no other row dominates; of equal rows one."""
-    order: Indices = np.lexsort(points.T[::-1])
+    order = np.lexsort(points.T[::-1])
     if points.shape[1] == 1:
         return order[:1]
     if points.shape[1] > 2:
@@ -134,7 +134,8 @@ def nondominated_rows(points: Matrix) -> Indices:
         return kept
     last = points[order, 1]
     best_before = np.concatenate([[np.inf], np.minimum.accumulate(last)])[:-1]
-    return order[last < best_before]
+    first: Indices = order[last < best_before]
+    return first
 
 
 class _Step(NamedTuple):

@@ -13,8 +13,11 @@ import search_spaces
 from nas.archive import Archive
 from nas.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
 from nas.objectives import Computed, Constraint, Measured, Objective, Problem
-from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, predictor_once
+from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
+from nas.optimizers.base import Evaluated
 from nas.optimizers.evolution import evolve
+from nas.optimizers.ranking import crowded_order
+from nas.optimizers.regularized import RegularizedEvolution
 from nas.search import search
 from predictors import PREDICTORS
 from search_spaces import Arch, Genomes, Space
@@ -52,6 +55,7 @@ def problem(space: Space = SPACE, limits: Sequence[tuple[str, float]] = ()) -> P
 def short_inner_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the effort is enough for so small a space."""
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 1_000)
+    monkeypatch.setattr(linas, "INNER_EVALUATIONS", 1_000)
     monkeypatch.setattr(predictor_once, "INNER_EVALUATIONS", 2_000)
 
 
@@ -290,3 +294,59 @@ def test_algorithm_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = search(problem(), Evaluation(), algorithm="my_search:Small", budget=30, seed=0, predictors=RIDGE)
     assert 2 < len(result.evaluations) < 30  # both corners and every gene of the smallest subnet's layers
     assert result.algorithm == "my_search:Small"
+
+
+# ---------------------------------------------------------------------- baselines
+
+
+def test_regularised_evolution_changes_one_gene_of_a_subnet_that_is_still_young() -> None:
+    optimizer = RegularizedEvolution(Task(problem(TINY), 32, np.random.default_rng(0)))
+    corners = TINY.encode([TINY.smallest, TINY.largest])
+    optimizer.tell(corners, {"cross_entropy": cross_entropy(TINY, corners)})
+    start = optimizer.ask(8)  # a population of budget / 4
+    optimizer.tell(start, {"cross_entropy": cross_entropy(TINY, start)})
+    young = np.concatenate([corners, start])[-8:]  # the oldest are the first to leave, however good
+    for child in optimizer.ask(8):
+        assert any(one_gene_apart(child, parent) for parent in young)
+
+
+def one_gene_apart(child: Genomes, parent: Genomes) -> bool:
+    """Whether one changed gene makes `child` of `parent`."""
+    for column, n in enumerate(TINY.n_options):
+        for option in range(n):
+            changed = parent.copy()
+            changed[column] = option
+            if (TINY.canonical(changed[None])[0] == child).all():
+                return True
+    return False
+
+
+def test_order_puts_limits_first_then_rank_then_room() -> None:
+    evaluated = Evaluated(problem(TINY, limits=[("cross_entropy", 5.0)]))
+    macs = TINY.macs_table(every_genome(TINY))
+    genomes = every_genome(TINY)[np.argsort(macs, kind="stable")]
+    _, first = np.unique(np.sort(macs), return_index=True)
+    genomes = genomes[first[:6]]  # of rising MACs, so that the losses alone make the ranks
+    evaluated.add(genomes, {"cross_entropy": np.array([4.0, 3.0, 2.9, 2.0, 3.5, 9.0])})
+    place = crowded_order(evaluated, np.arange(6))
+    # the front is 0 1 2 3 with the ends first; 4 is dominated, 5 misses the limit
+    assert sorted(place[:4]) == [0, 1, 2, 3]
+    assert sorted(place[[0, 3]]) == [0, 1]
+    assert place[4:].tolist() == [4, 5]
+
+
+def every_genome(space: Space) -> Genomes:
+    every = np.array(list(itertools.product(*(range(n) for n in space.n_options))), dtype=np.int64)
+    return np.unique(space.canonical(every), axis=0)
+
+
+def test_linas_asks_for_the_last_population_of_its_inner_search() -> None:
+    optimizer = SEARCH_ALGORITHMS["linas"](Task(problem(), 300, np.random.default_rng(0)))
+    asked = SPACE.encode([SPACE.smallest, SPACE.largest])
+    sizes = []
+    for _ in range(4):
+        optimizer.tell(asked, {"cross_entropy": cross_entropy(SPACE, asked)})
+        asked = optimizer.ask(1000)
+        sizes.append(len(asked))
+    assert sizes[0] == 48  # 50 before the first fit, the corners included
+    assert all(0 < size <= 50 for size in sizes[1:])  # whatever is asked for, one population

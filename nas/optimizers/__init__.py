@@ -4,13 +4,17 @@ from nas.optimizers.base import Optimizer as Optimizer
 from nas.optimizers.base import OptimizerFactory as OptimizerFactory
 from nas.optimizers.base import Task as Task
 from nas.optimizers.iterative import IterativeSearch
+from nas.optimizers.linas import Linas
 from nas.optimizers.nsga2 import RealEvolution
 from nas.optimizers.predictor_once import PredictorOnce
 from nas.optimizers.random_search import RandomSearch
+from nas.optimizers.regularized import RegularizedEvolution
 
 SEARCH_ALGORITHMS: dict[str, OptimizerFactory] = {
     "iterative": IterativeSearch,
     "predictor": PredictorOnce,
+    "linas": Linas,
     "nsga2": RealEvolution,
+    "regularized_evolution": RegularizedEvolution,
     "random": RandomSearch,
 }

@@ -93,7 +93,12 @@ class Evaluated:
         return self._problem.minimised(self.genomes, self.metrics)
 
     @property
+    def excess(self) -> NDArray[np.float64]:
+        """By how much each subnet misses the limits in all, 0 where it keeps them, shape (n,)."""
+        violations = self._problem.violations(self.genomes, self.metrics)
+        return np.asarray(np.maximum(violations, 0).sum(axis=1))
+
+    @property
     def feasible(self) -> NDArray[np.bool_]:
         """Which subnets keep all limits, shape (n,)."""
-        violations = self._problem.violations(self.genomes, self.metrics)
-        return np.asarray((violations <= 0).all(axis=1))
+        return self.excess == 0
