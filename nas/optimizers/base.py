@@ -48,6 +48,12 @@ OptimizerFactory = Callable[[Task], Optimizer]
 """Makes an optimizer; a user's own algorithm (`module:object`) is such a function or class."""
 
 
+def spread_of_sizes(space: Space, rng: np.random.Generator, n: int) -> Genomes:
+    """`n` raw genomes whose mean gene is uniform: plain random ones are all of middle size."""
+    level = rng.random((n, 1))
+    return rng.binomial(space.n_options - 1, level, size=(n, len(space.genes)))
+
+
 class Unseen:
     """Lets every subnet of a space pass once."""
 
@@ -101,4 +107,4 @@ class Evaluated:
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """Which subnets keep all limits, shape (n,)."""
-        return self.excess == 0
+        return np.asarray(self.excess == 0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.hypervolume import greedy_batch, nondominated, reference_point
 from nas.objectives import Metrics
-from nas.optimizers.base import Evaluated, Task, Unseen
+from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
 from nas.optimizers.evolution import evolve
 from nas.optimizers.surrogate import Surrogate, SurrogateFitter
 from predictors.selection import MIN_SAMPLES
@@ -32,14 +32,15 @@ class IterativeSearch:
         self._fit = SurrogateFitter(task)
         self._evaluated = Evaluated(task.problem)
         self._unseen = Unseen(self._space)
-        self._start = self._first_subnets(max(MIN_SAMPLES, min(START, task.budget // 3)))
+        n = max(MIN_SAMPLES, min(START, task.budget // 3))
+        self._start = spread_of_sizes(self._space, self._rng, n)
         self._population = self._start
 
     def ask(self, n: int) -> Genomes:
         """See `Optimizer`."""
         batch = self._unseen.filter(self._start)[:n]
         if len(batch) == 0 and len(self._evaluated) < MIN_SAMPLES:  # a tiny space: some were equal
-            batch = self._unseen.filter(self._first_subnets(START))[:n]
+            batch = self._unseen.filter(spread_of_sizes(self._space, self._rng, START))[:n]
         if len(batch) == 0:
             batch = self._round(n)
         return self._unseen.take(batch)
@@ -48,11 +49,6 @@ class IterativeSearch:
         """See `Optimizer`."""
         self._unseen.take(genomes)
         self._evaluated.add(genomes, metrics)
-
-    def _first_subnets(self, n: int) -> Genomes:
-        """Subnets whose mean gene is uniform: plain random ones are all of middle size."""
-        level = self._rng.random((n, 1))
-        return self._rng.binomial(self._space.n_options - 1, level)
 
     def _round(self, n: int) -> Genomes:
         """The next batch, at most `n` subnets."""

@@ -53,7 +53,7 @@ class RegularizedEvolution:
         genomes = self._evaluated.genomes[alive]
         place = crowded_order(self._evaluated, alive)
         children = Unseen(self._space)
-        found = genomes[:0]
+        found: Genomes = genomes[:0]
         for _ in range(TRIES * n):
             if len(found) == n:
                 break
@@ -67,6 +67,6 @@ class RegularizedEvolution:
         """The genome with another option of one gene."""
         column = int(self._rng.integers(len(genome)))
         step = int(self._rng.integers(1, self._space.n_options[column]))
-        child = genome.copy()
+        child: Genomes = genome.copy()
         child[column] = (child[column] + step) % self._space.n_options[column]
         return child
