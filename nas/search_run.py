@@ -16,17 +16,19 @@ from hw_profiles.local import benchmark
 from hw_profiles.store import Device, write_device
 from nas import objectives as objective_table
 from nas import onnx_graph
+from nas.certificate import Certificate, certify
 from nas.hypervolume import nondominated
 from nas.objectives import Computed, Context, Objective, Problem, is_latency, parse_constraint
 from nas.plugins import check, resolve
 from nas.predictor_record import PredictorRecord, judge_predictor
 from nas.progress import Progress, silent
 from nas.report import front_plot
-from nas.run_dir import BASELINE, FRONT, FRONT_PLOT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV
+from nas.run_dir import BASELINE, FRONT, FRONT_PLOT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV, SURROGATE
 from nas.search import search
 from nas.search_result import SearchResult
-from nas.trained_run import TrainedRun
-from predictors import PREDICTORS, Features, PredictorFactory, Regressor
+from nas.stored_surrogate import StoredMetric, StoredSurrogate
+from nas.trained_run import DEFAULT_METRICS, TrainedRun
+from predictors import PREDICTORS, AdditiveFit, Features, PredictorFactory, Regressor, fit_additive
 from search_spaces import Arch, Space
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
@@ -46,6 +48,10 @@ class SearchOutcome:
     result: SearchResult
     random: SearchResult
     predictor: PredictorRecord
+    surrogate: StoredSurrogate
+    """Metrics as sums over slots, for `nas pick`."""
+    certificate: Certificate | None
+    """None where an objective does not add up over slots."""
 
 
 def search_run(
@@ -94,15 +100,35 @@ def search_run(
         origin="baseline",
     )
     predictor = judge_predictor(trained, random.evaluations, candidates, seed, progress)
+    fits = _additive_fits(trained.space, [result, random])
+    found = trained.space.encode([Arch.from_json(text) for text in result.front["arch"]])
     outcome = SearchOutcome(
         measured_front(result, device, progress),
         measured_front(random, device, progress),
         result,
         random,
         predictor,
+        StoredSurrogate(
+            n_train=len(_known(result, random)),
+            metrics={name: StoredMetric.of(fit.table, fit.tau, fit.rmse) for name, fit in fits.items()},
+        ),
+        certify(problem, fits, found, result.reference),
     )
     _write(trained, device, outcome, seed)
     return outcome
+
+
+def _known(*results: SearchResult) -> pd.DataFrame:
+    """Every subnet that the searches evaluated, once."""
+    return pd.concat([result.evaluations for result in results]).drop_duplicates("arch_id")
+
+
+def _additive_fits(space: Space, results: Sequence[SearchResult]) -> dict[str, AdditiveFit]:
+    """Each metric that was measured as a sum over slots, fitted to everything that the searches evaluated."""
+    known = _known(*results)
+    genomes = space.encode([Arch.from_json(text) for text in known["arch"]])
+    names = dict.fromkeys((*DEFAULT_METRICS, *results[0].problem.metrics))
+    return {name: fit_additive(space, genomes, known[name].to_numpy(dtype=np.float64)) for name in names}
 
 
 def make_problem(
@@ -196,11 +222,13 @@ def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: in
         "batch": device.profile.key.batch,
         "seed": seed,
         "baseline_hypervolume": outcome.random.hypervolume,
+        "certificate": outcome.certificate.record() if outcome.certificate else None,
     }
     run.write_csv(SEARCH_CSV, result.evaluations)
     run.write_csv(FRONT, outcome.front)
     run.write_csv(BASELINE, outcome.baseline)
     run.write_json(PREDICTOR, outcome.predictor)
+    run.write_json(SURROGATE, outcome.surrogate)
     run.write_json(SEARCH, record)
     evaluations = result.evaluations.assign(split="validation")
     reference = record["reference"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.exact_problem import additive, problem_front
+from nas.exact_problem import check_additive, problem_front
 from nas.hypervolume import greedy_batch, nondominated, reference_point
 from nas.objectives import Metrics
 from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
@@ -28,8 +28,7 @@ class ExactSearch:
         self._start = spread_of_sizes(self._space, rng, n)
         self._evaluated = Evaluated(task.problem)
         self._unseen = Unseen(self._space)
-        for part in (*task.problem.objectives, *(limit.objective for limit in task.problem.constraints)):
-            additive(part, dict.fromkeys(task.problem.metrics, self._space.macs_table))  # refuses others
+        check_additive(task.problem)  # before anything is evaluated
 
     def ask(self, n: int) -> Genomes:
         """See `Optimizer`."""
