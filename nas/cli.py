@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli_import import app as import_commands
+from nas.cli_output import line as _line
+from nas.cli_output import print_json as _print_json
+from nas.cli_output import show as _show
+from nas.cli_pick import pick
 
 if TYPE_CHECKING:
     from nas.run_dir import Imported
@@ -33,6 +36,7 @@ app = typer.Typer(
 )
 
 app.add_typer(import_commands, name="import")
+app.command()(pick)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory that `nas train` made.")]
 SpaceOrRun = Annotated[
@@ -514,43 +518,3 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
     _show(rows, False)
     _line(f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters")
     _line(arch.to_json())
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as a table, or as JSON."""
-    if as_json:
-        _print_json(rows)
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a log does not wrap
-    table = Table(*(rows[0] if rows else ()))
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _print_json(content: Any) -> None:
-    _line(json.dumps(_finite(content), allow_nan=False))
-
-
-def _finite(content: Any) -> Any:
-    """The content with null for what JSON has no number for."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _line(text: str) -> None:
-    sys.stdout.write(text + "\n")

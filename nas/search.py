@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas.objectives import Constraint, Metrics, Problem
+from nas.limits import impossible
+from nas.objectives import Problem
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
 from nas.optimizers.base import Evaluated
 from nas.optimizers.evolution import evolve
@@ -18,7 +19,7 @@ from nas.progress import Progress, silent
 from nas.search_result import SearchResult
 from predictors import PREDICTORS, PredictorFactory
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch, Genomes, Space
+from search_spaces import Arch, Genomes
 
 Matrix = NDArray[np.float64]
 BATCH = 50
@@ -127,7 +128,7 @@ def _check_computed_limits(problem: Problem, rng: np.random.Generator) -> None:
         return
     found = evolve(space, score, corners, rng, FEASIBILITY_EVALUATIONS)
     if found.violation > 0:
-        raise ValueError(_impossible(limits, found.genomes[:1], {}, space))
+        raise ValueError(impossible(limits, found.genomes[:1], {}, space))
 
 
 def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
@@ -141,15 +142,4 @@ def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
     if excess.min() > 0:
         best = [int(excess.argmin())]
         metrics = {name: values[best] for name, values in evaluated.metrics.items()}
-        raise ValueError(_impossible(problem.constraints, evaluated.genomes[best], metrics, problem.space))
-
-
-def _impossible(limits: Sequence[Constraint], closest: Genomes, metrics: Metrics, space: Space) -> str:
-    wanted = " and ".join(str(limit) for limit in limits)
-    reached = ", ".join(
-        f"{limit.objective.name} = {limit.objective(closest, metrics)[0]:.6g}" for limit in limits
-    )
-    return (
-        f"no subnet of the space {space.name!r} was found with {wanted}: the closest one, "
-        f"{space.decode(closest)[0].id}, reaches {reached}; give a limit that it keeps"
-    )
+        raise ValueError(impossible(problem.constraints, evaluated.genomes[best], metrics, problem.space))

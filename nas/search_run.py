@@ -219,6 +219,7 @@ def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: in
     record: dict[str, Any] = result.record() | {
         "maximised": [o.name for o in result.problem.objectives if o.maximise],
         "device": device.profile.name,
+        "calibration": trained.evaluator().calibration.key,
         "batch": device.profile.key.batch,
         "seed": seed,
         "baseline_hypervolume": outcome.random.hypervolume,

@@ -7,7 +7,7 @@ import pytest
 
 from nas.certificate import certify
 from nas.hypervolume import hypervolume, reference_point
-from nas.objectives import Computed, Constraint, Measured, Problem
+from nas.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.optimizers import SEARCH_ALGORITHMS, Task
 from nas.search import search
 from predictors import fit_additive, tau
@@ -30,7 +30,10 @@ def everything(space: Space) -> Genomes:
 
 
 def problem(space: Space, limits: list[Constraint] | None = None) -> Problem:
-    objectives = [Measured("cross_entropy", "cross_entropy"), Computed("macs", space.macs_table)]
+    objectives: list[Objective] = [
+        Measured("cross_entropy", "cross_entropy"),
+        Computed("macs", space.macs_table),
+    ]
     return Problem(space, objectives, limits or [])
 
 

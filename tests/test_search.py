@@ -15,7 +15,8 @@ from nas.hypervolume import greedy_batch, hypervolume, nondominated, reference_p
 from nas.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
 from nas.optimizers.base import Evaluated
-from nas.optimizers.evolution import evolve
+from nas.optimizers.evolution import Evolved, evolve
+from nas.optimizers.local_search import improve, neighbours
 from nas.optimizers.ranking import crowded_order
 from nas.optimizers.regularized import RegularizedEvolution
 from nas.search import search
@@ -350,3 +351,40 @@ def test_linas_asks_for_the_last_population_of_its_inner_search() -> None:
         sizes.append(len(asked))
     assert sizes[0] == 48  # 50 before the first fit, the corners included
     assert all(0 < size <= 50 for size in sizes[1:])  # whatever is asked for, one population
+
+
+# ---------------------------------------------------------------------- local search
+
+
+def test_neighbours_differ_in_one_gene_and_are_all_there() -> None:
+    genome = TINY.encode([TINY.largest])[0]
+    found = neighbours(TINY, genome)
+    assert all(one_gene_apart(row, genome) for row in found)
+    assert len(found) == (TINY.n_options - 1).sum()
+
+
+def test_local_search_ends_with_a_front_that_no_single_step_improves() -> None:
+    start = TINY.encode([TINY.smallest, TINY.largest])
+    scored, none = score(start)
+    front = improve(TINY, score, Evolved(start, scored, 0.0, start), np.random.default_rng(0), 50)
+    values, _ = score(front)
+    assert len(nondominated(values)) == len(front)
+    for row in front:
+        for step in score(neighbours(TINY, row))[0]:
+            assert (values <= step).all(axis=1).any()
+    assert none.shape == (2, 0)
+
+
+def test_local_search_keeps_limits() -> None:
+    bound = float(np.median(TINY.macs_table(every_genome(TINY))))
+
+    def limited(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return score(genomes)[0], (TINY.macs_table(genomes) / bound - 1)[:, None]
+
+    start = TINY.encode([TINY.smallest])
+    found = Evolved(start, score(start)[0], 0.0, start)
+    front = improve(TINY, limited, found, np.random.default_rng(0), 50)
+    assert len(front) > 1
+    assert (TINY.macs_table(front) <= bound).all()
+    nothing = Evolved(start, score(start)[0], 0.5, start)
+    assert improve(TINY, limited, nothing, np.random.default_rng(0), 5) is start
