@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.duplicate import DuplicateElimination
-from pymoo.core.evaluator import Evaluator
-from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem as PymooProblem
 from pymoo.core.termination import NoTermination
-from pymoo.operators.crossover.ux import UniformCrossover
-from pymoo.problems.static import StaticProblem
 
 from nas.hypervolume import nondominated
+from nas.optimizers.mating import Mating
 from search_spaces import Genomes, Space
 
 Matrix = NDArray[np.float64]
@@ -52,8 +49,7 @@ class Evolution:
         self._algorithm = NSGA2(
             pop_size=population,
             sampling=np.concatenate([start[:population], fill]),
-            crossover=UniformCrossover(),
-            mutation=_RandomReset(space.n_options),
+            mating=Mating(space),
             eliminate_duplicates=_SameSubnet(space),
         )
         self._problem = PymooProblem(
@@ -77,8 +73,7 @@ class Evolution:
 
     def tell(self, minimised: Matrix, violations: Matrix) -> None:
         """Objectives and violations of the genomes that `ask` returned last, in their order."""
-        scored = StaticProblem(self._problem, F=minimised, G=violations)
-        Evaluator().eval(scored, self._asked)
+        self._asked.set(F=minimised, G=violations)
         self._algorithm.tell(infills=self._asked)
 
     @property
@@ -126,18 +121,6 @@ def evolve(
     return Evolved(
         space.canonical(genomes[kept]), minimised[kept], float(violation[kept].max()), evolution.population
     )
-
-
-class _RandomReset(Mutation):  # type: ignore[misc]  # pymoo is untyped
-    """Redraws each gene with probability 1 / n_genes."""
-
-    def __init__(self, n_options: NDArray[np.int64]) -> None:
-        super().__init__()
-        self._n_options = n_options
-
-    def _do(self, problem: Any, x: Genomes, *args: Any, random_state: Any = None, **kwargs: Any) -> Genomes:
-        redraw = random_state.random(x.shape) < 1 / x.shape[1]
-        return np.where(redraw, random_state.integers(0, self._n_options, size=x.shape), x)
 
 
 class _SameSubnet(DuplicateElimination):  # type: ignore[misc]  # pymoo is untyped
