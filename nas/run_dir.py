@@ -36,6 +36,11 @@ TEST = "test.csv"
 REPORT = "report.html"
 
 
+def front_of(device: str) -> str:
+    """Name of the front of a further device of a search."""
+    return f"front.{device}.csv"
+
+
 class Imported(BaseModel, extra="forbid"):
     """Weights that were trained elsewhere: all training images count as seen."""
 

@@ -15,7 +15,7 @@ from nas.hypervolume import greedy_batch, hypervolume, nondominated, reference_p
 from nas.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
 from nas.optimizers.base import Evaluated
-from nas.optimizers.evolution import Evolved, evolve
+from nas.optimizers.evolution import Evolved, evolve, reference_directions
 from nas.optimizers.local_search import improve, neighbours
 from nas.optimizers.ranking import crowded_order
 from nas.optimizers.regularized import RegularizedEvolution
@@ -388,3 +388,26 @@ def test_local_search_keeps_limits() -> None:
     assert (TINY.macs_table(front) <= bound).all()
     nothing = Evolved(start, score(start)[0], 0.5, start)
     assert improve(TINY, limited, nothing, np.random.default_rng(0), 5) is start
+
+
+# ---------------------------------------------------------------------- more than two objectives
+
+
+@pytest.mark.parametrize(("m", "n", "expected"), [(3, 100, 91), (4, 100, 84), (3, 3, 3), (6, 4, 6)])
+def test_reference_directions_are_as_many_as_the_population_has_room_for(
+    m: int, n: int, expected: int
+) -> None:
+    """Of p partitions there are (p + m - 1 over m - 1): 91 of 12, 84 of 6; one partition is the least."""
+    directions = reference_directions(m, n)
+    assert directions.shape == (expected, m)
+    np.testing.assert_allclose(directions.sum(axis=1), 1)
+
+
+def test_evolution_finds_most_of_an_exact_front_of_three_objectives() -> None:
+    def three(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.c_[score(genomes)[0], TINY.params_table(genomes)], np.zeros((len(genomes), 0))
+
+    every = every_genome(TINY)
+    truth = three(every)[0][nondominated(three(every)[0])]
+    found = evolve(TINY, three, every[:3], np.random.default_rng(0), 600, population=20)
+    assert {tuple(row) for row in found.minimised} == {tuple(row) for row in truth}

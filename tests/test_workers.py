@@ -124,9 +124,7 @@ def test_results_are_those_of_threads(trained: TrainedRun) -> None:
 
 
 @pytest.mark.slow
-def test_a_ray_node_is_killed_and_nothing_is_lost(
-    archs: list[Arch], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ray_node_is_killed_and_nothing_is_lost(archs: list[Arch], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nodes beside the head; one of them goes while it is measuring."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.problem import Problem as PymooProblem
 from pymoo.core.termination import NoTermination
+from pymoo.util.ref_dirs import get_reference_directions
 
 from nas.hypervolume import nondominated
 from nas.optimizers.mating import Mating
@@ -22,7 +25,7 @@ Score = Callable[[Genomes], tuple[Matrix, Matrix]]
 
 
 class Evolution:
-    """NSGA-II by ask and tell.
+    """NSGA-II by ask and tell, with more than two objectives NSGA-III (Deb and Jain 2014).
 
     The population keeps raw genomes, so that what a depth choice switches off survives crossover; the
     canonical form only tells duplicates.
@@ -46,12 +49,16 @@ class Evolution:
         population: int = 100,
     ) -> None:
         fill = rng.integers(0, space.n_options, size=(max(0, population - len(start)), len(space.genes)))
-        self._algorithm = NSGA2(
-            pop_size=population,
-            sampling=np.concatenate([start[:population], fill]),
-            mating=Mating(space),
-            eliminate_duplicates=_SameSubnet(space),
-        )
+        operators = {
+            "pop_size": population,
+            "sampling": np.concatenate([start[:population], fill]),
+            "mating": Mating(space),
+            "eliminate_duplicates": _SameSubnet(space),
+        }
+        if n_objectives > 2:  # crowding distance says little there
+            self._algorithm = NSGA3(reference_directions(n_objectives, population), **operators)
+        else:
+            self._algorithm = NSGA2(**operators)
         self._problem = PymooProblem(
             n_var=len(space.genes),
             n_obj=n_objectives,
@@ -81,6 +88,15 @@ class Evolution:
         """The survivors, raw, shape (≤ population, n_genes)."""
         genomes: Genomes = self._algorithm.pop.get("X").astype(np.int64)
         return genomes
+
+
+def reference_directions(n_objectives: int, n: int) -> Matrix:
+    """As many evenly spaced directions (Das and Dennis 1998) as there are, but at most `n`; (≤ n, m)."""
+    partitions = 1
+    while math.comb(partitions + n_objectives, n_objectives - 1) <= n:
+        partitions += 1
+    directions: Matrix = get_reference_directions("das-dennis", n_objectives, n_partitions=partitions)
+    return directions
 
 
 class Evolved(NamedTuple):
