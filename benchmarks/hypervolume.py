@@ -22,7 +22,8 @@ from hw_profiles.store import Device, ProfileStore  # noqa: E402
 from nas.figures_of_merit import test_hypervolume  # noqa: E402
 from nas.final_test import final_test  # noqa: E402
 from nas.search import search  # noqa: E402
-from nas.search_run import DEFAULT_BUDGET, make_problem, measured_front  # noqa: E402
+from nas.search_problem import make_problem  # noqa: E402
+from nas.search_run import DEFAULT_BUDGET, measured_front  # noqa: E402
 from nas.trained_run import TrainedRun  # noqa: E402
 from search_spaces import Arch  # noqa: E402
 

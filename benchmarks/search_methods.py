@@ -1,9 +1,11 @@
-"""Search algorithms on common synthetic work: hypervolume after a number of real evaluations.
+"""Search algorithms on common work: hypervolume after a number of real evaluations.
 
     python benchmarks/search_methods.py --objective PATH --evaluations 2000 --seeds 5 --json
+    python benchmarks/search_methods.py --run RUN --evaluations 200 --seeds 5 --plot search.html
 
 PATH is a file with the functions `accuracy`, `latency` and `hypervolume` over flat genomes of the
-once-for-all MobileNetV3 space (see `ofa_mbv3.py`).
+once-for-all MobileNetV3 space (see `ofa_mbv3.py`). RUN was searched: its device and its validation split are
+used, and what it evaluates is kept in its archive.
 """
 
 from __future__ import annotations
@@ -13,75 +15,151 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+import plotly.graph_objects as go
 
 sys.path[0] = str(
     Path(__file__).parents[1]
 )  # this folder holds a file with the name of our package `predictors`
 
 from benchmarks import ofa_mbv3  # noqa: E402
-from nas.objectives import Computed, Measured, Problem  # noqa: E402
+from nas.hypervolume import hypervolume, reference_point  # noqa: E402
+from nas.objectives import Computed, Measured, Metrics, Problem  # noqa: E402
 from nas.optimizers import SEARCH_ALGORITHMS, Task  # noqa: E402
-from search_spaces import Space  # noqa: E402
+from search_spaces import Genomes  # noqa: E402
 
-METHODS = {"iterative": "iterative", "predictor_once": "predictor", "nsga2": "nsga2", "random": "random"}
+METHODS = {
+    "iterative": "iterative",
+    "exact": "exact",
+    "predictor_once": "predictor",
+    "linas": "linas",
+    "nsga2": "nsga2",
+    "regularized_evolution": "regularized_evolution",
+    "random": "random",
+}
 """Our algorithm behind each key of the result."""
 BUDGETS = (250, 500, 1000, 2000)
 BATCH = 50
+
+
+class Work(NamedTuple):
+    """What is searched."""
+
+    problem: Problem
+    measure: Callable[[Genomes], Metrics]
+    """A real evaluation."""
+    volume: Callable[[Genomes, Metrics], float]
+    """Hypervolume of evaluated subnets."""
 
 
 class Run(NamedTuple):
     """One search."""
 
     hypervolume: dict[int, float]
-    """After so many evaluations."""
+    """After so many evaluations; every batch counts."""
     seconds_per_round: float
-    """The algorithm's own time per batch; the work itself takes none."""
+    """The algorithm's own time per batch, without evaluations."""
 
 
-def run(work: ModuleType, space: Space, method: str, budget: int, seed: int) -> Run:
-    """Search with `budget` evaluations, in batches that end at every budget of the table."""
-    problem = Problem(
-        space,
-        [
-            Measured("accuracy", "top1", "%", maximise=True),
-            Computed("latency_ms", lambda genomes: work.latency(ofa_mbv3.flat(space, genomes)), "ms"),
-        ],
+def synthetic(path: str) -> Work:
+    """The work that a file defines."""
+    work, space = load(path), ofa_mbv3.space()
+    latency = Computed("latency_ms", ofa_mbv3.summed(space, work.latency), "ms")
+
+    def volume(genomes: Genomes, metrics: Metrics) -> float:
+        return float(work.hypervolume(metrics["top1"], work.latency(ofa_mbv3.flat(space, genomes))))
+
+    return Work(
+        Problem(space, [Measured("accuracy", "top1", "%", maximise=True), latency]),
+        lambda genomes: {"top1": work.accuracy(ofa_mbv3.flat(space, genomes))},
+        volume,
     )
-    optimizer = SEARCH_ALGORITHMS[METHODS[method]](Task(problem, budget, np.random.default_rng(seed)))
+
+
+def of_run(path: Path) -> Work:
+    """Cross-entropy and latency of a run's subnets on the device that it was searched for."""
+    from nas.search_problem import make_problem
+    from nas.trained_run import TrainedRun
+
+    trained = TrainedRun.open(path)
+    device = trained.device()
+    if device is None:
+        raise SystemExit(f"{path} must be searched first: its device is wanted")
+    problem, evaluate = make_problem(trained.space, device), trained.evaluator()
+
+    def measure(genomes: Genomes) -> Metrics:
+        found = evaluate(trained.space.decode(genomes), "benchmark")
+        return {name: np.array([metrics[name] for metrics in found]) for name in problem.metrics}
+
+    corners = trained.space.encode([trained.space.smallest, trained.space.largest])
+    reference = reference_point(*problem.minimised(corners, measure(corners)))
+
+    def volume(genomes: Genomes, metrics: Metrics) -> float:
+        return hypervolume(problem.minimised(genomes, metrics), reference)
+
+    return Work(problem, measure, volume)
+
+
+def run(work: Work, method: str, budget: int, seed: int) -> Run:
+    """Search with `budget` evaluations, in batches that end at every budget of the table."""
+    space = work.problem.space
+    optimizer = SEARCH_ALGORITHMS[METHODS[method]](Task(work.problem, budget, np.random.default_rng(seed)))
     stops = [stop for stop in BUDGETS if stop < budget] + [budget]
-    asked = everything = space.encode([space.smallest, space.largest])
-    hypervolume: dict[int, float] = {}
-    start, rounds = time.perf_counter(), 0
+    everything = space.encode([space.smallest, space.largest])
+    known = dict(work.measure(everything))
+    volumes: dict[int, float] = {}
+    asked, metrics, spent, rounds = everything, dict(known), 0.0, 0
     while len(asked) and len(everything) < budget:
-        optimizer.tell(asked, {"top1": work.accuracy(ofa_mbv3.flat(space, asked))})
+        start = time.perf_counter()
+        optimizer.tell(asked, metrics)
         stop = next(stop for stop in stops if stop > len(everything))
         asked = optimizer.ask(min(BATCH, stop - len(everything)))
-        everything = np.concatenate([everything, asked])
+        spent += time.perf_counter() - start
         rounds += 1
-        if len(everything) == stop or len(asked) == 0:
-            genomes = ofa_mbv3.flat(space, everything)
-            hypervolume[stop] = work.hypervolume(work.accuracy(genomes), work.latency(genomes))
-    return Run(hypervolume, (time.perf_counter() - start) / rounds)
+        metrics = dict(work.measure(asked))
+        everything = np.concatenate([everything, asked])
+        known = {name: np.concatenate([known[name], metrics[name]]) for name in known}
+        reached = len(everything) if len(asked) else stop
+        volumes[reached] = work.volume(everything, known)
+    volumes |= {stop: volumes[max(volumes)] for stop in stops if stop not in volumes}  # it ended early
+    return Run(volumes, spent / rounds)
 
 
-def measure(work: ModuleType, space: Space, method: str, evaluations: int, seed: int) -> Run:
+def measure(work: Work, method: str, evaluations: int, seed: int) -> Run:
     """Hypervolume at every budget up to `evaluations`.
 
     `predictor_once` plans for its budget, so that each budget is a run of its own.
     """
     budgets = [budget for budget in BUDGETS if budget < evaluations] + [evaluations]
-    runs = [
-        run(work, space, method, b, seed) for b in (budgets if method == "predictor_once" else budgets[-1:])
-    ]
-    if len(runs) == 1:
-        return runs[0]
-    hypervolume = {b: r.hypervolume[b] for b, r in zip(budgets, runs, strict=True)}
-    return Run(hypervolume, float(np.mean([r.seconds_per_round for r in runs])))
+    if method != "predictor_once":
+        return run(work, method, evaluations, seed)
+    runs = {budget: run(work, method, budget, seed) for budget in budgets}
+    return Run(
+        {budget: found.hypervolume[budget] for budget, found in runs.items()},
+        float(np.mean([found.seconds_per_round for found in runs.values()])),
+    )
+
+
+def plot(results: dict[str, list[Run]], path: Path) -> None:
+    """Mean hypervolume of each method against real evaluations, with a bar of one standard deviation."""
+    figure = go.Figure()
+    for method, runs in results.items():
+        common = sorted(set.intersection(*(set(found.hypervolume) for found in runs)))
+        volumes = np.array([[found.hypervolume[n] for n in common] for found in runs])
+        spread = {"type": "data", "array": volumes.std(axis=0)}
+        figure.add_scatter(x=common, y=volumes.mean(axis=0), error_y=spread, name=method)
+    figure.update_layout(
+        xaxis_title="real evaluations",
+        yaxis_title="hypervolume",
+        template="plotly_white",
+        title=f"{path.stem}",
+    )
+    figure.write_html(path)
 
 
 def load(path: str) -> ModuleType:
@@ -97,29 +175,38 @@ def load(path: str) -> ModuleType:
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--objective", required=True, help="Python file with the work")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--objective", help="Python file with the work")
+    source.add_argument("--run", type=Path, help="run directory that was searched")
     parser.add_argument("--evaluations", type=int, default=2000, help="real evaluations of each search")
     parser.add_argument("--seeds", type=int, default=5, help="searches of each method")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--plot", type=Path, metavar="FILE.html", help="hypervolume against evaluations")
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     options = parser.parse_args()
-    work, space = load(options.objective), ofa_mbv3.space()
-    results = {}
+    work = synthetic(options.objective) if options.objective else of_run(options.run)
+    budgets = [budget for budget in BUDGETS if budget < options.evaluations] + [options.evaluations]
+    runs, results = {}, {}
     for method in options.methods:
-        runs = [measure(work, space, method, options.evaluations, seed) for seed in range(options.seeds)]
-        volumes = {
-            budget: np.array([run.hypervolume[budget] for run in runs]) for budget in runs[0].hypervolume
-        }
-        results[method] = {
-            "hv": {
-                str(b): {"mean": round(float(v.mean()), 2), "std": round(float(v.std()), 2)}
-                for b, v in volumes.items()
-            },
-            "seconds_per_round": round(float(np.mean([run.seconds_per_round for run in runs])), 3),
-        }
-        print(method, results[method])
+        runs[method] = [measure(work, method, options.evaluations, seed) for seed in range(options.seeds)]
+        results[method] = summary(runs[method], budgets)
+        print(method, results[method], flush=True)
+    if options.plot:
+        plot(runs, options.plot)
     if options.json:
         print(json.dumps(results))
+
+
+def summary(runs: list[Run], budgets: list[int]) -> dict[str, object]:
+    """Mean and standard deviation over seeds, to six digits."""
+    volumes = {budget: np.array([found.hypervolume[budget] for found in runs]) for budget in budgets}
+    return {
+        "hv": {
+            str(b): {"mean": float(f"{v.mean():.6g}"), "std": float(f"{v.std():.6g}")}
+            for b, v in volumes.items()
+        },
+        "seconds_per_round": round(float(np.mean([found.seconds_per_round for found in runs])), 3),
+    }
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from scipy.optimize import least_squares
 
 from hw_profiles.errors import Latencies
 
@@ -35,6 +34,8 @@ def fit_affine(x: NDArray[np.float64], measured_ms: Latencies) -> Affine:
         x: sum over blocks (ms, or MACs for the rival), shape (n,), n >= 2.
         measured_ms: latency of the network alone in a fresh process, shape (n,).
     """
+    from scipy.optimize import least_squares  # slow to import, and who only reads a table needs none of it
+
     middle = np.median(measured_ms)
     scale = middle / np.median(x)  # so that both unknowns are near 1, whatever the unit of x
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from hw_profiles.calibration import fit_affine
 from hw_profiles.errors import Latencies
-from search_spaces import Block, BlockTable, Genomes, Space
+from search_spaces import Block, BlockTable, SlotTable, Space
 
 Network = Sequence[Block]
 """The blocks of a subnet, as `Space.blocks` gives them."""
@@ -23,7 +23,7 @@ MIN_NETWORKS = 8
 class LatencyModel(Protocol):
     """Latency of subnets on one device."""
 
-    def of(self, space: Space) -> Callable[[Genomes], Latencies]:
+    def of(self, space: Space) -> SlotTable:
         """The model laid out for a space: a callable from genomes (n, n_genes) to ms (n,)."""
 
 
@@ -54,10 +54,9 @@ class Additive:
         """See `LatencyEstimator`."""
         return self.intercept_ms + sums(X, self.block_ms)
 
-    def of(self, space: Space) -> Callable[[Genomes], Latencies]:
+    def of(self, space: Space) -> SlotTable:
         """See `LatencyModel`."""
-        table = BlockTable(space, self.block_ms)
-        return lambda genomes: self.intercept_ms + table(genomes)
+        return BlockTable(space, self.block_ms, self.intercept_ms)
 
 
 class Line(Additive):

@@ -15,13 +15,12 @@ import platformdirs
 from pydantic import ValidationError
 
 from hw_profiles.calibration import Affine
-from hw_profiles.errors import Latencies
 from hw_profiles.files import replace_file
 from hw_profiles.model_choice import TABLE as TABLE_MODEL
 from hw_profiles.model_choice import candidates
 from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
 from hw_profiles.table import COLUMNS, LatencyTable, SpaceLatency
-from search_spaces import Arch, Genomes, Space
+from search_spaces import Arch, Space
 from search_spaces.errors import one_line
 
 PROFILE = "profile.json"
@@ -51,7 +50,7 @@ class Device:
     `measured_latency_ms`, and `remeasured_latency_ms` of the second pass."""
 
     @cached_property
-    def latency(self) -> Callable[[Space], Callable[[Genomes], Latencies]]:
+    def latency(self) -> Callable[[Space], SpaceLatency]:
         """The device's latency model laid out for a space: from genomes (n, n_genes) to ms (n,).
 
         Either call raises ValueError where the device was measured for another space.
@@ -63,7 +62,7 @@ class Device:
         """Measured blocks; empty where the device has no table."""
         return LatencyTable(self.profile.name, self.blocks, self.profile.calibration or NO_CALIBRATION)
 
-    def _latency(self, space: Space) -> Callable[[Genomes], Latencies]:
+    def _latency(self, space: Space) -> SpaceLatency:
         if self.profile.latency_model == TABLE_MODEL:
             return self.table.of(space)
         if space.name != self.profile.space:

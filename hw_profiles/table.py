@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hw_profiles.calibration import Affine
-from search_spaces import Arch, Block, BlockTable, Space, block_key
+from search_spaces import Arch, Block, BlockTable, SlotTable, Space, block_key
 from search_spaces.space import Genomes
 
 COLUMNS = ("block_key", "latency_ms", "visits", "spread")
@@ -48,8 +47,9 @@ class LatencyTable:
 
     def _of(self, space: Space) -> SpaceLatency:
         """The table laid out for a space, to be called with many genomes."""
-        sums = BlockTable(space, self.raw_ms)
-        return SpaceLatency(self, space, lambda genomes: self.calibration(sums(genomes)))
+        line = self.calibration
+        blocks = BlockTable(space, lambda block: line.slope * self.raw_ms(block), line.intercept_ms)
+        return SpaceLatency(self, space, blocks)
 
     def block_ms(self, key: str) -> float:
         """Latency of one block before calibration; NaN where the table lacks it."""
@@ -80,13 +80,20 @@ class SpaceLatency:
     Args:
         table: to name what it lacks.
         space: where the genomes come from.
-        predict: latency in ms of each genome, NaN where the table lacks a block of it.
+        sum: the model laid out for the space, in ms; NaN where the table lacks a block.
     """
 
-    def __init__(
-        self, table: LatencyTable, space: Space, predict: Callable[[Genomes], NDArray[np.float64]]
-    ) -> None:
-        self.table, self.space, self._predict = table, space, predict
+    def __init__(self, table: LatencyTable, space: Space, sum: SlotTable) -> None:
+        self.table, self.space, self._sum = table, space, sum
+
+    @property
+    def offset(self) -> float:
+        """What every network has beside its blocks, in ms."""
+        return self._sum.offset
+
+    def per_slot(self, genomes: Genomes) -> NDArray[np.float64]:
+        """The part of each slot in ms, shape (n, n_slots); NaN where the table lacks its block."""
+        return self._sum.per_slot(genomes)
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
         """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
@@ -94,7 +101,7 @@ class SpaceLatency:
         Raises:
             ValueError: the table lacks blocks of these genomes.
         """
-        latency_ms = self._predict(genomes)
+        latency_ms = self._sum(genomes)
         unknown = np.isnan(latency_ms)
         if unknown.any():
             self._refuse(np.asarray(genomes)[unknown])

@@ -19,7 +19,6 @@ from nas.cli_options import (
     AllowImport,
     DataRootOption,
     DatasetOption,
-    DeviceOption,
     JsonOption,
     ProfilesOption,
     RunArgument,
@@ -27,6 +26,7 @@ from nas.cli_options import (
     SpaceOrRun,
 )
 from nas.cli_output import line, print_json, show
+from nas.cli_pick import pick
 
 if TYPE_CHECKING:
     from nas.run_dir import Imported
@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 
 app.add_typer(import_commands, name="import")
+app.command()(pick)
 
 
 @app.callback()
@@ -204,7 +205,14 @@ app.command()(profile)
 @app.command()
 def search(
     run: RunArgument,
-    device: DeviceOption,
+    device: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="A device profile; `nas profile` makes one. Repeated: a front for each, and the best subnet "
+            "for all of them; the first one is this machine.",
+        ),
+    ],
     profiles: ProfilesOption = None,
     objective: Annotated[
         list[str] | None,
@@ -220,7 +228,10 @@ def search(
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Lower limit, such as accuracy=0.95.")
     ] = None,
     algorithm: Annotated[
-        str, typer.Option(help="iterative, predictor, nsga2, random or module:object.")
+        str,
+        typer.Option(
+            help="iterative, exact, predictor, linas, nsga2, regularized_evolution, random or module:object."
+        ),
     ] = "iterative",
     predictor: Annotated[
         list[str] | None,
@@ -229,7 +240,23 @@ def search(
             show_default="all, chosen by cross-validation",
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(help="Real evaluations, fitting and validation included.")] = 200,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            help="Real evaluations, fitting and validation included.", show_default="200, without --minutes"
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no batch of evaluations later.", show_default=False)
+    ] = None,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(help="A searched run or a front's CSV file: its subnets first.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(help="Evaluate in threads (one per core), in this many processes, or on a ray cluster."),
+    ] = "threads",
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
@@ -239,20 +266,27 @@ def search(
     """Search the best subnets for a device; stopped, the same command goes on where it was."""
     from hw_profiles.store import ProfileStore
     from nas.progress import shown
-    from nas.search_run import DEFAULT_OBJECTIVES, search_run
+    from nas.search_problem import DEFAULT_OBJECTIVES
+    from nas.search_run import search_run
+    from nas.workers import workers as make_workers
 
-    found_device = ProfileStore(profiles).load(device)
+    store = ProfileStore(profiles)
+    found_device, *others = [store.load(name) for name in dict.fromkeys(device)]
     trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
         outcome = search_run(
             trained,
             found_device,
+            others=others,
             objectives=objective or DEFAULT_OBJECTIVES,
             maxima=max or (),
             minima=min or (),
             algorithm=algorithm,
             predictors=predictor or (),
             budget=budget,
+            minutes=minutes,
+            warm_start=warm_start,
+            workers=make_workers(workers),
             seed=seed,
             progress=progress,
         )
@@ -265,6 +299,9 @@ def search(
             f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
             f"subnets (ceiling {record.ceiling:.2f}); next: nas export {run} --pick knee"
         )
+        if outcome.best_for_all:
+            regrets = ", ".join(f"{name} {r:.3f}" for name, r in outcome.best_for_all["regret"].items())
+            line(f"best for all devices: {outcome.best_for_all['arch_id']}, regret {regrets}")
 
 
 @app.command()

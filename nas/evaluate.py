@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from nas.metrics import Metric
 from nas.progress import Progress, silent
 from nas.static import StaticNet
 from nas.supernet import Supernet
+from nas.workers import Threads, Workers
 from search_spaces import Arch
 
 BATCH_SIZE = 256
@@ -31,6 +33,31 @@ def measure(net: nn.Module, batches: Batches, metrics: Mapping[str, Metric]) -> 
     return {name: float(metric(*outputs)) for name, metric in metrics.items()}  # a user's may be a tensor
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """Measures single subnets; it can be pickled and shipped to where workers are."""
+
+    supernet: Supernet
+    dataset: Dataset
+    metrics: Mapping[str, Metric]
+    split: SplitName
+    calibration: Calibration
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        """All metrics of a subnet of the supernet, with one thread of torch."""
+        torch.set_num_threads(1)
+        size = self.supernet.space.image_size(arch)
+        return measure(
+            self.subnet(arch), eval_batches(self.dataset, self.split, size, BATCH_SIZE), self.metrics
+        )
+
+    def subnet(self, arch: Arch) -> StaticNet:
+        """The recalibrated static subnet, as it is evaluated and exported."""
+        net = self.supernet.extract(arch)
+        self.calibration(net, self.dataset, self.supernet.space.image_size(arch))
+        return net
+
+
 class Evaluator:
     """Evaluates subnets of a supernet, each one once: results are kept in the archive.
 
@@ -41,7 +68,7 @@ class Evaluator:
         metrics: what to compute, by name.
         split: `validation`, or `test` for the final report.
         calibration: how subnets get their batch-norm statistics.
-        workers: subnets evaluated at the same time, one thread each; results do not depend on it.
+        workers: where subnets are evaluated, several at the same time; results do not depend on it.
         progress: hears about every subnet.
     """
 
@@ -54,17 +81,18 @@ class Evaluator:
         *,
         split: SplitName = "validation",
         calibration: Calibration | None = None,
-        workers: int = 1,
+        workers: Workers | None = None,
         progress: Progress = silent,
     ) -> None:
-        self.supernet = supernet
-        self.dataset = dataset
+        self.measurement = Measurement(supernet, dataset, metrics, split, calibration or Calibration())
         self.archive = archive
-        self.metrics = metrics
-        self.split: SplitName = split
-        self.calibration = calibration or Calibration()
-        self.workers = workers
+        self.workers = workers or Threads()
         self.progress = progress
+
+    @property
+    def calibration(self) -> Calibration:
+        """How subnets get their batch-norm statistics."""
+        return self.measurement.calibration
 
     def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
         """Metrics of each of `archs`; a subnet of which the archive knows them all is not run again.
@@ -73,25 +101,15 @@ class Evaluator:
             archs: subnets of the supernet's space.
             origin: why they are evaluated, kept in the archive.
         """
-        key = self.calibration.key
-        found = {arch: self.archive.get(arch, self.split, key) or {} for arch in archs}
-        todo = [arch for arch, metrics in found.items() if self.metrics.keys() - metrics.keys()]
-        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            try:
-                for i, measured in enumerate(pool.map(self._metrics, todo)):
-                    found[todo[i]] = self.archive.add(todo[i], self.split, key, measured, origin)
-                    self.progress(f"evaluate on {self.split}", i + 1, len(todo))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        return [{name: found[arch][name] for name in self.metrics} for arch in archs]
+        key, split, wanted = self.calibration.key, self.measurement.split, self.measurement.metrics
+        found = {arch: self.archive.get(arch, split, key) or {} for arch in archs}
+        todo = [arch for arch, metrics in found.items() if wanted.keys() - metrics.keys()]
+        with closing(self.workers(self.measurement, todo)) as results:
+            for done, (i, measured) in enumerate(results, 1):
+                found[todo[i]] = self.archive.add(todo[i], split, key, measured, origin)
+                self.progress(f"evaluate on {split}", done, len(todo))
+        return [{name: found[arch][name] for name in wanted} for arch in archs]
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""
-        net = self.supernet.extract(arch)
-        self.calibration(net, self.dataset, self.supernet.space.image_size(arch))
-        return net
-
-    def _metrics(self, arch: Arch) -> dict[str, float]:
-        batches = eval_batches(self.dataset, self.split, self.supernet.space.image_size(arch), BATCH_SIZE)
-        return measure(self.subnet(arch), batches, self.metrics)
+        return self.measurement.subnet(arch)

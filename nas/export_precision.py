@@ -61,7 +61,7 @@ def export_lower(
     network = open_onnx(model.SerializeToString())
     evaluator = trained.evaluator()
     before = evaluator([arch], "export")[0]
-    after = validation_metrics(trained, arch, network, target.batch, evaluator.metrics)
+    after = validation_metrics(trained, arch, network, target.batch, evaluator.measurement.metrics)
     card = model_card(trained, arch, target.batch) | {
         "precision": target.precision,
         "validation_metrics": after,

@@ -67,6 +67,13 @@ def hypervolume_figures(volumes: Mapping[str, float]) -> list[FigureOfMerit]:
     return [("test hypervolume, search / random search", ours / random, "", "> 1.02")] if random else []
 
 
+def certificate_figures(certificate: Mapping[str, Any]) -> list[FigureOfMerit]:
+    """How much of the hypervolume that the additive surrogate has to offer the search found."""
+    share = certificate["found_share"]
+    name = f"front found / {certificate['front']} front of the additive surrogate"
+    return [] if share is None else [(name, share, "", "")]
+
+
 def as_json(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:
     """The figures as plain values, each with whether it meets its target."""
     return [

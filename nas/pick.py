@@ -15,9 +15,15 @@ Matrix = NDArray[np.float64]
 
 def knee(minimised: Matrix) -> list[int]:
     """The row nearest to the ideal point, each objective scaled to 0..1 over the front (n, m)."""
-    span = np.ptp(minimised, axis=0)
-    scaled = (minimised - minimised.min(axis=0)) / np.where(span > 0, span, 1)
-    return [int(np.linalg.norm(scaled, axis=1).argmin())]
+    return [int(scaled_distance(minimised, minimised).argmin())]
+
+
+def scaled_distance(points: Matrix, front: Matrix) -> NDArray[np.float64]:
+    """Distance of `points` (n, m) from the ideal point of `front` (k, m), which extends over 0..1; (n,)."""
+    span = np.ptp(front, axis=0)
+    scaled = (points - front.min(axis=0)) / np.where(span > 0, span, 1)
+    distance: NDArray[np.float64] = np.linalg.norm(scaled, axis=1)
+    return distance
 
 
 PICKS: Mapping[str, Callable[[Matrix], list[int]]] = {

@@ -11,6 +11,7 @@ import pandas as pd
 from hw_profiles.store import Device
 from nas.figures_of_merit import (
     accuracy_figures,
+    certificate_figures,
     hypervolume_figures,
     latency_figures,
     predictor_figures,
@@ -63,6 +64,8 @@ def report_run(
             "random search": test_hypervolume(baseline, test, reference),
         }
         figures += hypervolume_figures(volumes)
+    if search.get("certificate"):
+        figures += certificate_figures(search["certificate"])
     figures += extra
     data = ReportData(
         run=trained.info,

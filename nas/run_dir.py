@@ -27,12 +27,18 @@ VALIDATION_FILES = "validation_files.txt"
 CHECKPOINTS = "checkpoints"
 ARCHIVE, ARCHIVE_CSV = "archive.sqlite", "archive.csv"
 PREDICTOR = "predictor.json"
+SURROGATE = "surrogate.json"
 PROFILES = "profiles"
 SEARCH, SEARCH_CSV = "search.json", "search.csv"
 FRONT, FRONT_PLOT, BASELINE = "front.csv", "front.html", "baseline.csv"
 EXPORTS = "exports"
 TEST = "test.csv"
 REPORT = "report.html"
+
+
+def front_of(device: str) -> str:
+    """Name of the front of a further device of a search."""
+    return f"front.{device}.csv"
 
 
 class Imported(BaseModel, extra="forbid"):

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas.objectives import Constraint, Metrics, Problem
+from nas.limits import impossible
+from nas.objectives import Problem
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
-from nas.optimizers.base import Evaluated
+from nas.optimizers.base import Evaluated, Unseen
 from nas.optimizers.evolution import evolve
 from nas.plugins import resolve
 from nas.progress import Progress, silent
 from nas.search_result import SearchResult
 from predictors import PREDICTORS, PredictorFactory
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch, Genomes, Space
+from search_spaces import Arch, Genomes
 
 Matrix = NDArray[np.float64]
 BATCH = 50
@@ -44,6 +46,8 @@ def search(
     seed: int,
     batch: int = BATCH,
     predictors: Mapping[str, PredictorFactory] = PREDICTORS,
+    start: Genomes | None = None,
+    minutes: float | None = None,
     origin: str = "search",
     allow_import: bool = True,
     progress: Progress = silent,
@@ -61,6 +65,9 @@ def search(
         seed: of everything random.
         batch: subnets evaluated between two decisions of the algorithm.
         predictors: candidates for the models of the metrics.
+        start: subnets to evaluate before the algorithm's own, such as another device's front, shape
+            (n, n_genes); at most half of the budget.
+        minutes: no batch begins later than this.
         origin: what `evaluate` is told.
         allow_import: whether `module:object` may be imported.
         progress: hears about every batch.
@@ -76,32 +83,51 @@ def search(
     rng = np.random.default_rng(seed)
     _check_computed_limits(problem, rng)
     optimizer = factory(Task(problem, budget, rng, predictors))
-    evaluated, measured = _run(problem, optimizer, evaluate, budget, batch, origin, progress)
+    corners = problem.space.encode([problem.space.smallest, problem.space.largest])
+    first = corners if start is None else Unseen(problem.space).take(np.concatenate([corners, start]))
+    stop = Stop(budget, None if minutes is None else time.monotonic() + 60 * minutes)
+    evaluated, measured = _run(
+        problem, optimizer, evaluate, first[: max(2, budget // 2)], stop, batch, origin, progress
+    )
     _check_measured_limits(problem, evaluated)
     return SearchResult.of(problem, algorithm, evaluated, pd.DataFrame(measured), predictors, seed)
+
+
+class Stop(NamedTuple):
+    """When a search ends."""
+
+    budget: int
+    """Real evaluations."""
+    deadline: float | None
+    """By `time.monotonic`, in seconds."""
+
+    def left(self, done: int) -> int:
+        """Evaluations that may still begin; without `MIN_SAMPLES` there is nothing to report."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        return max(MIN_SAMPLES - done, 0) if late else self.budget - done
 
 
 def _run(
     problem: Problem,
     optimizer: Optimizer,
     evaluate: Evaluator,
-    budget: int,
+    genomes: Genomes,
+    stop: Stop,
     batch: int,
     origin: str,
     progress: Progress,
 ) -> tuple[Evaluated, list[dict[str, float]]]:
-    """Ask, evaluate and tell until the budget is spent or the optimizer has no more questions."""
+    """Evaluate `genomes`, tell and ask until it has to stop or the optimizer has no more questions."""
     space = problem.space
     evaluated, rows = Evaluated(problem), []
-    genomes = space.encode([space.smallest, space.largest])
     while len(genomes) > 0:
         measured = evaluate(space.decode(genomes), origin)
         rows += measured
         metrics = {name: np.array([row[name] for row in measured]) for name in problem.metrics}
         optimizer.tell(genomes, metrics)
         evaluated.add(genomes, metrics)
-        progress("search", len(evaluated), budget)
-        n = min(batch, budget - len(evaluated))
+        progress("search", len(evaluated), stop.budget)
+        n = min(batch, stop.left(len(evaluated)))
         genomes = optimizer.ask(n) if n > 0 else genomes[:0]
     return evaluated, rows
 
@@ -127,7 +153,7 @@ def _check_computed_limits(problem: Problem, rng: np.random.Generator) -> None:
         return
     found = evolve(space, score, corners, rng, FEASIBILITY_EVALUATIONS)
     if found.violation > 0:
-        raise ValueError(_impossible(limits, found.genomes[:1], {}, space))
+        raise ValueError(impossible(limits, found.genomes[:1], {}, space))
 
 
 def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
@@ -141,15 +167,4 @@ def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
     if excess.min() > 0:
         best = [int(excess.argmin())]
         metrics = {name: values[best] for name, values in evaluated.metrics.items()}
-        raise ValueError(_impossible(problem.constraints, evaluated.genomes[best], metrics, problem.space))
-
-
-def _impossible(limits: Sequence[Constraint], closest: Genomes, metrics: Metrics, space: Space) -> str:
-    wanted = " and ".join(str(limit) for limit in limits)
-    reached = ", ".join(
-        f"{limit.objective.name} = {limit.objective(closest, metrics)[0]:.6g}" for limit in limits
-    )
-    return (
-        f"no subnet of the space {space.name!r} was found with {wanted}: the closest one, "
-        f"{space.decode(closest)[0].id}, reaches {reached}; give a limit that it keeps"
-    )
+        raise ValueError(impossible(problem.constraints, evaluated.genomes[best], metrics, problem.space))

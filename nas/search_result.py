@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from nas.hypervolume import hypervolume, nondominated, reference_point
 from nas.objectives import Problem
 from nas.optimizers.base import Evaluated
 from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
-from search_spaces import Genomes
+from search_spaces import Arch, Genomes
 
 Vector = NDArray[np.float64]
 
@@ -77,6 +77,24 @@ class SearchResult:
         frame["on_front"] = np.isin(np.arange(len(genomes)), front)
         volume = hypervolume(minimised[front], reference)
         return cls(problem, algorithm, frame, models, tables, reference, volume)
+
+    def seen_as(self, problem: Problem) -> Self:
+        """The same evaluations as another problem's, whose objectives and metrics are among this one's."""
+        evaluated = self.evaluated(problem)
+        minimised, feasible = evaluated.minimised, evaluated.feasible
+        front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
+        reference = reference_point(minimised[0], minimised[1])
+        frame = self.evaluations.assign(feasible=feasible, on_front=np.isin(np.arange(len(minimised)), front))
+        volume = hypervolume(minimised[front], reference)
+        return replace(self, problem=problem, evaluations=frame, reference=reference, hypervolume=volume)
+
+    def evaluated(self, problem: Problem) -> Evaluated:
+        """The subnets and their metrics, for a problem of the same space."""
+        archs = [Arch.from_json(text) for text in self.evaluations["arch"]]
+        evaluated = Evaluated(problem)
+        metrics = {name: self.evaluations[name].to_numpy(dtype=np.float64) for name in problem.metrics}
+        evaluated.add(problem.space.encode(archs), metrics)
+        return evaluated
 
     @property
     def front(self) -> pd.DataFrame:

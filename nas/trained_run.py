@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from nas.import_run import check_classes, keep_validation_files
 from nas.progress import Progress, silent
 from nas.run_dir import ARCHIVE, ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
 from nas.supernet import Supernet
+from nas.workers import Workers
 from search_spaces import Space
 
 DEFAULT_METRICS = ("cross_entropy", "top1")
@@ -93,9 +93,10 @@ class TrainedRun:
         split: SplitName = "validation",
         calibration: Calibration | None = None,
         extra_metrics: Sequence[str] = (),
+        workers: Workers | None = None,
         progress: Progress = silent,
     ) -> Evaluator:
-        """An evaluator of the run's subnets, one worker per core."""
+        """An evaluator of the run's subnets; without `workers` one thread per core."""
         return Evaluator(
             self.supernet,
             self.dataset,
@@ -103,7 +104,7 @@ class TrainedRun:
             {name: metrics.get(name) for name in dict.fromkeys((*DEFAULT_METRICS, *extra_metrics))},
             split=split,
             calibration=calibration,
-            workers=os.cpu_count() or 1,
+            workers=workers,
             progress=progress,
         )
 

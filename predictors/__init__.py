@@ -1,5 +1,7 @@
 """Accuracy predictors: scikit-learn estimators over features of genomes."""
 
+from predictors.additive import AdditiveFit as AdditiveFit
+from predictors.additive import fit_additive as fit_additive
 from predictors.correlation import Agreement as Agreement
 from predictors.correlation import agreement as agreement
 from predictors.correlation import tau as tau

@@ -14,3 +14,4 @@ from search_spaces.space import Genomes as Genomes
 from search_spaces.space import Slot as Slot
 from search_spaces.space import Space as Space
 from search_spaces.tables import BlockTable as BlockTable
+from search_spaces.tables import SlotTable as SlotTable

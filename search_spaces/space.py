@@ -166,19 +166,22 @@ class Space(ABC):
     def canonical(self, genomes: Genomes) -> Genomes:
         """`genomes` with the genes that a depth choice switches off set to 0: equal networks, equal rows."""
         result = np.array(genomes, dtype=np.int64)
-        for column, depth_column, first_active in self._gates:
-            result[:, column] *= result[:, depth_column] >= first_active
+        result *= result[:, self._depth_columns] >= self._first_active
         return result
 
     @cached_property
-    def _gates(self) -> list[tuple[int, int, int]]:
-        """(column, column of its depth, first depth index at which it is active) of genes that can be off."""
-        gates = []
-        for column, gene in enumerate(self.genes):
-            if gene.depth is not None and gene.depth in self._column:
-                first = sum(d <= gene.position for d in self.choices[gene.depth].options)
-                gates.append((column, self._column[gene.depth], first))
-        return gates
+    def _depth_columns(self) -> NDArray[np.intp]:
+        """Of each gene the column of the depth that can switch it off; any column where none can."""
+        return np.array([self._column.get(gene.depth or "", 0) for gene in self.genes], dtype=np.intp)
+
+    @cached_property
+    def _first_active(self) -> NDArray[np.int64]:
+        """Of each gene the first index of its depth at which it is active, shape (n_genes,)."""
+        first = [
+            sum(d <= gene.position for d in self.choices[gene.depth].options) if gene.depth else 0
+            for gene in self.genes
+        ]
+        return np.array(first, dtype=np.int64)
 
     def sample(self, rng: np.random.Generator, n: int) -> Genomes:
         """`n` canonical genomes, each gene drawn uniformly from its options, shape (n, n_genes)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,30 +13,29 @@ if TYPE_CHECKING:
     from search_spaces.space import Genomes, Slot, Space
 
 
-class BlockTable:
-    """The value of every block that may stand in each slot of a space.
+class SlotTable:
+    """A value for everything that may stand in each slot of a space.
 
     A total is a sum over slots of table look-ups: two matrix operations for any number of genomes.
 
     Args:
         space: the space whose slots are tabled.
-        value: the value of one block; it is called once for every block that may stand somewhere.
+        entries: for each slot the value of every block of `space.slot_blocks`, in their order.
+        offset: what every total has beside its slots.
     """
 
-    def __init__(self, space: Space, value: Callable[[Block], float]) -> None:
-        self.space = space
+    def __init__(self, space: Space, entries: Sequence[NDArray[np.float64]], offset: float = 0.0) -> None:
+        self.space, self.entries, self.offset = space, entries, offset
         self._radix = np.zeros((len(space.genes), len(space.slots)))
         self._offset = np.zeros(len(space.slots))
         values: list[float] = []
-        for s, slot in enumerate(space.slots):
+        for s, (slot, slot_entries) in enumerate(zip(space.slots, entries, strict=True)):
             self._offset[s] = len(values)
-            entries = np.array([value(block) for block in space.slot_blocks(slot)], dtype=np.float64)
-            columns = space.columns(slot.choices)
-            step = len(entries)
-            for column in columns:
+            step = len(slot_entries)
+            for column in space.columns(slot.choices):
                 step //= int(space.n_options[column])
                 self._radix[column, s] += step
-            values.extend(self._gated(slot, entries, s))
+            values.extend(self._gated(slot, slot_entries, s))
         self._values = np.array(values)
 
     def _gated(self, slot: Slot, entries: NDArray[np.float64], s: int) -> list[float]:
@@ -63,11 +62,25 @@ class BlockTable:
         return result
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
-        """The total of each genome, shape (n,)."""
-        total: NDArray[np.float64] = self.per_slot(genomes).sum(axis=1)
+        """The total of each genome, its slots added up in their order, shape (n,)."""
+        total: NDArray[np.float64] = np.cumsum(self.per_slot(genomes), axis=1)[:, -1] + self.offset
         return total
 
     def largest(self, genomes: Genomes) -> NDArray[np.float64]:
         """The largest value among the blocks of each genome, shape (n,); values must not be negative."""
         result: NDArray[np.float64] = self.per_slot(genomes).max(axis=1)
         return result
+
+
+class BlockTable(SlotTable):
+    """A quantity of single blocks, summed over a network.
+
+    Args:
+        space: the space whose slots are tabled.
+        value: the value of one block; it is called once for every block that may stand somewhere.
+        offset: what every total has beside its blocks.
+    """
+
+    def __init__(self, space: Space, value: Callable[[Block], float], offset: float = 0.0) -> None:
+        blocks = [space.slot_blocks(slot) for slot in space.slots]
+        super().__init__(space, [np.array([value(b) for b in bs], dtype=np.float64) for bs in blocks], offset)

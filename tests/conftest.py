@@ -195,9 +195,10 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency is the table's, a little more, instead of measured; less of all that only takes time."""
+    from nas.measured_latencies import MeasuredLatencies
+
     from hw_profiles.connections.here import Here
     from nas import predictor_record, search
-    from nas.measured_latencies import MeasuredLatencies
     from nas.optimizers import iterative
     from predictors import agreement
 

@@ -88,9 +88,9 @@ def test_device_runner_needs_numpy_and_onnxruntime_alone() -> None:
 
 
 def test_every_import_is_declared(setup_cfg: configparser.ConfigParser) -> None:
-    declared = {
-        re.split(r"[<>=!~\[; ]", line)[0] for line in setup_cfg["options"]["install_requires"].split()
-    }
+    required = [setup_cfg["options"]["install_requires"]]
+    required += [text for extra, text in setup_cfg["options.extras_require"].items() if extra != "dev"]
+    declared = {re.split(r"[<>=!~\[; ]", line)[0] for text in required for line in text.split()}
     modules = {module for path in FILES for module in imported(path)}
     third_party = modules - set(FOLDERS) - sys.stdlib_module_names
     wanted = {DISTRIBUTIONS.get(module, module.replace("_", "-")) for module in third_party}

@@ -99,7 +99,7 @@ def assert_refused(answer: Answer, message: str) -> None:
 
 
 def test_there_are_the_promised_commands() -> None:
-    promised = "spaces describe train evaluate profile search export benchmark report demo import"
+    promised = "spaces describe train evaluate profile search pick export benchmark report demo import"
     assert set(COMMANDS) == set(promised.split())
 
 

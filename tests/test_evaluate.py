@@ -13,6 +13,7 @@ from nas.data.dataset import Dataset
 from nas.evaluate import Evaluator, measure
 from nas.metrics import METRICS, Direction
 from nas.supernet import Supernet
+from nas.workers import Threads
 from search_spaces import Arch, Space
 
 
@@ -57,7 +58,7 @@ def make(
         Archive(path),
         {"cross_entropy": counting, "top1": METRICS["top1"]},
         calibration=Calibration(images=128, seed=seed),
-        workers=workers,
+        workers=Threads(workers),
     )
     return evaluator, counting
 

@@ -45,6 +45,7 @@ def test_report_of_a_whole_run_has_every_figure(searched: TrainedRun) -> None:
         "latency, MAPE of measuring again",
         "latency table, Kendall tau",
         "test hypervolume, search / random search",
+        "front found / exact front of the additive surrogate",
         "torch against ONNX",
     ]
     page = path.read_text()

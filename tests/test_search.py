@@ -13,8 +13,12 @@ import search_spaces
 from nas.archive import Archive
 from nas.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
 from nas.objectives import Computed, Constraint, Measured, Objective, Problem
-from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, predictor_once
-from nas.optimizers.evolution import evolve
+from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
+from nas.optimizers.base import Evaluated
+from nas.optimizers.evolution import Evolved, evolve, reference_directions
+from nas.optimizers.local_search import improve, neighbours
+from nas.optimizers.ranking import crowded_order
+from nas.optimizers.regularized import RegularizedEvolution
 from nas.search import search
 from predictors import PREDICTORS
 from search_spaces import Arch, Genomes, Space
@@ -52,6 +56,7 @@ def problem(space: Space = SPACE, limits: Sequence[tuple[str, float]] = ()) -> P
 def short_inner_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the effort is enough for so small a space."""
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 1_000)
+    monkeypatch.setattr(linas, "INNER_EVALUATIONS", 1_000)
     monkeypatch.setattr(predictor_once, "INNER_EVALUATIONS", 2_000)
 
 
@@ -290,3 +295,119 @@ def test_algorithm_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = search(problem(), Evaluation(), algorithm="my_search:Small", budget=30, seed=0, predictors=RIDGE)
     assert 2 < len(result.evaluations) < 30  # both corners and every gene of the smallest subnet's layers
     assert result.algorithm == "my_search:Small"
+
+
+# ---------------------------------------------------------------------- baselines
+
+
+def test_regularised_evolution_changes_one_gene_of_a_subnet_that_is_still_young() -> None:
+    optimizer = RegularizedEvolution(Task(problem(TINY), 32, np.random.default_rng(0)))
+    corners = TINY.encode([TINY.smallest, TINY.largest])
+    optimizer.tell(corners, {"cross_entropy": cross_entropy(TINY, corners)})
+    start = optimizer.ask(8)  # a population of budget / 4
+    optimizer.tell(start, {"cross_entropy": cross_entropy(TINY, start)})
+    young = np.concatenate([corners, start])[-8:]  # the oldest are the first to leave, however good
+    for child in optimizer.ask(8):
+        assert any(one_gene_apart(child, parent) for parent in young)
+
+
+def one_gene_apart(child: Genomes, parent: Genomes) -> bool:
+    """Whether one changed gene makes `child` of `parent`."""
+    for column, n in enumerate(TINY.n_options):
+        for option in range(n):
+            changed = parent.copy()
+            changed[column] = option
+            if (TINY.canonical(changed[None])[0] == child).all():
+                return True
+    return False
+
+
+def test_order_puts_limits_first_then_rank_then_room() -> None:
+    evaluated = Evaluated(problem(TINY, limits=[("cross_entropy", 5.0)]))
+    macs = TINY.macs_table(every_genome(TINY))
+    genomes = every_genome(TINY)[np.argsort(macs, kind="stable")]
+    _, first = np.unique(np.sort(macs), return_index=True)
+    genomes = genomes[first[:6]]  # of rising MACs, so that the losses alone make the ranks
+    evaluated.add(genomes, {"cross_entropy": np.array([4.0, 3.0, 2.9, 2.0, 3.5, 9.0])})
+    place = crowded_order(evaluated, np.arange(6))
+    # the front is 0 1 2 3 with the ends first; 4 is dominated, 5 misses the limit
+    assert sorted(place[:4]) == [0, 1, 2, 3]
+    assert sorted(place[[0, 3]]) == [0, 1]
+    assert place[4:].tolist() == [4, 5]
+
+
+def every_genome(space: Space) -> Genomes:
+    every = np.array(list(itertools.product(*(range(n) for n in space.n_options))), dtype=np.int64)
+    return np.unique(space.canonical(every), axis=0)
+
+
+def test_linas_asks_for_the_last_population_of_its_inner_search() -> None:
+    optimizer = SEARCH_ALGORITHMS["linas"](Task(problem(), 300, np.random.default_rng(0)))
+    asked = SPACE.encode([SPACE.smallest, SPACE.largest])
+    sizes = []
+    for _ in range(4):
+        optimizer.tell(asked, {"cross_entropy": cross_entropy(SPACE, asked)})
+        asked = optimizer.ask(1000)
+        sizes.append(len(asked))
+    assert sizes[0] == 48  # 50 before the first fit, the corners included
+    assert all(0 < size <= 50 for size in sizes[1:])  # whatever is asked for, one population
+
+
+# ---------------------------------------------------------------------- local search
+
+
+def test_neighbours_differ_in_one_gene_and_are_all_there() -> None:
+    genome = TINY.encode([TINY.largest])[0]
+    found = neighbours(TINY, genome)
+    assert all(one_gene_apart(row, genome) for row in found)
+    assert len(found) == (TINY.n_options - 1).sum()
+
+
+def test_local_search_ends_with_a_front_that_no_single_step_improves() -> None:
+    start = TINY.encode([TINY.smallest, TINY.largest])
+    scored, none = score(start)
+    front = improve(TINY, score, Evolved(start, scored, 0.0, start), np.random.default_rng(0), 50)
+    values, _ = score(front)
+    assert len(nondominated(values)) == len(front)
+    for row in front:
+        for step in score(neighbours(TINY, row))[0]:
+            assert (values <= step).all(axis=1).any()
+    assert none.shape == (2, 0)
+
+
+def test_local_search_keeps_limits() -> None:
+    bound = float(np.median(TINY.macs_table(every_genome(TINY))))
+
+    def limited(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return score(genomes)[0], (TINY.macs_table(genomes) / bound - 1)[:, None]
+
+    start = TINY.encode([TINY.smallest])
+    found = Evolved(start, score(start)[0], 0.0, start)
+    front = improve(TINY, limited, found, np.random.default_rng(0), 50)
+    assert len(front) > 1
+    assert (TINY.macs_table(front) <= bound).all()
+    nothing = Evolved(start, score(start)[0], 0.5, start)
+    assert improve(TINY, limited, nothing, np.random.default_rng(0), 5) is start
+
+
+# ---------------------------------------------------------------------- more than two objectives
+
+
+@pytest.mark.parametrize(("m", "n", "expected"), [(3, 100, 91), (4, 100, 84), (3, 3, 3), (6, 4, 6)])
+def test_reference_directions_are_as_many_as_the_population_has_room_for(
+    m: int, n: int, expected: int
+) -> None:
+    """Of p partitions there are (p + m - 1 over m - 1): 91 of 12, 84 of 6; one partition is the least."""
+    directions = reference_directions(m, n)
+    assert directions.shape == (expected, m)
+    np.testing.assert_allclose(directions.sum(axis=1), 1)
+
+
+def test_evolution_finds_most_of_an_exact_front_of_three_objectives() -> None:
+    def three(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.c_[score(genomes)[0], TINY.params_table(genomes)], np.zeros((len(genomes), 0))
+
+    every = every_genome(TINY)
+    truth = three(every)[0][nondominated(three(every)[0])]
+    found = evolve(TINY, three, every[:3], np.random.default_rng(0), 600, population=20)
+    assert {tuple(row) for row in found.minimised} == {tuple(row) for row in truth}

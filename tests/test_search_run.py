@@ -17,7 +17,7 @@ from hw_profiles.connections.here import Here
 from hw_profiles.results import Results
 from hw_profiles.store import Device, read_device
 from nas import search_run as module
-from nas.evaluate import Evaluator
+from nas.evaluate import Measurement
 from nas.predictor_record import PredictorRecord
 from nas.run_dir import (
     ARCHIVE_CSV,
@@ -45,13 +45,13 @@ def search(trained: TrainedRun, device: Device, **options: object) -> SearchOutc
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Id and calibration of the subnets that were really run."""
     seen: list[tuple[str, str]] = []
-    run = Evaluator._metrics
+    run = Measurement.__call__
 
-    def counting(self: Evaluator, arch: Arch) -> dict[str, float]:
+    def counting(self: Measurement, arch: Arch) -> dict[str, float]:
         seen.append((arch.id, self.calibration.key))
         return run(self, arch)
 
-    monkeypatch.setattr(Evaluator, "_metrics", counting)
+    monkeypatch.setattr(Measurement, "__call__", counting)
     return seen
 
 

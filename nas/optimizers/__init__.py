@@ -3,14 +3,20 @@
 from nas.optimizers.base import Optimizer as Optimizer
 from nas.optimizers.base import OptimizerFactory as OptimizerFactory
 from nas.optimizers.base import Task as Task
+from nas.optimizers.exact import ExactSearch
 from nas.optimizers.iterative import IterativeSearch
+from nas.optimizers.linas import Linas
 from nas.optimizers.nsga2 import RealEvolution
 from nas.optimizers.predictor_once import PredictorOnce
 from nas.optimizers.random_search import RandomSearch
+from nas.optimizers.regularized import RegularizedEvolution
 
 SEARCH_ALGORITHMS: dict[str, OptimizerFactory] = {
     "iterative": IterativeSearch,
+    "exact": ExactSearch,
     "predictor": PredictorOnce,
+    "linas": Linas,
     "nsga2": RealEvolution,
+    "regularized_evolution": RegularizedEvolution,
     "random": RandomSearch,
 }

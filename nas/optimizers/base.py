@@ -48,6 +48,12 @@ OptimizerFactory = Callable[[Task], Optimizer]
 """Makes an optimizer; a user's own algorithm (`module:object`) is such a function or class."""
 
 
+def spread_of_sizes(space: Space, rng: np.random.Generator, n: int) -> Genomes:
+    """`n` raw genomes whose mean gene is uniform: plain random ones are all of middle size."""
+    level = rng.random((n, 1))
+    return rng.binomial(space.n_options - 1, level, size=(n, len(space.genes)))
+
+
 class Unseen:
     """Lets every subnet of a space pass once."""
 
@@ -93,7 +99,12 @@ class Evaluated:
         return self._problem.minimised(self.genomes, self.metrics)
 
     @property
+    def excess(self) -> NDArray[np.float64]:
+        """By how much each subnet misses the limits in all, 0 where it keeps them, shape (n,)."""
+        violations = self._problem.violations(self.genomes, self.metrics)
+        return np.asarray(np.maximum(violations, 0).sum(axis=1))
+
+    @property
     def feasible(self) -> NDArray[np.bool_]:
         """Which subnets keep all limits, shape (n,)."""
-        violations = self._problem.violations(self.genomes, self.metrics)
-        return np.asarray((violations <= 0).all(axis=1))
+        return np.asarray(self.excess == 0)

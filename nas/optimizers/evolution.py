@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.core.duplicate import DuplicateElimination
-from pymoo.core.evaluator import Evaluator
-from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem as PymooProblem
 from pymoo.core.termination import NoTermination
-from pymoo.operators.crossover.ux import UniformCrossover
-from pymoo.problems.static import StaticProblem
+from pymoo.util.ref_dirs import get_reference_directions
 
 from nas.hypervolume import nondominated
+from nas.optimizers.mating import Mating
 from search_spaces import Genomes, Space
 
 Matrix = NDArray[np.float64]
@@ -25,7 +25,7 @@ Score = Callable[[Genomes], tuple[Matrix, Matrix]]
 
 
 class Evolution:
-    """NSGA-II by ask and tell.
+    """NSGA-II by ask and tell, with more than two objectives NSGA-III (Deb and Jain 2014).
 
     The population keeps raw genomes, so that what a depth choice switches off survives crossover; the
     canonical form only tells duplicates.
@@ -49,13 +49,16 @@ class Evolution:
         population: int = 100,
     ) -> None:
         fill = rng.integers(0, space.n_options, size=(max(0, population - len(start)), len(space.genes)))
-        self._algorithm = NSGA2(
-            pop_size=population,
-            sampling=np.concatenate([start[:population], fill]),
-            crossover=UniformCrossover(),
-            mutation=_RandomReset(space.n_options),
-            eliminate_duplicates=_SameSubnet(space),
-        )
+        operators = {
+            "pop_size": population,
+            "sampling": np.concatenate([start[:population], fill]),
+            "mating": Mating(space),
+            "eliminate_duplicates": _SameSubnet(space),
+        }
+        if n_objectives > 2:  # crowding distance says little there
+            self._algorithm = NSGA3(reference_directions(n_objectives, population), **operators)
+        else:
+            self._algorithm = NSGA2(**operators)
         self._problem = PymooProblem(
             n_var=len(space.genes),
             n_obj=n_objectives,
@@ -77,8 +80,7 @@ class Evolution:
 
     def tell(self, minimised: Matrix, violations: Matrix) -> None:
         """Objectives and violations of the genomes that `ask` returned last, in their order."""
-        scored = StaticProblem(self._problem, F=minimised, G=violations)
-        Evaluator().eval(scored, self._asked)
+        self._asked.set(F=minimised, G=violations)
         self._algorithm.tell(infills=self._asked)
 
     @property
@@ -86,6 +88,15 @@ class Evolution:
         """The survivors, raw, shape (≤ population, n_genes)."""
         genomes: Genomes = self._algorithm.pop.get("X").astype(np.int64)
         return genomes
+
+
+def reference_directions(n_objectives: int, n: int) -> Matrix:
+    """As many evenly spaced directions (Das and Dennis 1998) as there are, but at most `n`; (≤ n, m)."""
+    partitions = 1
+    while math.comb(partitions + n_objectives, n_objectives - 1) <= n:
+        partitions += 1
+    directions: Matrix = get_reference_directions("das-dennis", n_objectives, n_partitions=partitions)
+    return directions
 
 
 class Evolved(NamedTuple):
@@ -126,18 +137,6 @@ def evolve(
     return Evolved(
         space.canonical(genomes[kept]), minimised[kept], float(violation[kept].max()), evolution.population
     )
-
-
-class _RandomReset(Mutation):  # type: ignore[misc]  # pymoo is untyped
-    """Redraws each gene with probability 1 / n_genes."""
-
-    def __init__(self, n_options: NDArray[np.int64]) -> None:
-        super().__init__()
-        self._n_options = n_options
-
-    def _do(self, problem: Any, x: Genomes, *args: Any, random_state: Any = None, **kwargs: Any) -> Genomes:
-        redraw = random_state.random(x.shape) < 1 / x.shape[1]
-        return np.where(redraw, random_state.integers(0, self._n_options, size=x.shape), x)
 
 
 class _SameSubnet(DuplicateElimination):  # type: ignore[misc]  # pymoo is untyped

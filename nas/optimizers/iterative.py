@@ -10,16 +10,21 @@ import numpy as np
 
 from nas.hypervolume import greedy_batch, nondominated, reference_point
 from nas.objectives import Metrics
-from nas.optimizers.base import Evaluated, Task, Unseen
-from nas.optimizers.evolution import evolve
+from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
+from nas.optimizers.evolution import Matrix, evolve
+from nas.optimizers.local_search import improve
 from nas.optimizers.surrogate import Surrogate, SurrogateFitter
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
 
 START = 50
 """Subnets evaluated before the first fit, at most a third of the budget."""
-INNER_EVALUATIONS = 10_000
+INNER_EVALUATIONS = 5_000
 """Subnets that NSGA-II scores on the predictor in each round."""
+LOCAL_PASSES = 2
+"""Passes of local search over the front that it finds."""
+HANDED_ON = 50
+"""Subnets of the inner front that join the next round's first population."""
 DEVIATIONS = 0.5
 """How optimistic a prediction is taken, in standard deviations: what is uncertain is worth a look."""
 
@@ -32,14 +37,15 @@ class IterativeSearch:
         self._fit = SurrogateFitter(task)
         self._evaluated = Evaluated(task.problem)
         self._unseen = Unseen(self._space)
-        self._start = self._first_subnets(max(MIN_SAMPLES, min(START, task.budget // 3)))
+        n = max(MIN_SAMPLES, min(START, task.budget // 3))
+        self._start = spread_of_sizes(self._space, self._rng, n)
         self._population = self._start
 
     def ask(self, n: int) -> Genomes:
         """See `Optimizer`."""
         batch = self._unseen.filter(self._start)[:n]
         if len(batch) == 0 and len(self._evaluated) < MIN_SAMPLES:  # a tiny space: some were equal
-            batch = self._unseen.filter(self._first_subnets(START))[:n]
+            batch = self._unseen.filter(spread_of_sizes(self._space, self._rng, START))[:n]
         if len(batch) == 0:
             batch = self._round(n)
         return self._unseen.take(batch)
@@ -49,24 +55,19 @@ class IterativeSearch:
         self._unseen.take(genomes)
         self._evaluated.add(genomes, metrics)
 
-    def _first_subnets(self, n: int) -> Genomes:
-        """Subnets whose mean gene is uniform: plain random ones are all of middle size."""
-        level = self._rng.random((n, 1))
-        return self._rng.binomial(self._space.n_options - 1, level)
-
     def _round(self, n: int) -> Genomes:
         """The next batch, at most `n` subnets."""
         surrogate = self._fit(self._evaluated)
-        found = evolve(
-            self._space,
-            lambda genomes: surrogate.optimistic(genomes, DEVIATIONS),
-            self._population,
-            self._rng,
-            INNER_EVALUATIONS,
-        )
-        self._population = found.population
-        best = self._most_promising(self._unseen.filter(found.genomes), surrogate, n)
-        return self._unseen.filter(np.concatenate([best, found.genomes, found.population]))[:n]
+
+        def score(genomes: Genomes) -> tuple[Matrix, Matrix]:
+            return surrogate.optimistic(genomes, DEVIATIONS)
+
+        found = evolve(self._space, score, self._population, self._rng, INNER_EVALUATIONS)
+        front = improve(self._space, score, found, self._rng, LOCAL_PASSES)
+        chosen = self._rng.permutation(len(front))[:HANDED_ON]
+        self._population = np.concatenate([front[chosen], found.population])
+        best = self._most_promising(self._unseen.filter(front), surrogate, n)
+        return self._unseen.filter(np.concatenate([best, front, found.population]))[:n]
 
     def _most_promising(self, candidates: Genomes, surrogate: Surrogate, n: int) -> Genomes:
         """Those that would add most hypervolume to the measured front."""

@@ -1,0 +1,96 @@
+"""The exact Pareto front of the once-for-all MobileNetV3 space, and whether evolution finds a better subnet.
+
+    python benchmarks/exact_front.py --device NAME --profiles DIR --evaluations 500000 --json
+
+Minimises the latency of a device's table and maximises a made-up accuracy that adds up over blocks. Without
+--device, latency is made up as well. The last line says how long the front took (the tables that it reads are
+there already), how many subnets of NSGA-II's front some subnet of the exact front beats or equals, and how
+much of the exact front's hypervolume NSGA-II found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this file hides the package
+
+import search_spaces  # noqa: E402
+from hw_profiles.store import ProfileStore  # noqa: E402
+from nas.exact_front import Additive, Negated, exact_front  # noqa: E402
+from nas.hypervolume import hypervolume, reference_point  # noqa: E402
+from nas.optimizers.evolution import evolve  # noqa: E402
+from search_spaces import Block, BlockTable, Genomes  # noqa: E402
+
+Matrix = NDArray[np.float64]
+
+
+def accuracy(rng: np.random.Generator) -> BlockTable:
+    """Grows with the logarithm of a block's work, and each block has a share of its own."""
+
+    def share(block: Block) -> float:
+        macs = sum(layer.macs for layer in block)
+        return float(np.log1p(macs / 1e6) * rng.uniform(0.5, 1.5))
+
+    space = search_spaces.get("ofa-mbv3-w1.0")
+    return BlockTable(space, share)
+
+
+def made_up_latency(rng: np.random.Generator) -> BlockTable:
+    """Milliseconds: like MACs, with a part for each layer and ±20 % for each block."""
+
+    def cost(block: Block) -> float:
+        macs = sum(layer.macs for layer in block)
+        return float((0.02 * len(block) + 1e-8 * macs) * rng.uniform(0.8, 1.2))
+
+    return BlockTable(search_spaces.get("ofa-mbv3-w1.0"), cost)
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device")
+    parser.add_argument("--profiles", type=Path)
+    parser.add_argument("--evaluations", type=int, default=500_000, help="of NSGA-II")
+    parser.add_argument("--population", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
+    options = parser.parse_args()
+    space, rng = search_spaces.get("ofa-mbv3-w1.0"), np.random.default_rng(options.seed)
+    latency: Additive = made_up_latency(rng)
+    if options.device:
+        latency = ProfileStore(options.profiles).load(options.device).latency(space)
+    gain = accuracy(rng)
+
+    start = time.perf_counter()
+    front = exact_front(space, [latency, Negated(gain)])
+    seconds = time.perf_counter() - start
+
+    def score(genomes: Genomes) -> tuple[Matrix, Matrix]:
+        return np.stack([latency(genomes), -gain(genomes)], axis=1), np.zeros((len(genomes), 0))
+
+    corners = space.encode([space.smallest, space.largest])
+    found = evolve(space, score, corners, rng, options.evaluations, options.population)
+    covered = [(front.minimised <= point).all(axis=1).any() for point in found.minimised]
+    reference = reference_point(*score(corners)[0])
+    result = {
+        "seconds": round(seconds, 3),
+        "subnets": len(front.genomes),
+        "exact": front.exact,
+        "nsga2_subnets": len(covered),
+        "nsga2_subnets_covered": int(np.sum(covered)),
+        "nsga2_hypervolume_share": round(
+            hypervolume(found.minimised, reference) / hypervolume(front.minimised, reference), 5
+        ),
+    }
+    print(json.dumps(result) if options.json else "\n".join(f"{k}: {v}" for k, v in result.items()))
+
+
+if __name__ == "__main__":
+    main()

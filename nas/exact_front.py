@@ -1,0 +1,291 @@
+"""The whole Pareto front of quantities that add up over slots, by dynamic programming.
+
+Slots are decided one after the other. Subnets that agree in every gene that a later slot still reads have the
+same futures, so that of their sums so far only the non-dominated ones can become part of the front. What they
+have to agree in is what a stage hands on: its width at the boundary, its depth while it lasts, the resolution
+throughout.
+
+Floating-point addition is monotone, so that this holds for rounded sums as well, as long as all are added in
+the order of the slots: the front is that of a full enumeration to the last bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from moocore import is_nondominated
+from numpy.typing import NDArray
+
+from search_spaces import Genomes, Space
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+MAX_CANDIDATES = 10_000_000
+"""Partial subnets of one state that are compared at once; more would not fit into memory."""
+ROUNDING = 1e-9
+"""Share of a limit by which a partial sum may miss it: what is to come is added up in another order."""
+
+
+@runtime_checkable
+class Additive(Protocol):
+    """A quantity of subnets that adds up over slots."""
+
+    @property
+    def offset(self) -> float:
+        """What every subnet has beside its slots."""
+
+    def per_slot(self, genomes: Genomes) -> Matrix:
+        """The part of each slot, 0 where it is empty, shape (n, n_slots), of genomes (n, n_genes)."""
+
+    def __call__(self, genomes: Genomes) -> Vector:
+        """The total: its parts added up in the order of the slots, then the offset; shape (n,)."""
+
+
+@dataclass(frozen=True)
+class Negated:
+    """A quantity of which more is better, to be minimised."""
+
+    quantity: Additive
+
+    @property
+    def offset(self) -> float:
+        """See `Additive`."""
+        return -self.quantity.offset
+
+    def per_slot(self, genomes: Genomes) -> Matrix:
+        """See `Additive`."""
+        return -self.quantity.per_slot(genomes)
+
+    def __call__(self, genomes: Genomes) -> Vector:
+        """See `Additive`."""
+        return -self.quantity(genomes)
+
+
+@dataclass(frozen=True)
+class ExactFront:
+    """Every non-dominated value of a space, each with one subnet that has it."""
+
+    genomes: Genomes
+    """Canonical, shape (n, n_genes), sorted by the first objective."""
+    minimised: Matrix
+    """Shape (n, n_objectives)."""
+    error: Vector
+    """By how much at most some subnet beats the front in each objective: 0 where nothing was rounded."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether no subnet beats it at all."""
+        return not self.error.any()
+
+
+def exact_front(
+    space: Space,
+    objectives: Sequence[Additive],
+    limits: Sequence[tuple[Additive, float]] = (),
+    *,
+    tolerance: float = 0.0,
+) -> ExactFront:
+    """The Pareto front of a whole space.
+
+    Args:
+        space: any; what a subnet's slots cost may depend on every choice that the slot reads.
+        objectives: to be minimised.
+        limits: quantities and what they may be at most.
+        tolerance: above 0, sums are compared rounded, for fronts that are too large: an error of this share
+            of each objective's range is allowed.
+
+    Returns:
+        The front; without rows where no subnet keeps the limits.
+
+    Raises:
+        ValueError: the front is too large for `tolerance`.
+    """
+    extra = {quantity: None for quantity, _ in limits if quantity not in objectives}
+    quantities = [*objectives, *extra]
+    steps = list(_steps(space, quantities))
+    pruning = _Pruning.of(steps, quantities, limits, len(objectives), tolerance)
+    layers = [_Layer({b"": slice(0, 1)}, np.zeros((1, len(quantities))), *_NOTHING)]
+    for i, step in enumerate(steps):
+        layers.append(_advance(layers[-1], step, pruning, i))
+    genomes = _trace(space, steps, layers)
+    minimised = np.stack([quantity(genomes) for quantity in objectives], axis=1)
+    kept = np.ones(len(genomes), dtype=np.bool_)
+    for quantity, bound in limits:
+        kept &= quantity(genomes) <= bound
+    rows = np.flatnonzero(kept)
+    rows = rows[nondominated_rows(minimised[rows])]
+    rows = rows[np.lexsort(minimised[rows].T[::-1])]
+    return ExactFront(genomes[rows], minimised[rows], pruning.error[: len(objectives)])
+
+
+def nondominated_rows(points: Matrix) -> Indices:
+    """Indices of the rows of `points` (n, m) that no other row dominates; of equal rows one."""
+    order = np.lexsort(points.T[::-1])
+    if points.shape[1] == 1:
+        return order[:1]
+    if points.shape[1] > 2:
+        kept: Indices = np.flatnonzero(is_nondominated(points, keep_weakly=False))
+        return kept
+    last = points[order, 1]
+    best_before = np.concatenate([[np.inf], np.minimum.accumulate(last)])[:-1]
+    first: Indices = order[last < best_before]
+    return first
+
+
+class _Step(NamedTuple):
+    """What one slot decides."""
+
+    rows: Genomes
+    """Canonical assignments of the genes that are known after it, all others 0, shape (r, n_genes)."""
+    values: Matrix
+    """The slot's part in each quantity, shape (r, n_quantities)."""
+    new: list[int]
+    """Columns that it decides."""
+    before: list[bytes]
+    """State in which each row starts."""
+    after: list[bytes]
+    """State in which it ends: the genes that later slots read."""
+
+
+class _Layer(NamedTuple):
+    """The non-dominated partial sums of all states after a slot."""
+
+    states: dict[bytes, slice]
+    sums: Matrix
+    parent: Indices
+    """Row of the layer before."""
+    row: Indices
+    """Row of the step that led here."""
+
+
+_NOTHING = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
+
+
+def _steps(space: Space, quantities: Sequence[Additive]) -> Iterable[_Step]:
+    """The slots in their order, each with every assignment of the genes that matter to it or later."""
+    scopes = [space.columns([*slot.choices, *([slot.depth] if slot.depth else [])]) for slot in space.slots]
+    last_read = {column: s for s, scope in enumerate(scopes) for column in scope}
+    live: list[int] = []
+    for s, scope in enumerate(scopes):
+        new = [column for column in scope if column not in live]
+        known = live + new
+        rows = _assignments(space, known)
+        parts = [quantity.per_slot(rows)[:, s] for quantity in quantities]
+        for quantity, part in zip(quantities, parts, strict=True):
+            if np.isnan(part).any():
+                quantity(rows[np.isnan(part)])  # a latency table says which blocks it lacks
+        after = [column for column in known if last_read[column] > s]
+        yield _Step(rows, np.stack(parts, axis=1), new, _names(rows[:, live]), _names(rows[:, after]))
+        live = after
+
+
+def _assignments(space: Space, columns: Sequence[int]) -> Genomes:
+    """Every combination of these genes that is canonical, all others 0."""
+    options = list(itertools.product(*(range(space.n_options[column]) for column in columns)))
+    rows = np.zeros((len(options), len(space.genes)), dtype=np.int64)
+    rows[:, columns] = np.array(options, dtype=np.int64).reshape(len(options), len(columns))
+    canonical: Genomes = rows[(space.canonical(rows) == rows).all(axis=1)]
+    return canonical
+
+
+def _names(rows: Genomes) -> list[bytes]:
+    return [row.tobytes() for row in rows]
+
+
+@dataclass(frozen=True)
+class _Pruning:
+    """Which partial sums cannot become part of the front."""
+
+    at_least: Matrix
+    """What the slots after each one add to each quantity at least, shape (n_slots, n_quantities)."""
+    at_most: Matrix
+    bound: Vector
+    """Of each quantity's sum; infinite where there is no limit."""
+    clipped: NDArray[np.bool_]
+    """Quantities that are no objective: once their limit is certain to be kept, they no longer matter."""
+    box: Vector
+    """Sums of each quantity count as equal within this; 0: as they are."""
+
+    @classmethod
+    def of(
+        cls,
+        steps: Sequence[_Step],
+        quantities: Sequence[Additive],
+        limits: Sequence[tuple[Additive, float]],
+        n_objectives: int,
+        tolerance: float,
+    ) -> _Pruning:
+        low = np.array([step.values.min(axis=0) for step in steps])
+        high = np.array([step.values.max(axis=0) for step in steps])
+        bound = np.full(len(quantities), np.inf)
+        for quantity, limit in limits:
+            place = quantities.index(quantity)
+            bound[place] = min(bound[place], limit - quantity.offset)
+        clipped = np.arange(len(quantities)) >= n_objectives
+        box = np.where(clipped, 0, tolerance * (high - low).sum(axis=0) / len(steps))
+        return cls(_after(low), _after(high), bound, clipped, box)
+
+    @property
+    def error(self) -> Vector:
+        """How far rounding may lead away, in each quantity: one box with every slot."""
+        return self.box * len(self.at_least)
+
+    def __call__(self, sums: Matrix, slot: int) -> Indices:
+        """Rows of the partial sums (n, n_quantities) after `slot` that are kept."""
+        slack = ROUNDING * np.abs(np.where(np.isfinite(self.bound), self.bound, 0))
+        possible = (sums + self.at_least[slot] <= self.bound + slack).all(axis=1)
+        rows = np.flatnonzero(possible)
+        certain = self.bound - slack - self.at_most[slot]
+        compared = np.where(self.clipped, np.maximum(sums[rows], certain), sums[rows])
+        rounded = np.where(self.box > 0, np.floor(compared / np.where(self.box > 0, self.box, 1)), compared)
+        kept: Indices = rows[nondominated_rows(rounded)]
+        return kept
+
+
+def _after(parts: Matrix) -> Matrix:
+    """Sums over the rows after each one."""
+    ahead: Matrix = parts.sum(axis=0) - np.cumsum(parts, axis=0)
+    return ahead
+
+
+def _advance(layer: _Layer, step: _Step, pruning: _Pruning, slot: int) -> _Layer:
+    """The layer after one more slot."""
+    reached: dict[bytes, list[int]] = {}
+    for row, (before, after) in enumerate(zip(step.before, step.after, strict=True)):
+        if before in layer.states:
+            reached.setdefault(after, []).append(row)
+    states, parts, end = {}, [], 0
+    for state, rows in reached.items():
+        starts = [layer.states[step.before[row]] for row in rows]
+        sizes = [start.stop - start.start for start in starts]
+        if sum(sizes) > MAX_CANDIDATES:
+            raise ValueError(
+                f"the exact front has more than {MAX_CANDIDATES:,} candidates after slot {slot + 1}; "
+                f"give fewer objectives and limits, or a tolerance"
+            )
+        sums = np.concatenate([layer.sums[s] + step.values[row] for s, row in zip(starts, rows, strict=True)])
+        kept = pruning(sums, slot)
+        parents = np.concatenate([np.arange(start.start, start.stop) for start in starts])
+        if len(kept):
+            states[state] = slice(end, end + len(kept))
+            parts.append((sums[kept], parents[kept], np.repeat(rows, sizes)[kept]))
+            end += len(kept)
+    if not parts:
+        return _Layer({}, layer.sums[:0], *(nothing[:0] for nothing in _NOTHING))
+    return _Layer(states, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _trace(space: Space, steps: Sequence[_Step], layers: Sequence[_Layer]) -> Genomes:
+    """The genomes behind the last layer."""
+    at = np.arange(len(layers[-1].sums))
+    genomes = np.zeros((len(at), len(space.genes)), dtype=np.int64)
+    for step, layer in zip(reversed(steps), reversed(layers), strict=False):  # the first layer has no step
+        genomes[:, step.new] = step.rows[layer.row[at]][:, step.new]
+        at = layer.parent[at]
+    return genomes

@@ -1,0 +1,331 @@
+"""The exact front against full enumeration, against an integer program, and against evolution."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_device
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+import search_spaces
+from hw_profiles.calibration import Affine
+from hw_profiles.store import NO_CALIBRATION
+from hw_profiles.table import LatencyTable
+from nas import exact_front as module
+from nas.exact_front import Additive, ExactFront, Negated, exact_front
+from nas.hypervolume import nondominated
+from nas.optimizers.evolution import evolve
+from search_spaces import Block, BlockTable, Genomes, Space, block_key
+from search_spaces.mbconv import MBConvConfig, MBConvSpace
+from search_spaces.resnet import ResNetConfig, ResNetSpace
+
+Matrix = NDArray[np.float64]
+OFA = search_spaces.get("ofa-mbv3-w1.0")
+MAX_ENUMERATED = 30_000
+
+
+def some(rng: np.random.Generator, *values: float) -> list[float]:
+    """One to three of `values`, rising."""
+    n = int(rng.integers(1, min(3, len(values)) + 1))
+    return sorted(rng.choice(values, size=n, replace=False).tolist())
+
+
+def random_mbconv(rng: np.random.Generator) -> Space:
+    """Elastic widths at the boundaries, choices per block or stage, every kind of shortcut."""
+    stages = [
+        {
+            "width": some(rng, 2, 4),
+            "depth": some(rng, 1, 2, 3),
+            "kernel": some(rng, 3, 5),
+            "expand": some(rng, 1, 1.5, 3),
+            "per": str(rng.choice(["block", "stage"])),
+            "stride": int(rng.integers(1, 3)),
+            "shortcut": str(rng.choice(["none", "identity", "pool", "projection"])),
+        }
+        for _ in range(int(rng.integers(2, 4)))
+    ]
+    config = {
+        "name": "random",
+        "family": "mbconv",
+        "classes": 3,
+        "channels": 1,
+        "resolutions": some(rng, 4, 7),
+        "divisor": 2,
+        "stem": {"width": some(rng, 2, 4)},
+        "stages": stages,
+        "head": {"width": some(rng, 4, 6)},
+    }
+    return MBConvSpace(MBConvConfig.model_validate(config))
+
+
+def random_resnet(rng: np.random.Generator) -> Space:
+    """A stem of elastic depth and expands that are chosen per block."""
+    stages = [
+        {"width": some(rng, 4, 8), "depth": some(rng, 1, 2, 3), "expand": some(rng, 0.25, 0.5, 1)}
+        for _ in range(int(rng.integers(1, 3)))
+    ]
+    config = {
+        "name": "random",
+        "family": "resnet",
+        "classes": 3,
+        "channels": 1,
+        "resolutions": some(rng, 8, 12),
+        "stem": {"width": some(rng, 4, 8), "mid": some(rng, 2, 4), "depth": some(rng, 2, 3)},
+        "stages": stages,
+        "divisor": 2,
+    }
+    return ResNetSpace(ResNetConfig.model_validate(config))
+
+
+def random_space(rng: np.random.Generator) -> Space:
+    """A space of 100 to 30,000 raw genomes."""
+    while True:
+        space = random_mbconv(rng) if rng.random() < 0.5 else random_resnet(rng)
+        if 100 <= np.prod(space.n_options.astype(float)) <= MAX_ENUMERATED:
+            return space
+
+
+def random_costs(space: Space, rng: np.random.Generator, draw: Callable[[], float]) -> BlockTable:
+    """A cost for each distinct block, so that it depends on its widths and on whether it has a shortcut."""
+    costs: dict[str, float] = {}
+    return BlockTable(space, lambda block: costs.setdefault(block_key(block), draw()))
+
+
+def enumerated(space: Space) -> Genomes:
+    """Every canonical genome."""
+    every = np.array(list(itertools.product(*(range(n) for n in space.n_options))), dtype=np.int64)
+    canonical: Genomes = every[(space.canonical(every) == every).all(axis=1)]
+    return canonical
+
+
+def front_of(points: Matrix) -> Matrix:
+    """Non-dominated rows, sorted as `exact_front` sorts them."""
+    front = points[nondominated(points)]
+    return front[np.lexsort(front.T[::-1])]
+
+
+# ---------------------------------------------------------------------- against full enumeration
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_front_of_a_random_space_is_that_of_full_enumeration(seed: int) -> None:
+    """Bit for bit: random reals for even seeds, small integers, which tie often, for odd ones."""
+    rng = np.random.default_rng(seed)
+    space = random_space(rng)
+    draw: list[Callable[[], float]] = [lambda: float(rng.random()), lambda: float(rng.integers(0, 6))]
+    quantities: list[Additive] = [random_costs(space, rng, draw[seed % 2]) for _ in range(4)]
+    everything = enumerated(space)
+    assert len(everything) == space.n_subnets
+    values = np.stack([quantity(everything) for quantity in quantities], axis=1)
+    values[:, 1] *= -1
+
+    two: list[Additive] = [quantities[0], Negated(quantities[1])]
+    assert_front(space, exact_front(space, two), two, front_of(values[:, :2]))
+
+    three = [*two, quantities[2]]
+    assert_front(space, exact_front(space, three), three, front_of(values[:, :3]))
+
+    bounds = np.quantile(values, 0.4, axis=0)  # of an objective, from below, of something else, both of two
+    limits: list[tuple[Additive, float]] = [
+        (quantities[0], float(bounds[0])),
+        (quantities[2], float(bounds[2])),
+        (Negated(quantities[3]), float(-bounds[3])),
+    ]
+    keeps = (values[:, [0, 2]] <= bounds[[0, 2]]).all(axis=1) & (values[:, 3] >= bounds[3])
+    assert_front(space, exact_front(space, two, limits), two, front_of(values[keeps, :2]))
+
+
+def assert_front(space: Space, found: ExactFront, objectives: list[Additive], expected: Matrix) -> None:
+    np.testing.assert_array_equal(found.minimised, expected)
+    assert found.exact
+    np.testing.assert_array_equal(found.genomes, space.canonical(found.genomes))
+    reached = [quantity(space.encode(space.decode(found.genomes))) for quantity in objectives]
+    np.testing.assert_array_equal(np.stack(reached, axis=1), expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tolerance_is_kept_and_not_called_exact(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    space = random_space(rng)
+    objectives: list[Additive] = [random_costs(space, rng, lambda: float(rng.random())) for _ in range(3)]
+    values = np.stack([quantity(enumerated(space)) for quantity in objectives], axis=1)
+    found = exact_front(space, objectives, tolerance=0.1)
+    assert not found.exact
+    assert (found.error > 0).all()
+    for point in values:  # some subnet of the front is no worse than any, but for the error
+        assert (found.minimised <= point + found.error + 1e-12).all(axis=1).any()
+    assert len(found.minimised) <= len(front_of(values))
+
+
+def test_limits_that_nothing_keeps_give_an_empty_front(tiny: Space) -> None:
+    least = float(tiny.macs(tiny.smallest))
+    assert len(exact_front(tiny, [tiny.macs_table], [(tiny.macs_table, least - 1)]).genomes) == 0
+    assert len(exact_front(tiny, [tiny.macs_table], [(tiny.params_table, 1.0)]).genomes) == 0
+    (only,) = tiny.decode(exact_front(tiny, [tiny.macs_table], [(tiny.macs_table, least)]).genomes)
+    assert only == tiny.smallest
+
+
+def test_a_front_too_large_for_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tiny: Space) -> None:
+    monkeypatch.setattr(module, "MAX_CANDIDATES", 10)
+    with pytest.raises(ValueError, match=r"more than 10 candidates after slot \d.*fewer objectives"):
+        exact_front(tiny, [tiny.macs_table, Negated(tiny.params_table)])
+
+
+# ---------------------------------------------------------------------- latency tables
+
+
+def test_a_latency_table_adds_up_with_its_calibration(tiny: Space) -> None:
+    device = calibrated(tiny)
+    latency = device.of(tiny)
+    assert isinstance(latency, Additive)
+    found = exact_front(tiny, [latency, Negated(tiny.macs_table)])
+    everything = enumerated(tiny)
+    values = np.stack([latency(everything), -tiny.macs_table(everything)], axis=1)
+    np.testing.assert_array_equal(found.minimised, front_of(values))
+
+
+def test_a_table_that_lacks_blocks_says_which(tiny: Space) -> None:
+    device = make_device(tiny)
+    table = LatencyTable("desk", device.blocks.iloc[1:], NO_CALIBRATION)
+    with pytest.raises(ValueError, match=r"the table of the device 'desk' lacks 1 blocks .*nas profile tiny"):
+        exact_front(tiny, [table.of(tiny)])
+
+
+def calibrated(space: Space) -> LatencyTable:
+    device = make_device(space)
+    calibration = Affine(slope=1.1, intercept_ms=0.3)
+    return LatencyTable("desk", device.blocks, calibration)
+
+
+# ---------------------------------------------------------------------- against an integer program
+
+
+def roofline(block: Block) -> float:
+    """Milliseconds: like MACs, but steps of 32 channels and a part for each layer."""
+    return sum(
+        0.02 + 2e-8 * layer.macs * (-(-layer.c_out // 32) * 32 / layer.c_out) for layer in block if layer.macs
+    )
+
+
+def gain(block: Block) -> float:
+    """Accuracy that grows with the logarithm of the work and likes some kernels more."""
+    macs = sum(layer.macs for layer in block)
+    taste = {3: 0.0, 5: 0.4, 7: 0.2}.get(max(layer.kernel for layer in block), 0.0)
+    return 0.5 * float(np.log1p(macs / 1e6)) + taste
+
+
+def integer_program(space: Space, latency: BlockTable, accuracy: BlockTable) -> Callable[[float], float]:
+    """The highest accuracy under a limit of latency, for a space without elastic widths.
+
+    Variables: one for every block that may stand in a slot (given the resolution), one for every depth of a
+    stage, one for every resolution; a slot has a block of the chosen resolution just where its stage is deep
+    enough.
+    """
+    columns: list[tuple[float, float]] = []
+    rows: list[dict[int, float]] = []  # each sums to `right`
+    right: list[float] = []
+    side = next(iter(space.columns(["resolution"])), None)
+    sides = range(len(space.resolutions))
+    depths = {s.depth: space.choices[s.depth].options for s in space.slots if s.depth}
+    place: dict[Any, int] = {}
+    for key in [("side", r) for r in sides] + [(d, v) for d, values in depths.items() for v in values]:
+        place[key] = len(columns)
+        columns.append((0.0, 0.0))
+    one_of = [[place["side", r] for r in sides], *([place[d, v] for v in vs] for d, vs in depths.items())]
+    rows += [dict.fromkeys(group, 1.0) for group in one_of]
+    right += [1.0] * len(one_of)
+    full = space.encode([space.largest])[0]
+    for i, slot in enumerate(space.slots):
+        own = [c for c in space.columns(slot.choices) if c != side]
+        present: list[int] = []
+        for r in sides:
+            blocks: list[int] = []
+            for options in itertools.product(*(range(space.n_options[c]) for c in own)):
+                genome = full.copy()
+                genome[own] = options
+                if side is not None:
+                    genome[side] = r
+                blocks.append(len(columns))
+                columns.append((latency.per_slot(genome[None])[0, i], accuracy.per_slot(genome[None])[0, i]))
+            present += blocks
+            if slot.depth is None:  # just the chosen resolution's
+                rows.append(dict.fromkeys(blocks, 1.0) | {place["side", r]: -1.0})
+                right.append(0.0)
+            else:  # at most the chosen resolution's: with a slack
+                slack = len(columns)
+                columns.append((0.0, 0.0))
+                rows.append(dict.fromkeys(blocks, 1.0) | {slack: 1.0, place["side", r]: -1.0})
+                right.append(0.0)
+        if slot.depth is not None:
+            deep = {place[slot.depth, v]: -1.0 for v in depths[slot.depth] if v > slot.position}
+            rows.append(dict.fromkeys(present, 1.0) | deep)
+            right.append(0.0)
+    matrix = np.zeros((len(rows), len(columns)))
+    for number, row in enumerate(rows):
+        matrix[number, list(row)] = list(row.values())
+    costs = np.array(columns)
+
+    def best(limit: float) -> float:
+        constraints = [
+            LinearConstraint(matrix, right, right),
+            LinearConstraint(costs[:, 0][None], -np.inf, limit),
+        ]
+        solved = milp(
+            -costs[:, 1],
+            constraints=constraints,
+            integrality=np.ones(len(columns), dtype=np.int64),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 0},
+        )
+        assert solved.status == 0, solved.message
+        return float(-solved.fun)
+
+    return best
+
+
+def best_by_front(front: ExactFront, limit: float) -> float:
+    latency, accuracy = front.minimised.T
+    return float(-accuracy[latency <= limit].min())
+
+
+def test_best_under_a_limit_is_that_of_an_integer_program() -> None:
+    space = search_spaces.parse(OFA.to_yaml().replace(one_side(OFA), "resolutions:\n- 160\n"))
+    agrees_with_an_integer_program(space, n_limits=4)
+
+
+@pytest.mark.slow
+def test_best_under_20_limits_is_that_of_an_integer_program() -> None:
+    agrees_with_an_integer_program(OFA, n_limits=20)
+
+
+def one_side(space: Space) -> str:
+    return "resolutions:\n" + "".join(f"- {side}\n" for side in space.resolutions)
+
+
+def agrees_with_an_integer_program(space: Space, n_limits: int) -> None:
+    latency, accuracy = BlockTable(space, roofline), BlockTable(space, gain)
+    front = exact_front(space, [latency, Negated(accuracy)])
+    solve = integer_program(space, latency, accuracy)
+    low, high = latency(space.encode([space.smallest, space.largest]))
+    for limit in np.linspace(low + 0.02 * (high - low), high, n_limits):
+        # the solver's tolerance: it takes a limit as kept, and a variable as whole, within 1e-6
+        assert solve(float(limit)) == pytest.approx(best_by_front(front, limit * (1 + 1e-9)), abs=2e-5)
+
+
+# ---------------------------------------------------------------------- against evolution
+
+
+@pytest.mark.slow
+def test_no_subnet_of_an_evolution_beats_the_front() -> None:
+    latency, accuracy = BlockTable(OFA, roofline), BlockTable(OFA, gain)
+    front = exact_front(OFA, [latency, Negated(accuracy)])
+
+    def score(genomes: Genomes) -> tuple[Matrix, Matrix]:
+        return np.stack([latency(genomes), -accuracy(genomes)], axis=1), np.zeros((len(genomes), 0))
+
+    found = evolve(OFA, score, OFA.encode([OFA.smallest, OFA.largest]), np.random.default_rng(0), 60_000)
+    for point in found.minimised:
+        assert (front.minimised <= point).all(axis=1).any()

@@ -1,0 +1,123 @@
+"""One search for several devices, warm starts, and budgets in minutes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import BUDGET, make_device
+
+from hw_profiles.store import Device
+from nas.compromise import best_for_all
+from nas.run_dir import FRONT, SEARCH, front_of
+from nas.search_problem import make_problem, problem_on, read_front
+from nas.search_run import SearchOutcome, search_run
+from nas.trained_run import TrainedRun
+from search_spaces import Arch, Space
+
+pytestmark = pytest.mark.usefixtures("quick_search")
+
+
+def launch_bound(space: Space) -> Device:
+    """A device on which every block takes equally long."""
+    device = make_device(space, name="gpu")
+    return replace(device, blocks=device.blocks.assign(latency_ms=0.1))
+
+
+def search(trained: TrainedRun, **options: object) -> SearchOutcome:
+    device = make_device(trained.space)
+    return search_run(trained, device, **{"predictors": ["ridge"], "budget": BUDGET, **options})  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- several devices
+
+
+def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> None:
+    gpu = launch_bound(trained.space)
+    outcome = search(trained, others=[gpu])
+    everything, space = outcome.result.evaluations, trained.space
+    assert len(everything) == BUDGET  # one search, not two
+    genomes = space.encode([Arch.from_json(text) for text in everything["arch"]])
+    for device, front in ((make_device(space), outcome.front), (gpu, outcome.fronts["gpu"])):
+        latency = device.table.predict(genomes, space)
+        points = np.stack([everything["cross_entropy"], latency], axis=1)
+        best = [
+            i
+            for i, p in enumerate(points)
+            if not ((points <= p).all(axis=1) & (points < p).any(axis=1)).any()
+        ]
+        assert set(front["arch_id"]) == set(everything["arch_id"].iloc[best])
+        np.testing.assert_allclose(
+            front["latency_ms"],
+            [latency[everything["arch_id"].tolist().index(i)] for i in front["arch_id"]],
+        )
+    record = trained.run.read_json(SEARCH)
+    assert record["devices"] == ["desk", "gpu"]
+    assert record["objectives"] == ["cross_entropy", "latency_ms@desk"]  # what front.csv is about
+    assert trained.run.read_csv(front_of("gpu"))["arch_id"].tolist() == list(outcome.fronts["gpu"]["arch_id"])
+
+
+def test_best_for_all_is_in_the_record_and_keeps_every_limit(trained: TrainedRun) -> None:
+    gpu, space = launch_bound(trained.space), trained.space
+    limit = float(gpu.table.predict(space.encode([space.smallest]), space)[0]) * 1.2
+    outcome = search(trained, others=[gpu], maxima=[f"latency_ms@gpu={limit}"])
+    best = trained.run.read_json(SEARCH)["best_for_all"]
+    assert set(best["regret"]) == {"desk", "gpu"}
+    assert all(regret >= 0 for regret in best["regret"].values())
+    assert gpu.table.predict(space.encode([Arch.from_json(best["arch"])]), space)[0] <= limit
+    assert outcome.best_for_all == best
+    # the limit is the gpu's alone
+    assert [str(c) for c in problem_on(outcome.result.problem, gpu).constraints] == []
+
+
+def test_worst_regret_is_least() -> None:
+    # fronts on two devices whose knees differ: on a, row 0 is nearest to the ideal point, on b row 2
+    a = np.array([[0.1, 0.1], [0.2, 0.2], [0.9, 0.9], [0.0, 1.0], [1.0, 0.0]])
+    b = np.array([[0.9, 0.9], [0.2, 0.2], [0.1, 0.1], [0.0, 1.0], [1.0, 0.0]])
+    found = best_for_all({"a": a, "b": b})
+    assert found.row == 1
+    # on a the front's extent is 1 x 1: row 1 is sqrt(0.08) off, the best is sqrt(0.02) off
+    assert found.regret["a"] == pytest.approx(np.sqrt(0.08) - np.sqrt(0.02))
+    assert found.worst == max(found.regret.values())
+
+
+def test_plain_latency_limits_must_name_a_device(tiny: Space) -> None:
+    with pytest.raises(ValueError, match=r"latency_ms must name one of the devices \['desk', 'gpu'\]"):
+        make_problem(tiny, make_device(tiny), maxima=["latency_ms=1"], others=[launch_bound(tiny)])
+
+
+# ---------------------------------------------------------------------- warm start
+
+
+def test_a_warm_start_is_evaluated_first(trained: TrainedRun, searched: TrainedRun) -> None:
+    front = read_front(searched.run.path, searched.space)
+    outcome = search(trained, warm_start=searched.run.path)
+    ids = [arch.id for arch in searched.space.decode(front)]
+    corners = [trained.space.smallest.id, trained.space.largest.id]
+    first = outcome.result.evaluations["arch_id"].tolist()
+    wanted = list(dict.fromkeys([*corners, *ids]))[: BUDGET // 2]
+    assert first[: len(wanted)] == wanted
+    assert len(first) == BUDGET
+    assert len(set(first)) == BUDGET
+
+
+def test_a_warm_start_from_elsewhere_is_refused(tmp_path: Path, tiny: Space, searched: TrainedRun) -> None:
+    with pytest.raises(ValueError, match=r"--warm-start must be a searched run or a CSV file"):
+        read_front(tmp_path, tiny)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"with the column arch, got .*other\.csv"):
+        read_front(tmp_path / "other.csv", tiny)
+    table = pd.read_csv(searched.run.file(FRONT))
+    table["arch"] = table["arch"].str.replace('"resolution": ', '"resolution": 1')
+    table.to_csv(tmp_path / "foreign.csv")
+    with pytest.raises(ValueError, match=r"resolution must be one of \(6, 8\)"):
+        read_front(tmp_path / "foreign.csv", tiny)
+
+
+# ---------------------------------------------------------------------- minutes
+
+
+def test_minutes_end_a_search_after_the_batch_that_is_running(trained: TrainedRun) -> None:
+    outcome = search(trained, budget=None, minutes=1e-9, warm_start=None)
+    assert len(outcome.result.evaluations) == 10  # the fewest that a predictor can be judged on
