@@ -3,8 +3,8 @@
     python benchmarks/training_throughput.py --against static --space attentivenas --resolution 128
     python benchmarks/training_throughput.py --against ofa --space ofa-mbv3-w1.0 --resolution 32
 
-`static`: the four subnets as plain networks in NCHW layout, as published code trains them. `ofa`: the package of
-Once-for-All, from an environment where `import ofa` works. Both sides train the same subnets on the same images
+`static`: the four subnets as plain networks in NCHW layout, as published code trains them. `ofa`: the package
+of Once-for-All, where `import ofa` works. Both sides train the same subnets on the same images
 with the same losses and threads, in turn, so that a busy machine hurts both alike; times are minima over the
 rounds, of CPU time where there is one thread. Memory is the growth of a fresh process over its first steps.
 """
@@ -54,7 +54,9 @@ def main() -> None:
     options = parser.parse_args()
     processes = multiprocessing.get_context("spawn")
     with processes.Pool(1, maxtasksperchild=1) as pool:  # a fresh process for each
-        peaks = pool.starmap(peak_memory, [(side, options) for side in ("ours", options.against)], chunksize=1)
+        peaks = pool.starmap(
+            peak_memory, [(side, options) for side in ("ours", options.against)], chunksize=1
+        )
         seconds = pool.apply(fastest, (["ours", options.against], options))
     result = {
         "images_per_s": round(options.batch / seconds[0], 2),

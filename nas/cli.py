@@ -148,12 +148,14 @@ def train(
     from nas import recipe
     from nas.progress import shown
     from nas.train import train as run_training
+    from nas.training.devices import is_first
 
     changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
     loaded = recipe.load(config, changes)
     with shown() as progress:
         run_training(loaded, out, resume=resume, progress=progress)
-    _line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
+    if is_first():
+        _line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
 
 
 @app.command()

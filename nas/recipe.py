@@ -17,6 +17,12 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
+MAY_CHANGE = frozenset(
+    {"data_root", "accelerator", "devices", "num_nodes", "workers", "threads"}
+    | {"checkpoint_minutes", "keep_checkpoints"}
+)
+"""Keys that may be another when a run is resumed: where it computes and what it keeps, not what it trains."""
+
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """How a supernet is trained. The fields are the keys of the YAML file and of `--set`."""
@@ -66,6 +72,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     lose much where another program wants a core."""
     checkpoint_minutes: Positive = 5.0
     """Time between checkpoints."""
+    keep_checkpoints: Count = 2
+    """The last ones that stay; more than one, so that a damaged file costs little."""
+    batch_norm: Literal["local", "synchronized"] = "local"
+    """Whose images give the moments in training: those of each process, or of all of them together."""
 
     def to_yaml(self) -> str:
         """The recipe as YAML text that `load` reads back."""

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 import search_spaces
 from nas.allocator import keep_freed_memory
-from nas.checkpoint import Checkpoints, save_supernet
+from nas.checkpoint import save_supernet
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
 from nas.progress import Progress, silent
-from nas.recipe import Recipe
+from nas.recipe import MAY_CHANGE, Recipe
 from nas.recipe import parse as parse_recipe
-from nas.run_dir import RECIPE, SUPERNET, TRAINING_LOG, RunDir, RunInfo, now, versions
+from nas.run_dir import RECIPE, SUPERNET, RunDir, RunInfo, now, versions
 from nas.samplers import Sampler, make_sampler
 from nas.training.data import batches
-from nas.training.devices import make_fabric
+from nas.training.devices import any_process, first_does, make_fabric
+from nas.training.safekeeping import Safekeeping
 from nas.training.schedule import Schedule
 from nas.training.seeds import rng_of
 from nas.training.signals import stop_signals
@@ -55,48 +54,39 @@ def train(
         KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
     keep_freed_memory()
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
     fabric = make_fabric(recipe)
     fabric.launch()
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
     space = search_spaces.get(recipe.space)
     space = space.with_data(classes=len(dataset.class_names), channels=dataset.preprocess.channels)
     sampler = sampler or make_sampler(space, recipe)
-    run = _open_run(recipe, Path(out), space, dataset, resume=resume)
-    if run.has(SUPERNET):
+    run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
+    if first_does(fabric, lambda: run.has(SUPERNET)):
         return run
 
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
     state = TrainingState.start(recipe, space, fabric, sampler)
-    checkpoints = Checkpoints(run)
-    saved = checkpoints.load(state.state_dict())
-    if saved is not None:
-        state.load_state_dict(saved)
+    safe = Safekeeping(fabric, run, state, recipe)
+    safe.resume()
+    if not fabric.is_global_zero:
+        progress = silent
 
-    def save() -> None:
-        if fabric.is_global_zero:
-            checkpoints.save(state.state_dict(), state.step)
-            if state.log:
-                run.write_csv(TRAINING_LOG, pd.DataFrame(state.log))
-
-    with stop_signals() as stop:
-        last_saved = time.monotonic()
+    with stop_signals() as stop, safe.explained():
         for x, y in batches(recipe, space, dataset, fabric, state.step, schedule.total):
             subnets = sampler.subnets(rng_of(recipe.seed, "subnets", state.step), x.shape[-1])
             losses = train_step(fabric, state, subnets, x, y, schedule(state.step), recipe)
             sampler.observe(subnets, losses)
             state.count(losses, lr=schedule(state.step), steps_per_epoch=steps_per_epoch)
             progress(f"train, loss {losses[0]:.3f}", state.step, schedule.total)
-            if stop.is_set() or time.monotonic() - last_saved > 60 * recipe.checkpoint_minutes:
-                save()
-                last_saved = time.monotonic()
-            if stop.is_set():
+            if any_process(fabric, stop.is_set()):
+                safe.save()
                 raise KeyboardInterrupt
-    save()
-    if fabric.is_global_zero:
-        save_supernet(run, state.trained_weights())
+            safe.save_if_due()
+    safe.save()
+    first_does(fabric, lambda: save_supernet(run, state.trained_weights()))
     return run
 
 
@@ -116,7 +106,7 @@ def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resu
         return RunDir.create(out, info, space, recipe.to_yaml())
     run = RunDir.open(out)
     began = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
-    changed = [k for k, v in recipe.model_dump().items() if getattr(began, k) != v]
+    changed = [k for k, v in recipe.model_dump().items() if k not in MAY_CHANGE and getattr(began, k) != v]
     if changed or run.space().config != space.config:
         what = ", ".join(changed) or "the space's YAML file"
         raise ValueError(f"cannot resume {out}: {what} changed since it was started; use another --out")

@@ -15,6 +15,7 @@ from nas.recipe import Recipe
 from nas.samplers import Sampler
 from nas.supernet import Supernet
 from nas.training.optimizers import make_optimizer
+from nas.training.reductions import synchronize_batch_norms
 from search_spaces import Space
 
 
@@ -38,6 +39,8 @@ class TrainingState:
         """The state before the first step."""
         supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.zero_init_residual)
         supernet.to(fabric.device).train()
+        if recipe.batch_norm == "synchronized" and fabric.world_size > 1:
+            synchronize_batch_norms(supernet)
         average = None
         if recipe.ema_decay:
             average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))

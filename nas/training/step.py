@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nas.losses import distillation_loss, label_loss
 from nas.recipe import Recipe
-from nas.training.devices import average_gradients
+from nas.training.reductions import average_gradients
 from nas.training.state import TrainingState
 from search_spaces import Arch
 
@@ -41,15 +41,15 @@ def train_step(
             loss = distillation_loss(logits, teacher)
         fabric.backward(loss)
         losses.append(loss.detach())
-    values: list[float] = torch.stack(losses).tolist()
-    average_gradients(fabric, state.supernet)
+    means = average_gradients(state.supernet.parameters(), torch.stack(losses))
+    values: list[float] = means.tolist()
     norm = fabric.clip_gradients(
         state.supernet, state.optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False
     )
     assert norm is not None  # only None where values are clipped
     overflow = recipe.precision != "16-mixed" and not norm.isfinite()  # there the scaler skips such a step
     if overflow or not np.isfinite(values).all():
-        raise ValueError(
+        raise FloatingPointError(
             f"training diverged at step {state.step}: losses {values}, gradient norm {norm:.3g}; "
             f"lower `lr` ({recipe.lr}) or `clip_norm` ({recipe.clip_norm}) and start again"
         )
