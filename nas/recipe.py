@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from search_spaces import Arch
 from search_spaces.errors import one_line
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -76,6 +77,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """The last ones that stay; more than one, so that a damaged file costs little."""
     batch_norm: Literal["local", "synchronized"] = "local"
     """Whose images give the moments in training: those of each process, or of all of them together."""
+    init: str | None = None
+    """Run whose weights training begins with; it may have seen other data, not another space."""
+    arch: Arch | None = None
+    """What the sampler `subnet` trains, and the only subnet that the run will hold."""
 
     def to_yaml(self) -> str:
         """The recipe as YAML text that `load` reads back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from nas.data.dataset import Dataset
 from nas.progress import Progress, silent
 from nas.recipe import MAY_CHANGE, Recipe
 from nas.recipe import parse as parse_recipe
-from nas.run_dir import RECIPE, SUPERNET, RunDir, RunInfo, now, versions
+from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
 from nas.samplers import Sampler, make_sampler
 from nas.training.data import batches
 from nas.training.devices import any_process, first_does, make_fabric
@@ -25,7 +26,10 @@ from nas.training.seeds import rng_of
 from nas.training.signals import stop_signals
 from nas.training.state import TrainingState
 from nas.training.step import train_step
+from nas.transfer import transfer
 from search_spaces import Space
+
+_log = logging.getLogger("nas")
 
 
 def train(
@@ -59,8 +63,11 @@ def train(
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
-    space = search_spaces.get(recipe.space)
-    space = space.with_data(classes=len(dataset.class_names), channels=dataset.preprocess.channels)
+    space = search_spaces.get(recipe.space).with_data(
+        classes=len(dataset.class_names),
+        channels=dataset.preprocess.channels,
+        resolutions=(recipe.arch.resolution,) if recipe.arch else None,
+    )
     sampler = sampler or make_sampler(space, recipe)
     run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
     if first_does(fabric, lambda: run.has(SUPERNET)):
@@ -70,7 +77,11 @@ def train(
     schedule = Schedule(recipe, steps_per_epoch)
     state = TrainingState.start(recipe, space, fabric, sampler)
     safe = Safekeeping(fabric, run, state, recipe)
-    safe.resume()
+    if not safe.resume() and recipe.init:
+        transferred = transfer(state.supernet, recipe.init, dataset.class_names)
+        if fabric.is_global_zero:
+            run.write_json(TRANSFER, transferred)
+            _log.info("%s", transferred.note)
     if not fabric.is_global_zero:
         progress = silent
 
@@ -102,11 +113,13 @@ def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resu
             split_seed=recipe.split_seed,
             classes=list(dataset.class_names),
             seed=recipe.seed,
+            arch=recipe.arch,
         )
         return RunDir.create(out, info, space, recipe.to_yaml())
     run = RunDir.open(out)
     began = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
-    changed = [k for k, v in recipe.model_dump().items() if k not in MAY_CHANGE and getattr(began, k) != v]
+    fixed = Recipe.model_fields.keys() - MAY_CHANGE
+    changed = sorted(key for key in fixed if getattr(began, key) != getattr(recipe, key))
     if changed or run.space().config != space.config:
         what = ", ".join(changed) or "the space's YAML file"
         raise ValueError(f"cannot resume {out}: {what} changed since it was started; use another --out")

@@ -37,8 +37,8 @@ class Safekeeping:
         self.seconds = 60 * recipe.checkpoint_minutes
         self.last_saved = time.monotonic()
 
-    def resume(self) -> None:
-        """Go back to the newest checkpoint that is whole, if there is one.
+    def resume(self) -> bool:
+        """Go back to the newest checkpoint that is whole, if there is one; whether there was.
 
         Raises:
             ValueError: there are checkpoints but none can be used.
@@ -46,6 +46,7 @@ class Safekeeping:
         saved = first_does(self.fabric, lambda: self.checkpoints.load(self.state.state_dict()))
         if saved is not None:
             self.state.load_state_dict(saved)
+        return saved is not None
 
     def save(self) -> None:
         """Save now; all processes wait until it is done.
@@ -77,7 +78,8 @@ class Safekeeping:
             self._write()  # any of the processes that are left may be the last
             raise ValueError(f"{error}; {self.kept}: go on with --resume") from None
         except FloatingPointError as error:
-            raise ValueError(f"{error}; {self.kept}") from None
+            another = f": another run can begin with it, --init {self.run.path}"
+            raise ValueError(f"{error}; {self.kept}{another * bool(self.checkpoints.paths())}") from None
 
     @property
     def kept(self) -> str:
