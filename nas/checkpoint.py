@@ -34,17 +34,36 @@ def load_supernet(run: RunDir) -> Supernet:
     Raises:
         ValueError: the run is not trained yet, or the file is truncated or belongs to another space.
     """
-    path = run.file(SUPERNET)
-    if not path.exists():
+    if not run.has(SUPERNET):
         raise ValueError(f"the run {run.path} is not trained yet; go on with `nas train --resume --out …`")
-    try:
-        weights = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+    weights = _trained_weights(run)
     supernet = Supernet(run.space())
-    check_weights(weights, supernet.state_dict(), str(path))
+    check_weights(weights, supernet.state_dict(), str(run.file(SUPERNET)))
     supernet.load_state_dict(weights)
     return supernet.eval()
+
+
+def newest_weights(run: RunDir) -> dict[str, Tensor]:
+    """The weights of a run that is trained, or of the newest checkpoint of one that stopped.
+
+    Raises:
+        ValueError: there are none yet, or the file is damaged.
+    """
+    if run.has(SUPERNET):
+        return _trained_weights(run)
+    checkpoints = Checkpoints(run).paths()
+    if not checkpoints:
+        raise ValueError(f"the run {run.path} has neither trained weights nor a checkpoint yet")
+    weights: dict[str, Tensor] = load_state(checkpoints[0])["supernet"]
+    return weights
+
+
+def _trained_weights(run: RunDir) -> dict[str, Tensor]:
+    path = run.file(SUPERNET)
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli_arch import find_arch
 from nas.cli_devices import benchmark, profile
+from nas.cli_finetune import finetune
 from nas.cli_import import app as import_commands
 from nas.cli_options import (
     AllowImport,
@@ -46,6 +48,7 @@ app = typer.Typer(
 
 app.add_typer(import_commands, name="import")
 app.command()(pick)
+app.command()(finetune)
 
 
 @app.callback()
@@ -90,7 +93,7 @@ def describe(
     """Show a space's slots and number of subnets, or the layers and costs of one arch."""
     described, imported = _described(space)
     if arch is not None:
-        _describe_arch(described, _arch(described, arch, seed), json)
+        _describe_arch(described, find_arch(described, arch, seed), json)
         return
     stages = described.stages()
     totals = {
@@ -127,6 +130,14 @@ def train(
     set: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe.")
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin with this run's weights: of the same space, perhaps trained on other data.",
+            show_default="random weights",
+        ),
+    ] = None,
     split_seed: Annotated[
         int | None,
         typer.Option(help="Draw other train, validation and test splits.", show_default="recipe's"),
@@ -139,12 +150,15 @@ def train(
     from nas import recipe
     from nas.progress import shown
     from nas.train import train as run_training
+    from nas.training.devices import is_first
 
     changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
+    changes += [] if init is None else [f"init={json.dumps(str(init))}"]
     loaded = recipe.load(config, changes)
     with shown() as progress:
         run_training(loaded, out, resume=resume, progress=progress)
-    line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
+    if is_first():
+        line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
 
 
 @app.command()
@@ -177,8 +191,9 @@ def evaluate(
 
     trained = _open(run, dataset, data_root, allow_import)
     space = trained.space
-    names = arch or ([] if samples else ["largest", "smallest"])
-    archs = [_arch(space, name, seed) for name in names]
+    archs = [find_arch(space, name, seed) for name in arch or ()]
+    if not arch and not samples:
+        archs = trained.notable_archs
     archs += space.decode(space.sample(np.random.default_rng(seed), samples))
     with shown() as progress:
         evaluator = trained.evaluator(
@@ -341,8 +356,10 @@ def export(
     wanted = "int8" if int8 else precision
     trained = _open(run, dataset, data_root, allow_import)
     with shown() as progress:
-        if arch:
-            archs = [_arch(trained.space, name, seed) for name in arch]
+        archs = [find_arch(trained.space, name, seed) for name in arch or ()]
+        if trained.info.arch and not archs:
+            archs = [trained.info.arch]
+        if archs:
             exported = export_archs(
                 trained,
                 archs,
@@ -408,6 +425,7 @@ def demo(
 def main() -> None:
     """Entry point: an error that a user can cause is one line on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("nas").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         code = app(args=arguments or ["--help"], prog_name="nas", standalone_mode=False)
@@ -446,21 +464,6 @@ def _described(name: str) -> tuple[Space, Imported | None]:
         run = RunDir.open(name)
         return run.space(), run.info().imported
     return search_spaces.get(name), None
-
-
-def _arch(space: Space, name: str, seed: int) -> Arch:
-    """The arch that an option names: `largest`, `smallest`, `random` or a JSON file."""
-    import numpy as np
-
-    from search_spaces.notation import load_arch
-
-    if name == "largest":
-        return space.largest
-    if name == "smallest":
-        return space.smallest
-    if name == "random":
-        return space.decode(space.sample(np.random.default_rng(seed), 1))[0]
-    return load_arch(space, name)
 
 
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:

@@ -6,7 +6,7 @@ The choice arrives as a `LayerSpec` with the call. Weights are sliced as views: 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -26,6 +26,8 @@ class ElasticBatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    mean_over_processes: Callable[[Tensor], Tensor] | None = None
+    """Differentiable; None: each process uses the moments of its own images (`nas.training.reductions`)."""
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
@@ -39,10 +41,15 @@ class ElasticBatchNorm(nn.Module):
         """Normalise `x` of shape (n, c, h, w), c up to the number of channels."""
         c = x.shape[1]
         weight, bias = self.weight[:c], self.bias[:c]
-        if self.training:
+        if not self.training:
+            mean, var = self.running_mean[:c], self.running_var[:c]
+            return F.batch_norm(x, mean, var, weight, bias, eps=self.eps)
+        if self.mean_over_processes is None:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        mean, var = self.running_mean[:c], self.running_var[:c]
-        return F.batch_norm(x, mean, var, weight, bias, eps=self.eps)
+        centred = x.float() - _per_channel(self.mean_over_processes(x.float().mean((0, 2, 3))))
+        var = self.mean_over_processes(centred.square().mean((0, 2, 3)))
+        scale = weight * (var + self.eps).rsqrt()
+        return (centred * _per_channel(scale) + _per_channel(bias)).to(x.dtype)
 
 
 class ElasticLayer(nn.Module):
@@ -111,6 +118,11 @@ class ElasticLayer(nn.Module):
         else:
             out = F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, groups=layer.groups)
         return out if self.norm is None else self.norm(out)
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    """(c,) as a tensor that meets maps of shape (n, c, h, w)."""
+    return values[:, None, None]
 
 
 def _centre(weight: Tensor, size: int) -> Tensor:

@@ -10,12 +10,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from search_spaces import Arch
 from search_spaces.errors import one_line
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+
+MAY_CHANGE = frozenset(
+    {"data_root", "accelerator", "devices", "num_nodes", "workers", "threads"}
+    | {"checkpoint_minutes", "keep_checkpoints"}
+)
+"""Keys that may be another when a run is resumed: where it computes and what it keeps, not what it trains."""
 
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):
@@ -66,6 +73,14 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     lose much where another program wants a core."""
     checkpoint_minutes: Positive = 5.0
     """Time between checkpoints."""
+    keep_checkpoints: Count = 2
+    """The last ones that stay; more than one, so that a damaged file costs little."""
+    batch_norm: Literal["local", "synchronized"] = "local"
+    """Whose images give the moments in training: those of each process, or of all of them together."""
+    init: str | None = None
+    """Run whose weights training begins with; it may have seen other data, not another space."""
+    arch: Arch | None = None
+    """What the sampler `subnet` trains, and the only subnet that the run will hold."""
 
     def to_yaml(self) -> str:
         """The recipe as YAML text that `load` reads back."""

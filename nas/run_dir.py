@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 import search_spaces
 from hw_profiles.files import replace_file
-from search_spaces import Space
+from search_spaces import Arch, Space
 from search_spaces.errors import one_line
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -22,6 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 SCHEMA_VERSION = 1
 RUN, SPACE, RECIPE = "run.json", "space.yaml", "recipe.yaml"
 TRAINING_LOG = "training.csv"
+TRANSFER = "transfer.json"
 SUPERNET = "supernet.safetensors"
 VALIDATION_FILES = "validation_files.txt"
 CHECKPOINTS = "checkpoints"
@@ -84,6 +85,8 @@ class RunInfo(BaseModel, extra="forbid"):
     seed: int = 0
     imported: Imported | None = None
     """Where the weights come from, if they were trained elsewhere."""
+    arch: Arch | None = None
+    """The only subnet that was trained, if not all of them were."""
 
 
 class RunDir:

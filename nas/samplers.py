@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from nas.plugins import check, resolve
 from nas.recipe import Recipe
 from search_spaces import Arch, Space
 
@@ -65,3 +66,14 @@ SamplerFactory = Callable[[Space, Recipe], Sampler]
 SAMPLERS: Mapping[str, SamplerFactory] = {
     "sandwich": lambda space, recipe: Sandwich(space, recipe.n_random),
 }
+
+
+def make_sampler(space: Space, recipe: Recipe) -> Sampler:
+    """The sampler that the recipe names.
+
+    Raises:
+        ValueError: unknown name, or a user's object that makes no `Sampler`.
+    """
+    sampler = resolve("sampler", recipe.sampler, SAMPLERS)(space, recipe)
+    check("sampler", recipe.sampler, sampler, Sampler)
+    return sampler

@@ -122,6 +122,8 @@ def search_run(
     Raises:
         ValueError: unknown names, a table that lacks blocks of the space, or limits that no subnet keeps.
     """
+    if trained.info.arch:
+        raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
     problem = make_problem(trained.space, device, objectives, maxima, minima, others)
     candidates = _predictors(trained.space, predictors or tuple(PREDICTORS), seed)
     start = None if warm_start is None else read_front(warm_start, trained.space)

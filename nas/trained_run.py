@@ -20,7 +20,7 @@ from nas.progress import Progress, silent
 from nas.run_dir import ARCHIVE, ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
 from nas.supernet import Supernet
 from nas.workers import Workers
-from search_spaces import Space
+from search_spaces import Arch, Space
 
 DEFAULT_METRICS = ("cross_entropy", "top1")
 
@@ -86,6 +86,11 @@ class TrainedRun:
                 f"{info.classes}, got {list(images.class_names)}"
             )
         return cls(run, info, space, images, load_supernet(run), Archive(run.file(ARCHIVE)))
+
+    @property
+    def notable_archs(self) -> list[Arch]:
+        """The largest and the smallest subnet, or the only one that was trained."""
+        return [self.info.arch] if self.info.arch else [self.space.largest, self.space.smallest]
 
     def evaluator(
         self,

@@ -300,9 +300,19 @@ class Space(ABC):
         """The space as YAML text that `search_spaces.get` reads back, with every default spelled out."""
         return yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
 
-    def with_data(self, *, classes: int, channels: int) -> Self:
-        """The same space for another data set: `classes` outputs, images of `channels` channels."""
-        update = {"classes": classes, "channels": channels}
+    def with_data(self, *, classes: int, channels: int, resolutions: tuple[int, ...] | None = None) -> Self:
+        """The same space for another data set.
+
+        Args:
+            classes: outputs of the classifier.
+            channels: of the images.
+            resolutions: sides of the images, in pixels; None: as they are.
+        """
+        update = {
+            "classes": classes,
+            "channels": channels,
+            "resolutions": resolutions or self.config.resolutions,
+        }
         return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]
 
     def with_resolutions(self, resolutions: Sequence[int]) -> Self:

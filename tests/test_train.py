@@ -15,7 +15,9 @@ from nas.checkpoint import Checkpoints
 from nas.recipe import Recipe
 from nas.run_dir import CHECKPOINTS, RECIPE, RUN, SPACE, SUPERNET, TRAINING_LOG, RunDir
 from nas.supernet import Supernet
-from nas.train import Schedule, make_optimizer, train
+from nas.train import train
+from nas.training.optimizers import make_optimizer
+from nas.training.schedule import Schedule
 from search_spaces import Space
 
 STEPS_PER_EPOCH = 7  # of 128 of the 897 training images

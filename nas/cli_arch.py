@@ -1,0 +1,27 @@
+"""The option of several commands that names a subnet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search_spaces import Arch, Space
+
+
+def find_arch(space: Space, name: str, seed: int = 0) -> Arch:
+    """The arch that an option names: `largest`, `smallest`, `random` (by `seed`) or a JSON file.
+
+    Raises:
+        ValueError: as `search_spaces.notation.load_arch`.
+    """
+    import numpy as np
+
+    from search_spaces.notation import load_arch
+
+    if name == "largest":
+        return space.largest
+    if name == "smallest":
+        return space.smallest
+    if name == "random":
+        return space.decode(space.sample(np.random.default_rng(seed), 1))[0]
+    return load_arch(space, name)

@@ -1,0 +1,1 @@
+"""The parts of supernet training; `nas.train` puts them together."""

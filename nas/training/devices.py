@@ -1,0 +1,78 @@
+"""Devices, precision and processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+
+from nas.recipe import Recipe
+from nas.training.reductions import mean_over_processes, needs_all_processes
+
+Result = TypeVar("Result")
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """The devices and the precision that the recipe asks for.
+
+    Under `torchrun` or `fabric run`, the launcher decides how many processes and machines there are.
+
+    Raises:
+        ValueError: this machine does not have them, or they cannot share the batches evenly.
+    """
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", recipe.num_nodes))
+    if recipe.batch_size % (devices * nodes):
+        raise ValueError(
+            f"batch_size must be a multiple of the number of processes, {devices * nodes}, "
+            f"got {recipe.batch_size}"
+        )
+    try:
+        return Fabric(
+            accelerator=recipe.accelerator, devices=devices, num_nodes=nodes, precision=recipe.precision
+        )
+    except (RuntimeError, ValueError) as error:  # Fabric raises either, by the kind of accelerator
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"cannot train on accelerator {recipe.accelerator!r} with {devices} devices: {reason}"
+        ) from None
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def first_does(fabric: Fabric, work: Callable[[], Result]) -> Result:
+    """Do `work` in the first process alone; all processes get its result, or the error that a user caused.
+
+    Raises:
+        ValueError: as `work` does.
+        ConnectionError: another process has ended.
+    """
+    if fabric.world_size == 1:
+        return work()
+    answer: tuple[Result | None, str | None] = (None, None)
+    if fabric.is_global_zero:
+        try:
+            answer = work(), None
+        except (ValueError, OSError) as error:
+            answer = None, str(error)
+    with needs_all_processes():
+        result, reason = fabric.broadcast(answer)
+    if reason is not None:
+        raise ValueError(reason)
+    return cast(Result, result)
+
+
+def any_process(fabric: Fabric, flag: bool) -> bool:
+    """Whether `flag` is set in any process; all of them must ask.
+
+    Raises:
+        ConnectionError: another process has ended.
+    """
+    return bool(mean_over_processes(torch.tensor(float(flag), device=fabric.device)) > 0)

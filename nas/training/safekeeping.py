@@ -1,0 +1,99 @@
+"""When a training is saved, and what is said where that fails."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+from lightning_fabric import Fabric
+
+from nas.checkpoint import Checkpoints
+from nas.recipe import Recipe
+from nas.run_dir import TRAINING_LOG, RunDir
+from nas.training.devices import first_does
+from nas.training.state import TrainingState
+
+_log = logging.getLogger("nas")
+
+
+class Safekeeping:
+    """Saves a training every few minutes and where it stops.
+
+    Args:
+        fabric: of the training; its first process writes.
+        run: where to.
+        state: what is saved.
+        recipe: says how often, and how many checkpoints stay.
+    """
+
+    def __init__(self, fabric: Fabric, run: RunDir, state: TrainingState, recipe: Recipe) -> None:
+        self.fabric = fabric
+        self.run = run
+        self.state = state
+        self.checkpoints = Checkpoints(run, recipe.keep_checkpoints)
+        self.seconds = 60 * recipe.checkpoint_minutes
+        self.last_saved = time.monotonic()
+
+    def resume(self) -> bool:
+        """Go back to the newest checkpoint that is whole, if there is one; whether there was.
+
+        Raises:
+            ValueError: there are checkpoints but none can be used.
+        """
+        saved = first_does(self.fabric, lambda: self.checkpoints.load(self.state.state_dict()))
+        if saved is not None:
+            self.state.load_state_dict(saved)
+        return saved is not None
+
+    def save(self) -> None:
+        """Save now; all processes wait until it is done.
+
+        Raises:
+            ValueError: the disk is full or read-only; what was there is kept.
+        """
+        first_does(self.fabric, self._write)
+
+    def save_if_due(self) -> None:
+        """Save where the last time is long ago; training goes on where that fails."""
+        if not self.fabric.is_global_zero or time.monotonic() - self.last_saved < self.seconds:
+            return
+        try:
+            self._write()
+        except ValueError as error:
+            _log.warning("%s", error)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Around the steps: what went wrong, with what there is to go back to.
+
+        Raises:
+            ValueError: training diverged, or another process was lost.
+        """
+        try:
+            yield
+        except ConnectionError as error:
+            self._write()  # any of the processes that are left may be the last
+            raise ValueError(f"{error}; {self.kept}: go on with --resume") from None
+        except FloatingPointError as error:
+            another = f": another run can begin with it, --init {self.run.path}"
+            raise ValueError(f"{error}; {self.kept}{another * bool(self.checkpoints.paths())}") from None
+
+    @property
+    def kept(self) -> str:
+        """What there is to go back to, as part of a sentence."""
+        paths = self.checkpoints.paths()
+        return f"the last checkpoint, {paths[0]}, is kept" if paths else "there is no checkpoint yet"
+
+    def _write(self) -> None:
+        self.last_saved = time.monotonic()
+        try:
+            self.checkpoints.save(self.state.state_dict(), self.state.step)
+            if self.state.log:
+                self.run.write_csv(TRAINING_LOG, pd.DataFrame(self.state.log))
+        except OSError as error:
+            raise ValueError(
+                f"the state after step {self.state.step} could not be saved: {error.strerror}; {self.kept}"
+            ) from None

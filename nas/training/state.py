@@ -1,0 +1,84 @@
+"""All that changes while training, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nas.recipe import Recipe
+from nas.samplers import Sampler
+from nas.supernet import Supernet
+from nas.training.optimizers import make_optimizer
+from nas.training.reductions import synchronize_batch_norms
+from search_spaces import Space
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while training, and so everything that a checkpoint holds."""
+
+    supernet: Supernet
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    """Exponential moving average of the weights."""
+    sampler: Sampler
+    step: int = 0
+    log: list[dict[str, float]] = field(default_factory=list)
+    """One row per finished epoch."""
+    epoch_losses: list[list[float]] = field(default_factory=list)
+    """Losses of the subnets of each step of the epoch that is under way."""
+
+    @classmethod
+    def start(cls, recipe: Recipe, space: Space, fabric: Fabric, sampler: Sampler) -> TrainingState:
+        """The state before the first step."""
+        supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.zero_init_residual)
+        supernet.to(fabric.device).train()
+        if recipe.batch_norm == "synchronized" and fabric.world_size > 1:
+            synchronize_batch_norms(supernet)
+        average = None
+        if recipe.ema_decay:
+            average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+        optimizer = fabric.setup_optimizers(make_optimizer(supernet, recipe))
+        assert isinstance(optimizer, torch.optim.Optimizer)  # one in, one out
+        return cls(supernet, optimizer, average, sampler)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors for a checkpoint."""
+        return {
+            "supernet": self.supernet.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "sampler": self.sampler.state_dict(),
+            "log": self.log,
+            "epoch_losses": self.epoch_losses,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go back to the state of a checkpoint."""
+        self.supernet.load_state_dict(saved["supernet"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
+        self.sampler.load_state_dict(saved["sampler"])
+        self.step, self.log, self.epoch_losses = saved["step"], saved["log"], saved["epoch_losses"]
+
+    def count(self, losses: list[float], lr: float, steps_per_epoch: int) -> None:
+        """Note that a step is done; at the end of an epoch, write its row of the log."""
+        self.step += 1
+        self.epoch_losses.append(losses)
+        if self.step % steps_per_epoch == 0:
+            means = np.mean(np.array(self.epoch_losses), axis=0)
+            row = {"epoch": self.step // steps_per_epoch, "step": self.step, "lr": lr}
+            self.log.append(row | {f"loss_{i}": float(mean) for i, mean in enumerate(means)})
+            self.epoch_losses = []
+
+    def trained_weights(self) -> dict[str, Tensor]:
+        """The weights to keep: the average where there is one."""
+        model = self.average.module if self.average else self.supernet
+        return model.state_dict()

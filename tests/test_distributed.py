@@ -1,0 +1,156 @@
+"""Training in several processes, over gloo on this machine."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_YAML
+from safetensors.torch import load_file
+
+from nas import recipe
+from nas.checkpoint import Checkpoints
+from nas.elastic import ElasticBatchNorm
+from nas.run_dir import SUPERNET, RunDir
+from nas.supernet import Supernet
+from nas.train import train
+
+PLAIN_DIGITS = """
+from dataclasses import replace
+
+from nas.data.digits import load
+
+
+def plain(root, split_seed):
+    return replace(load(root, split_seed), augment=None)
+"""
+
+WORKER = """
+import json, os, signal, sys
+
+import torch.distributed
+
+from nas.cli import main
+from nas.samplers import Sandwich
+
+all_reduce, subnets, sizes, seen = torch.distributed.all_reduce, Sandwich.subnets, [], []
+
+
+def counting(x, *args, **kwargs):
+    sizes.append(x.numel())
+    return all_reduce(x, *args, **kwargs)
+
+
+def recording(self, *args):
+    found = subnets(self, *args)
+    seen.append([arch.id for arch in found])
+    if len(seen) == int(os.environ.get("DIES_AT", -1)) and os.environ["LOCAL_RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+
+torch.distributed.all_reduce, Sandwich.subnets = counting, recording
+try:
+    main()
+finally:
+    with open(f"rank{os.environ['LOCAL_RANK']}.json", "w") as file:
+        json.dump({"sizes": sizes, "subnets": seen}, file)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a recipe that takes one step over nearly all digits."""
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+    (tmp_path / "digits_of_ours.py").write_text(PLAIN_DIGITS)
+    (tmp_path / "worker.py").write_text(WORKER)
+    (tmp_path / "recipe.yaml").write_text(
+        "{space: tiny.yaml, dataset: 'digits_of_ours:plain', epochs: 1, batch_size: 896, n_random: 3, "
+        "batch_norm: synchronized, accelerator: cpu, threads: 1}"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), **more}
+
+
+def test_two_processes_take_the_step_of_one(folder: Path) -> None:
+    arguments = ["train", "--config", "recipe.yaml", "--out", "two", "--set", "devices=2"]
+    done = subprocess.run(
+        [sys.executable, "worker.py", *arguments], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained: two") == 1  # by the first process alone
+    train(recipe.load("recipe.yaml"), "one")
+    one, two = load_file(folder / "one" / SUPERNET), load_file(folder / "two" / SUPERNET)
+    before = Supernet(RunDir.open("one").space()).state_dict()
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-6, rtol=0)
+    assert any((one[name] - before[name]).abs().max() > 1e-3 for name in one)  # a step that shows
+
+    ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0]["subnets"] == ranks[1]["subnets"]
+    assert [len(subnets) for subnets in ranks[0]["subnets"]] == [5]
+    n_weights = sum(weight.numel() for weight in Supernet(RunDir.open("one").space()).parameters())
+    for rank in ranks:  # the moments of a batch norm are few numbers
+        assert [size for size in rank["sizes"] if size > n_weights / 2] == [n_weights + 5]
+
+
+def test_lost_process_ends_the_run_with_a_checkpoint(folder: Path) -> None:
+    arguments = ["train", "--config", "recipe.yaml", "--out", "run", "--set", "batch_size=128"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in range(2):  # as torchrun starts them
+        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        variables |= {"GROUP_WORLD_SIZE": "1", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DIES_AT": "4"}
+        command = [sys.executable, "worker.py", *arguments]
+        processes.append(
+            subprocess.Popen(command, env=environment(**variables), stderr=subprocess.PIPE, text=True)
+        )
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, -signal.SIGKILL]
+    message = errors[0].splitlines()[-1]
+    assert message.startswith("error: another process of the run has ended")
+    assert message.endswith("step_000000003.pt, is kept: go on with --resume")
+    run = RunDir.open("run")
+    assert [path.name for path in Checkpoints(run).paths()] == ["step_000000003.pt"]
+    seen: list[int] = []
+    resumed = recipe.load("recipe.yaml", ["batch_size=128"])
+    train(resumed, "run", resume=True, progress=lambda what, done, total: seen.append(done))
+    assert seen == [4, 5, 6, 7]  # of 7 batches of 128 in 897 images
+
+
+def test_batches_must_be_shared_evenly(folder: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the number of processes, 3, got"):
+        train(recipe.load("recipe.yaml", ["devices=3"]), "run")
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_batch_norm_by_means_equals_torchs(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, channels, 3, 3, generator=generator, dtype=torch.float32) * 2 + 3
+    outputs, gradients = [], []
+    for mean_over_processes in (None, lambda means: means):  # one process: its means are those of all
+        norm = ElasticBatchNorm(6, 1e-5).train()
+        norm.mean_over_processes = mean_over_processes
+        images = x.clone().requires_grad_()
+        outputs.append(norm(images))
+        (outputs[-1] ** 3).sum().backward()
+        assert images.grad is not None
+        assert norm.weight.grad is not None
+        gradients.append((images.grad, norm.weight.grad))
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-4, rtol=1e-4)

@@ -1,0 +1,136 @@
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_YAML
+
+from nas.checkpoint import Checkpoints, load_supernet, newest_weights
+from nas.recipe import Recipe
+from nas.run_dir import SUPERNET, TRANSFER
+from nas.supernet import Supernet
+from nas.train import train
+from nas.trained_run import TrainedRun
+from nas.transfer import Transfer, transfer
+from search_spaces import Space, parse
+
+CLASSIFIER = ["head.classifier.bias", "head.classifier.weight"]
+DIGITS = [str(digit) for digit in range(10)]
+
+
+def test_all_is_loaded_where_classes_agree(trained: TrainedRun) -> None:
+    supernet = Supernet(trained.space, seed=1)
+    found = transfer(supernet, trained.run.path, DIGITS)
+    assert not found.made_anew
+    assert not found.dropped
+    assert found.note.endswith(f"{len(found.loaded)} tensors loaded, none made anew, none dropped")
+    for name, weight in trained.supernet.state_dict().items():
+        assert torch.equal(supernet.state_dict()[name], weight)
+
+
+@pytest.mark.parametrize("classes", [["a", "b", "c"], [*reversed(DIGITS)]])  # another number, another order
+def test_classifier_is_made_anew_for_other_classes(trained: TrainedRun, classes: list[str]) -> None:
+    space = trained.space.with_data(classes=len(classes), channels=1)
+    fresh = Supernet(space, seed=1).state_dict()
+    supernet = Supernet(space, seed=1)
+    found = transfer(supernet, trained.run.path, classes)
+    assert found.made_anew == found.dropped == CLASSIFIER
+    assert "made anew: head.classifier.bias, head.classifier.weight" in found.note
+    known = trained.supernet.state_dict()
+    for name, weight in supernet.state_dict().items():
+        assert torch.equal(weight, fresh[name] if name in CLASSIFIER else known[name])
+
+
+def test_stem_is_made_anew_for_other_channels(trained: TrainedRun) -> None:
+    space = trained.space.with_data(classes=10, channels=3)
+    found = transfer(Supernet(space), trained.run.path, DIGITS)
+    assert found.made_anew == found.dropped == ["stem.conv.weight"]
+
+
+def test_other_space_is_refused(trained: TrainedRun) -> None:
+    other = parse(TINY_YAML.replace("width: [6, 8]", "width: [6, 10]")).with_data(classes=10, channels=1)
+    with pytest.raises(ValueError, match=re.escape("has other choices than 'tiny'; give the recipe space=")):
+        transfer(Supernet(other), trained.run.path, DIGITS)
+    resized = trained.space.with_data(classes=10, channels=1, resolutions=(10,))
+    assert not transfer(Supernet(resized), trained.run.path, DIGITS).made_anew
+
+
+def test_run_without_weights_is_refused(trained: TrainedRun, tiny: Space) -> None:
+    trained.run.file(SUPERNET).unlink()
+    for checkpoint in Checkpoints(trained.run).paths():
+        checkpoint.unlink()
+    with pytest.raises(ValueError, match="has neither trained weights nor a checkpoint yet"):
+        transfer(Supernet(tiny), trained.run.path, DIGITS)
+
+
+def test_stopped_run_gives_its_newest_checkpoint(trained: TrainedRun) -> None:
+    whole = newest_weights(trained.run)
+    trained.run.file(SUPERNET).unlink()
+    state = torch.load(Checkpoints(trained.run).paths()[0], weights_only=True)["supernet"]
+    assert whole.keys() == state.keys()
+    for name, weight in newest_weights(trained.run).items():
+        assert torch.equal(weight, state[name])
+
+
+FIVES = """
+from dataclasses import replace
+
+from nas.data.dataset import Split
+from nas.data.digits import load
+
+
+def high(root, split_seed):
+    '''The digits 5 to 9.'''
+    digits = load(root, split_seed)
+
+    def part(split):
+        chosen = split.labels >= 5
+        return Split(split.images[chosen], split.labels[chosen] - 5)
+
+    splits = {name: part(split) for name, split in digits.splits.items()}
+    return replace(digits, class_names=digits.class_names[5:], splits=splits)
+"""
+
+
+@pytest.fixture
+def recipe(trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """Goes on from the trained run with other classes."""
+    (tmp_path / "fives.py").write_text(FIVES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fives", raising=False)
+    return Recipe(
+        space=str(trained.run.file("space.yaml")),
+        dataset="fives:high",
+        epochs=2,
+        batch_size=128,
+        accelerator="cpu",
+        init=str(trained.run.path),
+    )
+
+
+def test_training_begins_with_the_weights_of_another_run(
+    trained: TrainedRun, recipe: Recipe, tmp_path: Path
+) -> None:
+    still = recipe.model_copy(update={"lr": 1e-30, "warmup_epochs": 0.0})
+    run = train(still, tmp_path / "still")
+    found = run.read_model(TRANSFER, Transfer)
+    assert (found.source, found.made_anew) == (str(trained.run.path), CLASSIFIER)
+    before, after = trained.supernet.state_dict(), load_supernet(run).state_dict()
+    assert after["head.classifier.bias"].shape == (5,)
+    for name in before.keys() - set(CLASSIFIER):
+        torch.testing.assert_close(after[name], before[name])
+
+
+def test_resumed_training_does_not_begin_again(trained: TrainedRun, recipe: Recipe, tmp_path: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", progress=interrupt)
+    whole = train(recipe, tmp_path / "whole")
+    trained.run.file(SUPERNET).unlink()  # no longer needed
+    parts = train(recipe, tmp_path / "parts", resume=True)
+    assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
