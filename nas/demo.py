@@ -29,7 +29,7 @@ from nas.trained_run import TrainedRun
 
 DEVICE = "this-machine"
 PICK = "spread"
-SAMPLES = 200
+SAMPLES = 300
 """Random subnets for the predictor to learn from, beside those of the search."""
 HELD_OUT = 24
 """Subnets that the latency table is judged on: half of the usual number, for the sake of time."""
