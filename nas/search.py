@@ -16,7 +16,7 @@ from nas.optimizers.evolution import evolve
 from nas.plugins import resolve
 from nas.progress import Progress, silent
 from nas.search_result import SearchResult
-from predictors import PREDICTORS, PredictorFactory
+from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Arch, Genomes, Space
 
@@ -43,7 +43,7 @@ def search(
     budget: int,
     seed: int,
     batch: int = BATCH,
-    predictors: Mapping[str, PredictorFactory] = PREDICTORS,
+    predictors: Mapping[str, PredictorFactory] = CANDIDATES,
     origin: str = "search",
     allow_import: bool = True,
     progress: Progress = silent,

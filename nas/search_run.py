@@ -26,7 +26,7 @@ from nas.run_dir import BASELINE, FRONT, FRONT_PLOT, PREDICTOR, PROFILES, SEARCH
 from nas.search import search
 from nas.search_result import SearchResult
 from nas.trained_run import TrainedRun
-from predictors import PREDICTORS, Features, PredictorFactory, Regressor
+from predictors import CANDIDATES, PREDICTORS, Features, PredictorFactory, Regressor
 from search_spaces import Arch, Space
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
@@ -72,7 +72,7 @@ def search_run(
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
         algorithm: as in `nas.search.search`.
-        predictors: names of the candidates, or `module:object`; none: all that there are.
+        predictors: names of the candidates, or `module:object`; none: `CANDIDATES`.
         budget: real evaluations, those for fitting and for validation included.
         seed: of everything random.
         progress: hears about evaluations and measurements.
@@ -81,7 +81,7 @@ def search_run(
         ValueError: unknown names, a table that lacks blocks of the space, or limits that no subnet keeps.
     """
     problem = make_problem(trained.space, device, objectives, maxima, minima)
-    candidates = _predictors(trained.space, predictors or tuple(PREDICTORS), seed)
+    candidates = _predictors(trained.space, predictors or tuple(CANDIDATES), seed)
     evaluate = trained.evaluator(extra_metrics=problem.metrics, progress=progress)
     result = search(problem, evaluate, algorithm=algorithm, budget=budget, seed=seed, predictors=candidates)
     random = search(
