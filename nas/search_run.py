@@ -41,7 +41,15 @@ from nas.search_result import SearchResult
 from nas.stored_surrogate import StoredMetric, StoredSurrogate
 from nas.trained_run import DEFAULT_METRICS, TrainedRun
 from nas.workers import Workers
-from predictors import PREDICTORS, AdditiveFit, Features, PredictorFactory, Regressor, fit_additive
+from predictors import (
+    CANDIDATES,
+    PREDICTORS,
+    AdditiveFit,
+    Features,
+    PredictorFactory,
+    Regressor,
+    fit_additive,
+)
 from search_spaces import Arch, Space
 
 DEFAULT_BUDGET = 200
@@ -110,7 +118,7 @@ def search_run(
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
         algorithm: as in `nas.search.search`.
-        predictors: names of the candidates, or `module:object`; none: all that there are.
+        predictors: names of the candidates, or `module:object`; none: `CANDIDATES`.
         budget: real evaluations, those for fitting and for validation included; None: `DEFAULT_BUDGET`, or
             as many as `minutes` allow.
         minutes: time after which no batch of evaluations begins.
@@ -125,7 +133,7 @@ def search_run(
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
     problem = make_problem(trained.space, device, objectives, maxima, minima, others)
-    candidates = _predictors(trained.space, predictors or tuple(PREDICTORS), seed)
+    candidates = _predictors(trained.space, predictors or tuple(CANDIDATES), seed)
     start = None if warm_start is None else read_front(warm_start, trained.space)
     evaluate = trained.evaluator(extra_metrics=problem.metrics, workers=workers, progress=progress)
     everything = search(
