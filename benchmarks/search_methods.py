@@ -40,6 +40,7 @@ METHODS = {
     "linas": "linas",
     "nsga2": "nsga2",
     "regularized_evolution": "regularized_evolution",
+    "coarse_to_fine": "coarse_to_fine",
     "random": "random",
 }
 """Our algorithm behind each key of the result."""

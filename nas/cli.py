@@ -245,7 +245,8 @@ def search(
     algorithm: Annotated[
         str,
         typer.Option(
-            help="iterative, exact, predictor, linas, nsga2, regularized_evolution, random or module:object."
+            help="iterative, exact, predictor, linas, nsga2, regularized_evolution, coarse_to_fine, random "
+            "or module:object."
         ),
     ] = "iterative",
     predictor: Annotated[

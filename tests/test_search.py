@@ -15,6 +15,7 @@ from nas.hypervolume import greedy_batch, hypervolume, nondominated, reference_p
 from nas.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
 from nas.optimizers.base import Evaluated
+from nas.optimizers.coarse_to_fine import skeletons
 from nas.optimizers.evolution import Evolved, evolve, reference_directions
 from nas.optimizers.local_search import improve, neighbours
 from nas.optimizers.ranking import crowded_order
@@ -411,3 +412,32 @@ def test_evolution_finds_most_of_an_exact_front_of_three_objectives() -> None:
     truth = three(every)[0][nondominated(three(every)[0])]
     found = evolve(TINY, three, every[:3], np.random.default_rng(0), 600, population=20)
     assert {tuple(row) for row in found.minimised} == {tuple(row) for row in truth}
+
+
+# ---------------------------------------------------------------------- coarse to fine
+
+
+def test_skeletons_make_every_kind_of_choice_alike() -> None:
+    kinds = [gene.name.rsplit(".", 1)[-1] for gene in SPACE.genes]
+    raw_levels = skeletons(SPACE)
+    assert (raw_levels == SPACE.canonical(raw_levels)).all()
+    ends = {tuple(row) for row in SPACE.encode([SPACE.smallest, SPACE.largest])}
+    assert ends <= {tuple(row) for row in raw_levels}
+    assert len(raw_levels) <= 3 ** len(set(kinds))
+    depths = [i for i, kind in enumerate(kinds) if kind == "depth"]
+    levels = raw_levels[:, depths] / (SPACE.n_options[depths] - 1)
+    assert np.ptp(np.round(levels * 2) / 2, axis=1).max() <= 0.5  # two options have no middle
+
+
+def test_coarse_to_fine_ends_a_step_from_what_it_knows() -> None:
+    optimizer = SEARCH_ALGORITHMS["coarse_to_fine"](Task(problem(TINY), 10, np.random.default_rng(0)))
+    told = TINY.encode([TINY.smallest, TINY.largest])
+    asked = told
+    for _ in range(2):  # the corners, then the skeletons of half the budget
+        optimizer.tell(asked, {"cross_entropy": cross_entropy(TINY, asked)})
+        asked = optimizer.ask(50)
+        told = np.concatenate([told, asked])
+    before = told[: -len(asked)]
+    assert len(asked)
+    for row in asked:
+        assert any(one_gene_apart(row, parent) for parent in before)

@@ -3,6 +3,7 @@
 from nas.optimizers.base import Optimizer as Optimizer
 from nas.optimizers.base import OptimizerFactory as OptimizerFactory
 from nas.optimizers.base import Task as Task
+from nas.optimizers.coarse_to_fine import CoarseToFine
 from nas.optimizers.exact import ExactSearch
 from nas.optimizers.iterative import IterativeSearch
 from nas.optimizers.linas import Linas
@@ -18,5 +19,6 @@ SEARCH_ALGORITHMS: dict[str, OptimizerFactory] = {
     "linas": Linas,
     "nsga2": RealEvolution,
     "regularized_evolution": RegularizedEvolution,
+    "coarse_to_fine": CoarseToFine,
     "random": RandomSearch,
 }
