@@ -82,6 +82,8 @@ class Job(RunSettings, frozen=True):
     """Decides the order of visits."""
     sentinel: str | None
     """Id of the model that shows how steady the device is."""
+    energy: bool
+    """Measure the energy of models that are timed alone, where the device has a counter."""
     weights: Weights | None
     models: tuple[ModelEntry, ...]
 
@@ -103,6 +105,7 @@ class BundleContent:
     """By name."""
     space: str | None = None
     sentinel: str | None = None
+    energy: bool = False
     seed: int = 0
 
 
@@ -124,6 +127,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
         space=content.space,
         seed=content.seed,
         sentinel=content.sentinel,
+        energy=content.energy,
         weights=content.weights,
         models=tuple(_entry(model) for model in content.models),
     )

@@ -37,6 +37,6 @@ def doubts_about_order(profile: DeviceProfile, predicted_ms: Latencies) -> list[
     if close == 0:
         return []
     return [
-        f"{close} of the front's {len(ordered) - 1} steps in predicted latency are smaller than the mean error "
-        f"of the predictions on {profile.name!r} ({profile.held_out.mape:.1%}); trust what was measured"
+        f"{close} of the front's {len(ordered) - 1} steps in predicted latency are smaller than the mean "
+        f"error of the predictions on {profile.name!r} ({profile.held_out.mape:.1%}); trust what was measured"
     ]

@@ -26,6 +26,9 @@ class AloneFigures(BaseModel, frozen=True):
     median_ms: float
     p90_ms: float
     runs: int
+    energy_mj: float | None = None
+    """Of one run above that of waiting; None where it was not asked for or the device has no counter."""
+    energy_counter: str | None = None
 
     @classmethod
     def single(cls, latency_ms: float) -> Self:
@@ -49,6 +52,8 @@ class Results(BaseModel, frozen=True):
     device: dict[str, str | int | None]
     """See `hw_profiles.runner.device`; empty where a tool does not tell."""
     seconds: float
+    seconds_of: dict[str, float] = {}
+    """The same by model; a tool does not tell."""
     visits_ms: dict[str, list[float]]
     """Of each model, by round; a tool may have fewer visits than were wanted, but one at least."""
     latency_ms: dict[str, float]
@@ -73,7 +78,7 @@ class Results(BaseModel, frozen=True):
         """
         return cls(
             bundle=job.id,
-            device={"runtime": runtime},
+            device={"runtime": runtime, "version": "unknown"},
             seconds=seconds,
             visits_ms=visits_ms,
             latency_ms={name: float(np.median(ms)) for name, ms in visits_ms.items()},

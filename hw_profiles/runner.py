@@ -22,8 +22,9 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -343,6 +344,143 @@ def _numbers(pattern: str) -> list[float]:
     return [float(text) for text in texts if text and text.lstrip("-").isdigit()]
 
 
+# ---------------------------------------------------------------------- energy
+
+# A counter sees the whole processor or board, so other processes count too: measure where nothing else runs.
+# What is drawn without work is measured just before and subtracted.
+IDLE_SECONDS, ENERGY_SECONDS = 1.0, 3.0
+SAMPLE_SECONDS = 0.02
+RAPL, HWMON = "/sys/class/powercap", "/sys/class/hwmon"
+NVIDIA_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
+
+
+def energy(model: Model) -> dict[str, Any]:
+    """Energy of one run above that of waiting, mJ, and the counter that told; None where there is none."""
+    counter = energy_counter(model.provider)
+    if counter is None:
+        return {"energy_mj": None, "energy_counter": None}
+    session = model.open()
+    inputs, names = _random_inputs(session), [session.get_outputs()[0].name]
+    session.run(names, inputs)
+    seconds: list[float] = []
+
+    def work() -> None:
+        end = time.perf_counter() + ENERGY_SECONDS
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            session.run(names, inputs)
+            seconds.append(time.perf_counter() - start)
+
+    start = time.perf_counter()
+    idle_joules = counter.joules(lambda: time.sleep(IDLE_SECONDS))
+    idle_watts = idle_joules / (time.perf_counter() - start)
+    joules = counter.joules(work) - idle_watts * sum(seconds)
+    return {"energy_mj": 1000 * joules / len(seconds), "energy_counter": counter.name}
+
+
+def energy_counter(provider: str) -> Counter | None:
+    """The counter that sees what this provider does; None where there is none."""
+    if provider in NVIDIA_PROVIDERS:
+        return Nvml.find() or Ina.find()
+    return Rapl.find() or Ina.find()
+
+
+class Counter:
+    """Tells how much energy goes while something is done."""
+
+    name: str
+
+    def joules(self, work: Callable[[], None]) -> float:
+        """Energy that goes during `work`."""
+        raise NotImplementedError
+
+
+class Rapl(Counter):
+    """Energy counters of x86 processors, all packages together; most systems let only root read them."""
+
+    name = "RAPL"
+
+    def __init__(self, packages: list[str]) -> None:
+        self.packages = packages
+        self.ranges = np.array([int(_text(path + "/max_energy_range_uj") or 2**62) for path in packages])
+
+    @classmethod
+    def find(cls) -> Rapl | None:
+        """The processor's counters, None where there are none or they must not be read."""
+        packages = sorted(path for path in glob.glob(RAPL + "/intel-rapl:*") if path.count(":") == 1)
+        readable = packages and all(_text(path + "/energy_uj") for path in packages)
+        return cls(packages) if readable else None
+
+    def joules(self, work: Callable[[], None]) -> float:
+        """See `Counter`; a counter begins again at 0 after its largest value."""
+        before = self._read()
+        work()
+        return float(((self._read() - before) % self.ranges).sum() / 1e6)
+
+    def _read(self) -> np.ndarray[Any, Any]:
+        return np.array([int(_text(path + "/energy_uj") or 0) for path in self.packages])
+
+
+class Sampled(Counter):
+    """Energy from a power that is read again and again."""
+
+    def watts(self) -> float:
+        """The power at this moment."""
+        raise NotImplementedError
+
+    def joules(self, work: Callable[[], None]) -> float:
+        """See `Counter`."""
+        done, samples = threading.Event(), [self.watts()]
+
+        def sample() -> None:
+            while not done.wait(SAMPLE_SECONDS):
+                samples.append(self.watts())
+
+        thread = threading.Thread(target=sample)
+        start = time.perf_counter()
+        thread.start()
+        work()
+        seconds = time.perf_counter() - start
+        done.set()
+        thread.join()
+        return sum(samples) / len(samples) * seconds
+
+
+class Ina(Sampled):
+    """Power sensors of a board, such as the INA3221 of a Jetson; the largest rail is taken for the input."""
+
+    name = "INA"
+
+    @classmethod
+    def find(cls) -> Ina | None:
+        """The board's sensors, if any."""
+        return cls() if _numbers(HWMON + "/hwmon*/power1_input") else None
+
+    def watts(self) -> float:
+        """See `Sampled`."""
+        return max(_numbers(HWMON + "/hwmon*/power1_input")) / 1e6
+
+
+class Nvml(Sampled):
+    """What the driver says that the first NVIDIA GPU draws."""
+
+    name = "NVML"
+
+    @classmethod
+    def find(cls) -> Nvml | None:
+        """The driver, if it answers."""
+        try:
+            cls().watts()
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            return None
+        return cls()
+
+    def watts(self) -> float:
+        """See `Sampled`."""
+        command = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0"]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 # ---------------------------------------------------------------------- the bundle
 
 
@@ -470,6 +608,7 @@ class Bundle:
             "bundle": self.id,
             "device": device(),
             "seconds": sum(visit["seconds"] for visit in visits),
+            "seconds_of": {name: _seconds(visits, name) for name in self.models},
             "visits_ms": times,
             "latency_ms": {name: robust_ms(visits) for name, visits in times.items()},
             "alone": alone,
@@ -484,6 +623,10 @@ class Bundle:
         with open(temporary, "w") as file:
             json.dump(results, file)
         os.replace(temporary, self.file(RESULTS))
+
+
+def _seconds(visits: list[dict[str, Any]], name: str) -> float:
+    return float(sum(visit["seconds"] for visit in visits if visit["model"] == name))
 
 
 def _range(values: list[float | None]) -> list[float] | None:
@@ -578,7 +721,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         bundle = Bundle(options.bundle or os.path.dirname(os.path.abspath(__file__)))
         if options.alone:
-            sys.stdout.write(json.dumps(benchmark(bundle.model(options.alone))) + "\n")
+            model = bundle.model(options.alone)
+            figures = dict(benchmark(model), **energy(model) if bundle.job["energy"] else {})
+            sys.stdout.write(json.dumps(figures) + "\n")
         elif options.weights:
             bundle.write_weights()
         else:

@@ -35,6 +35,10 @@ class BenchmarkRow:
     median_ms: float
     p90_ms: float
     runs: int
+    energy_mj: float | None
+    """Of one run above that of waiting; None: not asked for, or no counter there."""
+    energy_counter: str | None
+    """RAPL, NVML or INA."""
     threads: int
     provider: str
     measured_on: str | None
@@ -49,6 +53,7 @@ def benchmark(
     models: Sequence[Path],
     *,
     settings: RunSettings = DEFAULT_SETTINGS,
+    energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
     """Measure each model on this machine, in a process of its own.
@@ -56,12 +61,13 @@ def benchmark(
     Args:
         models: ONNX files.
         settings: how they are run.
+        energy: measure that too, where this machine has a counter.
         progress: told after each model.
 
     Raises:
         ValueError: a file is missing or no ONNX model, or the provider is not available here.
     """
-    return _benchmark(models, Here(), settings, None, progress)
+    return _benchmark(_content(models, settings, energy), models, Here(), None, progress)
 
 
 def benchmark_on(
@@ -69,6 +75,7 @@ def benchmark_on(
     models: Sequence[Path],
     *,
     connection: Connection | None = None,
+    energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
     """Measure each model on a device as its profile says, and check there what it computes.
@@ -77,24 +84,24 @@ def benchmark_on(
         profile: of the device.
         models: ONNX files.
         connection: reaches the device instead of the profile's.
+        energy: measure that too, where the device has a counter.
         progress: told after each model.
 
     Raises:
         ValueError: a file is missing or no ONNX model, the device cannot be reached, is another one than
             that of the profile, or computes wrongly.
     """
-    connection = connection or profile.connection
-    return _benchmark(models, connection, profile.key, profile, progress)
+    content = _content(models, profile.key, energy)
+    return _benchmark(content, models, connection or profile.connection, profile, progress)
 
 
 def _benchmark(
+    content: BundleContent,
     models: Sequence[Path],
     connection: Connection,
-    settings: RunSettings,
     profile: DeviceProfile | None,
     progress: Progress,
 ) -> list[BenchmarkRow]:
-    content = _content(models, settings)
     with TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         write_bundle(bundle, content)
@@ -109,8 +116,8 @@ def _benchmark(
             BenchmarkRow(
                 model=str(path),
                 **results.alone[_id(i)][0].model_dump(),
-                threads=settings.threads,
-                provider=settings.provider,
+                threads=content.settings.threads,
+                provider=content.settings.provider,
                 measured_on=profile.name if profile else None,
                 predicted_latency_ms=float(predicted) if predicted else None,
                 device=metadata.get(DEVICE),
@@ -140,7 +147,7 @@ def _metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def _content(models: Sequence[Path], settings: RunSettings) -> BundleContent:
+def _content(models: Sequence[Path], settings: RunSettings, energy: bool) -> BundleContent:
     """All files, with images of their size."""
     shapes = [_image_shape(path) for path in models]
     images = {_name(shape): noise_images(*shape) for shape in shapes if shape}
@@ -148,7 +155,7 @@ def _content(models: Sequence[Path], settings: RunSettings) -> BundleContent:
         BundledModel(_id(i), path.read_bytes(), 1, alone=True, images=shape and _name(shape))
         for i, (path, shape) in enumerate(zip(models, shapes, strict=True))
     ]
-    return BundleContent(models=files, settings=settings, images=images)
+    return BundleContent(models=files, settings=settings, images=images, energy=energy)
 
 
 def _image_shape(path: Path) -> tuple[int, int] | None:

@@ -232,7 +232,8 @@ def search(
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="cross_entropy, accuracy, latency_ms, macs, params or module:object; may be repeated.",
+            help="cross_entropy, accuracy, latency_ms, macs, params, peak_memory_bytes, file_size_bytes, "
+            "int8_file_size_bytes or module:object; may be repeated.",
             show_default="cross_entropy and latency_ms",
         ),
     ] = None,
@@ -468,6 +469,9 @@ def _described(name: str) -> tuple[Space, Imported | None]:
 
 
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
+    from nas.file_size import FLOAT32, INT8
+
+    layers = space.layers(arch)
     rows = [
         {
             "block": layer.block,
@@ -481,12 +485,23 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
             "macs": layer.macs,
             "params": layer.params,
         }
-        for layer in space.layers(arch)
+        for layer in layers
     ]
-    totals = {"arch_id": arch.id, "macs": space.macs(arch), "params": space.params(arch)}
+    totals = {
+        "arch_id": arch.id,
+        "macs": space.macs(arch),
+        "params": space.params(arch),
+        "peak_memory_bytes": space.peak_memory_bytes(arch),
+        "file_size_bytes": FLOAT32.of_file(layers),
+        "int8_file_size_bytes": INT8.of_file(layers),
+    }
     if as_json:
         print_json(totals | {"arch": json.loads(arch.to_json()), "layers": rows})
         return
     show(rows, False)
-    line(f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters")
+    line(
+        f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters; "
+        f"{totals['peak_memory_bytes']:,} bytes of activations alive at most (fp32, one image); "
+        f"ONNX file about {totals['file_size_bytes']:,} bytes, in INT8 {totals['int8_file_size_bytes']:,}"
+    )
     line(arch.to_json())

@@ -84,7 +84,10 @@ def profile(
     show(
         [
             {"predicted by": name, **{k: v for k, v in record.model_dump().items() if k != "n"}}
-            for name, record in (("table", measured.held_out), ("MACs alone", measured.held_out_macs))
+            for name, record in (
+                (measured.latency_model, measured.held_out),
+                ("MACs alone", measured.held_out_macs),
+            )
         ],
         json,
     )

@@ -146,6 +146,7 @@ def device(data: ReportData) -> Html:
         return section("Device", missing("device profile", PROFILE))
     profile = data.profile
     quality = [
+        ("predicted by", profile["latency_model"]),
         ("held-out MAPE", percent(profile["held_out"]["mape"], 2)),
         ("MACs alone", percent(profile["held_out_macs"]["mape"], 2)),
         ("noise floor", percent(profile["noise_floor"], 2)),

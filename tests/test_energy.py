@@ -1,0 +1,105 @@
+"""Energy counters, on made-up /sys folders."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import search_spaces
+from hw_profiles import runner
+from hw_profiles.key import RunSettings
+from nas import onnx_graph
+
+
+def package(folder: Path, name: str, energy_uj: int, wrap_uj: int) -> Path:
+    (folder / name).mkdir()
+    (folder / name / "max_energy_range_uj").write_text(f"{wrap_uj}\n")
+    (folder / name / "energy_uj").write_text(f"{energy_uj}\n")
+    return folder / name / "energy_uj"
+
+
+@pytest.fixture(autouse=True)
+def sys_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
+    """Empty ones, and no driver."""
+    folders = {name: tmp_path / name for name in ("powercap", "hwmon")}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setattr(runner, "RAPL", str(folders["powercap"]))
+    monkeypatch.setattr(runner, "HWMON", str(folders["hwmon"]))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return folders
+
+
+def test_packages_are_summed_and_wrap(sys_folders: dict[str, Path]) -> None:
+    first = package(sys_folders["powercap"], "intel-rapl:0", 9_000_000, 10_000_000)
+    second = package(sys_folders["powercap"], "intel-rapl:1", 1_000_000, 10_000_000)
+    package(sys_folders["powercap"], "intel-rapl:0:0", 0, 10)  # a part of the first
+    counter = runner.energy_counter(runner.CPU)
+    assert isinstance(counter, runner.Rapl)
+
+    def work() -> None:
+        first.write_text("1000000")  # 2 J, over the end of its range
+        second.write_text("1500000")  # 0.5 J
+
+    assert counter.joules(work) == pytest.approx(2.5)
+
+
+def test_counters_that_only_root_may_read_are_none(sys_folders: dict[str, Path]) -> None:
+    package(sys_folders["powercap"], "intel-rapl:0", 0, 10).unlink()
+    assert runner.energy_counter(runner.CPU) is None
+
+
+def test_power_of_a_board_times_seconds(sys_folders: dict[str, Path]) -> None:
+    for i, microwatts in enumerate((2_000_000, 5_000_000)):
+        (sys_folders["hwmon"] / f"hwmon{i}").mkdir()
+        (sys_folders["hwmon"] / f"hwmon{i}" / "power1_input").write_text(f"{microwatts}\n")
+    counter = runner.energy_counter(runner.CPU)
+    assert isinstance(counter, runner.Ina)
+    start = time.perf_counter()
+    joules = counter.joules(lambda: time.sleep(0.1))
+    assert 5 * 0.1 <= joules <= 5 * (time.perf_counter() - start)
+
+
+def test_a_gpu_is_asked_through_its_driver(tmp_path: Path) -> None:
+    assert runner.energy_counter("CUDAExecutionProvider") is None
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 40.0\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    counter = runner.energy_counter("CUDAExecutionProvider")
+    assert isinstance(counter, runner.Nvml)
+    assert counter.watts() == 40.0
+    assert runner.energy_counter(runner.CPU) is None  # a GPU's counter says nothing about the CPU
+
+
+class MadeCounter(runner.Counter):
+    """Of a machine that draws 2 W while it waits and 5 W at work."""
+
+    name = "made"
+
+    def __init__(self) -> None:
+        self.watts = iter((2.0, 5.0))
+
+    def joules(self, work: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        work()
+        return next(self.watts) * (time.perf_counter() - start)
+
+
+def test_what_waiting_takes_is_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    space = search_spaces.get("cifar")
+    layers = space.layers(space.smallest)
+    model = onnx_graph.build(layers, onnx_graph.random_weights(layers, np.random.default_rng(0)))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    opened = runner.Model(str(tmp_path / "model.onnx"), RunSettings().model_dump())
+    assert runner.energy(opened) == {"energy_mj": None, "energy_counter": None}
+    monkeypatch.setattr(runner, "energy_counter", lambda provider: MadeCounter())
+    monkeypatch.setattr(runner, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "ENERGY_SECONDS", 0.3)
+    fastest_ms, _ = opened.session_ms(0.1)
+    figures = runner.energy(opened)
+    assert figures["energy_counter"] == "made"
+    # 3 W more than waiting, for the time of a run; the machine may be busy with other work meanwhile
+    assert figures["energy_mj"] >= 3.0 * fastest_ms
