@@ -16,6 +16,8 @@ Network = Sequence[Block]
 """The blocks of a subnet, as `Space.blocks` gives them."""
 BlockValue = Callable[[Block], float]
 
+TABLE = "table"
+"""Name of the model that is a table of measured blocks."""
 MIN_NETWORKS = 8
 """Fewer say nothing about a device."""
 

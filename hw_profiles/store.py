@@ -16,8 +16,7 @@ from pydantic import ValidationError
 
 from hw_profiles.calibration import Affine
 from hw_profiles.files import replace_file
-from hw_profiles.model_choice import TABLE as TABLE_MODEL
-from hw_profiles.model_choice import candidates
+from hw_profiles.latency_model import TABLE as TABLE_MODEL
 from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
 from hw_profiles.table import COLUMNS, LatencyTable, SpaceLatency
 from search_spaces import Arch, Space
@@ -65,6 +64,8 @@ class Device:
     def _latency(self, space: Space) -> SpaceLatency:
         if self.profile.latency_model == TABLE_MODEL:
             return self.table.of(space)
+        from hw_profiles.model_choice import candidates  # slow to import, and a table needs none of it
+
         if space.name != self.profile.space:
             raise ValueError(
                 f"the latency model of the device {self.profile.name!r} was fitted to subnets of the space "
