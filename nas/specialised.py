@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas.published_names import MBCONV, MOBILENET_V3_ENDS, PROXYLESS_ENDS, network_modules, read_as
+from nas.published_names import (
+    MBCONV,
+    MOBILENET_V3_ENDS,
+    PROXYLESS_ENDS,
+    RESNET,
+    network_modules,
+    read_as,
+)
 from nas.static import StaticNet
 from search_spaces import BLOCK_INPUT, Block, LayerSpec
 from search_spaces.building import BlockBuilder
 from search_spaces.layers import Activation, stitch
 from search_spaces.mbconv import make_divisible, mbconv
+from search_spaces.resnet import bottleneck, stem_pool
 
 Config = Mapping[str, Any]
 Writer = Callable[[BlockBuilder], None]
@@ -43,15 +52,15 @@ def load_specialised(folder: str | Path) -> tuple[StaticNet, tuple[LayerSpec, ..
     if not isinstance(resolution, int):
         raise ValueError(f"{folder / 'run.config'} must give image_size in pixels, got {resolution!r}")
     try:
-        writers, modules = NETWORKS[kind](config)
-        layers = stitch(_blocks(writers, config, resolution))
+        network = NETWORKS[kind](config)
+        layers = stitch(_blocks(network, config, resolution))
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ValueError(f"{folder / 'net.config'} does not describe a {kind}: {reason}") from None
     net = StaticNet(layers)
     own = net.state_dict()
     counters = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
-    weights = read_as(folder / "init", {n: own[n] for n in own.keys() - counters.keys()}, modules)
+    weights = read_as(folder / "init", {n: own[n] for n in own.keys() - counters.keys()}, network.modules)
     net.load_state_dict(weights | counters)
     return net.eval(), layers
 
@@ -68,11 +77,23 @@ def _read(path: Path) -> Config:
     return content
 
 
-def _blocks(writers: Mapping[str, Writer], config: Config, resolution: int) -> list[Block]:
+@dataclass(frozen=True)
+class Network:
+    """How a network is read."""
+
+    channels: int
+    """Of its images."""
+    writers: Mapping[str, Writer]
+    """What writes each block, by our name of it, in order."""
+    modules: Mapping[str, str]
+    """As for `nas.published_names.published_name`."""
+
+
+def _blocks(network: Network, config: Config, resolution: int) -> list[Block]:
     """The blocks in order; those that write no layer vanish."""
-    channels, size = config["first_conv"]["in_channels"], resolution
+    channels, size = network.channels, resolution
     blocks = []
-    for name, write in writers.items():
+    for name, write in network.writers.items():
         block = BlockBuilder(name, channels, size, config["bn"]["eps"])
         write(block)
         channels, size = block.shape(block.last)
@@ -83,11 +104,24 @@ def _blocks(writers: Mapping[str, Writer], config: Config, resolution: int) -> l
 
 def _mbconv_network(
     head: Callable[[Config, BlockBuilder], None], ends: Mapping[str, str], config: Config
-) -> tuple[dict[str, Writer], Mapping[str, str]]:
+) -> Network:
+    stem = config["first_conv"]
     blocks = {f"body.{i}": partial(_block, content) for i, content in enumerate(config["blocks"])}
-    stem = partial(_conv, "conv", config["first_conv"])
-    writers: dict[str, Writer] = {"stem": stem, **blocks, "head": partial(head, config)}
-    return writers, network_modules(MBCONV, ends, list(blocks))
+    writers = {"stem": partial(_conv, "conv", stem), **blocks, "head": partial(head, config)}
+    return Network(stem["in_channels"], writers, network_modules(MBCONV, ends, list(blocks)))
+
+
+def _resnet_network(config: Config) -> Network:
+    writers: dict[str, Writer] = {}
+    ends = {"head.classifier": "classifier.linear"}
+    for i, content in enumerate(config["input_stem"]):
+        residual = content["name"] == "ResidualBlock"
+        writers[f"stem.{i}"] = partial(_residual, content) if residual else partial(_conv, "conv", content)
+        ends[f"stem.{i}.conv"] = f"input_stem.{i}.conv" + ".conv" * residual
+    blocks = {f"body.{i}": partial(_bottleneck, content) for i, content in enumerate(config["blocks"])}
+    writers |= {"stem.pool": stem_pool, **blocks, "head": partial(_classifier, config)}
+    channels = config["input_stem"][0]["in_channels"]
+    return Network(channels, writers, network_modules(RESNET, ends, list(blocks)))
 
 
 def _block(config: Config, block: BlockBuilder) -> None:
@@ -122,10 +156,26 @@ def _conv(name: str, config: Config, block: BlockBuilder) -> None:
     )
 
 
-def _proxyless_head(config: Config, block: BlockBuilder) -> None:
-    _conv("conv", config["feature_mix_layer"], block)
+def _residual(config: Config, block: BlockBuilder) -> None:
+    _conv("conv", config["conv"], block)
+    block.combine("add", "shortcut", BLOCK_INPUT, block.last)
+
+
+def _bottleneck(config: Config, block: BlockBuilder) -> None:
+    if config["downsample_mode"] != "avgpool_conv":
+        raise ValueError(f"downsample_mode must be avgpool_conv, got {config['downsample_mode']!r}")
+    c_in, width, stride = config["in_channels"], config["out_channels"], config["stride"]
+    bottleneck(block, width, mid=config["mid_channels"], stride=stride, projected=stride > 1 or c_in != width)
+
+
+def _classifier(config: Config, block: BlockBuilder) -> None:
     block.global_avg_pool("pool")
     block.linear("classifier", config["classifier"]["out_features"], bias=True)
+
+
+def _proxyless_head(config: Config, block: BlockBuilder) -> None:
+    _conv("conv", config["feature_mix_layer"], block)
+    _classifier(config, block)
 
 
 def _mobilenet_v3_head(config: Config, block: BlockBuilder) -> None:
@@ -136,9 +186,9 @@ def _mobilenet_v3_head(config: Config, block: BlockBuilder) -> None:
     block.linear("classifier", config["classifier"]["out_features"], bias=True)
 
 
-NETWORKS: Mapping[str, Callable[[Config], tuple[dict[str, Writer], Mapping[str, str]]]] = {
+NETWORKS: Mapping[str, Callable[[Config], Network]] = {
     "MobileNetV3": partial(_mbconv_network, _mobilenet_v3_head, MOBILENET_V3_ENDS),
     "ProxylessNASNets": partial(_mbconv_network, _proxyless_head, PROXYLESS_ENDS),
+    "ResNets": _resnet_network,
 }
-"""Kinds of networks by the name in `net.config`: the writer of each block by its name, and the modules as for
-`nas.published_names.published_name`."""
+"""Kinds of networks by the name in `net.config`."""

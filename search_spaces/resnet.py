@@ -212,8 +212,13 @@ def _stem_middle(config: ResNetConfig, resolution: int, mid: int) -> Block:
 def _stem_exit(config: ResNetConfig, resolution: int, mid: int, width: int) -> Block:
     block = _builder(config, "stem.2", mid, resolution, 2)
     block.conv("conv", width, kernel=3, activation="relu")
-    block.pool("max_pool", "pool", kernel=3, stride=2, padding=1)
+    stem_pool(block)
     return block.build()
+
+
+def stem_pool(block: BlockBuilder) -> None:
+    """The max pool that ends the stem."""
+    block.pool("max_pool", "pool", kernel=3, stride=2, padding=1)
 
 
 def _first_bottleneck(
@@ -226,13 +231,8 @@ def _first_bottleneck(
     width: int,
     expand: float,
 ) -> Block:
-    """A bottleneck whose shortcut averages over the stride and projects to the new width (ResNet-D)."""
     block = _builder(config, name, c_in, resolution, stride_in)
-    start = BLOCK_INPUT
-    if stride > 1:
-        start = block.pool("avg_pool", "downsample.pool", kernel=stride, stride=stride, after=start)
-    start = block.conv("downsample.conv", width, after=start)
-    _residual(config, block, width, expand, stride, start)
+    bottleneck(block, width, mid=_mid(config, width, expand), stride=stride, projected=True)
     return block.build()
 
 
@@ -240,19 +240,34 @@ def _bottleneck(
     config: ResNetConfig, name: str, stride_in: int, resolution: int, width: int, expand: float
 ) -> Block:
     block = _builder(config, name, width, resolution, stride_in)
-    _residual(config, block, width, expand, 1, BLOCK_INPUT)
+    bottleneck(block, width, mid=_mid(config, width, expand), stride=1, projected=False)
     return block.build()
 
 
-def _residual(
-    config: ResNetConfig, block: BlockBuilder, width: int, expand: float, stride: int, shortcut: int
-) -> None:
-    """1×1, 3×3 with the stride, 1×1, and the sum with `shortcut`."""
-    mid = make_divisible(round(width * expand), config.divisor)
+def _mid(config: ResNetConfig, width: int, expand: float) -> int:
+    return make_divisible(round(width * expand), config.divisor)
+
+
+def bottleneck(block: BlockBuilder, width: int, *, mid: int, stride: int, projected: bool) -> None:
+    """1×1, 3×3 with the stride, 1×1, and the sum with the shortcut.
+
+    Args:
+        block: where the layers go.
+        width: output channels.
+        mid: inner channels.
+        stride: of the middle convolution.
+        projected: the shortcut averages over the stride and is projected to the new width (ResNet-D); else it
+            is the input.
+    """
+    start = BLOCK_INPUT
+    if projected:
+        if stride > 1:
+            start = block.pool("avg_pool", "downsample.pool", kernel=stride, stride=stride, after=start)
+        start = block.conv("downsample.conv", width, after=start)
     block.conv("conv1", mid, activation="relu", after=BLOCK_INPUT)
     block.conv("conv2", mid, kernel=3, stride=stride, activation="relu")
     end = block.conv("conv3", width)
-    block.combine("add", "shortcut", shortcut, end, activation="relu")
+    block.combine("add", "shortcut", start, end, activation="relu")
 
 
 def _head(config: ResNetConfig, stride: int, resolution: int, c_in: int) -> Block:

@@ -9,7 +9,7 @@ import torch
 from published import agree, images, save
 
 import search_spaces
-from nas.importers import load_ofa, load_specialised
+from nas.importers import arch_from_ofa, load_ofa, load_specialised
 from nas.supernet import Supernet
 from search_spaces import Arch
 
@@ -126,6 +126,86 @@ def test_specialised_networks_are_read(
     x = images(1, arch.resolution)
     with torch.no_grad():
         agree(net(x), supernet(x, arch))
+
+
+RESNET_CODE: dict[str, list[Any]] = {"e": [0.2, 0.25, 0.35] * 6, "w": [1, 2, 0, 1, 2, 1], "r": [148]}
+
+
+def resnet_config(code: dict[str, list[Any]], middle: bool) -> dict[str, Any]:
+    """What OFA writes for a ResNet, from the tables of the format alone."""
+    mid, width = (widths[w] for widths, w in zip(published.RESNET_STEMS, code["w"], strict=False))
+    residual = {"name": "ResidualBlock", "conv": conv_config(mid, mid, 3, 1, "relu"), "shortcut": {}}
+    stem = [conv_config(3, mid, 3, 2, "relu"), *[residual] * middle, conv_config(mid, width, 3, 1, "relu")]
+    blocks, c, start = [], width, 0
+    stages = zip(published.RESNET_DEPTHS, published.RESNET_WIDTHS, code["w"][2:], code["d"][1:], strict=True)
+    for s, (deepest, widths, w, more) in enumerate(stages):
+        for b in range(deepest - 2 + more):
+            ratio = code["e"][start + b]
+            blocks.append(
+                {
+                    "name": "ResNetBottleneckBlock",
+                    "in_channels": c,
+                    "out_channels": widths[w],
+                    "stride": 2 if s > 0 and b == 0 else 1,
+                    "expand_ratio": ratio,
+                    "mid_channels": published.divisible(round(widths[w] * ratio)),
+                    "downsample_mode": "avgpool_conv",
+                }
+            )
+            c = widths[w]
+        start += deepest
+    return {
+        "name": "ResNets",
+        "bn": {"momentum": 0.1, "eps": 1e-5},
+        "input_stem": stem,
+        "blocks": blocks,
+        "classifier": {"name": "LinearLayer", "in_features": c, "out_features": 1000, "bias": True},
+    }
+
+
+def resnet_weights(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
+    """The weights of a subnet under the names of a specialised ResNet."""
+    last = 2 if arch.stem_depth == 3 else 1
+    units = {
+        "stem.0.conv": "input_stem.0",
+        "stem.1.conv": "input_stem.1.conv",
+        "stem.2.conv": f"input_stem.{last}",
+    }
+    layers = supernet.space.layers(arch)
+    for i, block in enumerate(dict.fromkeys(layer.block for layer in layers if "blocks" in layer.block)):
+        units |= {f"{block}.{role}": f"blocks.{i}.{role}" for role in ("conv1", "conv2", "conv3")}
+        units[f"{block}.downsample.conv"] = f"blocks.{i}.downsample"
+    state = {}
+    for key, tensor in supernet.extract(arch).state_dict().items():
+        layer, part = key.replace(".norm.", ".").rsplit(".", 1)
+        kind = "bn" if ".norm." in key else "conv"
+        state[f"{units[layer]}.{kind}.{part}" if layer in units else f"classifier.linear.{part}"] = tensor
+    return state
+
+
+@pytest.mark.parametrize("middle", [True, False], ids=["full stem", "skipped"])
+def test_specialised_resnets_are_read(middle: bool, tmp_path: Path) -> None:
+    supernet = load_ofa(save(tmp_path / "ofa.pt", published.resnet_state()), "ofa-resnet50")
+    code = RESNET_CODE | {"d": [2 * middle, 0, 1, 2, 1]}
+    arch = arch_from_ofa(supernet.space, code)
+    (tmp_path / "net.config").write_text(json.dumps(resnet_config(code, middle)))
+    (tmp_path / "run.config").write_text(json.dumps({"image_size": 148}))
+    torch.save({"state_dict": resnet_weights(supernet, arch)}, tmp_path / "init")
+    net, layers = load_specialised(tmp_path)
+    assert sum(layer.macs for layer in layers) == supernet.space.macs(arch)
+    assert sum(layer.params for layer in layers) == supernet.space.params(arch)
+    x = images(1, 148)
+    with torch.no_grad():
+        agree(net(x), supernet(x, arch))
+
+
+def test_other_shortcuts_of_resnets_are_refused(tmp_path: Path) -> None:
+    config = resnet_config(RESNET_CODE | {"d": [2] * 5}, middle=True)
+    config["blocks"][0]["downsample_mode"] = "conv"
+    (tmp_path / "net.config").write_text(json.dumps(config))
+    (tmp_path / "run.config").write_text(json.dumps({"image_size": 148}))
+    with pytest.raises(ValueError, match="downsample_mode must be avgpool_conv, got 'conv'"):
+        load_specialised(tmp_path)
 
 
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:
