@@ -40,6 +40,12 @@ def is_additive(problem: Problem) -> bool:
     )
 
 
+def has_quick_front(problem: Problem) -> bool:
+    """Whether the exact front takes no longer than a search round may: two quantities that add up."""
+    parts = (*problem.objectives, *(limit.objective for limit in problem.constraints))
+    return is_additive(problem) and len({part.name for part in parts}) <= 2
+
+
 def check_additive(problem: Problem) -> None:
     """Refuse problems that have no exact front.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from nas.exact_problem import check_additive, problem_front
 from nas.hypervolume import greedy_batch, nondominated, reference_point
-from nas.objectives import Metrics
+from nas.objectives import Metrics, Problem
 from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
 from predictors import fit_additive
 from predictors.selection import MIN_SAMPLES
@@ -34,7 +34,7 @@ class ExactSearch:
         """See `Optimizer`."""
         batch = self._unseen.filter(self._start)[:n]
         if len(batch) == 0:
-            batch = self._best_of_front(n)
+            batch = best_of_exact_front(self._problem, self._evaluated, self._unseen, n)
         return self._unseen.take(batch)
 
     def tell(self, genomes: Genomes, metrics: Metrics) -> None:
@@ -42,17 +42,24 @@ class ExactSearch:
         self._unseen.take(genomes)
         self._evaluated.add(genomes, metrics)
 
-    def _best_of_front(self, n: int) -> Genomes:
-        """Up to `n` subnets of the surrogate's front that would add most hypervolume to the measured one."""
-        known = self._evaluated
-        models = {
-            metric: fit_additive(self._space, known.genomes, values).table
-            for metric, values in known.metrics.items()
-        }
-        front = problem_front(self._problem, models)
-        new = np.array([len(self._unseen.filter(row[None])) > 0 for row in front.genomes], dtype=np.bool_)
-        minimised = known.minimised
-        reference = reference_point(minimised[0], minimised[1])  # the corners are told first
-        feasible = minimised[known.feasible]
-        measured = feasible[nondominated(feasible)]
-        return front.genomes[new][greedy_batch(measured, front.minimised[new], reference, n)]
+
+def best_of_exact_front(problem: Problem, known: Evaluated, unseen: Unseen, n: int) -> Genomes:
+    """Up to `n` new subnets of the front of an additive surrogate, what adds most hypervolume first.
+
+    Args:
+        problem: all of it adds up over slots, or is a metric.
+        known: what the surrogate is fitted to; its first two subnets are the smallest and the largest.
+        unseen: knows which subnets are new.
+        n: how many.
+    """
+    models = {
+        metric: fit_additive(problem.space, known.genomes, values).table
+        for metric, values in known.metrics.items()
+    }
+    front = problem_front(problem, models)
+    new = np.array([len(unseen.filter(row[None])) > 0 for row in front.genomes], dtype=np.bool_)
+    minimised = known.minimised
+    reference = reference_point(minimised[0], minimised[1])
+    feasible = minimised[known.feasible]
+    measured = feasible[nondominated(feasible)]
+    return front.genomes[new][greedy_batch(measured, front.minimised[new], reference, n)]

@@ -1,17 +1,20 @@
 """Search that fits its predictor again after every batch of real evaluations.
 
 In the line of LINAS (Cummings et al. 2022) and ParEGO-like Bayesian optimization, with the Gaussian process's
-uncertainty, exact costs and a batch chosen for the hypervolume that it may add.
+uncertainty, exact costs, a batch chosen for the hypervolume that it may add, and part of it from the exact
+front of a simpler model.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from nas.exact_problem import has_quick_front
 from nas.hypervolume import greedy_batch, nondominated, reference_point
 from nas.objectives import Metrics
 from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
 from nas.optimizers.evolution import Matrix, evolve
+from nas.optimizers.exact import best_of_exact_front
 from nas.optimizers.local_search import improve
 from nas.optimizers.surrogate import Surrogate, SurrogateFitter
 from predictors.selection import MIN_SAMPLES
@@ -23,6 +26,11 @@ INNER_EVALUATIONS = 5_000
 """Subnets that NSGA-II scores on the predictor in each round."""
 LOCAL_PASSES = 2
 """Passes of local search over the front that it finds."""
+EXACT_SHARE = 0.5
+"""Share of a batch that is taken from the exact front of an additive surrogate, where that is quick: it errs
+in other places than the predictor, so that a batch is seldom misled as a whole."""
+EXACT_UNTIL = 250
+"""Evaluations from which on the share falls as their inverse: by then the predictor is the better one."""
 HANDED_ON = 50
 """Subnets of the inner front that join the next round's first population."""
 DEVIATIONS = 0.5
@@ -33,7 +41,7 @@ class IterativeSearch:
     """A spread of sizes first; then rounds of fit, NSGA-II on the predictor, and a new batch."""
 
     def __init__(self, task: Task) -> None:
-        self._space, self._rng = task.problem.space, task.rng
+        self._problem, self._space, self._rng = task.problem, task.problem.space, task.rng
         self._fit = SurrogateFitter(task)
         self._evaluated = Evaluated(task.problem)
         self._unseen = Unseen(self._space)
@@ -67,7 +75,11 @@ class IterativeSearch:
         chosen = self._rng.permutation(len(front))[:HANDED_ON]
         self._population = np.concatenate([front[chosen], found.population])
         best = self._most_promising(self._unseen.filter(front), surrogate, n)
-        return self._unseen.filter(np.concatenate([best, front, found.population]))[:n]
+        exact = best[:0]
+        if has_quick_front(self._problem):
+            share = EXACT_SHARE * min(1, EXACT_UNTIL / len(self._evaluated))
+            exact = best_of_exact_front(self._problem, self._evaluated, self._unseen, round(share * n))
+        return self._unseen.filter(np.concatenate([exact, best, front, found.population]))[:n]
 
     def _most_promising(self, candidates: Genomes, surrogate: Surrogate, n: int) -> Genomes:
         """Those that would add most hypervolume to the measured front."""
