@@ -79,8 +79,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Whose images give the moments in training: those of each process, or of all of them together."""
     init: str | None = None
     """Run whose weights training begins with; it may have seen other data, not another space."""
+    lr_head: Positive | None = None
+    """Peak learning rate of the classifier, larger where it is made anew; none: that of the other weights."""
+    freeze_body: bool = False
+    """Train the classifier alone."""
     arch: Arch | None = None
-    """What the sampler `subnet` trains, and the only subnet that the run will hold."""
+    """The only subnet to train, where it is one (`nas finetune`)."""
 
     def to_yaml(self) -> str:
         """The recipe as YAML text that `load` reads back."""

@@ -73,6 +73,11 @@ class Supernet(nn.Module):
         assert isinstance(module, ElasticLayer)
         return module
 
+    @property
+    def classifier(self) -> ElasticLayer:
+        """The last layer, whose outputs are the classes."""
+        return self.layer(self.space.layers(self.space.largest)[-1])
+
     def extract(self, arch: Arch) -> StaticNet:
         """A copy of one subnet as a plain network; its outputs equal `self(x, arch)`.
 

@@ -9,7 +9,7 @@ import torch
 
 import search_spaces
 from nas.allocator import keep_freed_memory
-from nas.checkpoint import save_supernet
+from nas.checkpoint import Checkpoints, save_supernet
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
@@ -69,19 +69,20 @@ def train(
         resolutions=(recipe.arch.resolution,) if recipe.arch else None,
     )
     sampler = sampler or make_sampler(space, recipe)
-    run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
-    if first_does(fabric, lambda: run.has(SUPERNET)):
-        return run
-
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
     state = TrainingState.start(recipe, space, fabric, sampler)
-    safe = Safekeeping(fabric, run, state, recipe)
-    if not safe.resume() and recipe.init:
+    transferred = None
+    if recipe.init and not Checkpoints(RunDir(out)).paths():
         transferred = transfer(state.supernet, recipe.init, dataset.class_names)
-        if fabric.is_global_zero:
-            run.write_json(TRANSFER, transferred)
-            _log.info("%s", transferred.note)
+    run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
+    if first_does(fabric, lambda: run.has(SUPERNET)):
+        return run
+    if transferred and fabric.is_global_zero:
+        run.write_json(TRANSFER, transferred)
+        _log.info("%s", transferred.note)
+    safe = Safekeeping(fabric, run, state, recipe)
+    safe.resume()
     if not fabric.is_global_zero:
         progress = silent
 

@@ -222,12 +222,11 @@ def test_schedule_by_hand() -> None:
 
 def test_weight_decay_spares_vectors(tiny: Space, recipe: Recipe) -> None:
     supernet = Supernet(tiny)
-    decayed, spared = make_optimizer(supernet, recipe).param_groups
-    assert decayed["weight_decay"] == recipe.weight_decay
-    assert spared["weight_decay"] == 0
-    assert {p.ndim for p in decayed["params"]} == {2, 4}
-    assert {p.ndim for p in spared["params"]} == {1}
-    assert len(decayed["params"]) + len(spared["params"]) == len(list(supernet.parameters()))
+    groups = make_optimizer(supernet, recipe).param_groups
+    ndims = {recipe.weight_decay: {2, 4}, 0.0: {1}}
+    for group in groups:
+        assert {p.ndim for p in group["params"]} <= ndims[group["weight_decay"]]
+    assert sum(len(group["params"]) for group in groups) == len(list(supernet.parameters()))
 
 
 def test_average_is_what_is_kept(recipe: Recipe, undisturbed: RunDir, tmp_path: Path) -> None:

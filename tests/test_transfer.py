@@ -25,7 +25,7 @@ def test_all_is_loaded_where_classes_agree(trained: TrainedRun) -> None:
     found = transfer(supernet, trained.run.path, DIGITS)
     assert not found.made_anew
     assert not found.dropped
-    assert found.note.endswith(f"{len(found.loaded)} tensors loaded, none made anew, none dropped")
+    assert found.note.endswith(f"{len(found.loaded)} tensors loaded; none made anew; none dropped")
     for name, weight in trained.supernet.state_dict().items():
         assert torch.equal(supernet.state_dict()[name], weight)
 
@@ -134,3 +134,11 @@ def test_resumed_training_does_not_begin_again(trained: TrainedRun, recipe: Reci
     trained.run.file(SUPERNET).unlink()  # no longer needed
     parts = train(recipe, tmp_path / "parts", resume=True)
     assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
+
+
+def test_weights_that_do_not_fit_start_no_run(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has other choices than 'digits'"):
+        train(recipe.model_copy(update={"space": "digits"}), tmp_path / "run")
+    with pytest.raises(ValueError, match="nothing_here"):
+        train(recipe.model_copy(update={"init": "nothing_here"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

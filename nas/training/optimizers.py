@@ -6,13 +6,10 @@ import torch
 
 from nas.recipe import Recipe
 from nas.supernet import Supernet
+from nas.training.groups import parameter_groups
 
 
 def make_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.SGD:
     """SGD with Nesterov momentum; weight decay on matrices and kernels alone."""
-    parameters = list(supernet.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(supernet, recipe)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nas.losses import distillation_loss, label_loss
 from nas.recipe import Recipe
+from nas.training.groups import LR_SHARE
 from nas.training.reductions import average_gradients
 from nas.training.state import TrainingState
 from search_spaces import Arch
@@ -27,7 +28,7 @@ def train_step(
 ) -> list[float]:
     """One optimiser step over all subnets of the step; their losses."""
     for group in state.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group[LR_SHARE]
     state.optimizer.zero_grad()
     losses: list[Tensor] = []
     teacher: Tensor | None = None
