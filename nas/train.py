@@ -19,13 +19,15 @@ from nas.recipe import parse as parse_recipe
 from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
 from nas.samplers import Sampler, make_sampler
 from nas.training.data import batches
+from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import any_process, first_does, make_fabric
 from nas.training.safekeeping import Safekeeping
 from nas.training.schedule import Schedule
-from nas.training.seeds import rng_of
 from nas.training.signals import stop_signals
 from nas.training.state import TrainingState
-from nas.training.step import train_step
+from nas.training.step import TrainingStep
+from nas.training.supervision import make_supervision
+from nas.training.teachers import load_teachers
 from nas.transfer import transfer
 from search_spaces import Space
 
@@ -75,7 +77,10 @@ def train(
 
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
-    state = TrainingState.start(recipe, space, fabric, sampler)
+    data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
+    state = TrainingState.start(recipe, space, fabric, sampler, data_order)
+    teachers = load_teachers(recipe, state.supernet, dataset.class_names)
+    take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
     safe = Safekeeping(fabric, run, state, recipe)
     if not safe.resume() and recipe.init:
         transferred = transfer(state.supernet, recipe.init, dataset.class_names)
@@ -86,11 +91,10 @@ def train(
         progress = silent
 
     with stop_signals() as stop, safe.explained():
-        for x, y in batches(recipe, space, dataset, fabric, state.step, schedule.total):
-            subnets = sampler.subnets(rng_of(recipe.seed, "subnets", state.step), x.shape[-1])
-            losses = train_step(fabric, state, subnets, x, y, schedule(state.step), recipe)
-            sampler.observe(subnets, losses)
-            state.count(losses, lr=schedule(state.step), steps_per_epoch=steps_per_epoch)
+        for batch in batches(recipe, space, dataset, data_order, fabric, state.step, schedule.total):
+            lr = schedule(state.step)
+            losses = take_step(batch, lr)
+            state.count(losses, lr, steps_per_epoch)
             progress(f"train, loss {losses[0]:.3f}", state.step, schedule.total)
             if any_process(fabric, stop.is_set()):
                 safe.save()
