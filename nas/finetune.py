@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from nas.progress import Progress, silent
 from nas.recipe import Recipe
 from nas.run_dir import SPACE, RunDir
+from nas.samplers.base import FixedRule, Step
 from nas.train import train
 from search_spaces import Arch
 
@@ -49,22 +46,12 @@ def finetune(
     )
 
 
-class OneSubnet:
-    """The subnet that is fine-tuned, and no other; see `Sampler`."""
+class OneSubnet(FixedRule):
+    """The subnet that is fine-tuned, and no other."""
 
     def __init__(self, arch: Arch) -> None:
         self.arch = arch
 
-    def subnets(self, rng: np.random.Generator, resolution: int) -> list[Arch]:
+    def subnets(self, step: Step) -> list[Arch]:
         """See `Sampler`."""
         return [self.arch]
-
-    def observe(self, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """See `Sampler`."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Sampler`."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Sampler`."""

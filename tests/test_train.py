@@ -243,20 +243,17 @@ def test_average_is_what_is_kept(recipe: Recipe, undisturbed: RunDir, tmp_path: 
 
 
 SAMPLER = """\
-from dataclasses import replace
-
-
 class WorstAgain:
     '''Largest and smallest; then once more whatever had the higher loss in the step before.'''
 
-    def __init__(self, space):
-        self.space, self.again = space, 0
+    def __init__(self):
+        self.again = 0
 
-    def subnets(self, rng, resolution):
-        corners = [self.space.largest, self.space.smallest]
-        return [replace(arch, resolution=resolution) for arch in (*corners, corners[self.again])]
+    def subnets(self, step):
+        corners = [step.largest, step.smallest]
+        return [*corners, corners[self.again]]
 
-    def observe(self, subnets, losses):
+    def observe(self, step, subnets, losses):
         self.again = int(losses[1] > losses[0])
 
     def state_dict(self):
@@ -267,7 +264,7 @@ class WorstAgain:
 
 
 def make(space, recipe):
-    return WorstAgain(space)
+    return WorstAgain()
 
 
 def wrong(space, recipe):

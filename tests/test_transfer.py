@@ -142,3 +142,27 @@ def test_weights_that_do_not_fit_start_no_run(recipe: Recipe, tmp_path: Path) ->
     with pytest.raises(ValueError, match="nothing_here"):
         train(recipe.model_copy(update={"init": "nothing_here"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_initial_teacher_must_know_the_classes(recipe: Recipe, tmp_path: Path) -> None:
+    taught = recipe.model_copy(update={"distillation": "external", "teachers": ("init",)})
+    with pytest.raises(
+        ValueError, match=r"the teacher 'init' must know the data set's classes, .*classifier"
+    ):
+        train(taught, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_initial_teacher_is_the_same_after_a_stop(recipe: Recipe, tmp_path: Path) -> None:
+    update = {"distillation": "external", "teachers": ("init",), "dataset": "digits"}
+    recipe = recipe.model_copy(update=update)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", progress=interrupt)
+    parts = train(recipe, tmp_path / "parts", resume=True)
+    assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()

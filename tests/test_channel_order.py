@@ -1,0 +1,146 @@
+"""Sorting inner channels leaves the largest subnet as it is and puts the most important ones first."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import search_spaces
+from nas.channel_order import descending, inner_channels, largest_block, sort_channels
+from nas.supernet import Supernet
+from search_spaces import Arch, Space
+
+MBCONV = """\
+name: small
+classes: 3
+channels: 3
+resolutions: [16]
+stem: {width: [8]}
+kernel_transform: true
+stages:
+  - {width: [8], depth: [1], se: true}
+  - {width: [8, 16], depth: [1, 2], kernel: [3, 5, 7], expand: [2, 3, 4], stride: 2, se: true}
+  - {width: [24], depth: [2], kernel: [3, 5], expand: [3, 6], per: stage, shortcut: projection}
+head: {width: [16], pool_width: 24}
+"""
+RESNET = """\
+family: resnet
+name: small
+classes: 3
+channels: 3
+resolutions: [32]
+stem: {width: [8, 16], mid: [8], depth: [2, 3]}
+stages:
+  - {width: [16, 32], depth: [1, 2], expand: [0.25, 0.5, 1.0], stride: 1}
+  - {width: [32], depth: [2], expand: [0.5, 1.0], stride: 2}
+"""
+
+
+def random_supernet(text: str) -> Supernet:
+    """Float64, every tensor random: no channel is like another one."""
+    supernet = Supernet(search_spaces.parse(text)).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in supernet.state_dict().items():
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+        tensor.copy_(noise + 0.5 if name.endswith(("running_var", "norm.weight")) else noise - 0.5)
+    return supernet
+
+
+def logits(supernet: Supernet, arch: Arch) -> Tensor:
+    size = supernet.space.image_size(arch)
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        return supernet(x, arch)  # type: ignore[no-any-return]
+
+
+def with_expand(space: Space, expand: float) -> Arch:
+    """The largest subnet with this expand ratio wherever it is on offer."""
+    values = space.values_of(space.largest)
+    offered = {k for k in values if k.endswith("expand") and expand in space.choices[k].options}
+    return space.arch_of(values | dict.fromkeys(offered, expand))
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    return float((a - b).abs().max()) <= 1e-10 * float(b.abs().max())  # rounding of float64 sums
+
+
+@pytest.mark.parametrize(("text", "smaller"), [(MBCONV, 3), (RESNET, 0.5)], ids=["mbconv", "resnet"])
+def test_the_largest_subnet_computes_the_same(text: str, smaller: float) -> None:
+    supernet = random_supernet(text)
+    archs = supernet.space.largest, with_expand(supernet.space, smaller)
+    before = [logits(supernet, arch) for arch in archs]
+    sort_channels(supernet)
+    assert equal(logits(supernet, archs[0]), before[0])
+    assert not equal(logits(supernet, archs[1]), before[1])  # it has other channels now
+
+
+def test_smaller_kernels_and_depths_compute_the_same() -> None:
+    supernet = random_supernet(MBCONV)
+    values = supernet.space.values_of(supernet.space.largest)
+    archs = [
+        supernet.space.arch_of(values | changed)
+        for changed in ({"stages.1.blocks.0.kernel": 5, "stages.1.blocks.1.kernel": 3}, {"stages.1.depth": 1})
+    ]
+    before = [logits(supernet, arch) for arch in archs]
+    sort_channels(supernet)
+    assert all(equal(logits(supernet, arch), b) for arch, b in zip(archs, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "readers"),
+    [(MBCONV, ["project", "se.expand"]), (RESNET, ["conv2", "conv3"])],
+    ids=["mbconv", "resnet"],
+)
+def test_the_weights_that_read_channels_fall_in_norm(text: str, readers: list[str]) -> None:
+    supernet = random_supernet(text)
+    sort_channels(supernet)
+    for slot in supernet.space.slots:
+        for layer in largest_block(supernet.space, slot):
+            # the first stage has no expansion: its inner channels are those of its input
+            if layer.name in readers and (slot.name, layer.name) != ("stages.0.blocks.0", "project"):
+                norms = supernet.layer(layer).weight.abs().sum((0, 2, 3))
+                assert (norms.diff() <= 0).all()
+                assert (norms.diff() < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "trained", "reader"), [(MBCONV, 3, "project"), (RESNET, 0.5, "conv3")], ids=["mbconv", "resnet"]
+)
+def test_ratios_that_were_trained_keep_their_channels(text: str, trained: float, reader: str) -> None:
+    supernet = random_supernet(text)
+    arch = with_expand(supernet.space, trained)
+    before = logits(supernet, arch)
+    sort_channels(supernet, [trained])
+    assert equal(logits(supernet, arch), before)
+    for slot in supernet.space.slots:
+        for layer in largest_block(supernet.space, slot, trained):
+            if layer.name == reader and slot.name != "stages.0.blocks.0":
+                norms = supernet.layer(layer).weight.abs().sum((0, 2, 3))
+                assert (norms[: layer.c_in].diff() <= 0).all()
+                assert (norms[layer.c_in :].diff() <= 0).all()
+
+
+def test_a_ratio_without_inner_channels_is_refused() -> None:
+    supernet = random_supernet(MBCONV.replace("expand: [2, 3, 4]", "expand: [1, 3, 4]"))
+    with pytest.raises(ValueError, match=r"at 1 stages\.\d\.blocks\.\d has none"):
+        sort_channels(supernet, [1])
+
+
+def test_groups_of_an_mbconv_block() -> None:
+    space = search_spaces.parse(MBCONV)
+    slots = {slot.name: slot for slot in space.slots}
+    groups = list(inner_channels(largest_block(space, slots["stages.1.blocks.0"])))
+    names = [([x.name for x in group.writers], [x.name for x in group.readers]) for group in groups]
+    assert names == [
+        (["expand", "depthwise", "se.expand"], ["se.reduce", "project"]),
+        (["se.reduce"], ["se.expand"]),
+    ]
+    # without an expansion the depthwise convolution reads the input of the block; a head sorts nothing
+    groups = list(inner_channels(largest_block(space, slots["stages.0.blocks.0"])))
+    assert [[x.name for x in group.writers] for group in groups] == [["se.reduce"]]
+
+
+def test_descending_stays_between_boundaries() -> None:
+    importance = torch.tensor([1.0, 3.0, 2.0, 9.0, 2.0, 5.0])
+    assert descending(importance).tolist() == [3, 5, 1, 2, 4, 0]  # equal ones stay in their order
+    assert descending(importance, [3]).tolist() == [1, 2, 0, 3, 5, 4]
+    assert descending(importance, [3, 6]).tolist() == [1, 2, 0, 3, 5, 4]
