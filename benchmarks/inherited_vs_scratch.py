@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -21,30 +21,21 @@ import torch
 
 from nas import recipe as recipes
 from nas.run_dir import RECIPE
+from nas.samplers.base import FixedRule, Step
 from nas.train import train
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 
-class Alone:
+class Alone(FixedRule):
     """A sampler that trains one subnet on the labels and nothing else."""
 
     def __init__(self, arch: Arch) -> None:
         self.arch = arch
 
-    def subnets(self, rng: np.random.Generator, resolution: int) -> list[Arch]:
+    def subnets(self, step: Step) -> list[Arch]:
         """Always the same one."""
         return [self.arch]
-
-    def observe(self, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """Nothing to learn."""
-
-    def state_dict(self) -> dict[str, object]:
-        """Nothing to keep."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Nothing to restore."""
 
 
 def from_scratch(run: Path, arch: Arch, seed: int) -> float:

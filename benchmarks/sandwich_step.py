@@ -12,14 +12,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import search_spaces
-from nas.losses import distillation_loss, label_loss
-from nas.samplers import Sandwich
+from nas.losses import kl_loss, label_loss
 from nas.supernet import Supernet
 
 
@@ -43,19 +43,20 @@ def measure(space_name: str, batch: int, rounds: int, seed: int) -> float:
     space = search_spaces.get(space_name)
     rng = np.random.default_rng(seed)
     resolution = space.resolutions[-1]
-    archs = Sandwich(space, 2).subnets(rng, resolution)
+    archs = [space.largest, space.smallest, *space.decode(space.sample(rng, 2))]
+    archs = [replace(arch, resolution=resolution) for arch in archs]
     supernet = Supernet(space).train()
     statics = [supernet.extract(arch).train() for arch in archs]
     images = torch.randn(batch, space.config.channels, resolution, resolution)
     labels = torch.randint(space.config.classes, (batch,))
-    teacher = statics[0](images).detach()
+    teacher = statics[0](images).detach().softmax(1)
 
     def sandwich() -> None:
         supernet.zero_grad()
         logits = supernet(images, archs[0])
         label_loss(logits, labels, 0.1).backward()
         for arch in archs[1:]:
-            distillation_loss(supernet(images, arch), logits).backward()
+            kl_loss(supernet(images, arch), logits.softmax(1)).backward()
 
     def static(net: nn.Module, loss: Callable[[Tensor], Tensor]) -> Callable[[], None]:
         def step() -> None:
@@ -65,7 +66,7 @@ def measure(space_name: str, batch: int, rounds: int, seed: int) -> float:
         return step
 
     steps = [sandwich, static(statics[0], lambda logits: label_loss(logits, labels, 0.1))]
-    steps += [static(net, lambda logits: distillation_loss(logits, teacher)) for net in statics[1:]]
+    steps += [static(net, lambda logits: kl_loss(logits, teacher)) for net in statics[1:]]
     fastest = np.full(len(steps), np.inf)
     for _ in range(rounds):
         for i in rng.permutation(len(steps)):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import search_spaces
 from nas.allocator import keep_freed_memory
 from nas.functional import run_block
-from nas.losses import distillation_loss, label_loss
+from nas.losses import kl_loss, label_loss
 from nas.static import StaticNet, weight_path
 from nas.supernet import Supernet
 from search_spaces import Arch, Space
@@ -105,7 +105,7 @@ def sandwich_step(side: str, options: argparse.Namespace) -> Callable[[], None]:
         logits = first(images)
         label_loss(logits, labels, 0.1).backward()
         for forward in others:
-            distillation_loss(forward(images), logits).backward()
+            kl_loss(forward(images), logits.softmax(1)).backward()
 
     return step
 

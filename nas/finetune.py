@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nas.progress import Progress, silent
 from nas.recipe import Recipe
-from nas.run_dir import RunDir
+from nas.run_dir import SPACE, RunDir
+from nas.samplers.base import FixedRule, Step
 from nas.train import train
 from search_spaces import Arch
 
@@ -28,7 +29,7 @@ def finetune(
     Args:
         source: the run; `nas.transfer.transfer` says which of its weights are loaded.
         arch: the subnet.
-        recipe: data and schedule; its space, sampler and distillation do not count.
+        recipe: data and schedule; its space and sampler do not count.
         out: the run directory to make.
         resume: go on with the run in `out`; a missing or empty folder is started.
         progress: hears about every step.
@@ -37,7 +38,20 @@ def finetune(
         ValueError: as `nas.train.train`, or the arch is not in the space of `source`.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
-    RunDir.open(source).space().encode([arch])  # refuses what the space does not offer
-    only = {"init": str(source), "arch": arch, "sampler": "subnet", "distillation": "none"}
-    space = str(RunDir(source).file("space.yaml"))
-    return train(recipe.model_copy(update={"space": space} | only), out, resume=resume, progress=progress)
+    space = RunDir.open(source).space()
+    space.encode([arch])  # refuses what the space does not offer
+    update = {"space": str(RunDir(source).file(SPACE)), "init": str(source), "arch": arch}
+    return train(
+        recipe.model_copy(update=update), out, resume=resume, sampler=OneSubnet(arch), progress=progress
+    )
+
+
+class OneSubnet(FixedRule):
+    """The subnet that is fine-tuned, and no other."""
+
+    def __init__(self, arch: Arch) -> None:
+        self.arch = arch
+
+    def subnets(self, step: Step) -> list[Arch]:
+        """See `Sampler`."""
+        return [self.arch]

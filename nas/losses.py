@@ -1,7 +1,11 @@
-"""What the subnets of a step learn from."""
+"""How far outputs are from what they should be."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,17 +15,64 @@ def label_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
     Args:
         logits: (n, classes).
-        labels: (n,) class indices.
+        labels: (n,) class indices, or (n, classes) probabilities where images are mixed.
         smoothing: share of the target spread over all classes (Szegedy et al. 2016, §7).
     """
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
-def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Cross-entropy to the teacher's softmax, mean over the batch (in-place distillation, BigNAS §3.1).
+def kl_loss(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Cross-entropy to the teacher's output, mean over the batch (in-place distillation, BigNAS §3.1).
+
+    It is the Kullback-Leibler divergence but for the teacher's entropy, which has no gradient.
 
     Args:
         logits: (n, classes).
-        teacher_logits: (n, classes), of the same images; no gradient flows into them.
+        teacher: (n, classes), probabilities for the same images; no gradient flows into them.
     """
-    return F.cross_entropy(logits, teacher_logits.detach().softmax(dim=1))
+    return F.cross_entropy(logits, teacher.detach())
+
+
+def adaptive_alpha_loss(
+    logits: Tensor, teacher: Tensor, alphas: tuple[float, float] = (-1.0, 1.0), clip: float = 5.0
+) -> Tensor:
+    """Adaptive alpha-divergence from the teacher, mean over the batch (AlphaNet, Wang et al. 2021, §3).
+
+    For each image, the larger of two divergences counts: with alpha 1 (Kullback-Leibler) a student is
+    punished for what it thinks too unlikely, with alpha -1 for what it thinks too likely. The value is the
+    divergence; the gradient is that of AlphaNet, in which the ratio of probabilities is clipped. Computed in
+    float32.
+
+    Args:
+        logits: (n, classes).
+        teacher: (n, classes), probabilities for the same images; no gradient flows into them.
+        alphas: of the two divergences; neither 0.
+        clip: largest power of the ratio of probabilities, where alpha is not 1.
+    """
+    log_student = logits.float().log_softmax(dim=1)
+    log_teacher = teacher.detach().float().clamp_min(torch.finfo(torch.float32).tiny).log()
+    pairs = [_alpha_divergence(log_student, log_teacher, alpha, clip) for alpha in alphas]
+    values, surrogates = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    value, larger = values.max(dim=0)
+    surrogate = surrogates.gather(0, larger[None])[0]
+    return (value + surrogate - surrogate.detach()).mean()
+
+
+def _alpha_divergence(
+    log_student: Tensor, log_teacher: Tensor, alpha: float, clip: float
+) -> tuple[Tensor, Tensor]:
+    """The divergence of each image, without gradient, and a number that has its gradient; each (n,)."""
+    log_q = log_student.detach()
+    if alpha == 1:
+        teacher = log_teacher.exp()
+        return (teacher * (log_teacher - log_q)).sum(1), -(teacher * log_student).sum(1)
+    power = (alpha * (log_teacher - log_q)).clamp_max(math.log(clip)).exp()
+    constant = 1 / (alpha * (alpha - 1))
+    value = constant * (log_q.exp() * (power - 1)).sum(1)
+    return value, -(log_q.exp() * (power / alpha + constant) * log_student).sum(1)
+
+
+DistillationLoss = Callable[[Tensor, Tensor], Tensor]
+"""Called with logits and the teacher's probabilities, both (n, classes)."""
+
+DISTILLATION_LOSSES: Mapping[str, DistillationLoss] = {"kl": kl_loss, "alpha": adaptive_alpha_loss}

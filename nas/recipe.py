@@ -10,13 +10,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from nas.phases import Count, Phase, Positive
 from search_spaces import Arch
 from search_spaces.errors import one_line
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 
 MAY_CHANGE = frozenset(
     {"data_root", "accelerator", "devices", "num_nodes", "workers", "threads"}
@@ -41,19 +40,61 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Images per step, over all processes."""
     sampler: str = "sandwich"
-    """Which subnets each step trains: a name, or `module:object`."""
+    """Which subnets each step trains: a name of `nas.samplers`, or `module:object`."""
     n_random: Annotated[int, Field(ge=0)] = 2
-    """Random subnets per step beside the largest and the smallest."""
+    """Subnets a step beside those that the sampler always has: of `sandwich` the largest and the smallest."""
+    phases: tuple[Phase, ...] = ()
+    """Of `progressive`; the learning rate begins anew in each. None: OFA's, under one learning rate."""
+    distillation: Literal["inplace", "external", "none"] = "inplace"
+    """What the step's subnets learn from: the labels the first and its outputs the others; the outputs of
+    `teachers` all; or the labels all."""
+    teachers: tuple[str, ...] = ()
+    """Of `external`: trained runs of the same classes, whose largest subnets' outputs are averaged. `init` is
+    the largest subnet as it was when training began."""
+    label_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Of `external`: weight of the loss on the labels, added to that of the distillation."""
+    distillation_loss: Literal["kl", "alpha"] = "kl"
+    """Divergence between the outputs of teacher and subnet: Kullback-Leibler or adaptive alpha (AlphaNet)."""
+    optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    """SGD has Nesterov momentum."""
     lr: Positive = 0.1
-    """Peak learning rate of SGD with Nesterov momentum."""
+    """Peak learning rate."""
     momentum: Fraction = 0.9
+    """Of SGD and RMSProp; of AdamW the first beta."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Not applied to biases and batch norms."""
+    """Not applied to biases and batch norms. Once a step, however many subnets the step has, and so the same
+    as a penalty on the weights of the largest subnet alone."""
+    schedule: Literal["cosine", "cosine_from_start", "exponential", "constant"] = "cosine"
+    """Learning rate after the warm-up: half a cosine over what remains, or over the whole training; a factor
+    `lr_decay` every `lr_decay_epochs`; or the peak."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    """Linear warm-up; a cosine to zero follows."""
+    """Linear warm-up, in epochs."""
+    lr_decay: Fraction = 0.97
+    """Of `exponential`."""
+    lr_decay_epochs: Positive = 2.4
+    """Of `exponential`."""
+    lr_floor: Fraction = 0.0
+    """Lowest learning rate after the warm-up, as a share of the peak."""
     label_smoothing: Fraction = 0.1
+    """Share of the target that is spread over all classes."""
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """Parameter of mixup's beta distribution; 0: no mixup. With cutmix, each batch has one of the two."""
+    cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """Parameter of cutmix's beta distribution; 0: no cutmix."""
+    data_sampling: Literal["uniform", "importance"] = "uniform"
+    """Images of an epoch: each once, or drawn more and more by how wrong the outputs were (PA&DA)."""
+    regularize: Literal["all", "largest"] = "largest"
+    """Which subnets dropout and drop-connect act on (BigNAS: on the largest alone)."""
+    dropout: Fraction = 0.0
+    """Share of the features before the classifier that is dropped."""
+    drop_connect: Fraction = 0.0
+    """Chance by which an image skips the last residual branch; it rises linearly from the first."""
+    drop_connect_stages: Count | None = None
+    """Stages at the end of the network that have drop-connect; none: all."""
     clip_norm: Positive = 5.0
-    """Largest norm of a step's gradient."""
+    """Largest norm of a step's gradient; not used where `clip_value` is given."""
+    clip_value: Positive | None = None
+    """Largest value of a step's gradient; none: the norm is limited."""
     zero_init_residual: bool = True
     """Start the last batch norm of residual branches at zero."""
     ema_decay: Fraction = 0.0
@@ -79,8 +120,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Whose images give the moments in training: those of each process, or of all of them together."""
     init: str | None = None
     """Run whose weights training begins with; it may have seen other data, not another space."""
+    lr_head: Positive | None = None
+    """Peak learning rate of the classifier, larger where it is made anew; none: that of the other weights."""
+    freeze_body: bool = False
+    """Train the classifier alone."""
     arch: Arch | None = None
-    """What the sampler `subnet` trains, and the only subnet that the run will hold."""
+    """The only subnet to train, where it is one (`nas finetune`)."""
 
     def to_yaml(self) -> str:
         """The recipe as YAML text that `load` reads back."""

@@ -22,6 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 SCHEMA_VERSION = 1
 RUN, SPACE, RECIPE = "run.json", "space.yaml", "recipe.yaml"
 TRAINING_LOG = "training.csv"
+SPEED, TENSORBOARD = "speed.csv", "tensorboard"
 TRANSFER = "transfer.json"
 SUPERNET = "supernet.safetensors"
 VALIDATION_FILES = "validation_files.txt"

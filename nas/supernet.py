@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from nas.dropout import Dropout
 from nas.elastic import ElasticLayer
 from nas.functional import run_block
 from nas.static import StaticNet, faster_layout, put_module, weight_path
@@ -35,13 +36,14 @@ class Supernet(nn.Module):
         if zero_init_residual:
             self._zero_residual_branches()
 
-    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+    def forward(self, x: Tensor, arch: Arch, dropout: Dropout | None = None) -> Tensor:
         """Logits of one subnet.
 
         Args:
             x: images, shape (n, channels, arch.resolution, arch.resolution), or of any size where the
                 network itself resizes them.
             arch: the active subnet.
+            dropout: noise to train with.
 
         Returns:
             shape (n, classes).
@@ -52,7 +54,7 @@ class Supernet(nn.Module):
         blocks = self.space.blocks(arch)
         self._check_images(x, blocks[0][0])
         for block in blocks:
-            x = run_block(block, x, self._weighted)
+            x = run_block(block, x, dropout(self._weighted, block) if dropout else self._weighted)
             x = faster_layout(x)
         return x
 
@@ -72,6 +74,11 @@ class Supernet(nn.Module):
         module = self.get_submodule(weight_path(layer))
         assert isinstance(module, ElasticLayer)
         return module
+
+    @property
+    def classifier(self) -> ElasticLayer:
+        """The last layer, whose outputs are the classes."""
+        return self.layer(self.space.layers(self.space.largest)[-1])
 
     @torch.no_grad()
     def extract(self, arch: Arch) -> StaticNet:

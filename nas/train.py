@@ -9,7 +9,7 @@ import torch
 
 import search_spaces
 from nas.allocator import keep_freed_memory
-from nas.checkpoint import save_supernet
+from nas.checkpoint import Checkpoints, save_supernet
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
@@ -19,14 +19,16 @@ from nas.recipe import parse as parse_recipe
 from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
 from nas.samplers import Sampler, make_sampler
 from nas.training.data import batches
+from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import any_process, first_does, make_fabric
 from nas.training.safekeeping import Safekeeping
 from nas.training.schedule import Schedule
-from nas.training.seeds import rng_of
 from nas.training.signals import stop_signals
 from nas.training.state import TrainingState
-from nas.training.step import train_step
-from nas.transfer import transfer
+from nas.training.step import TrainingStep
+from nas.training.supervision import make_supervision
+from nas.training.teachers import INIT, load_teachers
+from nas.transfer import Transfer, transfer
 from search_spaces import Space
 
 _log = logging.getLogger("nas")
@@ -69,28 +71,30 @@ def train(
         resolutions=(recipe.arch.resolution,) if recipe.arch else None,
     )
     sampler = sampler or make_sampler(space, recipe)
+    steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
+    schedule = Schedule(recipe, steps_per_epoch)
+    data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
+    state = TrainingState.start(recipe, space, fabric, sampler, data_order)
+    transferred = _transferred(recipe, state, Path(out), dataset)
+    teachers = load_teachers(recipe, state.supernet, dataset.class_names)
+    take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
+
     run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
     if first_does(fabric, lambda: run.has(SUPERNET)):
         return run
-
-    steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
-    schedule = Schedule(recipe, steps_per_epoch)
-    state = TrainingState.start(recipe, space, fabric, sampler)
+    if transferred and fabric.is_global_zero:
+        run.write_json(TRANSFER, transferred)
+        _log.info("%s", transferred.note)
     safe = Safekeeping(fabric, run, state, recipe)
-    if not safe.resume() and recipe.init:
-        transferred = transfer(state.supernet, recipe.init, dataset.class_names)
-        if fabric.is_global_zero:
-            run.write_json(TRANSFER, transferred)
-            _log.info("%s", transferred.note)
+    safe.resume()
     if not fabric.is_global_zero:
         progress = silent
 
     with stop_signals() as stop, safe.explained():
-        for x, y in batches(recipe, space, dataset, fabric, state.step, schedule.total):
-            subnets = sampler.subnets(rng_of(recipe.seed, "subnets", state.step), x.shape[-1])
-            losses = train_step(fabric, state, subnets, x, y, schedule(state.step), recipe)
-            sampler.observe(subnets, losses)
-            state.count(losses, lr=schedule(state.step), steps_per_epoch=steps_per_epoch)
+        for batch in batches(recipe, space, dataset, data_order, fabric, state.step, schedule.total):
+            lr = schedule(state.step)
+            losses = take_step(batch, lr)
+            state.count(losses, lr, steps_per_epoch)
             progress(f"train, loss {losses[0]:.3f}", state.step, schedule.total)
             if any_process(fabric, stop.is_set()):
                 safe.save()
@@ -99,6 +103,20 @@ def train(
     safe.save()
     first_does(fabric, lambda: save_supernet(run, state.trained_weights()))
     return run
+
+
+def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Dataset) -> Transfer | None:
+    """Load the weights that training begins with, where it begins here or where they also teach."""
+    begun = Checkpoints(RunDir(out)).paths()
+    if recipe.init is None or (begun and INIT not in recipe.teachers):
+        return None
+    transferred = transfer(state.supernet, recipe.init, dataset.class_names)
+    if INIT in recipe.teachers and transferred.made_anew:
+        raise ValueError(
+            f"the teacher {INIT!r} must know the data set's classes, but of the weights of {recipe.init} "
+            f"these were made anew: {', '.join(transferred.made_anew)}"
+        )
+    return transferred
 
 
 def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resume: bool) -> RunDir:

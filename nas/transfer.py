@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
-from torch import Tensor
 
 from nas.checkpoint import newest_weights
 from nas.run_dir import SCHEMA_VERSION, RunDir
-from nas.static import weight_path
 from nas.supernet import Supernet
 from search_spaces import Space
 
@@ -34,7 +32,7 @@ class Transfer(BaseModel, extra="forbid"):
     def note(self) -> str:
         """One line for people."""
         parts = (f"{len(self.loaded)} tensors loaded", _listed(self.made_anew, "made anew"))
-        return f"weights of {self.source}: {', '.join(parts)}, {_listed(self.dropped, 'dropped')}"
+        return f"weights of {self.source}: {'; '.join(parts)}; {_listed(self.dropped, 'dropped')}"
 
 
 def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> Transfer:
@@ -56,7 +54,7 @@ def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> 
     known, own = newest_weights(run), supernet.state_dict()
     fitting = {name for name in known.keys() & own.keys() if known[name].shape == own[name].shape}
     if run.info().classes != list(classes):
-        fitting -= _classifier(supernet, own)
+        fitting -= _classifier(supernet)
     supernet.load_state_dict({name: known[name] for name in fitting}, strict=False)
     return Transfer(
         source=str(source),
@@ -74,9 +72,10 @@ def _check_space(source: Space, target: Space, name: str) -> None:
         )
 
 
-def _classifier(supernet: Supernet, weights: Mapping[str, Tensor]) -> set[str]:
-    path = weight_path(supernet.space.layers(supernet.space.largest)[-1])
-    return {name for name in weights if name.startswith(f"{path}.")}
+def _classifier(supernet: Supernet) -> set[str]:
+    """Names of the classifier's tensors."""
+    parameters = list(supernet.classifier.parameters())
+    return {name for name, p in supernet.named_parameters() if any(p is own for own in parameters)}
 
 
 def _listed(names: Sequence[str], what: str) -> str:

@@ -99,7 +99,9 @@ def assert_refused(answer: Answer, message: str) -> None:
 
 
 def test_there_are_the_promised_commands() -> None:
-    promised = "spaces describe train evaluate profile search pick export benchmark report demo import"
+    promised = (
+        "spaces describe train evaluate profile search pick export benchmark report demo import finetune"
+    )
     assert set(COMMANDS) == set(promised.split())
 
 
@@ -121,7 +123,7 @@ def test_every_command_and_option_explains_itself(nas: Nas, name: str) -> None:
 
 def test_every_command_that_prints_results_has_json() -> None:
     without = {name for name, command in COMMANDS.items() if "json" not in {p.name for p in command.params}}
-    assert without == {"train", "import"}  # their result is the run
+    assert without == {"train", "import", "finetune"}  # their result is the run
 
 
 # ---------------------------------------------------------------------- results

@@ -1,50 +1,304 @@
+import io
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+import search_spaces
+from nas.phases import Phase, phase_at
 from nas.recipe import Recipe
-from nas.samplers import SAMPLERS, Sampler, Sandwich
-from search_spaces import Space
+from nas.samplers import SAMPLERS, Sampler, Step
+from nas.samplers.adaptive import BINS, ComplexityAdaptive
+from nas.samplers.attentive import Attentive
+from nas.samplers.complexity_banks import ComplexityBanks
+from nas.samplers.macs_bins import MacsBins
+from nas.samplers.nested import Nested
+from nas.samplers.path_importance import PathImportance
+from nas.samplers.performance_banks import PerformanceBanks
+from nas.samplers.preferred import Preferred, saliency
+from nas.samplers.progressive import PHASES, Progressive, kind_of, open_options
+from nas.samplers.sandwich import Sandwich
+from nas.samplers.uniform import Uniform
+from nas.supernet import Supernet
+from search_spaces import Arch, Space
+
+RECIPE = Recipe(space="tiny", dataset="digits", epochs=1)
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+def make_step(
+    supernet: Supernet, seed: int = 0, resolution: int | None = None, progress: float = 0.5
+) -> Step:
+    """A step of images of one resolution, the largest unless told otherwise; a loss is a number of MACs."""
+    return Step(
+        rng=np.random.default_rng(seed),
+        resolutions=[resolution or supernet.space.resolutions[-1]],
+        progress=progress,
+        supernet=supernet,
+        probe=lambda archs: [float(supernet.space.macs(arch)) for arch in archs],
+        restart=lambda: None,
+    )
 
 
-def test_sandwich_is_largest_smallest_and_random_ones(space: Space) -> None:
-    resolution = space.resolutions[0]
-    largest, smallest, *random = Sandwich(space, n_random=5).subnets(rng(), resolution)
-    assert largest == replace(space.largest, resolution=resolution)
-    assert smallest == replace(space.smallest, resolution=resolution)
-    assert len(set(random)) > 1
-    assert len(random) == 5
-    space.encode([largest, smallest, *random])  # all are in the space
-    assert {arch.resolution for arch in (largest, smallest, *random)} == {resolution}
+@pytest.fixture(scope="module")
+def supernet(tiny: Space) -> Supernet:
+    return Supernet(tiny)
 
 
-def test_sandwich_follows_the_generator_alone(tiny: Space) -> None:
-    sampler = Sandwich(tiny, n_random=3)
-    first = sampler.subnets(rng(1), 8)
-    sampler.observe(first, [9.0, 1.0, 2.0, 3.0])
-    sampler.subnets(rng(2), 6)
-    assert sampler.subnets(rng(1), 8) == first
-    assert sampler.subnets(rng(2), 8) != first
+# ---------------------------------------------------------------------- what all samplers have in common
+
+
+def learn(sampler: Sampler, supernet: Supernet, steps: int = 6) -> None:
+    """Steps with made-up losses and gradients."""
+    for seed in range(steps):
+        step = make_step(supernet, seed, progress=seed / steps)
+        subnets = sampler.subnets(step)
+        for parameter in supernet.parameters():
+            parameter.grad = torch.full_like(parameter, 1.0 + seed)
+        sampler.observe(step, subnets, [1.0 + seed + i for i in range(len(subnets))])
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_keeps_its_protocol(tiny: Space, name: str) -> None:
-    recipe = Recipe(space="tiny", dataset="digits", epochs=1, n_random=4, sampler=name)
-    sampler = SAMPLERS[name](tiny, recipe)
+def test_every_sampler_resumes_with_what_it_learned(tiny: Space, supernet: Supernet, name: str) -> None:
+    sampler, again = SAMPLERS[name](tiny, RECIPE), SAMPLERS[name](tiny, RECIPE)
     assert isinstance(sampler, Sampler)
-    subnets = sampler.subnets(rng(), 6)
-    assert {arch.resolution for arch in subnets} == {6}
-    sampler.observe(subnets, [1.0] * len(subnets))
-    again = SAMPLERS[name](tiny, recipe)
+    learn(sampler, supernet)
     again.load_state_dict(sampler.state_dict())
-    assert list(again.subnets(rng(5), 8)) == list(sampler.subnets(rng(5), 8))
+    for seed in range(5):
+        first, second = (s.subnets(make_step(supernet, seed, progress=0.95)) for s in (sampler, again))
+        assert list(first) == list(second)
 
 
-def test_number_of_random_subnets_comes_from_the_recipe(tiny: Space) -> None:
-    recipe = Recipe(space="tiny", dataset="digits", epochs=1, n_random=0)
-    assert len(SAMPLERS["sandwich"](tiny, recipe).subnets(rng(), 8)) == 2
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_chooses_subnets_that_take_the_images(
+    tiny: Space, supernet: Supernet, name: str
+) -> None:
+    sampler = SAMPLERS[name](tiny, RECIPE)
+    for progress, resolution in ((0.0, 6), (0.5, 8), (0.99, 6)):
+        subnets = sampler.subnets(make_step(supernet, resolution=resolution, progress=progress))
+        assert len(subnets) > 0
+        tiny.encode(subnets)  # all are in the space
+        assert {arch.resolution for arch in subnets} == {resolution}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_state_of_every_sampler_is_plain(tiny: Space, supernet: Supernet, name: str) -> None:
+    sampler = SAMPLERS[name](tiny, RECIPE)
+    learn(sampler, supernet)
+    buffer = io.BytesIO()
+    torch.save(sampler.state_dict(), buffer)
+    buffer.seek(0)
+    assert repr(torch.load(buffer, weights_only=True)) == repr(sampler.state_dict())  # nan is not nan
+
+
+def test_network_that_resizes_takes_all_resolutions_at_once() -> None:
+    space = search_spaces.get("attentivenas")
+    step = replace(make_step(Supernet(space)), resolutions=space.resolutions)
+    assert step.largest == space.largest
+    assert step.smallest == space.smallest
+    assert {arch.resolution for arch in step.decode(step.sample(50))} == set(space.resolutions)
+
+
+def test_resolutions_that_do_not_fit_move_to_the_nearest(tiny: Space, supernet: Supernet) -> None:
+    step = make_step(supernet, resolution=6)
+    assert step.largest == replace(tiny.largest, resolution=6)
+    assert {arch.resolution for arch in step.decode(tiny.sample(np.random.default_rng(0), 20))} == {6}
+
+
+# ---------------------------------------------------------------------- one by one
+
+
+def test_sandwich_is_largest_smallest_and_random_ones(tiny: Space, supernet: Supernet) -> None:
+    largest, smallest, *random = Sandwich(5).subnets(make_step(supernet))
+    assert largest == tiny.largest
+    assert smallest == replace(tiny.smallest, resolution=8)
+    assert len(random) == 5
+    assert len(set(random)) > 1
+
+
+def sizes(archs: Sequence[Arch], space: Space) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array([space.macs(arch) for arch in archs])
+
+
+def test_macs_uniform_reaches_the_ends_that_uniform_misses() -> None:
+    space = search_spaces.get("digits")
+    supernet = Supernet(space)
+    low, high = sizes([space.smallest, space.largest], space)
+
+    def bins(sampler: Sampler) -> set[int]:
+        drawn = [sampler.subnets(make_step(supernet, seed))[0] for seed in range(60)]
+        return set(((sizes(drawn, space) - low) * 10 // (high - low + 1)).tolist())
+
+    assert bins(SAMPLERS["macs_uniform"](space, RECIPE)) >= {0, 9}
+    assert 9 not in bins(Uniform())
+
+
+def test_bins_hold_what_is_drawn_from_them(tiny: Space, supernet: Supernet) -> None:
+    bins, step = MacsBins(4), make_step(supernet)
+    for index in range(4):
+        assert bins.of(step, bins.draw(step, index, 3)).tolist() == [index] * 3
+    assert bins.of(step, tiny.encode([step.smallest, step.largest])).tolist() == [0, 3]
+
+
+def test_attention_goes_to_the_best_or_the_worst_of_like_sizes(supernet: Supernet) -> None:
+    asked: list[list[float]] = []
+
+    def probe(archs: Sequence[Arch]) -> list[float]:
+        asked.append(np.random.default_rng(len(asked)).random(len(archs)).tolist())
+        seen.extend(archs)
+        return asked[-1]
+
+    for choose in (min, max):
+        asked.clear()
+        seen: list[Arch] = []
+        step = replace(make_step(supernet), probe=probe)
+        largest, *attentive, smallest = Attentive(2, choose).subnets(step)
+        assert (largest, smallest) == (step.largest, step.smallest)
+        assert [len(losses) for losses in asked] == [3, 3]
+        chosen = [losses.index(choose(losses)) for losses in asked]
+        assert attentive == [seen[chosen[0]], seen[3 + chosen[1]]]
+
+
+def test_banks_walk_by_one_and_hold_subnets_of_one_size(supernet: Supernet) -> None:
+    sampler, bins = ComplexityBanks(n_random=1), MacsBins(8)
+    before = sampler.bank
+    visited = set()
+    for seed in range(40):
+        step = make_step(supernet, seed)
+        *members, _ = sampler.subnets(step)
+        assert abs(sampler.bank - before) <= 1
+        before = sampler.bank
+        visited.add(before)
+        assert len(members) == 2
+        assert np.ptp(bins.of(step, step.space.encode(members))) <= 1  # a thin bank borrows a neighbour's
+    assert len(visited) > 3
+
+
+def test_banks_keep_the_best_and_draw_them_again(supernet: Supernet) -> None:
+    sampler = PerformanceBanks(n_random=1)
+    learn(sampler, supernet, steps=20)
+    kept = [loss for bank in sampler.kept for loss in bank.values()]
+    assert kept
+    for bank in sampler.kept:  # the probe's losses are MACs
+        for genome, loss in bank.items():
+            assert loss == supernet.space.macs_table(np.array([genome]))[0]
+        assert list(bank.values()) == sorted(bank.values())
+
+
+def test_size_that_still_changes_is_drawn_more(supernet: Supernet) -> None:
+    sampler = ComplexityAdaptive(n_random=2)
+    assert sampler.shares() == pytest.approx(np.full(BINS, 1 / BINS))
+    step = make_step(supernet)
+    small, large = (step.decode(sampler.bins.draw(step, index, 1))[0] for index in (0, BINS - 1))
+    for i in range(30):  # the loss of the small one falls, that of the large one stays
+        sampler.observe(step, [step.largest, step.smallest, small, large], [0.0, 0.0, 30.0 - i, 1.0])
+    shares = sampler.shares()
+    assert shares[0] == max(shares)
+    assert shares[0] > 2 * shares[-1]
+    assert min(shares) >= 0.2 / BINS
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_paths_of_large_gradients_are_drawn_more_as_training_goes_on(tiny: Space, supernet: Supernet) -> None:
+    sampler = PathImportance(tiny)
+    gene = [gene.name for gene in tiny.genes].index("stem.width")
+    for arch, size in ((tiny.smallest, 1.0), (tiny.largest, 3.0)):
+        for parameter in supernet.parameters():
+            parameter.grad = None
+        stem = supernet.get_parameter("stem.conv.weight")
+        stem.grad = torch.zeros_like(stem)
+        stem.grad.view(-1)[0] = size
+        sampler.observe(make_step(supernet), [arch], [1.0])
+    # 1 and 3 of 4; half of it at half of the training, the rest uniform
+    assert sampler.shares(gene, 1.0) == pytest.approx([0.25, 0.75])
+    assert sampler.shares(gene, 0.5) == pytest.approx([0.375, 0.625])
+    assert sampler.shares(gene, 0.0) == pytest.approx([0.5, 0.5])
+
+
+def test_preferred_ones_stay_and_have_the_best_score_of_their_size(tiny: Space, supernet: Supernet) -> None:
+    sampler = Preferred(tiny, seed=0)
+    drawn = {sampler.subnets(make_step(supernet, seed))[0] for seed in range(60)}
+    assert sampler.genomes is not None
+    assert 1 < len(drawn) <= len(sampler.genomes) <= 16
+    step = make_step(supernet)
+    of, score = sampler.bins.of, saliency(tiny, 0)
+    kept = dict(zip(of(step, sampler.genomes).tolist(), score(sampler.genomes), strict=True))
+    others = step.sample(200)
+    worse = [kept[b] >= s - 1e-9 for b, s in zip(of(step, others).tolist(), score(others), strict=True)]
+    assert all(worse)  # 4,000 candidates hold nearly all 640 subnets of this resolution
+
+
+def test_larger_subnets_keep_more_saliency(tiny: Space) -> None:
+    score = saliency(tiny, 0)
+    small, large = score(tiny.encode([tiny.smallest, tiny.largest]))
+    assert 0 < small < large
+
+
+def test_nested_list_is_nested(tiny: Space, supernet: Supernet) -> None:
+    sampler = Nested(n_random=1)
+    drawn = {arch for seed in range(80) for arch in sampler.subnets(make_step(supernet, seed))}
+    genomes = tiny.encode(sorted(drawn, key=tiny.macs))
+    raw_depth = [gene.depth is None for gene in tiny.genes]  # others are 0 where a depth switches them off
+    assert (np.diff(genomes[:, raw_depth], axis=0) >= 0).all()
+    assert 8 < len(drawn) <= 16
+
+
+# ---------------------------------------------------------------------- progressive shrinking
+
+
+def test_phases_open_choices_from_the_largest_on(tiny: Space, supernet: Supernet) -> None:
+    sampler = Progressive(tiny, PHASES)
+    total = sum(phase.epochs for phase in PHASES)
+    starts = np.cumsum([0, *(phase.epochs for phase in PHASES[:-1])]) / total
+    seen: list[set[str]] = []
+    counts = []
+    for index, start in enumerate(starts):
+        steps = [make_step(supernet, seed, progress=float(start) + 1e-6) for seed in range(40)]
+        drawn = [sampler.subnets(step) for step in steps]
+        assert sampler.phase == index
+        counts.append(len(drawn[0]))
+        genomes = tiny.encode([arch for archs in drawn for arch in archs])
+        largest = tiny.encode([tiny.largest])
+        seen.append({kind_of(tiny.genes[g]) for g in np.flatnonzero((genomes != largest).any(axis=0))})
+    assert counts == [1, 1, 2, 2, 4, 4]
+    assert seen[0] == set()
+    assert seen[1] == {"kernel"}
+    assert {"kernel", "depth"} <= seen[2]
+    assert {"kernel", "depth", "expand", "width"} <= seen[-1]
+
+
+def test_channels_are_sorted_and_the_optimizer_restarted_where_expand_opens(
+    tiny: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[object] = []
+    monkeypatch.setattr(
+        "nas.samplers.progressive.sort_channels", lambda net, trained: events.append(sorted(trained))
+    )
+    phases = (Phase(epochs=1), Phase(epochs=1, elastic={"kernel": 2}), Phase(epochs=1, elastic={"expand": 2}))
+    sampler = Progressive(tiny, phases)
+    for progress in (0.0, 0.2, 0.4, 0.5, 0.7, 0.9):
+        step = make_step(Supernet(tiny), progress=progress)
+        sampler.subnets(replace(step, restart=lambda: events.append("restart")))
+    assert events == ["restart", [2.0], "restart"]
+
+
+def test_phase_and_share_by_hand() -> None:
+    phases = (Phase(epochs=1), Phase(epochs=3))
+    assert phase_at(phases, 0.0) == (0, 0.0)
+    assert phase_at(phases, 0.125) == (0, 0.5)
+    assert phase_at(phases, 0.25) == (1, 0.0)
+    assert phase_at(phases, 0.625) == (1, 0.5)  # 1.5 of 3 epochs
+    assert phase_at(phases, 1.0) == (1, 1.0)
+
+
+def test_open_options_are_the_largest(tiny: Space) -> None:
+    expand = next(choice for choice in tiny.genes if kind_of(choice) == "expand")
+    assert open_options(expand, Phase(epochs=1)) == expand.options[-1:]
+    assert open_options(expand, Phase(epochs=1, elastic={"expand": 99})) == expand.options
+    assert open_options(tiny.choices["resolution"], Phase(epochs=1)) == tiny.resolutions
+
+
+def test_phase_of_unknown_kind_is_refused(tiny: Space) -> None:
+    with pytest.raises(ValueError, match=r"elastic must name kinds .*'kernel'.*got \['kernels'\]"):
+        Progressive(tiny, (Phase(epochs=1, elastic={"kernels": 2}),))

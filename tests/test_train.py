@@ -222,12 +222,11 @@ def test_schedule_by_hand() -> None:
 
 def test_weight_decay_spares_vectors(tiny: Space, recipe: Recipe) -> None:
     supernet = Supernet(tiny)
-    decayed, spared = make_optimizer(supernet, recipe).param_groups
-    assert decayed["weight_decay"] == recipe.weight_decay
-    assert spared["weight_decay"] == 0
-    assert {p.ndim for p in decayed["params"]} == {2, 4}
-    assert {p.ndim for p in spared["params"]} == {1}
-    assert len(decayed["params"]) + len(spared["params"]) == len(list(supernet.parameters()))
+    groups = make_optimizer(supernet, recipe).param_groups
+    ndims = {recipe.weight_decay: {2, 4}, 0.0: {1}}
+    for group in groups:
+        assert {p.ndim for p in group["params"]} <= ndims[group["weight_decay"]]
+    assert sum(len(group["params"]) for group in groups) == len(list(supernet.parameters()))
 
 
 def test_average_is_what_is_kept(recipe: Recipe, undisturbed: RunDir, tmp_path: Path) -> None:
@@ -244,20 +243,17 @@ def test_average_is_what_is_kept(recipe: Recipe, undisturbed: RunDir, tmp_path: 
 
 
 SAMPLER = """\
-from dataclasses import replace
-
-
 class WorstAgain:
     '''Largest and smallest; then once more whatever had the higher loss in the step before.'''
 
-    def __init__(self, space):
-        self.space, self.again = space, 0
+    def __init__(self):
+        self.again = 0
 
-    def subnets(self, rng, resolution):
-        corners = [self.space.largest, self.space.smallest]
-        return [replace(arch, resolution=resolution) for arch in (*corners, corners[self.again])]
+    def subnets(self, step):
+        corners = [step.largest, step.smallest]
+        return [*corners, corners[self.again]]
 
-    def observe(self, subnets, losses):
+    def observe(self, step, subnets, losses):
         self.again = int(losses[1] > losses[0])
 
     def state_dict(self):
@@ -268,7 +264,7 @@ class WorstAgain:
 
 
 def make(space, recipe):
-    return WorstAgain(space)
+    return WorstAgain()
 
 
 def wrong(space, recipe):

@@ -25,7 +25,7 @@ def test_all_is_loaded_where_classes_agree(trained: TrainedRun) -> None:
     found = transfer(supernet, trained.run.path, DIGITS)
     assert not found.made_anew
     assert not found.dropped
-    assert found.note.endswith(f"{len(found.loaded)} tensors loaded, none made anew, none dropped")
+    assert found.note.endswith(f"{len(found.loaded)} tensors loaded; none made anew; none dropped")
     for name, weight in trained.supernet.state_dict().items():
         assert torch.equal(supernet.state_dict()[name], weight)
 
@@ -132,5 +132,37 @@ def test_resumed_training_does_not_begin_again(trained: TrainedRun, recipe: Reci
         train(recipe, tmp_path / "parts", progress=interrupt)
     whole = train(recipe, tmp_path / "whole")
     trained.run.file(SUPERNET).unlink()  # no longer needed
+    parts = train(recipe, tmp_path / "parts", resume=True)
+    assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
+
+
+def test_weights_that_do_not_fit_start_no_run(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has other choices than 'digits'"):
+        train(recipe.model_copy(update={"space": "digits"}), tmp_path / "run")
+    with pytest.raises(ValueError, match="nothing_here"):
+        train(recipe.model_copy(update={"init": "nothing_here"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_initial_teacher_must_know_the_classes(recipe: Recipe, tmp_path: Path) -> None:
+    taught = recipe.model_copy(update={"distillation": "external", "teachers": ("init",)})
+    with pytest.raises(
+        ValueError, match=r"the teacher 'init' must know the data set's classes, .*classifier"
+    ):
+        train(taught, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_initial_teacher_is_the_same_after_a_stop(recipe: Recipe, tmp_path: Path) -> None:
+    update = {"distillation": "external", "teachers": ("init",), "dataset": "digits"}
+    recipe = recipe.model_copy(update=update)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", progress=interrupt)
     parts = train(recipe, tmp_path / "parts", resume=True)
     assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +13,8 @@ from PIL import Image
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
+from nas.data.global_generator import seeded
 from nas.data.preprocess import RawImage
-
-_GLOBAL_GENERATOR = threading.Lock()
-"""Held while torch's global generator is borrowed: subnets are evaluated in several threads."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,7 @@ class RandomResizedCrop:
             ]
         )
         seed = int(torch.randint(2**62, (), generator=generator))
-        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):  # torchvision draws from it
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):  # torchvision draws from the global generator
             return torch.stack([vary(_pillow(image)) for image in images]).float()
 
 

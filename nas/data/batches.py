@@ -29,6 +29,7 @@ def train_batches(
     batch_size: int,
     generator: torch.Generator,
     *,
+    order: NDArray[np.int64] | None = None,
     first: int = 0,
     rank: int = 0,
     ranks: int = 1,
@@ -43,13 +44,16 @@ def train_batches(
         resolutions: each batch draws its size from these, the same on all ranks.
         batch_size: images of a batch, over all ranks together.
         generator: decides order, resolutions and augmentation; give equal ones on all ranks.
+        order: indices of the images, some perhaps several times, instead of a random order of all.
         first: batches to skip, where training resumes inside an epoch.
         rank: the process that asks; it gets every `ranks`-th image of each batch.
         ranks: number of processes.
         workers: processes that load ahead, worth it for images that are read from files.
     """
     split = dataset.split("train")
-    plan = _plan_epoch(len(split), resolutions, batch_size, generator, rank, ranks)
+    if order is None:
+        order = torch.randperm(len(split), generator=generator).numpy()
+    plan = _plan_epoch(order, resolutions, batch_size, generator, rank, ranks)
     return _load(partial(_augmented, dataset, split), plan[first:], workers)
 
 
@@ -101,10 +105,14 @@ class _Step:
 
 
 def _plan_epoch(
-    n: int, resolutions: Sequence[int], batch_size: int, generator: torch.Generator, rank: int, ranks: int
+    order: NDArray[np.int64],
+    resolutions: Sequence[int],
+    batch_size: int,
+    generator: torch.Generator,
+    rank: int,
+    ranks: int,
 ) -> list[_Step]:
-    n_batches = max(1, n // batch_size)
-    order = torch.randperm(n, generator=generator).numpy()
+    n_batches = max(1, len(order) // batch_size)
     sizes = torch.randint(len(resolutions), (n_batches,), generator=generator)
     seeds = torch.randint(2**62, (n_batches, ranks), generator=generator)
     return [

@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
 
-from nas.data.batches import Batch, batches_per_epoch, train_batches
+from nas.data.batches import batches_per_epoch, train_batches
 from nas.data.dataset import Dataset
+from nas.data.mix import Mix
 from nas.recipe import Recipe
+from nas.training.data_order import DataOrder
 from nas.training.seeds import rng_of
 from search_spaces import Space
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """What a step trains on: this process's share of a batch."""
+
+    x: Tensor
+    """Images, shape (n, channels, size, size)."""
+    y: Tensor
+    """Labels, (n,) class indices, or (n, classes) probabilities where images are mixed."""
+    indices: NDArray[np.int64] | None
+    """Images of the whole batch, where the data order wants to hear of them."""
+
+
 def batches(
-    recipe: Recipe, space: Space, dataset: Dataset, fabric: Fabric, start: int, stop: int
-) -> Iterator[Batch]:
-    """Images and labels of the steps `start`..`stop`, this process's share of each batch."""
+    recipe: Recipe, space: Space, dataset: Dataset, order: DataOrder, fabric: Fabric, start: int, stop: int
+) -> Iterator[TrainingBatch]:
+    """The batches of the steps `start`..`stop`."""
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
+    sizes = list(resolutions_by_size(space))
+    mix = Mix(len(dataset.class_names), recipe.mixup_alpha, recipe.cutmix_alpha)
     for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
-        batches = train_batches(
+        begin = epoch * steps_per_epoch
+        chosen = order.epoch(epoch, rng_of(recipe.seed, "order", epoch), begin / stop)
+        first = max(0, start - begin)
+        loaded = train_batches(
             dataset,
-            space.resolutions,
+            sizes,
             recipe.batch_size,
             torch.Generator().manual_seed(int(rng_of(recipe.seed, "data", epoch).integers(2**62))),
-            first=max(0, start - epoch * steps_per_epoch),
+            order=chosen,
+            first=first,
             rank=fabric.global_rank,
             ranks=fabric.world_size,
             workers=recipe.workers,
         )
-        for x, y in batches:
-            yield x.to(fabric.device, non_blocking=True), y.to(fabric.device, non_blocking=True)
+        for i, (x, y) in enumerate(loaded, start=first):
+            mix_seed = int(rng_of(recipe.seed, "mix", begin + i).integers(2**62))
+            x, y = mix(x, y, mix_seed)
+            indices = None if chosen is None else chosen[i * recipe.batch_size : (i + 1) * recipe.batch_size]
+            device = fabric.device
+            yield TrainingBatch(x.to(device, non_blocking=True), y.to(device, non_blocking=True), indices)
+
+
+def resolutions_by_size(space: Space) -> Mapping[int, Sequence[int]]:
+    """For each size of image, in pixels, the resolutions of the subnets that take it.
+
+    Each resolution is a size, unless the network itself resizes its images: then all take the same.
+    """
+    found: dict[int, list[int]] = defaultdict(list)
+    for resolution in space.resolutions:
+        found[space.image_size(replace(space.largest, resolution=resolution))].append(resolution)
+    return found

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from nas.recipe import Recipe
 from nas.supernet import Supernet
+from nas.training.groups import parameter_groups
+
+Groups = list[dict[str, Any]]
+
+OPTIMIZERS: Mapping[str, Callable[[Groups, Recipe], Optimizer]] = {
+    "sgd": lambda groups, recipe: SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+    ),
+    "rmsprop": lambda groups, recipe: RMSprop(
+        groups, lr=recipe.lr, alpha=0.9, eps=1e-3, momentum=recipe.momentum
+    ),
+    "adamw": lambda groups, recipe: AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999)),
+}
+"""RMSProp has the decay of BigNAS (Yu et al. 2020); its epsilon is ours, so that weights with tiny gradients
+do not take steps of full length."""
 
 
-def make_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on matrices and kernels alone."""
-    parameters = list(supernet.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+def make_optimizer(supernet: Supernet, recipe: Recipe) -> Optimizer:
+    """The recipe's optimizer; weight decay acts on matrices and kernels alone."""
+    return OPTIMIZERS[recipe.optimizer](parameter_groups(supernet, recipe), recipe)
+
+
+def clip_gradients(fabric: Fabric, supernet: Supernet, optimizer: Optimizer, recipe: Recipe) -> Tensor:
+    """Limit the gradient's values where the recipe has `clip_value`, else its norm; the norm that it had."""
+    if recipe.clip_value is None:
+        norm = fabric.clip_gradients(supernet, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
+        assert isinstance(norm, Tensor)  # only where values are clipped there is none
+        return norm
+    norm = get_total_norm(p.grad for p in supernet.parameters() if p.grad is not None)
+    fabric.clip_gradients(supernet, optimizer, clip_val=recipe.clip_value)
+    return norm

@@ -1,59 +1,146 @@
-"""One optimiser step over the subnets that a sampler chose."""
+"""One optimiser step over the subnets that the sampler chose."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from nas.losses import distillation_loss, label_loss
+from nas.data.global_generator import seeded
+from nas.dropout import Dropout
+from nas.losses import label_loss
 from nas.recipe import Recipe
-from nas.training.reductions import average_gradients
+from nas.samplers import Step
+from nas.training.data import TrainingBatch, resolutions_by_size
+from nas.training.groups import LR_SHARE
+from nas.training.optimizers import clip_gradients
+from nas.training.reductions import average_gradients, mean_over_processes
+from nas.training.seeds import rng_of
 from nas.training.state import TrainingState
+from nas.training.supervision import Supervision
 from search_spaces import Arch
 
 
-def train_step(
-    fabric: Fabric,
-    state: TrainingState,
-    subnets: Sequence[Arch],
-    x: Tensor,
-    y: Tensor,
-    lr: float,
-    recipe: Recipe,
-) -> list[float]:
-    """One optimiser step over all subnets of the step; their losses."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    state.optimizer.zero_grad()
-    losses: list[Tensor] = []
-    teacher: Tensor | None = None
-    for arch in subnets:
-        with fabric.autocast():
-            logits = state.supernet(x, arch)
-        if teacher is None:
-            teacher = logits
-            loss = label_loss(logits, y, recipe.label_smoothing)
-        else:
-            loss = distillation_loss(logits, teacher)
-        fabric.backward(loss)
-        losses.append(loss.detach())
-    means = average_gradients(state.supernet.parameters(), torch.stack(losses))
-    values: list[float] = means.tolist()
-    norm = fabric.clip_gradients(
-        state.supernet, state.optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False
-    )
-    assert norm is not None  # only None where values are clipped
-    overflow = recipe.precision != "16-mixed" and not norm.isfinite()  # there the scaler skips such a step
-    if overflow or not np.isfinite(values).all():
-        raise FloatingPointError(
-            f"training diverged at step {state.step}: losses {values}, gradient norm {norm:.3g}; "
-            f"lower `lr` ({recipe.lr}) or `clip_norm` ({recipe.clip_norm}) and start again"
+class TrainingStep:
+    """Trains the subnets of a step and changes the weights once.
+
+    Args:
+        fabric: devices and precision.
+        state: what is changed.
+        recipe: how.
+        supervision: what the subnets learn from.
+        total: steps of the whole training.
+    """
+
+    def __init__(
+        self, fabric: Fabric, state: TrainingState, recipe: Recipe, supervision: Supervision, total: int
+    ) -> None:
+        self.fabric = fabric
+        self.state = state
+        self.recipe = recipe
+        self.supervision = supervision
+        self.total = total
+        space = state.supernet.space
+        self.resolutions = resolutions_by_size(space)
+        self.dropout = None
+        if recipe.dropout or recipe.drop_connect:
+            self.dropout = Dropout(space, recipe.dropout, recipe.drop_connect, recipe.drop_connect_stages)
+
+    def __call__(self, batch: TrainingBatch, lr: float) -> list[float]:
+        """Do the step.
+
+        Args:
+            batch: this process's share of the images.
+            lr: learning rate.
+
+        Returns:
+            the losses of the step's subnets, means over all processes.
+
+        Raises:
+            ValueError: the sampler chose no subnet.
+            FloatingPointError: losses or gradients are not finite.
+        """
+        sampler = self.state.sampler
+        step = self._described(batch)
+        subnets = sampler.subnets(step)
+        if not subnets:
+            raise ValueError(f"the sampler must choose a subnet for each step, got none at {self.state.step}")
+        losses, logits = self._compute_gradients(subnets, batch)
+        self._change_weights(losses, lr)
+        sampler.observe(step, subnets, losses)
+        if batch.indices is not None:
+            self.state.data_order.observe(batch.indices, logits, batch.y)
+        return losses
+
+    def _described(self, batch: TrainingBatch) -> Step:
+        """The step as the sampler sees it."""
+        return Step(
+            rng=rng_of(self.recipe.seed, "subnets", self.state.step),
+            resolutions=self.resolutions[batch.x.shape[-1]],
+            progress=self.state.step / self.total,
+            supernet=self.state.supernet,
+            probe=lambda archs: self._probe(archs, batch),
+            restart=self.state.restart,
         )
-    state.optimizer.step()
-    if state.average:
-        state.average.update_parameters(state.supernet)
-    return values
+
+    @torch.no_grad()
+    def _probe(self, archs: Sequence[Arch], batch: TrainingBatch) -> list[float]:
+        """See `nas.samplers.base.Probe`."""
+        losses = [label_loss(self._logits(arch, batch.x), batch.y, 0.0) for arch in archs]
+        values: list[float] = mean_over_processes(torch.stack(losses)).tolist()
+        return values
+
+    def _compute_gradients(self, subnets: Sequence[Arch], batch: TrainingBatch) -> tuple[list[float], Tensor]:
+        """Losses of the subnets, and the logits of the first; the gradients are summed over the subnets."""
+        self.state.optimizer.zero_grad()
+        loss_of = self.supervision(batch.x, batch.y)
+        losses: list[Tensor] = []
+        first: Tensor | None = None
+        with self._noise():
+            for arch in subnets:
+                logits = self._logits(arch, batch.x, self._dropout_of(arch))
+                first = logits.detach() if first is None else first
+                loss = loss_of(logits)
+                self.fabric.backward(loss)
+                losses.append(loss.detach())
+        assert first is not None
+        means: list[float] = average_gradients(self.state.supernet.parameters(), torch.stack(losses)).tolist()
+        return means, first
+
+    def _logits(self, arch: Arch, x: Tensor, dropout: Dropout | None = None) -> Tensor:
+        with self.fabric.autocast():
+            logits: Tensor = self.state.supernet(x, arch, dropout)
+        return logits.float()
+
+    def _dropout_of(self, arch: Arch) -> Dropout | None:
+        """The noise that a subnet is trained with."""
+        largest = self.state.supernet.space.largest
+        with_noise = self.recipe.regularize == "all" or arch == replace(largest, resolution=arch.resolution)
+        return self.dropout if with_noise else None
+
+    def _noise(self) -> AbstractContextManager[None]:
+        """Seeds torch's global generators for dropout, which draws from nowhere else."""
+        if self.dropout is None:
+            return nullcontext()
+        rng = rng_of(self.recipe.seed, f"dropout of process {self.fabric.global_rank}", self.state.step)
+        return seeded(int(rng.integers(2**62)), self.fabric.device)
+
+    def _change_weights(self, losses: Sequence[float], lr: float) -> None:
+        state, recipe = self.state, self.recipe
+        norm = clip_gradients(self.fabric, state.supernet, state.optimizer, recipe)
+        scaled = recipe.precision == "16-mixed"  # then the scaler skips a step that overflows
+        if not (scaled or norm.isfinite()) or not np.isfinite(losses).all():
+            raise FloatingPointError(
+                f"training diverged at step {state.step}: losses {losses}, gradient norm {norm:.3g}; "
+                f"lower `lr` ({recipe.lr}) or `clip_norm` ({recipe.clip_norm}) and start again"
+            )
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr * group[LR_SHARE]
+        state.optimizer.step()
+        if state.average:
+            state.average.update_parameters(state.supernet)

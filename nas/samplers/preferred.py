@@ -1,0 +1,90 @@
+"""Subnets that a zero-cost score prefers, chosen before training; no others are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from nas.samplers.base import FixedRule, Step
+from nas.samplers.macs_bins import MacsBins, spread
+from nas.supernet import Supernet
+from search_spaces import Arch, BlockTable, Genomes, LayerSpec, Space
+
+SUBNETS = 16
+"""Intervals of MACs, of each of which one subnet is trained."""
+CANDIDATES = 4_000
+NOISE_IMAGES = 64
+
+
+class Preferred(FixedRule):
+    """One subnet of those that a score prefers, one for each interval of MACs (PreNAS, Wang et al. 2023).
+
+    Args:
+        space: the space of the supernet.
+        seed: of the untrained weights and the noise that are scored.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self.space = space
+        self.seed = seed
+        self.bins = MacsBins(SUBNETS)
+        self.genomes: Genomes | None = None
+        """The preferred ones, shape (SUBNETS, n_genes); chosen at the first step."""
+
+    def subnets(self, step: Step) -> list[Arch]:
+        """See `Sampler`."""
+        if self.genomes is None:
+            self.genomes = self._preferred(step)
+        return step.decode(self.genomes[[step.rng.integers(len(self.genomes))]])
+
+    def _preferred(self, step: Step) -> Genomes:
+        """The candidate of the best score in each interval of MACs."""
+        genomes = spread(step, CANDIDATES)
+        bins, score = self.bins.of(step, genomes), saliency(self.space, self.seed)(genomes)
+        best_last = np.argsort(score, kind="stable")
+        by_bin = {int(bins[i]): i for i in best_last}
+        return genomes[sorted(by_bin.values())]
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Sampler`."""
+        return {"genomes": None if self.genomes is None else self.genomes.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Sampler`."""
+        self.genomes = None if state["genomes"] is None else np.array(state["genomes"])
+
+
+def saliency(space: Space, seed: int) -> BlockTable:
+    """How much of an untrained network's sensitivity a subnet keeps, from one backward pass on noise.
+
+    The score of a layer is sum |w g| over the weights that the subnet keeps, over (sum |w| sum |g|) of the
+    whole layer; that of a subnet is the sum over its layers (PreNAS, Wang et al. 2023).
+
+    Args:
+        space: the space of the subnets.
+        seed: of the weights and the noise.
+    """
+    supernet = Supernet(space, seed, zero_init_residual=False)  # behind zeros no weight would have a gradient
+    supernet.train()
+    largest = space.largest
+    size = space.image_size(largest)
+    noise = torch.Generator().manual_seed(seed)
+    images = torch.randn(NOISE_IMAGES, space.config.channels, size, size, generator=noise)
+    supernet(images, largest).sum().backward()
+
+    def score(layer: LayerSpec) -> float:
+        elastic = supernet.layer(layer)
+        weight, gradient = elastic.weight.detach(), elastic.weight.grad
+        assert gradient is not None
+        whole = weight.abs().sum() * gradient.abs().sum()
+        kept = (weight * gradient).abs()[: layer.c_out, : layer.c_in // layer.groups]
+        if layer.op == "conv":
+            margin = (kept.shape[2] - layer.kernel) // 2
+            kept = kept.narrow(2, margin, layer.kernel).narrow(3, margin, layer.kernel)
+        return float(kept.sum() / whole.clamp_min(torch.finfo().tiny))
+
+    return BlockTable(
+        space, lambda block: sum(score(layer) for layer in block if layer.op in ("conv", "linear"))
+    )

@@ -1,0 +1,93 @@
+"""Progressive shrinking: smaller and smaller subnets, phase by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nas.channel_order import sort_channels
+from nas.phases import Phase, phase_at
+from nas.samplers.base import Step
+from search_spaces import Arch, Choice, Space
+
+_ALL = 1_000
+"""More options than any choice has."""
+PHASES = (
+    Phase(epochs=180),
+    Phase(epochs=125, elastic={"kernel": _ALL}),
+    Phase(epochs=25, elastic={"kernel": _ALL, "depth": 2}, subnets=2),
+    Phase(epochs=125, elastic={"kernel": _ALL, "depth": _ALL}, subnets=2),
+    Phase(epochs=25, elastic={"kernel": _ALL, "depth": _ALL, "expand": 2, "width": 2}, subnets=4),
+    Phase(epochs=125, elastic={"kernel": _ALL, "depth": _ALL, "expand": _ALL, "width": _ALL}, subnets=4),
+)
+"""Those of OFA after the largest subnet alone, in their proportions; widths, which OFA has not, open with the
+expand ratios."""
+
+
+class Progressive:
+    """Random subnets of the choices that are open, which are more in each phase (OFA, Cai et al. 2020, §3.3).
+
+    Where a phase opens more expand ratios, inner channels are sorted by importance first, so that the smaller
+    ratios begin with the best ones. Each phase begins with a new optimizer state.
+
+    Args:
+        space: the space of the supernet.
+        phases: in order.
+
+    Raises:
+        ValueError: a phase names a kind of choice that the space does not have.
+    """
+
+    def __init__(self, space: Space, phases: Sequence[Phase]) -> None:
+        self.phases = phases
+        self.phase = 0
+        kinds = {kind_of(choice) for choice in space.choices.values()}
+        unknown = {kind for phase in phases for kind in phase.elastic} - kinds
+        if phases is not PHASES and unknown:
+            raise ValueError(
+                f"phases: elastic must name kinds of choices of the space {space.name!r}, {sorted(kinds)}, "
+                f"got {sorted(unknown)}"
+            )
+
+    def subnets(self, step: Step) -> list[Arch]:
+        """See `Sampler`."""
+        index, _ = phase_at(self.phases, step.progress)
+        if index != self.phase:
+            self._enter(index, step)
+        phase = self.phases[index]
+        genes = step.space.genes
+        smallest = [len(gene.options) - len(open_options(gene, phase)) for gene in genes]
+        size = (phase.subnets, len(genes))
+        return step.decode(step.rng.integers(smallest, step.space.n_options, size=size))
+
+    def _enter(self, index: int, step: Step) -> None:
+        before, self.phase = self.phases[self.phase], index
+        expands = [choice for choice in step.space.choices.values() if kind_of(choice) == "expand"]
+        trained = {ratio for choice in expands for ratio in open_options(choice, before)}
+        opened = {ratio for choice in expands for ratio in open_options(choice, self.phases[index])}
+        if opened - trained:
+            sort_channels(step.supernet, trained)
+        step.restart()
+
+    def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
+        """See `Sampler`; nothing is learned from losses."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Sampler`."""
+        return {"phase": self.phase}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Sampler`."""
+        self.phase = state["phase"]
+
+
+def kind_of(choice: Choice) -> str:
+    """`kernel` of `stages.0.blocks.1.kernel`."""
+    return choice.name.rpartition(".")[2]
+
+
+def open_options(choice: Choice, phase: Phase) -> tuple[float, ...]:
+    """The options of a choice that a phase may draw; the resolution is the batch's, and never closed."""
+    if kind_of(choice) == "resolution":
+        return choice.options
+    return choice.options[-phase.elastic.get(kind_of(choice), 1) :]

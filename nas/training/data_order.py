@@ -1,0 +1,112 @@
+"""In which order a training sees its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nas.training.reductions import mean_over_processes
+
+
+class DataOrder(Protocol):
+    """Chooses the images of each epoch; equal in all processes."""
+
+    def epoch(self, index: int, rng: np.random.Generator, progress: float) -> NDArray[np.int64] | None:
+        """The images of an epoch in order, as indices; None: all, shuffled.
+
+        Args:
+            index: number of the epoch; asked again, where training resumes inside it, the answer is the same.
+            rng: of the epoch.
+            progress: share of the training that is done, 0 to below 1.
+        """
+
+    def observe(self, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
+        """Hear what the first subnet of a step said.
+
+        Args:
+            indices: images of the batch, of all processes.
+            logits: (n, classes), of this process's images of the batch.
+            labels: (n,) class indices or (n, classes) probabilities.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned, as plain values and tensors for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` gave."""
+
+
+class Uniform:
+    """Each image once an epoch."""
+
+    def epoch(self, index: int, rng: np.random.Generator, progress: float) -> None:
+        """See `DataOrder`."""
+
+    def observe(self, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
+        """See `DataOrder`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `DataOrder`."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `DataOrder`."""
+
+
+class Importance:
+    """Images drawn with replacement, more often those whose outputs are wrong (PA&DA, Lu et al. 2023).
+
+    The norm of softmax - target bounds that of the gradient in the last layer. An image's probability is
+    `progress` parts by the norm that it had when it was last seen, and the rest uniform. As in the published
+    code, losses are not divided by the probabilities.
+
+    Args:
+        n: number of training images.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.norms = torch.ones(n)
+        """Of each image when it was last seen."""
+        self.index = -1
+        self.norms_of_epoch = self.norms
+        """The norms when epoch `index` began, by which it is drawn."""
+
+    def epoch(self, index: int, rng: np.random.Generator, progress: float) -> NDArray[np.int64]:
+        """See `DataOrder`."""
+        if index != self.index:
+            self.index, self.norms_of_epoch = index, self.norms.clone()
+        norms = self.norms_of_epoch.double().numpy()
+        n = len(norms)
+        share = progress * norms / norms.sum() + (1 - progress) / n
+        return rng.choice(n, n, p=share / share.sum())
+
+    def observe(self, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
+        """See `DataOrder`."""
+        target = labels if labels.ndim == 2 else F.one_hot(labels, logits.shape[1])
+        rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        norms = torch.zeros(len(indices), device=logits.device)
+        norms[rank::processes] = (logits.softmax(dim=1) - target).norm(dim=1)
+        self.norms[indices] = (mean_over_processes(norms) * processes).cpu()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `DataOrder`."""
+        return {"norms": self.norms, "index": self.index, "norms_of_epoch": self.norms_of_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `DataOrder`."""
+        self.norms, self.index = state["norms"].clone(), state["index"]
+        self.norms_of_epoch = state["norms_of_epoch"].clone()
+
+
+DATA_ORDERS: Mapping[str, Callable[[int], DataOrder]] = {
+    "uniform": lambda n: Uniform(),
+    "importance": Importance,
+}
+"""Called with the number of training images."""

@@ -1,0 +1,73 @@
+"""What is noted while training: losses, accuracies and costs of the subnets, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from search_spaces import Arch, Space
+
+ROLES = ("largest", "smallest", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedSubnet:
+    """What a step tells of one of its subnets; means over the images of all processes."""
+
+    arch: Arch
+    loss: float
+    top1: float
+    """Share of the step's augmented images that it labels rightly; NaN where labels are mixed."""
+
+
+class TrainingLog:
+    """One row per epoch: means over the steps for the largest, the smallest and all other subnets.
+
+    Args:
+        space: of the subnets.
+        steps_per_epoch: steps between two rows.
+    """
+
+    def __init__(self, space: Space, steps_per_epoch: int) -> None:
+        self.space = space
+        self.steps_per_epoch = steps_per_epoch
+        self.rows: list[dict[str, float]] = []
+        self.epoch: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+        """Loss, top-1 and MACs of the subnets of the epoch that is under way, by role."""
+
+    def add(self, step: int, lr: float, subnets: Sequence[TrainedSubnet]) -> bool:
+        """Note a step, the `step`-th of the training; whether it ends an epoch and so a row."""
+        for subnet in subnets:
+            noted = (subnet.loss, subnet.top1, float(self.space.macs(subnet.arch)))
+            self.epoch[self._role(subnet.arch)].append(noted)
+        if step % self.steps_per_epoch:
+            return False
+        row = {"epoch": float(step // self.steps_per_epoch), "step": float(step), "lr": lr}
+        for role in ROLES:
+            means = np.mean(self.epoch[role], axis=0) if self.epoch[role] else [math.nan] * 3
+            names = (f"loss_{role}", f"top1_{role}", f"macs_{role}")
+            row |= {name: float(mean) for name, mean in zip(names, means, strict=True)}
+        self.rows.append(row)
+        self.epoch.clear()
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {"rows": self.rows, "epoch": dict(self.epoch)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` gave."""
+        self.rows = list(state["rows"])
+        self.epoch = defaultdict(list, state["epoch"])
+
+    def _role(self, arch: Arch) -> str:
+        corners = {"largest": self.space.largest, "smallest": self.space.smallest}
+        for role, corner in corners.items():
+            if arch == replace(corner, resolution=arch.resolution):
+                return role
+        return "random"

@@ -1,0 +1,86 @@
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.checkpoint import load_supernet
+from nas.export_run import export_archs
+from nas.finetune import finetune
+from nas.recipe import Recipe
+from nas.run_dir import SUPERNET
+from nas.supernet import Supernet
+from nas.trained_run import TrainedRun
+from nas.training.groups import LR_SHARE, parameter_groups
+from search_spaces import Arch, Space
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(space="digits", dataset="digits", epochs=1, batch_size=128, accelerator="cpu", lr=0.05)
+
+
+def test_finetuned_run_evaluates_and_exports(
+    trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path
+) -> None:
+    before = trained.evaluator()([tiny_arch], "test")[0]["cross_entropy"]
+    more = recipe.model_copy(update={"epochs": 3})
+    tuned = TrainedRun.open(finetune(trained.run.path, tiny_arch, more, tmp_path / "tuned").path)
+    assert tuned.info.arch == tiny_arch
+    assert tuned.notable_archs == [tiny_arch]
+    assert tuned.space.resolutions == (tiny_arch.resolution,)
+    assert tuned.evaluator()([tiny_arch], "test")[0]["cross_entropy"] < before
+    (exported,) = export_archs(tuned, [tiny_arch])
+    assert exported.path.exists()
+
+
+def test_other_subnets_keep_their_own_weights(
+    trained: TrainedRun, recipe: Recipe, tiny: Space, tmp_path: Path
+) -> None:
+    still = recipe.model_copy(update={"weight_decay": 0.0})  # which acts on all weights
+    tuned = load_supernet(finetune(trained.run.path, trained.space.smallest, still, tmp_path / "tuned"))
+    name, width = "stem.conv.weight", trained.space.smallest.stem_width
+    after, before = tuned.get_parameter(name), trained.supernet.get_parameter(name)
+    assert not torch.equal(after[:width], before[:width])
+    assert torch.equal(after[width:], before[width:])
+
+
+def test_finetuning_resumes(trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    whole = finetune(trained.run.path, tiny_arch, recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        finetune(trained.run.path, tiny_arch, recipe, tmp_path / "parts", progress=interrupt)
+    parts = finetune(trained.run.path, tiny_arch, recipe, tmp_path / "parts", resume=True)
+    assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
+
+
+def test_arch_of_another_space_starts_no_run(
+    trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"head\.width must be one of"):
+        finetune(trained.run.path, replace(tiny_arch, head_width=7), recipe, tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_classifier_has_a_learning_rate_of_its_own(tiny: Space, recipe: Recipe) -> None:
+    supernet = Supernet(tiny)
+    groups = parameter_groups(supernet, recipe.model_copy(update={"lr_head": 0.2}))
+    assert [group[LR_SHARE] for group in groups] == pytest.approx([1, 1, 4, 4])  # 0.2 / 0.05
+    weight, bias = groups[2]["params"], groups[3]["params"]
+    assert [id(p) for p in (*weight, *bias)] == [id(p) for p in supernet.classifier.parameters()]
+    assert [group["weight_decay"] for group in groups] == [recipe.weight_decay, 0, recipe.weight_decay, 0]
+    assert sum(len(group["params"]) for group in groups) == len(list(supernet.parameters()))
+
+
+def test_frozen_body_does_not_change(
+    trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path
+) -> None:
+    frozen = recipe.model_copy(update={"freeze_body": True})
+    tuned = load_supernet(finetune(trained.run.path, tiny_arch, frozen, tmp_path / "tuned"))
+    known = trained.supernet.state_dict()
+    changed = {name for name, weight in tuned.state_dict().items() if not torch.equal(weight, known[name])}
+    assert changed == {"head.classifier.weight", "head.classifier.bias"}

@@ -1,0 +1,91 @@
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas.run_dir import SPEED, RunDir, RunInfo
+from nas.training.log import TrainedSubnet, TrainingLog
+from nas.training.monitor import Monitor
+from search_spaces import Arch, Space
+
+
+def steps(space: Space, tiny_arch: Arch) -> list[list[TrainedSubnet]]:
+    small_images = replace(space.largest, resolution=6)
+    return [
+        [TrainedSubnet(space.largest, 1.0, 0.5), TrainedSubnet(tiny_arch, 4.0, 0.1)],
+        [TrainedSubnet(small_images, 3.0, 0.7), TrainedSubnet(tiny_arch, 6.0, 0.3)],
+    ]
+
+
+def test_row_has_means_by_role(tiny: Space, tiny_arch: Arch) -> None:
+    log = TrainingLog(tiny, steps_per_epoch=2)
+    first, second = steps(tiny, tiny_arch)
+    assert not log.add(1, 0.1, first)
+    assert log.add(2, 0.2, second)
+    (row,) = log.rows
+    assert (row["epoch"], row["step"], row["lr"]) == (1, 2, 0.2)
+    assert row["loss_largest"] == (1.0 + 3.0) / 2
+    assert row["top1_largest"] == pytest.approx((0.5 + 0.7) / 2)
+    sizes = [tiny.macs(tiny.largest), tiny.macs(replace(tiny.largest, resolution=6))]
+    assert row["macs_largest"] == sum(sizes) / 2
+    assert (row["loss_random"], row["macs_random"]) == (5.0, tiny.macs(tiny_arch))
+    assert math.isnan(row["loss_smallest"])  # there was none
+
+
+def test_log_goes_on_from_the_middle_of_an_epoch(tiny: Space, tiny_arch: Arch) -> None:
+    whole, begun, resumed = (TrainingLog(tiny, steps_per_epoch=2) for _ in range(3))
+    first, second = steps(tiny, tiny_arch)
+    for step, subnets in enumerate([first, second, first, second], start=1):
+        whole.add(step, 0.1, subnets)
+        (begun if step < 4 else resumed).add(step, 0.1, subnets)
+        if step == 3:
+            resumed.load_state_dict(begun.state_dict())
+    np.testing.assert_equal(resumed.rows, whole.rows)
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny: Space) -> RunDir:
+    info = RunInfo(created="", versions={}, space="tiny", dataset="digits", classes=["a", "b", "c"])
+    return RunDir.create(tmp_path / "run", info, tiny, "")
+
+
+def test_speed_goes_on_in_the_same_table(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 14.0, 100.0, 101.0])
+    monkeypatch.setattr("nas.training.monitor.time.monotonic", lambda: next(clock))
+    for first, last in ((0, 6), (6, 8)):
+        watch = Monitor(run, images_per_step=16, tensorboard=False)
+        watch.start(first)
+        watch.row({"step": last, "lr": 0.1})
+    speed = run.read_csv(SPEED)
+    assert speed["step"].tolist() == [6, 8]
+    assert speed["images_per_s"].tolist() == [6 * 16 / 4, 2 * 16 / 1]
+
+
+def test_missing_tensorboard_is_one_clear_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match=r"pip install elastic-nas\[tensorboard\]"):
+        Monitor(run, 16, tensorboard=True)
+
+
+def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, tuple[float, int]] = {}
+
+    class Writer:
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written[name] = value, step
+
+        def flush(self) -> None:
+            pass
+
+    fake: Any = type(sys)("torch.utils.tensorboard")
+    fake.SummaryWriter = lambda folder: Writer()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    watch = Monitor(run, 16, tensorboard=True)
+    watch.start(0)
+    watch.row({"step": 5, "lr": 0.1, "loss_largest": 2.0})
+    assert written.keys() == {"step", "lr", "loss_largest", "images_per_s"}
+    assert written["loss_largest"] == (2.0, 5)
