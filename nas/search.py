@@ -18,7 +18,7 @@ from nas.optimizers.evolution import evolve
 from nas.plugins import resolve
 from nas.progress import Progress, silent
 from nas.search_result import SearchResult
-from predictors import PREDICTORS, PredictorFactory
+from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Arch, Genomes
 
@@ -45,7 +45,7 @@ def search(
     budget: int,
     seed: int,
     batch: int = BATCH,
-    predictors: Mapping[str, PredictorFactory] = PREDICTORS,
+    predictors: Mapping[str, PredictorFactory] = CANDIDATES,
     start: Genomes | None = None,
     minutes: float | None = None,
     origin: str = "search",

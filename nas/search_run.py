@@ -40,7 +40,15 @@ from nas.search_result import SearchResult
 from nas.stored_surrogate import StoredMetric, StoredSurrogate
 from nas.trained_run import DEFAULT_METRICS, TrainedRun
 from nas.workers import Workers
-from predictors import PREDICTORS, AdditiveFit, Features, PredictorFactory, Regressor, fit_additive
+from predictors import (
+    CANDIDATES,
+    PREDICTORS,
+    AdditiveFit,
+    Features,
+    PredictorFactory,
+    Regressor,
+    fit_additive,
+)
 from search_spaces import Arch, Space
 
 DEFAULT_BUDGET = 200
@@ -109,7 +117,7 @@ def search_run(
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
         algorithm: as in `nas.search.search`.
-        predictors: names of the candidates, or `module:object`; none: all that there are.
+        predictors: names of the candidates, or `module:object`; none: `CANDIDATES`.
         budget: real evaluations, those for fitting and for validation included; None: `DEFAULT_BUDGET`, or
             as many as `minutes` allow.
         minutes: time after which no batch of evaluations begins.
@@ -122,7 +130,7 @@ def search_run(
         ValueError: unknown names, a table that lacks blocks of the space, or limits that no subnet keeps.
     """
     problem = make_problem(trained.space, device, objectives, maxima, minima, others)
-    candidates = _predictors(trained.space, predictors or tuple(PREDICTORS), seed)
+    candidates = _predictors(trained.space, predictors or tuple(CANDIDATES), seed)
     start = None if warm_start is None else read_front(warm_start, trained.space)
     evaluate = trained.evaluator(extra_metrics=problem.metrics, workers=workers, progress=progress)
     everything = search(

@@ -5,6 +5,7 @@ from predictors.additive import fit_additive as fit_additive
 from predictors.correlation import Agreement as Agreement
 from predictors.correlation import agreement as agreement
 from predictors.correlation import tau as tau
+from predictors.estimators import CANDIDATES as CANDIDATES
 from predictors.estimators import PREDICTORS as PREDICTORS
 from predictors.estimators import PredictorFactory as PredictorFactory
 from predictors.estimators import Regressor as Regressor

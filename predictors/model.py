@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +14,8 @@ from predictors.features import Features
 from search_spaces import Genomes
 
 Vector = NDArray[np.float64]
+CHUNK = 400
+"""Subnets that are predicted at a time: half a megabyte of features."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,15 @@ class MetricModel:
 
     def predict(self, genomes: Genomes) -> Vector:
         """The predicted metric, shape (n,)."""
-        mean: Vector = self.estimator.predict(self.features(genomes))
-        return mean
+        return np.concatenate([self.estimator.predict(inputs) for inputs in self._inputs(genomes)])
 
     def predict_std(self, genomes: Genomes) -> tuple[Vector, Vector]:
         """The predicted metric and its standard deviation, each of shape (n,)."""
-        mean, std = self.estimator.predict(self.features(genomes), return_std=True)
+        pairs = [self.estimator.predict(inputs, return_std=True) for inputs in self._inputs(genomes)]
+        mean, std = (np.concatenate(values) for values in zip(*pairs, strict=True))
         return mean, std
+
+    def _inputs(self, genomes: Genomes) -> Iterator[NDArray[np.float32]]:
+        """The features of `genomes`, in pieces that stay in the processor's cache."""
+        for start in range(0, max(1, len(genomes)), CHUNK):
+            yield self.features(genomes[start : start + CHUNK])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
 from predictors.correlation import tau
-from predictors.estimators import PREDICTORS, PredictorFactory
+from predictors.estimators import CANDIDATES, PredictorFactory
 from predictors.features import Features
 from predictors.model import MetricModel
 from search_spaces import Genomes
@@ -40,7 +40,7 @@ def cross_validate(
     features: Features,
     genomes: Genomes,
     values: Vector,
-    predictors: Mapping[str, PredictorFactory] = PREDICTORS,
+    predictors: Mapping[str, PredictorFactory] = CANDIDATES,
     *,
     seed: int,
 ) -> list[CrossValidated]:
@@ -79,7 +79,7 @@ def fit_best(
     features: Features,
     genomes: Genomes,
     values: Vector,
-    predictors: Mapping[str, PredictorFactory] = PREDICTORS,
+    predictors: Mapping[str, PredictorFactory] = CANDIDATES,
     *,
     seed: int,
 ) -> tuple[MetricModel, list[CrossValidated]]:

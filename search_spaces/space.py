@@ -164,8 +164,12 @@ class Space(ABC):
 
     def canonical(self, genomes: Genomes) -> Genomes:
         """`genomes` with the genes that a depth choice switches off set to 0: equal networks, equal rows."""
-        result = np.array(genomes, dtype=np.int64)
-        result *= result[:, self._depth_columns] >= self._first_active
+        result: Genomes = np.asarray(genomes, dtype=np.int64) * self.active(genomes)
+        return result
+
+    def active(self, genomes: Genomes) -> NDArray[np.bool_]:
+        """Which genes matter: those that no depth choice switches off, shape (n, n_genes)."""
+        result: NDArray[np.bool_] = np.asarray(genomes)[:, self._depth_columns] >= self._first_active
         return result
 
     @cached_property

@@ -20,7 +20,8 @@ class SlotTable:
 
     Args:
         space: the space whose slots are tabled.
-        entries: for each slot the value of every block of `space.slot_blocks`, in their order.
+        entries: for each slot the value of every block of `space.slot_blocks`, in their order, or k values
+            that share the look-up of the block, shape (n_blocks, k).
         offset: what every total has beside its slots.
     """
 
@@ -28,25 +29,26 @@ class SlotTable:
         self.space, self.entries, self.offset = space, entries, offset
         self._radix = np.zeros((len(space.genes), len(space.slots)))
         self._offset = np.zeros(len(space.slots))
-        values: list[float] = []
+        values: list[NDArray[np.float64]] = []
         for s, (slot, slot_entries) in enumerate(zip(space.slots, entries, strict=True)):
-            self._offset[s] = len(values)
+            self._offset[s] = sum(map(len, values))
             step = len(slot_entries)
             for column in space.columns(slot.choices):
                 step //= int(space.n_options[column])
                 self._radix[column, s] += step
-            values.extend(self._gated(slot, slot_entries, s))
-        self._values = np.array(values)
+            values.append(self._gated(slot, slot_entries, s))
+        self._values = np.ascontiguousarray(np.concatenate(values).T)
 
-    def _gated(self, slot: Slot, entries: NDArray[np.float64], s: int) -> list[float]:
+    def _gated(self, slot: Slot, entries: NDArray[np.float64], s: int) -> NDArray[np.float64]:
         """`entries` once for every depth, zero where the depth leaves the slot empty."""
         gate = self.space.columns([slot.depth] if slot.depth else [])
         if not gate:
-            return list(entries)
+            return entries
         assert slot.depth is not None
         self._radix[gate[0], s] += len(entries)
         depths = self.space.choices[slot.depth].options
-        return [v for depth in depths for v in (entries if depth > slot.position else np.zeros_like(entries))]
+        nothing = np.zeros_like(entries)
+        return np.concatenate([entries if depth > slot.position else nothing for depth in depths])
 
     def per_slot(self, genomes: Genomes) -> NDArray[np.float64]:
         """The value of each slot, 0 where it is empty.
@@ -55,15 +57,15 @@ class SlotTable:
             genomes: shape (n, n_genes), raw or canonical.
 
         Returns:
-            shape (n, n_slots).
+            shape (n, n_slots), or (k, n, n_slots).
         """
         index = np.asarray(genomes, dtype=np.float64) @ self._radix + self._offset
-        result: NDArray[np.float64] = self._values[index.astype(np.intp)]
+        result: NDArray[np.float64] = self._values.take(index.astype(np.intp), axis=-1)
         return result
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
-        """The total of each genome, its slots added up in their order, shape (n,)."""
-        total: NDArray[np.float64] = np.cumsum(self.per_slot(genomes), axis=1)[:, -1] + self.offset
+        """The total of each genome, its slots added up in their order, shape (n,) or (k, n)."""
+        total: NDArray[np.float64] = np.cumsum(self.per_slot(genomes), axis=-1)[..., -1] + self.offset
         return total
 
 
@@ -72,9 +74,10 @@ class BlockTable(SlotTable):
 
     Args:
         space: the space whose slots are tabled.
-        value: the value of one block; it is called once for every block that may stand somewhere.
+        value: the value of one block, or k values; it is called once for every block that may stand
+            somewhere.
     """
 
-    def __init__(self, space: Space, value: Callable[[Block], float]) -> None:
+    def __init__(self, space: Space, value: Callable[[Block], float | Sequence[float]]) -> None:
         blocks = [space.slot_blocks(slot) for slot in space.slots]
         super().__init__(space, [np.array([value(b) for b in bs], dtype=np.float64) for bs in blocks])

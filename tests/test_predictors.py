@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.dummy import DummyRegressor
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge as LinearModel
 from sklearn.utils.estimator_checks import check_estimator
 
 import search_spaces
 from predictors import PREDICTORS, Features, MetricModel, agreement, cross_validate, fit_best, tau
+from predictors.ensemble import Ensemble
 from predictors.estimators import Regressor, ResidualStd, with_std
 from predictors.gaussian_process import GaussianProcess
+from predictors.mlp import MLP
+from predictors.ridge import PENALTIES, Ridge
 from search_spaces import Genomes
 
 SPACE = search_spaces.get("digits")
@@ -28,9 +31,18 @@ def subnets(n: int, seed: int = 0) -> tuple[Genomes, NDArray[np.float64]]:
     return genomes, cross_entropy(genomes)
 
 
-@pytest.mark.parametrize("estimator", [GaussianProcess(), ResidualStd(Ridge())], ids=["gp", "residual_std"])
-def test_is_a_scikit_learn_estimator(estimator: object) -> None:
-    check_estimator(estimator, on_skip=None)
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_every_predictor_is_a_scikit_learn_estimator(name: str) -> None:
+    small: dict[str, object] = {
+        "gaussian_process": GaussianProcess(),
+        "ensemble": Ensemble(),
+        "mlp": SMALL_MLP,
+    }
+    check_estimator(small.get(name, PREDICTORS[name](FEATURES, 0)), on_skip=None)
+
+
+def test_residual_std_is_a_scikit_learn_estimator() -> None:
+    check_estimator(ResidualStd(LinearModel()), on_skip=None)
 
 
 @pytest.mark.parametrize("name", PREDICTORS)
@@ -103,13 +115,73 @@ def test_gaussian_process_of_many_samples_uses_all_of_them() -> None:
     assert errors[1] < errors[0]
 
 
+def test_parts_learn_a_sum_of_curves_faster() -> None:
+    rng = np.random.default_rng(0)
+    inputs, unseen = rng.uniform(-2, 2, size=(2, 120, 5))
+    errors = [
+        np.abs(
+            GaussianProcess(parts=parts).fit(inputs, np.sin(3 * inputs).sum(axis=1)).predict(unseen) - truth
+        )
+        for parts in (None, [[column] for column in range(5)])
+    ]
+    # the single kernel sees 120 points in five dimensions, each part 120 points on a line
+    assert errors[1].mean() < 0.5 * errors[0].mean()
+
+
+def test_ridge_chooses_the_penalty_that_predicts_left_out_samples_best() -> None:
+    rng = np.random.default_rng(0)
+    inputs = np.c_[rng.normal(size=(12, 4)) * [1, 10, 0.1, 3], np.full(12, 7.0)]
+    values = inputs[:, 0] + rng.normal(size=12)
+    scaled = (inputs - inputs.mean(axis=0))[:, :4] / inputs.std(axis=0)[:4]
+
+    def solved(penalty: float, rows: list[int]) -> NDArray[np.float64]:
+        """Predictions for all samples by the normal equations of some; the last weight is the intercept."""
+        design = np.c_[scaled, np.ones(12)]
+        normal = design[rows].T @ design[rows] + np.diag([penalty] * 4 + [0])
+        result: NDArray[np.float64] = design @ np.linalg.solve(normal, design[rows].T @ values[rows])
+        return result
+
+    def left_out_error(penalty: float) -> float:
+        others = [[j for j in range(12) if j != i] for i in range(12)]
+        return sum((solved(penalty, rows)[i] - values[i]) ** 2 for i, rows in enumerate(others))
+
+    model = Ridge().fit(inputs, values)
+    assert model.penalty_ == min(PENALTIES, key=left_out_error)
+    np.testing.assert_allclose(model.predict(inputs), solved(model.penalty_, list(range(12))))
+
+
+def test_ensemble_prefers_the_member_that_is_right() -> None:
+    genomes, values = subnets(80)
+    members = [DummyRegressor(), LinearModel(), DummyRegressor(strategy="constant", constant=100.0)]
+    model = Ensemble(members).fit(FEATURES(genomes), values)
+    assert model.weights_.sum() == pytest.approx(1)
+    assert model.weights_[1] > 0.9
+
+
+def test_standard_deviation_of_the_ensemble_covers_new_measurements_as_a_normal_one() -> None:
+    noise = np.random.default_rng(5)
+    within: dict[int, list[float]] = {1: [], 2: []}
+    for seed in range(4):
+        genomes, values = subnets(120, seed=2 * seed)
+        unseen, truth = subnets(300, seed=2 * seed + 1)
+        measured, target = values + noise.normal(0, 0.1, 120), truth + noise.normal(0, 0.1, 300)
+        mean, std = Ensemble().fit(FEATURES(genomes), measured).predict(FEATURES(unseen), return_std=True)
+        for deviations, shares in within.items():
+            shares.append(float(np.mean(np.abs(mean - target) < deviations * std)))
+    # 68 % and 95 % of a normal distribution lie within one and two standard deviations
+    assert 0.60 < np.mean(within[1]) < 0.76
+    assert 0.90 < np.mean(within[2]) < 0.99
+
+
 def test_user_estimator_without_standard_deviation_gets_one() -> None:
-    wrapped = with_std(Ridge())
+    wrapped = with_std(LinearModel())
     assert isinstance(wrapped, ResidualStd)
     gaussian_process = GaussianProcess()
     assert with_std(gaussian_process) is gaussian_process
     genomes, values = subnets(60)
-    model = MetricModel.fit("top1", "mine", lambda features, seed: Ridge(), FEATURES, genomes, values, 0)
+    model = MetricModel.fit(
+        "top1", "mine", lambda features, seed: LinearModel(), FEATURES, genomes, values, 0
+    )
     assert (model.predict_std(genomes)[1] > 0).all()
 
 

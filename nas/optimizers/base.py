@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.objectives import Metrics, Problem
-from predictors import PREDICTORS, PredictorFactory
+from predictors import CANDIDATES, PredictorFactory
 from search_spaces import Genomes, Space
 
 
@@ -40,7 +40,7 @@ class Task:
     budget: int
     """Real evaluations that it will get in all."""
     rng: np.random.Generator
-    predictors: Mapping[str, PredictorFactory] = field(default_factory=lambda: PREDICTORS)
+    predictors: Mapping[str, PredictorFactory] = field(default_factory=lambda: CANDIDATES)
     """Candidates for the models of the metrics."""
 
 

@@ -15,6 +15,8 @@ from predictors.selection import FOLDS
 from search_spaces import Genomes
 
 Matrix = NDArray[np.float64]
+SETTLED = 200
+"""Evaluations after which the choice of the predictor stands."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Surrogate:
 class SurrogateFitter:
     """Fits surrogates to a growing set of evaluations.
 
-    The predictor of each metric is chosen by cross-validation, again whenever the evaluations have doubled:
-    that costs more than all the fits in between. The first in the table is kept unless another one is better
-    by more than two standard errors: it is the one whose uncertainty tells subnets apart.
+    The predictor of each metric is chosen by cross-validation, again whenever the evaluations have doubled,
+    up to `SETTLED` of them: that costs more than all the fits in between. The first in the table is kept
+    unless another one is better by more than two standard errors: it is the one whose uncertainty tells
+    subnets apart.
 
     Args:
         task: of the search.
@@ -63,7 +66,7 @@ class SurrogateFitter:
 
     def __call__(self, evaluated: Evaluated) -> Surrogate:
         """The surrogate of everything that was evaluated so far."""
-        if len(evaluated) >= 2 * self._chosen_at:
+        if self._chosen_at < SETTLED and len(evaluated) >= 2 * self._chosen_at:
             self._chosen = {metric: self._choose(evaluated, metric) for metric in self._problem.metrics}
             self._chosen_at = len(evaluated)
         models = {

@@ -1,0 +1,114 @@
+"""How many subnets a second the parts of a search take on one core.
+
+    python benchmarks/search_speed.py --json
+
+The parts:
+- `features`: genomes to the matrix that predictors see;
+- `table`: latency from a table of blocks;
+- `linear`: features, linear predictor and table together, without NSGA-II;
+- `search_linear`: NSGA-II at population 100 with the linear predictor and the table;
+- `search_default`: the same with the default predictor and its standard deviation.
+
+The table holds random numbers: adding them up takes as long as adding up measured ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+sys.path[0] = str(Path(__file__).parents[1])  # the packages are meant below, not the files beside this one
+
+import search_spaces  # noqa: E402
+from hw_profiles.calibration import Affine  # noqa: E402
+from hw_profiles.table import LatencyTable, SpaceLatency  # noqa: E402
+from nas.objectives import Computed, Measured, Problem  # noqa: E402
+from nas.optimizers.evolution import Score, evolve  # noqa: E402
+from nas.optimizers.surrogate import Surrogate  # noqa: E402
+from predictors import PREDICTORS, Features, MetricModel  # noqa: E402
+from search_spaces import Genomes, Space, block_key  # noqa: E402
+
+DEFAULT = next(iter(PREDICTORS))
+DEVIATIONS = 0.5
+"""As the iterative search takes them."""
+
+
+def rate(work: Callable[[], object], subnets: int, repeats: int) -> float:
+    """Subnets per second of processor time, the best of `repeats`: others may be using the machine."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return subnets / min(seconds)
+
+
+def random_table(space: Space, rng: np.random.Generator) -> SpaceLatency:
+    """A latency for every block of the space."""
+    keys = list(dict.fromkeys(block_key(block) for slot in space.slots for block in space.slot_blocks(slot)))
+    blocks = pd.DataFrame({"block_key": keys, "latency_ms": rng.uniform(0.1, 1.0, len(keys))})
+    return LatencyTable("random", blocks, Affine(1.0, 0.0)).of(space)
+
+
+def accuracy(space: Space, genomes: Genomes, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Something to fit to: it grows with the network."""
+    values: NDArray[np.float64] = np.log(space.macs_table(genomes)) + rng.normal(0, 0.05, len(genomes))
+    return values
+
+
+def measure(space: Space, train: int, subnets: int, repeats: int) -> dict[str, float]:
+    """The rate of each part, with predictors that are fitted to `train` subnets."""
+    rng = np.random.default_rng(0)
+    features, latency_ms = Features(space), random_table(space, rng)
+    problem = Problem(
+        space, [Measured("accuracy", "top1", maximise=True), Computed("latency_ms", latency_ms)]
+    )
+    known, genomes = space.sample(rng, train), space.sample(rng, subnets)
+    values = accuracy(space, known, rng)
+
+    def surrogate(name: str) -> Surrogate:
+        model = MetricModel.fit("top1", name, PREDICTORS[name], features, known, values, seed=0)
+        return Surrogate(problem, {"top1": model})
+
+    linear, default = surrogate("ridge"), surrogate(DEFAULT)
+
+    def search(score: Score) -> Callable[[], object]:
+        return lambda: evolve(space, score, known, np.random.default_rng(0), subnets)
+
+    parts: dict[str, Callable[[], object]] = {
+        "features": lambda: [features(genomes[i : i + 400]) for i in range(0, subnets, 400)],
+        "table": lambda: latency_ms(genomes),
+        "linear": lambda: linear.mean(genomes),
+        "search_linear": search(linear.mean),
+        "search_default": search(lambda rows: default.optimistic(rows, DEVIATIONS)),
+    }
+    return {name: round(rate(work, subnets, repeats)) for name, work in parts.items()}
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--space", default="ofa-mbv3-w1.0", help="name or YAML file")
+    parser.add_argument("--train", type=int, default=250, help="subnets that the predictors are fitted to")
+    parser.add_argument("--subnets", type=int, default=20_000, help="subnets in each measurement")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements, of which the best counts")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
+    options = parser.parse_args()
+    space = search_spaces.get(options.space)
+    rates = measure(space, options.train, options.subnets, options.repeats)
+    for name, per_second in rates.items():
+        print(f"{name:16} {per_second:>12,.0f} subnets/s")
+    if options.json:
+        print(json.dumps({"space": space.name, "default": DEFAULT, "subnets_per_second": rates}))
+
+
+if __name__ == "__main__":
+    main()

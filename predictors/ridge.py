@@ -1,0 +1,63 @@
+"""Linear regression whose penalty is chosen by leave-one-out."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from predictors.scaling import scale_of
+
+Vector = NDArray[np.float64]
+
+PENALTIES = np.logspace(-1, 4, 16)
+
+
+class Ridge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """Ridge regression on standardised features; prediction is one product with the raw features.
+
+    All penalties and all left-out samples are judged from one singular value decomposition (Hastie,
+    Tibshirani and Friedman, The Elements of Statistical Learning, 2009, §3.4.1 and eq. 7.64), which makes
+    it the fastest predictor to fit, as it is to ask.
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
+        """Fit to `X` (n, n_features) and `y` (n,).
+
+        Raises:
+            ValueError: the shapes do not fit or a number is not finite.
+        """
+        inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
+        mean, scale = inputs.mean(axis=0), scale_of(inputs)
+        centred = targets - targets.mean()
+        left, singular, right = np.linalg.svd((inputs - mean) / scale, full_matrices=False)
+        shrinkage = singular**2 / (singular**2 + PENALTIES[:, None])
+        errors = [_left_out_error(left, kept, centred) for kept in shrinkage]
+        best = int(np.argmin(errors))
+        self.penalty_ = float(PENALTIES[best])
+        self.coef_: Vector = (left.T @ centred * singular / (singular**2 + self.penalty_)) @ right / scale
+        self.intercept_ = float(targets.mean() - mean @ self.coef_)
+        return self
+
+    def predict(self, X: ArrayLike) -> Vector:  # noqa: N803
+        """The prediction for each row, shape (n,)."""
+        check_is_fitted(self)
+        inputs = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        result: Vector = inputs @ self.coef_.astype(inputs.dtype) + self.intercept_
+        return result
+
+
+def _left_out_error(left: Vector, kept: Vector, targets: Vector) -> float:
+    """Mean squared error of each sample when it alone is left out.
+
+    Args:
+        left: left singular vectors, shape (n, k).
+        kept: share of each that the penalty leaves, shape (k,).
+        targets: centred, shape (n,).
+    """
+    residuals = targets - left @ (kept * (left.T @ targets))
+    leverage = (left**2) @ kept + 1 / len(targets)  # the intercept fits, too
+    return float(np.mean((residuals / np.maximum(1 - leverage, 1e-9)) ** 2))
