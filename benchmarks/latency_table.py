@@ -1,0 +1,201 @@
+"""How good the latencies are that a profile of this machine predicts.
+
+    python -m benchmarks.latency_table --space cifar --precision int8 --threads 2 --search macs --loaded
+
+profiles the space and judges the predictions on held-out subnets. With --search, also on subnets that a
+search returns, for a search picks what is predicted too fast: `macs` seeks the most MACs at each latency, a
+RUN of this space stands for `nas search` on a copy of it. With --loaded, profiles again beside a process that
+keeps one core busy, and ranks random subnets by both. It takes about the time of two profiles and a half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+import search_spaces
+from hw_profiles.doubts import doubts_about
+from hw_profiles.errors import compare
+from hw_profiles.key import RunSettings
+from hw_profiles.profile import DeviceProfile
+from hw_profiles.store import Device, ProfileStore
+from nas.hypervolume import nondominated
+from nas.optimizers.evolution import Evolution
+from nas.precision import PRECISIONS
+from nas.profile_check import measure_twice
+from nas.profile_work import N_HELD_OUT
+from nas.profiling import profile_device
+from nas.progress import shown
+from nas.run_dir import SEARCH_CSV
+from nas.search_run import search_run
+from nas.trained_run import TrainedRun
+from search_spaces import Arch, Space
+
+GENERATIONS, POPULATION = 100, 100
+N_SEARCHED = 16
+N_RANKED = 500
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--space", default="cifar")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--held-out", type=int, default=N_HELD_OUT)
+    parser.add_argument("--search", metavar="RUN", help="`macs`, or a run of the space")
+    parser.add_argument("--loaded", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    space = search_spaces.get(options.space)
+    settings = RunSettings(precision=options.precision, threads=options.threads)
+    with TemporaryDirectory() as folder, shown() as progress:
+        store = ProfileStore(folder)
+
+        def profiled(name: str) -> Device:
+            return profile_device(
+                space,
+                name,
+                store,
+                settings=settings,
+                n_held_out=options.held_out,
+                seed=options.seed,
+                progress=progress,
+            )
+
+        device = profiled("quiet")
+        result = {"held_out": figures(device.profile)}
+        if options.search:
+            result["searched"] = searched(space, device, options.search, options.seed)
+        if options.loaded:
+            with one_busy_core():
+                result["loaded"] = against(space, device, profiled("loaded"), options.seed)
+    result["targets"] = targets(space, device.profile, result)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        _show(result)
+
+
+def figures(profile: DeviceProfile) -> dict[str, Any]:
+    """What the profile says about itself."""
+    return {
+        "blocks": profile.n_blocks,
+        "latency_model": profile.latency_model,
+        "seconds": profile.seconds - profile.check_seconds,
+        "check_seconds": profile.check_seconds,
+        "noise_floor": profile.noise_floor,
+        "doubts": doubts_about(profile),
+        **profile.held_out.model_dump(),
+        "by_macs": profile.held_out_macs.model_dump(),
+    }
+
+
+def searched(space: Space, device: Device, how: str, seed: int) -> dict[str, Any]:
+    """Errors on the subnets of a search."""
+    if how == "macs":
+        archs = _most_macs(space, device, np.random.default_rng(seed))
+        measured, again = measure_twice(space, archs, device)
+        predicted = device.latency(space)(space.encode(archs))
+        return {"noise_floor": compare(again, measured).mape, **compare(predicted, measured).model_dump()}
+    with TemporaryDirectory() as folder:
+        trained = TrainedRun.open(shutil.copytree(how, Path(folder) / "run"))
+        search_run(trained, device, seed=seed)
+        rows = trained.run.read_csv(SEARCH_CSV).dropna(subset="measured_latency_ms")
+    return compare(rows["latency_ms"].to_numpy(), rows["measured_latency_ms"].to_numpy()).model_dump()
+
+
+def _most_macs(space: Space, device: Device, rng: np.random.Generator) -> list[Arch]:
+    """Subnets with the most MACs for their predicted latency, spread over it."""
+    predict = device.latency(space)
+    evolution = Evolution(space, space.sample(rng, POPULATION), 2, 0, rng, POPULATION)
+    seen, points = [], []
+    for _ in range(GENERATIONS):
+        genomes = space.canonical(evolution.ask())
+        values = np.stack([predict(genomes), -space.macs_table(genomes)], axis=1)
+        evolution.tell(values, np.zeros((len(genomes), 0)))
+        seen.append(genomes)
+        points.append(values)
+    front = nondominated(np.concatenate(points))
+    order = front[np.argsort(np.concatenate(points)[front, 0])]
+    places = np.unique(np.linspace(0, len(order) - 1, N_SEARCHED).round().astype(int))
+    return space.decode(np.concatenate(seen)[order[places]])
+
+
+def against(space: Space, quiet: Device, loaded: Device, seed: int) -> dict[str, Any]:
+    """How the profile of a busy machine ranks random subnets, and what it says about itself."""
+    genomes = space.sample(np.random.default_rng(seed), N_RANKED)
+    first, second = (device.latency(space)(genomes) for device in (quiet, loaded))
+    return {"spearman_to_quiet": float(spearmanr(first, second).statistic), **figures(loaded.profile)}
+
+
+@contextmanager
+def one_busy_core() -> Iterator[None]:
+    """Another process computes all the time."""
+    process = multiprocessing.get_context("spawn").Process(target=_busy, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _busy() -> None:
+    x = np.random.default_rng(0).random((256, 256))
+    while True:
+        x = np.tanh(x @ x.T / 256)
+
+
+def targets(space: Space, profile: DeviceProfile, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each goal with the figure that is held against it."""
+    small = max(space.resolutions) <= 32
+    error, floor = profile.held_out, profile.noise_floor or 0.0
+    limit = max(1.5 * floor, 0.015 if small else 0.025)
+    if profile.key.precision == "int8":
+        limit = 0.03
+    if profile.key.threads > 1:
+        limit = 0.05
+    rows = [
+        ("noise floor", floor, "<=", 0.04),
+        ("MAPE", error.mape, "<=", limit),
+        ("Kendall tau", error.kendall_tau, ">=", 0.95 if profile.key.precision == "int8" else 0.98),
+        ("within 5 %", error.within_5_percent, ">=", 1.0 if small else 0.0),
+    ]
+    if profile.n_blocks <= 250:
+        rows.append(("seconds without held-out checks", result["held_out"]["seconds"], "<=", 60))
+    if "searched" in result:
+        rows.append(("searched: MAPE", result["searched"]["mape"], "<=", limit))
+        rows.append(("searched: |bias|", abs(result["searched"]["bias"]), "<=", 0.02))
+    if "loaded" in result:
+        rows.append(("loaded: Spearman to quiet", result["loaded"]["spearman_to_quiet"], ">=", 0.98))
+        rows.append(("loaded: doubts told", len(result["loaded"]["doubts"]), ">=", 1))
+    return [
+        {"figure": name, "value": value, "goal": f"{sign} {goal:g}", "met": _met(value, sign, goal)}
+        for name, value, sign, goal in rows
+    ]
+
+
+def _met(value: float, sign: str, goal: float) -> bool:
+    return bool(value <= goal if sign == "<=" else value >= goal)
+
+
+def _show(result: dict[str, Any]) -> None:
+    for row in result["targets"]:
+        met = "met" if row["met"] else "MISSED"
+        print(f"{row['figure']:32} {row['value']:8.4f}   {row['goal']:10} {met}")
+
+
+if __name__ == "__main__":
+    main()

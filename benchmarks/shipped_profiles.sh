@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Measures the profiles that are shipped for one machine; let nothing else run on it meanwhile.
+#
+#     bash benchmarks/shipped_profiles.sh MACHINE      for example zen4-2core
+#
+# About an hour. A profile that is there already stays; one that was too noisy is told at the end and removed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+machine=${1:?name the machine, such as zen4-2core}
+python=${PYTHON:-python}
+profiles=hw_profiles/profiles
+for space in digits cifar ofa-mbv3-w1.0; do
+    for precision in fp32 int8; do
+        for threads in 1 2; do
+            name=$machine-$space-$precision-${threads}t
+            test -e "$profiles/$name/profile.json" || "$python" -c 'from nas.cli import main; main()' \
+                profile "$space" --device "$name" --profiles "$profiles" \
+                --precision "$precision" --threads "$threads"
+        done
+    done
+done
+"$python" - "$profiles" <<'END'
+import shutil, sys
+from hw_profiles.store import ProfileStore
+from hw_profiles.doubts import doubts_about
+
+store = ProfileStore(sys.argv[1])
+for profile in store.profiles():
+    for doubt in doubts_about(profile):
+        print(doubt)
+    if profile.too_noisy:
+        shutil.rmtree(store.folder(profile.name))
+END
