@@ -10,6 +10,7 @@ from predictors import PREDICTORS, Features, MetricModel, agreement, cross_valid
 from predictors.ensemble import Ensemble
 from predictors.estimators import Regressor, ResidualStd, with_std
 from predictors.gaussian_process import GaussianProcess
+from predictors.mlp import MLP
 from predictors.ridge import PENALTIES, Ridge
 from search_spaces import Genomes
 
