@@ -38,6 +38,6 @@ def check_outputs(bundle: Path, results: Results) -> None:
         if not error <= TOLERANCE[job.precision]:  # NaN is wrong too
             raise ValueError(
                 f"the device computes {name} wrongly: its outputs differ from this machine's by "
-                f"{error:.2g} of their norm, {TOLERANCE[job.precision]:g} is allowed in {job.precision}; its latency means "
-                f"nothing until its runtime is mended"
+                f"{error:.2g} of their norm, in {job.precision} {TOLERANCE[job.precision]:g} is allowed; mend its runtime "
+                f"before you trust its latencies"
             )
