@@ -37,7 +37,7 @@ def check_outputs(bundle: Path, results: Results) -> None:
         error = float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
         if not error <= TOLERANCE[job.precision]:  # NaN is wrong too
             raise ValueError(
-                f"the device computes {name} wrongly: its outputs differ from this machine's by "
-                f"{error:.2g} of their norm, in {job.precision} {TOLERANCE[job.precision]:g} is allowed; mend its runtime "
-                f"before you trust its latencies"
+                f"the device computes {name} wrongly: its outputs differ from this machine's "
+                f"by {error:.2g} of their norm, {TOLERANCE[job.precision]:g} is allowed in {job.precision}; "
+                f"its latency means nothing until its runtime is mended"
             )
