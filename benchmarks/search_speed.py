@@ -55,7 +55,7 @@ def random_table(space: Space, rng: np.random.Generator) -> SpaceLatency:
     """A latency for every block of the space."""
     keys = list(dict.fromkeys(block_key(block) for slot in space.slots for block in space.slot_blocks(slot)))
     blocks = pd.DataFrame({"block_key": keys, "latency_ms": rng.uniform(0.1, 1.0, len(keys))})
-    return LatencyTable("random", blocks, Affine(1.0, 0.0)).of(space)
+    return LatencyTable("random", blocks, Affine(slope=1.0, intercept_ms=0.0)).of(space)
 
 
 def accuracy(space: Space, genomes: Genomes, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -109,14 +109,9 @@ def support_vectors(features: Features, seed: int) -> Regressor:
 
 
 def gradient_boosting(features: Features, seed: int) -> Regressor:
-    """Boosted trees; each tree sees a part of the samples and each split a part of the columns."""
+    """Boosted trees; each of their splits sees a part of the columns."""
     trees = GradientBoostingRegressor(
-        n_estimators=100,
-        learning_rate=0.15,
-        max_depth=2,
-        subsample=0.6,
-        max_features=0.2,
-        random_state=seed,
+        n_estimators=100, learning_rate=0.15, max_depth=2, max_features=0.2, random_state=seed
     )
     return _standardised(trees)
 
