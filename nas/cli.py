@@ -155,7 +155,7 @@ def train(
     changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
     changes += [] if init is None else [f"init={json.dumps(str(init))}"]
     loaded = recipe.load(config, changes)
-    with shown() as progress:
+    with shown(loaded.log_steps) as progress:
         run_training(loaded, out, resume=resume, progress=progress)
     if is_first():
         line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")

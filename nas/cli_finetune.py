@@ -34,7 +34,7 @@ def finetune(
 
     chosen = find_arch(RunDir.open(run).space(), arch)
     loaded = recipe.load(config, set or ())
-    with shown() as progress:
+    with shown(loaded.log_steps) as progress:
         run_finetune(run, chosen, loaded, out, resume=resume, progress=progress)
     if is_first():
         sys.stdout.write(f"fine-tuned {chosen.id}: {out}; next: nas evaluate {out}, or nas export {out}\n")

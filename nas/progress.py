@@ -22,10 +22,14 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def shown() -> Iterator[Progress]:
-    """Progress on standard error: a bar on a terminal, otherwise a line now and then with the time left."""
+def shown(every: int | None = None) -> Iterator[Progress]:
+    """Progress on standard error: a bar on a terminal, otherwise plain lines with the time left.
+
+    Args:
+        every: pieces of work between two lines; None: some seconds.
+    """
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _Lines(every)
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -38,9 +42,10 @@ def shown() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Plain lines: the first and last of a piece of work, and one every few seconds between."""
+    """Plain lines: the first and last of a piece of work, and others at intervals between."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: int | None) -> None:
+        self.every = every
         self.total = -1
         self.started = self.last = 0.0
         self.first_done = self.last_done = -1
@@ -50,7 +55,8 @@ class _Lines:
         if total != self.total or done < self.last_done:  # another piece of work
             self.total, self.first_done, self.started, self.last = total, done, now, 0.0
         self.last_done = done
-        if done < total and now - self.last < _SECONDS_BETWEEN_LINES:
+        due = done % self.every == 0 if self.every else now - self.last >= _SECONDS_BETWEEN_LINES
+        if not due and done not in (self.first_done, total):
             return
         self.last = now
         sys.stderr.write(f"{what}: {done}/{total}{self._left(now, done, total)}\n")

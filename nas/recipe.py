@@ -19,7 +19,7 @@ Seed = Annotated[int, Field(ge=0)]
 
 MAY_CHANGE = frozenset(
     {"data_root", "accelerator", "devices", "num_nodes", "workers", "threads"}
-    | {"checkpoint_minutes", "keep_checkpoints"}
+    | {"checkpoint_minutes", "keep_checkpoints", "tensorboard"}
 )
 """Keys that may be another when a run is resumed: where it computes and what it keeps, not what it trains."""
 
@@ -120,6 +120,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Whose images give the moments in training: those of each process, or of all of them together."""
     init: str | None = None
     """Run whose weights training begins with; it may have seen other data, not another space."""
+    accumulate: Count = 1
+    """Parts that each process computes its share of a batch in, one after another, for less memory."""
+    log_steps: Count | None = None
+    """Steps between two rows of the logs, and two lines where there is no terminal; none: an epoch, 10 s."""
+    tensorboard: bool = False
+    """Write events for TensorBoard into the run (`pip install elastic-nas[tensorboard]`)."""
     lr_head: Positive | None = None
     """Peak learning rate of the classifier, larger where it is made anew; none: that of the other weights."""
     freeze_body: bool = False

@@ -21,6 +21,8 @@ from nas.samplers import Sampler, make_sampler
 from nas.training.data import batches
 from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import any_process, first_does, make_fabric
+from nas.training.log import TrainingLog
+from nas.training.monitor import Monitor
 from nas.training.safekeeping import Safekeeping
 from nas.training.schedule import Schedule
 from nas.training.signals import stop_signals
@@ -74,7 +76,8 @@ def train(
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
     data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
-    state = TrainingState.start(recipe, space, fabric, sampler, data_order)
+    log = TrainingLog(space, recipe.log_steps or steps_per_epoch)
+    state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
     transferred = _transferred(recipe, state, Path(out), dataset)
     teachers = load_teachers(recipe, state.supernet, dataset.class_names)
     take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
@@ -87,15 +90,20 @@ def train(
         _log.info("%s", transferred.note)
     safe = Safekeeping(fabric, run, state, recipe)
     safe.resume()
-    if not fabric.is_global_zero:
+    monitor = None
+    if fabric.is_global_zero:
+        monitor = Monitor(run, state.step, recipe)
+    else:
         progress = silent
 
     with stop_signals() as stop, safe.explained():
         for batch in batches(recipe, space, dataset, data_order, fabric, state.step, schedule.total):
             lr = schedule(state.step)
-            losses = take_step(batch, lr)
-            state.count(losses, lr, steps_per_epoch)
-            progress(f"train, loss {losses[0]:.3f}", state.step, schedule.total)
+            trained = take_step(batch, lr)
+            state.step += 1
+            if state.log.add(state.step, lr, trained) and monitor:
+                monitor.row(state.log.rows[-1])
+            progress(f"train, loss {trained[0].loss:.3f}", state.step, schedule.total)
             if any_process(fabric, stop.is_set()):
                 safe.save()
                 raise KeyboardInterrupt

@@ -66,3 +66,13 @@ def test_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         progress("train", 7, 40)
     assert "train" in terminal.getvalue()
     assert "7/40" in terminal.getvalue()
+
+
+def test_lines_every_so_many_steps(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(every=3) as progress:
+        for done in range(1, 9):
+            clock.seconds += 60
+            progress("train", done, 8)
+    lines = capsys.readouterr().err.splitlines()
+    # 60 s a step: 5 steps are left after the third, 2 after the sixth
+    assert lines == ["train: 1/8", "train: 3/8, 300 s left", "train: 6/8, 120 s left", "train: 8/8"]

@@ -58,11 +58,16 @@ def assert_same_result(run: RunDir, other: RunDir) -> None:
 
 def test_log_has_a_row_per_epoch_and_the_loss_falls(undisturbed: RunDir, recipe: Recipe) -> None:
     log = undisturbed.read_csv(TRAINING_LOG)
-    assert list(log) == ["epoch", "step", "lr", "loss_0", "loss_1", "loss_2", "loss_3"]
+    names = [
+        f"{kind}_{role}" for role in ("largest", "smallest", "random") for kind in ("loss", "top1", "macs")
+    ]
+    assert list(log) == ["step", "lr", *names]
     assert log["step"].tolist() == [STEPS_PER_EPOCH, STEPS]
     schedule = Schedule(recipe, STEPS_PER_EPOCH)
     assert log["lr"].tolist() == [schedule(STEPS_PER_EPOCH - 1), schedule(STEPS - 1)]
-    assert log["loss_0"][1] < log["loss_0"][0]  # the others follow a teacher that grows surer of itself
+    assert (
+        log["loss_largest"][1] < log["loss_largest"][0]
+    )  # the others follow a teacher that grows surer of itself
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not(
@@ -302,3 +307,14 @@ def test_object_that_makes_no_sampler_is_refused(users_sampler: str, recipe: Rec
         ValueError, match=r"sampler 'users_sampler:wrong' must be Sampler, but has no load_state"
     ):
         train(recipe.model_copy(update={"sampler": "users_sampler:wrong"}), tmp_path / "run")
+
+
+def test_accumulated_parts_are_nearly_the_whole(recipe: Recipe, tmp_path: Path) -> None:
+    once = recipe.model_copy(update={"epochs": 1, "lr": 1e-3, "sampler": "largest", "ema_decay": 0.0})
+    whole = load_file(train(once, tmp_path / "whole").file(SUPERNET))
+    run = train(once.model_copy(update={"accumulate": 2}), tmp_path / "parts")
+    parts, before = load_file(run.file(SUPERNET)), Supernet(run.space(), once.seed).state_dict()
+    moved = {name: whole[name] - before[name] for name in whole}
+    # only the moments of the batch norms differ, which are those of half of the images each
+    difference = sum(((parts[name] - whole[name]) ** 2).sum() for name in whole) ** 0.5
+    assert 0 < difference < 0.3 * sum((move**2).sum() for move in moved.values()) ** 0.5

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nas.recipe import Recipe
 from nas.run_dir import SPEED, RunDir, RunInfo
 from nas.training.log import TrainedSubnet, TrainingLog
 from nas.training.monitor import Monitor
 from search_spaces import Arch, Space
+
+RECIPE = Recipe(space="tiny", dataset="digits", epochs=1, batch_size=16)
 
 
 def steps(space: Space, tiny_arch: Arch) -> list[list[TrainedSubnet]]:
@@ -22,12 +25,12 @@ def steps(space: Space, tiny_arch: Arch) -> list[list[TrainedSubnet]]:
 
 
 def test_row_has_means_by_role(tiny: Space, tiny_arch: Arch) -> None:
-    log = TrainingLog(tiny, steps_per_epoch=2)
+    log = TrainingLog(tiny, steps=2)
     first, second = steps(tiny, tiny_arch)
     assert not log.add(1, 0.1, first)
     assert log.add(2, 0.2, second)
     (row,) = log.rows
-    assert (row["epoch"], row["step"], row["lr"]) == (1, 2, 0.2)
+    assert (row["step"], row["lr"]) == (2, 0.2)
     assert row["loss_largest"] == (1.0 + 3.0) / 2
     assert row["top1_largest"] == pytest.approx((0.5 + 0.7) / 2)
     sizes = [tiny.macs(tiny.largest), tiny.macs(replace(tiny.largest, resolution=6))]
@@ -37,7 +40,7 @@ def test_row_has_means_by_role(tiny: Space, tiny_arch: Arch) -> None:
 
 
 def test_log_goes_on_from_the_middle_of_an_epoch(tiny: Space, tiny_arch: Arch) -> None:
-    whole, begun, resumed = (TrainingLog(tiny, steps_per_epoch=2) for _ in range(3))
+    whole, begun, resumed = (TrainingLog(tiny, steps=2) for _ in range(3))
     first, second = steps(tiny, tiny_arch)
     for step, subnets in enumerate([first, second, first, second], start=1):
         whole.add(step, 0.1, subnets)
@@ -57,8 +60,7 @@ def test_speed_goes_on_in_the_same_table(run: RunDir, monkeypatch: pytest.Monkey
     clock = iter([10.0, 14.0, 100.0, 101.0])
     monkeypatch.setattr("nas.training.monitor.time.monotonic", lambda: next(clock))
     for first, last in ((0, 6), (6, 8)):
-        watch = Monitor(run, images_per_step=16, tensorboard=False)
-        watch.start(first)
+        watch = Monitor(run, first, RECIPE)
         watch.row({"step": last, "lr": 0.1})
     speed = run.read_csv(SPEED)
     assert speed["step"].tolist() == [6, 8]
@@ -68,7 +70,7 @@ def test_speed_goes_on_in_the_same_table(run: RunDir, monkeypatch: pytest.Monkey
 def test_missing_tensorboard_is_one_clear_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"pip install elastic-nas\[tensorboard\]"):
-        Monitor(run, 16, tensorboard=True)
+        Monitor(run, 0, RECIPE.model_copy(update={"tensorboard": True}))
 
 
 def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +86,7 @@ def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -
     fake: Any = type(sys)("torch.utils.tensorboard")
     fake.SummaryWriter = lambda folder: Writer()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    watch = Monitor(run, 16, tensorboard=True)
-    watch.start(0)
+    watch = Monitor(run, 0, RECIPE.model_copy(update={"tensorboard": True}))
     watch.row({"step": 5, "lr": 0.1, "loss_largest": 2.0})
     assert written.keys() == {"step", "lr", "loss_largest", "images_per_s"}
     assert written["loss_largest"] == (2.0, 5)

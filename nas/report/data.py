@@ -29,7 +29,7 @@ class ReportData:
     run: RunInfo
     space: Space
     training: pd.DataFrame | None = None
-    """One row per epoch: `epoch`, `step`, `lr`, `loss_0` (largest), `loss_1` (smallest), `loss_2`… (any)."""
+    """Rows of `step`, `lr`, and `loss_`, `top1_`, `macs_` of `largest`, `smallest` and `random` subnets."""
     evaluations: pd.DataFrame | None = None
     """The archive of real evaluations with `latency_ms` by the table, `macs` and `params`."""
     front: pd.DataFrame | None = None

@@ -78,25 +78,24 @@ def cross_entropy(held_out: pd.DataFrame) -> dict[str, go.Figure]:
 
 
 def training(log: pd.DataFrame) -> dict[str, go.Figure]:
-    """Losses of the subnets of a step and the learning rate, by epoch."""
+    """Losses of the subnets of a step and the learning rate, by step."""
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06, figure=_figure()
     )
-    names = [name for name in log if str(name).startswith("loss_")]
-    labels = ["largest", "smallest", *(f"random {i + 1}" for i in range(len(names) - 2))]
-    colors = [OURS, CORNER, *[FAINT] * (len(names) - 2)]
-    for name, label, color in zip(names, labels, colors, strict=False):
-        line = {"color": color, "width": 2}
-        figure.add_scatter(x=log["epoch"], y=log[name], mode="lines", name=label, line=line, row=1, col=1)
+    for role, color in {"largest": OURS, "smallest": CORNER, "random": FAINT}.items():
+        losses = log[f"loss_{role}"]
+        if losses.notna().any():  # else the sampler has no such subnet
+            line = {"color": color, "width": 2}
+            figure.add_scatter(x=log["step"], y=losses, mode="lines", name=role, line=line, row=1, col=1)
     line = {"color": OTHERS, "width": 2}
     figure.add_scatter(
-        x=log["epoch"], y=log["lr"], mode="lines", name="learning rate", line=line, row=2, col=1
+        x=log["step"], y=log["lr"], mode="lines", name="learning rate", line=line, row=2, col=1
     )
     figure.update_xaxes(zeroline=False)
     figure.update_yaxes(zeroline=False)
     figure.update_yaxes(title_text="loss", type="log", dtick="D2", row=1, col=1)
     figure.update_yaxes(title_text="lr", row=2, col=1)
-    figure.update_xaxes(title_text="epoch", row=2, col=1)
+    figure.update_xaxes(title_text="step", row=2, col=1)
     return {"training": figure}
 
 

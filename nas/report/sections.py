@@ -118,8 +118,8 @@ def training(data: ReportData) -> Html:
     if data.training is None or data.training.empty:
         return section("Training", missing("finished epoch", TRAIN))
     caption = (
-        "Mean loss of an epoch. The first subnet of a step learns from the labels, "
-        "the others from its output (in-place distillation)."
+        "Mean losses of the largest, the smallest and all other subnets that were trained. With in-place "
+        "distillation the first subnet of a step learns from the labels, the others from its output."
     )
     return section("Training", plot(figures.training(data.training), caption))
 

@@ -26,9 +26,10 @@ def make_fabric(recipe: Recipe) -> Fabric:
     """
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", recipe.num_nodes))
-    if recipe.batch_size % (devices * nodes):
+    parts = devices * nodes * recipe.accumulate
+    if recipe.batch_size % parts:
         raise ValueError(
-            f"batch_size must be a multiple of the number of processes, {devices * nodes}, "
+            f"batch_size must be a multiple of the number of processes times accumulate, {parts}, "
             f"got {recipe.batch_size}"
         )
     try:

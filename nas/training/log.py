@@ -1,4 +1,4 @@
-"""What is noted while training: losses, accuracies and costs of the subnets, epoch by epoch."""
+"""What is noted while training: losses, accuracies and costs of the subnets."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ class TrainedSubnet:
 
 
 class TrainingLog:
-    """One row per epoch: means over the steps for the largest, the smallest and all other subnets.
+    """Rows of means over some steps, for the largest, the smallest and all other subnets.
 
     Args:
         space: of the subnets.
-        steps_per_epoch: steps between two rows.
+        steps: how many make a row.
     """
 
-    def __init__(self, space: Space, steps_per_epoch: int) -> None:
+    def __init__(self, space: Space, steps: int) -> None:
         self.space = space
-        self.steps_per_epoch = steps_per_epoch
+        self.steps = steps
         self.rows: list[dict[str, float]] = []
-        self.epoch: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-        """Loss, top-1 and MACs of the subnets of the epoch that is under way, by role."""
+        self.noted: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+        """Loss, top-1 and MACs of the subnets since the last row, by role."""
 
     def add(self, step: int, lr: float, subnets: Sequence[TrainedSubnet]) -> bool:
-        """Note a step, the `step`-th of the training; whether it ends an epoch and so a row."""
+        """Note a step, the `step`-th of the training; whether it ends a row."""
         for subnet in subnets:
             noted = (subnet.loss, subnet.top1, float(self.space.macs(subnet.arch)))
-            self.epoch[self._role(subnet.arch)].append(noted)
-        if step % self.steps_per_epoch:
+            self.noted[self._role(subnet.arch)].append(noted)
+        if step % self.steps:
             return False
-        row = {"epoch": float(step // self.steps_per_epoch), "step": float(step), "lr": lr}
+        row: dict[str, float] = {"step": step, "lr": lr}
         for role in ROLES:
-            means = np.mean(self.epoch[role], axis=0) if self.epoch[role] else [math.nan] * 3
+            means = np.mean(self.noted[role], axis=0) if self.noted[role] else [math.nan] * 3
             names = (f"loss_{role}", f"top1_{role}", f"macs_{role}")
             row |= {name: float(mean) for name, mean in zip(names, means, strict=True)}
         self.rows.append(row)
-        self.epoch.clear()
+        self.noted.clear()
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"rows": self.rows, "epoch": dict(self.epoch)}
+        return {"rows": self.rows, "noted": dict(self.noted)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to what `state_dict` gave."""
         self.rows = list(state["rows"])
-        self.epoch = defaultdict(list, state["epoch"])
+        self.noted = defaultdict(list, state["noted"])
 
     def _role(self, arch: Arch) -> str:
         corners = {"largest": self.space.largest, "smallest": self.space.smallest}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from nas.recipe import Recipe
 from nas.run_dir import SPEED, TENSORBOARD, RunDir
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+_log = logging.getLogger("nas")
 
 
 class Monitor:
@@ -22,37 +26,37 @@ class Monitor:
 
     Args:
         run: where to.
-        images_per_step: over all processes.
-        tensorboard: write events for TensorBoard.
+        step: training goes on from here, now.
+        recipe: says whether TensorBoard is wanted.
 
     Raises:
         ValueError: TensorBoard is not installed.
     """
 
-    def __init__(self, run: RunDir, images_per_step: int, *, tensorboard: bool) -> None:
+    def __init__(self, run: RunDir, step: int, recipe: Recipe) -> None:
         self.run = run
-        self.images_per_step = images_per_step
-        self.events = _writer(run) if tensorboard else None
-        self.last: tuple[int, float] | None = None
-
-    def start(self, step: int) -> None:
-        """Training goes on from here."""
+        self.images_per_step = recipe.batch_size
+        self.events = _writer(run) if recipe.tensorboard else None
         self.last = step, time.monotonic()
 
     def row(self, row: Mapping[str, float]) -> None:
         """Hear a row of the training log that was just made."""
-        assert self.last is not None
         step, now = int(row["step"]), time.monotonic()
         seconds = now - self.last[1]
         images_per_s = (step - self.last[0]) * self.images_per_step / seconds
         self.last = step, now
-        speed = pd.DataFrame([{"step": step, "seconds": seconds, "images_per_s": images_per_s}])
+        try:
+            self._write({"step": step, "seconds": seconds, "images_per_s": images_per_s})
+            if self.events:
+                for name, value in {**row, "images_per_s": images_per_s}.items():
+                    self.events.add_scalar(name, value, step)
+                self.events.flush()
+        except OSError as error:  # no reason to stop training
+            _log.warning("the speed of step %d could not be written: %s", step, error.strerror)
+
+    def _write(self, speed: Mapping[str, float]) -> None:
         earlier = [self.run.read_csv(SPEED)] if self.run.has(SPEED) else []
-        self.run.write_csv(SPEED, pd.concat([*earlier, speed]))
-        if self.events:
-            for name, value in {**row, "images_per_s": images_per_s}.items():
-                self.events.add_scalar(name, value, step)
-            self.events.flush()
+        self.run.write_csv(SPEED, pd.concat([*earlier, pd.DataFrame([speed])]))
 
 
 def _writer(run: RunDir) -> SummaryWriter:

@@ -91,8 +91,8 @@ class Safekeeping:
         self.last_saved = time.monotonic()
         try:
             self.checkpoints.save(self.state.state_dict(), self.state.step)
-            if self.state.log:
-                self.run.write_csv(TRAINING_LOG, pd.DataFrame(self.state.log))
+            if self.state.log.rows:
+                self.run.write_csv(TRAINING_LOG, pd.DataFrame(self.state.log.rows))
         except OSError as error:
             raise ValueError(
                 f"the state after step {self.state.step} could not be saved: {error.strerror}; {self.kept}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import Precision
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -16,6 +15,7 @@ from nas.recipe import Recipe
 from nas.samplers import Sampler
 from nas.supernet import Supernet
 from nas.training.data_order import DataOrder
+from nas.training.log import TrainingLog
 from nas.training.optimizers import make_optimizer
 from nas.training.reductions import synchronize_batch_norms
 from search_spaces import Space
@@ -31,15 +31,20 @@ class TrainingState:
     """Exponential moving average of the weights."""
     sampler: Sampler
     data_order: DataOrder
+    log: TrainingLog
+    precision: Precision
+    """Of float16: how much the losses are scaled by."""
     step: int = 0
-    log: list[dict[str, float]] = field(default_factory=list)
-    """One row per finished epoch."""
-    epoch_losses: list[list[float]] = field(default_factory=list)
-    """Losses of the subnets of each step of the epoch that is under way."""
 
     @classmethod
     def start(
-        cls, recipe: Recipe, space: Space, fabric: Fabric, sampler: Sampler, data_order: DataOrder
+        cls,
+        recipe: Recipe,
+        space: Space,
+        fabric: Fabric,
+        sampler: Sampler,
+        data_order: DataOrder,
+        log: TrainingLog,
     ) -> TrainingState:
         """The state before the first step."""
         supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.zero_init_residual)
@@ -51,7 +56,7 @@ class TrainingState:
             average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
         optimizer = fabric.setup_optimizers(make_optimizer(supernet, recipe))
         assert isinstance(optimizer, torch.optim.Optimizer)  # one in, one out
-        return cls(supernet, optimizer, average, sampler, data_order)
+        return cls(supernet, optimizer, average, sampler, data_order, log, fabric.strategy.precision)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors for a checkpoint."""
@@ -61,8 +66,8 @@ class TrainingState:
             "average": self.average.state_dict() if self.average else None,
             "sampler": self.sampler.state_dict(),
             "data_order": self.data_order.state_dict(),
-            "log": self.log,
-            "epoch_losses": self.epoch_losses,
+            "log": self.log.state_dict(),
+            "precision": self.precision.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -73,7 +78,9 @@ class TrainingState:
             self.average.load_state_dict(saved["average"])
         self.sampler.load_state_dict(saved["sampler"])
         self.data_order.load_state_dict(saved["data_order"])
-        self.step, self.log, self.epoch_losses = saved["step"], saved["log"], saved["epoch_losses"]
+        self.log.load_state_dict(saved["log"])
+        self.precision.load_state_dict(saved["precision"])
+        self.step = saved["step"]
 
     def restart(self) -> None:
         """Forget the optimizer's state and the average: they do not fit weights that were changed by hand."""
@@ -81,16 +88,6 @@ class TrainingState:
         self.optimizer.load_state_dict({"state": {}, "param_groups": groups})
         if self.average:
             self.average.n_averaged.zero_()  # the next weights begin a new average
-
-    def count(self, losses: list[float], lr: float, steps_per_epoch: int) -> None:
-        """Note that a step is done; at the end of an epoch, write its row of the log."""
-        self.step += 1
-        self.epoch_losses.append(losses)
-        if self.step % steps_per_epoch == 0:
-            means = [np.nanmean(losses) for losses in zip_longest(*self.epoch_losses, fillvalue=np.nan)]
-            row = {"epoch": self.step // steps_per_epoch, "step": self.step, "lr": lr}
-            self.log.append(row | {f"loss_{i}": float(mean) for i, mean in enumerate(means)})
-            self.epoch_losses = []
 
     def trained_weights(self) -> dict[str, Tensor]:
         """The weights to keep: the average where there is one."""

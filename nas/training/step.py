@@ -18,6 +18,7 @@ from nas.recipe import Recipe
 from nas.samplers import Step
 from nas.training.data import TrainingBatch, resolutions_by_size
 from nas.training.groups import LR_SHARE
+from nas.training.log import TrainedSubnet
 from nas.training.optimizers import clip_gradients
 from nas.training.reductions import average_gradients, mean_over_processes
 from nas.training.seeds import rng_of
@@ -51,7 +52,7 @@ class TrainingStep:
         if recipe.dropout or recipe.drop_connect:
             self.dropout = Dropout(space, recipe.dropout, recipe.drop_connect, recipe.drop_connect_stages)
 
-    def __call__(self, batch: TrainingBatch, lr: float) -> list[float]:
+    def __call__(self, batch: TrainingBatch, lr: float) -> list[TrainedSubnet]:
         """Do the step.
 
         Args:
@@ -59,7 +60,7 @@ class TrainingStep:
             lr: learning rate.
 
         Returns:
-            the losses of the step's subnets, means over all processes.
+            what the step's subnets reached.
 
         Raises:
             ValueError: the sampler chose no subnet.
@@ -70,12 +71,13 @@ class TrainingStep:
         subnets = sampler.subnets(step)
         if not subnets:
             raise ValueError(f"the sampler must choose a subnet for each step, got none at {self.state.step}")
-        losses, logits = self._compute_gradients(subnets, batch)
+        trained, logits = self._compute_gradients(subnets, batch)
+        losses = [subnet.loss for subnet in trained]
         self._change_weights(losses, lr)
         sampler.observe(step, subnets, losses)
         if batch.indices is not None:
             self.state.data_order.observe(batch.indices, logits, batch.y)
-        return losses
+        return trained
 
     def _described(self, batch: TrainingBatch) -> Step:
         """The step as the sampler sees it."""
@@ -95,22 +97,27 @@ class TrainingStep:
         values: list[float] = mean_over_processes(torch.stack(losses)).tolist()
         return values
 
-    def _compute_gradients(self, subnets: Sequence[Arch], batch: TrainingBatch) -> tuple[list[float], Tensor]:
-        """Losses of the subnets, and the logits of the first; the gradients are summed over the subnets."""
+    def _compute_gradients(
+        self, subnets: Sequence[Arch], batch: TrainingBatch
+    ) -> tuple[list[TrainedSubnet], Tensor]:
+        """What the subnets reached, and the logits of the first; gradients are summed over the subnets."""
         self.state.optimizer.zero_grad()
-        loss_of = self.supervision(batch.x, batch.y)
-        losses: list[Tensor] = []
-        first: Tensor | None = None
+        n = self.recipe.accumulate
+        reached = torch.zeros(2, len(subnets), device=batch.x.device)
+        first: list[Tensor] = []
         with self._noise():
-            for arch in subnets:
-                logits = self._logits(arch, batch.x, self._dropout_of(arch))
-                first = logits.detach() if first is None else first
-                loss = loss_of(logits)
-                self.fabric.backward(loss)
-                losses.append(loss.detach())
-        assert first is not None
-        means: list[float] = average_gradients(self.state.supernet.parameters(), torch.stack(losses)).tolist()
-        return means, first
+            for x, y in zip(batch.x.chunk(n), batch.y.chunk(n), strict=True):
+                loss_of = self.supervision(x, y)
+                for i, arch in enumerate(subnets):
+                    logits = self._logits(arch, x, self._dropout_of(arch))
+                    loss = loss_of(logits) / n
+                    self.fabric.backward(loss)
+                    reached[:, i] += torch.stack([loss.detach(), _top1(logits.detach(), y) / n])
+                    if i == 0:
+                        first.append(logits.detach())
+        means = average_gradients(self.state.supernet.parameters(), reached.flatten())
+        losses, top1 = means.view_as(reached).tolist()
+        return [TrainedSubnet(*told) for told in zip(subnets, losses, top1, strict=True)], torch.cat(first)
 
     def _logits(self, arch: Arch, x: Tensor, dropout: Dropout | None = None) -> Tensor:
         with self.fabric.autocast():
@@ -144,3 +151,10 @@ class TrainingStep:
         state.optimizer.step()
         if state.average:
             state.average.update_parameters(state.supernet)
+
+
+def _top1(logits: Tensor, labels: Tensor) -> Tensor:
+    """Share of the labels that are the largest logit; NaN where labels are mixed."""
+    if labels.ndim > 1:
+        return logits.new_tensor(torch.nan)
+    return (logits.argmax(dim=1) == labels).float().mean()
