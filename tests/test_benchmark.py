@@ -29,9 +29,7 @@ def test_figures_of_models(tmp_path: Path) -> None:
     assert [(row.predicted_latency_ms, row.device) for row in rows] == [(None, None), (0.25, "pi4")]
     assert seen == [1, 2]
     for row in rows:
-        assert (
-            0 < row.latency_ms <= row.p90_ms
-        )  # CPU time, below the slow runs' wall clock
+        assert 0 < row.latency_ms <= row.p90_ms  # CPU time, below the slow runs' wall clock
         assert row.min_ms <= row.median_ms <= row.p90_ms
         assert row.runs >= SESSIONS * MIN_RUNS
 
