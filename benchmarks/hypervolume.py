@@ -23,10 +23,12 @@ sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this f
 from hw_profiles.store import Device, ProfileStore  # noqa: E402
 from nas.figures_of_merit import test_hypervolume  # noqa: E402
 from nas.final_test import final_test  # noqa: E402
+from nas.progress import silent  # noqa: E402
 from nas.search import search  # noqa: E402
 from nas.search_problem import make_problem  # noqa: E402
-from nas.search_run import DEFAULT_BUDGET, measured_front  # noqa: E402
+from nas.search_run import DEFAULT_BUDGET  # noqa: E402
 from nas.trained_run import TrainedRun  # noqa: E402
+from nas.validated_search import latencies_on, validate  # noqa: E402
 from search_spaces import Arch  # noqa: E402
 
 
@@ -73,7 +75,8 @@ def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, see
     """Hypervolume on the test split of what one search returns."""
     problem = make_problem(trained.space, device)
     result = search(problem, trained.evaluator(), algorithm=algorithm, budget=budget, seed=seed)
-    front = measured_front(result, device)
+    measured = latencies_on(device, trained)
+    (front,) = validate([result], device, trained, measured, device.profile.connection, silent).fronts
     test = final_test(trained, [Arch.from_json(text) for text in front["arch"]])
     return test_hypervolume(front, test, result.record()["reference"])
 

@@ -99,7 +99,7 @@ def sandwich_step(side: str, options: argparse.Namespace) -> Callable[[], None]:
     shape = (options.batch, space.config.channels, options.resolution, options.resolution)
     images = torch.randn(shape, generator=generator)
     labels = torch.randint(space.config.classes, (options.batch,), generator=generator)
-    first, *others = ({"ours": _ours} | SIDES)[side](options)
+    first, *others = ({"ours": _ours, **SIDES}[side])(options)
 
     def step() -> None:
         logits = first(images)
@@ -154,7 +154,9 @@ def _static(options: argparse.Namespace) -> list[Forward]:
 
 
 def _ofa(options: argparse.Namespace) -> list[Forward]:
-    from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
+    from ofa.imagenet_classification.elastic_nn.networks import (  # type: ignore[import-not-found]  # on request
+        OFAMobileNetV3,
+    )
 
     torch.manual_seed(options.seed)
     net = OFAMobileNetV3(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli_arch import find_arch
+from nas.cli_connection import BundleOption, ResultsOption, connection, told_what_to_carry
 from nas.cli_devices import benchmark, profile
 from nas.cli_finetune import finetune
 from nas.cli_import import app as import_commands
@@ -274,6 +275,11 @@ def search(
         str,
         typer.Option(help="Evaluate in threads (one per core), in this many processes, or on a ray cluster."),
     ] = "threads",
+    unmeasured: Annotated[
+        bool, typer.Option("--unmeasured", help="Leave the front as predicted, measure nothing.")
+    ] = False,
+    bundle: BundleOption = None,
+    results: ResultsOption = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
@@ -290,7 +296,7 @@ def search(
     store = ProfileStore(profiles)
     found_device, *others = [store.load(name) for name in dict.fromkeys(device)]
     trained = _open(run, dataset, data_root, allow_import)
-    with shown() as progress:
+    with told_what_to_carry(json), shown() as progress:
         outcome = search_run(
             trained,
             found_device,
@@ -305,6 +311,8 @@ def search(
             warm_start=warm_start,
             workers=make_workers(workers),
             seed=seed,
+            connection=connection(bundle=bundle, results=results),
+            measure=not unmeasured,
             progress=progress,
         )
     rows = outcome.front.drop(columns=["arch", "feasible", "on_front"]).to_dict("records")
@@ -319,6 +327,8 @@ def search(
         if outcome.best_for_all:
             regrets = ", ".join(f"{name} {r:.3f}" for name, r in outcome.best_for_all["regret"].items())
             line(f"best for all devices: {outcome.best_for_all['arch_id']}, regret {regrets}")
+        if outcome.waiting:
+            line(f"{outcome.waiting} subnets that may belong to the front are not measured on {device} yet")
 
 
 @app.command()

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from hw_profiles import session
-from hw_profiles.bundle import BundleContent, write_bundle
+from hw_profiles.connections.base import Connection
+from hw_profiles.doubts import doubts_about, doubts_about_order
 from hw_profiles.store import Device, write_device
 from nas.certificate import Certificate, certify
 from nas.compromise import Compromise, best_for_all
-from nas.device_graphs import TimedGraph, bundled
-from nas.hypervolume import nondominated
-from nas.objectives import Computed, Objective, Problem, is_latency
 from nas.plugins import check, resolve
 from nas.predictor_record import PredictorRecord, judge_predictor
 from nas.progress import Progress, silent
@@ -40,6 +36,7 @@ from nas.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_on, rea
 from nas.search_result import SearchResult
 from nas.stored_surrogate import StoredMetric, StoredSurrogate
 from nas.trained_run import DEFAULT_METRICS, TrainedRun
+from nas.validated_search import latencies_on, validate
 from nas.workers import Workers
 from predictors import (
     CANDIDATES,
@@ -56,6 +53,7 @@ DEFAULT_BUDGET = 200
 """Real evaluations of a search."""
 UNLIMITED_BUDGET = 10_000
 """The same where only time ends it."""
+_log = logging.getLogger("nas")
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,16 @@ class SearchOutcome:
     """What a search leaves in its run, as values."""
 
     front: pd.DataFrame
-    """The measured non-dominated subnets: see `SearchResult.evaluations`, and `measured_latency_ms`, on the
-    device, and `keeps_limits`, as measured."""
+    """The non-dominated subnets as measured on the device: see `Validation.front`."""
     baseline: pd.DataFrame
     """The same of random search with equally many real evaluations."""
     result: SearchResult
     random: SearchResult
     predictor: PredictorRecord
+    waiting: int
+    """Subnets of the fronts that are not measured yet."""
+    doubts: list[str]
+    """What speaks against trusting the predicted latencies."""
     surrogate: StoredSurrogate
     """Metrics as sums over slots, for `nas pick`."""
     certificate: Certificate | None
@@ -103,6 +104,8 @@ def search_run(
     warm_start: Path | None = None,
     workers: Workers | None = None,
     seed: int = 0,
+    connection: Connection | None = None,
+    measure: bool = True,
     progress: Progress = silent,
 ) -> SearchOutcome:
     """Search the best subnets for a device, measure them there, and write everything to the run.
@@ -111,7 +114,7 @@ def search_run(
 
     Args:
         trained: the run.
-        device: where the subnets shall run; this machine measures them.
+        device: where the subnets shall run.
         others: further devices that the same search serves, by their tables; `latency_ms` as an objective
             stands for the latency on each of them.
         objectives: names as in `nas.objectives.OBJECTIVES`, or `module:object`.
@@ -125,13 +128,21 @@ def search_run(
         warm_start: a searched run, or the table of a front (CSV), whose subnets are evaluated first.
         workers: where subnets are evaluated; None: one thread per core.
         seed: of everything random.
+        connection: reaches the device instead of the profile's.
+        measure: False: the front is that of predicted latencies, and says so.
         progress: hears about evaluations and measurements.
 
     Raises:
-        ValueError: unknown names, a table that lacks blocks of the space, or limits that no subnet keeps.
+        NotMeasuredError: a person carries the bundle; everything is written, with predicted latencies.
+        ValueError: unknown names, a table that lacks blocks of the space, limits that no subnet keeps, or a
+            device that cannot be reached, is another one, or computes wrongly.
     """
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
+    measured = latencies_on(device, trained)
+    reached = (connection or device.profile.connection) if measure else None
+    if reached:
+        measured.prepare(reached)
     problem = make_problem(trained.space, device, objectives, maxima, minima, others)
     candidates = _predictors(trained.space, predictors or tuple(CANDIDATES), seed)
     start = None if warm_start is None else read_front(warm_start, trained.space)
@@ -158,14 +169,21 @@ def search_run(
     own = problem_on(problem, device)
     result, random = everything.seen_as(own), baseline.seen_as(own)
     predictor = judge_predictor(trained, random.evaluations, candidates, seed, progress)
+    validated = validate([result, random], device, trained, measured, reached, progress)
+    front, random_front = validated.fronts
     fits = _additive_fits(trained.space, [result, random])
     found = trained.space.encode([Arch.from_json(text) for text in result.front["arch"]])
+    doubts = doubts_about(device.profile) + doubts_about_order(device.profile, front["latency_ms"].to_numpy())
+    for doubt in doubts:
+        _log.warning("%s", doubt)
     outcome = SearchOutcome(
-        measured_front(result, device, progress),
-        measured_front(random, device, progress),
+        front,
+        random_front,
         result,
         random,
         predictor,
+        validated.waiting,
+        doubts,
         StoredSurrogate(
             n_train=len(_known(result, random)),
             metrics={name: StoredMetric.of(fit.table, fit.tau, fit.rmse) for name, fit in fits.items()},
@@ -174,7 +192,9 @@ def search_run(
         {other.profile.name: _table_front(everything, other) for other in others},
         _compromise(everything, [device, *others]) if others else None,
     )
-    _write(trained, device, outcome, seed)
+    _write(trained, device, outcome, validated.evaluations, seed)
+    if validated.pending:
+        raise validated.pending
     return outcome
 
 
@@ -195,7 +215,7 @@ def _table_front(result: SearchResult, device: Device) -> pd.DataFrame:
     """The front for a device that is not measured here."""
     own = result.seen_as(problem_on(result.problem, device))
     genomes = own.problem.space.encode([Arch.from_json(text) for text in own.front["arch"]])
-    return own.front.assign(latency_ms=device.table.predict(genomes, own.problem.space))
+    return own.front.assign(latency_ms=device.latency(own.problem.space)(genomes))
 
 
 def _compromise(result: SearchResult, devices: Sequence[Device]) -> Compromise:
@@ -222,61 +242,9 @@ def _predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, Pred
     return found
 
 
-def measured_front(result: SearchResult, device: Device, progress: Progress = silent) -> pd.DataFrame:
-    """The front of a search with each subnet's latency measured, without those that this shows dominated.
-
-    A subnet that keeps the limits as measured is never dominated by one that misses them (Deb 2000).
-    """
-    front, space = result.front, result.problem.space
-    archs = [Arch.from_json(text) for text in front["arch"]]
-    genomes = space.encode(archs)
-    latency_ms = np.array(measure_latency(space, archs, device, progress))
-    front["latency_ms"] = device.table.predict(genomes, space)
-    front["measured_latency_ms"] = latency_ms
-    metrics = {name: front[name].to_numpy(dtype=np.float64) for name in result.problem.metrics}
-    problem = _as_measured(result.problem, latency_ms)
-    excess = np.maximum(problem.violations(genomes, metrics), 0).sum(axis=1)
-    front["keeps_limits"] = excess == 0
-    points = np.column_stack([problem.minimised(genomes, metrics), excess])
-    return front.iloc[nondominated(points)].reset_index(drop=True)
-
-
-def _as_measured(problem: Problem, latency_ms: NDArray[np.float64]) -> Problem:
-    """The problem for the very subnets, in their order, whose latency was measured."""
-
-    def measured(objective: Objective) -> Objective:
-        if not is_latency(objective.name):
-            return objective
-        return Computed(objective.name, lambda genomes: latency_ms, objective.unit)
-
-    limits = [replace(limit, objective=measured(limit.objective)) for limit in problem.constraints]
-    return Problem(problem.space, [measured(o) for o in problem.objectives], limits)
-
-
-def measure_latency(
-    space: Space, archs: Sequence[Arch], device: Device, progress: Progress = silent
-) -> list[float]:
-    """Latency in ms of each arch alone in a fresh process, on the device, as its profile says.
-
-    Latency does not depend on the weights, so they are random.
-
-    Raises:
-        ValueError: the device cannot be reached, is another one, or computes wrongly.
-    """
-    profile = device.profile
-    graphs = [TimedGraph(arch.id, space.layers(arch), 1, alone=True) for arch in archs]
-    models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
-    with TemporaryDirectory() as folder:
-        bundle = Path(folder) / "bundle"
-        write_bundle(bundle, BundleContent(models, profile.key, weights, space=space.name))
-        results = session.measure(
-            profile.connection, bundle, lambda done, total: progress("measure latency", done, total)
-        )
-    profile.refuse_other(results.device)
-    return [results.alone[arch.id][0].latency_ms for arch in archs]
-
-
-def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: int) -> None:
+def _write(
+    trained: TrainedRun, device: Device, outcome: SearchOutcome, evaluations: pd.DataFrame, seed: int
+) -> None:
     run, result = trained.run, outcome.result
     write_device(run.file(PROFILES) / device.profile.name, device)
     record: dict[str, Any] = result.record() | {
@@ -288,9 +256,10 @@ def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: in
         "baseline_hypervolume": outcome.random.hypervolume,
         "devices": [device.profile.name, *outcome.fronts],
         "best_for_all": outcome.best_for_all,
+        "doubts": outcome.doubts,
         "certificate": outcome.certificate.record() if outcome.certificate else None,
     }
-    run.write_csv(SEARCH_CSV, result.evaluations)
+    run.write_csv(SEARCH_CSV, evaluations)
     run.write_csv(FRONT, outcome.front)
     run.write_csv(BASELINE, outcome.baseline)
     for name, front in outcome.fronts.items():

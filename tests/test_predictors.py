@@ -143,7 +143,7 @@ def test_ridge_chooses_the_penalty_that_predicts_left_out_samples_best() -> None
 
     def left_out_error(penalty: float) -> float:
         others = [[j for j in range(12) if j != i] for i in range(12)]
-        return sum((solved(penalty, rows)[i] - values[i]) ** 2 for i, rows in enumerate(others))
+        return sum(float(solved(penalty, rows)[i] - values[i]) ** 2 for i, rows in enumerate(others))
 
     model = Ridge().fit(inputs, values)
     assert model.penalty_ == min(PENALTIES, key=left_out_error)

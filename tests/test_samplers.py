@@ -117,7 +117,7 @@ def test_sandwich_is_largest_smallest_and_random_ones(tiny: Space, supernet: Sup
     assert len(set(random)) > 1
 
 
-def sizes(archs: Sequence[Arch], space: Space) -> np.ndarray:  # type: ignore[type-arg]
+def sizes(archs: Sequence[Arch], space: Space) -> np.ndarray:
     return np.array([space.macs(arch) for arch in archs])
 
 

@@ -42,7 +42,8 @@ class PerformanceBanks(ComplexityBanks):
         kept = self.kept[self.bank]
         if kept and step.rng.random() < 0.2 + 0.15 * int(6 * step.progress):
             share = softmax(-np.array(list(kept.values())))
-            return np.array(list(kept))[step.rng.choice(len(kept), p=share)]
+            drawn: NDArray[np.int64] = np.array(list(kept))[step.rng.choice(len(kept), p=share)]
+            return drawn
         return self._widest(step, self.bins.draw(step, self.bank, CANDIDATES))
 
     def _widest(self, step: Step, genomes: Genomes) -> NDArray[np.int64]:
@@ -50,7 +51,8 @@ class PerformanceBanks(ComplexityBanks):
         macs = step.space.macs_table
         narrow = macs(self._like_anchor(step, genomes, "width"))
         shallow = macs(self._like_anchor(step, genomes, "depth"))
-        return genomes[(narrow - shallow).argmin()]
+        widest: NDArray[np.int64] = genomes[(narrow - shallow).argmin()]
+        return widest
 
     def _like_anchor(self, step: Step, genomes: Genomes, kind: str) -> Genomes:
         """`genomes` with the widths, or depths, of the best subnet of the smallest bank."""
