@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 sys.path[0] = str(Path(__file__).parents[1])  # the package `predictors` is meant below, not this file
 
 from benchmarks import ofa_mbv3  # noqa: E402
-from predictors import PREDICTORS, Features, MetricModel, fit_best, tau  # noqa: E402
+from predictors import CANDIDATES, PREDICTORS, Features, MetricModel, fit_best, tau  # noqa: E402
 from search_spaces import Genomes  # noqa: E402
 
 Scores = dict[str, dict[str, dict[str, float]]]
@@ -29,13 +30,14 @@ def measure(
     values: np.ndarray[tuple[int], np.dtype[np.float64]],
     n: int,
     seed: int,
+    predictors: Sequence[str],
 ) -> dict[str, tuple[float, float]]:
-    """Kendall's τ and mean absolute error in percent of every predictor, fitted to `n` of the subnets."""
+    """Kendall's τ and mean absolute error in percent of each predictor, fitted to `n` of the subnets."""
     order = np.random.default_rng(seed).permutation(len(values))
     train, rest = order[:n], order[n:]
     models = {
-        name: MetricModel.fit("target", name, factory, features, genomes[train], values[train], seed)
-        for name, factory in PREDICTORS.items()
+        name: MetricModel.fit("target", name, PREDICTORS[name], features, genomes[train], values[train], seed)
+        for name in predictors
     }
     models["default"], _ = fit_best("target", features, genomes[train], values[train], seed=seed)
     scores = {}
@@ -53,13 +55,18 @@ def main() -> None:
     parser.add_argument("--target", required=True, help="column to predict")
     parser.add_argument("--train", type=int, nargs="+", default=[100, 200], help="training subnets")
     parser.add_argument("--seeds", type=int, default=10, help="random splits")
+    parser.add_argument(
+        "--predictors", nargs="*", choices=PREDICTORS, default=list(CANDIDATES), help="those beside `default`"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     options = parser.parse_args()
     space, genomes, values = ofa_mbv3.read(options.data, options.target)
     features = Features(space)
-    results: Scores = {name: {} for name in ("default", *PREDICTORS)}
+    results: Scores = {name: {} for name in ("default", *options.predictors)}
     for n in options.train:
-        runs = [measure(features, genomes, values, n, seed) for seed in range(options.seeds)]
+        runs = [
+            measure(features, genomes, values, n, seed, options.predictors) for seed in range(options.seeds)
+        ]
         for name, result in results.items():
             mean_tau, mape = np.mean([run[name] for run in runs], axis=0)
             result[str(n)] = {"tau": round(mean_tau, 4), "mape_percent": round(mape, 4)}

@@ -20,8 +20,8 @@ class Ridge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
     """Ridge regression on standardised features; prediction is one product with the raw features.
 
     All penalties and all left-out samples are judged from one singular value decomposition (Hastie,
-    Tibshirani and Friedman, The Elements of Statistical Learning, 2009, §3.4.1 and eq. 7.64), which makes
-    it the fastest predictor to fit, as it is to ask.
+    Tibshirani and Friedman, The Elements of Statistical Learning, 2009, §3.4.1 and eq. 7.64), which makes it
+    the fastest predictor to fit, as it is to ask.
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
@@ -37,17 +37,29 @@ class Ridge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         shrinkage = singular**2 / (singular**2 + PENALTIES[:, None])
         errors = [_left_out_error(left, kept, centred) for kept in shrinkage]
         best = int(np.argmin(errors))
-        self.penalty_ = float(PENALTIES[best])
+        self.penalty_, self.std_ = float(PENALTIES[best]), float(np.sqrt(errors[best]))
         self.coef_: Vector = (left.T @ centred * singular / (singular**2 + self.penalty_)) @ right / scale
         self.intercept_ = float(targets.mean() - mean @ self.coef_)
         return self
 
-    def predict(self, X: ArrayLike) -> Vector:  # noqa: N803
-        """The prediction for each row, shape (n,)."""
+    def predict(
+        self,
+        X: ArrayLike,  # noqa: N803
+        return_std: bool = False,
+    ) -> Vector | tuple[Vector, Vector]:
+        """The prediction for each row, shape (n,), and with `return_std` its standard deviation.
+
+        The latter is that of the errors for left-out samples, the same for all rows.
+
+        Raises:
+            ValueError: the number of columns is another one than in `fit`, or a number is not finite.
+        """
         check_is_fitted(self)
-        inputs = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        result: Vector = inputs @ self.coef_.astype(inputs.dtype) + self.intercept_
-        return result
+        inputs = validate_data(self, X, dtype=[np.float64, np.float32], reset=False, ensure_all_finite=False)
+        mean: Vector = inputs @ self.coef_.astype(inputs.dtype) + self.intercept_
+        if not np.isfinite(mean).all():  # looking through all inputs for it would take most of the time
+            raise ValueError("X must be finite, got NaN or infinity")
+        return (mean, np.full(len(mean), self.std_)) if return_std else mean
 
 
 def _left_out_error(left: Vector, kept: Vector, targets: Vector) -> float:

@@ -169,6 +169,7 @@ def _load(make: Callable[[_Step], Batch], steps: Sequence[_Step], workers: int) 
         batch_size=None,
         collate_fn=tuple,  # else the loader would turn our tuples into lists
         num_workers=workers,
+        pin_memory=torch.cuda.is_available(),  # copied to the GPU while it computes
         generator=torch.Generator(),  # else the loader would draw from the global one
     )
     yield from batches
