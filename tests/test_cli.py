@@ -455,7 +455,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
     told = 0
 
     @contextmanager
-    def shown() -> Iterator[Callable[[str, int, int], None]]:
+    def shown(every: int | None = None) -> Iterator[Callable[[str, int, int], None]]:
         def progress(what: str, done: int, total: int) -> None:
             nonlocal told
             told += 1
