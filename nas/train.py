@@ -63,7 +63,6 @@ def train(
     """
     keep_freed_memory()
     fabric = make_fabric(recipe)
-    fabric.launch()
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)

@@ -146,9 +146,7 @@ def test_weights_that_do_not_fit_start_no_run(recipe: Recipe, tmp_path: Path) ->
 
 def test_initial_teacher_must_know_the_classes(recipe: Recipe, tmp_path: Path) -> None:
     taught = recipe.model_copy(update={"distillation": "external", "teachers": ("init",)})
-    with pytest.raises(
-        ValueError, match=r"the teacher 'init' must know the data set's classes, .*classifier"
-    ):
+    with pytest.raises(ValueError, match=r"the teacher .* must know the .*classes"):
         train(taught, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def make_fabric(recipe: Recipe) -> Fabric:
-    """The devices and the precision that the recipe asks for.
+    """The devices and the precision that the recipe asks for, with all processes running.
 
     Under `torchrun` or `fabric run`, the launcher decides how many processes and machines there are.
 
@@ -33,7 +33,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
             f"got {recipe.batch_size}"
         )
     try:
-        return Fabric(
+        fabric = Fabric(
             accelerator=recipe.accelerator, devices=devices, num_nodes=nodes, precision=recipe.precision
         )
     except (RuntimeError, ValueError) as error:  # Fabric raises either, by the kind of accelerator
@@ -41,6 +41,9 @@ def make_fabric(recipe: Recipe) -> Fabric:
         raise ValueError(
             f"cannot train on accelerator {recipe.accelerator!r} with {devices} devices: {reason}"
         ) from None
+    if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched it and allows no second time
+        fabric.launch()
+    return fabric
 
 
 def is_first() -> bool:
