@@ -81,6 +81,7 @@ def profile(
         _check(space, device, profiles, json)
         return
     import search_spaces
+    from hw_profiles.doubts import doubts_about
     from hw_profiles.key import RunSettings
     from hw_profiles.store import ProfileStore
     from nas.precision import check_precision
@@ -134,7 +135,6 @@ def profile(
         ],
         json,
     )
-    noisy = "; machine too noisy, these figures mean nothing" if measured.too_noisy else ""
     floor = (
         "measured once"
         if measured.noise_floor is None
@@ -142,8 +142,10 @@ def profile(
     )
     line(
         f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
-        f"held-out subnets; {floor}{noisy}"
+        f"held-out subnets; {floor}"
     )
+    for doubt in doubts_about(measured):
+        line(doubt)
 
 
 def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
@@ -174,6 +176,9 @@ def benchmark(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one operator.")] = None,
     provider: Annotated[str | None, typer.Option(help="Execution provider of ONNX Runtime.")] = None,
     fallback: FallbackOption = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure energy too, where there is a counter (RAPL, NVML, INA).")
+    ] = False,
     bundle: BundleOption = None,
     results: ResultsOption = None,
     json: JsonOption = False,
@@ -197,8 +202,11 @@ def benchmark(
                 ProfileStore(profiles).load(device).profile,
                 models,
                 connection=connection(bundle=bundle, results=results),
+                energy=energy,
                 progress=progress,
             )
         else:
-            rows = benchmarks.benchmark(models, settings=settings, progress=progress)
+            rows = benchmarks.benchmark(models, settings=settings, energy=energy, progress=progress)
     show([asdict(row) for row in rows], json)
+    if energy and not json and not any(row.energy_counter for row in rows):
+        line("energy: not available here; no counter (RAPL, NVML, INA) may be read")

@@ -35,7 +35,6 @@ from nas.run_dir import (
 )
 from nas.search_run import SearchOutcome, search_run
 from nas.trained_run import TrainedRun
-from nas.validation import MAX_ROUNDS
 from search_spaces import Arch
 
 pytestmark = pytest.mark.usefixtures("quick_search")
@@ -194,27 +193,6 @@ def test_limits_are_kept_and_misses_that_measuring_shows_are_marked(
     keeps = 1.02 * measured["measured_latency_ms"] <= limit
     assert measured["keeps_limits"].tolist() == keeps.tolist()
     assert trained.run.read_json(SEARCH)["constraints"] == [f"latency_ms <= {limit:g}"]
-
-
-def test_subnets_that_miss_a_limit_when_measured_are_replaced_by_the_next(
-    trained: TrainedRun, device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[list[str]] = []
-
-    def slow_at_first(self: MeasuredLatencies, connection: object, archs: list[Arch], _: object) -> None:
-        predicted = self.device.latency(self.space)(self.space.encode(archs))
-        slower = 1.5 if not calls else 1.0
-        calls.append([arch.id for arch in archs])
-        self.ms |= {arch.id: slower * ms for arch, ms in zip(archs, predicted, strict=True)}
-
-    monkeypatch.setattr(MeasuredLatencies, "measure", slow_at_first)
-    genomes = trained.space.sample(np.random.default_rng(5), 50)
-    limit = float(np.median(device.latency(trained.space)(genomes)))
-    outcome = search(trained, device, maxima=[f"latency_ms={limit}"])
-    assert 2 <= len(calls) <= MAX_ROUNDS
-    assert sum(map(len, calls)) == len({i for call in calls for i in call})  # nothing is measured twice
-    assert (outcome.front["measured_latency_ms"] <= limit).all()
-    assert set(outcome.front["arch_id"]) & {i for call in calls[1:] for i in call}
 
 
 def test_where_no_subnet_keeps_the_limit_as_measured_the_front_says_so(
