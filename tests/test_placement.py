@@ -1,0 +1,83 @@
+"""A run that fell back to another provider or precision is an error, not a latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import search_spaces
+from hw_profiles.key import Precision, RunSettings
+from hw_profiles.runner import CPU, Model, RunnerError, instruction_set, refuse_misplaced
+from nas import onnx_graph
+from nas.precision import convert
+
+GPU = "CUDAExecutionProvider"
+
+
+def node(op: str, provider: str, read: str = "float") -> dict[str, Any]:
+    """As an ONNX Runtime profile tells of a node."""
+    return {"op_name": op, "provider": provider, "input_type_shape": [{read: [1, 8, 4, 4]}]}
+
+
+def test_all_nodes_there() -> None:
+    refuse_misplaced([node("Conv", GPU), node("MemcpyToHost", CPU)], GPU, "fp32")
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_no_node_there(fallback: bool) -> None:
+    nodes = [node("Conv", CPU), node("Relu", CPU)]
+    with pytest.raises(RunnerError, match=r"ran no node of the model: .* fell back silently"):
+        refuse_misplaced(nodes, GPU, "fp32", fallback)
+
+
+def test_some_nodes_elsewhere() -> None:
+    nodes = [node("Conv", GPU), node("HardSwish", CPU), node("HardSwish", CPU), node("MemcpyToHost", CPU)]
+    with pytest.raises(RunnerError, match=r"left 2 of 4 nodes to the CPU \(HardSwish\); .* --fallback"):
+        refuse_misplaced(nodes, GPU, "fp32")
+    refuse_misplaced(nodes, GPU, "fp32", fallback=True)
+
+
+@pytest.mark.parametrize(
+    ("precision", "read", "right"),
+    [("fp16", "float16", True), ("fp16", "float", False), ("int8", "uint8", True), ("int8", "float", False)],
+)
+def test_precision_that_convolutions_compute_in(precision: str, read: str, right: bool) -> None:
+    nodes = [node("QLinearConv", GPU, read), node("HardSigmoid", GPU)]  # activations may stay float
+    if right:
+        refuse_misplaced(nodes, GPU, precision)
+        return
+    message = f"{GPU} does not run {precision}: 1 of 1 convolutions and matrix products computed in float"
+    with pytest.raises(RunnerError, match=message):
+        refuse_misplaced(nodes, GPU, precision)
+
+
+def test_provider_that_fuses_the_whole_graph() -> None:
+    refuse_misplaced([node("OpenVINOExecutionProvider_0", "OpenVINO")], "OpenVINO", "int8")
+
+
+def model(folder: Path, precision: Precision, int8_for: str | None = None) -> Model:
+    space = search_spaces.get("cifar")
+    layers = space.layers(space.smallest)
+    graph = onnx_graph.build(layers, onnx_graph.random_weights(layers, np.random.default_rng(0)))
+    path = folder / "model.onnx"
+    path.write_bytes(convert(graph, precision, int8_for).SerializeToString())
+    return Model(str(path), RunSettings(precision=precision).model_dump())
+
+
+def test_int8_for_this_processor_runs_in_integers(tmp_path: Path) -> None:
+    model(tmp_path, "int8", instruction_set()).check_placement()
+
+
+@pytest.mark.skipif(not instruction_set().startswith("x86"), reason="the wrong choice for x86")
+def test_signed_activations_on_x86_are_found_out(tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match=r"does not run int8: .* computed in float"):
+        model(tmp_path, "int8", "arm").check_placement()
+
+
+@pytest.mark.skipif(not instruction_set().startswith("x86"), reason="ARM has kernels for fp16")
+def test_fp16_that_is_computed_in_fp32_is_found_out(tmp_path: Path) -> None:
+    with pytest.raises(RunnerError, match=r"CPUExecutionProvider does not run fp16: .* computed in float"):
+        model(tmp_path, "fp16").check_placement()
