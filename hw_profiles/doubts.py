@@ -14,8 +14,14 @@ def doubts_about(profile: DeviceProfile) -> list[str]:
     error, rival = profile.held_out, profile.held_out_macs
     if profile.too_noisy:
         found.append(
-            f"the device {profile.name!r} was too noisy when it was measured: measuring again differed by "
+            f"machine too noisy: measuring the same subnets on {profile.name!r} again differed by "
             f"{profile.noise_floor:.1%}; profile it again when nothing else runs there"
+        )
+    elif profile.busy and profile.conditions.load:
+        found.append(
+            f"other processes were at work on the device {profile.name!r} when it was measured (load up to "
+            f"{profile.conditions.load[1]:.1f} at {profile.key.threads} threads); measuring again differed by "
+            f"{profile.noise_floor or 0:.1%}"
         )
     if error.mape > rival.mape:
         found.append(

@@ -10,10 +10,13 @@ from hw_profiles.connections.here import Here
 from hw_profiles.connections.table import AnyConnection
 from hw_profiles.errors import ErrorRecord
 from hw_profiles.key import DeviceKey
+from hw_profiles.results import Conditions
 
 SCHEMA_VERSION = 1
 MAX_NOISE_FLOOR = 0.04
 """Above it a machine is too noisy for its figures to mean anything."""
+FREE_LOAD = 0.75
+"""Load that a machine may have beside the threads that are measured."""
 
 
 class Hardware(BaseModel, frozen=True):
@@ -45,6 +48,10 @@ class DeviceProfile(BaseModel, frozen=True):
     """UTC, ISO 8601."""
     seconds: float
     """Time spent measuring, held-out checks included."""
+    check_seconds: float
+    """Of these, on the held-out subnets, which only tell how good the predictions are."""
+    conditions: Conditions
+    """Of the device meanwhile."""
     connection: AnyConnection = Here()
     """How the device is reached."""
     key: DeviceKey
@@ -77,6 +84,13 @@ class DeviceProfile(BaseModel, frozen=True):
     def too_noisy(self) -> bool:
         """Whether the machine was too busy for these figures to mean anything."""
         return self.noise_floor is not None and self.noise_floor > MAX_NOISE_FLOOR
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def busy(self) -> bool:
+        """Whether other processes were at work there."""
+        load = self.conditions.load
+        return load is not None and load[1] > self.key.threads + FREE_LOAD
 
     def refuse_other(self, told: Description) -> None:
         """Refuse what another device than this one measured.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli_connection import BundleOption, ResultsOption, connection, told_what_to_carry
 from nas.cli_devices import benchmark, profile
 from nas.cli_import import app as import_commands
 from nas.cli_options import (
@@ -231,6 +232,11 @@ def search(
         ),
     ] = None,
     budget: Annotated[int, typer.Option(help="Real evaluations, fitting and validation included.")] = 200,
+    unmeasured: Annotated[
+        bool, typer.Option("--unmeasured", help="Leave the front as predicted, measure nothing.")
+    ] = False,
+    bundle: BundleOption = None,
+    results: ResultsOption = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
@@ -244,7 +250,7 @@ def search(
 
     found_device = ProfileStore(profiles).load(device)
     trained = _open(run, dataset, data_root, allow_import)
-    with shown() as progress:
+    with told_what_to_carry(json), shown() as progress:
         outcome = search_run(
             trained,
             found_device,
@@ -255,6 +261,8 @@ def search(
             predictors=predictor or (),
             budget=budget,
             seed=seed,
+            connection=connection(bundle=bundle, results=results),
+            measure=not unmeasured,
             progress=progress,
         )
     rows = outcome.front.drop(columns=["arch", "feasible", "on_front"]).to_dict("records")
@@ -266,6 +274,8 @@ def search(
             f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
             f"subnets (ceiling {record.ceiling:.2f}); next: nas export {run} --pick knee"
         )
+        if outcome.waiting:
+            line(f"{outcome.waiting} subnets that may belong to the front are not measured on {device} yet")
 
 
 @app.command()

@@ -7,6 +7,21 @@ from typing import Annotated
 
 import typer
 
+from nas.cli_connection import (
+    AdbOption,
+    BundleOption,
+    CommandOption,
+    PatternOption,
+    PythonOption,
+    ResultsOption,
+    RetriesOption,
+    SshOption,
+    SshOptionsOption,
+    UnitOption,
+    WholeOption,
+    connection,
+    told_what_to_carry,
+)
 from nas.cli_options import (
     DeviceOption,
     FallbackOption,
@@ -45,13 +60,28 @@ def profile(
             help="Measure a few subnets again and say whether the profile holds; exit code 1 if not.",
         ),
     ] = False,
+    ssh: SshOption = None,
+    ssh_option: SshOptionsOption = None,
+    remote_python: PythonOption = None,
+    adb: AdbOption = None,
+    command: CommandOption = None,
+    latency_pattern: PatternOption = None,
+    latency_unit: UnitOption = "ms",
+    retries: RetriesOption = 2,
+    bundle: BundleOption = None,
+    results: ResultsOption = None,
+    whole: WholeOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure this machine's latency table for a space, and how good it is."""
+    """Measure a device's latency for the subnets of a space, and how good its predictions are.
+
+    Without options for it, the device is reached as its profile says; a new one is this machine.
+    """
     if check:
         _check(space, device, profiles, json)
         return
     import search_spaces
+    from hw_profiles.doubts import doubts_about
     from hw_profiles.key import RunSettings
     from hw_profiles.store import ProfileStore
     from nas.precision import check_precision
@@ -59,6 +89,19 @@ def profile(
     from nas.progress import shown
 
     check_precision(precision)
+    reached = connection(
+        ssh=ssh,
+        ssh_option=ssh_option,
+        remote_python=remote_python,
+        adb=adb,
+        command=command,
+        latency_pattern=latency_pattern,
+        latency_unit=latency_unit,
+        retries=retries,
+        bundle=bundle,
+        results=results,
+        whole=whole,
+    )
     settings = RunSettings(
         threads=threads,
         provider=provider,
@@ -67,11 +110,12 @@ def profile(
         int8_for=int8_for,
         batch=batch,
     )
-    with shown() as progress:
+    with told_what_to_carry(json), shown() as progress:
         measured = profile_device(
             search_spaces.get(space),
             device,
             ProfileStore(profiles),
+            connection=reached,
             settings=settings,
             n_held_out=held_out,
             seed=seed,
@@ -91,7 +135,6 @@ def profile(
         ],
         json,
     )
-    noisy = "; machine too noisy, these figures mean nothing" if measured.too_noisy else ""
     floor = (
         "measured once"
         if measured.noise_floor is None
@@ -99,8 +142,10 @@ def profile(
     )
     line(
         f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
-        f"held-out subnets; {floor}{noisy}"
+        f"held-out subnets; {floor}"
     )
+    for doubt in doubts_about(measured):
+        line(doubt)
 
 
 def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
@@ -123,22 +168,45 @@ def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
 
 def benchmark(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX files.")],
-    threads: ThreadsOption = 1,
-    provider: ProviderOption = "CPUExecutionProvider",
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Measure there, as its profile says.", show_default="this machine"),
+    ] = None,
+    profiles: ProfilesOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one operator.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Execution provider of ONNX Runtime.")] = None,
     fallback: FallbackOption = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure energy too, where there is a counter (RAPL, NVML, INA).")
+    ] = False,
+    bundle: BundleOption = None,
+    results: ResultsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
     from dataclasses import asdict
 
     from hw_profiles.key import RunSettings
-    from nas.benchmark import benchmark as run_benchmark
+    from hw_profiles.store import ProfileStore
+    from nas import benchmark as benchmarks
     from nas.progress import shown
 
-    with shown() as progress:
-        rows = run_benchmark(
-            models,
-            settings=RunSettings(threads=threads, provider=provider, fallback=fallback),
-            progress=progress,
-        )
+    settings = RunSettings(fallback=fallback)
+    given = {name: value for name, value in (("threads", threads), ("provider", provider)) if value}
+    settings = settings.model_copy(update=given)
+    if device and (given or fallback):
+        raise ValueError(f"how networks run on {device!r} is in its profile; leave out {', '.join(given)}")
+    with told_what_to_carry(json), shown() as progress:
+        if device:
+            rows = benchmarks.benchmark_on(
+                ProfileStore(profiles).load(device).profile,
+                models,
+                connection=connection(bundle=bundle, results=results),
+                energy=energy,
+                progress=progress,
+            )
+        else:
+            rows = benchmarks.benchmark(models, settings=settings, energy=energy, progress=progress)
     show([asdict(row) for row in rows], json)
+    if energy and not json and not any(row.energy_counter for row in rows):
+        line("energy: not available here; no counter (RAPL, NVML, INA) may be read")

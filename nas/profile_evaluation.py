@@ -17,7 +17,7 @@ from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.results import Results
 from hw_profiles.store import NO_CALIBRATION, Device
 from hw_profiles.table import LatencyTable
-from nas.profile_work import ProfileWork
+from nas.profile_work import CALIBRATION, HELD_OUT, ProfileWork
 
 
 def evaluate(
@@ -33,8 +33,8 @@ def evaluate(
         results: what was measured.
     """
     space, blocks = work.space, work.block_frame(results)
-    known = work.visits(results, "calibration", work.calibration, 0)
-    measured, remeasured = (work.visits(results, "held_out", work.held_out, r) for r in (0, 1))
+    known = work.visits(results, CALIBRATION, work.calibration, 0)
+    measured, remeasured = (work.visits(results, HELD_OUT, work.held_out, r) for r in (0, 1))
     assert known is not None, "the first round is never missing"
     assert measured is not None, "the first round is never missing"
     calibration, held_out = ([space.blocks(a) for a in archs] for archs in (work.calibration, work.held_out))
@@ -46,6 +46,8 @@ def evaluate(
         space=space.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=results.seconds,
+        check_seconds=sum(results.seconds_of.get(f"{HELD_OUT}{i}", 0.0) for i in range(len(work.held_out))),
+        conditions=results.conditions,
         connection=connection,
         key=DeviceKey.model_validate(settings.model_dump() | results.device),
         hardware=Hardware.model_validate(results.device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -34,7 +34,8 @@ two profiles of the digits space, noise floor 0.56 %); edges are few and count i
 N_CALIBRATION, N_HELD_OUT = 12, 48
 N_FIT = 40
 """Calibration subnets where there is no table of blocks."""
-SENTINEL = "sentinel"
+SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
+"""Ids of models; all but the first are followed by the position."""
 
 
 def n_calibration(*, tabled: bool) -> int:
@@ -104,9 +105,9 @@ class ProfileWork:
             return TimedGraph(name, self.space.layers(arch), rounds, alone=True, images=images)
 
         return [
-            *(network(f"calibration{i}", arch, 1) for i, arch in enumerate(self.calibration)),
+            *(network(f"{CALIBRATION}{i}", arch, 1) for i, arch in enumerate(self.calibration)),
             *(
-                network(f"held_out{i}", arch, 2, images=self._size(arch) if i < 2 else None)
+                network(f"{HELD_OUT}{i}", arch, 2, images=self._size(arch) if i < 2 else None)
                 for i, arch in enumerate(self.held_out)
             ),
         ]
@@ -118,6 +119,10 @@ class ProfileWork:
 
     def _size(self, arch: Arch) -> str:
         return str(self.space.image_size(arch))
+
+    def measured_by(self, results: Results) -> Self:
+        """The work without blocks where results tell of whole subnets alone."""
+        return self if SENTINEL in results.latency_ms else replace(self, blocks={})
 
     def visits(self, results: Results, prefix: str, archs: list[Arch], r: int) -> NDArray[np.float64] | None:
         """Latency in ms of each arch alone in round `r`, shape (n,); None where that was not measured."""

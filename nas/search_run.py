@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from hw_profiles import session
-from hw_profiles.bundle import BundleContent, write_bundle
+from hw_profiles.bundle import Images
+from hw_profiles.connections.base import Connection
+from hw_profiles.doubts import doubts_about, doubts_about_order
 from hw_profiles.store import Device, write_device
 from nas import objectives as objective_table
-from nas.device_graphs import TimedGraph, bundled
-from nas.hypervolume import nondominated
-from nas.objectives import Computed, Context, Objective, Problem, is_latency, parse_constraint
+from nas.check_images import n_images
+from nas.data.batches import eval_batches
+from nas.deployed import Target
+from nas.deployed_accuracy import DeployedAccuracies
+from nas.measured_latencies import ImagesOf, MeasuredLatencies
+from nas.objectives import Context, Problem, parse_constraint
 from nas.plugins import check, resolve
 from nas.predictor_record import PredictorRecord, judge_predictor
 from nas.progress import Progress, silent
@@ -27,12 +29,14 @@ from nas.run_dir import BASELINE, FRONT, FRONT_PLOT, PREDICTOR, PROFILES, SEARCH
 from nas.search import search
 from nas.search_result import SearchResult
 from nas.trained_run import TrainedRun
+from nas.validation import MAX_ROUNDS, Validation, measure_fronts
 from predictors import PREDICTORS, Features, PredictorFactory, Regressor
-from search_spaces import Arch, Space
+from search_spaces import Space
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
 DEFAULT_BUDGET = 200
 """Real evaluations of a search."""
+_log = logging.getLogger("nas")
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,16 @@ class SearchOutcome:
     """What a search leaves in its run, as values."""
 
     front: pd.DataFrame
-    """The measured non-dominated subnets: see `SearchResult.evaluations`, and `measured_latency_ms`, on the
-    device, and `keeps_limits`, as measured."""
+    """The non-dominated subnets as measured on the device: see `Validation.front`."""
     baseline: pd.DataFrame
     """The same of random search with equally many real evaluations."""
     result: SearchResult
     random: SearchResult
     predictor: PredictorRecord
+    waiting: int
+    """Subnets of the fronts that are not measured yet."""
+    doubts: list[str]
+    """What speaks against trusting the predicted latencies."""
 
 
 def search_run(
@@ -60,6 +67,8 @@ def search_run(
     predictors: Sequence[str] = (),
     budget: int = DEFAULT_BUDGET,
     seed: int = 0,
+    connection: Connection | None = None,
+    measure: bool = True,
     progress: Progress = silent,
 ) -> SearchOutcome:
     """Search the best subnets for a device, measure them there, and write everything to the run.
@@ -68,7 +77,7 @@ def search_run(
 
     Args:
         trained: the run.
-        device: where the subnets shall run; this machine measures them.
+        device: where the subnets shall run.
         objectives: names as in `nas.objectives.OBJECTIVES`, or `module:object`.
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
@@ -76,11 +85,21 @@ def search_run(
         predictors: names of the candidates, or `module:object`; none: all that there are.
         budget: real evaluations, those for fitting and for validation included.
         seed: of everything random.
+        connection: reaches the device instead of the profile's.
+        measure: False: the front is that of predicted latencies, and says so.
         progress: hears about evaluations and measurements.
 
     Raises:
-        ValueError: unknown names, a table that lacks blocks of the space, or limits that no subnet keeps.
+        NotMeasuredError: a person carries the bundle; everything is written, with predicted latencies.
+        ValueError: unknown names, a table that lacks blocks of the space, limits that no subnet keeps, or a
+            device that cannot be reached, is another one, or computes wrongly.
     """
+    measured = MeasuredLatencies(
+        trained.run.file(PROFILES) / device.profile.name, device, trained.space, _validation_images(trained)
+    )
+    reached = (connection or device.profile.connection) if measure else None
+    if reached:
+        measured.prepare(reached)
     problem = make_problem(trained.space, device, objectives, maxima, minima)
     candidates = _predictors(trained.space, predictors or tuple(PREDICTORS), seed)
     evaluate = trained.evaluator(extra_metrics=problem.metrics, progress=progress)
@@ -95,14 +114,29 @@ def search_run(
         origin="baseline",
     )
     predictor = judge_predictor(trained, random.evaluations, candidates, seed, progress)
-    outcome = SearchOutcome(
-        measured_front(result, device, progress),
-        measured_front(random, device, progress),
-        result,
-        random,
-        predictor,
-    )
-    _write(trained, device, outcome, seed)
+    deployed = DeployedAccuracies(trained, Target.of(device), evaluate.metrics, progress)
+    fronts = [
+        Validation(deployed.beside(found), device.latency(trained.space), device.profile.noise_floor or 0.0)
+        for found in (result, random)
+    ]
+    pending = None
+    for _ in range(MAX_ROUNDS):
+        pending = measure_fronts(fronts, measured, reached, progress) if reached else None
+        unknown = deployed.missing([arch for found in fronts for arch in found.archs(measured.ms)])
+        if not unknown:
+            break
+        deployed.add(unknown)
+        fronts = [replace(found, result=deployed.beside(found.result)) for found in fronts]
+    measured_only = reached is not None and pending is None
+    front, baseline = (found.front(measured.ms, measured_only=measured_only) for found in fronts)
+    waiting = {arch.id for found in fronts for arch in found.missing(measured.ms)}
+    doubts = doubts_about(device.profile) + doubts_about_order(device.profile, front["latency_ms"].to_numpy())
+    for doubt in doubts:
+        _log.warning("%s", doubt)
+    outcome = SearchOutcome(front, baseline, result, random, predictor, len(waiting), doubts)
+    _write(trained, device, outcome, fronts[0].marked(measured.ms), seed)
+    if pending:
+        raise pending
     return outcome
 
 
@@ -118,7 +152,7 @@ def make_problem(
     Raises:
         ValueError: unknown names or limits that are not NAME=NUMBER.
     """
-    context = Context(space, {device.profile.name: device.table.of(space)})
+    context = Context(space, {device.profile.name: device.latency(space)})
     limits = [parse_constraint(text, "max", context) for text in maxima]
     limits += [parse_constraint(text, "min", context) for text in minima]
     return Problem(space, [objective_table.get(name, context) for name in objectives], limits)
@@ -137,61 +171,20 @@ def _predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, Pred
     return found
 
 
-def measured_front(result: SearchResult, device: Device, progress: Progress = silent) -> pd.DataFrame:
-    """The front of a search with each subnet's latency measured, without those that this shows dominated.
+def _validation_images(trained: TrainedRun) -> ImagesOf:
+    """The first validation images, as networks read them."""
 
-    A subnet that keeps the limits as measured is never dominated by one that misses them (Deb 2000).
-    """
-    front, space = result.front, result.problem.space
-    archs = [Arch.from_json(text) for text in front["arch"]]
-    genomes = space.encode(archs)
-    latency_ms = np.array(measure_latency(space, archs, device, progress))
-    front["latency_ms"] = device.table.predict(genomes, space)
-    front["measured_latency_ms"] = latency_ms
-    metrics = {name: front[name].to_numpy(dtype=np.float64) for name in result.problem.metrics}
-    problem = _as_measured(result.problem, latency_ms)
-    excess = np.maximum(problem.violations(genomes, metrics), 0).sum(axis=1)
-    front["keeps_limits"] = excess == 0
-    points = np.column_stack([problem.minimised(genomes, metrics), excess])
-    return front.iloc[nondominated(points)].reset_index(drop=True)
+    def images(size: int) -> Images:
+        n = n_images(trained.space.config.channels, size)
+        batch, _ = next(iter(eval_batches(trained.dataset, "validation", size, n)))
+        return batch.numpy().astype(np.float16)
+
+    return images
 
 
-def _as_measured(problem: Problem, latency_ms: NDArray[np.float64]) -> Problem:
-    """The problem for the very subnets, in their order, whose latency was measured."""
-
-    def measured(objective: Objective) -> Objective:
-        if not is_latency(objective.name):
-            return objective
-        return Computed(objective.name, lambda genomes: latency_ms, objective.unit)
-
-    limits = [replace(limit, objective=measured(limit.objective)) for limit in problem.constraints]
-    return Problem(problem.space, [measured(o) for o in problem.objectives], limits)
-
-
-def measure_latency(
-    space: Space, archs: Sequence[Arch], device: Device, progress: Progress = silent
-) -> list[float]:
-    """Latency in ms of each arch alone in a fresh process, on the device, as its profile says.
-
-    Latency does not depend on the weights, so they are random.
-
-    Raises:
-        ValueError: the device cannot be reached, is another one, or computes wrongly.
-    """
-    profile = device.profile
-    graphs = [TimedGraph(arch.id, space.layers(arch), 1, alone=True) for arch in archs]
-    models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
-    with TemporaryDirectory() as folder:
-        bundle = Path(folder) / "bundle"
-        write_bundle(bundle, BundleContent(models, profile.key, weights, space=space.name))
-        results = session.measure(
-            profile.connection, bundle, lambda done, total: progress("measure latency", done, total)
-        )
-    profile.refuse_other(results.device)
-    return [results.alone[arch.id][0].latency_ms for arch in archs]
-
-
-def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: int) -> None:
+def _write(
+    trained: TrainedRun, device: Device, outcome: SearchOutcome, evaluations: pd.DataFrame, seed: int
+) -> None:
     run, result = trained.run, outcome.result
     write_device(run.file(PROFILES) / device.profile.name, device)
     record: dict[str, Any] = result.record() | {
@@ -200,8 +193,9 @@ def _write(trained: TrainedRun, device: Device, outcome: SearchOutcome, seed: in
         "batch": device.profile.key.batch,
         "seed": seed,
         "baseline_hypervolume": outcome.random.hypervolume,
+        "doubts": outcome.doubts,
     }
-    run.write_csv(SEARCH_CSV, result.evaluations)
+    run.write_csv(SEARCH_CSV, evaluations)
     run.write_csv(FRONT, outcome.front)
     run.write_csv(BASELINE, outcome.baseline)
     run.write_json(PREDICTOR, outcome.predictor)

@@ -142,6 +142,7 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     from hw_profiles.key import DeviceKey
     from hw_profiles.plan import timed_blocks
     from hw_profiles.profile import DeviceProfile, Hardware
+    from hw_profiles.results import Conditions
     from hw_profiles.store import Device
 
     blocks = pd.DataFrame(
@@ -162,6 +163,8 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
         space=space.name,
         created="2026-01-01T00:00:00+00:00",
         seconds=1.0,
+        check_seconds=0.5,
+        conditions=Conditions(),
         key=DeviceKey(runtime="onnxruntime", version="1", provider=provider, threads=1, batch=batch),
         hardware=Hardware(
             cpu="c", cores=4, machine="arm64", instruction_set="arm", os="Linux", python="3.11", numpy="2"
@@ -193,8 +196,8 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     return Device(profile, blocks, edges, fitted, held_out)
 
 
-def make_search_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latency is the table's, a little more, instead of measured; less of all that only takes time."""
+def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
+    """Less of all that only takes time; with `measured`, latency is the table's, a little more."""
     from hw_profiles.connections.here import Here
     from nas import predictor_record, search
     from nas.measured_latencies import MeasuredLatencies
@@ -205,8 +208,9 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch) -> None:
         latency_ms = MEASURED * self.device.latency(self.space)(self.space.encode(archs))
         self.ms |= dict(zip([arch.id for arch in archs], latency_ms.tolist(), strict=True))
 
-    monkeypatch.setattr(MeasuredLatencies, "measure", measure)
-    monkeypatch.setattr(Here, "describe", lambda self: {})
+    if measured:
+        monkeypatch.setattr(MeasuredLatencies, "measure", measure)
+        monkeypatch.setattr(Here, "describe", lambda self: {})
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
     monkeypatch.setattr(search, "FEASIBILITY_EVALUATIONS", 500)
     monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))

@@ -213,6 +213,43 @@ def test_profile(nas: Nas, recipe: Path, profiles: Path, monkeypatch: pytest.Mon
     assert "measuring again differs by 1.00%" in text
 
 
+def test_profile_to_be_carried(nas: Nas, recipe: Path, profiles: Path, tmp_path: Path) -> None:
+    space, there = recipe.with_name("tiny.yaml"), ("--device", "far", "--profiles", profiles)
+    told = nas("profile", space, *there, "--held-out", 8, "--bundle", tmp_path / "stick")
+    assert told.code == 0
+    assert "ready to be carried" in told.out
+    assert (tmp_path / "stick" / "run.py").is_file()
+    (tmp_path / "results.json").write_text('{"schema_version": 2, "bun')
+    wrong = nas("profile", space, *there, "--results", tmp_path / "results.json")
+    assert wrong.code == 2
+    assert "results.json" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--ssh", "pi@box", "--adb", "any"), "reached in one way, got --ssh and --adb"),
+        (("--ssh", "pi@box:x"), "--ssh must be user@host or user@host:port"),
+        (("--command", "trtexec"), "must have {onnx} where the model belongs"),
+        (("--command", "t {onnx}", "--latency-pattern", "("), "is no regular expression"),
+        (("--command", "t {onnx}", "--latency-pattern", "(.)", "--latency-unit", "h"), "unit must be one of"),
+    ],
+)
+def test_ways_to_a_device_that_are_wrong(
+    nas: Nas, recipe: Path, options: tuple[str, ...], message: str
+) -> None:
+    told = nas("profile", recipe.with_name("tiny.yaml"), "--device", "far", *options)
+    assert told.code == 2
+    assert message in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_benchmark_on_a_device_takes_its_settings(nas: Nas, profiles: Path, tmp_path: Path) -> None:
+    told = nas("benchmark", tmp_path / "m.onnx", "--device", "desk", "--profiles", profiles, "--threads", 2)
+    assert told.code == 2
+    assert "how networks run on 'desk' is in its profile" in told.err
+
+
 def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = [("test top-1", 98.0, "%", ">= 97"), ("strange", float("nan"), "", "")]
     chosen = pd.DataFrame({"arch_id": ["a"], "test_top1": [0.5]})

@@ -7,6 +7,7 @@ from conftest import make_device
 from hw_profiles.doubts import doubts_about, doubts_about_order
 from hw_profiles.errors import compare
 from hw_profiles.profile import DeviceProfile
+from hw_profiles.results import Conditions
 from search_spaces import Space
 
 TRUTH = np.array([1.0, 2.0, 4.0])
@@ -30,7 +31,17 @@ def test_worse_than_macs(profile: DeviceProfile) -> None:
 
 def test_noise_above_four_percent(profile: DeviceProfile) -> None:
     (doubt,) = doubts_about(profile.model_copy(update={"noise_floor": 0.05}))
-    assert "too noisy when it was measured: measuring again differed by 5.0%" in doubt
+    assert doubt.startswith("machine too noisy: ")
+    assert "again differed by 5.0%; profile it again" in doubt
+
+
+def test_other_processes(profile: DeviceProfile) -> None:
+    # one thread is measured, so a load of 1 is that of measuring
+    alone, beside = (profile.model_copy(update={"conditions": Conditions(load=(0.5, n))}) for n in (1.2, 2.1))
+    assert doubts_about(alone) == []
+    (doubt,) = doubts_about(beside)
+    assert "other processes were at work on the device 'desk'" in doubt
+    assert "(load up to 2.1 at 1 threads)" in doubt
 
 
 def test_steps_of_a_front_below_the_error(profile: DeviceProfile) -> None:

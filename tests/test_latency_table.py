@@ -22,6 +22,7 @@ from hw_profiles.plan import (
     timed_blocks,
 )
 from hw_profiles.profile import DeviceProfile, Hardware
+from hw_profiles.results import Conditions
 from hw_profiles.store import Device, ProfileStore
 from hw_profiles.table import LatencyTable
 from search_spaces import Block, LayerSpec, block_key
@@ -51,6 +52,8 @@ def make_device(name: str = "pi4") -> Device:
         space=SPACE.name,
         created="2026-01-01T00:00:00+00:00",
         seconds=1.0,
+        check_seconds=0.5,
+        conditions=Conditions(),
         key=DeviceKey(runtime="onnxruntime", version="1", provider="CPU", threads=1, batch=1),
         hardware=Hardware(cpu="c", cores=4, machine="arm64", os="Linux", python="3.11", numpy="2"),
         n_blocks=len(blocks),

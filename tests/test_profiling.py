@@ -9,8 +9,11 @@ import pytest
 
 import search_spaces
 from hw_profiles.bundle import read_job
+from hw_profiles.connections.base import NotMeasuredError
+from hw_profiles.connections.carried import Carried
 from hw_profiles.connections.here import Here
 from hw_profiles.connections.process import Progress
+from hw_profiles.connections.ssh import Ssh
 from hw_profiles.key import Precision, RunSettings
 from hw_profiles.model_choice import LAYERS, MACS, TABLE
 from hw_profiles.results import Results
@@ -181,6 +184,54 @@ def test_name_of_a_device_measured_for_another_space(store: ProfileStore) -> Non
     profile_device(SMALL, "here", store)
     with pytest.raises(ValueError, match=r"measured for the space 'small'; .* such as here-digits"):
         profile_device(search_spaces.get("digits"), "here", store)
+
+
+def carried_there_and_back(store: ProfileStore, stick: Path) -> Results:
+    """Writes the bundle of `SMALL` to carry, and measures it on the made-up machine."""
+    with pytest.raises(NotMeasuredError, match="ready to be carried"):
+        profile_device(SMALL, "far", store, connection=Carried(out=stick), seed=3)
+    assert store.names() == []
+    return modelled_device()(Here(), stick, lambda done, total: None)
+
+
+def test_device_that_is_measured_by_hand(store: ProfileStore, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    (tmp_path / "results.json").write_text(carried_there_and_back(store, stick).model_dump_json())
+    back = Carried(results=tmp_path / "results.json")
+    device = profile_device(SMALL, "far", store, connection=back)  # the bundle knows its seed
+    assert device.profile.held_out.mape < 1e-6
+    assert store.load("far").profile.connection == Carried()
+    with pytest.raises(ValueError, match="no bundle of the device 'far' waits for results"):
+        profile_device(SMALL, "far", store, connection=back)
+
+
+def test_whole_subnets_in_a_csv(store: ProfileStore, tmp_path: Path) -> None:
+    results = carried_there_and_back(store, tmp_path / "stick")
+    rows = [
+        f"{name},{figures[0].latency_ms}" for name, figures in results.alone.items() if name[-1].isdigit()
+    ]
+    whole = [row for row in rows if row.startswith(("calibration", "held_out"))]
+    (tmp_path / "results.csv").write_text("\n".join(["model_id,latency_ms", *whole]))
+    back = Carried(results=tmp_path / "results.csv")
+    profile = profile_device(SMALL, "far", store, connection=back).profile
+    assert profile.n_blocks == 0
+    assert profile.latency_model != "table"
+    assert profile.noise_floor is None  # each was measured once
+    assert profile.held_out.spearman > 0.8
+
+
+def test_results_of_another_space(store: ProfileStore, tmp_path: Path) -> None:
+    carried_there_and_back(store, tmp_path / "stick")
+    with pytest.raises(ValueError, match="is of the space 'small', not 'digits'"):
+        profile_device(search_spaces.get("digits"), "far", store, connection=Carried(results=tmp_path))
+
+
+def test_device_is_reached_as_its_profile_says(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ssh, "describe", lambda self: {})
+    monkeypatch.setattr(Ssh, "measure", modelled_device())
+    profile_device(SMALL, "pi", store, connection=Ssh(host="pi@box"))
+    monkeypatch.delattr(Here, "measure")
+    assert profile_device(SMALL, "pi", store).profile.connection == Ssh(host="pi@box")
 
 
 def test_space_too_small_to_be_checked(store: ProfileStore) -> None:

@@ -16,6 +16,7 @@ from hw_profiles.calibration import Affine
 from hw_profiles.errors import ErrorRecord
 from hw_profiles.key import DeviceKey
 from hw_profiles.profile import DeviceProfile, Hardware
+from hw_profiles.results import Conditions
 from nas.report import ReportData, front_plot, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
@@ -72,6 +73,8 @@ def profile(noise_floor: float) -> dict[str, Any]:
         space="digits",
         created="2026-01-02T03:04:05+00:00",
         seconds=5,
+        check_seconds=2,
+        conditions=Conditions(),
         key=key,
         hardware=hardware,
         n_blocks=99,

@@ -34,8 +34,22 @@ class Carried(BaseModel, frozen=True, extra="forbid"):
         """See `Connection`."""
         return not self.whole
 
+    @property
+    def lasting(self) -> Carried:
+        """What of it a profile keeps."""
+        return Carried(whole=self.whole)
+
     def describe(self) -> None:
-        """See `Connection`."""
+        """See `Connection`.
+
+        Raises:
+            ValueError: nobody is to carry anything.
+        """
+        if self.out is None and self.results is None:
+            raise ValueError(
+                "this device is measured by hand: --bundle DIR writes the folder to carry there, "
+                "--results FILE reads what comes back"
+            )
 
     def measure(self, bundle: Path, progress: Progress) -> Results:
         """See `Connection`.
@@ -45,11 +59,7 @@ class Carried(BaseModel, frozen=True, extra="forbid"):
         """
         if self.results:
             return read_results(self.results, read_job(bundle))
-        if self.out is None:
-            raise NotMeasuredError(
-                "this device is measured by hand: --bundle DIR writes the folder to carry there, "
-                "--results FILE reads what comes back"
-            )
+        assert self.out, "describe() refuses what is neither"
         write_folder(bundle, self.out)
         size = sum(path.stat().st_size for path in self.out.rglob("*") if path.is_file())
         raise NotMeasuredError(
