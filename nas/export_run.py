@@ -99,7 +99,7 @@ def _latency(trained: TrainedRun, device: Device | None, arch: Arch, target: Tar
         return {}
     predicted = device.latency(trained.space)(trained.space.encode([arch]))[0]
     known = {DEVICE: device.profile.name, PREDICTED: float(predicted)}
-    front = trained.run.read_csv(FRONT).set_index("arch_id")["measured_latency_ms"]
+    front = trained.run.read_csv(FRONT).set_index("arch_id")["measured_latency_ms"].dropna()
     return known | ({"measured_latency_ms": float(front[arch.id])} if arch.id in front.index else {})
 
 
