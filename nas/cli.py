@@ -17,6 +17,7 @@ import typer
 from nas.cli_arch import find_arch
 from nas.cli_finetune import finetune
 from nas.cli_import import app as import_commands
+from nas.cli_recipe_help import ExplainsRecipe
 
 if TYPE_CHECKING:
     from nas.run_dir import Imported
@@ -132,7 +133,7 @@ def describe(
         _line(imported.note)
 
 
-@app.command()
+@app.command(cls=ExplainsRecipe)
 def train(
     config: Annotated[str, typer.Option(help="Name of a recipe that is shipped, or a YAML file.")],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
