@@ -30,6 +30,7 @@ from nas.cli_options import (
 )
 from nas.cli_output import line, print_json, show
 from nas.cli_pick import pick
+from nas.cli_recipe_help import ExplainsRecipe
 
 if TYPE_CHECKING:
     from nas.run_dir import Imported
@@ -124,7 +125,7 @@ def describe(
         line(imported.note)
 
 
-@app.command()
+@app.command(cls=ExplainsRecipe)
 def train(
     config: Annotated[str, typer.Option(help="Name of a recipe that is shipped, or a YAML file.")],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],

@@ -24,10 +24,11 @@ MAY_CHANGE = frozenset(
 """Keys that may be another when a run is resumed: where it computes and what it keeps, not what it trains."""
 
 
-class Recipe(BaseModel, frozen=True, extra="forbid"):
+class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """How a supernet is trained. The fields are the keys of the YAML file and of `--set`."""
 
     schema_version: Literal[1] = 1
+    """Of the recipe's format."""
     space: str
     """Name of a space or path of its YAML file."""
     dataset: str
@@ -37,10 +38,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     split_seed: Seed = 0
     """Draws other train / validation / test splits."""
     epochs: Count
+    """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Images per step, over all processes."""
     sampler: str = "sandwich"
-    """Which subnets each step trains: a name of `nas.samplers`, or `module:object`."""
+    """Which subnets each step trains: sandwich, largest, uniform, macs_uniform, progressive, attentive_best,
+    attentive_worst, complexity_banks, performance_banks, complexity_adaptive, path_importance, preferred,
+    nested, or `module:object`."""
     n_random: Annotated[int, Field(ge=0)] = 2
     """Subnets a step beside those that the sampler always has: of `sandwich` the largest and the smallest."""
     phases: tuple[Phase, ...] = ()
@@ -49,14 +53,14 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """What the step's subnets learn from: the labels the first and its outputs the others; the outputs of
     `teachers` all; or the labels all."""
     teachers: tuple[str, ...] = ()
-    """Of `external`: trained runs of the same classes, whose largest subnets' outputs are averaged. `init` is
-    the largest subnet as it was when training began."""
+    """Of `external`: trained runs of the same classes, whose largest subnets' outputs are averaged; `init` is
+    the run that training begins with."""
     label_weight: Annotated[float, Field(ge=0)] = 0.0
     """Of `external`: weight of the loss on the labels, added to that of the distillation."""
     distillation_loss: Literal["kl", "alpha"] = "kl"
     """Divergence between the outputs of teacher and subnet: Kullback-Leibler or adaptive alpha (AlphaNet)."""
     optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
-    """SGD has Nesterov momentum."""
+    """How gradients change the weights; SGD with Nesterov momentum."""
     lr: Positive = 0.1
     """Peak learning rate."""
     momentum: Fraction = 0.9
@@ -77,6 +81,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Lowest learning rate after the warm-up, as a share of the peak."""
     label_smoothing: Fraction = 0.1
     """Share of the target that is spread over all classes."""
+    augment: Literal["dataset", "crop", "crop_color", "autoaugment"] = "dataset"
+    """Random variants of the images: those of the data set; a random part, mirrored half of the time; this
+    with other brightness and saturation; or with AutoAugment's policies."""
     mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
     """Parameter of mixup's beta distribution; 0: no mixup. With cutmix, each batch has one of the two."""
     cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0
@@ -91,10 +98,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Chance by which an image skips the last residual branch; it rises linearly from the first."""
     drop_connect_stages: Count | None = None
     """Stages at the end of the network that have drop-connect; none: all."""
-    clip_norm: Positive = 5.0
-    """Largest norm of a step's gradient; not used where `clip_value` is given."""
+    clip_norm: Positive | None = 5.0
+    """Largest norm of a step's gradient; none: any."""
     clip_value: Positive | None = None
-    """Largest value of a step's gradient; none: the norm is limited."""
+    """Largest number in a step's gradient, instead of a largest norm; none: any."""
     zero_init_residual: bool = True
     """Start the last batch norm of residual branches at zero."""
     ema_decay: Fraction = 0.0
@@ -102,11 +109,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     seed: Seed = 0
     """Of the initial weights, the order of the data, the augmentation and the subnets."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Numbers that networks compute with; weights are always float32."""
     accelerator: str = "auto"
     """As in Lightning Fabric: `auto`, `cpu`, `cuda`, `mps`."""
     devices: Count = 1
     """Processes on this machine, one a device."""
     num_nodes: Count = 1
+    """Machines."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load images ahead; worth it for images that are read from files."""
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -18,7 +18,7 @@ from nas.recipe import MAY_CHANGE, Recipe
 from nas.recipe import parse as parse_recipe
 from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
 from nas.samplers import Sampler, make_sampler
-from nas.training.data import batches
+from nas.training.data import batches, with_augmentation
 from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import any_process, first_does, make_fabric
 from nas.training.log import TrainingLog
@@ -29,7 +29,7 @@ from nas.training.signals import stop_signals
 from nas.training.state import TrainingState
 from nas.training.step import TrainingStep
 from nas.training.supervision import make_supervision
-from nas.training.teachers import INIT, load_teachers
+from nas.training.teachers import load_teachers
 from nas.transfer import Transfer, transfer
 from search_spaces import Space
 
@@ -74,11 +74,12 @@ def train(
     sampler = sampler or make_sampler(space, recipe)
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
+    images = with_augmentation(dataset, recipe.augment)
     data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
     log = TrainingLog(space, recipe.log_steps or steps_per_epoch)
     state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
+    teachers = load_teachers(recipe, space, dataset.class_names, fabric.device)
     transferred = _transferred(recipe, state, Path(out), dataset)
-    teachers = load_teachers(recipe, state.supernet, dataset.class_names)
     take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
 
     run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
@@ -96,7 +97,7 @@ def train(
         progress = silent
 
     with stop_signals() as stop, safe.explained():
-        for batch in batches(recipe, space, dataset, data_order, fabric, state.step, schedule.total):
+        for batch in batches(recipe, space, images, data_order, fabric, state.step, schedule.total):
             lr = schedule(state.step)
             trained = take_step(batch, lr)
             state.step += 1
@@ -113,17 +114,10 @@ def train(
 
 
 def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Dataset) -> Transfer | None:
-    """Load the weights that training begins with, where it begins here or where they also teach."""
-    begun = Checkpoints(RunDir(out)).paths()
-    if recipe.init is None or (begun and INIT not in recipe.teachers):
+    """Load the weights that training begins with, unless it goes on from a checkpoint."""
+    if recipe.init is None or Checkpoints(RunDir(out)).paths():
         return None
-    transferred = transfer(state.supernet, recipe.init, dataset.class_names)
-    if INIT in recipe.teachers and transferred.made_anew:
-        raise ValueError(
-            f"the teacher {INIT!r} must know the data set's classes, but of the weights of {recipe.init} "
-            f"these were made anew: {', '.join(transferred.made_anew)}"
-        )
-    return transferred
+    return transfer(state.supernet, recipe.init, dataset.class_names)
 
 
 def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resume: bool) -> RunDir:

@@ -5,6 +5,7 @@ import pytest
 import search_spaces
 from nas import recipe
 from nas.data.catalog import DATASETS
+from nas.samplers import SAMPLERS
 
 MINE = "space: digits\ndataset: digits\nepochs: 3\n"
 
@@ -76,3 +77,39 @@ def test_unknown_name_lists_the_recipes(tmp_path: Path) -> None:
         recipe.load("no")
     with pytest.raises(ValueError, match=r"cannot read the recipe .*none\.yaml: No such file"):
         recipe.load(tmp_path / "none.yaml")
+
+
+def test_help_names_every_sampler() -> None:
+    described = recipe.Recipe.model_fields["sampler"].description
+    assert described is not None
+    assert all(f" {name}," in described for name in SAMPLERS)
+
+
+def test_every_key_is_explained() -> None:
+    assert [name for name, key in recipe.Recipe.model_fields.items() if not key.description] == []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "distillation=outplace",
+        "distillation_loss=js",
+        "optimizer=adagrad",
+        "schedule=linear",
+        "augment=random",
+        "regularize=smallest",
+        "data_sampling=all",
+        "dropout=1",
+        "lr_floor=1",
+        "label_weight=-1",
+        "clip_value=0",
+        "mixup_alpha=-1",
+        "drop_connect_stages=0",
+        "phases=[{epochs: 0}]",
+        "phases=[{epochs: 1, elastic: {kernel: 0}}]",
+        "phases=[{epochs: 1, widths: 2}]",
+    ],
+)
+def test_wrong_strategy_is_refused(override: str) -> None:
+    with pytest.raises(ValueError, match=f"mine: {override.split('=')[0]}"):
+        recipe.parse(MINE, [override], source="mine")

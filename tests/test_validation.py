@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,7 @@ class Case:
     def run(self, measured: FakeMeasurements, connection: object = None) -> NotMeasuredError | None:
         return measure_fronts([self.validation], measured, connection or Here(), silent)  # type: ignore[arg-type]
 
-    def named(self, ids: Sequence[str]) -> list[str]:
+    def named(self, ids: Iterable[str]) -> list[str]:
         return [self.names[i] for i in ids]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +77,8 @@ class RandomResizedCrop:
     """Largest relative change; 0: none."""
     saturation: float = 0.0
     """Largest relative change; 0: none."""
+    policies: v2.Transform | None = None
+    """More variants, of the cropped image, such as AutoAugment (Cubuk et al. 2019)."""
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
         """See `Augment`."""
@@ -84,6 +86,7 @@ class RandomResizedCrop:
             [
                 v2.RandomResizedCrop(resolution, scale=(self.min_area, 1.0)),
                 v2.RandomHorizontalFlip(),
+                self.policies or v2.Identity(),
                 v2.ColorJitter(brightness=self.brightness, saturation=self.saturation),
                 v2.PILToTensor(),
             ]
@@ -91,6 +94,15 @@ class RandomResizedCrop:
         seed = int(torch.randint(2**62, (), generator=generator))
         with seeded(seed):  # torchvision draws from the global generator
             return torch.stack([vary(_pillow(image)) for image in images]).float()
+
+
+AUGMENTATIONS: Mapping[str, RandomResizedCrop] = {
+    "crop": RandomResizedCrop(),
+    "crop_color": RandomResizedCrop(brightness=32 / 255, saturation=0.5),
+    "autoaugment": RandomResizedCrop(policies=v2.AutoAugment()),
+}
+"""Those that a recipe may name instead of the data set's own: colours as OFA varies them; AutoAugment with
+the policies for ImageNet."""
 
 
 def _stack(images: Sequence[RawImage]) -> Tensor:

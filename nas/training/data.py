@@ -12,8 +12,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nas.data.augment import AUGMENTATIONS
 from nas.data.batches import batches_per_epoch, train_batches
-from nas.data.dataset import Dataset
+from nas.data.dataset import Dataset, ImageDataset
 from nas.data.mix import Mix
 from nas.recipe import Recipe
 from nas.training.data_order import DataOrder
@@ -61,6 +62,15 @@ def batches(
             indices = None if chosen is None else chosen[i * recipe.batch_size : (i + 1) * recipe.batch_size]
             device = fabric.device
             yield TrainingBatch(x.to(device, non_blocking=True), y.to(device, non_blocking=True), indices)
+
+
+def with_augmentation(dataset: Dataset, name: str) -> Dataset:
+    """The training images of a data set, with another augmentation unless `name` is `dataset`."""
+    if name == "dataset":
+        return dataset
+    return ImageDataset(
+        dataset.class_names, dataset.preprocess, AUGMENTATIONS[name], {"train": dataset.split("train")}
+    )
 
 
 def resolutions_by_size(space: Space) -> Mapping[int, Sequence[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,9 +47,10 @@ def make_optimizer(supernet: Supernet, recipe: Recipe) -> Optimizer:
 
 
 def clip_gradients(fabric: Fabric, supernet: Supernet, optimizer: Optimizer, recipe: Recipe) -> Tensor:
-    """Limit the gradient's values where the recipe has `clip_value`, else its norm; the norm that it had."""
+    """Limit the gradient's norm or values, as the recipe says; the norm that it had."""
     if recipe.clip_value is None:
-        norm = fabric.clip_gradients(supernet, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
+        limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
+        norm = fabric.clip_gradients(supernet, optimizer, max_norm=limit, error_if_nonfinite=False)
         assert isinstance(norm, Tensor)  # only where values are clipped there is none
         return norm
     norm = get_total_norm(p.grad for p in supernet.parameters() if p.grad is not None)

@@ -4,47 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from nas.checkpoint import load_supernet
 from nas.recipe import Recipe
 from nas.run_dir import RunDir
-from nas.supernet import Supernet
+from search_spaces import Space
 
 INIT = "init"
+"""Name of the run that training begins with."""
 
 
-def load_teachers(recipe: Recipe, supernet: Supernet, classes: Sequence[str]) -> list[nn.Module]:
-    """The recipe's teachers, on the device of the supernet.
+def load_teachers(
+    recipe: Recipe, space: Space, classes: Sequence[str], device: torch.device
+) -> list[nn.Module]:
+    """The largest subnets of the recipe's teachers, in training mode: they normalise with a batch's moments.
 
     Args:
         recipe: names them.
-        supernet: as it is before the first step; its largest subnet is the teacher `init`.
-        classes: names of the classes that they must know.
+        space: of the supernet that learns.
+        classes: names of the classes that it learns.
+        device: where they compute.
 
     Raises:
-        ValueError: no run, not trained, or one of other classes or image channels.
+        ValueError: `external` without teachers, no run, not trained, or one of other classes or channels.
     """
-    return [_load(name, supernet, classes) for name in recipe.teachers]
+    if recipe.distillation != "external":
+        return []
+    if not recipe.teachers:
+        raise ValueError("distillation external needs teachers, a list of trained runs")
+    names = [recipe.init if name == INIT else name for name in recipe.teachers]
+    return [_load(name, space, classes).to(device) for name in names]
 
 
-def _load(name: str, supernet: Supernet, classes: Sequence[str]) -> nn.Module:
-    if name != INIT:
-        channels = supernet.space.config.channels
-        supernet, device = _of_run(name, classes), next(supernet.parameters()).device
-        supernet.to(device)
-        if supernet.space.config.channels != channels:
-            raise ValueError(
-                f"the teacher {name} must see images of {channels} channels, as the supernet does"
-            )
-    return supernet.extract(supernet.space.largest).requires_grad_(requires_grad=False).train()
-
-
-def _of_run(path: str, classes: Sequence[str]) -> Supernet:
-    run = RunDir.open(path)
-    known = run.info().classes
-    if known != list(classes):
+def _load(name: str | None, space: Space, classes: Sequence[str]) -> nn.Module:
+    if name is None:
+        raise ValueError(f"the teacher {INIT} needs init, a run that training begins with")
+    run = RunDir.open(name)
+    known = run.info().classes or list(classes)  # an imported run may not know their names
+    teacher = load_supernet(run)
+    config = teacher.space.config
+    if known != list(classes) or config.classes != len(classes):
+        raise ValueError(f"the teacher {name} must know the {len(classes)} classes of the data set, in order")
+    if config.channels != space.config.channels:
         raise ValueError(
-            f"the teacher {path} must know the classes of the data set, {list(classes)}, got {known}"
+            f"the teacher {name} must see images of {space.config.channels} channels, got {config.channels}"
         )
-    return load_supernet(run)
+    return teacher.extract(teacher.space.largest).requires_grad_(requires_grad=False).train()

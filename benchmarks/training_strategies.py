@@ -1,0 +1,215 @@
+"""Every way to train a supernet, for the same number of forward-backward passes on digits.
+
+    python -m benchmarks.training_strategies --out study --write docs/training_strategies.md
+
+Stopped, the same command goes on. All figures are of the validation split: they may choose a recipe.
+Kendall's tau compares the cross-entropy with inherited weights to that of the same subnets trained alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import search_spaces
+from benchmarks.inherited_vs_scratch import Alone
+from benchmarks.strategy_table import summary, table
+from hw_profiles.files import replace_file
+from nas import recipe as recipes
+from nas.recipe import Recipe
+from nas.run_dir import SPEED, RunDir
+from nas.samplers.progressive import PHASES
+from nas.train import train
+from nas.trained_run import TrainedRun
+from search_spaces import Arch, Space
+
+LABELS = {"distillation": "none"}
+OFA_LR = (1.0, 1 / 12, 1 / 4, 1 / 12, 1 / 4)
+SHRINKING = [phase.model_copy(update={"lr": lr}) for phase, lr in zip(PHASES[1:], OFA_LR, strict=True)]
+TAUGHT = {"distillation": "external", "teachers": ["init"], "label_weight": 1.0}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to train: changes to the recipe, and what a step costs."""
+
+    subnets: float
+    """Forward-backward passes a step, on average."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    teacher_share: float = 0.0
+    """Share of the passes in which the largest subnet alone is trained first, to teach."""
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "sandwich": Strategy(3),
+    "sandwich, alpha": Strategy(3, {"distillation_loss": "alpha"}),
+    "sandwich, labels": Strategy(3, LABELS),
+    "uniform": Strategy(1, {"sampler": "uniform"} | LABELS),
+    "macs_uniform": Strategy(1, {"sampler": "macs_uniform"} | LABELS),
+    "progressive": Strategy(
+        sum(phase.subnets * phase.epochs for phase in SHRINKING) / sum(phase.epochs for phase in SHRINKING),
+        {"sampler": "progressive", "phases": [phase.model_dump() for phase in SHRINKING]} | TAUGHT,
+        teacher_share=0.15,
+    ),
+    "attentive_best": Strategy(3, {"sampler": "attentive_best"}),
+    "attentive_worst": Strategy(3, {"sampler": "attentive_worst"}),
+    "complexity_banks": Strategy(3, {"sampler": "complexity_banks"} | LABELS),
+    "performance_banks": Strategy(3, {"sampler": "performance_banks"} | LABELS),
+    "complexity_adaptive": Strategy(3, {"sampler": "complexity_adaptive"}),
+    "path_importance": Strategy(1, {"sampler": "path_importance", "data_sampling": "importance"} | LABELS),
+    "preferred": Strategy(1, {"sampler": "preferred"} | LABELS),
+    "nested": Strategy(1, {"sampler": "nested", "n_random": 0} | LABELS),
+}
+"""Of each published method, its sampler and what its subnets learn from; all else is the base recipe's.
+Those without a largest subnet in each step learn from labels: in place there is nobody to learn from."""
+
+
+@dataclass(frozen=True)
+class Subnets:
+    """The subnets of the study."""
+
+    corners: Sequence[Arch]
+    """Smallest, median in MACs, largest."""
+    random: Sequence[Arch]
+    spread: Sequence[Arch]
+    """Of all sizes."""
+    alike: Sequence[Arch]
+    """Within 5 % of the median's MACs, where size alone ranks nothing."""
+
+
+def choose_subnets(space: Space, n_random: int, n_ranked: int, seed: int = 0) -> Subnets:
+    """The subnets, by seed: `n_random` for the mean loss, `n_ranked` for the order, half of them alike."""
+    rng = np.random.default_rng(seed)
+    pool = space.sample(rng, 5_000)
+    macs = space.macs_table(pool)
+    order = np.argsort(macs, kind="stable")
+    median = macs[order[len(order) // 2]]
+    half = n_ranked // 2
+    sizes = np.linspace(macs.min(), macs.max(), half)
+    spread = np.abs(macs[:, None] - sizes).argmin(axis=0)
+    alike = np.flatnonzero(np.abs(macs / median - 1) <= 0.05)[:half]
+    corners = [space.smallest, *space.decode(pool[order[[len(order) // 2]]]), space.largest]
+    return Subnets(
+        corners=corners,
+        random=space.decode(space.sample(rng, n_random)),
+        spread=space.decode(pool[spread]),
+        alike=space.decode(pool[alike]),
+    )
+
+
+def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result in a file; `work` is done, and its result written, where there is none."""
+    if not path.exists():
+        replace_file(path, json.dumps(work()))
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
+    """Metrics of a subnet that was trained alone, on labels."""
+
+    def work() -> dict[str, Any]:
+        torch.set_num_threads(1)
+        run = out / "runs" / f"alone-{arch.id}-{seed}"
+        changed = changed_recipe(recipe, {"seed": seed, **LABELS})
+        train(changed, run, resume=True, sampler=Alone(arch))
+        return TrainedRun.open(run).evaluator()([arch], "benchmark")[0]
+
+    return once(out / "alone" / f"{arch.id}-{seed}.json", work)
+
+
+def strategy(out: Path, recipe: Recipe, subnets: Subnets, name: str, seed: int) -> dict[str, Any]:
+    """Metrics of the study's subnets, with weights inherited from a supernet that was trained in one way."""
+
+    def work() -> dict[str, Any]:
+        torch.set_num_threads(1)
+        run = trained(out / "runs", recipe, name, seed)
+        evaluate = TrainedRun.open(run.path).evaluator()
+        measured: dict[str, Any] = {
+            kind: evaluate(list(getattr(subnets, kind)), "benchmark")
+            for kind in ("corners", "random", "spread", "alike")
+        }
+        images_per_s = run.read_csv(SPEED)["images_per_s"].median()
+        return measured | {"ms_per_step": 1e3 * recipe.batch_size / images_per_s}
+
+    return once(out / "strategies" / f"{name}-{seed}.json", work)
+
+
+def trained(runs: Path, recipe: Recipe, name: str, seed: int) -> RunDir:
+    """The supernet trained by a strategy, after its teacher if it has one."""
+    way = STRATEGIES[name]
+    passes = recipe.epochs * STRATEGIES["sandwich"].subnets
+    changes = {"n_random": 1, "seed": seed, **way.changes}
+    if way.teacher_share:
+        teacher = runs / f"{name}-{seed}-teacher"
+        epochs = max(1, round(passes * way.teacher_share))
+        alone = {"sampler": "largest", "epochs": epochs, "seed": seed, **LABELS}
+        train(changed_recipe(recipe, alone), teacher, resume=True)
+        changes["init"] = str(teacher)
+    changes["epochs"] = max(1, round(passes * (1 - way.teacher_share) / way.subnets))
+    return train(changed_recipe(recipe, changes), runs / f"{name}-{seed}", resume=True)
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values, checked."""
+    return Recipe.model_validate(recipe.model_dump() | dict(changes))
+
+
+def study(
+    out: Path, recipe: Recipe, subnets: Subnets, names: Sequence[str], seeds: Sequence[int], jobs: int = 1
+) -> dict[str, Any]:
+    """All trainings that are still missing, then the figures, also written to `out`/results.json."""
+    ranked = [*subnets.spread, *subnets.alike]
+    runs = [(name, seed) for seed in seeds for name in names]
+    singles = [(seed, arch) for seed in (0, 1) for arch in ranked]
+    with ProcessPoolExecutor(jobs) as pool:
+        inherited = pool.map(partial(strategy, out, recipe, subnets), *zip(*runs, strict=True))
+        scratch = pool.map(partial(alone, out, recipe), *zip(*singles, strict=True))
+        by_strategy: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        for (name, _), measured in zip(runs, inherited, strict=True):
+            by_strategy[name].append(measured)
+        losses = np.array([measured["cross_entropy"] for measured in scratch]).reshape(2, len(ranked))
+    half = len(subnets.spread)
+    result = {
+        "epochs": recipe.epochs,
+        "seeds": list(seeds),
+        "strategies": summary(
+            by_strategy, {"spread": losses[:, :half], "alike": losses[:, half:]}, reference=names[0]
+        ),
+    }
+    replace_file(out / "results.json", json.dumps(result, indent=1))
+    return result
+
+
+def main() -> None:
+    """Measure, print, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of all that is trained and measured")
+    parser.add_argument("--config", default="digits", help="recipe of the first strategy")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes to it")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--random", type=int, default=100, help="subnets of the mean loss")
+    parser.add_argument("--ranked", type=int, default=60, help="subnets of Kendall's tau, trained alone too")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--write", type=Path, help="Markdown file of the table")
+    options = parser.parse_args()
+    recipe = recipes.load(options.config, options.set)
+    subnets = choose_subnets(search_spaces.get(recipe.space), options.random, options.ranked)
+    result = study(options.out, recipe, subnets, options.strategies, options.seeds, options.jobs)
+    if options.write:
+        replace_file(options.write, table(result))
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

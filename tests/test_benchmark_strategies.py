@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY_YAML
+
+import search_spaces
+from benchmarks import strategy_table
+from benchmarks.strategy_table import paired, table, verdict
+from benchmarks.training_strategies import STRATEGIES, changed_recipe, choose_subnets, study
+from nas import recipe
+from nas.samplers import SAMPLERS
+from search_spaces import Space
+
+
+def test_every_sampler_is_in_the_study() -> None:
+    studied = {strategy.changes.get("sampler", "sandwich") for strategy in STRATEGIES.values()}
+    assert studied == SAMPLERS.keys() - {"largest"}  # it teaches the first part of progressive shrinking
+    base = recipe.load("digits")
+    for strategy in STRATEGIES.values():
+        changed_recipe(base, strategy.changes)  # is a recipe
+
+
+def test_subnets_are_spread_and_alike(tiny: Space) -> None:
+    space = search_spaces.get("digits")
+    chosen = choose_subnets(space, n_random=10, n_ranked=20)
+    macs = [np.array([space.macs(arch) for arch in archs]) for archs in (chosen.spread, chosen.alike)]
+    median = space.macs(chosen.corners[1])
+    assert (np.abs(macs[1] / median - 1) <= 0.05).all()
+    assert np.ptp(macs[0]) > 10 * np.ptp(macs[1])
+    assert [len(archs) for archs in (chosen.random, chosen.spread, chosen.alike)] == [10, 10, 10]
+
+
+def test_paired_difference_sees_what_chance_hides() -> None:
+    rng = np.random.default_rng(0)
+    subnets = rng.normal(size=40)  # far more different than the strategies are
+    ours, theirs = (subnets + shift + 0.01 * rng.normal(size=(3, 40)) for shift in (-0.05, 0.0))
+    found = paired(ours, theirs, np.mean)
+    assert found[1] < -0.05 < found[2]
+    assert verdict(found, lower_is_better=True) == "better"
+    assert verdict(found) == "worse"
+    assert verdict(paired(theirs, theirs, np.mean)) == "tied"
+
+
+def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy_table, "RESAMPLES", 20)
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+    text = f"{{space: {tmp_path / 'tiny.yaml'}, dataset: digits, epochs: 1, batch_size: 448, n_random: 1}}"
+    base = recipe.parse(text, ["accelerator=cpu", "threads=1"])
+    chosen = choose_subnets(search_spaces.parse(TINY_YAML), n_random=3, n_ranked=6)
+    names, out = ["sandwich", "progressive"], tmp_path / "study"
+    first = study(out, base, chosen, names, seeds=[0])
+    assert {row["strategy"] for row in first["strategies"]} == set(names)
+    lines = table(first).splitlines()
+    assert sum(line.startswith(("| sandwich", "| progressive")) for line in lines) == 2
+    (out / "strategies" / "progressive-0.json").unlink()  # as if stopped before it
+    kept = (out / "strategies" / "sandwich-0.json").stat()
+    again = study(out, base, chosen, names, seeds=[0])
+    assert (out / "strategies" / "sandwich-0.json").stat() == kept
+    for row, before in zip(again["strategies"], first["strategies"], strict=True):
+        assert row | {"ms_per_step": 0} == before | {"ms_per_step": 0}

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_YAML
+from torch import nn
+
+from nas.losses import kl_loss, label_loss
+from nas.recipe import Recipe
+from nas.run_dir import SUPERNET
+from nas.train import train
+from nas.trained_run import TrainedRun
+from nas.training.supervision import External, make_supervision
+from nas.training.teachers import load_teachers
+
+X, LABELS = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+CPU = torch.device("cpu")
+FIRST, SECOND = torch.randn(2, 4, 3)
+
+
+def make(**changes: object) -> Recipe:
+    return Recipe.model_validate(
+        {"space": "digits", "dataset": "digits", "epochs": 1, "label_smoothing": 0.0, **changes}
+    )
+
+
+class Says(nn.Module):
+    """A teacher that always gives the same logits."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+def test_in_place_the_first_learns_from_labels_and_the_others_from_it() -> None:
+    loss = make_supervision(make(), [])(X, LABELS)
+    assert loss(FIRST) == label_loss(FIRST, LABELS, 0.0)
+    assert loss(SECOND) == kl_loss(SECOND, FIRST.softmax(1))
+    assert loss(SECOND) == kl_loss(SECOND, FIRST.softmax(1))
+    again = make_supervision(make(), [])(X, LABELS)  # each step has its own teacher
+    assert again(SECOND) == label_loss(SECOND, LABELS, 0.0)
+
+
+def test_without_distillation_all_learn_from_labels() -> None:
+    loss = make_supervision(make(distillation="none"), [])(X, LABELS)
+    for logits in (FIRST, SECOND):
+        assert loss(logits) == label_loss(logits, LABELS, 0.0)
+
+
+def test_external_teachers_are_averaged_and_labels_may_weigh() -> None:
+    teachers = [Says(torch.tensor([[100.0, 0.0, 0.0]] * 4)), Says(torch.tensor([[0.0, 100.0, 0.0]] * 4))]
+    mean = torch.tensor([[0.5, 0.5, 0.0]] * 4)  # of probabilities, not of logits
+    for weight in (0.0, 0.5):
+        chosen = make(distillation="external", label_weight=weight)
+        loss = make_supervision(chosen, teachers)(X, LABELS)
+        for logits in (FIRST, SECOND):
+            expected = kl_loss(logits, mean) + weight * label_loss(logits, LABELS, 0.0)
+            torch.testing.assert_close(loss(logits), expected)
+
+
+def test_teacher_is_the_largest_subnet_in_training_mode(trained: TrainedRun) -> None:
+    recipe = make(distillation="external", teachers=["init"], init=str(trained.run.path))
+    (teacher,) = load_teachers(recipe, trained.space, trained.dataset.class_names, CPU)
+    expected = trained.supernet.train()(X, trained.space.largest)
+    torch.testing.assert_close(teacher(X), expected, atol=1e-5, rtol=1e-5)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    named = make(distillation="external", teachers=[str(trained.run.path)])
+    assert len(load_teachers(named, trained.space, trained.dataset.class_names, CPU)) == 1
+    assert isinstance(make_supervision(recipe, [teacher]), External)
+
+
+@pytest.mark.parametrize(
+    ("teachers", "message"),
+    [
+        ([], "external needs teachers, a list of trained runs"),
+        (["init"], "the teacher init needs init, a run that training begins with"),
+        (["nowhere"], "nowhere is not a run"),
+    ],
+)
+def test_missing_teachers_are_refused(trained: TrainedRun, teachers: list[str], message: str) -> None:
+    recipe = make(distillation="external", teachers=teachers)
+    with pytest.raises(ValueError, match=message):
+        load_teachers(recipe, trained.space, trained.dataset.class_names, CPU)
+
+
+def test_teacher_of_other_images_is_refused(trained: TrainedRun) -> None:
+    recipe = make(distillation="external", teachers=[str(trained.run.path)])
+    names = trained.dataset.class_names
+    with pytest.raises(ValueError, match="must know the 10 classes of the data set, in order"):
+        load_teachers(recipe, trained.space, names[::-1], CPU)
+    coloured = trained.space.with_data(classes=10, channels=3)
+    with pytest.raises(ValueError, match="must see images of 3 channels, got 1"):
+        load_teachers(recipe, coloured, names, CPU)
+
+
+def test_subnets_learn_from_a_run(trained: TrainedRun, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+    recipe = make(
+        space=str(tmp_path / "tiny.yaml"),
+        batch_size=448,
+        accelerator="cpu",
+        distillation="external",
+        teachers=[str(trained.run.path)],
+        label_weight=1.0,
+    )
+    assert train(recipe, tmp_path / "run").has(SUPERNET)
