@@ -77,7 +77,7 @@ def paired(
     rng = np.random.default_rng(0)
     n_seeds, n_subnets = ours.shape
     drawn = [
-        difference(rng.integers(0, n_seeds, n_seeds), rng.integers(0, n_subnets, n_subnets))
+        difference(rng.integers(0, n_seeds, size=(n_seeds,)), rng.integers(0, n_subnets, size=(n_subnets,)))
         for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])

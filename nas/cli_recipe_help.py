@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-import click
+import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class ExplainsRecipe(TyperCommand):
     """A command whose help ends with every key of a recipe, its default and what it means."""
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See `click.Command`."""
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # not exported
+        """See `TyperCommand`; `formatter` is a `click.HelpFormatter`."""
         from nas import recipe  # not at the top: other commands need not wait for it
 
         super().format_help(ctx, formatter)
