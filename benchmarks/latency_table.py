@@ -75,7 +75,7 @@ def main() -> None:
             )
 
         device = profiled("quiet")
-        result = {"held_out": figures(device.profile)}
+        result: dict[str, Any] = {"held_out": figures(device.profile)}
         if options.search:
             result["searched"] = searched(space, device, options.search, options.seed)
         if options.loaded:
