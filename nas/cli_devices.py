@@ -106,7 +106,7 @@ def profile(
         threads=threads,
         provider=provider,
         fallback=fallback,
-        precision=precision,  # type: ignore[arg-type]  # checked
+        precision=precision,
         int8_for=int8_for,
         batch=batch,
     )

@@ -251,6 +251,7 @@ def test_folder_that_cannot_be_written(store: ProfileStore, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_digits_on_this_machine(tmp_path: Path) -> None:
     profile = profile_device(search_spaces.get("digits"), "here", ProfileStore(tmp_path)).profile
+    assert profile.noise_floor is not None
     if profile.too_noisy:
         pytest.skip(f"machine too noisy: noise floor {100 * profile.noise_floor:.1f} %")
     assert profile.held_out.mape <= max(3 * profile.noise_floor, 0.03)
