@@ -1,15 +1,20 @@
 """Accuracies of a search as the device computes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import BUDGET, make_device
 
+from hw_profiles.errors import compare
 from nas.deployed import Target
 from nas.deployed_accuracy import ACCURACY_IN, DeployedAccuracies
 from nas.export_precision import export_lower
+from nas.run_dir import SEARCH, SEARCH_CSV
 from nas.search import search
 from nas.search_problem import make_problem
 from nas.search_result import SearchResult
+from nas.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -33,10 +38,10 @@ def test_rows_that_were_evaluated_in_int8_say_so(trained: TrainedRun, result: Se
     assert list(after[ACCURACY_IN]) == ["int8"] * 2 + ["fp32"] * (len(after) - 2)
     for i, arch in enumerate(archs[:2]):
         metrics = export_lower(trained, arch, Target("int8", batch=None)).metrics
-        row = after.iloc[i]
+        row = after.to_dict("records")[i]
         assert row["top1"] == row["accuracy"] == metrics["top1"]
         assert row["cross_entropy"] == pytest.approx(metrics["cross_entropy"])
-        assert row["cross_entropy"] != before["cross_entropy"][i]
+        assert row["cross_entropy"] != before.to_dict("records")[i]["cross_entropy"]
     np.testing.assert_array_equal(after["cross_entropy"][2:], before["cross_entropy"][2:])
     assert result.evaluations.equals(before)
 
@@ -47,3 +52,19 @@ def test_fp32_needs_nothing(trained: TrainedRun, result: SearchResult) -> None:
     after = deployed.beside(result).evaluations
     assert set(after[ACCURACY_IN]) == {"fp32"}
     assert after.drop(columns=ACCURACY_IN).equals(result.evaluations)
+
+
+def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) -> None:
+    made = make_device(trained.space)
+    key = made.profile.key.model_copy(update={"precision": "int8", "int8_for": "arm"})
+    truth = np.array([1.0, 2.0, 3.0])
+    update = {"key": key, "held_out": compare(1.2 * truth, truth)}
+    device = replace(made, profile=made.profile.model_copy(update=update))
+    front = search_run(trained, device, predictors=["ridge"], budget=BUDGET).front
+    assert set(front[ACCURACY_IN]) == {"int8"}
+    arch = Arch.from_json(front["arch"][0])
+    metrics = export_lower(trained, arch, Target("int8", None, "arm")).metrics
+    assert front["cross_entropy"][0] == pytest.approx(metrics["cross_entropy"])
+    searched = trained.run.read_csv(SEARCH_CSV)
+    assert set(searched[ACCURACY_IN]) == {"int8", "fp32"}  # the others say that they are not
+    assert "predicted worse than MACs alone would" in trained.run.read_json(SEARCH)["doubts"][0]
