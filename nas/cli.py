@@ -49,8 +49,6 @@ app = typer.Typer(
 )
 
 app.add_typer(import_commands, name="import")
-app.command()(pick)
-app.command()(finetune)
 
 
 @app.callback()
@@ -161,6 +159,9 @@ def train(
         run_training(loaded, out, resume=resume, progress=progress)
     if is_first():
         line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
+
+
+app.command()(finetune)
 
 
 @app.command()
@@ -330,6 +331,9 @@ def search(
             line(f"best for all devices: {outcome.best_for_all['arch_id']}, regret {regrets}")
         if outcome.waiting:
             line(f"{outcome.waiting} subnets that may belong to the front are not measured on {device} yet")
+
+
+app.command()(pick)
 
 
 @app.command()
