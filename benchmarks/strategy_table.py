@@ -117,4 +117,5 @@ def _line(row: Mapping[str, Any]) -> str:
         "{:.2f} [{:.2f}, {:.2f}]".format(*row[f"tau_{kind}"]) + f" ({verdict(row[f'tau_{kind}_difference'])})"
         for kind in ("spread", "alike")
     ]
-    return f"| {' | '.join([row['strategy'], *top1, loss, *taus, f'{row['ms_per_step']:.0f}'])} |"
+    cells = [row["strategy"], *top1, loss, *taus, f"{row['ms_per_step']:.0f}"]
+    return f"| {' | '.join(cells)} |"
