@@ -464,9 +464,13 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
 
         yield progress
 
-    with monkeypatch.context() as patch:
-        patch.setattr("nas.progress.shown", shown)
-        yield
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("nas.progress.shown", shown)
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def assert_stopped(answer: Answer) -> None:

@@ -13,7 +13,15 @@ from nas.run_dir import SUPERNET
 from nas.train import train
 
 SIZE = 32
-SMALL = ["epochs=5", "batch_size=8", "workers=0", "accelerator=cpu", "warmup_epochs=0", "threads=1"]
+BATCH_SIZE = 8
+SMALL = [
+    "epochs=5",
+    f"batch_size={BATCH_SIZE}",
+    "workers=0",
+    "accelerator=cpu",
+    "warmup_epochs=0",
+    "threads=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +39,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(name: str, images: Path, folder: Path) -> list[str]:
     """What `--set` says, so that a few steps at 32 pixels are enough."""
-    config = search_spaces.get(recipe.load(name).space).config.model_dump(mode="json")
+    original = recipe.load(name)
+    config = search_spaces.get(original.space).config.model_dump(mode="json")
     config["resolutions"] = [SIZE] if config.get("input_size") is None else [24, SIZE]
     if config.get("input_size"):
         config["input_size"] = SIZE
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(config))
-    return [*SMALL, f"space={file}", f"data_root={images}"]
+    lr = original.lr * BATCH_SIZE / original.batch_size  # linear scaling (Goyal et al. 2017)
+    return [*SMALL, f"space={file}", f"data_root={images}", f"lr={lr}"]
 
 
 @pytest.mark.parametrize("name", ["bignas", "attentivenas", "alphanet"])
