@@ -14,8 +14,9 @@ from nas.demo import _help_seconds, run_demo
 from nas.figures_of_merit import as_json
 from nas.run_dir import EXPORTS, FRONT, FRONT_PLOT, PROFILES, REPORT, SEARCH, SUPERNET, RunDir
 
-FIGURES = 12
-"""3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, 2 differences and the time of --help."""
+FIGURES = 13
+"""3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, the certificate, 2 differences and the
+time of --help."""
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import search_spaces
-from nas import profiling
+from nas import profile_work
 from nas.cli import main
 from nas.data import image_folder
 from nas.final_test import final_test
@@ -300,8 +300,7 @@ def test_describe_prints_codes_beside_networks(
 
 
 FEW_VISITS = {
-    "N_CALIBRATION": 3,
-    "N_HELD_OUT": 2,
+    "N_CALIBRATION": 8,
     "BLOCK_ROUNDS": 2,
     "EDGE_ROUNDS": 2,
     "SENTINEL_ROUNDS": 4,
@@ -322,7 +321,7 @@ def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machi
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for constant, few in FEW_VISITS.items():
-        monkeypatch.setattr(profiling, constant, few)
+        monkeypatch.setattr(profile_work, constant, few)
     states = {"ofa-resnet50": published.resnet_state, "attentivenas": published.attentivenas_state}
     state = states[name]() if name in states else published.ofa_state(name)
     file = published.save(tmp_path / "weights.pt", state)
@@ -337,7 +336,7 @@ def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machi
     commands: list[list[str | Path]] = [
         ["import", *tool, "--out", run, "--data-root", root, "--classes", classes, "--resolution",
          str(resolution)],
-        ["profile", run / SPACE, *device],
+        ["profile", run / SPACE, *device, "--held-out", "8"],
         ["evaluate", run, "--arch", "smallest", "--calibration", "ofa"],
         ["search", run, *device, "--budget", "10", "--predictor", "ridge"],
         ["export", run, "--pick", "first"],
