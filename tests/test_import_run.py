@@ -300,7 +300,7 @@ def test_describe_prints_codes_beside_networks(
 
 
 FEW_VISITS = {
-    "N_CALIBRATION": 8,
+    "N_CALIBRATION": 10,
     "BLOCK_ROUNDS": 2,
     "EDGE_ROUNDS": 2,
     "SENTINEL_ROUNDS": 4,
