@@ -20,8 +20,8 @@ def doubts_about(profile: DeviceProfile) -> list[str]:
     elif profile.busy and profile.conditions.load:
         found.append(
             f"other processes were at work on the device {profile.name!r} when it was measured (load up to "
-            f"{profile.conditions.load[1]:.1f} at {profile.key.threads} threads); measuring again differed by "
-            f"{profile.noise_floor or 0:.1%}"
+            f"{profile.conditions.load[1]:.1f} at {profile.key.threads} threads); measuring again differed "
+            f"by {profile.noise_floor or 0:.1%}"
         )
     if error.mape > rival.mape:
         found.append(
