@@ -129,9 +129,7 @@ def test_outputs_are_those_of_this_machine(tmp_path: Path) -> None:
     check_outputs(bundle, results)
     assert np.shape(results.outputs["net"]) == (8, 8 * 4 * 4)  # 8 images; 8 channels of 4 by 4
     wrong = {"net": (1.01 * np.array(results.outputs["net"])).tolist()}
-    with pytest.raises(
-        ValueError, match=r"computes net wrongly: .* by 0\.01 of their norm, 0\.001 is"
-    ):
+    with pytest.raises(ValueError, match=r"computes net wrongly: .* by 0\.01 of their norm, 0\.001 is"):
         check_outputs(bundle, results.model_copy(update={"outputs": wrong}))
     nothing = {"net": np.full((8, 128), np.nan).tolist()}
     with pytest.raises(ValueError, match="computes net wrongly"):
