@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from pydantic import BaseModel, computed_field
 
 from hw_profiles.calibration import Affine
@@ -11,6 +13,8 @@ from hw_profiles.connections.table import AnyConnection
 from hw_profiles.errors import ErrorRecord
 from hw_profiles.key import DeviceKey
 from hw_profiles.results import Conditions
+
+_log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 MAX_NOISE_FLOOR = 0.04
@@ -93,7 +97,7 @@ class DeviceProfile(BaseModel, frozen=True):
         return load is not None and load[1] > self.key.threads + FREE_LOAD
 
     def refuse_other(self, told: Description) -> None:
-        """Refuse what another device than this one measured.
+        """Refuse what another device than this one measured; another version of its runtime is a warning.
 
         Args:
             told: what the device that measured says about itself; nothing is compared where it says nothing.
@@ -107,4 +111,13 @@ class DeviceProfile(BaseModel, frozen=True):
             raise ValueError(
                 f"what was reached is not the device {self.name!r}: it says {other}, the profile "
                 f"{ ({name: mine[name] for name in other}) }; its latencies do not count for that device"
+            )
+        version = told.get("version", self.key.version)
+        if told.get("runtime") == self.key.runtime and version != self.key.version:
+            _log.warning(
+                "the device %r has %s %s now, its profile is of %s: predictions may be off; profile it again",
+                self.name,
+                self.key.runtime,
+                version,
+                self.key.version,
             )

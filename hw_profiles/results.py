@@ -136,7 +136,7 @@ def _of_csv(path: Path, job: Job) -> Results:
     if missing:
         raise ValueError(f"{path} must have a row for each of {len(alone)} models, it lacks {_some(missing)}")
     visits = {name: times[ids == name].tolist() for name in alone}
-    return Results.of_tool(job, visits, path.name, 0.0)
+    return Results.of_tool(job, visits, "unknown", 0.0)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -207,6 +207,11 @@ def benchmark(
             )
         else:
             rows = benchmarks.benchmark(models, settings=settings, energy=energy, progress=progress)
-    show([asdict(row) for row in rows], json)
+    show([_without_energy(asdict(row), energy) for row in rows], json)
     if energy and not json and not any(row.energy_counter for row in rows):
         line("energy: not available here; no counter (RAPL, NVML, INA) may be read")
+
+
+def _without_energy(row: dict[str, object], asked: bool) -> dict[str, object]:
+    """The row without its columns about energy where nobody asked for them."""
+    return {name: value for name, value in row.items() if asked or not name.startswith("energy")}

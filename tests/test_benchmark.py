@@ -2,12 +2,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_device
 
 import search_spaces
+from hw_profiles.bundle import read_job
+from hw_profiles.connections.here import Here
 from hw_profiles.key import RunSettings
+from hw_profiles.results import Results
 from hw_profiles.runner import MIN_RUNS, SESSIONS
 from nas import onnx_graph
-from nas.benchmark import DEVICE, PREDICTED, benchmark
+from nas.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 
 SPACE = search_spaces.get("digits")
 
@@ -58,3 +62,40 @@ def test_threads(tmp_path: Path) -> None:
     assert benchmark([path], settings=RunSettings(threads=2))[0].threads == 2
     with pytest.raises(ValueError, match="threads must be >= 1, got 0"):
         benchmark([path], settings=RunSettings(threads=0))
+
+
+# ---------------------------------------------------------------------- on a device
+
+
+def measured_as(monkeypatch: pytest.MonkeyPatch, **told: str) -> None:
+    """The device takes 1.5 ms and says this about itself."""
+
+    def measure(self: Here, bundle: Path, progress: object) -> Results:
+        results = Results.of_tool(read_job(bundle), {"model0": [1.5]}, "onnxruntime", 0.0)
+        return results.model_copy(update={"device": told})
+
+    monkeypatch.setattr(Here, "measure", measure)
+
+
+def test_benchmark_on_a_device_says_where_it_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_as(monkeypatch, cpu="c", machine="arm64")
+    path = write_model(tmp_path / "model.onnx", metadata={PREDICTED: "0.25", DEVICE: "pi4"})
+    (row,) = benchmark_on(make_device(SPACE, "desk").profile, [path])
+    assert (row.latency_ms, row.measured_on) == (1.5, "desk")
+    assert (row.predicted_latency_ms, row.device) == (0.25, "pi4")
+
+
+def test_latency_of_another_device_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured_as(monkeypatch, cpu="another", machine="arm64")
+    with pytest.raises(ValueError, match=r"is not the device 'desk': it says .*another.*do not count"):
+        benchmark_on(make_device(SPACE, "desk").profile, [write_model(tmp_path / "model.onnx")])
+
+
+def test_other_runtime_than_that_of_the_profile_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    measured_as(monkeypatch, cpu="c", machine="arm64", runtime="onnxruntime", version="99")
+    benchmark_on(make_device(SPACE, "desk").profile, [write_model(tmp_path / "model.onnx")])
+    assert "'desk' has onnxruntime 99 now, its profile is of 1" in caplog.text

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundles import VISITS, make_bundle
+from bundles import VISITS, ignore, make_bundle
 from loopback import Loopback, loopback
 
 from hw_profiles import session
@@ -83,6 +83,15 @@ def test_description_needs_no_bundle(device: Loopback) -> None:
     told = device.connection().describe()
     assert told["runtime"] == "onnxruntime"
     assert not (device.folder / "device folder" / "runner.py").exists()
+
+
+def test_shell_that_greets_is_understood(device: Loopback, tmp_path: Path) -> None:
+    talking = tmp_path / "talking"
+    talking.write_text(f'#!/bin/sh\necho "Welcome to 2 boxes"\nexec "{sys.executable}" "$@"\n')
+    talking.chmod(0o755)
+    connection = device.connection(python=str(talking))
+    assert connection.describe()["runtime"] == "onnxruntime"
+    assert session.measure(connection, make_bundle(tmp_path / "bundle"), ignore).outputs
 
 
 def test_unknown_host_key(device: Loopback) -> None:

@@ -45,8 +45,9 @@ def follow(command: Sequence[str], progress: Progress) -> None:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                done, total = map(int, line.split())
-                progress(done, total)
+                words = line.split()
+                if len(words) == 2 and all(word.isdecimal() for word in words):  # else a greeting of a shell
+                    progress(int(words[0]), int(words[1]))
         except BaseException:
             process.terminate()
             raise

@@ -50,7 +50,7 @@ class RemoteRunner:
             ValueError: the device cannot be reached, or lacks numpy or onnxruntime.
         """
         told = self._run(f"{shlex.quote(self.python)} - --describe", stdin=RUNNER.read_bytes())
-        description: Description = json.loads(told)
+        description: Description = json.loads(told.splitlines()[-1])  # a shell may greet before
         return description
 
     def measure(self, bundle: Path, progress: Progress) -> Results:
