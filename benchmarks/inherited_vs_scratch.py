@@ -20,22 +20,11 @@ import numpy as np
 import torch
 
 from nas import recipe as recipes
+from nas.finetune import OneSubnet
 from nas.run_dir import RECIPE
-from nas.samplers.base import FixedRule, Step
 from nas.train import train
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
-
-
-class Alone(FixedRule):
-    """A sampler that trains one subnet on the labels and nothing else."""
-
-    def __init__(self, arch: Arch) -> None:
-        self.arch = arch
-
-    def subnets(self, step: Step) -> list[Arch]:
-        """Always the same one."""
-        return [self.arch]
 
 
 def from_scratch(run: Path, arch: Arch, seed: int) -> float:
@@ -43,7 +32,7 @@ def from_scratch(run: Path, arch: Arch, seed: int) -> float:
     torch.set_num_threads(1)
     recipe = recipes.load(run / RECIPE, [f"seed={seed}"])
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, Path(folder) / "alone", sampler=Alone(arch))
+        train(recipe, Path(folder) / "alone", sampler=OneSubnet(arch))
         return test_top1(Path(folder) / "alone", [arch])[0]
 
 

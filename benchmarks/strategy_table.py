@@ -77,7 +77,7 @@ def paired(
     rng = np.random.default_rng(0)
     n_seeds, n_subnets = ours.shape
     drawn = [
-        difference(rng.integers(0, n_seeds, n_seeds), rng.integers(0, n_subnets, n_subnets))
+        difference(rng.integers(0, n_seeds, (n_seeds,)), rng.integers(0, n_subnets, (n_subnets,)))
         for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -117,4 +117,5 @@ def _line(row: Mapping[str, Any]) -> str:
         "{:.2f} [{:.2f}, {:.2f}]".format(*row[f"tau_{kind}"]) + f" ({verdict(row[f'tau_{kind}_difference'])})"
         for kind in ("spread", "alike")
     ]
-    return f"| {' | '.join([row['strategy'], *top1, loss, *taus, f'{row['ms_per_step']:.0f}'])} |"
+    cells = [row["strategy"], *top1, loss, *taus, f"{row['ms_per_step']:.0f}"]
+    return f"| {' | '.join(cells)} |"

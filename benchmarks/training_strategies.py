@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 import search_spaces
-from benchmarks.inherited_vs_scratch import Alone
 from benchmarks.strategy_table import summary, table
 from hw_profiles.files import replace_file
 from nas import recipe as recipes
+from nas.finetune import OneSubnet
 from nas.recipe import Recipe
 from nas.run_dir import SPEED, RunDir
 from nas.samplers.progressive import PHASES
@@ -120,8 +120,8 @@ def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
         run = out / "runs" / f"alone-{arch.id}-{seed}"
-        changed = changed_recipe(recipe, {"seed": seed, **LABELS})
-        train(changed, run, resume=True, sampler=Alone(arch))
+        changed = changed_recipe(recipe, {"seed": seed, "arch": arch, **LABELS})
+        train(changed, run, resume=True, sampler=OneSubnet(arch))
         return TrainedRun.open(run).evaluator()([arch], "benchmark")[0]
 
     return once(out / "alone" / f"{arch.id}-{seed}.json", work)

@@ -13,7 +13,15 @@ from nas.run_dir import SUPERNET
 from nas.train import train
 
 SIZE = 32
-SMALL = ["epochs=5", "batch_size=8", "workers=0", "accelerator=cpu", "warmup_epochs=0", "threads=1"]
+SMALL = [
+    "epochs=5",
+    "batch_size=8",
+    "lr=0.01",
+    "workers=0",
+    "accelerator=cpu",
+    "warmup_epochs=0",
+    "threads=1",
+]
 
 
 @pytest.fixture(scope="module")

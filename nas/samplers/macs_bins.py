@@ -31,7 +31,8 @@ class MacsBins:
         ends = step.space.encode([step.smallest, step.largest])
         low, high = table(ends)
         share = (table(genomes) - low) / max(high - low, 1)
-        return np.clip((share * self.n).astype(np.int64), 0, self.n - 1)
+        bins: NDArray[np.int64] = np.clip((share * self.n).astype(np.int64), 0, self.n - 1)
+        return bins
 
     def draw(self, step: Step, index: int, n: int) -> Genomes:
         """`n` genomes from bin `index`, of the nearest bins where too few of `TRIES` lie in it.

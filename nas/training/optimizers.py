@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -17,8 +18,25 @@ from nas.training.groups import parameter_groups
 
 Groups = list[dict[str, Any]]
 
+
+class SharedWeightsSGD(SGD):
+    """SGD for weights of which a step may leave some without a gradient: its subnets may not use them.
+
+    torch's fused SGD refuses a step in which some weights have a momentum already and others not yet. The
+    momentum of a weight that never had a gradient is 0, which changes nothing.
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        """See `torch.optim.Optimizer`."""
+        for group in self.param_groups:
+            for parameter in group["params"] if group["momentum"] else []:
+                if parameter.grad is not None and not self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return super().step(closure)
+
+
 OPTIMIZERS: Mapping[str, Callable[[Groups, Recipe], Optimizer]] = {
-    "sgd": lambda groups, recipe: SGD(
+    "sgd": lambda groups, recipe: SharedWeightsSGD(
         groups,
         lr=recipe.lr,
         momentum=recipe.momentum,
