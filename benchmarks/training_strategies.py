@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +173,9 @@ def study(
     ranked = [*subnets.spread, *subnets.alike]
     runs = [(name, seed) for seed in seeds for name in names]
     singles = [(seed, arch) for seed in (0, 1) for arch in ranked]
-    with ProcessPoolExecutor(jobs) as pool:
-        inherited = pool.map(partial(strategy, out, recipe, subnets), *zip(*runs, strict=True))
-        scratch = pool.map(partial(alone, out, recipe), *zip(*singles, strict=True))
+    with workers(jobs) as do:
+        inherited = do(partial(strategy, out, recipe, subnets), *zip(*runs, strict=True))
+        scratch = do(partial(alone, out, recipe), *zip(*singles, strict=True))
         by_strategy: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for (name, _), measured in zip(runs, inherited, strict=True):
             by_strategy[name].append(measured)
@@ -188,6 +190,16 @@ def study(
     }
     replace_file(out / "results.json", json.dumps(result, indent=1))
     return result
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
+    """A `map` that works in so many processes."""
+    if jobs == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool.map
 
 
 def main() -> None:

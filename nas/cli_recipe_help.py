@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
 class ExplainsRecipe(TyperCommand):
     """A command whose help ends with every key of a recipe, its default and what it means."""
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # not exported
-        """See `TyperCommand`; `formatter` is a `click.HelpFormatter`."""
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """See `TyperCommand`; the arguments are click's, of which typer keeps a copy of its own."""
         from nas import recipe  # not at the top: other commands need not wait for it
 
         super().format_help(ctx, formatter)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import search_spaces
 from nas.phases import Phase, phase_at
@@ -117,7 +118,7 @@ def test_sandwich_is_largest_smallest_and_random_ones(tiny: Space, supernet: Sup
     assert len(set(random)) > 1
 
 
-def sizes(archs: Sequence[Arch], space: Space) -> np.ndarray:
+def sizes(archs: Sequence[Arch], space: Space) -> NDArray[np.int64]:
     return np.array([space.macs(arch) for arch in archs])
 
 

@@ -37,8 +37,8 @@ class PathImportance:
         uniform = np.full(len(norms), 1 / len(norms))
         if norms.sum() == 0:
             return uniform
-        mixed: NDArray[np.float64] = progress * norms / norms.sum() + (1 - progress) * uniform
-        return mixed
+        shares: NDArray[np.float64] = progress * norms / norms.sum() + (1 - progress) * uniform
+        return shares
 
     def subnets(self, step: Step) -> list[Arch]:
         """See `Sampler`."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import softmax
 
 from nas.samplers.base import Step
@@ -16,6 +15,8 @@ from search_spaces import Arch, Genomes
 SIZE = 50
 """Subnets that a bank keeps at most."""
 CANDIDATES = 5
+
+Genome = tuple[int, ...]
 
 
 class PerformanceBanks(ComplexityBanks):
@@ -32,27 +33,25 @@ class PerformanceBanks(ComplexityBanks):
 
     def __init__(self, n_random: int) -> None:
         super().__init__(n_random)
-        self.kept: list[dict[tuple[int, ...], float]] = [{} for _ in range(BANKS)]
+        self.kept: list[dict[Genome, float]] = [{} for _ in range(BANKS)]
 
     def members(self, step: Step) -> Genomes:
         """See `ComplexityBanks`."""
         return np.array([self._member(step) for _ in range(self.n)])
 
-    def _member(self, step: Step) -> NDArray[np.int64]:
+    def _member(self, step: Step) -> Genome:
         kept = self.kept[self.bank]
         if kept and step.rng.random() < 0.2 + 0.15 * int(6 * step.progress):
             share = softmax(-np.array(list(kept.values())))
-            drawn: NDArray[np.int64] = np.array(list(kept))[step.rng.choice(len(kept), p=share)]
-            return drawn
+            return list(kept)[step.rng.choice(len(kept), p=share)]
         return self._widest(step, self.bins.draw(step, self.bank, CANDIDATES))
 
-    def _widest(self, step: Step, genomes: Genomes) -> NDArray[np.int64]:
+    def _widest(self, step: Step, genomes: Genomes) -> Genome:
         """Of genomes of one size, the one that has its size from width more than from depth."""
         macs = step.space.macs_table
         narrow = macs(self._like_anchor(step, genomes, "width"))
         shallow = macs(self._like_anchor(step, genomes, "depth"))
-        widest: NDArray[np.int64] = genomes[(narrow - shallow).argmin()]
-        return widest
+        return tuple(genomes[(narrow - shallow).argmin()].tolist())
 
     def _like_anchor(self, step: Step, genomes: Genomes, kind: str) -> Genomes:
         """`genomes` with the widths, or depths, of the best subnet of the smallest bank."""
