@@ -6,7 +6,16 @@ from sklearn.linear_model import Ridge as LinearModel
 from sklearn.utils.estimator_checks import check_estimator
 
 import search_spaces
-from predictors import PREDICTORS, Features, MetricModel, agreement, cross_validate, fit_best, tau
+from predictors import (
+    PREDICTORS,
+    Features,
+    MetricModel,
+    agreement,
+    cross_validate,
+    fit_best,
+    keep_helpful,
+    tau,
+)
 from predictors.ensemble import Ensemble
 from predictors.estimators import Regressor, ResidualStd, with_std
 from predictors.gaussian_process import GaussianProcess
@@ -211,6 +220,17 @@ def test_best_predictor_is_the_one_that_cross_validation_names() -> None:
     assert table[1].tau == 0  # a constant orders nothing
     assert table[0].rmse < table[1].rmse
     assert cross_validate(FEATURES, genomes, values, {"ridge": PREDICTORS["ridge"]}, seed=0) == table[:1]
+
+
+def test_only_extra_columns_that_help_are_kept() -> None:
+    genomes, values = subnets(60)
+    extras = {
+        "answer": cross_entropy,
+        "noise": lambda rows: np.sin(1e4 * rows @ np.arange(1.0, rows.shape[1] + 1)),
+    }
+    kept = keep_helpful(SPACE, extras, genomes, values, PREDICTORS["ridge"], seed=0)
+    assert list(kept.extras) == ["answer"]
+    assert kept.n_features == FEATURES.n_features + 1
 
 
 def test_too_few_evaluations_are_refused() -> None:
