@@ -53,7 +53,7 @@ class Measurement:
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""
-        net = self.supernet.extract(arch)
+        net = self.supernet.extract(arch, fast=True)
         self.calibration(net, self.dataset, self.supernet.space.image_size(arch))
         return net
 

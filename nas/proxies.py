@@ -124,7 +124,7 @@ class ProxyColumns:
         return self._known[name, arch.id]
 
     def _compute(self, name: str, arch: Arch) -> float:
-        net = self._supernet.extract(arch)
+        net = self._supernet.extract(arch, fast=True)
         size = self._supernet.space.image_size(arch)
         images, labels = next(iter(calibration_batches(self._dataset, IMAGES, size, IMAGES, self._seed)))
         recalibrate(net, [(images, labels)])

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from nas.dropout import Dropout
 from nas.elastic import ElasticLayer
-from nas.functional import run_block
-from nas.static import StaticNet, faster_layout, put_module, weight_path
+from nas.functional import run_network
+from nas.static import StaticNet, put_module, weight_path
 from search_spaces import Arch, LayerSpec, Slot, Space
 
 
@@ -53,10 +53,7 @@ class Supernet(nn.Module):
         """
         blocks = self.space.blocks(arch)
         self._check_images(x, blocks[0][0])
-        for block in blocks:
-            x = run_block(block, x, dropout(self._weighted, block) if dropout else self._weighted)
-            x = faster_layout(x)
-        return x
+        return run_network(blocks, x, self._weighted, fast=self.training, noise=dropout)
 
     def _check_images(self, x: Tensor, first: LayerSpec) -> None:
         size = tuple(x.shape[2:]) if first.op == "resize" else (first.size_in, first.size_in)
@@ -81,15 +78,19 @@ class Supernet(nn.Module):
         return self.layer(self.space.layers(self.space.largest)[-1])
 
     @torch.no_grad()
-    def extract(self, arch: Arch) -> StaticNet:
+    def extract(self, arch: Arch, *, fast: bool = False) -> StaticNet:
         """A copy of one subnet as a plain network; its outputs equal `self(x, arch)`.
+
+        Args:
+            arch: the subnet.
+            fast: outputs in eval mode may differ by rounding, and come 1.1 to 1.7 times as fast.
 
         Raises:
             ValueError: the arch is not in the space.
         """
         layers = self.space.layers(arch)
         with torch.device("meta"):  # no memory, no random weights: all of them are given below
-            net = StaticNet(layers)
+            net = StaticNet(layers, fast=fast)
         state: dict[str, Tensor] = {}
         for layer in layers:
             if layer.op not in ("conv", "linear"):

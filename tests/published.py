@@ -91,13 +91,14 @@ def agree(ours: Tensor, theirs: Tensor) -> None:
 class _Writer:
     """Collects random tensors."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, gain: float = 1.0) -> None:
         self.state: State = {}
+        self.gain = gain
         self.generator = torch.Generator().manual_seed(seed)
 
     def conv(self, name: str, *shape: int) -> None:
         fan_in = torch.Size(shape[1:]).numel()
-        self.state[name] = torch.randn(shape, generator=self.generator) * (1 / fan_in) ** 0.5
+        self.state[name] = torch.randn(shape, generator=self.generator) * (self.gain / fan_in) ** 0.5
 
     def vector(self, name: str, n: int, low: float, high: float) -> None:
         self.state[name] = torch.rand(n, generator=self.generator) * (high - low) + low
@@ -124,9 +125,9 @@ class _Writer:
         self.vector(f"{name}.expand.bias", mid, -0.3, 0.3)
 
 
-def ofa_state(space: str, seed: int = 0) -> State:
-    """An OFA supernet of MBConv blocks in the new spelling."""
-    w = _Writer(seed)
+def ofa_state(space: str, seed: int = 0, gain: float = 1.0) -> State:
+    """An OFA supernet of MBConv blocks in the new spelling; `gain` scales the variance of its weights."""
+    w = _Writer(seed, gain)
     first, c = OFA_FIRST[space]
     w.static("first_conv", first, 3, 3, 3)
     w.static("blocks.0.conv.depth_conv", first, 1, 3, 3)
@@ -182,27 +183,29 @@ def attentivenas_state(seed: int = 0, *, trained_statistics: bool = True) -> Sta
 
 
 def _norm(state: State, name: str, x: Tensor, eps: float) -> Tensor:
-    c = x.shape[1]
     mean, var, weight, bias = (
-        state[f"{name}.{part}"][:c].reshape(1, c, 1, 1)
-        for part in ("running_mean", "running_var", "weight", "bias")
+        state[f"{name}.{part}"][: x.shape[1]] for part in ("running_mean", "running_var", "weight", "bias")
     )
-    return (x - mean) / torch.sqrt(var + eps) * weight + bias
+    return F.batch_norm(x, mean, var, weight, bias, eps=eps)
 
 
-def _pointwise(weight: Tensor, x: Tensor, width: int) -> Tensor:
-    return torch.einsum("oi,nihw->nohw", weight[:width, : x.shape[1], 0, 0], x)
+def _pointwise(weight: Tensor, x: Tensor, width: int, bias: Tensor | None = None) -> Tensor:
+    return F.conv2d(x, weight[:width, : x.shape[1]], bias)
+
+
+def _pool(x: Tensor) -> Tensor:
+    """Rows first, as the tools write it."""
+    return x.mean(3, keepdim=True).mean(2, keepdim=True)
 
 
 def _squeeze_excite(state: State, name: str, x: Tensor) -> Tensor:
     mid = x.shape[1]
     hidden = divisible(mid // 4)
-    pooled = x.mean((2, 3))
-    inner = pooled @ state[f"{name}.reduce.weight"][:hidden, :mid, 0, 0].T
-    inner = F.relu(inner + state[f"{name}.reduce.bias"][:hidden])
-    gate = inner @ state[f"{name}.expand.weight"][:mid, :hidden, 0, 0].T
-    gate = F.relu6(gate + state[f"{name}.expand.bias"][:mid] + 3) / 6
-    return x * gate[:, :, None, None]
+    inner = _pointwise(
+        state[f"{name}.reduce.weight"], _pool(x), hidden, state[f"{name}.reduce.bias"][:hidden]
+    )
+    gate = _pointwise(state[f"{name}.expand.weight"], F.relu(inner), mid, state[f"{name}.expand.bias"][:mid])
+    return x * (F.relu6(gate + 3) / 6)
 
 
 def divisible(channels: float) -> int:
@@ -244,7 +247,7 @@ def ofa_forward(space: str, state: State, arch: Mapping[str, Sequence[int]], x: 
     pooled, *mixed = HEADS[space]
     last = "final_expand_layer" if mixed else "feature_mix_layer"
     x = _norm(state, f"{last}.bn", _pointwise(state[f"{last}.conv.weight"], x, pooled), eps)
-    x = acts[len(OFA_CHANNELS[space]) - 1](x).mean((2, 3), keepdim=True)
+    x = _pool(acts[len(OFA_CHANNELS[space]) - 1](x))
     for width in mixed:
         x = FUNCTIONS["h_swish"](_pointwise(state["feature_mix_layer.conv.weight"], x, width))
     return x.flatten(1) @ state["classifier.linear.weight"].T + state["classifier.linear.bias"]
@@ -293,7 +296,7 @@ def attentivenas_forward(state: State, arch: Mapping[str, Any], x: Tensor) -> Te
             x = x + entry
         start += blocks
     x = _pointwise(state["last_conv.final_expand_layer.conv.conv.weight"], x, 6 * widths[-1])
-    x = swish(_norm(state, "last_conv.final_expand_layer.bn.bn", x, 1e-5)).mean((2, 3), keepdim=True)
+    x = _pool(swish(_norm(state, "last_conv.final_expand_layer.bn.bn", x, 1e-5)))
     x = swish(_pointwise(state["last_conv.feature_mix_layer.conv.conv.weight"], x, head)).flatten(1)
     return x @ state["classifier.linear.linear.weight"][:, :head].T + state["classifier.linear.linear.bias"]
 
@@ -351,5 +354,5 @@ def resnet_forward(state: State, arch: Mapping[str, Sequence[Any]], x: Tensor) -
             x = F.relu(layer(f"blocks.{i}.conv2", x, mid, stride))
             x = F.relu(layer(f"blocks.{i}.conv3", x, width) + shortcut)
         start += deepest
-    x, head = x.mean((2, 3)), "classifier.linear.linear"
+    x, head = _pool(x).flatten(1), "classifier.linear.linear"
     return x @ state[f"{head}.weight"][:, : x.shape[1]].T + state[f"{head}.bias"]

@@ -50,6 +50,20 @@ def test_logits_of_an_imported_ofa_supernet(name: str, tmp_path: Path, rng: np.r
                 agree(supernet(x, arch), published.ofa_forward(name, state, notation, x))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rounding_is_that_of_the_published_code(seed: int, tmp_path: Path) -> None:
+    # with He's weights but other statistics, activations grow through the gates of squeeze-and-excitation
+    # until float32 is a percent off float64: only the same sums in the same order and layout still agree
+    state = published.ofa_state("ofa-mbv3-w1.0", seed, gain=2)
+    supernet = load_ofa(save(tmp_path / "ofa.pt", state), "ofa-mbv3-w1.0")
+    notation = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5, "r": [128]}
+    x = images(2, 128)
+    with torch.no_grad():
+        ours = supernet(x, arch_from_ofa(supernet.space, notation))
+        theirs = published.ofa_forward("ofa-mbv3-w1.0", state, notation, x)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
+
+
 def test_logits_of_an_imported_attentivenas_supernet(tmp_path: Path, rng: np.random.Generator) -> None:
     state = published.attentivenas_state()
     supernet = load_attentivenas(save(tmp_path / "attentivenas.pt", state))
