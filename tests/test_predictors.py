@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -222,14 +224,17 @@ def test_best_predictor_is_the_one_that_cross_validation_names() -> None:
     assert cross_validate(FEATURES, genomes, values, {"ridge": PREDICTORS["ridge"]}, seed=0) == table[:1]
 
 
+def scattered(frequency: float) -> Callable[[Genomes], NDArray[np.float64]]:
+    """A column that genes do not explain."""
+    return lambda genomes: np.sin(frequency * genomes @ np.arange(1.0, genomes.shape[1] + 1))
+
+
 def test_only_extra_columns_that_help_are_kept() -> None:
     genomes, values = subnets(60)
-    extras = {
-        "answer": cross_entropy,
-        "noise": lambda rows: np.sin(1e4 * rows @ np.arange(1.0, rows.shape[1] + 1)),
-    }
+    extras = {"cause": scattered(1e4), "noise": scattered(2e4)}
+    values = values * np.exp(0.5 * extras["cause"](genomes))
     kept = keep_helpful(SPACE, extras, genomes, values, PREDICTORS["ridge"], seed=0)
-    assert list(kept.extras) == ["answer"]
+    assert list(kept.extras) == ["cause"]
     assert kept.n_features == FEATURES.n_features + 1
 
 
