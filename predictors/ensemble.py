@@ -25,6 +25,9 @@ class Ensemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
     Stacked Regressions, 1996), then scaled to a sum of 1. The variance at a point is a + b · (weighted
     variance of the members there), with a and b ≥ 0 fitted to the squared errors in cross-validation.
 
+    A member with a method `tuned` is cross-validated with the hyperparameters of its fit to all samples: few
+    numbers that a fold hardly moves, at a tenth of the cost.
+
     Args:
         members: unfitted regressors; None: ridge and Gaussian process.
         folds: of the cross-validation.
@@ -43,7 +46,9 @@ class Ensemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         members = [Ridge(), GaussianProcess()] if self.members is None else self.members
         folds = KFold(min(self.folds, len(targets)), shuffle=True, random_state=0)
-        held_out = np.stack([cross_val_predict(clone(m), inputs, targets, cv=folds) for m in members], axis=1)
+        self.members_ = [clone(member).fit(inputs, targets) for member in members]
+        alike = [m.tuned() if hasattr(m, "tuned") else clone(m) for m in self.members_]
+        held_out = np.stack([cross_val_predict(m, inputs, targets, cv=folds) for m in alike], axis=1)
         mean = targets.mean()
         weights, _ = nnls(held_out - mean, targets - mean)
         self.weights_ = weights / weights.sum() if weights.any() else np.full(len(members), 1 / len(members))
@@ -51,7 +56,6 @@ class Ensemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         self.variance_, _ = nnls(
             np.stack([np.ones(len(errors)), self._disagreement(held_out)], axis=1), errors
         )
-        self.members_ = [clone(member).fit(inputs, targets) for member in members]
         return self
 
     def predict(

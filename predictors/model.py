@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from predictors.estimators import PredictorFactory, with_std
 from predictors.features import Features
+from predictors.one_thread import one_thread
 from search_spaces import Genomes
 
 Vector = NDArray[np.float64]
@@ -34,6 +35,7 @@ class MetricModel:
     """Fitted; its `predict` takes `return_std`."""
 
     @classmethod
+    @one_thread
     def fit(
         cls,
         metric: str,
@@ -58,10 +60,12 @@ class MetricModel:
         estimator = with_std(factory(features, seed))
         return cls(metric, predictor, features, estimator.fit(features(genomes), values))
 
+    @one_thread
     def predict(self, genomes: Genomes) -> Vector:
         """The predicted metric, shape (n,)."""
         return np.concatenate([self.estimator.predict(inputs) for inputs in self._inputs(genomes)])
 
+    @one_thread
     def predict_std(self, genomes: Genomes) -> tuple[Vector, Vector]:
         """The predicted metric and its standard deviation, each of shape (n,)."""
         pairs = [self.estimator.predict(inputs, return_std=True) for inputs in self._inputs(genomes)]

@@ -13,6 +13,7 @@ from predictors.correlation import tau
 from predictors.estimators import CANDIDATES, PredictorFactory
 from predictors.features import Column, Features
 from predictors.model import MetricModel
+from predictors.one_thread import one_thread
 from search_spaces import Genomes, Space
 
 Vector = NDArray[np.float64]
@@ -38,6 +39,7 @@ class CrossValidated:
     """Of each subnet, by a model that was fitted without it, shape (n,)."""
 
 
+@one_thread
 def cross_validate(
     features: Features,
     genomes: Genomes,
