@@ -17,7 +17,7 @@ from hw_profiles.files import replace_file
 from hw_profiles.key import RunSettings
 from search_spaces.errors import one_line
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
 RUNNER = Path(__file__).with_name("runner.py")
 MODELS, IMAGES = "models", "images"
@@ -84,6 +84,8 @@ class Job(RunSettings, frozen=True):
     """Id of the model that shows how steady the device is."""
     energy: bool
     """Measure the energy of models that are timed alone, where the device has a counter."""
+    repeats: float
+    """Visits at slow moments that are done again, at most, as a share of all visits."""
     weights: Weights | None
     models: tuple[ModelEntry, ...]
 
@@ -106,6 +108,7 @@ class BundleContent:
     space: str | None = None
     sentinel: str | None = None
     energy: bool = False
+    repeats: float = 1.0
     seed: int = 0
 
 
@@ -128,6 +131,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
         seed=content.seed,
         sentinel=content.sentinel,
         energy=content.energy,
+        repeats=content.repeats,
         weights=content.weights,
         models=tuple(_entry(model) for model in content.models),
     )

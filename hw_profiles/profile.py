@@ -80,6 +80,8 @@ class DeviceProfile(BaseModel, frozen=True):
     None where only one pass was measured."""
     split_half_spearman: float | None
     """Rank correlation of block latencies from even with those from odd rounds."""
+    slow_visits: float = 0.0
+    """Share of visits that saw slow moments of the processor alone, see `hw_profiles.runner`."""
     sentinel_drift: float | None
     """Change of one network's latency over the whole time / its latency."""
 

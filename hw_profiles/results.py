@@ -63,6 +63,8 @@ class Results(BaseModel, frozen=True):
     outputs: dict[str, list[list[float]]] = {}
     """Of each model with images: what it answers to each."""
     conditions: Conditions = Conditions()
+    slow_visits: float = 0.0
+    """Share of visits that saw slow moments of the processor alone, however often they were repeated."""
     sentinel_drift: float | None = None
     split_half_spearman: float | None = None
 

@@ -60,6 +60,7 @@ def evaluate(
         held_out_macs=compare(Line(block_macs).fit(calibration, known).predict(held_out), measured),
         noise_floor=None if remeasured is None else compare(remeasured, measured).mape,
         split_half_spearman=results.split_half_spearman,
+        slow_visits=results.slow_visits,
         sentinel_drift=results.sentinel_drift,
     )
     fitted = pd.DataFrame(

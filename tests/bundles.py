@@ -21,7 +21,7 @@ def layers(channels: int) -> tuple[LayerSpec, ...]:
     return (LayerSpec("conv", "conv", "b", (BLOCK_INPUT,), channels, channels, 4, 4, kernel=3),)
 
 
-def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None) -> Path:
+def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None, repeats: float = 0) -> Path:
     """Two small graphs, a network alone that is checked on images, and a sentinel."""
     settings = settings or RunSettings()
     graphs = [
@@ -32,7 +32,9 @@ def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None
     ]
     models, weights = bundled(graphs, settings, np.random.default_rng(0))
     images = {"noise": noise_images(8, 4)}
-    content = BundleContent(models, settings, weights, images, sentinel="sentinel", seed=seed)
+    content = BundleContent(
+        models, settings, weights, images, sentinel="sentinel", repeats=repeats, seed=seed
+    )
     write_bundle(folder, content)
     return folder
 

@@ -98,7 +98,7 @@ def test_what_waiting_takes_is_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(runner, "energy_counter", lambda provider: MadeCounter())
     monkeypatch.setattr(runner, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(runner, "ENERGY_SECONDS", 0.3)
-    fastest_ms, _ = opened.session_ms(0.1)
+    fastest_ms = opened.timed(0.1).fastest_ms
     figures = runner.energy(opened)
     assert figures["energy_counter"] == "made"
     # 3 W more than waiting, for the time of a run; the machine may be busy with other work meanwhile

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -243,6 +244,49 @@ def test_missing_bundle_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path
 def test_robust_figure_ignores_disturbed_sessions(quiet: list[float], busy: list[float]) -> None:
     # the quartile of n = 4..12 values lies at index (n - 1) / 4 <= 2.75, inside the 4 quiet ones
     assert 1.0 <= runner.robust_ms(quiet + busy) <= 1.01
+
+
+class TwoSpeeds(runner.Bundle):
+    """A machine on which every visit of the first rounds falls into a slow moment, 1.8 times as slow."""
+
+    n_slow = 0
+
+    def visit(self, name: str, r: int, least_gauge_ms: float) -> dict[str, Any]:
+        slowness = 1.8 if self.n_slow > 0 else 1.0
+        self.n_slow -= 1
+        figures = {"latency_ms": slowness, "min_ms": 1, "median_ms": 1, "p90_ms": 1, "runs": 1}
+        alone = {"alone": figures} if self.models[name]["alone"] else {}
+        return {"ms": slowness, "gauge_ms": 0.05 * slowness, **alone}
+
+
+@pytest.mark.parametrize(("n_slow", "repeats", "n_visits"), [(0, 1.0, 17), (9, 1.0, 26), (9, 0.0, 17)])
+def test_visits_at_slow_moments_are_repeated(
+    tmp_path: Path, n_slow: int, repeats: float, n_visits: int
+) -> None:
+    bundle = TwoSpeeds(str(make_bundle(tmp_path / "bundle", repeats=repeats)))
+    bundle.n_slow = n_slow
+    bundle.run(0)
+    results = read(tmp_path / "bundle")
+    lines = (tmp_path / "bundle" / runner.VISITS).read_text().splitlines()
+    assert len(lines) == n_visits + 1  # and the outputs of one model
+    assert {name: len(ms) for name, ms in results.visits_ms.items()} == {
+        "small": 4,
+        "big": 4,
+        "net": 1,
+        "sentinel": 8,
+    }
+    # without repetitions, what models saw at steady moments still counts alone, where they have seen some
+    assert all(results.latency_ms[name] == 1.0 for name in ("small", "big", "sentinel"))
+    assert results.slow_visits == pytest.approx(0 if repeats else n_slow / VISITS)
+
+
+def test_machine_that_is_never_steady_counts_as_it_is(tmp_path: Path) -> None:
+    bundle = TwoSpeeds(str(make_bundle(tmp_path / "bundle")))
+    bundle.n_slow = VISITS - 1  # all but the last visit
+    bundle.run(0)
+    results = read(tmp_path / "bundle")
+    assert sorted(results.latency_ms.values()) == pytest.approx([1.8] * 4)
+    assert results.slow_visits == pytest.approx(1 - 1 / VISITS)
 
 
 def test_drift_by_hand() -> None:

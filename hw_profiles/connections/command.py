@@ -90,7 +90,7 @@ def run_tool(
             continue
         start = time.perf_counter()
         ms = tool.measure(command(opened.models[name]["file"]))
-        journal.add(name, r, {"ms": ms, "tool": tool.template}, time.perf_counter() - start)
+        journal.add(name, r, {"ms": ms, "gauge_ms": 0.0, "tool": tool.template}, time.perf_counter() - start)
         lines[name, r] = journal.lines[-1]
         progress(done, len(plan))
     return _results(job, tool, lines)
