@@ -23,7 +23,7 @@ OURS = {
 
 THIRD_PARTY = {
     "search_spaces": {"numpy", "pydantic", "yaml"},
-    "predictors": {"numpy", "pydantic", "scipy", "sklearn", "skops"},
+    "predictors": {"numpy", "pydantic", "scipy", "sklearn", "skops", "threadpoolctl"},
     "hw_profiles": {
         "numpy",
         "onnxruntime",
