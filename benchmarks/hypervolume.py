@@ -21,14 +21,14 @@ import numpy as np
 sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this file hides the package
 
 from hw_profiles.store import Device, ProfileStore  # noqa: E402
-from nas.figures_of_merit import test_hypervolume  # noqa: E402
-from nas.final_test import final_test  # noqa: E402
+from nas.evaluation.final_test import final_test  # noqa: E402
 from nas.progress import silent  # noqa: E402
-from nas.search import search  # noqa: E402
-from nas.search_problem import make_problem  # noqa: E402
-from nas.search_run import DEFAULT_BUDGET  # noqa: E402
+from nas.report.figures_of_merit import test_hypervolume  # noqa: E402
+from nas.search.search import search  # noqa: E402
+from nas.search.search_problem import make_problem  # noqa: E402
+from nas.search.search_run import DEFAULT_BUDGET  # noqa: E402
+from nas.search.validated_search import latencies_on, validate  # noqa: E402
 from nas.trained_run import TrainedRun  # noqa: E402
-from nas.validated_search import latencies_on, validate  # noqa: E402
 from search_spaces import Arch  # noqa: E402
 
 

@@ -29,15 +29,15 @@ from hw_profiles.errors import compare
 from hw_profiles.key import RunSettings
 from hw_profiles.profile import DeviceProfile
 from hw_profiles.store import Device, ProfileStore
-from nas.hypervolume import nondominated
+from nas.devices.profile_check import measure_twice
+from nas.devices.profile_work import N_HELD_OUT
+from nas.devices.profiling import profile_device
+from nas.onnx_files.precision import PRECISIONS
 from nas.optimizers.evolution import Evolution
-from nas.precision import PRECISIONS
-from nas.profile_check import measure_twice
-from nas.profile_work import N_HELD_OUT
-from nas.profiling import profile_device
 from nas.progress import shown
 from nas.run_dir import SEARCH_CSV
-from nas.search_run import search_run
+from nas.search.hypervolume import nondominated
+from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch, Space
 

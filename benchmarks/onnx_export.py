@@ -24,10 +24,10 @@ import torch
 
 import search_spaces
 from hw_profiles.files import replace_file
-from nas import onnx_graph
 from nas.allocator import keep_freed_memory
-from nas.static import StaticNet
-from nas.supernet import Supernet
+from nas.network.static import StaticNet
+from nas.network.supernet import Supernet
+from nas.onnx_files import onnx_graph
 from search_spaces import Arch, LayerSpec, Space
 
 SPACES = ("ofa-mbv3-w1.0", "ofa-mbv3-w1.2", "ofa-proxyless-w1.3", "ofa-resnet50", "attentivenas", "bignas")

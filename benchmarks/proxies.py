@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).parents[1])  # the package `predictors` is meant below, not the file here
 
-from nas.proxies import PROXIES, ProxyColumns  # noqa: E402
+from nas.evaluation.proxies import PROXIES, ProxyColumns  # noqa: E402
 from nas.trained_run import TrainedRun  # noqa: E402
 from predictors import PREDICTORS, Features, MetricModel, keep_helpful, tau  # noqa: E402
 from search_spaces import Arch, Genomes  # noqa: E402

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import search_spaces
-from nas.losses import kl_loss, label_loss
-from nas.supernet import Supernet
+from nas.network.supernet import Supernet
+from nas.training.losses import kl_loss, label_loss
 
 
 def main() -> None:

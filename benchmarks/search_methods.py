@@ -28,9 +28,9 @@ sys.path[0] = str(
 )  # this folder holds a file with the name of our package `predictors`
 
 from benchmarks import ofa_mbv3  # noqa: E402
-from nas.hypervolume import hypervolume, reference_point  # noqa: E402
-from nas.objectives import Computed, Measured, Metrics, Problem  # noqa: E402
 from nas.optimizers import SEARCH_ALGORITHMS, Task  # noqa: E402
+from nas.search.hypervolume import hypervolume, reference_point  # noqa: E402
+from nas.search.objectives import Computed, Measured, Metrics, Problem  # noqa: E402
 from search_spaces import Genomes  # noqa: E402
 
 METHODS = {
@@ -84,7 +84,7 @@ def synthetic(path: str) -> Work:
 
 def of_run(path: Path) -> Work:
     """Cross-entropy and latency of a run's subnets on the device that it was searched for."""
-    from nas.search_problem import make_problem
+    from nas.search.search_problem import make_problem
     from nas.trained_run import TrainedRun
 
     trained = TrainedRun.open(path)

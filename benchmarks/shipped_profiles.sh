@@ -13,7 +13,7 @@ for space in digits cifar ofa-mbv3-w1.0; do
     for precision in fp32 int8; do
         for threads in 1 2; do
             name=$machine-$space-$precision-${threads}t
-            test -e "$profiles/$name/profile.json" || "$python" -c 'from nas.cli import main; main()' \
+            test -e "$profiles/$name/profile.json" || "$python" -c 'from nas.cli.main import main; main()' \
                 profile "$space" --device "$name" --profiles "$profiles" \
                 --precision "$precision" --threads "$threads"
         done

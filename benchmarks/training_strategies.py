@@ -25,13 +25,13 @@ import torch
 import search_spaces
 from benchmarks.strategy_table import summary, table
 from hw_profiles.files import replace_file
-from nas import recipe as recipes
-from nas.finetune import OneSubnet
-from nas.recipe import Recipe
 from nas.run_dir import SPEED, RunDir
 from nas.samplers.progressive import PHASES
-from nas.train import train
 from nas.trained_run import TrainedRun
+from nas.training import recipe as recipes
+from nas.training.finetune import OneSubnet
+from nas.training.recipe import Recipe
+from nas.training.train import train
 from search_spaces import Arch, Space
 
 LABELS = {"distillation": "none"}

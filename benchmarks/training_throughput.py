@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 import search_spaces
 from nas.allocator import keep_freed_memory
-from nas.functional import run_block
-from nas.losses import kl_loss, label_loss
-from nas.static import StaticNet, weight_path
-from nas.supernet import Supernet
+from nas.network.functional import run_block
+from nas.network.static import StaticNet, weight_path
+from nas.network.supernet import Supernet
+from nas.training.losses import kl_loss, label_loss
 from search_spaces import Arch, Space
 from search_spaces.notation import arch_from_ofa
 

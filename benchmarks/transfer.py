@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nas import recipe
 from nas.data import digits
 from nas.data.dataset import ImageDataset, Split
 from nas.progress import Progress, shown
-from nas.train import train
 from nas.trained_run import TrainedRun
+from nas.training import recipe
+from nas.training.train import train
 
 HERE = "benchmarks.transfer"
 SHARE = 5

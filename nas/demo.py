@@ -14,18 +14,18 @@ import pandas as pd
 import torch
 
 from hw_profiles.store import ProfileStore
-from nas import recipe as recipes
-from nas.benchmark import BenchmarkRow, benchmark
-from nas.export import Exported
-from nas.export_run import export_picked
-from nas.profiling import profile_device
+from nas.deployment.export import Exported
+from nas.deployment.export_run import export_picked
+from nas.devices.benchmark import BenchmarkRow, benchmark
+from nas.devices.profiling import profile_device
 from nas.progress import Progress, silent
 from nas.report.data import FigureOfMerit
-from nas.report_run import report_run
+from nas.report.report_run import report_run
 from nas.run_dir import FRONT, PROFILES, TEST
-from nas.search_run import search_run
-from nas.train import train
+from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
+from nas.training import recipe as recipes
+from nas.training.train import train
 
 DEVICE = "this-machine"
 PICK = "spread"
@@ -126,7 +126,7 @@ def _elastic_difference(trained: TrainedRun, n: int = 10) -> float:
 
 def _help_seconds() -> float:
     """Seconds that `nas --help` takes, the fastest of three calls."""
-    command = [sys.executable, "-c", "from nas.cli import main; main()", "--help"]
+    command = [sys.executable, "-c", "from nas.cli.main import main; main()", "--help"]
     times = []
     for _ in range(3):
         begin = time.perf_counter()

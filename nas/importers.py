@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import search_spaces
-from nas.published_names import (
+from nas.importing.published_names import (
     ATTENTIVENAS_ENDS,
     MBCONV,
     MOBILENET_V3_ENDS,
@@ -22,8 +22,8 @@ from nas.published_names import (
     network_modules,
     read_as,
 )
-from nas.specialised import load_specialised as load_specialised
-from nas.supernet import Supernet
+from nas.importing.specialised import load_specialised as load_specialised
+from nas.network.supernet import Supernet
 from search_spaces import Space
 from search_spaces.notation import arch_from_attentivenas as arch_from_attentivenas
 from search_spaces.notation import arch_from_ofa as arch_from_ofa
@@ -70,7 +70,7 @@ class Published:
     """How the checkpoints of a space name their tensors."""
 
     modules: Callable[[Space], Mapping[str, str]]
-    """As for `nas.published_names.published_name`."""
+    """As for `nas.importing.published_names.published_name`."""
     unused: str = UNUSED
     """Pattern of the canonical names of tensors that no forward pass reads; no other may be surplus."""
 

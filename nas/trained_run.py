@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hw_profiles.store import Device, read_device
-from nas import metrics
 from nas.allocator import keep_freed_memory
-from nas.archive import Archive
-from nas.calibration import Calibration
-from nas.checkpoint import load_supernet
 from nas.data import catalog
 from nas.data.dataset import Dataset, SplitName
-from nas.evaluate import Evaluator
-from nas.import_run import check_classes, keep_validation_files
+from nas.evaluation import metrics
+from nas.evaluation.archive import Archive
+from nas.evaluation.calibration import Calibration
+from nas.evaluation.evaluate import Evaluator
+from nas.evaluation.workers import Workers
+from nas.importing.import_run import check_classes, keep_validation_files
+from nas.network.supernet import Supernet
 from nas.progress import Progress, silent
 from nas.run_dir import ARCHIVE, ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
-from nas.supernet import Supernet
-from nas.workers import Workers
+from nas.training.checkpoint import load_supernet
 from search_spaces import Arch, Space
 
 DEFAULT_METRICS = ("cross_entropy", "top1")

@@ -8,8 +8,8 @@ import numpy as np
 
 from hw_profiles.bundle import BundleContent, write_bundle
 from hw_profiles.key import RunSettings
-from nas.check_images import noise_images
-from nas.device_graphs import TimedGraph, bundled
+from nas.devices.check_images import noise_images
+from nas.devices.device_graphs import TimedGraph, bundled
 from search_spaces import BLOCK_INPUT, LayerSpec
 
 VISITS = 4 + 4 + 1 + 8

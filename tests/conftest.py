@@ -81,8 +81,8 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the tiny space, trained on digits for two epochs."""
-    from nas.recipe import Recipe
-    from nas.train import train
+    from nas.training.recipe import Recipe
+    from nas.training.train import train
 
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.yaml").write_text(TINY_YAML)
@@ -95,7 +95,7 @@ def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def _searched_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run after a short search."""
-    from nas.search_run import search_run
+    from nas.search.search_run import search_run
     from nas.trained_run import TrainedRun
 
     folder = tmp_path_factory.mktemp("searched") / "run"
@@ -199,9 +199,9 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
     """Less of all that only takes time; with `measured`, latency is the table's, a little more."""
     from hw_profiles.connections.here import Here
-    from nas import predictor_record, search
-    from nas.measured_latencies import MeasuredLatencies
+    from nas.devices.measured_latencies import MeasuredLatencies
     from nas.optimizers import iterative
+    from nas.search import predictor_record, search
     from predictors import agreement
 
     def measure(self: MeasuredLatencies, connection: object, archs: Sequence[Arch], progress: object) -> None:

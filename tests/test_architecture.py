@@ -108,7 +108,7 @@ def test_every_package_is_listed_and_typed(setup_cfg: configparser.ConfigParser)
 
 def test_help_does_not_load_what_is_slow() -> None:
     script = (
-        "import sys; from nas.cli import main; sys.argv = ['nas', '--help']\n"
+        "import sys; from nas.cli.main import main; sys.argv = ['nas', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "slow = {'torch', 'pymoo', 'sklearn', 'scipy', 'pandas', 'onnx', 'onnxruntime'} & set(sys.modules)\n"

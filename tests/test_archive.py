@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import search_spaces
-from nas.archive import SCHEMA_VERSION, Archive
+from nas.evaluation.archive import SCHEMA_VERSION, Archive
 
 SPACE = search_spaces.get("digits")
 ARCHS = SPACE.decode(SPACE.sample(np.random.default_rng(0), 12))
@@ -76,7 +76,8 @@ def test_several_writers_share_the_file(tmp_path: Path) -> None:
 
 def test_a_kill_loses_nothing_that_was_added(archive: Archive) -> None:
     script = (
-        "import os, sqlite3, sys; import numpy as np, search_spaces; from nas.archive import Archive;"
+        "import os, sqlite3, sys; import numpy as np, search_spaces;"
+        "from nas.evaluation.archive import Archive;"
         "space = search_spaces.get('digits');"
         "archs = space.decode(space.sample(np.random.default_rng(0), 12));"
         "archive = Archive(sys.argv[1]);"

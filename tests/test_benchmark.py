@@ -10,8 +10,8 @@ from hw_profiles.connections.here import Here
 from hw_profiles.key import RunSettings
 from hw_profiles.results import Results
 from hw_profiles.runner import MIN_RUNS, SESSIONS
-from nas import onnx_graph
-from nas.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
+from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
+from nas.onnx_files import onnx_graph
 
 SPACE = search_spaces.get("digits")
 

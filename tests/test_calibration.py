@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from nas.calibration import DEFAULT, METHODS, Calibration, Method, recalibrate
 from nas.data.batches import Batch, calibration_batches
 from nas.data.dataset import ImageDataset, Split
 from nas.data.preprocess import Preprocess, RawImage
-from nas.static import StaticNet
-from nas.supernet import Supernet
+from nas.evaluation.calibration import DEFAULT, METHODS, Calibration, Method, recalibrate
+from nas.network.static import StaticNet
+from nas.network.supernet import Supernet
 from search_spaces import Space
 
 SIZE = 8

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from nas.certificate import certify
-from nas.hypervolume import hypervolume, reference_point
-from nas.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.optimizers import SEARCH_ALGORITHMS, Task
-from nas.search import search
+from nas.search.certificate import certify
+from nas.search.hypervolume import hypervolume, reference_point
+from nas.search.objectives import Computed, Constraint, Measured, Objective, Problem
+from nas.search.search import search
 from predictors import fit_additive, tau
 from search_spaces import Arch, Genomes, Space
 

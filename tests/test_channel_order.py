@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 import search_spaces
-from nas.channel_order import descending, inner_channels, largest_block, sort_channels
-from nas.supernet import Supernet
+from nas.network.channel_order import descending, inner_channels, largest_block, sort_channels
+from nas.network.supernet import Supernet
 from search_spaces import Arch, Space
 
 MBCONV = """\

@@ -22,12 +22,13 @@ from hw_profiles.bundle import read_job
 from hw_profiles.connections.here import Here
 from hw_profiles.results import Results
 from hw_profiles.store import ProfileStore
-from nas import cli, final_test
-from nas.checkpoint import Checkpoints
+from nas.cli import main as cli
 from nas.demo import DemoResult
-from nas.export_run import export_picked
+from nas.deployment.export_run import export_picked
+from nas.evaluation import final_test
 from nas.run_dir import ARCHIVE_CSV, CHECKPOINTS, FRONT, REPORT, SEARCH, SPACE, SUPERNET, RunDir
 from nas.trained_run import TrainedRun
+from nas.training.checkpoint import Checkpoints
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 Nas = Callable[..., "Answer"]
@@ -206,7 +207,7 @@ def test_search_export_benchmark_report(
 def test_profile(nas: Nas, recipe: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recipe.with_name("tiny.yaml")
     monkeypatch.setattr(
-        "nas.profiling.profile_device", lambda space, name, *_, **__: make_device(space, name)
+        "nas.devices.profiling.profile_device", lambda space, name, *_, **__: make_device(space, name)
     )
     found = nas("profile", path, "--device", "desk", "--profiles", profiles, "--json").json
     assert (found["name"], found["space"], found["too_noisy"]) == ("desk", "tiny", False)

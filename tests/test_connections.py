@@ -25,7 +25,7 @@ from hw_profiles.connections.table import AnyConnection
 from hw_profiles.key import RunSettings
 from hw_profiles.results import read_results
 from hw_profiles.runner import VISITS as JOURNAL
-from nas.device_graphs import TimedGraph, bundled
+from nas.devices.device_graphs import TimedGraph, bundled
 
 
 def networks(folder: Path) -> Path:

@@ -7,14 +7,14 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.errors import compare
-from nas.deployed import Target
-from nas.deployed_accuracy import ACCURACY_IN, DeployedAccuracies
-from nas.export_precision import export_lower
+from nas.deployment.deployed import Target
+from nas.deployment.deployed_accuracy import ACCURACY_IN, DeployedAccuracies
+from nas.deployment.export_precision import export_lower
 from nas.run_dir import SEARCH, SEARCH_CSV
-from nas.search import search
-from nas.search_problem import make_problem
-from nas.search_result import SearchResult
-from nas.search_run import search_run
+from nas.search.search import search
+from nas.search.search_problem import make_problem
+from nas.search.search_result import SearchResult
+from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 

@@ -7,10 +7,10 @@ import pytest
 from loopback import loopback
 
 from hw_profiles.store import ProfileStore
-from nas.benchmark import benchmark_on
-from nas.export_run import export_picked
-from nas.profiling import profile_device
-from nas.search_run import search_run
+from nas.deployment.export_run import export_picked
+from nas.devices.benchmark import benchmark_on
+from nas.devices.profiling import profile_device
+from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

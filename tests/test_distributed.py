@@ -13,12 +13,12 @@ import torch
 from conftest import TINY_YAML
 from safetensors.torch import load_file
 
-from nas import recipe
-from nas.checkpoint import Checkpoints
-from nas.elastic import ElasticBatchNorm
+from nas.network.elastic import ElasticBatchNorm
+from nas.network.supernet import Supernet
 from nas.run_dir import SUPERNET, RunDir
-from nas.supernet import Supernet
-from nas.train import train
+from nas.training import recipe
+from nas.training.checkpoint import Checkpoints
+from nas.training.train import train
 
 PLAIN_DIGITS = """
 from dataclasses import replace
@@ -35,7 +35,7 @@ import json, os, signal, sys
 
 import torch.distributed
 
-from nas.cli import main
+from nas.cli.main import main
 from nas.samplers import Sandwich
 
 all_reduce, subnets, sizes, seen = torch.distributed.all_reduce, Sandwich.subnets, [], []

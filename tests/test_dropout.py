@@ -1,8 +1,8 @@
 import torch
 
 from nas.data.global_generator import seeded
-from nas.dropout import Dropout
-from nas.supernet import Supernet
+from nas.network.dropout import Dropout
+from nas.network.supernet import Supernet
 from search_spaces import Arch, Space
 
 

@@ -12,7 +12,7 @@ import pytest
 import search_spaces
 from hw_profiles import runner
 from hw_profiles.key import RunSettings
-from nas import onnx_graph
+from nas.onnx_files import onnx_graph
 
 
 def package(folder: Path, name: str, energy_uj: int, wrap_uj: int) -> Path:

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.archive import Archive
-from nas.calibration import Calibration
 from nas.data.batches import eval_batches
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
-from nas.evaluate import Evaluator, measure
-from nas.metrics import METRICS, Direction
-from nas.supernet import Supernet
-from nas.workers import Threads
+from nas.evaluation.archive import Archive
+from nas.evaluation.calibration import Calibration
+from nas.evaluation.evaluate import Evaluator, measure
+from nas.evaluation.metrics import METRICS, Direction
+from nas.evaluation.workers import Threads
+from nas.network.supernet import Supernet
 from search_spaces import Arch, Space
 
 

@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hw_profiles.store import write_device
-from nas import export as module
-from nas import final_test, onnx_graph
-from nas.benchmark import _metadata
-from nas.calibration import Calibration
 from nas.data.batches import eval_batches
-from nas.export import export
-from nas.export_run import export_archs, export_picked, exported_table
-from nas.report_run import report_run
+from nas.deployment import export as module
+from nas.deployment.export import export
+from nas.deployment.export_run import export_archs, export_picked, exported_table
+from nas.devices.benchmark import _metadata
+from nas.evaluation import final_test
+from nas.evaluation.calibration import Calibration
+from nas.network.static import StaticNet
+from nas.onnx_files import onnx_graph
+from nas.report.report_run import report_run
 from nas.run_dir import EXPORTS, FRONT, PROFILES, TEST
-from nas.static import StaticNet
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 

@@ -15,12 +15,12 @@ from conftest import make_device
 from onnx import TensorProto
 
 from hw_profiles.store import write_device
-from nas import export_precision, export_run
-from nas.benchmark import _metadata
 from nas.data.batches import eval_batches
-from nas.deployed import Target
-from nas.export_precision import export_lower
-from nas.export_run import export_archs, exported_table
+from nas.deployment import export_precision, export_run
+from nas.deployment.deployed import Target
+from nas.deployment.export_precision import export_lower
+from nas.deployment.export_run import export_archs, exported_table
+from nas.devices.benchmark import _metadata
 from nas.run_dir import EXPORTS, PROFILES
 from nas.trained_run import TrainedRun
 from search_spaces import Arch

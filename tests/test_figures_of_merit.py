@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import make_device
 
-from nas.figures_of_merit import (
+from nas.report.figures_of_merit import (
     accuracy_figures,
     as_json,
     hypervolume_figures,
@@ -14,10 +14,10 @@ from nas.figures_of_merit import (
     met,
     predictor_figures,
 )
-from nas.figures_of_merit import (
+from nas.report.figures_of_merit import (
     test_hypervolume as hypervolume_on_test,
 )
-from nas.predictor_record import PredictorRecord
+from nas.search.predictor_record import PredictorRecord
 from search_spaces import Space
 
 

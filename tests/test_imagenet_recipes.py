@@ -8,9 +8,9 @@ import yaml
 from PIL import Image
 
 import search_spaces
-from nas import recipe
 from nas.run_dir import SUPERNET
-from nas.train import train
+from nas.training import recipe
+from nas.training.train import train
 
 SIZE = 32
 BATCH_SIZE = 8

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 import search_spaces
-from nas import profile_work
-from nas.cli import main
+from nas.cli.main import main
 from nas.data import image_folder
-from nas.final_test import final_test
-from nas.import_run import import_run, read_classes
+from nas.devices import profile_work
+from nas.evaluation.final_test import final_test
+from nas.importing.import_run import import_run, read_classes
+from nas.network.supernet import Supernet
 from nas.run_dir import EXPORTS, FRONT, SPACE, VALIDATION_FILES, RunDir
-from nas.supernet import Supernet
 from nas.trained_run import TrainedRun
 from search_spaces import Space
 

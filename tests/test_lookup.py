@@ -12,10 +12,10 @@ from conftest import MEASURED, make_device
 
 from hw_profiles.calibration import Affine
 from hw_profiles.store import Device, ProfileStore
-from nas.cli_pick import pick as pick_command
-from nas.lookup import lookup
+from nas.cli.pick import pick as pick_command
 from nas.run_dir import SEARCH, SURROGATE
-from nas.stored_surrogate import StoredSurrogate
+from nas.search.lookup import lookup
+from nas.search.stored_surrogate import StoredSurrogate
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -122,7 +122,7 @@ def test_command_takes_any_device_of_the_store(
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, nas.cli, nas.lookup, nas.pick, hw_profiles.store\n"
+        "import sys, nas.cli.main, nas.search.lookup, nas.search.pick, hw_profiles.store\n"
         "print([m for m in ('torch', 'sklearn', 'scipy', 'pymoo', 'onnx', 'plotly') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

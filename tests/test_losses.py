@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nas.losses import DISTILLATION_LOSSES, DistillationLoss, adaptive_alpha_loss, kl_loss, label_loss
+from nas.training.losses import (
+    DISTILLATION_LOSSES,
+    DistillationLoss,
+    adaptive_alpha_loss,
+    kl_loss,
+    label_loss,
+)
 
 LOGITS = torch.tensor([[math.log(2.0), 0.0, 0.0]])  # softmax: 1/2, 1/4, 1/4
 HALF = torch.tensor([[0.5, 0.25, 0.25]])

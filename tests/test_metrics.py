@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from torch import Tensor
 
-from nas import metrics
-from nas.metrics import METRICS
+from nas.evaluation import metrics
+from nas.evaluation.metrics import METRICS
 
 
 def case(n: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:

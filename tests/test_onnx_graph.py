@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_spaces
-from nas import onnx_file, onnx_graph
-from nas.functional import ACTIVATIONS, run_block
-from nas.static import StaticNet
+from nas.network.functional import ACTIVATIONS, run_block
+from nas.network.static import StaticNet
+from nas.onnx_files import onnx_file, onnx_graph
 from search_spaces import BLOCK_INPUT, LayerSpec
 from search_spaces.layers import split_blocks
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas.pick import knee, minimised_columns, pick, spread
+from nas.search.pick import knee, minimised_columns, pick, spread
 
 FRONT = pd.DataFrame(
     {

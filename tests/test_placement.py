@@ -11,8 +11,8 @@ import pytest
 import search_spaces
 from hw_profiles.key import Precision, RunSettings
 from hw_profiles.runner import CPU, Model, RunnerError, instruction_set, refuse_misplaced
-from nas import onnx_graph
-from nas.precision import convert
+from nas.onnx_files import onnx_graph
+from nas.onnx_files.precision import convert
 
 GPU = "CUDAExecutionProvider"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas import metrics, plugins
+from nas import plugins
 from nas.data import catalog
 from nas.data.batches import eval_batches, train_batches
+from nas.evaluation import metrics
 
 MODULE = "users_own_parts"
 SOURCE = '''

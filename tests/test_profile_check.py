@@ -11,8 +11,8 @@ from conftest import make_device
 import search_spaces
 from hw_profiles.errors import Latencies, compare
 from hw_profiles.store import Device
-from nas import profile_check
-from nas.profile_check import CheckRecord, check_profile
+from nas.devices import profile_check
+from nas.devices.profile_check import CheckRecord, check_profile
 from search_spaces import Arch, Space
 
 N_HELD_OUT = 20

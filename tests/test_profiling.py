@@ -19,8 +19,8 @@ from hw_profiles.model_choice import LAYERS, MACS, TABLE
 from hw_profiles.results import Results
 from hw_profiles.runner import instruction_set
 from hw_profiles.store import BUNDLE, ProfileStore
-from nas.profile_work import N_HELD_OUT
-from nas.profiling import profile_device
+from nas.devices.profile_work import N_HELD_OUT
+from nas.devices.profiling import profile_device
 
 SMALL = search_spaces.parse(
     """

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.proxies import PROXIES, ProxyColumns
+from nas.evaluation.proxies import PROXIES, ProxyColumns
 from predictors import Features
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import torch
 
 import search_spaces
 from benchmarks import onnx_export
-from nas import onnx_graph
-from nas.supernet import Supernet
+from nas.network.supernet import Supernet
+from nas.onnx_files import onnx_graph
 from search_spaces import Arch, Space
 from search_spaces.notation import arch_from_attentivenas, arch_from_ofa
 

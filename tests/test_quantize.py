@@ -13,8 +13,8 @@ from onnx import TensorProto
 
 import search_spaces
 from hw_profiles.runner import instruction_set
-from nas import onnx_graph
-from nas.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
+from nas.onnx_files import onnx_graph
+from nas.onnx_files.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
 from search_spaces import LayerSpec
 
 SPACE = search_spaces.parse(TINY_YAML)

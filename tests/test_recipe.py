@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 import search_spaces
-from nas import recipe
 from nas.data.catalog import DATASETS
 from nas.samplers import SAMPLERS
+from nas.training import recipe
 
 MINE = "space: digits\ndataset: digits\nepochs: 3\n"
 

@@ -10,14 +10,14 @@ import pytest
 from conftest import BUDGET, make_device
 
 import nas
-from nas import final_test as module
 from nas.data.dataset import ImageDataset, Split, SplitName
-from nas.export_run import export_picked
-from nas.figures_of_merit import as_json
-from nas.final_test import final_test
-from nas.report_run import report_run
+from nas.deployment.export_run import export_picked
+from nas.evaluation import final_test as module
+from nas.evaluation.final_test import final_test
+from nas.report.figures_of_merit import as_json
+from nas.report.report_run import report_run
 from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST
-from nas.search_run import search_run
+from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 
 import search_spaces
-from nas import onnx_graph
-from nas.supernet import Supernet
+from nas.network.supernet import Supernet
+from nas.onnx_files import onnx_graph
 from search_spaces import Arch, Space, StageArch
 from search_spaces.resnet import ResNetConfig, ResNetSpace
 

@@ -12,11 +12,11 @@ import pytest
 from conftest import TINY_YAML
 
 from hw_profiles import files
-from nas.checkpoint import Checkpoints
 from nas.progress import Progress
-from nas.recipe import MAY_CHANGE, Recipe
 from nas.run_dir import SUPERNET, TRAINING_LOG, RunDir
-from nas.train import train
+from nas.training.checkpoint import Checkpoints
+from nas.training.recipe import MAY_CHANGE, Recipe
+from nas.training.train import train
 
 STEPS_PER_EPOCH = 7  # of 128 of the 897 training images
 
@@ -75,7 +75,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         files.replace_file(path, content)
 
-    monkeypatch.setattr("nas.checkpoint.replace_file", fail)
+    monkeypatch.setattr("nas.training.checkpoint.replace_file", fail)
 
 
 def test_training_goes_on_while_the_disk_is_full(
@@ -121,8 +121,8 @@ def test_diverged_training_keeps_the_last_good_checkpoint(recipe: Recipe, tmp_pa
 
 KILLED = """\
 import os, signal, sys, threading
-from nas import recipe
-from nas.train import train
+from nas.training import recipe
+from nas.training.train import train
 
 config, out, steps, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 seen = 0

@@ -10,9 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import search_spaces
-from nas.archive import Archive
-from nas.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
-from nas.objectives import Computed, Constraint, Measured, Objective, Problem
+from nas.evaluation.archive import Archive
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
 from nas.optimizers.base import Evaluated
 from nas.optimizers.coarse_to_fine import skeletons
@@ -20,7 +18,9 @@ from nas.optimizers.evolution import Evolved, evolve, reference_directions
 from nas.optimizers.local_search import improve, neighbours
 from nas.optimizers.ranking import crowded_order
 from nas.optimizers.regularized import RegularizedEvolution
-from nas.search import search
+from nas.search.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
+from nas.search.objectives import Computed, Constraint, Measured, Objective, Problem
+from nas.search.search import search
 from predictors import PREDICTORS
 from search_spaces import Arch, Genomes, Space
 

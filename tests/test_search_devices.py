@@ -9,10 +9,10 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.store import Device
-from nas.compromise import best_for_all
 from nas.run_dir import FRONT, SEARCH, front_of
-from nas.search_problem import make_problem, problem_on, read_front
-from nas.search_run import SearchOutcome, search_run
+from nas.search.compromise import best_for_all
+from nas.search.search_problem import make_problem, problem_on, read_front
+from nas.search.search_run import SearchOutcome, search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch, Space
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import search_spaces
-from nas.archive import Archive
-from nas.objectives import Computed, Measured, Problem
+from nas.evaluation.archive import Archive
 from nas.optimizers import iterative
-from nas.search import search
-from nas.search_result import SearchResult
+from nas.search.objectives import Computed, Measured, Problem
+from nas.search.search import search
+from nas.search.search_result import SearchResult
 from predictors import PREDICTORS
 from search_spaces import Arch
 

@@ -10,7 +10,7 @@ from published import agree, images, save
 
 import search_spaces
 from nas.importers import arch_from_ofa, load_ofa, load_specialised
-from nas.supernet import Supernet
+from nas.network.supernet import Supernet
 from search_spaces import Arch
 
 OFA = sorted(published.OFA_CHANNELS)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import search_spaces
-from nas.elastic import ElasticBatchNorm, ElasticLayer
-from nas.static import StaticNet
-from nas.supernet import Supernet
+from nas.network.elastic import ElasticBatchNorm, ElasticLayer
+from nas.network.static import StaticNet
+from nas.network.supernet import Supernet
 from search_spaces import BLOCK_INPUT, Arch, LayerSpec, Space
 from search_spaces.mbconv import MBConvSpace
 

@@ -5,13 +5,13 @@ import torch
 from conftest import TINY_YAML
 from torch import nn
 
-from nas.losses import kl_loss, label_loss
-from nas.recipe import Recipe
 from nas.run_dir import SUPERNET
-from nas.train import train
 from nas.trained_run import TrainedRun
+from nas.training.losses import kl_loss, label_loss
+from nas.training.recipe import Recipe
 from nas.training.supervision import External, make_supervision
 from nas.training.teachers import load_teachers
+from nas.training.train import train
 
 X, LABELS = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
 CPU = torch.device("cpu")

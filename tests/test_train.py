@@ -11,13 +11,13 @@ import torch
 from conftest import TINY_YAML
 from safetensors.torch import load_file
 
-from nas.checkpoint import Checkpoints
-from nas.recipe import Recipe
+from nas.network.supernet import Supernet
 from nas.run_dir import CHECKPOINTS, RECIPE, RUN, SPACE, SUPERNET, TRAINING_LOG, RunDir
-from nas.supernet import Supernet
-from nas.train import train
+from nas.training.checkpoint import Checkpoints
 from nas.training.optimizers import make_optimizer
+from nas.training.recipe import Recipe
 from nas.training.schedule import Schedule
+from nas.training.train import train
 from search_spaces import Space
 
 STEPS_PER_EPOCH = 7  # of 128 of the 897 training images
@@ -114,8 +114,8 @@ def test_second_signal_stops_at_once(recipe: Recipe, tmp_path: Path) -> None:
 
 KILLED = """\
 import os, sys
-from nas import recipe
-from nas.train import train
+from nas.training import recipe
+from nas.training.train import train
 
 config, out, step, writes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 fsync, written = os.fsync, 0

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY_YAML
 
-from nas import recipe
-from nas.recipe import Recipe
 from nas.run_dir import SUPERNET, TRAINING_LOG
 from nas.samplers import SAMPLERS
-from nas.train import train
+from nas.training import recipe
+from nas.training.recipe import Recipe
+from nas.training.train import train
 
 STEPS = 6  # three epochs of 2 batches of 448 of the 897 training images
 STRATEGIES = {

@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import TINY_YAML
 
-from nas.checkpoint import Checkpoints, load_supernet, newest_weights
-from nas.recipe import Recipe
+from nas.network.supernet import Supernet
 from nas.run_dir import SUPERNET, TRANSFER
-from nas.supernet import Supernet
-from nas.train import train
 from nas.trained_run import TrainedRun
-from nas.transfer import Transfer, transfer
+from nas.training.checkpoint import Checkpoints, load_supernet, newest_weights
+from nas.training.recipe import Recipe
+from nas.training.train import train
+from nas.training.transfer import Transfer, transfer
 from search_spaces import Space, parse
 
 CLASSIFIER = ["head.classifier.bias", "head.classifier.weight"]

@@ -9,10 +9,10 @@ import pytest
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.carried import Carried
 from hw_profiles.connections.here import Here
-from nas.objectives import Computed, Constraint, Measured, Problem
 from nas.progress import silent
-from nas.search_result import SearchResult
-from nas.validation import MAX_ROUNDS, Validation, measure_fronts
+from nas.search.objectives import Computed, Constraint, Measured, Problem
+from nas.search.search_result import SearchResult
+from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
 from search_spaces import Arch, Space
 
 NOISE_FLOOR = 0.01

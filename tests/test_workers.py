@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nas.workers import ATTEMPTS, Measure, Metrics, Processes, RayTasks, Threads, Workers, workers
+from nas.evaluation.workers import ATTEMPTS, Measure, Metrics, Processes, RayTasks, Threads, Workers, workers
 from search_spaces import Arch, Space
 
 if TYPE_CHECKING:  # processes import this file, and should not wait for torch

@@ -15,8 +15,8 @@ from pymoo.core.problem import Problem as PymooProblem
 from pymoo.core.termination import NoTermination
 from pymoo.util.ref_dirs import get_reference_directions
 
-from nas.hypervolume import nondominated
 from nas.optimizers.mating import Mating
+from nas.search.hypervolume import nondominated
 from search_spaces import Genomes, Space
 
 Matrix = NDArray[np.float64]

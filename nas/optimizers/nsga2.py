@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nas.objectives import Metrics
 from nas.optimizers.base import Evaluated, Task, Unseen
 from nas.optimizers.evolution import Evolution
+from nas.search.objectives import Metrics
 from search_spaces import Genomes
 
 POPULATION = 50

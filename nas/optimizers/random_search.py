@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.objectives import Metrics
 from nas.optimizers.base import Task, Unseen
+from nas.search.objectives import Metrics
 from search_spaces import Genomes
 
 TRIES = 20

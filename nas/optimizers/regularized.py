@@ -10,9 +10,9 @@ from collections import deque
 
 import numpy as np
 
-from nas.objectives import Metrics
 from nas.optimizers.base import Evaluated, Task, Unseen
 from nas.optimizers.ranking import crowded_order
+from nas.search.objectives import Metrics
 from search_spaces import Genomes
 
 POPULATION = 100

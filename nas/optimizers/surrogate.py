@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.objectives import Problem
 from nas.optimizers.base import Evaluated, Task
+from nas.search.objectives import Problem
 from predictors import Features, MetricModel, cross_validate
 from predictors.selection import FOLDS
 from search_spaces import Genomes

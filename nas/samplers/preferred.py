@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from nas.network.supernet import Supernet
 from nas.samplers.base import FixedRule, Step
 from nas.samplers.macs_bins import MacsBins, spread
-from nas.supernet import Supernet
 from search_spaces import Arch, BlockTable, Genomes, LayerSpec, Space
 
 SUBNETS = 16

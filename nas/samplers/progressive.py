@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.channel_order import sort_channels
-from nas.phases import Phase, phase_at
+from nas.network.channel_order import sort_channels
 from nas.samplers.base import Step
+from nas.training.phases import Phase, phase_at
 from search_spaces import Arch, Choice, Space
 
 _ALL = 1_000

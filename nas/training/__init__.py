@@ -1,1 +1,1 @@
-"""The parts of supernet training; `nas.train` puts them together."""
+"""The parts of supernet training; `nas.training.train` puts them together."""

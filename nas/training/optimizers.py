@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
-from nas.recipe import Recipe
-from nas.supernet import Supernet
+from nas.network.supernet import Supernet
 from nas.training.groups import parameter_groups
+from nas.training.recipe import Recipe
 
 Groups = list[dict[str, Any]]
 

@@ -1,0 +1,217 @@
+"""The commands about devices: `nas profile` and `nas benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.connection import (
+    AdbOption,
+    BundleOption,
+    CommandOption,
+    PatternOption,
+    PythonOption,
+    ResultsOption,
+    RetriesOption,
+    SshOption,
+    SshOptionsOption,
+    UnitOption,
+    WholeOption,
+    connection,
+    told_what_to_carry,
+)
+from nas.cli.options import (
+    DeviceOption,
+    FallbackOption,
+    JsonOption,
+    ProfilesOption,
+    ProviderOption,
+    SeedOption,
+    SpaceArgument,
+    ThreadsOption,
+)
+from nas.cli.output import line, print_json, show
+
+
+def profile(
+    space: SpaceArgument,
+    device: DeviceOption,
+    profiles: ProfilesOption = None,
+    threads: ThreadsOption = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    provider: ProviderOption = "CPUExecutionProvider",
+    fallback: FallbackOption = False,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    int8_for: Annotated[
+        str | None,
+        typer.Option(help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device says"),
+    ] = None,
+    held_out: Annotated[int, typer.Option(min=8, help="Subnets that the predictions are judged on.")] = 48,
+    seed: SeedOption = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Go on with visits that an earlier call finished.")
+    ] = True,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Measure a few subnets again and say whether the profile holds; exit code 1 if not.",
+        ),
+    ] = False,
+    ssh: SshOption = None,
+    ssh_option: SshOptionsOption = None,
+    remote_python: PythonOption = None,
+    adb: AdbOption = None,
+    command: CommandOption = None,
+    latency_pattern: PatternOption = None,
+    latency_unit: UnitOption = "ms",
+    retries: RetriesOption = 2,
+    bundle: BundleOption = None,
+    results: ResultsOption = None,
+    whole: WholeOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure a device's latency for the subnets of a space, and how good its predictions are.
+
+    Without options for it, the device is reached as its profile says; a new one is this machine.
+    """
+    if check:
+        _check(space, device, profiles, json)
+        return
+    import search_spaces
+    from hw_profiles.doubts import doubts_about
+    from hw_profiles.key import RunSettings
+    from hw_profiles.store import ProfileStore
+    from nas.devices.profiling import profile_device
+    from nas.onnx_files.precision import check_precision
+    from nas.progress import shown
+
+    check_precision(precision)
+    reached = connection(
+        ssh=ssh,
+        ssh_option=ssh_option,
+        remote_python=remote_python,
+        adb=adb,
+        command=command,
+        latency_pattern=latency_pattern,
+        latency_unit=latency_unit,
+        retries=retries,
+        bundle=bundle,
+        results=results,
+        whole=whole,
+    )
+    settings = RunSettings(
+        threads=threads,
+        provider=provider,
+        fallback=fallback,
+        precision=precision,
+        int8_for=int8_for,
+        batch=batch,
+    )
+    with told_what_to_carry(json), shown() as progress:
+        measured = profile_device(
+            search_spaces.get(space),
+            device,
+            ProfileStore(profiles),
+            connection=reached,
+            settings=settings,
+            n_held_out=held_out,
+            seed=seed,
+            resume=resume,
+            progress=progress,
+        ).profile
+    if json:
+        print_json(measured.model_dump(mode="json"))
+        return
+    show(
+        [
+            {"predicted by": name, **{k: v for k, v in record.model_dump().items() if k != "n"}}
+            for name, record in (
+                (measured.latency_model, measured.held_out),
+                ("MACs alone", measured.held_out_macs),
+            )
+        ],
+        json,
+    )
+    floor = (
+        "measured once"
+        if measured.noise_floor is None
+        else f"measuring again differs by {measured.noise_floor:.2%}"
+    )
+    line(
+        f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
+        f"held-out subnets; {floor}"
+    )
+    for doubt in doubts_about(measured):
+        line(doubt)
+
+
+def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
+    import search_spaces
+    from hw_profiles.store import ProfileStore
+    from nas.devices.profile_check import check_profile
+    from nas.progress import shown
+
+    with shown() as progress:
+        record = check_profile(
+            search_spaces.get(space), ProfileStore(profiles).load(device), progress=progress
+        )
+    if json:
+        print_json(record.model_dump())
+    else:
+        line(record.sentence)
+    if record.verdict != "holds":
+        raise typer.Exit(1)
+
+
+def benchmark(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX files.")],
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Measure there, as its profile says.", show_default="this machine"),
+    ] = None,
+    profiles: ProfilesOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one operator.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Execution provider of ONNX Runtime.")] = None,
+    fallback: FallbackOption = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure energy too, where there is a counter (RAPL, NVML, INA).")
+    ] = False,
+    bundle: BundleOption = None,
+    results: ResultsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
+    from dataclasses import asdict
+
+    from hw_profiles.key import RunSettings
+    from hw_profiles.store import ProfileStore
+    from nas.devices import benchmark as benchmarks
+    from nas.progress import shown
+
+    settings = RunSettings(fallback=fallback)
+    given = {name: value for name, value in (("threads", threads), ("provider", provider)) if value}
+    settings = settings.model_copy(update=given)
+    if device and (given or fallback):
+        raise ValueError(f"how networks run on {device!r} is in its profile; leave out {', '.join(given)}")
+    with told_what_to_carry(json), shown() as progress:
+        if device:
+            rows = benchmarks.benchmark_on(
+                ProfileStore(profiles).load(device).profile,
+                models,
+                connection=connection(bundle=bundle, results=results),
+                energy=energy,
+                progress=progress,
+            )
+        else:
+            rows = benchmarks.benchmark(models, settings=settings, energy=energy, progress=progress)
+    show([_without_energy(asdict(row), energy) for row in rows], json)
+    if energy and not json and not any(row.energy_counter for row in rows):
+        line("energy: not available here; no counter (RAPL, NVML, INA) may be read")
+
+
+def _without_energy(row: dict[str, object], asked: bool) -> dict[str, object]:
+    """The row without its columns about energy where nobody asked for them."""
+    return {name: value for name, value in row.items() if asked or not name.startswith("energy")}

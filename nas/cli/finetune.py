@@ -1,0 +1,40 @@
+"""The command `nas finetune`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def finetune(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run that has the subnet: trained or imported.")],
+    arch: Annotated[str, typer.Option(help="largest, smallest or a JSON file.")],
+    config: Annotated[
+        str, typer.Option(help="Recipe with the data and the schedule: a name, or a YAML file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe, such as dataset or lr_head."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with OUT; a missing or empty one is started.")
+    ] = False,
+) -> None:
+    """Train one subnet of a run on, perhaps on other data with other classes."""
+    from nas.cli.arch import find_arch
+    from nas.progress import shown
+    from nas.run_dir import RunDir
+    from nas.training import recipe
+    from nas.training.devices import is_first
+    from nas.training.finetune import finetune as run_finetune
+
+    chosen = find_arch(RunDir.open(run).space(), arch)
+    loaded = recipe.load(config, set or ())
+    with shown(loaded.log_steps) as progress:
+        run_finetune(run, chosen, loaded, out, resume=resume, progress=progress)
+    if is_first():
+        sys.stdout.write(f"fine-tuned {chosen.id}: {out}; next: nas evaluate {out}, or nas export {out}\n")

@@ -1,0 +1,122 @@
+"""The commands `nas import …`: weights that other tools trained become a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nas.run_dir import RunDir
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make a run from a published supernet; nothing in its file is executed. On images in ImageNet's "
+    "layout, part of val steers the search and the rest is for the report.",
+)
+
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The file of weights.")]
+Out = Annotated[Path, typer.Option(help="Run directory to make.")]
+Images = Annotated[
+    str | None, typer.Option("--dataset", help="Images: a name or module:object.", show_default="imagefolder")
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the images, with train and val in it; may be given to later commands."),
+]
+SplitSeed = Annotated[int, typer.Option(help="Draw another part of val for the search.")]
+ValidationImages = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Images of val that steer the search, at most half of them.")
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="For images of some of the classes: the class folders of all outputs, in order, one a line.",
+        show_default=False,
+    ),
+]
+Resolutions = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--resolution",
+        metavar="PIXELS",
+        help="Search this resolution alone; may be repeated. Fewer are profiled and searched faster.",
+        show_default="all",
+    ),
+]
+
+
+@app.command()
+def ofa(
+    checkpoint: Checkpoint,
+    space: Annotated[str, typer.Option(help="Its space, such as ofa-mbv3-w1.0.")],
+    out: Out,
+    dataset: Images = None,
+    data_root: DataRoot = None,
+    split_seed: SplitSeed = 0,
+    validation_images: ValidationImages = 10_000,
+    classes: Classes = None,
+    resolution: Resolutions = None,
+) -> None:
+    """Import a supernet of Once-for-All (Cai et al. 2020)."""
+    from nas.importers import load_ofa
+    from nas.importing.import_run import import_run, read_classes
+
+    run = import_run(
+        load_ofa(checkpoint, space),
+        out,
+        source="ofa",
+        checkpoint=checkpoint,
+        dataset=dataset,
+        data_root=data_root,
+        split_seed=split_seed,
+        validation_images=validation_images,
+        classes=read_classes(classes) if classes else (),
+        resolutions=resolution or (),
+    )
+    _tell(run, data_root)
+
+
+@app.command()
+def attentivenas(
+    checkpoint: Checkpoint,
+    out: Out,
+    dataset: Images = None,
+    data_root: DataRoot = None,
+    split_seed: SplitSeed = 0,
+    validation_images: ValidationImages = 10_000,
+    classes: Classes = None,
+    resolution: Resolutions = None,
+) -> None:
+    """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
+    from nas.importers import load_attentivenas
+    from nas.importing.import_run import import_run, read_classes
+
+    run = import_run(
+        load_attentivenas(checkpoint),
+        out,
+        source="attentivenas",
+        checkpoint=checkpoint,
+        dataset=dataset,
+        data_root=data_root,
+        split_seed=split_seed,
+        validation_images=validation_images,
+        classes=read_classes(classes) if classes else (),
+        resolutions=resolution or (),
+    )
+    _tell(run, data_root)
+
+
+def _tell(run: RunDir, data_root: Path | None) -> None:
+    from nas.run_dir import SPACE
+
+    imported = run.info().imported
+    assert imported
+    later = "" if data_root else " --data-root FOLDER"
+    sys.stdout.write(
+        f"{imported.note}\nimported: {run.path}; next: nas evaluate {run.path}{later}, "
+        f"or nas profile {run.file(SPACE)} --device NAME\n"
+    )

@@ -1,0 +1,1 @@
+"""Chosen subnets as files, checked against torch in the precision of the device."""

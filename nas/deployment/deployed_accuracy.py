@@ -1,0 +1,72 @@
+"""The accuracies of a search in the precision of its device, where that is not fp32.
+
+A search evaluates in fp32, which is fastest in torch. What it offers in the end is evaluated as deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nas.deployment.deployed import Target, deployed_model, fp32_model, open_onnx, validation_metrics
+from nas.evaluation.metrics import Metric
+from nas.onnx_files.precision import FP32
+from nas.progress import Progress, silent
+from nas.search.search_result import SearchResult
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+ACCURACY_IN = "accuracy_in"
+"""Column of the precision that a row's metrics were evaluated in."""
+
+
+class DeployedAccuracies:
+    """Metrics of subnets as a device computes them, on the validation split, by ONNX Runtime.
+
+    Args:
+        trained: the run.
+        target: the device's precision.
+        metrics: those that a search knows of each subnet, by name.
+        progress: hears about each subnet.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedRun,
+        target: Target,
+        metrics: Mapping[str, Metric],
+        progress: Progress = silent,
+    ) -> None:
+        self.trained, self.target, self.metrics, self.progress = trained, target, metrics, progress
+        self.known: dict[str, dict[str, float]] = {}
+
+    def missing(self, archs: Sequence[Arch]) -> list[Arch]:
+        """Those of `archs` that are to be evaluated; none where the precision is fp32."""
+        if self.target.precision == FP32:
+            return []
+        return [arch for arch in dict.fromkeys(archs) if arch.id not in self.known]
+
+    def add(self, archs: Sequence[Arch]) -> None:
+        """Evaluate subnets."""
+        for i, arch in enumerate(archs):
+            fp32 = fp32_model(self.trained, arch, batch=None)
+            network = open_onnx(deployed_model(self.trained, arch, self.target, fp32).SerializeToString())
+            self.known[arch.id] = validation_metrics(self.trained, arch, network, None, self.metrics)
+            self.progress(f"evaluate in {self.target.precision}", i + 1, len(archs))
+
+    def beside(self, result: SearchResult) -> SearchResult:
+        """The result with what is known here in place of fp32 metrics, and `ACCURACY_IN` for each row."""
+        frame, problem = result.evaluations.copy(), result.problem
+        frame[ACCURACY_IN] = FP32
+        for arch_id, metrics in self.known.items():
+            rows = frame["arch_id"] == arch_id
+            frame.loc[rows, list(metrics)] = list(metrics.values())
+            frame.loc[rows, ACCURACY_IN] = self.target.precision
+        genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
+        values = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
+        for objective in problem.objectives:
+            if objective.metrics:
+                frame[objective.name] = objective(genomes, values)
+        return replace(result, evaluations=frame)

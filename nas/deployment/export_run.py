@@ -1,0 +1,136 @@
+"""Export as a step of a run: subnets of its front, or any others, with what is known about their latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hw_profiles.runner import instruction_set
+from hw_profiles.store import Device
+from nas.deployment.deployed import Target
+from nas.deployment.export import Exported, export
+from nas.deployment.export_precision import Measure, export_lower
+from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
+from nas.onnx_files.precision import FP32
+from nas.progress import Progress, silent
+from nas.run_dir import FRONT, SEARCH
+from nas.search.pick import minimised_columns, pick
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+
+def export_picked(
+    trained: TrainedRun,
+    how: str = "knee",
+    *,
+    format: str = "onnx",
+    dynamic_batch: bool = False,
+    precision: str | None = None,
+    progress: Progress = silent,
+) -> list[Exported]:
+    """Export subnets of the run's front.
+
+    Args:
+        trained: the run.
+        how: as in `nas.search.pick.pick`.
+        format: as in `nas.deployment.export.export`.
+        dynamic_batch: leave the batch open instead of the device's.
+        precision: one of `nas.onnx_files.precision.PRECISIONS`; None: the device's, fp32 before the first
+            search.
+        progress: hears about every file.
+
+    Raises:
+        ValueError: nothing was searched yet, or as `pick` and `export`.
+    """
+    if not trained.run.has(SEARCH):
+        raise ValueError(
+            f"the run {trained.run.path} has no front to pick from yet: `nas search` makes one, "
+            f"and --arch exports any subnet without"
+        )
+    front, search = trained.run.read_csv(FRONT), trained.run.read_json(SEARCH)
+    rows = pick(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
+    archs = [Arch.from_json(text) for text in rows["arch"]]
+    return export_archs(
+        trained, archs, format=format, dynamic_batch=dynamic_batch, precision=precision, progress=progress
+    )
+
+
+def export_archs(
+    trained: TrainedRun,
+    archs: Sequence[Arch],
+    *,
+    format: str = "onnx",
+    dynamic_batch: bool = False,
+    precision: str | None = None,
+    progress: Progress = silent,
+) -> list[Exported]:
+    """Export any subnets of the space, whether a search found them or not; arguments as `export_picked`.
+
+    Raises:
+        ValueError: as `export`, or a format that has no such precision.
+    """
+    device = trained.device()
+    target = Target.of(device)
+    if dynamic_batch:
+        target = replace(target, batch=None)
+    if precision:
+        target = replace(target, precision=precision)
+    if target.precision != FP32 and format != "onnx":
+        raise ValueError(f"a file in {target.precision} must have the format onnx, got {format}")
+    exported = []
+    for i, arch in enumerate(archs):
+        extra = _latency(trained, device, arch, target)
+        if target.precision == FP32:
+            exported.append(export(trained, arch, format=format, batch=target.batch, extra=extra))
+        else:
+            exported.append(
+                export_lower(trained, arch, target, extra=extra, measure=_measure(device, target))
+            )
+        progress("export", i + 1, len(archs))
+    return exported
+
+
+def _latency(trained: TrainedRun, device: Device | None, arch: Arch, target: Target) -> dict[str, Any]:
+    """For the card of an arch: the device, the latency by its table and, on the front, as measured."""
+    if device is None or target.precision != device.profile.key.precision:
+        return {}
+    predicted = device.latency(trained.space)(trained.space.encode([arch]))[0]
+    known = {DEVICE: device.profile.name, PREDICTED: float(predicted)}
+    front = trained.run.read_csv(FRONT).set_index("arch_id")["measured_latency_ms"].dropna()
+    return known | ({"measured_latency_ms": float(front[arch.id])} if arch.id in front.index else {})
+
+
+def _measure(device: Device | None, target: Target) -> Measure | None:
+    """Times files on the target; None where it is another machine that nobody has profiled."""
+    if device is None:
+        return _measure_here if target.instruction_set == instruction_set() else None
+    key = device.profile.key.model_copy(
+        update={"precision": FP32, "int8_for": None}
+    )  # files of all precisions
+    profile = device.profile.model_copy(update={"key": key})
+    return lambda paths: [row.latency_ms for row in benchmark_on(profile, paths)]
+
+
+def _measure_here(paths: Sequence[Path]) -> list[float]:
+    return [row.latency_ms for row in benchmark(paths)]
+
+
+def exported_table(exported: Sequence[Exported]) -> pd.DataFrame:
+    """One row per file: top-1 is that on the validation split; `max_difference` is that to torch's logits."""
+    return pd.DataFrame(
+        [
+            {
+                "arch_id": e.arch.id,
+                "precision": e.precision,
+                "file": str(e.path),
+                "top1": e.metrics["top1"],
+                "fp32_top1": e.fp32_metrics["top1"],
+                "max_difference": e.max_difference,
+            }
+            for e in exported
+        ]
+    )

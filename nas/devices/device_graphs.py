@@ -1,0 +1,119 @@
+"""Graphs that are timed on a device: random weights, which are not stored but made there.
+
+Latency does not depend on the values of weights as long as they let no activation shrink to denormals. So the
+graphs of a bundle refer to one file of random numbers that the device writes: a region for each kind and
+standard deviation, which all constants of that kind share from its start. The same subnets took the same time
+as with weights of their own (digits: 61-69 us, all four within 0.5 %). Folders to carry, compressed, with all
+blocks of a space and 60 whole subnets: digits 0.5 MB, ofa-mbv3-w1.2 2.3 MB, attentivenas 1.7 MB, ofa-resnet50
+2.4 MB (11, 13 and 15 MB as files; 24, 58 and 183 MB of numbers are made on the device).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hw_profiles.bundle import WEIGHTS, BundledModel, Region, Weights
+from hw_profiles.key import RunSettings
+from nas.onnx_files import onnx_graph
+from nas.onnx_files.precision import convert
+from search_spaces import LayerSpec
+
+SHARED_FROM = 256
+"""Smaller constants stay in their graph."""
+_PAGE = 4096
+_SEED = 0
+_Kind = tuple[str, float]
+"""Type and standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedGraph:
+    """Layers that are timed; see `BundledModel` for the rest."""
+
+    id: str
+    layers: tuple[LayerSpec, ...]
+    rounds: int
+    alone: bool = False
+    images: str | None = None
+
+
+def bundled(
+    graphs: Iterable[TimedGraph], settings: RunSettings, rng: np.random.Generator
+) -> tuple[list[BundledModel], Weights]:
+    """The graphs as small files, and what the device needs to make their weights."""
+    graphs = list(graphs)
+    models, weights = share_weights(_models(graphs, settings, rng))
+    files = [BundledModel(g.id, m, g.rounds, g.alone, g.images) for g, m in zip(graphs, models, strict=True)]
+    return files, weights
+
+
+def _models(
+    graphs: Iterable[TimedGraph], settings: RunSettings, rng: np.random.Generator
+) -> Iterator[onnx.ModelProto]:
+    for graph in graphs:
+        weights = onnx_graph.random_weights(graph.layers, rng)
+        model = onnx_graph.build(graph.layers, weights, batch=settings.batch)
+        yield convert(model, settings.precision, settings.int8_for)
+
+
+def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weights]:
+    """Take the large constants out of models; all of one kind share one region of a file of random numbers.
+
+    Args:
+        models: with random weights; one at a time is held with its constants.
+
+    Returns:
+        the models without, and the description of the file.
+    """
+    stripped, counts = [], dict[_Kind, int]()
+    for model in models:
+        kinds = {c.name: _kind(c) for c in model.graph.initializer if _is_shared(c)}
+        for constant in model.graph.initializer:
+            if constant.name in kinds:
+                kind = kinds[constant.name]
+                counts[kind] = max(counts.get(kind, 0), _size(constant))
+                constant.ClearField("raw_data")
+        stripped.append((model, kinds))
+    weights = Weights(seed=_SEED, regions=_regions(counts))
+    places = {(region.dtype, region.scale): region.offset for region in weights.regions}
+    return [_placed(model, kinds, places) for model, kinds in stripped], weights
+
+
+def _is_shared(constant: TensorProto) -> bool:
+    scales = constant.name.endswith("_scale")  # of INT8 values: a random one may be negative
+    return _size(constant) >= SHARED_FROM and not scales
+
+
+def _size(constant: TensorProto) -> int:
+    return int(np.prod(constant.dims))
+
+
+def _kind(constant: TensorProto) -> _Kind:
+    values = numpy_helper.to_array(constant)
+    return values.dtype.name, float(f"{values.std(dtype=np.float64):.1e}")  # two digits: few regions
+
+
+def _regions(counts: Mapping[_Kind, int]) -> tuple[Region, ...]:
+    """The kinds one after the other, each at the start of a page as a file that is mapped wants it."""
+    regions, offset = [], 0
+    for (dtype, scale), count in sorted(counts.items()):
+        regions.append(Region(dtype=dtype, scale=scale, offset=offset, count=count))
+        offset += -(-count * np.dtype(dtype).itemsize // _PAGE) * _PAGE
+    return tuple(regions)
+
+
+def _placed(model: onnx.ModelProto, kinds: Mapping[str, _Kind], places: Mapping[_Kind, int]) -> bytes:
+    for constant in model.graph.initializer:
+        if constant.name in kinds:
+            length = _size(constant) * helper.tensor_dtype_to_np_dtype(constant.data_type).itemsize
+            constant.data_location = TensorProto.EXTERNAL
+            place = {"location": WEIGHTS, "offset": places[kinds[constant.name]], "length": length}
+            for key, value in place.items():
+                constant.external_data.add(key=key, value=str(value))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content

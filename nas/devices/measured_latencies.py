@@ -1,0 +1,107 @@
+"""Latencies of subnets that were measured on a run's device, kept so that nothing is measured twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hw_profiles import session
+from hw_profiles.bundle import BundleContent, Images, read_job, write_bundle
+from hw_profiles.check import check_outputs
+from hw_profiles.connections.base import Connection
+from hw_profiles.connections.carried import Carried
+from hw_profiles.files import replace_file
+from hw_profiles.results import Results, read_results
+from hw_profiles.store import BUNDLE, Device
+from nas.devices.device_graphs import TimedGraph, bundled
+from nas.progress import Progress
+from search_spaces import Arch, Space
+
+MEASURED = "measured.csv"
+COLUMNS = ("arch_id", "latency_ms", "key")
+ImagesOf = Callable[[int], Images]
+"""Images of a size in pixels, shape (n, channels, size, size)."""
+
+
+class MeasuredLatencies:
+    """Latencies of subnets, each alone in a fresh process on one device, by arch id.
+
+    Args:
+        folder: the run's copy of the device's profile; `measured.csv` in it keeps the latencies.
+        device: where they are measured.
+        space: of the subnets.
+        images: what the device's answers are checked on.
+    """
+
+    def __init__(self, folder: Path, device: Device, space: Space, images: ImagesOf) -> None:
+        self.folder, self.device, self.space, self.images = folder, device, space, images
+        self.key = device.profile.key.model_dump_json()
+        path = folder / MEASURED
+        kept = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
+        mine = kept[kept["key"] == self.key]
+        self.ms: dict[str, float] = dict(zip(mine["arch_id"], mine["latency_ms"].astype(float), strict=True))
+
+    def prepare(self, connection: Connection) -> None:
+        """Before a search, which takes long: refuse a device that is not there, keep what came back from it.
+
+        Raises:
+            ValueError: the device cannot be reached or is another one, or what came back is not its results.
+        """
+        self.device.profile.refuse_other(connection.describe() or {})
+        if isinstance(connection, Carried) and connection.results:
+            self._accept(connection.results)
+
+    def measure(self, connection: Connection, archs: Sequence[Arch], progress: Progress) -> None:
+        """Measure subnets and keep their latencies.
+
+        Args:
+            connection: reaches the device.
+            archs: none of them measured yet.
+            progress: hears about each.
+
+        Raises:
+            NotMeasuredError: a person carries the bundle.
+            ValueError: the device cannot be reached, is another one, or computes wrongly.
+        """
+        bundle = self.folder / BUNDLE
+        with session.alone_in(self.folder):
+            write_bundle(bundle, _content(self.space, archs, self.device, self.images))
+            results = session.measure(
+                connection, bundle, lambda done, total: progress("measure latency", done, total)
+            )
+            self._keep(results)
+            shutil.rmtree(bundle)
+
+    def _accept(self, path: Path) -> None:
+        """Keep what a person brought back for the bundle that was written last."""
+        bundle = self.folder / BUNDLE
+        if not bundle.is_dir():
+            raise ValueError(f"no bundle of this run waits for results; --bundle DIR writes one (got {path})")
+        results = read_results(path, read_job(bundle))
+        check_outputs(bundle, results)
+        self._keep(results)
+        shutil.rmtree(bundle)
+
+    def _keep(self, results: Results) -> None:
+        self.device.profile.refuse_other(results.device)
+        self.ms |= {arch_id: figures[0].latency_ms for arch_id, figures in results.alone.items()}
+        frame = pd.DataFrame(
+            [(arch_id, ms, self.key) for arch_id, ms in self.ms.items()], columns=list(COLUMNS)
+        )
+        replace_file(self.folder / MEASURED, frame.to_csv(index=False))
+
+
+def _content(space: Space, archs: Sequence[Arch], device: Device, images: ImagesOf) -> BundleContent:
+    """Whole subnets with random weights, on which latency does not depend."""
+    sizes = {arch.id: space.image_size(arch) for arch in archs}
+    graphs = [
+        TimedGraph(arch.id, space.layers(arch), 1, alone=True, images=str(sizes[arch.id])) for arch in archs
+    ]
+    settings = device.profile.key
+    models, weights = bundled(graphs, settings, np.random.default_rng(0))
+    found = {str(size): images(size) for size in sorted(set(sizes.values()))}
+    return BundleContent(models, settings, weights, found, space=space.name)

@@ -1,0 +1,117 @@
+"""Whether a device's profile still holds: a few of its held-out subnets, measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from hw_profiles import session
+from hw_profiles.bundle import BundleContent, write_bundle
+from hw_profiles.errors import ErrorRecord, Latencies, compare
+from hw_profiles.profile import MAX_NOISE_FLOOR
+from hw_profiles.store import Device
+from nas.devices.device_graphs import TimedGraph, bundled
+from nas.progress import Progress, silent
+from search_spaces import Arch, Space
+
+N_CHECKED = 8
+MAX_RATIO = 2.0
+"""A profile holds while its predictions are wrong by at most this many times what it promises."""
+
+
+class CheckRecord(BaseModel, frozen=True):
+    """What measuring again has shown; errors are fractions."""
+
+    device: str
+    verdict: Literal["holds", "holds no longer", "machine too noisy"]
+    now: ErrorRecord
+    """Of the predictions against what was measured now."""
+    promised_mape: float
+    """Of the predictions on all held-out subnets, when the profile was made."""
+    noise_floor: float
+    """MAPE between two passes over these subnets now."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its figures, and what to do."""
+        figures = (
+            f"mean error {self.now.mape:.1%} on {self.now.n} subnets measured again (the profile says "
+            f"{self.promised_mape:.1%}), bias {self.now.bias:+.1%}, Kendall tau {self.now.kendall_tau:.2f}, "
+            f"measuring twice differs by {self.noise_floor:.1%}"
+        )
+        return f"{self.device}: {self.verdict}; {figures}{_REMEDY[self.verdict]}"
+
+
+_REMEDY = {
+    "holds": "",
+    "holds no longer": "; profile the device again",
+    "machine too noisy": "; check again when nothing else runs there",
+}
+
+
+def check_profile(
+    space: Space, device: Device, *, n: int = N_CHECKED, progress: Progress = silent
+) -> CheckRecord:
+    """Measure some subnets twice and compare with what is predicted.
+
+    Args:
+        space: that the device was profiled for.
+        device: is reached as its profile says.
+        n: subnets, from the fastest to the slowest of the held-out ones.
+        progress: hears about measurements.
+
+    Raises:
+        ValueError: another space, or the device cannot be reached or is another one.
+    """
+    profile = device.profile
+    if space.name != profile.space:
+        raise ValueError(f"the device {profile.name!r} is measured for {profile.space!r}, not {space.name!r}")
+    ordered = device.held_out.sort_values("measured_latency_ms")
+    places = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)
+    archs = [Arch.from_json(text) for text in ordered["arch"].iloc[places]]
+    first, second = measure_twice(space, archs, device, progress)
+    now = compare(device.latency(space)(space.encode(archs)), first)
+    floor = compare(second, first).mape
+    allowed = MAX_RATIO * max(profile.held_out.mape, profile.noise_floor or 0.0, floor)
+    return CheckRecord(
+        device=profile.name,
+        verdict=_verdict(now.mape, allowed, floor),
+        now=now,
+        promised_mape=profile.held_out.mape,
+        noise_floor=floor,
+    )
+
+
+def measure_twice(
+    space: Space, archs: Sequence[Arch], device: Device, progress: Progress = silent
+) -> tuple[Latencies, Latencies]:
+    """Latencies of subnets on a device in two interleaved passes, each subnet alone in a fresh process.
+
+    Raises:
+        ValueError: the device cannot be reached or is another one.
+    """
+    profile = device.profile
+    graphs = [TimedGraph(arch.id, space.layers(arch), 2, alone=True) for arch in archs]
+    models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
+    with TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        write_bundle(bundle, BundleContent(models, profile.key, weights, space=space.name))
+        results = session.measure(
+            profile.connection, bundle, lambda done, total: progress("measure again", done, total)
+        )
+    profile.refuse_other(results.device)
+    first, second = (np.array([results.alone[arch.id][r].latency_ms for arch in archs]) for r in (0, 1))
+    return first, second
+
+
+def _verdict(
+    mape: float, allowed: float, floor: float
+) -> Literal["holds", "holds no longer", "machine too noisy"]:
+    if floor > MAX_NOISE_FLOOR:
+        return "machine too noisy"
+    return "holds" if mape <= allowed else "holds no longer"

@@ -1,0 +1,79 @@
+"""From a device's measurements to its profile: fit on some subnets, judge on others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+
+from hw_profiles.calibration import fit_affine
+from hw_profiles.connections.base import Connection
+from hw_profiles.errors import compare
+from hw_profiles.key import DeviceKey, RunSettings
+from hw_profiles.latency_model import Line, sums
+from hw_profiles.model_choice import block_macs, choose
+from hw_profiles.profile import DeviceProfile, Hardware
+from hw_profiles.results import Results
+from hw_profiles.store import NO_CALIBRATION, Device
+from hw_profiles.table import LatencyTable
+from nas.devices.profile_work import CALIBRATION, HELD_OUT, ProfileWork
+
+
+def evaluate(
+    work: ProfileWork, name: str, connection: Connection, settings: RunSettings, results: Results
+) -> Device:
+    """Choose and fit a latency model on some subnets and judge it on others.
+
+    Args:
+        work: what was timed.
+        name: of the device.
+        connection: how it was reached.
+        settings: how networks were run.
+        results: what was measured.
+    """
+    space, blocks = work.space, work.block_frame(results)
+    known = work.visits(results, CALIBRATION, work.calibration, 0)
+    measured, remeasured = (work.visits(results, HELD_OUT, work.held_out, r) for r in (0, 1))
+    assert known is not None, "the first round is never missing"
+    assert measured is not None, "the first round is never missing"
+    calibration, held_out = ([space.blocks(a) for a in archs] for archs in (work.calibration, work.held_out))
+    raw_ms = LatencyTable(name, blocks, NO_CALIBRATION).raw_ms if work.blocks else None
+    choice = choose(calibration, known, raw_ms)
+    predicted = choice.model.predict(held_out)
+    profile = DeviceProfile(
+        name=name,
+        space=space.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=results.seconds,
+        check_seconds=sum(results.seconds_of.get(f"{HELD_OUT}{i}", 0.0) for i in range(len(work.held_out))),
+        conditions=results.conditions,
+        connection=connection,
+        key=DeviceKey.model_validate(settings.model_dump() | results.device),
+        hardware=Hardware.model_validate(results.device),
+        n_blocks=len(blocks),
+        n_calibration=len(known),
+        calibration=fit_affine(sums(calibration, raw_ms), known) if raw_ms else None,
+        latency_model=choice.name,
+        cross_validated=dict(choice.errors),
+        held_out=compare(predicted, measured),
+        held_out_macs=compare(Line(block_macs).fit(calibration, known).predict(held_out), measured),
+        noise_floor=None if remeasured is None else compare(remeasured, measured).mape,
+        split_half_spearman=results.split_half_spearman,
+        slow_visits=results.slow_visits,
+        sentinel_drift=results.sentinel_drift,
+    )
+    fitted = pd.DataFrame(
+        {"arch": [arch.to_json() for arch in work.calibration], "measured_latency_ms": known}
+    )
+    judged = pd.DataFrame(
+        {
+            "arch_id": [arch.id for arch in work.held_out],
+            "arch": [arch.to_json() for arch in work.held_out],
+            "macs": [space.macs(arch) for arch in work.held_out],
+            "predicted_latency_ms": predicted,
+            "measured_latency_ms": measured,
+            "remeasured_latency_ms": np.nan if remeasured is None else remeasured,
+        }
+    )
+    return Device(profile, blocks, work.edge_frame(results), fitted, judged)

@@ -1,0 +1,167 @@
+"""What is timed to profile a device for a space, and how the times become the table of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hw_profiles.bundle import BundleContent, Images
+from hw_profiles.key import RunSettings
+from hw_profiles.plan import (
+    Edge,
+    EdgeTimes,
+    TimedBlock,
+    calibration_subnets,
+    edges_of,
+    held_out_subnets,
+    inside_network_ms,
+    timed_blocks,
+)
+from hw_profiles.results import Results
+from hw_profiles.table import COLUMNS
+from nas.devices.check_images import noise_images
+from nas.devices.device_graphs import TimedGraph, bundled
+from search_spaces import Arch, Space
+
+BLOCK_ROUNDS, EDGE_ROUNDS, SENTINEL_ROUNDS = 3, 8, 60
+"""Visits of each graph. Held-out MAPE with 1, 2, 3, 4 rounds of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
+two profiles of the digits space, noise floor 0.56 %); edges are few and count in every block."""
+N_CALIBRATION, N_HELD_OUT = 12, 48
+N_FIT = 40
+"""Calibration subnets where there is no table of blocks."""
+SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
+"""Ids of models; all but the first are followed by the position."""
+
+
+def n_calibration(*, tabled: bool) -> int:
+    """Whole subnets that predictions are fitted to, with a table of blocks or without."""
+    return N_CALIBRATION if tabled else N_FIT
+
+
+@dataclass(frozen=True)
+class ProfileWork:
+    """Everything that is timed for one space; ids of models are prefix and position."""
+
+    space: Space
+    blocks: Mapping[str, TimedBlock]
+    """By key; empty where whole subnets alone are timed."""
+    calibration: list[Arch]
+    held_out: list[Arch]
+    """The smallest and the largest subnet first."""
+
+    @classmethod
+    def plan(
+        cls, space: Space, rng: np.random.Generator, *, tabled: bool, n_held_out: int = N_HELD_OUT
+    ) -> Self:
+        """What to time.
+
+        Args:
+            space: its subnets and blocks.
+            rng: draws the subnets.
+            tabled: time the blocks; else more whole subnets.
+            n_held_out: subnets that the predictions are judged on.
+        """
+        calibration = calibration_subnets(space, rng, n_calibration(tabled=tabled))
+        held_out = held_out_subnets(space, rng, n_held_out, calibration)
+        return cls(space, timed_blocks(space) if tabled else {}, calibration, held_out)
+
+    @property
+    def edges(self) -> list[Edge]:
+        """Where blocks meet."""
+        return edges_of(self.blocks)
+
+    def bundle(self, settings: RunSettings, rng: np.random.Generator, seed: int) -> BundleContent:
+        """The work as a bundle; the smallest and the largest subnet are also checked on images."""
+        models, weights = bundled([*self._parts(), *self._networks()], settings, rng)
+        return BundleContent(
+            models=models,
+            settings=settings,
+            weights=weights,
+            images=self._images(),
+            space=self.space.name,
+            sentinel=SENTINEL if self.blocks else None,
+            seed=seed,
+        )
+
+    def _parts(self) -> list[TimedGraph]:
+        if not self.blocks:
+            return []
+        middle = self.space.layers(self.calibration[len(self.calibration) // 2])
+        edges = self.edges
+        return [
+            TimedGraph(SENTINEL, middle, SENTINEL_ROUNDS),
+            *(TimedGraph(f"block{i}", b.layers, BLOCK_ROUNDS) for i, b in enumerate(self.blocks.values())),
+            *(TimedGraph(f"one{i}", edge.probes(1), EDGE_ROUNDS) for i, edge in enumerate(edges)),
+            *(TimedGraph(f"three{i}", edge.probes(3), EDGE_ROUNDS) for i, edge in enumerate(edges)),
+        ]
+
+    def _networks(self) -> list[TimedGraph]:
+        def network(name: str, arch: Arch, rounds: int, images: str | None = None) -> TimedGraph:
+            return TimedGraph(name, self.space.layers(arch), rounds, alone=True, images=images)
+
+        return [
+            *(network(f"{CALIBRATION}{i}", arch, 1) for i, arch in enumerate(self.calibration)),
+            *(
+                network(f"{HELD_OUT}{i}", arch, 2, images=self._size(arch) if i < 2 else None)
+                for i, arch in enumerate(self.held_out)
+            ),
+        ]
+
+    def _images(self) -> dict[str, Images]:
+        channels = self.space.config.channels
+        sizes = {self._size(arch): self.space.image_size(arch) for arch in self.held_out[:2]}
+        return {name: noise_images(channels, size) for name, size in sizes.items()}
+
+    def _size(self, arch: Arch) -> str:
+        return str(self.space.image_size(arch))
+
+    def measured_by(self, results: Results) -> Self:
+        """The work without blocks where results tell of whole subnets alone."""
+        return self if SENTINEL in results.latency_ms else replace(self, blocks={})
+
+    def visits(self, results: Results, prefix: str, archs: list[Arch], r: int) -> NDArray[np.float64] | None:
+        """Latency in ms of each arch alone in round `r`, shape (n,); None where that was not measured."""
+        measured = [results.alone[f"{prefix}{i}"] for i in range(len(archs))]
+        if any(len(figures) <= r for figures in measured):
+            return None
+        return np.array([figures[r].latency_ms for figures in measured])
+
+    def edge_times(self, results: Results) -> dict[Edge, EdgeTimes]:
+        """Probes and overhead at every edge."""
+        ms = results.latency_ms
+        return {edge: EdgeTimes(ms[f"one{i}"], ms[f"three{i}"]) for i, edge in enumerate(self.edges)}
+
+    def block_frame(self, results: Results) -> pd.DataFrame:
+        """See `LatencyTable`."""
+        edges = self.edge_times(results)
+        rows = []
+        for i, (key, timed) in enumerate(self.blocks.items()):
+            visits = results.visits_ms[f"block{i}"]
+            low, middle, high = np.quantile(visits, [0.25, 0.5, 0.75])
+            rows.append(
+                {
+                    "block_key": key,
+                    "latency_ms": inside_network_ms(timed, results.latency_ms[f"block{i}"], edges),
+                    "visits": len(visits),
+                    "spread": (high - low) / middle,
+                }
+            )
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def edge_frame(self, results: Results) -> pd.DataFrame:
+        """See `Device.edges`."""
+        rows = [
+            {
+                "channels": edge.channels,
+                "size": edge.size,
+                "probe_ms": times.probe_ms,
+                "overhead_ms": times.overhead_ms,
+            }
+            for edge, times in self.edge_times(results).items()
+        ]
+        return pd.DataFrame(rows, columns=["channels", "size", "probe_ms", "overhead_ms"])

@@ -1,0 +1,41 @@
+"""How networks are run on a device, as far as only the device can say."""
+
+from __future__ import annotations
+
+from hw_profiles.connections.base import Connection
+from hw_profiles.key import RunSettings
+from hw_profiles.results import Results
+from nas.onnx_files.precision import INT8
+from nas.onnx_files.quantize import scheme
+
+
+def complete(settings: RunSettings, connection: Connection) -> RunSettings:
+    """The settings with the instruction set that INT8 graphs are written for.
+
+    Args:
+        settings: what a user chose.
+        connection: asked first, so that a device that lacks something is refused before it is sent anything.
+
+    Raises:
+        ValueError: the device cannot be reached, lacks something, or has an unknown instruction set.
+    """
+    told = connection.describe()
+    if settings.precision != INT8:
+        return settings
+    wanted = settings.int8_for or (told and told.get("instruction_set"))
+    scheme(wanted if isinstance(wanted, str) else None)  # refuses an unknown one
+    return settings.model_copy(update={"int8_for": wanted})
+
+
+def refuse_other_instruction_set(settings: RunSettings, results: Results) -> None:
+    """Refuse INT8 results of a device that the graphs were not written for.
+
+    Raises:
+        ValueError: it says that it has another instruction set.
+    """
+    told = results.device.get("instruction_set")
+    if settings.precision == INT8 and told not in (None, settings.int8_for):
+        raise ValueError(
+            f"INT8 graphs were written for {settings.int8_for}, but the device is {told}: their latency "
+            f"there means nothing; measure again with --int8-for {told}"
+        )

@@ -1,0 +1,1 @@
+"""Other tools' checkpoints; `nas.importers` is the face of this package."""

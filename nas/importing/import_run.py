@@ -1,0 +1,134 @@
+"""Runs whose weights were trained elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.data.catalog import get_for_imported
+from nas.data.dataset import Dataset
+from nas.data.image_folder import MAX_VALIDATION, ImageFiles, file_names
+from nas.importers import has_statistics
+from nas.network.supernet import Supernet
+from nas.run_dir import VALIDATION_FILES, Imported, RunDir, RunInfo, now, versions
+from nas.training.checkpoint import save_supernet
+from search_spaces import Space
+
+DEFAULT_DATASET = "imagefolder"
+
+
+def import_run(
+    supernet: Supernet,
+    out: str | Path,
+    *,
+    source: str,
+    checkpoint: str | Path,
+    dataset: str | None = None,
+    data_root: str | Path | None = None,
+    split_seed: int = 0,
+    validation_images: int = MAX_VALIDATION,
+    classes: Sequence[str] = (),
+    resolutions: Sequence[int] = (),
+) -> RunDir:
+    """Make the run directory of an imported supernet; it works like one that training made.
+
+    Args:
+        supernet: the weights.
+        out: the run directory.
+        source: the tool that trained them.
+        checkpoint: the file that they come from.
+        dataset: images for evaluations, a name or `module:object`; by default a folder in ImageNet's layout.
+        data_root: its folder; without any images here, whoever opens the run gives the folder.
+        split_seed: decides which images of `val/` steer the search.
+        validation_images: how many of them, at most half.
+        classes: the class folder of every output, in order, where some are missing among the images.
+        resolutions: those that subnets may have, in pixels; none: all of the space.
+
+    Raises:
+        ValueError: `out` holds something already, the images are missing or do not fit the weights, or the
+            space has no such resolution.
+    """
+    name = dataset or DEFAULT_DATASET
+    space = supernet.space.with_resolutions(resolutions) if resolutions else supernet.space
+    images = None
+    if dataset or data_root:
+        images = get_for_imported(
+            name, data_root, split_seed, validation_images=validation_images, classes=classes
+        )
+        check_classes(images, space)
+    info = RunInfo(
+        created=now(),
+        versions=versions(),
+        space=space.name,
+        dataset=name,
+        data_root=str(data_root) if data_root else None,
+        split_seed=split_seed,
+        classes=list(images.class_names if images else classes),
+        imported=Imported(
+            source=source,
+            checkpoint=Path(checkpoint).name,
+            sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+            calibrated=has_statistics(supernet),
+            validation_images=validation_images,
+        ),
+    )
+    run = RunDir.create(out, info, space, f"# not trained here: weights of {source}\n")
+    save_supernet(run, supernet.state_dict())
+    if images and data_root:
+        keep_validation_files(run, images, Path(data_root))
+    return run
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """The class list in a text file: the first word of each line is the folder of a class, as in ImageNet's
+    `LOC_synset_mapping.txt`.
+
+    Raises:
+        ValueError: the file is missing, no text, or names a class twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"cannot read the class list {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the class list {path} must be a text file") from None
+    names = [line.split()[0] for line in lines if line.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise ValueError(f"{path} must name each class once, twice are there: {', '.join(twice) or 'none'}")
+    return names
+
+
+def check_classes(dataset: Dataset, space: Space) -> None:
+    """Check that there is a class for every output.
+
+    Raises:
+        ValueError: there are more or fewer, so that nobody knows which output a class belongs to.
+    """
+    classes, outputs = len(dataset.class_names), space.config.classes
+    if classes != outputs:
+        raise ValueError(
+            f"imported weights have {outputs} outputs, the data set has {classes} classes; for images of "
+            f"some of the classes give the import a list of all, in the order of the outputs (--classes FILE)"
+        )
+
+
+def keep_validation_files(run: RunDir, dataset: Dataset, root: Path) -> None:
+    """List the images that steer the search in the run, or check that they are those listed.
+
+    Raises:
+        ValueError: other files lie in `val/` than when the run began, so that images which steered the search
+            could get into the final report.
+    """
+    split = dataset.split("validation")
+    if not isinstance(split.images, ImageFiles):
+        return
+    names = "\n".join(file_names(split, root)) + "\n"
+    if not run.has(VALIDATION_FILES):
+        run.write_text(VALIDATION_FILES, names)
+    elif run.read_text(VALIDATION_FILES) != names:
+        raise ValueError(
+            f"the images of {root} must be those that the run began with, but its {VALIDATION_FILES} lists "
+            f"other files; restore them, or import the weights into another run"
+        )

@@ -1,0 +1,1 @@
+"""Elastic layers, the supernet, and the static networks extracted from it."""

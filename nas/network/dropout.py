@@ -1,0 +1,44 @@
+"""Noise inside a network while it trains."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import stochastic_depth
+
+from nas.network.functional import Weighted
+from search_spaces import Block, LayerSpec, Space
+
+
+class Dropout:
+    """Dropout before the classifier, and drop-connect of residual branches.
+
+    Drop-connect (stochastic depth, Huang et al. 2016) lets some images of a batch skip a branch; its rate
+    rises linearly from block to block, as in EfficientNet (Tan and Le 2019).
+
+    Args:
+        space: whose subnets are trained.
+        features: share of the features that is dropped.
+        branches: rate at the end of the network.
+        stages: how many of the last stages have drop-connect; None: all.
+    """
+
+    def __init__(self, space: Space, features: float, branches: float, stages: int | None = None) -> None:
+        self.features = features
+        slots = [(slot.name, slot.stage) for slot in space.slots if slot.stage is not None]
+        first = 0 if stages is None else slots[-1][1] + 1 - stages
+        self.rates = {
+            name: branches * i / len(slots) for i, (name, stage) in enumerate(slots) if stage >= first
+        }
+
+    def __call__(self, weighted: Weighted, block: Block) -> Weighted:
+        """`weighted` of a block with the noise added; it is drawn from torch's global generator."""
+        end = block[-1]
+        branch = block[end.inputs[-1]] if end.op == "add" else None
+        rate = self.rates.get(end.block, 0.0)
+
+        def noisy(layer: LayerSpec, x: Tensor) -> Tensor:
+            out = weighted(layer, F.dropout(x, self.features) if layer.op == "linear" else x)
+            return stochastic_depth(out, rate, "row") if layer is branch and rate else out
+
+        return noisy

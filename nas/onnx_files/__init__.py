@@ -1,0 +1,1 @@
+"""ONNX files without a detour over torch: graphs, their precision and their size."""

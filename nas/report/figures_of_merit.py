@@ -1,0 +1,92 @@
+"""The figures that a run is judged by, gathered from what it wrote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hw_profiles.profile import DeviceProfile
+from nas.evaluation.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST
+from nas.report.data import FigureOfMerit
+from nas.search.hypervolume import hypervolume
+from nas.search.predictor_record import PredictorRecord
+
+
+def accuracy_figures(test: pd.DataFrame) -> list[FigureOfMerit]:
+    """Test accuracy with inherited weights."""
+    top1 = 100 * test.groupby("group")["top1"].median()
+    return [
+        ("test top-1, largest subnet", float(top1[LARGEST]), "%", ">= 97"),
+        ("test top-1, median of 100 random subnets", float(top1[RANDOM]), "%", ">= 95.5"),
+        ("test top-1, smallest subnet", float(top1[SMALLEST]), "%", ">= 92"),
+    ]
+
+
+def predictor_figures(record: PredictorRecord) -> list[FigureOfMerit]:
+    """Rank correlation of the predictor, and the best that could be."""
+    return [
+        ("predictor, Kendall tau on held-out subnets", record.kendall_tau, "", ">= 0.65"),
+        ("predictor, ceiling of Kendall tau", record.ceiling, "", ""),
+    ]
+
+
+def latency_figures(profile: DeviceProfile) -> list[FigureOfMerit]:
+    """Errors of the latency table on held-out subnets, beside what measuring again gives."""
+    floor = math.nan if profile.noise_floor is None else 100 * profile.noise_floor
+    noise = "machine too noisy" if profile.too_noisy else "<= 4"
+    return [
+        ("latency table, MAPE", 100 * profile.held_out.mape, "%", f"<= {max(3 * floor, 3):.2f}"),
+        ("latency, MAPE of measuring again", floor, "%", noise),
+        ("latency table, Kendall tau", profile.held_out.kendall_tau, "", ">= 0.95"),
+    ]
+
+
+def test_hypervolume(front: pd.DataFrame, test: pd.DataFrame, reference: Mapping[str, float]) -> float:
+    """Hypervolume of subnets in test cross-entropy and measured latency.
+
+    Args:
+        front: the subnets, chosen on the validation split: `arch_id`, `measured_latency_ms`.
+        test: their cross-entropy on the test split, as `final_test` gives it.
+        reference: `cross_entropy` and `latency_ms` of the reference point, fixed before the search.
+    """
+    rows = front.merge(test[test["group"] == CHOSEN], on="arch_id", suffixes=("_validation", ""))
+    points = rows[["cross_entropy", "measured_latency_ms"]].to_numpy(dtype=np.float64)
+    return hypervolume(points, np.array([reference["cross_entropy"], reference["latency_ms"]]))
+
+
+def hypervolume_figures(volumes: Mapping[str, float]) -> list[FigureOfMerit]:
+    """How much more than random search the search found; `volumes` has ours first, then random's.
+
+    Nothing where random search found nothing inside the reference point.
+    """
+    ours, random = volumes.values()
+    return [("test hypervolume, search / random search", ours / random, "", "> 1.02")] if random else []
+
+
+def certificate_figures(certificate: Mapping[str, Any]) -> list[FigureOfMerit]:
+    """How much of the hypervolume that the additive surrogate has to offer the search found."""
+    share = certificate["found_share"]
+    name = f"front found / {certificate['front']} front of the additive surrogate"
+    return [] if share is None else [(name, share, "", "")]
+
+
+def as_json(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:
+    """The figures as plain values, each with whether it meets its target."""
+    return [
+        {"figure": name, "value": round(value, 6), "unit": unit, "target": target, "met": met(value, target)}
+        for name, value, unit, target in figures
+    ]
+
+
+def met(value: float, target: str) -> bool | None:
+    """Whether `value` meets a target such as `>= 97`; None where the target is no bound."""
+    sense, _, bound = target.partition(" ")
+    try:
+        limit = float(bound)
+    except ValueError:
+        return None if not target else False
+    return {">=": value >= limit, ">": value > limit, "<=": value <= limit, "<": value < limit}[sense]

@@ -1,0 +1,84 @@
+"""How far a front that a search found is from the provable optimum of a surrogate.
+
+The surrogate adds up over slots, so that its whole Pareto front is known. What the certificate proves holds
+for the surrogate; its rank correlation says how much of that carries over to measured metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.search.exact_front import ExactFront
+from nas.search.exact_problem import is_additive, problem_front
+from nas.search.hypervolume import hypervolume
+from nas.search.objectives import Problem
+from predictors import AdditiveFit
+from search_spaces import Genomes
+
+Vector = NDArray[np.float64]
+MANY_TOLERANCE = 0.01
+"""Share of each objective's range by which the front of more than two quantities may be off."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the surrogate says about a front that was found."""
+
+    front: ExactFront
+    hypervolume: float
+    """Of the surrogate's exact front."""
+    found: float
+    """Of the subnets that were found, by the surrogate."""
+    tau: Mapping[str, float]
+    """By metric: Kendall's τ-b of the surrogate in cross-validation."""
+    objectives: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """Hypervolume found / hypervolume that there is, NaN where there is none."""
+        return self.found / self.hypervolume if self.hypervolume > 0 else float("nan")
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for JSON; a front that is not exact says by how much it may be off."""
+        error = dict(zip(self.objectives, self.front.error.tolist(), strict=True))
+        return {
+            "front": "exact" if self.front.exact else "approximate",
+            **({} if self.front.exact else {"largest_error": error}),
+            "subnets": len(self.front.genomes),
+            "hypervolume": self.hypervolume,
+            "found_hypervolume": self.found,
+            "found_share": self.share if np.isfinite(self.share) else None,
+            "surrogate_kendall_tau": dict(self.tau),
+        }
+
+
+def certify(
+    problem: Problem, fits: Mapping[str, AdditiveFit], found: Genomes, reference: Vector
+) -> Certificate | None:
+    """Compare a front with the surrogate's; None where an objective or a limit does not add up over slots.
+
+    Args:
+        problem: what was searched for.
+        fits: the surrogate of each of its metrics.
+        found: the front, shape (n, n_genes).
+        reference: reference point of the hypervolume, minimised objectives.
+    """
+    if not is_additive(problem):
+        return None
+    models = {metric: fit.table for metric, fit in fits.items()}
+    quantities = {part.name for part in (*problem.objectives, *(c.objective for c in problem.constraints))}
+    front = problem_front(problem, models, tolerance=MANY_TOLERANCE if len(quantities) > 2 else 0.0)
+    predicted = {metric: model(found) for metric, model in models.items()}
+    keeps = (problem.violations(found, predicted) <= 0).all(axis=1)
+    return Certificate(
+        front,
+        hypervolume(front.minimised, reference),
+        hypervolume(problem.minimised(found, predicted)[keeps], reference),
+        {metric: fits[metric].tau for metric in problem.metrics},
+        tuple(objective.name for objective in problem.objectives),
+    )

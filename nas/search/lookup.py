@@ -1,0 +1,135 @@
+"""Subnets for a device from what a run knows already: no search, no torch, no evaluation.
+
+Subnets that were evaluated, and the exact front of the run's stored surrogate under the device's latency
+table, are put together; a prediction counts with its error added, so that it displaces a measured subnet only
+where it promises more than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hw_profiles.store import Device
+from nas.evaluation.archive import Archive
+from nas.run_dir import ARCHIVE, FRONT, SEARCH, SURROGATE, RunDir
+from nas.search import objectives as objective_table
+from nas.search.exact_front import nondominated_rows
+from nas.search.exact_problem import is_additive, problem_front
+from nas.search.limits import impossible
+from nas.search.objectives import Context, Metrics, Problem, is_latency, parse_constraint
+from nas.search.stored_surrogate import StoredSurrogate
+from search_spaces import Arch, Genomes
+
+Matrix = NDArray[np.float64]
+MEASURED, PREDICTED, TABLE = "measured", "predicted", "table"
+"""Where a number comes from: an evaluation or the device; the surrogate; the device's latency table."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Subnets whose metrics come from one source."""
+
+    source: str
+    genomes: Genomes
+    metrics: Metrics
+    minimised: Matrix
+    """Objectives as they count, predictions with their error added."""
+    excess: NDArray[np.float64]
+    """By how much the limits are missed, likewise."""
+
+
+def lookup(
+    run: RunDir, device: Device, *, maxima: Sequence[str] = (), minima: Sequence[str] = ()
+) -> tuple[pd.DataFrame, Matrix]:
+    """The front of everything that is known or predicted, for a device.
+
+    Args:
+        run: a run that was searched, for this device or another one; its objectives are the search's.
+        device: where the subnets shall run.
+        maxima: upper limits such as `latency_ms=3`.
+        minima: lower limits such as `accuracy=0.95`.
+
+    Returns:
+        A row for each subnet: `arch_id`, `arch` (JSON), each objective, `metrics_are` (measured or
+        predicted), `measured_latency_ms` where the search measured it on this very device, `latency_is`
+        (measured or table), `keeps_limits` (all do, predictions with their error added); and the objectives
+        to be minimised, shape (n, m).
+
+    Raises:
+        ValueError: the run was not searched yet, the table lacks blocks, or nothing keeps the limits.
+    """
+    space, record = run.space(), run.read_json(SEARCH)
+    surrogate = run.read_model(SURROGATE, StoredSurrogate)
+    context = Context(space, {device.profile.name: device.latency(space)})
+    limits = [parse_constraint(text, "max", context) for text in maxima]
+    limits += [parse_constraint(text, "min", context) for text in minima]
+    names = dict.fromkeys("latency_ms" if is_latency(name) else name for name in record["objectives"])
+    problem = Problem(space, [objective_table.get(name, context) for name in names], limits)
+
+    groups = [_measured(problem, run, record["calibration"]), *_predicted(problem, surrogate)]
+    minimised = np.concatenate([group.minimised for group in groups])
+    kept = np.flatnonzero(np.concatenate([group.excess for group in groups]) == 0)
+    if len(kept) == 0:
+        raise ValueError(_closest(problem, groups))
+    front = kept[nondominated_rows(minimised[kept])]
+    front = front[np.argsort(minimised[front, -1], kind="stable")]
+    table = pd.concat([_frame(problem, group) for group in groups], ignore_index=True).iloc[front]
+    return _with_latency(table.reset_index(drop=True), run, record["device"], device), minimised[front]
+
+
+def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
+    """What is said where nothing keeps the limits."""
+    group = min(groups, key=lambda group: float(group.excess.min(initial=np.inf)))
+    best = [int(group.excess.argmin())]
+    metrics = {name: values[best] for name, values in group.metrics.items()}
+    return impossible(problem.constraints, group.genomes[best], metrics, problem.space)
+
+
+def _measured(problem: Problem, run: RunDir, calibration: str) -> _Group:
+    """Everything that the archive has all metrics of."""
+    frame = Archive(run.file(ARCHIVE)).frame("validation", calibration)
+    frame = frame.reindex(columns=["arch", *problem.metrics]).dropna()
+    genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
+    metrics = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
+    violations = np.maximum(problem.violations(genomes, metrics), 0)
+    return _Group(MEASURED, genomes, metrics, problem.minimised(genomes, metrics), violations.sum(axis=1))
+
+
+def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
+    """The exact front of the surrogate, where there is one."""
+    if not is_additive(problem) or not set(problem.metrics) <= set(surrogate.metrics):
+        return []
+    stored = {name: surrogate.metrics[name] for name in problem.metrics}
+    models = {name: metric.table(problem.space) for name, metric in stored.items()}
+    genomes = problem_front(problem, models).genomes
+    metrics = {name: model(genomes) for name, model in models.items()}
+    high, low = (
+        {name: values + sign * stored[name].rmse for name, values in metrics.items()} for sign in (1, -1)
+    )
+    minimised = np.maximum(problem.minimised(genomes, high), problem.minimised(genomes, low))
+    violations = np.maximum(problem.violations(genomes, high), problem.violations(genomes, low))
+    return [_Group(PREDICTED, genomes, metrics, minimised, np.maximum(violations, 0).sum(axis=1))]
+
+
+def _frame(problem: Problem, group: _Group) -> pd.DataFrame:
+    archs = problem.space.decode(group.genomes)
+    columns = {"arch_id": [arch.id for arch in archs], "arch": [arch.to_json() for arch in archs]}
+    values = {o.name: o(group.genomes, group.metrics) for o in problem.objectives}
+    frame = pd.DataFrame(columns | values)
+    return frame.assign(metrics_are=group.source, keeps_limits=True)
+
+
+def _with_latency(table: pd.DataFrame, run: RunDir, searched: str, device: Device) -> pd.DataFrame:
+    """The table with latencies that the search measured, if it was for this device."""
+    if searched == device.profile.name:
+        measured = run.read_csv(FRONT)[["arch_id", "measured_latency_ms"]]
+        table = table.merge(measured, on="arch_id", how="left")
+    else:
+        table["measured_latency_ms"] = np.nan
+    known = table["measured_latency_ms"].notna()
+    return table.assign(latency_is=np.where(known, MEASURED, TABLE))

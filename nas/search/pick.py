@@ -1,0 +1,82 @@
+"""Which subnets of a front are deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nas.search.objectives import is_latency
+
+Matrix = NDArray[np.float64]
+
+
+def knee(minimised: Matrix) -> list[int]:
+    """The row nearest to the ideal point, each objective scaled to 0..1 over the front (n, m)."""
+    return [int(scaled_distance(minimised, minimised).argmin())]
+
+
+def scaled_distance(points: Matrix, front: Matrix) -> NDArray[np.float64]:
+    """Distance of `points` (n, m) from the ideal point of `front` (k, m), which extends over 0..1; (n,)."""
+    span = np.ptp(front, axis=0)
+    scaled = (points - front.min(axis=0)) / np.where(span > 0, span, 1)
+    distance: NDArray[np.float64] = np.linalg.norm(scaled, axis=1)
+    return distance
+
+
+PICKS: Mapping[str, Callable[[Matrix], list[int]]] = {
+    "all": lambda minimised: list(range(len(minimised))),
+    "knee": knee,
+    "first": lambda minimised: [int(minimised[:, 0].argmin())],
+    "last": lambda minimised: [int(minimised[:, -1].argmin())],
+    "spread": lambda minimised: spread(minimised, 5),
+}
+"""Ways to pick by name: everything, the best compromise, the best in the first or in the last objective, or
+five spread over the last one."""
+
+
+def spread(minimised: Matrix, n: int) -> list[int]:
+    """Up to `n` rows spread evenly over the order of the last objective, both ends included."""
+    order = np.argsort(minimised[:, -1], kind="stable")
+    places = np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(int))
+    return [int(i) for i in order[places]]
+
+
+def pick(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
+    """Rows of a front.
+
+    Args:
+        front: with `arch_id` and `keeps_limits`; what misses a limit as measured is never picked by a way's
+            name.
+        minimised: objectives of its rows, shape (n, m).
+        how: a key of `PICKS`, or ids of subnets with commas between.
+
+    Raises:
+        ValueError: no such way or id, or nothing keeps the limits.
+    """
+    if how not in PICKS:
+        ids = how.split(",")
+        unknown = [i for i in ids if i not in set(front["arch_id"])]
+        if unknown:
+            raise ValueError(
+                f"--pick must be one of {sorted(PICKS)} or ids of the front such as "
+                f"{front['arch_id'].iloc[0]}, got {','.join(unknown)}"
+            )
+        return front[front["arch_id"].isin(ids)]
+    kept = np.flatnonzero(front["keeps_limits"].to_numpy(dtype=bool))
+    if len(kept) == 0:
+        raise ValueError("no subnet of the front keeps the limits as measured; search with wider ones")
+    return front.iloc[kept[PICKS[how](minimised[kept])]]
+
+
+def minimised_columns(front: pd.DataFrame, objectives: Sequence[str], maximised: Sequence[str]) -> Matrix:
+    """Objectives of a front's rows to be minimised, latency as measured where it was; shape (n, m)."""
+    columns = []
+    for name in objectives:
+        values = front[name].to_numpy(dtype=np.float64)
+        if is_latency(name):
+            values = front["measured_latency_ms"].fillna(front[name]).to_numpy(dtype=np.float64)
+        columns.append(-values if name in maximised else values)
+    return np.stack(columns, axis=1)

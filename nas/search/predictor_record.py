@@ -1,0 +1,86 @@
+"""How good the predictor of a run is, on subnets that it was not fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from nas.evaluation.calibration import Calibration
+from nas.progress import Progress, silent
+from nas.trained_run import TrainedRun
+from predictors import Features, PredictorFactory, agreement, fit_best, tau
+from search_spaces import Arch
+
+METRIC = "cross_entropy"
+"""Accuracy has too few distinct values on small validation splits to order subnets by."""
+N_HELD_OUT = 100
+"""Random subnets that are kept from the fit, at most half of those that there are."""
+
+
+class HeldOut(BaseModel):
+    """One held-out subnet."""
+
+    arch_id: str
+    predicted: float
+    real: float
+
+
+class PredictorRecord(BaseModel):
+    """`predictor.json`: the chosen predictor and its rank correlation on held-out random subnets."""
+
+    name: str
+    metric: str = METRIC
+    kendall_tau: float
+    kendall_tau_low: float
+    kendall_tau_high: float
+    """Bounds of the bootstrap 95 % interval."""
+    ceiling: float
+    """Kendall τ between two evaluations of the held-out subnets with different calibration images."""
+    n_train: int
+    n_held_out: int
+    held_out: list[HeldOut]
+
+
+def judge_predictor(
+    trained: TrainedRun,
+    random: pd.DataFrame,
+    candidates: Mapping[str, PredictorFactory],
+    seed: int,
+    progress: Progress = silent,
+) -> PredictorRecord:
+    """Fit to everything in the archive but some random subnets, and predict those.
+
+    Args:
+        trained: the run.
+        random: evaluations of random search, with `arch`, `arch_id` and the metric, in the order of the draw.
+        candidates: predictors to choose from, by cross-validation on the part that is fitted to.
+        seed: of the predictors and the bootstrap.
+        progress: hears about the second evaluation of the held-out subnets.
+    """
+    n = min(N_HELD_OUT, len(random) // 2)
+    held_out = random.iloc[-n:]
+    known = trained.archive.frame("validation", trained.evaluator().calibration.key)
+    rest = known[~known["arch_id"].isin(held_out["arch_id"])].sort_values("arch_id")
+    archs = [Arch.from_json(text) for text in held_out["arch"]]
+    features = Features(trained.space)
+    genomes = trained.space.encode([Arch.from_json(text) for text in rest["arch"]])
+    model, _ = fit_best(METRIC, features, genomes, rest[METRIC].to_numpy(), candidates, seed=seed)
+    predicted, real = model.predict(trained.space.encode(archs)), held_out[METRIC].to_numpy()
+    again = trained.evaluator(calibration=Calibration(seed=1), progress=progress)(archs, "ceiling")
+    found = agreement(predicted, real, np.random.default_rng(seed))
+    return PredictorRecord(
+        name=model.predictor,
+        kendall_tau=found.tau,
+        kendall_tau_low=found.low,
+        kendall_tau_high=found.high,
+        ceiling=tau([metrics[METRIC] for metrics in again], real),
+        n_train=len(rest),
+        n_held_out=n,
+        held_out=[
+            HeldOut(arch_id=i, predicted=p, real=r)
+            for i, p, r in zip(held_out["arch_id"], predicted, real, strict=True)
+        ],
+    )

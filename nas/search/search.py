@@ -1,0 +1,170 @@
+"""Search: real evaluations steered by an optimizer, and the front that was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
+from nas.optimizers.base import Evaluated, Unseen
+from nas.optimizers.evolution import evolve
+from nas.plugins import resolve
+from nas.progress import Progress, silent
+from nas.search.limits import impossible
+from nas.search.objectives import Problem
+from nas.search.search_result import SearchResult
+from predictors import CANDIDATES, PredictorFactory
+from predictors.selection import MIN_SAMPLES
+from search_spaces import Arch, Genomes
+
+Matrix = NDArray[np.float64]
+BATCH = 50
+"""Subnets asked for at once."""
+FEASIBILITY_EVALUATIONS = 5_000
+"""Genomes tried before a limit on computed quantities counts as impossible."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Measures subnets; what it measured once it should remember."""
+
+    def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
+        """The metrics of each of `archs`; `origin` says why they are evaluated."""
+
+
+def search(
+    problem: Problem,
+    evaluate: Evaluator,
+    *,
+    algorithm: str = "iterative",
+    budget: int,
+    seed: int,
+    batch: int = BATCH,
+    predictors: Mapping[str, PredictorFactory] = CANDIDATES,
+    start: Genomes | None = None,
+    minutes: float | None = None,
+    origin: str = "search",
+    allow_import: bool = True,
+    progress: Progress = silent,
+) -> SearchResult:
+    """Search for the subnets that no other one beats in all objectives.
+
+    The same seed asks for the same subnets, so a search that was killed goes on where it was if `evaluate`
+    remembers. Run it with `algorithm="random"` for the baseline with equally many evaluations.
+
+    Args:
+        problem: what is searched for.
+        evaluate: measures subnets.
+        algorithm: a key of `SEARCH_ALGORITHMS`, or a user's own as `module:object`.
+        budget: real evaluations in all, smallest and largest subnet included.
+        seed: of everything random.
+        batch: subnets evaluated between two decisions of the algorithm.
+        predictors: candidates for the models of the metrics.
+        start: subnets to evaluate before the algorithm's own, such as another device's front, shape
+            (n, n_genes); at most half of the budget.
+        minutes: no batch begins later than this.
+        origin: what `evaluate` is told.
+        allow_import: whether `module:object` may be imported.
+        progress: hears about every batch.
+
+    Raises:
+        ValueError: the algorithm is unknown, the budget is too small, or a constraint is impossible.
+    """
+    if budget < MIN_SAMPLES:
+        raise ValueError(f"the budget must be >= {MIN_SAMPLES} real evaluations, got {budget}")
+    factory: OptimizerFactory = resolve(
+        "search algorithm", algorithm, SEARCH_ALGORITHMS, allow_import=allow_import
+    )
+    rng = np.random.default_rng(seed)
+    _check_computed_limits(problem, rng)
+    optimizer = factory(Task(problem, budget, rng, predictors))
+    corners = problem.space.encode([problem.space.smallest, problem.space.largest])
+    first = corners if start is None else Unseen(problem.space).take(np.concatenate([corners, start]))
+    stop = Stop(budget, None if minutes is None else time.monotonic() + 60 * minutes)
+    evaluated, measured = _run(
+        problem, optimizer, evaluate, first[: max(2, budget // 2)], stop, batch, origin, progress
+    )
+    _check_measured_limits(problem, evaluated)
+    return SearchResult.of(problem, algorithm, evaluated, pd.DataFrame(measured), predictors, seed)
+
+
+class Stop(NamedTuple):
+    """When a search ends."""
+
+    budget: int
+    """Real evaluations."""
+    deadline: float | None
+    """By `time.monotonic`, in seconds."""
+
+    def left(self, done: int) -> int:
+        """Evaluations that may still begin; without `MIN_SAMPLES` there is nothing to report."""
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        return max(MIN_SAMPLES - done, 0) if late else self.budget - done
+
+
+def _run(
+    problem: Problem,
+    optimizer: Optimizer,
+    evaluate: Evaluator,
+    genomes: Genomes,
+    stop: Stop,
+    batch: int,
+    origin: str,
+    progress: Progress,
+) -> tuple[Evaluated, list[dict[str, float]]]:
+    """Evaluate `genomes`, tell and ask until it has to stop or the optimizer has no more questions."""
+    space = problem.space
+    evaluated, rows = Evaluated(problem), []
+    while len(genomes) > 0:
+        measured = evaluate(space.decode(genomes), origin)
+        rows += measured
+        metrics = {name: np.array([row[name] for row in measured]) for name in problem.metrics}
+        optimizer.tell(genomes, metrics)
+        evaluated.add(genomes, metrics)
+        progress("search", len(evaluated), stop.budget)
+        n = min(batch, stop.left(len(evaluated)))
+        genomes = optimizer.ask(n) if n > 0 else genomes[:0]
+    return evaluated, rows
+
+
+def _check_computed_limits(problem: Problem, rng: np.random.Generator) -> None:
+    """Refuse limits on computed quantities that no subnet keeps, before anything is evaluated.
+
+    Raises:
+        ValueError: naming the limits and what the closest subnet reaches.
+    """
+    limits = [constraint for constraint in problem.constraints if not constraint.objective.metrics]
+    limited = Problem(problem.space, [constraint.objective for constraint in limits], limits)
+    if not limits:
+        return
+
+    def score(genomes: Genomes) -> tuple[Matrix, Matrix]:
+        violations = limited.violations(genomes, {})
+        return np.maximum(violations, 0).sum(axis=1, keepdims=True), violations
+
+    space = problem.space
+    corners = space.encode([space.smallest, space.largest])
+    if (score(corners)[1] <= 0).all(axis=1).any():
+        return
+    found = evolve(space, score, corners, rng, FEASIBILITY_EVALUATIONS)
+    if found.violation > 0:
+        raise ValueError(impossible(limits, found.genomes[:1], {}, space))
+
+
+def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
+    """Refuse to call anything the answer where no evaluated subnet keeps the limits.
+
+    Raises:
+        ValueError: naming the limits and what the closest subnet reaches.
+    """
+    violations = problem.violations(evaluated.genomes, evaluated.metrics)
+    excess = np.maximum(violations, 0).sum(axis=1)
+    if excess.min() > 0:
+        best = [int(excess.argmin())]
+        metrics = {name: values[best] for name, values in evaluated.metrics.items()}
+        raise ValueError(impossible(problem.constraints, evaluated.genomes[best], metrics, problem.space))

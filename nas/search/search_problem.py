@@ -1,0 +1,66 @@
+"""What a search of a run is about: objectives and limits for one device or several, and where to start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from hw_profiles.store import Device
+from nas.run_dir import FRONT
+from nas.search import objectives as objective_table
+from nas.search.objectives import Context, Objective, Problem, is_latency, parse_constraint
+from search_spaces import Arch, Genomes, Space
+
+DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
+
+
+def make_problem(
+    space: Space,
+    device: Device,
+    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    maxima: Sequence[str] = (),
+    minima: Sequence[str] = (),
+    others: Sequence[Device] = (),
+) -> Problem:
+    """Objectives and limits by name, for one device or for several.
+
+    Raises:
+        ValueError: unknown names or limits that are not NAME=NUMBER.
+    """
+    devices = {d.profile.name: d.latency(space) for d in (device, *others)}
+    if others:
+        every = [f"latency_ms@{name}" for name in devices]
+        objectives = [part for name in objectives for part in (every if name == "latency_ms" else [name])]
+    context = Context(space, devices)
+    limits = [parse_constraint(text, "max", context) for text in maxima]
+    limits += [parse_constraint(text, "min", context) for text in minima]
+    return Problem(space, [objective_table.get(name, context) for name in objectives], limits)
+
+
+def problem_on(problem: Problem, device: Device) -> Problem:
+    """What a problem of several devices is for one of them: without the latencies on the others."""
+
+    def concerns(objective: Objective) -> bool:
+        kind, _, name = objective.name.partition("@")
+        return not is_latency(kind) or name in ("", device.profile.name)
+
+    limits = [limit for limit in problem.constraints if concerns(limit.objective)]
+    return Problem(problem.space, [o for o in problem.objectives if concerns(o)], limits)
+
+
+def read_front(path: Path, space: Space) -> Genomes:
+    """The subnets of a searched run, or of the table of a front, as genomes of `space`.
+
+    Raises:
+        ValueError: there is no such table, or its subnets are of another space.
+    """
+    file = path / FRONT if path.is_dir() else path
+    try:
+        table = pd.read_csv(file)
+        return space.encode([Arch.from_json(text) for text in table["arch"]])
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"--warm-start must be a searched run or a CSV file with the column arch, got {path}: {error}"
+        ) from None

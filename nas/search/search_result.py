@@ -1,0 +1,132 @@
+"""What a search found: every evaluation, the measured front, and the models behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nas.optimizers.base import Evaluated
+from nas.search.hypervolume import hypervolume, nondominated, reference_point
+from nas.search.objectives import Problem
+from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
+from search_spaces import Arch, Genomes
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found."""
+
+    problem: Problem
+    algorithm: str
+    evaluations: pd.DataFrame
+    """Every subnet that was evaluated, in order: `arch_id`, `arch` (JSON); `predicted_METRIC` for each metric
+    of the problem, by a model that had not seen the subnet; all metrics as measured; each objective; `macs`,
+    `params`, `feasible`, `on_front`."""
+    models: Mapping[str, MetricModel]
+    """By metric: the predictor, fitted to all evaluations."""
+    cross_validation: Mapping[str, Sequence[CrossValidated]]
+    """By metric: how the candidates did, the chosen one first."""
+    reference: Vector
+    """Reference point of the hypervolume: minimised objectives, fixed before the search."""
+    hypervolume: float
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        algorithm: str,
+        evaluated: Evaluated,
+        measured: pd.DataFrame,
+        predictors: Mapping[str, PredictorFactory],
+        seed: int,
+    ) -> Self:
+        """Put together what was evaluated.
+
+        Args:
+            problem: what was searched for.
+            algorithm: its name, for the record.
+            evaluated: the subnets, smallest and largest first; at least one keeps the limits.
+            measured: all their metrics, one column each.
+            predictors: candidates for the models.
+            seed: of whatever is random in them.
+        """
+        genomes, minimised = evaluated.genomes, evaluated.minimised
+        feasible = evaluated.feasible
+        front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
+        reference = reference_point(minimised[0], minimised[1])
+        features = Features(problem.space)
+        models, tables, frame = {}, {}, _identity(problem, genomes)
+        for metric, values in evaluated.metrics.items():
+            models[metric], table = fit_best(metric, features, genomes, values, predictors, seed=seed)
+            tables[metric] = table
+            frame[f"predicted_{metric}"] = table[0].predictions
+        for name in measured:
+            frame[name] = measured[name]
+        for objective in problem.objectives:
+            frame[objective.name] = objective(genomes, evaluated.metrics)
+        frame["macs"] = problem.space.macs_table(genomes)
+        frame["params"] = problem.space.params_table(genomes)
+        frame["feasible"] = feasible
+        frame["on_front"] = np.isin(np.arange(len(genomes)), front)
+        volume = hypervolume(minimised[front], reference)
+        return cls(problem, algorithm, frame, models, tables, reference, volume)
+
+    def seen_as(self, problem: Problem) -> Self:
+        """The same evaluations as another problem's, whose objectives and metrics are among this one's."""
+        evaluated = self.evaluated(problem)
+        minimised, feasible = evaluated.minimised, evaluated.feasible
+        front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
+        reference = reference_point(minimised[0], minimised[1])
+        frame = self.evaluations.assign(feasible=feasible, on_front=np.isin(np.arange(len(minimised)), front))
+        volume = hypervolume(minimised[front], reference)
+        return replace(self, problem=problem, evaluations=frame, reference=reference, hypervolume=volume)
+
+    def evaluated(self, problem: Problem) -> Evaluated:
+        """The subnets and their metrics, for a problem of the same space."""
+        archs = [Arch.from_json(text) for text in self.evaluations["arch"]]
+        evaluated = Evaluated(problem)
+        metrics = {name: self.evaluations[name].to_numpy(dtype=np.float64) for name in problem.metrics}
+        evaluated.add(problem.space.encode(archs), metrics)
+        return evaluated
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The measured non-dominated subnets that keep the limits, sorted by the last objective."""
+        rows = self.evaluations[self.evaluations["on_front"]]
+        return rows.sort_values(self.problem.objectives[-1].name, kind="stable", ignore_index=True)
+
+    def record(self) -> dict[str, Any]:
+        """The figures of the search, as plain values for JSON."""
+        return {
+            "algorithm": self.algorithm,
+            "objectives": [objective.name for objective in self.problem.objectives],
+            "constraints": [str(constraint) for constraint in self.problem.constraints],
+            "evaluations": len(self.evaluations),
+            "reference": dict(
+                zip(
+                    (objective.name for objective in self.problem.objectives),
+                    self.problem.natural(self.reference).tolist(),
+                    strict=True,
+                )
+            ),
+            "hypervolume": self.hypervolume,
+            "predictors": {
+                metric: [
+                    {"predictor": e.predictor, "tau": e.tau, "tau_std": e.tau_std, "rmse": e.rmse}
+                    for e in entries
+                ]
+                for metric, entries in self.cross_validation.items()
+            },
+        }
+
+
+def _identity(problem: Problem, genomes: Genomes) -> pd.DataFrame:
+    archs = problem.space.decode(genomes)
+    return pd.DataFrame({"arch_id": [arch.id for arch in archs], "arch": [arch.to_json() for arch in archs]})

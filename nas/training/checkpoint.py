@@ -1,0 +1,168 @@
+"""Weights and training state on disk. Nothing that is read back can execute code."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from hw_profiles.files import replace_file
+from nas.network.supernet import Supernet
+from nas.run_dir import CHECKPOINTS, SUPERNET, RunDir
+
+SCHEMA_VERSION = 1
+_log = logging.getLogger("nas")
+
+
+def save_supernet(run: RunDir, weights: Mapping[str, Tensor]) -> None:
+    """Write the weights of a trained supernet."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    run.write_bytes(SUPERNET, safetensors.torch.save(tensors, {"schema_version": str(SCHEMA_VERSION)}))
+
+
+def load_supernet(run: RunDir) -> Supernet:
+    """The trained supernet of a run, in eval mode.
+
+    Raises:
+        ValueError: the run is not trained yet, or the file is truncated or belongs to another space.
+    """
+    if not run.has(SUPERNET):
+        raise ValueError(f"the run {run.path} is not trained yet; go on with `nas train --resume --out …`")
+    weights = _trained_weights(run)
+    supernet = Supernet(run.space())
+    check_weights(weights, supernet.state_dict(), str(run.file(SUPERNET)))
+    supernet.load_state_dict(weights)
+    return supernet.eval()
+
+
+def newest_weights(run: RunDir) -> dict[str, Tensor]:
+    """The weights of a run that is trained, or of the newest checkpoint of one that stopped.
+
+    Raises:
+        ValueError: there are none yet, or the file is damaged.
+    """
+    if run.has(SUPERNET):
+        return _trained_weights(run)
+    checkpoints = Checkpoints(run).paths()
+    if not checkpoints:
+        raise ValueError(f"the run {run.path} has neither trained weights nor a checkpoint yet")
+    weights: dict[str, Tensor] = load_state(checkpoints[0])["supernet"]
+    return weights
+
+
+def _trained_weights(run: RunDir) -> dict[str, Tensor]:
+    path = run.file(SUPERNET)
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+
+
+def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Check names and shapes, and report everything that is wrong together.
+
+    Raises:
+        ValueError: missing or surplus names or wrong shapes.
+    """
+    problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
+    problems += [f"unknown {name}" for name in weights.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if weights[name].shape != expected[name].shape
+    ]
+    if problems:
+        some = "; ".join(sorted(problems)[:5])
+        raise ValueError(
+            f"{source} does not fit the space of the run: {len(problems)} of its tensors differ ({some})"
+        )
+
+
+class Checkpoints:
+    """Training states of a run: the last `keep` of them.
+
+    Args:
+        run: the run.
+        keep: how many stay on disk; more than one, so that a damaged file costs little.
+    """
+
+    def __init__(self, run: RunDir, keep: int = 2) -> None:
+        self.folder = run.file(CHECKPOINTS)
+        self.keep = keep
+
+    def paths(self) -> list[Path]:
+        """The checkpoints on disk, newest first."""
+        return sorted(self.folder.glob("step_*.pt"), reverse=True)
+
+    def save(self, state: Mapping[str, Any], step: int) -> None:
+        """Write the state after `step` steps, whole or not at all; then drop the oldest."""
+        buffer = io.BytesIO()
+        torch.save({"schema_version": SCHEMA_VERSION, "step": step, **state}, buffer)
+        replace_file(self.folder / f"step_{step:09d}.pt", buffer.getvalue())
+        for path in self.paths()[self.keep :]:
+            path.unlink(missing_ok=True)
+
+    def load(self, current: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The newest usable state, or None if there is no checkpoint.
+
+        Args:
+            current: a state of the same training, which says what must be in a checkpoint.
+
+        Raises:
+            ValueError: there are checkpoints but none is whole and fits.
+        """
+        problems = []
+        for path in self.paths():
+            try:
+                state = load_state(path)
+                _check_state(state, current, str(path))
+            except ValueError as error:
+                _log.warning("%s", error)
+                problems.append(str(error))
+            else:
+                return state
+        if problems:
+            raise ValueError(f"no checkpoint can be used, start again with another --out: {problems[0]}")
+        return None
+
+
+def _check_state(state: Mapping[str, Any], current: Mapping[str, Any], source: str) -> None:
+    missing = ({"schema_version", "step"} | current.keys()) - state.keys()
+    if missing:
+        raise ValueError(f"{source} is no checkpoint of a supernet: it has no {', '.join(sorted(missing))}")
+    if state["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(
+            f"{source} must have schema_version {SCHEMA_VERSION}, got {state['schema_version']}; "
+            f"go on with the version of the toolkit that wrote it"
+        )
+    check_weights(state["supernet"], current["supernet"], source)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """A file written by `torch.save`, without executing any code in it.
+
+    Raises:
+        ValueError: the file is truncated, foreign, or holds more than tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"{path} holds something other than tensors and plain values, which could execute code, "
+            f"or is no checkpoint: {reason:.200}"
+        ) from None
+    except Exception as error:  # damaged bytes make torch's reader raise nearly anything
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{path} is truncated or no checkpoint: {reason:.200}") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} must hold a dict, got {type(state).__name__}")
+    return state

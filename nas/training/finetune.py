@@ -1,0 +1,57 @@
+"""Training one subnet of a run on, perhaps on other data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.progress import Progress, silent
+from nas.run_dir import SPACE, RunDir
+from nas.samplers.base import FixedRule, Step
+from nas.training.recipe import Recipe
+from nas.training.train import train
+from search_spaces import Arch
+
+
+def finetune(
+    source: str | Path,
+    arch: Arch,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> RunDir:
+    """Train one subnet of a run, beginning with its weights there.
+
+    The result is a run of the same space that evaluate, export and benchmark accept; of its weights, those of
+    `arch` alone are of use.
+
+    Args:
+        source: the run; `nas.training.transfer.transfer` says which of its weights are loaded.
+        arch: the subnet.
+        recipe: data and schedule; its space and sampler do not count.
+        out: the run directory to make.
+        resume: go on with the run in `out`; a missing or empty folder is started.
+        progress: hears about every step.
+
+    Raises:
+        ValueError: as `nas.training.train.train`, or the arch is not in the space of `source`.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
+    """
+    space = RunDir.open(source).space()
+    space.encode([arch])  # refuses what the space does not offer
+    update = {"space": str(RunDir(source).file(SPACE)), "init": str(source), "arch": arch}
+    return train(
+        recipe.model_copy(update=update), out, resume=resume, sampler=OneSubnet(arch), progress=progress
+    )
+
+
+class OneSubnet(FixedRule):
+    """The subnet that is fine-tuned, and no other."""
+
+    def __init__(self, arch: Arch) -> None:
+        self.arch = arch
+
+    def subnets(self, step: Step) -> list[Arch]:
+        """See `Sampler`."""
+        return [self.arch]

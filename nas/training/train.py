@@ -1,0 +1,145 @@
+"""Supernet training: one loop for every sampler, device and number of processes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+import search_spaces
+from nas.allocator import keep_freed_memory
+from nas.data.batches import batches_per_epoch
+from nas.data.catalog import get as get_dataset
+from nas.data.dataset import Dataset
+from nas.progress import Progress, silent
+from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
+from nas.samplers import Sampler, make_sampler
+from nas.training.checkpoint import Checkpoints, save_supernet
+from nas.training.data import batches, with_augmentation
+from nas.training.data_order import DATA_ORDERS
+from nas.training.devices import any_process, first_does, make_fabric
+from nas.training.log import TrainingLog
+from nas.training.monitor import Monitor
+from nas.training.recipe import MAY_CHANGE, Recipe
+from nas.training.recipe import parse as parse_recipe
+from nas.training.safekeeping import Safekeeping
+from nas.training.schedule import Schedule
+from nas.training.signals import stop_signals
+from nas.training.state import TrainingState
+from nas.training.step import TrainingStep
+from nas.training.supervision import make_supervision
+from nas.training.teachers import load_teachers
+from nas.training.transfer import Transfer, transfer
+from search_spaces import Space
+
+_log = logging.getLogger("nas")
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    sampler: Sampler | None = None,
+    progress: Progress = silent,
+) -> RunDir:
+    """Train a supernet and leave it in a run directory.
+
+    The order of the data, the augmentation and the subnets of a step depend on the seed and the step alone,
+    so a run that was stopped goes on exactly as if it had not been.
+
+    Args:
+        recipe: what to train and how.
+        out: the run directory.
+        resume: go on with the run in `out`; a missing or empty folder is started.
+        sampler: chooses the subnets of each step, instead of the one that the recipe names.
+        progress: hears about every step.
+
+    Raises:
+        ValueError: bad names in the recipe, missing data, an `out` that holds something else, or training
+            that diverged.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
+    """
+    keep_freed_memory()
+    fabric = make_fabric(recipe)
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
+    space = search_spaces.get(recipe.space).with_data(
+        classes=len(dataset.class_names),
+        channels=dataset.preprocess.channels,
+        resolutions=(recipe.arch.resolution,) if recipe.arch else None,
+    )
+    sampler = sampler or make_sampler(space, recipe)
+    steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
+    schedule = Schedule(recipe, steps_per_epoch)
+    images = with_augmentation(dataset, recipe.augment)
+    data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
+    log = TrainingLog(space, recipe.log_steps or steps_per_epoch)
+    state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
+    teachers = load_teachers(recipe, space, dataset.class_names, fabric.device)
+    transferred = _transferred(recipe, state, Path(out), dataset)
+    take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
+
+    run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
+    if first_does(fabric, lambda: run.has(SUPERNET)):
+        return run
+    if transferred and fabric.is_global_zero:
+        run.write_json(TRANSFER, transferred)
+        _log.info("%s", transferred.note)
+    safe = Safekeeping(fabric, run, state, recipe)
+    safe.resume()
+    monitor = None
+    if fabric.is_global_zero:
+        monitor = Monitor(run, state.step, recipe)
+    else:
+        progress = silent
+
+    with stop_signals() as stop, safe.explained():
+        for batch in batches(recipe, space, images, data_order, fabric, state.step, schedule.total):
+            lr = schedule(state.step)
+            trained = take_step(batch, lr)
+            state.step += 1
+            if state.log.add(state.step, lr, trained) and monitor:
+                monitor.row(state.log.rows[-1])
+            progress(f"train, loss {trained[0].loss:.3f}", state.step, schedule.total)
+            if any_process(fabric, stop.is_set()):
+                safe.save()
+                raise KeyboardInterrupt
+            safe.save_if_due()
+    safe.save()
+    first_does(fabric, lambda: save_supernet(run, state.trained_weights()))
+    return run
+
+
+def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Dataset) -> Transfer | None:
+    """Load the weights that training begins with, unless it goes on from a checkpoint."""
+    if recipe.init is None or Checkpoints(RunDir(out)).paths():
+        return None
+    return transfer(state.supernet, recipe.init, dataset.class_names)
+
+
+def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resume: bool) -> RunDir:
+    """Make the run directory, or check that the one to go on with was started by the same recipe."""
+    if not (resume and RunDir(out).created):
+        info = RunInfo(
+            created=now(),
+            versions=versions(),
+            space=space.name,
+            dataset=recipe.dataset,
+            data_root=recipe.data_root,
+            split_seed=recipe.split_seed,
+            classes=list(dataset.class_names),
+            seed=recipe.seed,
+            arch=recipe.arch,
+        )
+        return RunDir.create(out, info, space, recipe.to_yaml())
+    run = RunDir.open(out)
+    began = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
+    fixed = Recipe.model_fields.keys() - MAY_CHANGE
+    changed = sorted(key for key in fixed if getattr(began, key) != getattr(recipe, key))
+    if changed or run.space().config != space.config:
+        what = ", ".join(changed) or "the space's YAML file"
+        raise ValueError(f"cannot resume {out}: {what} changed since it was started; use another --out")
+    return run
