@@ -1,0 +1,33 @@
+"""`nas demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import JsonOption, SeedOption
+from nas.cli.output import line, print_json, show
+
+
+def demo(
+    seed: SeedOption = 0,
+    out: Annotated[Path, typer.Option(help="Run directory to make.")] = Path("runs/demo"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Do the whole job on handwritten digits: train, profile, search, export, benchmark, report."""
+    from nas.demo import run_demo
+    from nas.progress import shown
+    from nas.report.figures_of_merit import as_json
+
+    with shown() as progress:
+        result = run_demo(out, seed=seed, resume=resume, progress=progress)
+    show([{str(k): v for k, v in row.items()} for row in result.chosen.to_dict("records")], False)
+    line(f"report: {result.report}")
+    if json:
+        figures = as_json(result.figures)
+        print_json(
+            {"seed": seed, "seconds": result.seconds, "report": str(result.report), "figures": figures}
+        )

@@ -1,0 +1,128 @@
+"""`nas spaces` and `nas describe`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli.arch import find_arch
+from nas.cli.options import JsonOption, SeedOption, SpaceOrRun
+from nas.cli.output import line, print_json, show
+
+if TYPE_CHECKING:
+    from nas.run_dir import Imported
+    from search_spaces import Arch, Space
+
+
+def spaces(json: JsonOption = False) -> None:
+    """List the search spaces that are shipped."""
+    import search_spaces
+
+    found = [search_spaces.get(name) for name in search_spaces.names()]
+    rows = [
+        {
+            "space": space.name,
+            "subnets": float(space.n_subnets),
+            "resolutions": list(space.resolutions),
+            "min_macs": space.macs(space.smallest),
+            "max_macs": space.macs(space.largest),
+            "description": space.config.description,
+        }
+        for space in found
+    ]
+    show(rows, json)
+
+
+def describe(
+    space: SpaceOrRun,
+    arch: Annotated[
+        str | None,
+        typer.Option(help="largest, smallest, random, or a JSON file: show its layers.", show_default=False),
+    ] = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Show a space's slots and number of subnets, or the layers and costs of one arch."""
+    described, imported = _described(space)
+    if arch is not None:
+        _describe_arch(described, find_arch(described, arch, seed), json)
+        return
+    stages = described.stages()
+    totals = {
+        "space": described.name,
+        "subnets": described.n_subnets,
+        "subnets_per_resolution": described.n_subnets // len(described.resolutions),
+        "codes_per_resolution": described.n_codes // len(described.resolutions),
+        "resolutions": described.resolutions,
+        "genes": len(described.genes),
+    }
+    if json:
+        weights = {"imported": imported.model_dump()} if imported else {}
+        print_json(totals | {"stages": stages} | weights)
+        return
+    show(stages, json)
+    line(
+        f"{described.name}: {totals['subnets_per_resolution']:.3e} subnets, {len(described.genes)} genes; "
+        f"{described.n_subnets:.3e} with the {len(described.resolutions)} resolution(s) "
+        f"{' '.join(map(str, described.resolutions))}"
+    )
+    if described.n_codes != described.n_subnets:
+        line(
+            f"The published notation has {totals['codes_per_resolution']:.3e} codes without resolutions; "
+            f"some of them give the same network."
+        )
+    if imported:
+        line(imported.note)
+
+
+def _described(name: str) -> tuple[Space, Imported | None]:
+    """The space of this name, file or run, and where the run's weights come from if not from training."""
+    import search_spaces
+    from nas.run_dir import RunDir
+
+    if Path(name).is_dir():
+        run = RunDir.open(name)
+        return run.space(), run.info().imported
+    return search_spaces.get(name), None
+
+
+def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
+    from nas.onnx_files.file_size import FLOAT32, INT8
+
+    layers = space.layers(arch)
+    rows = [
+        {
+            "block": layer.block,
+            "layer": layer.name,
+            "op": layer.op,
+            "channels": f"{layer.c_in}>{layer.c_out}",
+            "kernel": layer.kernel,
+            "stride": layer.stride,
+            "size": f"{layer.size_in}>{layer.size_out}",
+            "activation": layer.activation,
+            "macs": layer.macs,
+            "params": layer.params,
+        }
+        for layer in layers
+    ]
+    totals = {
+        "arch_id": arch.id,
+        "macs": space.macs(arch),
+        "params": space.params(arch),
+        "peak_memory_bytes": space.peak_memory_bytes(arch),
+        "file_size_bytes": FLOAT32.of_file(layers),
+        "int8_file_size_bytes": INT8.of_file(layers),
+    }
+    if as_json:
+        print_json(totals | {"arch": json.loads(arch.to_json()), "layers": rows})
+        return
+    show(rows, False)
+    line(
+        f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters; "
+        f"{totals['peak_memory_bytes']:,} bytes of activations alive at most (fp32, one image); "
+        f"ONNX file about {totals['file_size_bytes']:,} bytes, in INT8 {totals['int8_file_size_bytes']:,}"
+    )
+    line(arch.to_json())

@@ -1,0 +1,64 @@
+"""`nas evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nas.cli.arch import find_arch
+from nas.cli.open_run import open_run
+from nas.cli.options import AllowImport, DataRootOption, DatasetOption, JsonOption, RunArgument, SeedOption
+from nas.cli.output import line, show
+
+
+def evaluate(
+    run: RunArgument,
+    samples: Annotated[int, typer.Option(min=0, help="Random subnets to evaluate.")] = 0,
+    arch: Annotated[
+        list[str] | None, typer.Option(help="largest, smallest or a JSON file; may be repeated.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Another metric: a name or module:object; may be repeated.")
+    ] = None,
+    calibration: Annotated[
+        str, typer.Option(help="BN recalibration: default (clean images), ofa, attentivenas or alphanet.")
+    ] = "default",
+    calibration_images: Annotated[
+        int | None, typer.Option(min=1, help="Its images.", show_default="as the method has them")
+    ] = None,
+    seed: SeedOption = 0,
+    dataset: DatasetOption = None,
+    data_root: DataRootOption = None,
+    allow_import: AllowImport = False,
+    json: JsonOption = False,
+) -> None:
+    """Evaluate subnets on the validation split, with inherited weights and recalibrated batch norms."""
+    import numpy as np
+
+    from nas.evaluation.calibration import Calibration
+    from nas.progress import shown
+
+    trained = open_run(run, dataset, data_root, allow_import)
+    space = trained.space
+    archs = [find_arch(space, name, seed) for name in arch or ()]
+    if not arch and not samples:
+        archs = trained.notable_archs
+    archs += space.decode(space.sample(np.random.default_rng(seed), samples))
+    with shown() as progress:
+        evaluator = trained.evaluator(
+            calibration=Calibration(calibration_images, method=calibration),
+            extra_metrics=metric or (),
+            progress=progress,
+        )
+        results = evaluator(archs, "evaluate")
+    trained.write_archive_csv()
+    show(
+        [
+            {"arch_id": a.id, **metrics, "macs": space.macs(a), "params": space.params(a)}
+            for a, metrics in zip(archs, results, strict=True)
+        ],
+        json,
+    )
+    if trained.info.imported and not json:
+        line(trained.info.imported.note)

@@ -1,0 +1,67 @@
+"""`nas export`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nas.cli.arch import find_arch
+from nas.cli.open_run import open_run
+from nas.cli.options import AllowImport, DataRootOption, DatasetOption, JsonOption, RunArgument, SeedOption
+from nas.cli.output import show
+
+
+def export(
+    run: RunArgument,
+    pick: Annotated[
+        str,
+        typer.Option(
+            help="knee (best compromise), first or last (best in the first or last objective), spread (five "
+            "from end to end), all, or ids of subnets with commas between."
+        ),
+    ] = "knee",
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead: largest, smallest, random or a JSON file; may be repeated."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="onnx, or torch (a torch.export file that torch alone loads).")
+    ] = "onnx",
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Leave the batch open instead of the device's.")
+    ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8.")] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or int8.", show_default="the device's, else fp32")
+    ] = None,
+    seed: SeedOption = 0,
+    dataset: DatasetOption = None,
+    data_root: DataRootOption = None,
+    allow_import: AllowImport = False,
+    json: JsonOption = False,
+) -> None:
+    """Write chosen subnets as files, checked against torch, each with a model card beside it."""
+    from nas.deployment.export_run import export_archs, export_picked, exported_table
+    from nas.progress import shown
+
+    wanted = "int8" if int8 else precision
+    trained = open_run(run, dataset, data_root, allow_import)
+    with shown() as progress:
+        archs = [find_arch(trained.space, name, seed) for name in arch or ()]
+        if trained.info.arch and not archs:
+            archs = [trained.info.arch]
+        if archs:
+            exported = export_archs(
+                trained,
+                archs,
+                format=format,
+                dynamic_batch=dynamic_batch,
+                precision=wanted,
+                progress=progress,
+            )
+        else:
+            exported = export_picked(
+                trained, pick, format=format, dynamic_batch=dynamic_batch, precision=wanted, progress=progress
+            )
+    show([{str(k): v for k, v in row.items()} for row in exported_table(exported).to_dict("records")], json)

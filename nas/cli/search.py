@@ -1,0 +1,133 @@
+"""`nas search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.connection import BundleOption, ResultsOption, connection, told_what_to_carry
+from nas.cli.open_run import open_run
+from nas.cli.options import (
+    AllowImport,
+    DataRootOption,
+    DatasetOption,
+    JsonOption,
+    ProfilesOption,
+    RunArgument,
+    SeedOption,
+)
+from nas.cli.output import line, show
+
+
+def search(
+    run: RunArgument,
+    device: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="A device profile; `nas profile` makes one. Repeated: a front for each, and the best subnet "
+            "for all of them; the first one is this machine.",
+        ),
+    ],
+    profiles: ProfilesOption = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cross_entropy, accuracy, latency_ms, macs, params, peak_memory_bytes, file_size_bytes, "
+            "int8_file_size_bytes or module:object; may be repeated.",
+            show_default="cross_entropy and latency_ms",
+        ),
+    ] = None,
+    max: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Upper limit, such as latency_ms=2.")
+    ] = None,
+    min: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Lower limit, such as accuracy=0.95.")
+    ] = None,
+    algorithm: Annotated[
+        str,
+        typer.Option(
+            help="iterative, exact, predictor, linas, nsga2, regularized_evolution, coarse_to_fine, random "
+            "or module:object."
+        ),
+    ] = "iterative",
+    predictor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Candidates for the predictor: names or module:object; may be repeated.",
+            show_default="all, chosen by cross-validation",
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            help="Real evaluations, fitting and validation included.", show_default="200, without --minutes"
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no batch of evaluations later.", show_default=False)
+    ] = None,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(help="A searched run or a front's CSV file: its subnets first.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(help="Evaluate in threads (one per core), in this many processes, or on a ray cluster."),
+    ] = "threads",
+    unmeasured: Annotated[
+        bool, typer.Option("--unmeasured", help="Leave the front as predicted, measure nothing.")
+    ] = False,
+    bundle: BundleOption = None,
+    results: ResultsOption = None,
+    seed: SeedOption = 0,
+    dataset: DatasetOption = None,
+    data_root: DataRootOption = None,
+    allow_import: AllowImport = False,
+    json: JsonOption = False,
+) -> None:
+    """Search the best subnets for a device; stopped, the same command goes on where it was."""
+    from hw_profiles.store import ProfileStore
+    from nas.evaluation.workers import workers as make_workers
+    from nas.progress import shown
+    from nas.search.search_problem import DEFAULT_OBJECTIVES
+    from nas.search.search_run import search_run
+
+    store = ProfileStore(profiles)
+    found_device, *others = [store.load(name) for name in dict.fromkeys(device)]
+    trained = open_run(run, dataset, data_root, allow_import)
+    with told_what_to_carry(json), shown() as progress:
+        outcome = search_run(
+            trained,
+            found_device,
+            others=others,
+            objectives=objective or DEFAULT_OBJECTIVES,
+            maxima=max or (),
+            minima=min or (),
+            algorithm=algorithm,
+            predictors=predictor or (),
+            budget=budget,
+            minutes=minutes,
+            warm_start=warm_start,
+            workers=make_workers(workers),
+            seed=seed,
+            connection=connection(bundle=bundle, results=results),
+            measure=not unmeasured,
+            progress=progress,
+        )
+    rows = outcome.front.drop(columns=["arch", "feasible", "on_front"]).to_dict("records")
+    show([{str(k): v for k, v in row.items()} for row in rows], json)
+    if not json:
+        record = outcome.predictor
+        line(
+            f"hypervolume {outcome.result.hypervolume:.4g}, random search {outcome.random.hypervolume:.4g}; "
+            f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
+            f"subnets (ceiling {record.ceiling:.2f}); next: nas export {run} --pick knee"
+        )
+        if outcome.best_for_all:
+            regrets = ", ".join(f"{name} {r:.3f}" for name, r in outcome.best_for_all["regret"].items())
+            line(f"best for all devices: {outcome.best_for_all['arch_id']}, regret {regrets}")
+        if outcome.waiting:
+            line(f"{outcome.waiting} subnets that may belong to the front are not measured on {device} yet")

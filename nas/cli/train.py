@@ -1,0 +1,48 @@
+"""`nas train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.output import line
+
+
+def train(
+    config: Annotated[str, typer.Option(help="Name of a recipe that is shipped, or a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe.")
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin with this run's weights: of the same space, perhaps trained on other data.",
+            show_default="random weights",
+        ),
+    ] = None,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(help="Draw other train, validation and test splits.", show_default="recipe's"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with RUN; a missing or empty one is started.")
+    ] = False,
+) -> None:
+    """Train a supernet."""
+    from nas.progress import shown
+    from nas.training import recipe
+    from nas.training.devices import is_first
+    from nas.training.train import train as run_training
+
+    changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
+    changes += [] if init is None else [f"init={json.dumps(str(init))}"]
+    loaded = recipe.load(config, changes)
+    with shown(loaded.log_steps) as progress:
+        run_training(loaded, out, resume=resume, progress=progress)
+    if is_first():
+        line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
