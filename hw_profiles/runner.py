@@ -93,8 +93,23 @@ def robust_ms(fastest_ms: list[float]) -> float:
     return float(np.quantile(fastest_ms, QUANTILE))
 
 
-def gauge_ms() -> float:
-    """CPU time of a fixed piece of work of about 50 us, the fastest of a few."""
+def gauge_ms(threads: int) -> float:
+    """CPU time of a fixed piece of work of about 50 us, the fastest of a few.
+
+    Args:
+        threads: that a network will use; where they take every core, the slowest core's time counts.
+    """
+    if threads == 1 or threads < len(CORES):
+        return _gauge_ms()
+    times = []
+    for core in CORES:
+        os.sched_setaffinity(0, {core})
+        times.append(_gauge_ms())
+    use_all_cores()
+    return max(times, default=_gauge_ms())
+
+
+def _gauge_ms() -> float:
     clock = time.thread_time_ns if THREAD_CLOCK_IS_FINE else time.perf_counter_ns
     times = []
     for _ in range(GAUGE_TRIES):
@@ -111,19 +126,19 @@ def use_all_cores() -> None:
         os.sched_setaffinity(0, CORES)
 
 
-def settle(least_gauge_ms: float, one_core: bool) -> None:
+def settle(least_gauge_ms: float, threads: int) -> None:
     """Wait for a steady moment, `PATIENCE_SECONDS` at most.
 
     Args:
         least_gauge_ms: the lowest gauge that is known of this device.
-        one_core: look for it on each core that this process may use, and stay there.
+        threads: that a network will use; a single one looks for it on each core, and stays there.
     """
-    cores: list[set[int]] = [{core} for core in sorted(CORES)] if one_core and CORES else [set()]
+    cores: list[set[int]] = [{core} for core in sorted(CORES)] if threads == 1 and CORES else [set()]
     end = time.perf_counter() + PATIENCE_SECONDS
     for core in itertools.cycle(cores):
         if core:
             os.sched_setaffinity(0, core)
-        if gauge_ms() <= STEADY * least_gauge_ms or time.perf_counter() > end:
+        if gauge_ms(threads) <= STEADY * least_gauge_ms or time.perf_counter() > end:
             return
 
 
@@ -170,7 +185,7 @@ class Model:
 
     def timed(self, seconds: float, least_gauge_ms: float = float("inf")) -> Timed:
         """Time runs for about `seconds` in a new session, at a steady moment where there is one."""
-        session = self.open()
+        session, threads = self.open(), self.options.intra_op_num_threads
         inputs, names = _random_inputs(session), [session.get_outputs()[0].name]
         start = time.perf_counter()
         for _ in range(WARM_UP_RUNS):
@@ -181,15 +196,15 @@ class Model:
         times: list[float] = []
         gc.disable()
         if self.provider == CPU:
-            settle(least_gauge_ms, one_core=self.options.intra_op_num_threads == 1)
-        gauge = gauge_ms()
+            settle(least_gauge_ms, threads)
+        gauge = gauge_ms(threads)
         start = time.perf_counter()
         while not _enough(len(times), time.perf_counter() - start, seconds):
             wall, busy = time.perf_counter_ns(), self.clock()
             session.run(names, inputs)
             fastest = min(fastest, (self.clock() - busy) / 1e6)
             times.append((time.perf_counter_ns() - wall) / 1e6)
-        gauge = max(gauge, gauge_ms())
+        gauge = max(gauge, gauge_ms(threads))
         gc.enable()
         use_all_cores()
         return Timed(fastest, times, gauge if self.provider == CPU else 0.0)
