@@ -63,7 +63,7 @@ LONG_SESSION_SECONDS, FEW_RUNS = 0.1, 3
 LONG_SECONDS, FEW_SESSIONS = 5.0, 4
 
 # Slow moments: another guest of a shared machine on the same core, or a governor, makes everything take 1.4
-# to 1.8 times as long for milliseconds to minutes, CPU time included. A fixed piece of work, the gauge, tells
+# to 2.1 times as long for milliseconds to minutes, CPU time included. A fixed piece of work, the gauge, tells
 # them: on a rented server with two speeds, networks took 1.01 to 1.03 of their least time while the gauge was
 # within STEADY of its own, and 1.3 to 2.1 else. So a session waits for a steady moment, on any core. What was
 # timed at a slow one is timed again later, as often as the job allows; where most models saw no steady one,
@@ -99,14 +99,14 @@ def gauge_ms(threads: int) -> float:
     Args:
         threads: that a network will use; where they take every core, the slowest core's time counts.
     """
-    if threads == 1 or threads < len(CORES):
+    if threads == 1 or threads < len(CORES) or not CORES:
         return _gauge_ms()
     times = []
     for core in CORES:
         os.sched_setaffinity(0, {core})
         times.append(_gauge_ms())
     use_all_cores()
-    return max(times, default=_gauge_ms())
+    return max(times)
 
 
 def _gauge_ms() -> float:
@@ -126,8 +126,8 @@ def use_all_cores() -> None:
         os.sched_setaffinity(0, CORES)
 
 
-def settle(least_gauge_ms: float, threads: int) -> None:
-    """Wait for a steady moment, `PATIENCE_SECONDS` at most.
+def settle(least_gauge_ms: float, threads: int) -> float:
+    """Wait for a steady moment, `PATIENCE_SECONDS` at most; returns the gauge of the moment that came.
 
     Args:
         least_gauge_ms: the lowest gauge that is known of this device.
@@ -138,8 +138,10 @@ def settle(least_gauge_ms: float, threads: int) -> None:
     for core in itertools.cycle(cores):
         if core:
             os.sched_setaffinity(0, core)
-        if gauge_ms(threads) <= STEADY * least_gauge_ms or time.perf_counter() > end:
-            return
+        gauge = gauge_ms(threads)
+        if gauge <= STEADY * least_gauge_ms or time.perf_counter() > end:
+            break
+    return gauge
 
 
 class Timed(NamedTuple):
@@ -195,19 +197,19 @@ class Model:
         fastest = float("inf")
         times: list[float] = []
         gc.disable()
-        if self.provider == CPU:
-            settle(least_gauge_ms, threads)
-        gauge = gauge_ms(threads)
+        on_cpu = self.provider == CPU
+        gauge = settle(least_gauge_ms, threads) if on_cpu else 0.0
         start = time.perf_counter()
         while not _enough(len(times), time.perf_counter() - start, seconds):
             wall, busy = time.perf_counter_ns(), self.clock()
             session.run(names, inputs)
             fastest = min(fastest, (self.clock() - busy) / 1e6)
             times.append((time.perf_counter_ns() - wall) / 1e6)
-        gauge = max(gauge, gauge_ms(threads))
+        if on_cpu:
+            gauge = max(gauge, gauge_ms(threads))
+            use_all_cores()
         gc.enable()
-        use_all_cores()
-        return Timed(fastest, times, gauge if self.provider == CPU else 0.0)
+        return Timed(fastest, times, gauge)
 
     def check_placement(self) -> None:
         """See by a profile of one run that nodes run on the provider and in the precision asked for.
@@ -768,6 +770,7 @@ class Journal:
                 f"remove it to start again"
             )
         self.done = {(line["model"], line["round"]) for line in self.lines}
+        self.least_gauge_ms = float("inf")  # of all visits
         self._best: dict[tuple[str, int], dict[str, Any]] = {}
         for line in self.lines:
             self._note(line)
@@ -776,11 +779,6 @@ class Journal:
     def n_visits(self) -> int:
         """Visits so far, repeated ones included."""
         return sum("ms" in line for line in self.lines)
-
-    @property
-    def least_gauge_ms(self) -> float:
-        """The lowest gauge of all visits."""
-        return min((visit["gauge_ms"] for visit in self._best.values()), default=float("inf"))
 
     def visits(self) -> list[dict[str, Any]]:
         """By round, of each visit and its repetitions the one at the steadiest moment."""
@@ -792,6 +790,7 @@ class Journal:
 
     def _note(self, line: dict[str, Any]) -> None:
         if "ms" in line:
+            self.least_gauge_ms = min(self.least_gauge_ms, line["gauge_ms"])
             known = self._best.setdefault((line["model"], line["round"]), line)
             if line["gauge_ms"] < known["gauge_ms"]:
                 self._best[line["model"], line["round"]] = line
