@@ -17,7 +17,7 @@ from hw_profiles.files import replace_file
 from hw_profiles.key import RunSettings
 from search_spaces.errors import one_line
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
 RUNNER = Path(__file__).with_name("runner.py")
 MODELS, IMAGES = "models", "images"
@@ -86,6 +86,8 @@ class Job(RunSettings, frozen=True):
     """Measure the energy of models that are timed alone, where the device has a counter."""
     repeats: float
     """Visits at slow moments that are done again, at most, as a share of all visits."""
+    least_gauge_ms: float | None
+    """What earlier work on the device knows of its fastest moments, see `hw_profiles.runner.gauge_ms`."""
     weights: Weights | None
     models: tuple[ModelEntry, ...]
 
@@ -109,6 +111,7 @@ class BundleContent:
     sentinel: str | None = None
     energy: bool = False
     repeats: float = 1.0
+    least_gauge_ms: float | None = None
     seed: int = 0
 
 
@@ -132,6 +135,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
         sentinel=content.sentinel,
         energy=content.energy,
         repeats=content.repeats,
+        least_gauge_ms=content.least_gauge_ms,
         weights=content.weights,
         models=tuple(_entry(model) for model in content.models),
     )

@@ -82,6 +82,8 @@ class DeviceProfile(BaseModel, frozen=True):
     """Rank correlation of block latencies from even with those from odd rounds."""
     slow_visits: float = 0.0
     """Share of visits that saw slow moments of the processor alone, see `hw_profiles.runner`."""
+    least_gauge_ms: float | None = None
+    """Of the device's fastest moment, by which later measurements know a slow one; None: unknown."""
     sentinel_drift: float | None
     """Change of one network's latency over the whole time / its latency."""
 

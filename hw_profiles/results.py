@@ -63,6 +63,10 @@ class Results(BaseModel, frozen=True):
     outputs: dict[str, list[list[float]]] = {}
     """Of each model with images: what it answers to each."""
     conditions: Conditions = Conditions()
+    least_gauge_ms: float | None = None
+    """Of the device's fastest moment, see `hw_profiles.runner.gauge_ms`; a tool does not tell."""
+    never_steady: list[str] = []
+    """Models whose visits all saw slow moments of the processor: their latencies may be too high."""
     slow_visits: float = 0.0
     """Share of visits that saw slow moments of the processor alone, however often they were repeated."""
     sentinel_drift: float | None = None

@@ -35,7 +35,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error}; on this device: {sys.executable} -m pip install numpy onnxruntime")
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
 
 # How a latency is estimated. Where a session's buffers lie in memory decides 0.5-1 % of the latency for as
@@ -71,8 +71,10 @@ LONG_SECONDS, FEW_SESSIONS = 5.0, 4
 STEADY = 1.2
 PATIENCE_SECONDS = 0.1
 GAUGE_LOOPS, GAUGE_TRIES = 1000, 3
+GAUGE_VALUES, GAUGE_ROUNDS = 32768, 12  # of all cores at once
 
 THREAD_CLOCK_IS_FINE = time.get_clock_info("thread_time").resolution <= 1e-6  # 16 ms on Windows
+GAUGE_CLOCK = time.thread_time_ns if THREAD_CLOCK_IS_FINE else time.perf_counter_ns
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # that this process may use
 
 CPU = "CPUExecutionProvider"
@@ -94,36 +96,57 @@ def robust_ms(fastest_ms: list[float]) -> float:
 
 
 def gauge_ms(threads: int) -> float:
-    """CPU time of a fixed piece of work of about 50 us, the fastest of a few.
+    """CPU time of a fixed piece of work of tens of microseconds, the fastest of a few.
 
     Args:
-        threads: that a network will use; where they take every core, the slowest core's time counts.
+        threads: that a network will use; where they take every core, all cores work at once.
     """
-    if threads == 1 or threads < len(CORES) or not CORES:
-        return _gauge_ms()
-    times = []
-    for core in CORES:
-        os.sched_setaffinity(0, {core})
-        times.append(_gauge_ms())
-    use_all_cores()
-    return max(times)
-
-
-def _gauge_ms() -> float:
-    clock = time.thread_time_ns if THREAD_CLOCK_IS_FINE else time.perf_counter_ns
+    if 1 < threads >= len(CORES) > 0:
+        return _gauge_of_all_cores_ms()
     times = []
     for _ in range(GAUGE_TRIES):
-        start, total = clock(), 0
+        start, total = GAUGE_CLOCK(), 0
         for i in range(GAUGE_LOOPS):
             total += i * i
-        times.append((clock() - start) / 1e6)
+        times.append((GAUGE_CLOCK() - start) / 1e6)
     return min(times)
 
 
-def use_all_cores() -> None:
-    """Undo `settle`."""
-    if CORES:
-        os.sched_setaffinity(0, CORES)
+def _gauge_of_all_cores_ms() -> float:
+    """Of the slowest core, while all work at once and on what another one has just written.
+
+    The cores of a virtual machine may share one physical core, or no cache, from one moment to the next: no
+    core alone tells, and networks take 1.5 and 2.0 times as long.
+    """
+    shared = [np.linspace(0, 1, GAUGE_VALUES, dtype=np.float32) for _ in CORES]
+    together = threading.Barrier(len(CORES))
+    fastest: list[float] = []
+
+    def work(i: int, core: int) -> None:
+        stay_on({core})
+        result = np.empty_like(shared[i])
+        times = []
+        for r in range(GAUGE_ROUNDS):
+            values = shared[(i + r) % len(shared)]
+            together.wait()
+            start = GAUGE_CLOCK()
+            np.negative(values, out=values)
+            np.exp(values, out=result)
+            times.append((GAUGE_CLOCK() - start) / 1e6)
+        fastest.append(min(times))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(CORES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return max(fastest)
+
+
+def stay_on(cores: set[int]) -> None:
+    """Keep the calling thread on some cores."""
+    if cores:
+        os.sched_setaffinity(0, cores)
 
 
 def settle(least_gauge_ms: float, threads: int) -> float:
@@ -136,8 +159,7 @@ def settle(least_gauge_ms: float, threads: int) -> float:
     cores: list[set[int]] = [{core} for core in sorted(CORES)] if threads == 1 and CORES else [set()]
     end = time.perf_counter() + PATIENCE_SECONDS
     for core in itertools.cycle(cores):
-        if core:
-            os.sched_setaffinity(0, core)
+        stay_on(core)
         gauge = gauge_ms(threads)
         if gauge <= STEADY * least_gauge_ms or time.perf_counter() > end:
             break
@@ -184,11 +206,22 @@ class Model:
         self.options.intra_op_num_threads = job["threads"]
         self.options.inter_op_num_threads = 1
         self.options.log_severity_level = 3  # errors alone
+        self.first_core: set[int] = set()
+        if 1 < job["threads"] == len(CORES):
+            # Two threads that the system puts on one core wait for each other, for 10 ms and longer.
+            first, *others = sorted(CORES)
+            self.first_core = {first}
+            counted_from_1 = ";".join(str(core + 1) for core in others)
+            self.options.add_session_config_entry("session.intra_op_thread_affinities", counted_from_1)
 
     def timed(self, seconds: float, least_gauge_ms: float = float("inf")) -> Timed:
         """Time runs for about `seconds` in a new session, at a steady moment where there is one."""
-        session, threads = self.open(), self.options.intra_op_num_threads
+        threads, on_cpu = self.options.intra_op_num_threads, self.provider == CPU
+        # Before the session is there and after it is gone: its threads would keep the other cores busy.
+        gauge = settle(least_gauge_ms, threads) if on_cpu else 0.0
+        session = self.open()
         inputs, names = _random_inputs(session), [session.get_outputs()[0].name]
+        stay_on(self.first_core)
         start = time.perf_counter()
         for _ in range(WARM_UP_RUNS):
             session.run(names, inputs)
@@ -197,18 +230,17 @@ class Model:
         fastest = float("inf")
         times: list[float] = []
         gc.disable()
-        on_cpu = self.provider == CPU
-        gauge = settle(least_gauge_ms, threads) if on_cpu else 0.0
         start = time.perf_counter()
         while not _enough(len(times), time.perf_counter() - start, seconds):
             wall, busy = time.perf_counter_ns(), self.clock()
             session.run(names, inputs)
             fastest = min(fastest, (self.clock() - busy) / 1e6)
             times.append((time.perf_counter_ns() - wall) / 1e6)
+        gc.enable()
+        del session
         if on_cpu:
             gauge = max(gauge, gauge_ms(threads))
-            use_all_cores()
-        gc.enable()
+        stay_on(CORES)
         return Timed(fastest, times, gauge)
 
     def check_placement(self) -> None:
@@ -700,7 +732,8 @@ class Bundle:
                 steady[name].append(visit["ms"])
             if "alone" in visit:
                 alone.setdefault(name, []).append(visit["alone"])
-        if 2 * sum(map(bool, steady.values())) < len(steady):
+        never_steady = [name for name, found in steady.items() if not found]
+        if 2 * len(never_steady) > len(steady):
             steady = times
         small = [times[name] for name, model in self.models.items() if not model["alone"]]
         sentinel = self.job["sentinel"]
@@ -718,6 +751,8 @@ class Bundle:
             "conditions": {
                 name: _range([line["conditions"][name] for line in lines]) for name in conditions()
             },
+            "least_gauge_ms": journal.least_gauge_ms,
+            "never_steady": never_steady,
             "slow_visits": sum(journal.slow(visit["model"], visit["round"]) for visit in visits)
             / len(visits),
             "sentinel_drift": drift(times[sentinel]) if sentinel else None,
@@ -770,7 +805,8 @@ class Journal:
                 f"remove it to start again"
             )
         self.done = {(line["model"], line["round"]) for line in self.lines}
-        self.least_gauge_ms = float("inf")  # of all visits
+        known_gauge = bundle.job["least_gauge_ms"]
+        self.least_gauge_ms = float("inf") if known_gauge is None else float(known_gauge)
         self._best: dict[tuple[str, int], dict[str, Any]] = {}
         for line in self.lines:
             self._note(line)

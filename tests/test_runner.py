@@ -1,6 +1,7 @@
 import ast
 import itertools
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -287,6 +288,36 @@ def test_machine_that_is_never_steady_counts_as_it_is(tmp_path: Path) -> None:
     results = read(tmp_path / "bundle")
     assert sorted(results.latency_ms.values()) == pytest.approx([1.8] * 4)
     assert results.slow_visits == pytest.approx(1 - 1 / VISITS)
+    assert len(results.never_steady) == 3
+    assert results.least_gauge_ms == pytest.approx(0.05)
+
+
+def test_slow_moments_are_known_by_an_earlier_gauge(tmp_path: Path) -> None:
+    """Alone, a bundle that meets slow moments from first to last cannot tell."""
+    bundle = make_bundle(tmp_path / "unaware")
+    (aware := tmp_path / "aware").mkdir()
+    shutil.copytree(bundle, aware, dirs_exist_ok=True)
+    job = json.loads((aware / "job.json").read_text()) | {"least_gauge_ms": 0.05}
+    (aware / "job.json").write_text(json.dumps(job))
+    for folder, told in ((bundle, []), (aware, ["big", "net", "sentinel", "small"])):
+        slow = TwoSpeeds(str(folder))
+        slow.n_slow = 2 * VISITS
+        slow.run(0)
+        assert sorted(read(folder).never_steady) == told
+
+
+@pytest.mark.parametrize("threads", [1, len(runner.CORES), len(runner.CORES) + 1])
+def test_gauge_leaves_the_cores_as_they_were(threads: int) -> None:
+    assert runner.gauge_ms(threads) > 0
+    assert os.sched_getaffinity(0) == runner.CORES
+
+
+def test_threads_that_take_all_cores_stay_on_them(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", settings=RunSettings(threads=len(runner.CORES)))
+    model = runner.Bundle(str(folder)).model("big")
+    assert len(model.first_core) == (1 if len(runner.CORES) > 1 else 0)
+    assert model.timed(0.001).gauge_ms > 0
+    assert os.sched_getaffinity(0) == runner.CORES
 
 
 def test_drift_by_hand() -> None:

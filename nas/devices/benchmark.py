@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,6 +43,8 @@ class BenchmarkRow:
     provider: str
     measured_on: str | None
     """The device that was measured; None: this machine."""
+    slow: bool
+    """All its runs saw slow moments of the processor: the latency may be too high."""
     predicted_latency_ms: float | None
     """None: the model does not say."""
     device: str | None
@@ -91,7 +93,7 @@ def benchmark_on(
         ValueError: a file is missing or no ONNX model, the device cannot be reached, is another one than
             that of the profile, or computes wrongly.
     """
-    content = _content(models, profile.key, energy)
+    content = replace(_content(models, profile.key, energy), least_gauge_ms=profile.least_gauge_ms)
     return _benchmark(content, models, connection or profile.connection, profile, progress)
 
 
@@ -119,6 +121,7 @@ def _benchmark(
                 threads=content.settings.threads,
                 provider=content.settings.provider,
                 measured_on=profile.name if profile else None,
+                slow=_id(i) in results.never_steady,
                 predicted_latency_ms=float(predicted) if predicted else None,
                 device=metadata.get(DEVICE),
             )

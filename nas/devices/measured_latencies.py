@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from hw_profiles.store import BUNDLE, Device
 from nas.devices.device_graphs import TimedGraph, bundled
 from nas.progress import Progress
 from search_spaces import Arch, Space
+
+_log = logging.getLogger(__name__)
 
 MEASURED = "measured.csv"
 COLUMNS = ("arch_id", "latency_ms", "key")
@@ -88,6 +91,13 @@ class MeasuredLatencies:
 
     def _keep(self, results: Results) -> None:
         self.device.profile.refuse_other(results.device)
+        if results.never_steady:
+            _log.warning(
+                "%d of %d subnets met slow moments of the device %r alone: their latencies may be too high",
+                len(results.never_steady),
+                len(results.alone),
+                self.device.profile.name,
+            )
         self.ms |= {arch_id: figures[0].latency_ms for arch_id, figures in results.alone.items()}
         frame = pd.DataFrame(
             [(arch_id, ms, self.key) for arch_id, ms in self.ms.items()], columns=list(COLUMNS)
@@ -101,7 +111,9 @@ def _content(space: Space, archs: Sequence[Arch], device: Device, images: Images
     graphs = [
         TimedGraph(arch.id, space.layers(arch), 1, alone=True, images=str(sizes[arch.id])) for arch in archs
     ]
-    settings = device.profile.key
-    models, weights = bundled(graphs, settings, np.random.default_rng(0))
+    profile = device.profile
+    models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
     found = {str(size): images(size) for size in sorted(set(sizes.values()))}
-    return BundleContent(models, settings, weights, found, space=space.name)
+    return BundleContent(
+        models, profile.key, weights, found, space=space.name, least_gauge_ms=profile.least_gauge_ms
+    )

@@ -100,7 +100,10 @@ def measure_twice(
     models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
     with TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
-        write_bundle(bundle, BundleContent(models, profile.key, weights, space=space.name))
+        content = BundleContent(
+            models, profile.key, weights, space=space.name, least_gauge_ms=profile.least_gauge_ms
+        )
+        write_bundle(bundle, content)
         results = session.measure(
             profile.connection, bundle, lambda done, total: progress("measure again", done, total)
         )
