@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Measures the profiles that are shipped for one machine; let nothing else run on it meanwhile.
 #
-#     bash benchmarks/shipped_profiles.sh MACHINE      for example zen4-2core
+#     bash benchmarks/shipped_profiles.sh MACHINE      for example epyc-zen4-2core
 #
 # About an hour. A profile that is there already stays; one that was too noisy is told at the end and removed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-machine=${1:?name the machine, such as zen4-2core}
+machine=${1:?name the machine, such as epyc-zen4-2core}
 python=${PYTHON:-python}
 profiles=hw_profiles/profiles
 for space in digits cifar ofa-mbv3-w1.0; do

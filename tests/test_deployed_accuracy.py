@@ -8,7 +8,7 @@ from conftest import BUDGET, make_device
 
 from hw_profiles.errors import compare
 from nas.deployment.deployed import Target
-from nas.deployment.deployed_accuracy import ACCURACY_IN, DeployedAccuracies
+from nas.deployment.deployed_accuracy import EVALUATED_AS, DeployedAccuracies
 from nas.deployment.export_precision import export_lower
 from nas.run_dir import SEARCH, SEARCH_CSV
 from nas.search.search import search
@@ -35,7 +35,7 @@ def test_rows_that_were_evaluated_in_int8_say_so(trained: TrainedRun, result: Se
     deployed.add(archs[:2])
     assert deployed.missing(archs) == archs[2:]
     after = deployed.beside(result).evaluations
-    assert list(after[ACCURACY_IN]) == ["int8"] * 2 + ["fp32"] * (len(after) - 2)
+    assert list(after[EVALUATED_AS]) == ["int8 accuracy"] * 2 + ["fp32 accuracy"] * (len(after) - 2)
     for i, arch in enumerate(archs[:2]):
         metrics = export_lower(trained, arch, Target("int8", batch=None)).metrics
         row = after.to_dict("records")[i]
@@ -50,8 +50,8 @@ def test_fp32_needs_nothing(trained: TrainedRun, result: SearchResult) -> None:
     deployed = DeployedAccuracies(trained, Target(), trained.evaluator().measurement.metrics)
     assert deployed.missing([trained.space.largest]) == []
     after = deployed.beside(result).evaluations
-    assert set(after[ACCURACY_IN]) == {"fp32"}
-    assert after.drop(columns=ACCURACY_IN).equals(result.evaluations)
+    assert set(after[EVALUATED_AS]) == {"fp32 accuracy"}
+    assert after.drop(columns=EVALUATED_AS).equals(result.evaluations)
 
 
 def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) -> None:
@@ -61,10 +61,10 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
     update = {"key": key, "held_out": compare(1.2 * truth, truth)}
     device = replace(made, profile=made.profile.model_copy(update=update))
     front = search_run(trained, device, predictors=["ridge"], budget=BUDGET).front
-    assert set(front[ACCURACY_IN]) == {"int8"}
+    assert set(front[EVALUATED_AS]) == {"int8"}
     arch = Arch.from_json(front["arch"][0])
     metrics = export_lower(trained, arch, Target("int8", None, "arm")).metrics
     assert front["cross_entropy"][0] == pytest.approx(metrics["cross_entropy"])
     searched = trained.run.read_csv(SEARCH_CSV)
-    assert set(searched[ACCURACY_IN]) == {"int8", "fp32"}  # the others say that they are not
+    assert set(searched[EVALUATED_AS]) == {"int8", "fp32"}  # the others say that they are not
     assert "predicted worse than MACs alone would" in trained.run.read_json(SEARCH)["doubts"][0]

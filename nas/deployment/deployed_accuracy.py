@@ -18,8 +18,8 @@ from nas.search.search_result import SearchResult
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
-ACCURACY_IN = "accuracy_in"
-"""Column of the precision that a row's metrics were evaluated in."""
+EVALUATED_AS = "evaluated_as"
+"""Column that says in which precision a row's metrics hold: `fp32 accuracy`, `int8 accuracy`."""
 
 
 class DeployedAccuracies:
@@ -57,16 +57,20 @@ class DeployedAccuracies:
             self.progress(f"evaluate in {self.target.precision}", i + 1, len(archs))
 
     def beside(self, result: SearchResult) -> SearchResult:
-        """The result with what is known here in place of fp32 metrics, and `ACCURACY_IN` for each row."""
+        """The result with what is known here in place of fp32 metrics, and `EVALUATED_AS` for each row."""
         frame, problem = result.evaluations.copy(), result.problem
-        frame[ACCURACY_IN] = FP32
+        frame[EVALUATED_AS] = _accuracy(FP32)
         for arch_id, metrics in self.known.items():
             rows = frame["arch_id"] == arch_id
             frame.loc[rows, list(metrics)] = list(metrics.values())
-            frame.loc[rows, ACCURACY_IN] = self.target.precision
+            frame.loc[rows, EVALUATED_AS] = _accuracy(self.target.precision)
         genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
         values = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
         for objective in problem.objectives:
             if objective.metrics:
                 frame[objective.name] = objective(genomes, values)
         return replace(result, evaluations=frame)
+
+
+def _accuracy(precision: str) -> str:
+    return f"{precision} accuracy"
