@@ -24,8 +24,8 @@ sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this f
 import search_spaces  # noqa: E402
 from hw_profiles.store import ProfileStore  # noqa: E402
 from nas.optimizers.evolution import evolve  # noqa: E402
-from nas.search.exact_front import Additive, Negated, exact_front  # noqa: E402
-from nas.search.hypervolume import hypervolume, reference_point  # noqa: E402
+from nas.problem.exact_front import Additive, Negated, exact_front  # noqa: E402
+from nas.problem.hypervolume import hypervolume, reference_point  # noqa: E402
 from search_spaces import Block, BlockTable, Genomes  # noqa: E402
 
 Matrix = NDArray[np.float64]

@@ -21,7 +21,7 @@ import numpy as np
 sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this file hides the package
 
 from hw_profiles.store import Device, ProfileStore  # noqa: E402
-from nas.evaluation.final_test import final_test  # noqa: E402
+from nas.assessment.final_test import final_test  # noqa: E402
 from nas.progress import silent  # noqa: E402
 from nas.report.figures_of_merit import test_hypervolume  # noqa: E402
 from nas.search.search import search  # noqa: E402

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nas.recipes import recipe as recipes
 from nas.run_dir import RECIPE
 from nas.trained_run import TrainedRun
-from nas.training import recipe as recipes
 from nas.training.finetune import OneSubnet
 from nas.training.train import train
 from search_spaces import Arch

@@ -34,9 +34,9 @@ from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device
 from nas.onnx_files.precision import PRECISIONS
 from nas.optimizers.evolution import Evolution
+from nas.problem.hypervolume import nondominated
 from nas.progress import shown
 from nas.run_dir import SEARCH_CSV
-from nas.search.hypervolume import nondominated
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch, Space

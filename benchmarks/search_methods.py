@@ -29,8 +29,8 @@ sys.path[0] = str(
 
 from benchmarks import ofa_mbv3  # noqa: E402
 from nas.optimizers import SEARCH_ALGORITHMS, Task  # noqa: E402
-from nas.search.hypervolume import hypervolume, reference_point  # noqa: E402
-from nas.search.objectives import Computed, Measured, Metrics, Problem  # noqa: E402
+from nas.problem.hypervolume import hypervolume, reference_point  # noqa: E402
+from nas.problem.objectives import Computed, Measured, Metrics, Problem  # noqa: E402
 from search_spaces import Genomes  # noqa: E402
 
 METHODS = {

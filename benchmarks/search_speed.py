@@ -32,7 +32,7 @@ from hw_profiles.calibration import Affine  # noqa: E402
 from hw_profiles.table import LatencyTable, SpaceLatency  # noqa: E402
 from nas.optimizers.evolution import Score, evolve  # noqa: E402
 from nas.optimizers.surrogate import Surrogate  # noqa: E402
-from nas.search.objectives import Computed, Measured, Problem  # noqa: E402
+from nas.problem.objectives import Computed, Measured, Problem  # noqa: E402
 from predictors import PREDICTORS, Features, MetricModel  # noqa: E402
 from search_spaces import Genomes, Space, block_key  # noqa: E402
 

@@ -25,12 +25,12 @@ import torch
 import search_spaces
 from benchmarks.strategy_table import summary, table
 from hw_profiles.files import replace_file
+from nas.recipes import recipe as recipes
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SPEED, RunDir
 from nas.samplers.progressive import PHASES
 from nas.trained_run import TrainedRun
-from nas.training import recipe as recipes
 from nas.training.finetune import OneSubnet
-from nas.training.recipe import Recipe
 from nas.training.train import train
 from search_spaces import Arch, Space
 

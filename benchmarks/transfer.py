@@ -20,8 +20,8 @@ import pandas as pd
 from nas.data import digits
 from nas.data.dataset import ImageDataset, Split
 from nas.progress import Progress, shown
+from nas.recipes import recipe
 from nas.trained_run import TrainedRun
-from nas.training import recipe
 from nas.training.train import train
 
 HERE = "benchmarks.transfer"

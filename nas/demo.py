@@ -19,12 +19,12 @@ from nas.deployment.export_run import export_picked
 from nas.devices.benchmark import BenchmarkRow, benchmark
 from nas.devices.profiling import profile_device
 from nas.progress import Progress, silent
+from nas.recipes import recipe as recipes
 from nas.report.data import FigureOfMerit
 from nas.report.report_run import report_run
 from nas.run_dir import FRONT, PROFILES, TEST
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
-from nas.training import recipe as recipes
 from nas.training.train import train
 
 DEVICE = "this-machine"

@@ -81,7 +81,7 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the tiny space, trained on digits for two epochs."""
-    from nas.training.recipe import Recipe
+    from nas.recipes.recipe import Recipe
     from nas.training.train import train
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -199,9 +199,10 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
     """Less of all that only takes time; with `measured`, latency is the table's, a little more."""
     from hw_profiles.connections.here import Here
+    from nas.assessment import predictor_record
     from nas.devices.measured_latencies import MeasuredLatencies
     from nas.optimizers import iterative
-    from nas.search import predictor_record, search
+    from nas.search import search
     from predictors import agreement
 
     def measure(self: MeasuredLatencies, connection: object, archs: Sequence[Arch], progress: object) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import itertools
 import re
 import subprocess
 import sys
@@ -37,6 +38,22 @@ THIRD_PARTY = {
     },
 }
 """Which other packages each folder may import; `nas` may import all that setup.cfg declares."""
+
+LAYERS = (
+    {"allocator", "onnx_files", "plugins", "progress", "run_dir"},
+    {"data", "network", "problem", "recipes"},
+    {"optimizers", "samplers"},
+    {"evaluation", "training"},
+    {"devices", "importing"},
+    {"trained_run"},
+    {"assessment"},
+    {"report"},
+    {"search"},
+    {"deployment"},
+    {"demo"},
+    {"cli"},
+)
+"""The parts of `nas`, lowest first: each imports itself and what lies below it."""
 
 RUNNER = {"numpy", "onnxruntime"}
 """All that the file which runs on other devices may import beside the standard library."""
@@ -75,6 +92,22 @@ def setup_cfg() -> configparser.ConfigParser:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_our_packages_are_imported_downwards_only(path: Path) -> None:
     assert imported(path) & set(FOLDERS) <= OURS[folder_of(path)]
+
+
+def part_of(module: str) -> str:
+    """`search` of `nas.search.pick`."""
+    return module.split(".")[1] if "." in module else module
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if folder_of(p) == "nas"], ids=name_of)
+def test_parts_of_nas_import_downwards_only(path: Path) -> None:
+    part = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if part == "__init__":
+        return
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    modules = [node.module for node in nodes if node.module and node.module.startswith("nas.")]
+    below = set().union(*itertools.takewhile(lambda layer: part not in layer, LAYERS))
+    assert {part_of(module) for module in modules} <= below | {part}
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if folder_of(p) in THIRD_PARTY], ids=name_of)

@@ -8,8 +8,8 @@ import search_spaces
 from benchmarks import strategy_table
 from benchmarks.strategy_table import paired, table, verdict
 from benchmarks.training_strategies import STRATEGIES, changed_recipe, choose_subnets, study
+from nas.recipes import recipe
 from nas.samplers import SAMPLERS
-from nas.training import recipe
 from search_spaces import Space
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nas.optimizers import SEARCH_ALGORITHMS, Task
+from nas.problem.hypervolume import hypervolume, reference_point
+from nas.problem.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.search.certificate import certify
-from nas.search.hypervolume import hypervolume, reference_point
-from nas.search.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.search.search import search
 from predictors import fit_additive, tau
 from search_spaces import Arch, Genomes, Space

@@ -22,10 +22,10 @@ from hw_profiles.bundle import read_job
 from hw_profiles.connections.here import Here
 from hw_profiles.results import Results
 from hw_profiles.store import ProfileStore
+from nas.assessment import final_test
 from nas.cli import main as cli
 from nas.demo import DemoResult
 from nas.deployment.export_run import export_picked
-from nas.evaluation import final_test
 from nas.run_dir import ARCHIVE_CSV, CHECKPOINTS, FRONT, REPORT, SEARCH, SPACE, SUPERNET, RunDir
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import Checkpoints

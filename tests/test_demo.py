@@ -10,9 +10,9 @@ import yaml
 
 from nas.demo import _help_seconds, run_demo
 from nas.devices.benchmark import _metadata
+from nas.recipes import recipe
 from nas.report.figures_of_merit import as_json
 from nas.run_dir import EXPORTS, FRONT, FRONT_PLOT, PROFILES, REPORT, SEARCH, SUPERNET, RunDir
-from nas.training import recipe
 
 FIGURES = 13
 """3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, the certificate, 2 differences and the

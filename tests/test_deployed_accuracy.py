@@ -7,10 +7,10 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.errors import compare
-from nas.deployment.deployed import Target
-from nas.deployment.deployed_accuracy import EVALUATED_AS, DeployedAccuracies
+from nas.assessment.deployed import Target
 from nas.deployment.export_precision import export_lower
 from nas.run_dir import SEARCH, SEARCH_CSV
+from nas.search.deployed_accuracy import EVALUATED_AS, DeployedAccuracies
 from nas.search.search import search
 from nas.search.search_problem import make_problem
 from nas.search.search_result import SearchResult

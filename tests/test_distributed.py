@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from nas.network.elastic import ElasticBatchNorm
 from nas.network.supernet import Supernet
+from nas.recipes import recipe
 from nas.run_dir import SUPERNET, RunDir
-from nas.training import recipe
 from nas.training.checkpoint import Checkpoints
 from nas.training.train import train
 

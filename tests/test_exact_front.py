@@ -15,9 +15,9 @@ from hw_profiles.calibration import Affine
 from hw_profiles.store import NO_CALIBRATION
 from hw_profiles.table import LatencyTable
 from nas.optimizers.evolution import evolve
-from nas.search import exact_front as module
-from nas.search.exact_front import Additive, ExactFront, Negated, exact_front
-from nas.search.hypervolume import nondominated
+from nas.problem import exact_front as module
+from nas.problem.exact_front import Additive, ExactFront, Negated, exact_front
+from nas.problem.hypervolume import nondominated
 from search_spaces import Block, BlockTable, Genomes, Space, block_key
 from search_spaces.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.resnet import ResNetConfig, ResNetSpace

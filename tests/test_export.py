@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hw_profiles.store import write_device
+from nas.assessment import final_test
 from nas.data.batches import eval_batches
 from nas.deployment import export as module
 from nas.deployment.export import export
 from nas.deployment.export_run import export_archs, export_picked, exported_table
 from nas.devices.benchmark import _metadata
-from nas.evaluation import final_test
 from nas.evaluation.calibration import Calibration
 from nas.network.static import StaticNet
 from nas.onnx_files import onnx_graph

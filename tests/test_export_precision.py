@@ -15,9 +15,9 @@ from conftest import make_device
 from onnx import TensorProto
 
 from hw_profiles.store import write_device
+from nas.assessment.deployed import Target
 from nas.data.batches import eval_batches
 from nas.deployment import export_precision, export_run
-from nas.deployment.deployed import Target
 from nas.deployment.export_precision import export_lower
 from nas.deployment.export_run import export_archs, exported_table
 from nas.devices.benchmark import _metadata

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from conftest import make_device
 
+from nas.assessment.predictor_record import PredictorRecord
 from nas.report.figures_of_merit import (
     accuracy_figures,
     as_json,
@@ -17,7 +18,6 @@ from nas.report.figures_of_merit import (
 from nas.report.figures_of_merit import (
     test_hypervolume as hypervolume_on_test,
 )
-from nas.search.predictor_record import PredictorRecord
 from search_spaces import Space
 
 

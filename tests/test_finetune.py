@@ -7,12 +7,12 @@ import torch
 
 from nas.deployment.export_run import export_archs
 from nas.network.supernet import Supernet
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import load_supernet
 from nas.training.finetune import finetune
 from nas.training.groups import LR_SHARE, parameter_groups
-from nas.training.recipe import Recipe
 from search_spaces import Arch, Space
 
 

@@ -8,8 +8,8 @@ import yaml
 from PIL import Image
 
 import search_spaces
+from nas.recipes import recipe
 from nas.run_dir import SUPERNET
-from nas.training import recipe
 from nas.training.train import train
 
 SIZE = 32

@@ -11,7 +11,7 @@ import torch
 from published import agree, images, save
 
 import search_spaces
-from nas.importers import has_statistics, load_ofa
+from nas.importing.importers import has_statistics, load_ofa
 from search_spaces.notation import arch_from_ofa, arch_to_ofa, load_arch
 
 SPACE = search_spaces.get("ofa-resnet50")

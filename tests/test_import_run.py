@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import search_spaces
+from nas.assessment.final_test import final_test
 from nas.cli.main import main
 from nas.data import image_folder
 from nas.devices import profile_work
-from nas.evaluation.final_test import final_test
 from nas.importing.import_run import import_run, read_classes
 from nas.network.supernet import Supernet
 from nas.run_dir import EXPORTS, FRONT, SPACE, VALIDATION_FILES, RunDir

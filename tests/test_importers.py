@@ -14,8 +14,8 @@ import pytest
 import torch
 from published import agree, images, save
 
-from nas.importers import has_statistics, load_attentivenas, load_ofa
 from nas.importing.foreign_checkpoint import read_state_dict
+from nas.importing.importers import has_statistics, load_attentivenas, load_ofa
 from nas.importing.published_names import canonical
 from search_spaces.notation import arch_from_ofa, arch_to_attentivenas, arch_to_ofa
 

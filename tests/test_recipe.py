@@ -4,8 +4,8 @@ import pytest
 
 import search_spaces
 from nas.data.catalog import DATASETS
+from nas.recipes import recipe
 from nas.samplers import SAMPLERS
-from nas.training import recipe
 
 MINE = "space: digits\ndataset: digits\nepochs: 3\n"
 

@@ -10,10 +10,10 @@ import pytest
 from conftest import BUDGET, make_device
 
 import nas
+from nas.assessment import final_test as module
+from nas.assessment.final_test import final_test
 from nas.data.dataset import ImageDataset, Split, SplitName
 from nas.deployment.export_run import export_picked
-from nas.evaluation import final_test as module
-from nas.evaluation.final_test import final_test
 from nas.report.figures_of_merit import as_json
 from nas.report.report_run import report_run
 from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST

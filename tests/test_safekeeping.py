@@ -13,9 +13,9 @@ from conftest import TINY_YAML
 
 from hw_profiles import files
 from nas.progress import Progress
+from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.run_dir import SUPERNET, TRAINING_LOG, RunDir
 from nas.training.checkpoint import Checkpoints
-from nas.training.recipe import MAY_CHANGE, Recipe
 from nas.training.train import train
 
 STEPS_PER_EPOCH = 7  # of 128 of the 897 training images
@@ -121,7 +121,7 @@ def test_diverged_training_keeps_the_last_good_checkpoint(recipe: Recipe, tmp_pa
 
 KILLED = """\
 import os, signal, sys, threading
-from nas.training import recipe
+from nas.recipes import recipe
 from nas.training.train import train
 
 config, out, steps, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 import search_spaces
 from nas.network.supernet import Supernet
+from nas.recipes.phases import Phase, phase_at
+from nas.recipes.recipe import Recipe
 from nas.samplers import SAMPLERS, Sampler, Step
 from nas.samplers.adaptive import BINS, ComplexityAdaptive
 from nas.samplers.attentive import Attentive
@@ -21,8 +23,6 @@ from nas.samplers.preferred import Preferred, saliency
 from nas.samplers.progressive import PHASES, Progressive, kind_of, open_options
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
-from nas.training.phases import Phase, phase_at
-from nas.training.recipe import Recipe
 from search_spaces import Arch, Space
 
 RECIPE = Recipe(space="tiny", dataset="digits", epochs=1)

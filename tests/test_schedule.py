@@ -1,7 +1,7 @@
 import pytest
 
-from nas.training.phases import Phase
-from nas.training.recipe import Recipe
+from nas.recipes.phases import Phase
+from nas.recipes.recipe import Recipe
 from nas.training.schedule import DECAYS, Schedule
 
 

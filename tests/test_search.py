@@ -18,8 +18,8 @@ from nas.optimizers.evolution import Evolved, evolve, reference_directions
 from nas.optimizers.local_search import improve, neighbours
 from nas.optimizers.ranking import crowded_order
 from nas.optimizers.regularized import RegularizedEvolution
-from nas.search.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
-from nas.search.objectives import Computed, Constraint, Measured, Objective, Problem
+from nas.problem.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
+from nas.problem.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.search.search import search
 from predictors import PREDICTORS
 from search_spaces import Arch, Genomes, Space

@@ -15,7 +15,7 @@ import pytest
 import search_spaces
 from nas.evaluation.archive import Archive
 from nas.optimizers import iterative
-from nas.search.objectives import Computed, Measured, Problem
+from nas.problem.objectives import Computed, Measured, Problem
 from nas.search.search import search
 from nas.search.search_result import SearchResult
 from predictors import PREDICTORS

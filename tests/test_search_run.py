@@ -18,6 +18,7 @@ from hw_profiles.connections.carried import Carried
 from hw_profiles.connections.here import Here
 from hw_profiles.results import Results
 from hw_profiles.store import Device, read_device
+from nas.assessment.predictor_record import PredictorRecord
 from nas.devices.check_images import noise_images
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.evaluate import Measurement
@@ -32,7 +33,6 @@ from nas.run_dir import (
     SEARCH,
     SEARCH_CSV,
 )
-from nas.search.predictor_record import PredictorRecord
 from nas.search.search_run import SearchOutcome, search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
@@ -311,7 +311,7 @@ def test_latency_is_measured_as_the_device_runs_it_and_kept(
 
 SOURCE = '''
 import numpy as np
-from nas.search.objectives import Computed
+from nas.problem.objectives import Computed
 from nas.optimizers.random_search import RandomSearch
 from sklearn.linear_model import LinearRegression
 

@@ -9,7 +9,7 @@ import torch
 from published import agree, images, save
 
 import search_spaces
-from nas.importers import arch_from_ofa, load_ofa, load_specialised
+from nas.importing.importers import arch_from_ofa, load_ofa, load_specialised
 from nas.network.supernet import Supernet
 from search_spaces import Arch
 

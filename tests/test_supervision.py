@@ -5,10 +5,10 @@ import torch
 from conftest import TINY_YAML
 from torch import nn
 
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET
 from nas.trained_run import TrainedRun
 from nas.training.losses import kl_loss, label_loss
-from nas.training.recipe import Recipe
 from nas.training.supervision import External, make_supervision
 from nas.training.teachers import load_teachers
 from nas.training.train import train

@@ -12,10 +12,10 @@ from conftest import TINY_YAML
 from safetensors.torch import load_file
 
 from nas.network.supernet import Supernet
+from nas.recipes.recipe import Recipe
 from nas.run_dir import CHECKPOINTS, RECIPE, RUN, SPACE, SUPERNET, TRAINING_LOG, RunDir
 from nas.training.checkpoint import Checkpoints
 from nas.training.optimizers import make_optimizer
-from nas.training.recipe import Recipe
 from nas.training.schedule import Schedule
 from nas.training.train import train
 from search_spaces import Space
@@ -114,7 +114,7 @@ def test_second_signal_stops_at_once(recipe: Recipe, tmp_path: Path) -> None:
 
 KILLED = """\
 import os, sys
-from nas.training import recipe
+from nas.recipes import recipe
 from nas.training.train import train
 
 config, out, step, writes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

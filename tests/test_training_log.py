@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SPEED, RunDir, RunInfo
 from nas.training.log import TrainedSubnet, TrainingLog
 from nas.training.monitor import Monitor
-from nas.training.recipe import Recipe
 from search_spaces import Arch, Space
 
 RECIPE = Recipe(space="tiny", dataset="digits", epochs=1, batch_size=16)

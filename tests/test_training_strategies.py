@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from conftest import TINY_YAML
 
+from nas.recipes import recipe
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET, TRAINING_LOG
 from nas.samplers import SAMPLERS
-from nas.training import recipe
-from nas.training.recipe import Recipe
 from nas.training.train import train
 
 STEPS = 6  # three epochs of 2 batches of 448 of the 897 training images

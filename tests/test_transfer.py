@@ -8,10 +8,10 @@ import torch
 from conftest import TINY_YAML
 
 from nas.network.supernet import Supernet
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET, TRANSFER
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import Checkpoints, load_supernet, newest_weights
-from nas.training.recipe import Recipe
 from nas.training.train import train
 from nas.training.transfer import Transfer, transfer
 from search_spaces import Space, parse

@@ -9,8 +9,8 @@ import pytest
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.carried import Carried
 from hw_profiles.connections.here import Here
+from nas.problem.objectives import Computed, Constraint, Measured, Problem
 from nas.progress import silent
-from nas.search.objectives import Computed, Constraint, Measured, Problem
 from nas.search.search_result import SearchResult
 from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
 from search_spaces import Arch, Space

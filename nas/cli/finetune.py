@@ -27,8 +27,8 @@ def finetune(
     """Train one subnet of a run on, perhaps on other data with other classes."""
     from nas.cli.arch import find_arch
     from nas.progress import shown
+    from nas.recipes import recipe
     from nas.run_dir import RunDir
-    from nas.training import recipe
     from nas.training.devices import is_first
     from nas.training.finetune import finetune as run_finetune
 

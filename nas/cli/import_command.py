@@ -62,8 +62,8 @@ def ofa(
     resolution: Resolutions = None,
 ) -> None:
     """Import a supernet of Once-for-All (Cai et al. 2020)."""
-    from nas.importers import load_ofa
     from nas.importing.import_run import import_run, read_classes
+    from nas.importing.importers import load_ofa
 
     run = import_run(
         load_ofa(checkpoint, space),
@@ -92,8 +92,8 @@ def attentivenas(
     resolution: Resolutions = None,
 ) -> None:
     """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
-    from nas.importers import load_attentivenas
     from nas.importing.import_run import import_run, read_classes
+    from nas.importing.importers import load_attentivenas
 
     run = import_run(
         load_attentivenas(checkpoint),

@@ -15,7 +15,7 @@ class ExplainsRecipe(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """See `TyperCommand`; the arguments are click's, of which typer keeps a copy of its own."""
-        from nas.training import recipe  # not at the top: other commands need not wait for it
+        from nas.recipes import recipe  # not at the top: other commands need not wait for it
 
         super().format_help(ctx, formatter)
         fields = recipe.Recipe.model_fields

@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Train a supernet."""
     from nas.progress import shown
-    from nas.training import recipe
+    from nas.recipes import recipe
     from nas.training.devices import is_first
     from nas.training.train import train as run_training
 

@@ -14,8 +14,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from nas.assessment.deployed import Network, in_batches, open_onnx
 from nas.data.batches import eval_batches
-from nas.deployment.deployed import Network, in_batches, open_onnx
 from nas.network.static import StaticNet
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import FP32

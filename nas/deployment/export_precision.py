@@ -12,8 +12,7 @@ import numpy as np
 import onnx
 
 from hw_profiles.connections.base import NotMeasuredError
-from nas.data.batches import eval_batches
-from nas.deployment.deployed import (
+from nas.assessment.deployed import (
     CALIBRATION_IMAGES,
     Network,
     Target,
@@ -23,6 +22,7 @@ from nas.deployment.deployed import (
     open_onnx,
     validation_metrics,
 )
+from nas.data.batches import eval_batches
 from nas.deployment.export import CHECKED_IMAGES, Exported, metadata_text, model_card
 from nas.onnx_files.precision import FP32, INT8
 from nas.run_dir import EXPORTS

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hw_profiles.runner import instruction_set
 from hw_profiles.store import Device
-from nas.deployment.deployed import Target
+from nas.assessment.deployed import Target
 from nas.deployment.export import Exported, export
 from nas.deployment.export_precision import Measure, export_lower
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on

@@ -1,1 +1,1 @@
-"""Other tools' checkpoints; `nas.importers` is the face of this package."""
+"""Other tools' checkpoints; `nas.importing.importers` is the face of this package."""

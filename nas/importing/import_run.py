@@ -9,7 +9,7 @@ from pathlib import Path
 from nas.data.catalog import get_for_imported
 from nas.data.dataset import Dataset
 from nas.data.image_folder import MAX_VALIDATION, ImageFiles, file_names
-from nas.importers import has_statistics
+from nas.importing.importers import has_statistics
 from nas.network.supernet import Supernet
 from nas.run_dir import VALIDATION_FILES, Imported, RunDir, RunInfo, now, versions
 from nas.training.checkpoint import save_supernet

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.objectives import Metrics, Problem
+from nas.problem.objectives import Metrics, Problem
 from predictors import CANDIDATES, PredictorFactory
 from search_spaces import Genomes, Space
 

@@ -13,7 +13,7 @@ import numpy as np
 from nas.optimizers.base import Evaluated, Task, Unseen
 from nas.optimizers.local_search import neighbours
 from nas.optimizers.ranking import crowded_order
-from nas.search.objectives import Metrics
+from nas.problem.objectives import Metrics
 from search_spaces import Genomes, Space
 
 COARSE_SHARE = 0.5

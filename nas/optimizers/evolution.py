@@ -16,7 +16,7 @@ from pymoo.core.termination import NoTermination
 from pymoo.util.ref_dirs import get_reference_directions
 
 from nas.optimizers.mating import Mating
-from nas.search.hypervolume import nondominated
+from nas.problem.hypervolume import nondominated
 from search_spaces import Genomes, Space
 
 Matrix = NDArray[np.float64]

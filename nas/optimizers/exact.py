@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
-from nas.search.exact_problem import check_additive, problem_front
-from nas.search.hypervolume import greedy_batch, nondominated, reference_point
-from nas.search.objectives import Metrics, Problem
+from nas.problem.exact_problem import check_additive, problem_front
+from nas.problem.hypervolume import greedy_batch, nondominated, reference_point
+from nas.problem.objectives import Metrics, Problem
 from predictors import fit_additive
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes

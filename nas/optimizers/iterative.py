@@ -14,9 +14,9 @@ from nas.optimizers.evolution import Matrix, evolve
 from nas.optimizers.exact import best_of_exact_front
 from nas.optimizers.local_search import improve
 from nas.optimizers.surrogate import Surrogate, SurrogateFitter
-from nas.search.exact_problem import has_quick_front
-from nas.search.hypervolume import greedy_batch, nondominated, reference_point
-from nas.search.objectives import Metrics
+from nas.problem.exact_problem import has_quick_front
+from nas.problem.hypervolume import greedy_batch, nondominated, reference_point
+from nas.problem.objectives import Metrics
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
 

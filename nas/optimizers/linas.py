@@ -12,7 +12,7 @@ from nas.optimizers.base import Evaluated, Task, Unseen
 from nas.optimizers.evolution import evolve
 from nas.optimizers.random_search import RandomSearch
 from nas.optimizers.surrogate import SurrogateFitter
-from nas.search.objectives import Metrics
+from nas.problem.objectives import Metrics
 from predictors import PREDICTORS
 from search_spaces import Genomes
 

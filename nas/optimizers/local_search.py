@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas.optimizers.evolution import Evolved, Score
-from nas.search.hypervolume import nondominated
+from nas.problem.hypervolume import nondominated
 from search_spaces import Genomes, Space
 
 EXPANDED = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas.optimizers.base import Evaluated, Task, Unseen
 from nas.optimizers.evolution import Evolution
-from nas.search.objectives import Metrics
+from nas.problem.objectives import Metrics
 from search_spaces import Genomes
 
 POPULATION = 50

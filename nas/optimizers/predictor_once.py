@@ -6,8 +6,8 @@ from nas.optimizers.base import Evaluated, Task, Unseen
 from nas.optimizers.evolution import evolve
 from nas.optimizers.random_search import RandomSearch
 from nas.optimizers.surrogate import SurrogateFitter
-from nas.search.hypervolume import greedy_batch, reference_point
-from nas.search.objectives import Metrics
+from nas.problem.hypervolume import greedy_batch, reference_point
+from nas.problem.objectives import Metrics
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
 

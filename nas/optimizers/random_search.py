@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas.optimizers.base import Task, Unseen
-from nas.search.objectives import Metrics
+from nas.problem.objectives import Metrics
 from search_spaces import Genomes
 
 TRIES = 20

@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.optimizers.base import Evaluated, Task, Unseen
 from nas.optimizers.ranking import crowded_order
-from nas.search.objectives import Metrics
+from nas.problem.objectives import Metrics
 from search_spaces import Genomes
 
 POPULATION = 100

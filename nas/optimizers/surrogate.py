@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.optimizers.base import Evaluated, Task
-from nas.search.objectives import Problem
+from nas.problem.objectives import Problem
 from predictors import Features, MetricModel, cross_validate
 from predictors.selection import FOLDS
 from search_spaces import Genomes

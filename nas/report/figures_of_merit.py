@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.profile import DeviceProfile
-from nas.evaluation.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST
+from nas.assessment.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST
+from nas.assessment.predictor_record import PredictorRecord
+from nas.problem.hypervolume import hypervolume
 from nas.report.data import FigureOfMerit
-from nas.search.hypervolume import hypervolume
-from nas.search.predictor_record import PredictorRecord
 
 
 def accuracy_figures(test: pd.DataFrame) -> list[FigureOfMerit]:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from hw_profiles.store import Device
-from nas.evaluation.final_test import final_test
+from nas.assessment.final_test import final_test
+from nas.assessment.predictor_record import PredictorRecord
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
 from nas.report.data import FigureOfMerit
@@ -22,7 +23,6 @@ from nas.report.figures_of_merit import (
     test_hypervolume,
 )
 from nas.run_dir import BASELINE, EXPORTS, FRONT, PREDICTOR, REPORT, SEARCH, TRAINING_LOG, RunDir
-from nas.search.predictor_record import PredictorRecord
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 

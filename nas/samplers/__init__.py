@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from nas.plugins import check, resolve
+from nas.recipes.recipe import Recipe
 from nas.samplers.adaptive import ComplexityAdaptive
 from nas.samplers.attentive import Attentive
 from nas.samplers.base import Sampler, Step
@@ -22,7 +23,6 @@ from nas.samplers.preferred import Preferred
 from nas.samplers.progressive import PHASES, Progressive
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
-from nas.training.recipe import Recipe
 from search_spaces import Space
 
 __all__ = ["SAMPLERS", "Sampler", "SamplerFactory", "Sandwich", "Step", "make_sampler"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas.network.channel_order import sort_channels
+from nas.recipes.phases import Phase, phase_at
 from nas.samplers.base import Step
-from nas.training.phases import Phase, phase_at
 from search_spaces import Arch, Choice, Space
 
 _ALL = 1_000

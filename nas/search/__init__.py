@@ -1,1 +1,1 @@
-"""Objectives, limits, the search of a run and what it leaves to choose from; `nas.optimizers` proposes."""
+"""The search of a run and what it leaves to choose from; `nas.optimizers` proposes."""

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from hw_profiles.store import Device
 from nas.evaluation.archive import Archive
+from nas.problem import objectives as objective_table
+from nas.problem.exact_front import nondominated_rows
+from nas.problem.exact_problem import is_additive, problem_front
+from nas.problem.limits import impossible
+from nas.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
 from nas.run_dir import ARCHIVE, FRONT, SEARCH, SURROGATE, RunDir
-from nas.search import objectives as objective_table
-from nas.search.exact_front import nondominated_rows
-from nas.search.exact_problem import is_additive, problem_front
-from nas.search.limits import impossible
-from nas.search.objectives import Context, Metrics, Problem, is_latency, parse_constraint
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Arch, Genomes
 

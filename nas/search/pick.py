@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas.search.objectives import is_latency
+from nas.problem.objectives import is_latency
 
 Matrix = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
 from nas.optimizers.base import Evaluated, Unseen
 from nas.optimizers.evolution import evolve
 from nas.plugins import resolve
+from nas.problem.limits import impossible
+from nas.problem.objectives import Problem
 from nas.progress import Progress, silent
-from nas.search.limits import impossible
-from nas.search.objectives import Problem
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES

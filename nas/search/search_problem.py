@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from hw_profiles.store import Device
+from nas.problem import objectives as objective_table
+from nas.problem.objectives import Context, Objective, Problem, is_latency, parse_constraint
 from nas.run_dir import FRONT
-from nas.search import objectives as objective_table
-from nas.search.objectives import Context, Objective, Problem, is_latency, parse_constraint
 from search_spaces import Arch, Genomes, Space
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")

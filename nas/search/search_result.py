@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.optimizers.base import Evaluated
-from nas.search.hypervolume import hypervolume, nondominated, reference_point
-from nas.search.objectives import Problem
+from nas.problem.hypervolume import hypervolume, nondominated, reference_point
+from nas.problem.objectives import Problem
 from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
 from search_spaces import Arch, Genomes
 

@@ -14,6 +14,7 @@ import pandas as pd
 from hw_profiles.connections.base import Connection
 from hw_profiles.doubts import doubts_about, doubts_about_order
 from hw_profiles.store import Device, write_device
+from nas.assessment.predictor_record import PredictorRecord, judge_predictor
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
@@ -31,7 +32,6 @@ from nas.run_dir import (
 )
 from nas.search.certificate import Certificate, certify
 from nas.search.compromise import Compromise, best_for_all
-from nas.search.predictor_record import PredictorRecord, judge_predictor
 from nas.search.search import search
 from nas.search.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_on, read_front
 from nas.search.search_result import SearchResult
@@ -117,7 +117,7 @@ def search_run(
         device: where the subnets shall run.
         others: further devices that the same search serves, by their tables; `latency_ms` as an objective
             stands for the latency on each of them.
-        objectives: names as in `nas.search.objectives.OBJECTIVES`, or `module:object`.
+        objectives: names as in `nas.problem.objectives.OBJECTIVES`, or `module:object`.
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
         algorithm: as in `nas.search.search.search`.

@@ -11,13 +11,13 @@ import pandas as pd
 from hw_profiles.bundle import Images
 from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.store import Device
+from nas.assessment.deployed import Target
 from nas.data.batches import eval_batches
-from nas.deployment.deployed import Target
-from nas.deployment.deployed_accuracy import DeployedAccuracies
 from nas.devices.check_images import n_images
 from nas.devices.measured_latencies import ImagesOf, MeasuredLatencies
 from nas.progress import Progress
 from nas.run_dir import PROFILES
+from nas.search.deployed_accuracy import DeployedAccuracies
 from nas.search.search_result import SearchResult
 from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
 from nas.trained_run import TrainedRun

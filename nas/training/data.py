@@ -16,8 +16,8 @@ from nas.data.augment import AUGMENTATIONS
 from nas.data.batches import batches_per_epoch, train_batches
 from nas.data.dataset import Dataset, ImageDataset
 from nas.data.mix import Mix
+from nas.recipes.recipe import Recipe
 from nas.training.data_order import DataOrder
-from nas.training.recipe import Recipe
 from nas.training.seeds import rng_of
 from search_spaces import Space
 

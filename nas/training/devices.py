@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
-from nas.training.recipe import Recipe
+from nas.recipes.recipe import Recipe
 from nas.training.reductions import mean_over_processes, needs_all_processes
 
 Result = TypeVar("Result")

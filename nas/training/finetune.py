@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.progress import Progress, silent
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SPACE, RunDir
 from nas.samplers.base import FixedRule, Step
-from nas.training.recipe import Recipe
 from nas.training.train import train
 from search_spaces import Arch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nas.network.supernet import Supernet
-from nas.training.recipe import Recipe
+from nas.recipes.recipe import Recipe
 
 LR_SHARE = "lr_share"
 """Key of a group: its learning rate as a share of the schedule's."""

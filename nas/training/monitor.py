@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from nas.recipes.recipe import Recipe
 from nas.run_dir import SPEED, TENSORBOARD, RunDir
-from nas.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -13,8 +13,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from nas.network.supernet import Supernet
+from nas.recipes.recipe import Recipe
 from nas.training.groups import parameter_groups
-from nas.training.recipe import Recipe
 
 Groups = list[dict[str, Any]]
 

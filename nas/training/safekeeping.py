@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import pandas as pd
 from lightning_fabric import Fabric
 
+from nas.recipes.recipe import Recipe
 from nas.run_dir import TRAINING_LOG, RunDir
 from nas.training.checkpoint import Checkpoints
 from nas.training.devices import first_does
-from nas.training.recipe import Recipe
 from nas.training.state import TrainingState
 
 _log = logging.getLogger("nas")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from nas.training.phases import Phase, phase_at
-from nas.training.recipe import Recipe
+from nas.recipes.phases import Phase, phase_at
+from nas.recipes.recipe import Recipe
 
 Decay = Callable[[float, float, float, Recipe], float]
 """Share of the peak after the warm-up, from (epochs done, epochs of warm-up, epochs of all, recipe)."""

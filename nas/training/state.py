@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nas.network.supernet import Supernet
+from nas.recipes.recipe import Recipe
 from nas.samplers import Sampler
 from nas.training.data_order import DataOrder
 from nas.training.log import TrainingLog
 from nas.training.optimizers import make_optimizer
-from nas.training.recipe import Recipe
 from nas.training.reductions import synchronize_batch_norms
 from search_spaces import Space
 

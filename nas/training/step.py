@@ -13,13 +13,13 @@ from torch import Tensor
 
 from nas.data.global_generator import seeded
 from nas.network.dropout import Dropout
+from nas.recipes.recipe import Recipe
 from nas.samplers import Step
 from nas.training.data import TrainingBatch, resolutions_by_size
 from nas.training.groups import LR_SHARE
 from nas.training.log import TrainedSubnet
 from nas.training.losses import label_loss
 from nas.training.optimizers import clip_gradients
-from nas.training.recipe import Recipe
 from nas.training.reductions import average_gradients, mean_over_processes
 from nas.training.seeds import rng_of
 from nas.training.state import TrainingState

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nas.recipes.recipe import Recipe
 from nas.training.losses import DISTILLATION_LOSSES, DistillationLoss, label_loss
-from nas.training.recipe import Recipe
 
 Loss = Callable[[Tensor], Tensor]
 """Called with the logits (n, classes) of each subnet of a step in turn."""

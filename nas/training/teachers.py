@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from nas.recipes.recipe import Recipe
 from nas.run_dir import RunDir
 from nas.training.checkpoint import load_supernet
-from nas.training.recipe import Recipe
 from search_spaces import Space
 
 INIT = "init"

@@ -13,6 +13,8 @@ from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
 from nas.progress import Progress, silent
+from nas.recipes.recipe import MAY_CHANGE, Recipe
+from nas.recipes.recipe import parse as parse_recipe
 from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
 from nas.samplers import Sampler, make_sampler
 from nas.training.checkpoint import Checkpoints, save_supernet
@@ -21,8 +23,6 @@ from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import any_process, first_does, make_fabric
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
-from nas.training.recipe import MAY_CHANGE, Recipe
-from nas.training.recipe import parse as parse_recipe
 from nas.training.safekeeping import Safekeeping
 from nas.training.schedule import Schedule
 from nas.training.signals import stop_signals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.search.objectives import Constraint, Metrics
+from nas.problem.objectives import Constraint, Metrics
 from search_spaces import Genomes, Space
 
 

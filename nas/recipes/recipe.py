@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from nas.training.phases import Count, Phase, Positive
+from nas.recipes.phases import Count, Phase, Positive
 from search_spaces import Arch
 from search_spaces.errors import one_line
 
@@ -149,7 +149,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
 
 def names() -> list[str]:
     """Names of the recipes that are shipped."""
-    files = resources.files("nas").joinpath("recipes").iterdir()
+    files = resources.files("nas.recipes").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
@@ -161,7 +161,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     text = str(name_or_path)
     if text in names():
-        content = resources.files("nas").joinpath("recipes", f"{text}.yaml").read_text()
+        content = resources.files("nas.recipes").joinpath(f"{text}.yaml").read_text()
     elif text.endswith((".yaml", ".yml")):
         try:
             content = Path(text).read_text()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas.search.exact_front import Additive, ExactFront, Negated, exact_front
-from nas.search.objectives import Computed, Measured, Objective, Problem
+from nas.problem.exact_front import Additive, ExactFront, Negated, exact_front
+from nas.problem.objectives import Computed, Measured, Objective, Problem
 
 Models = Mapping[str, Additive]
 """By metric."""
