@@ -28,20 +28,32 @@ class Affine(BaseModel, frozen=True):
 
 
 def fit_affine(x: NDArray[np.float64], measured_ms: Latencies) -> Affine:
-    """The line through whole networks with the smallest relative errors, robust against outliers.
+    """`fit_linear` with a single number of each network, shape (n,)."""
+    slopes, intercept_ms = fit_linear(x[:, None], measured_ms)
+    return Affine(slope=float(slopes[0]), intercept_ms=intercept_ms)
+
+
+def fit_linear(x: NDArray[np.float64], measured_ms: Latencies) -> tuple[NDArray[np.float64], float]:
+    """The plane through whole networks with the smallest relative errors, robust against outliers.
 
     Args:
-        x: sum over blocks (ms, or MACs for the rival), shape (n,), n >= 2.
+        x: sums over blocks (ms, MACs, parameters), shape (n, k), n > k; more of one never takes less time.
         measured_ms: latency of the network alone in a fresh process, shape (n,).
+
+    Returns:
+        What each unit of x takes in ms, shape (k,), and what every network takes beside that.
     """
     from scipy.optimize import least_squares  # slow to import, and who only reads a table needs none of it
 
     middle = np.median(measured_ms)
-    scale = middle / np.median(x)  # so that both unknowns are near 1, whatever the unit of x
+    scale = middle / np.median(x, axis=0)  # so that all unknowns are near 1, whatever the units of x
 
-    def residuals(line: NDArray[np.float64]) -> NDArray[np.float64]:
-        error: NDArray[np.float64] = (line[0] * scale * x + line[1] * middle) / measured_ms - 1
+    def residuals(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+        error: NDArray[np.float64] = (x * scale @ plane[:-1] + plane[-1] * middle) / measured_ms - 1
         return error
 
-    slope, intercept = least_squares(residuals, [1.0, 0.0], loss="soft_l1", f_scale=_USUAL_ERROR).x
-    return Affine(slope=float(slope * scale), intercept_ms=float(intercept * middle))
+    k = x.shape[1]
+    start = [1 / k] * k + [0.0]
+    lowest = [0.0] * k + [-np.inf]
+    plane = least_squares(residuals, start, bounds=(lowest, np.inf), loss="soft_l1", f_scale=_USUAL_ERROR).x
+    return plane[:-1] * scale, float(plane[-1] * middle)

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hw_profiles.calibration import fit_affine
+from hw_profiles.calibration import fit_linear
 from hw_profiles.errors import Latencies
 from search_spaces import Block, BlockTable, SlotTable, Space
 
@@ -61,25 +61,27 @@ class Additive:
         return BlockTable(space, self.block_ms, self.intercept_ms)
 
 
-class Line(Additive):
-    """A line through one number of a network that is a sum over its blocks, such as MACs or a table's ms.
+class Linear(Additive):
+    """Linear in numbers of a network that are sums over its blocks, such as MACs or a table's ms.
 
     Args:
-        value: that number of one block.
+        values: those numbers of one block.
     """
 
-    def __init__(self, value: BlockValue) -> None:
-        self.value = value
+    def __init__(self, *values: BlockValue) -> None:
+        self.values = values
 
     def fit(self, X: Sequence[Network], y: ArrayLike) -> Self:  # noqa: N803
         """See `LatencyEstimator`."""
-        self._line = fit_affine(sums(X, self.value), checked(X, y))
-        self.intercept_ms = self._line.intercept_ms
+        x = np.stack([sums(X, value) for value in self.values], axis=1)
+        self._slopes, self.intercept_ms = fit_linear(x, checked(X, y))
         return self
 
     def block_ms(self, block: Block) -> float:
         """See `Additive`."""
-        return self._line.slope * self.value(block)
+        return float(
+            sum(slope * value(block) for slope, value in zip(self._slopes, self.values, strict=True))
+        )
 
 
 def sums(networks: Iterable[Network], value: BlockValue) -> Latencies:

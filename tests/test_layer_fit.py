@@ -7,10 +7,19 @@ from sklearn.base import clone
 
 import search_spaces
 from hw_profiles.errors import compare
-from hw_profiles.latency_model import Line, Network, sums
+from hw_profiles.latency_model import Linear, Network, sums
 from hw_profiles.layer_fit import LayerFit, robust_costs
 from hw_profiles.layer_terms import KINDS, TERMS, Shape, terms
-from hw_profiles.model_choice import LAYERS, MACS, TABLE, TABLE_AND_LAYERS, block_macs, choose
+from hw_profiles.model_choice import (
+    LAYERS,
+    MACS,
+    TABLE,
+    TABLE_AND_LAYERS,
+    TABLE_AND_WEIGHTS,
+    block_macs,
+    block_params,
+    choose,
+)
 from search_spaces import Block, Genomes
 
 Vector = NDArray[np.float64]
@@ -79,7 +88,7 @@ def test_layers_beat_macs_where_the_device_is_no_roofline() -> None:
     train = networks(SPACE.sample(np.random.default_rng(0), 50))
     known, truth = sums(train, jagged_ms), sums(networks(TEST), jagged_ms)
     ours = compare(LayerFit().fit(train, known).predict(networks(TEST)), truth)
-    rival = compare(Line(block_macs).fit(train, known).predict(networks(TEST)), truth)
+    rival = compare(Linear(block_macs).fit(train, known).predict(networks(TEST)), truth)
     assert ours.mape < 0.5 * rival.mape
 
 
@@ -151,6 +160,16 @@ def test_a_table_that_is_right_is_chosen_and_one_that_is_not_is_corrected() -> N
     corrected = choose(networks(TRAIN), launched, jagged_ms)
     assert corrected.name == TABLE_AND_LAYERS
     assert corrected.errors[TABLE_AND_LAYERS].mape < 0.5 * corrected.errors[TABLE].mape
+
+
+def test_networks_that_outgrow_the_cache_pay_for_their_weights() -> None:
+    def in_a_network_ms(block: Block) -> float:
+        return 1.1 * jagged_ms(block) + 2e-6 * block_params(block)
+
+    known, truth = sums(networks(TRAIN), in_a_network_ms), sums(networks(TEST), in_a_network_ms)
+    choice = choose(networks(TRAIN), known, jagged_ms)
+    assert choice.name == TABLE_AND_WEIGHTS
+    np.testing.assert_allclose(choice.model.predict(networks(TEST)), truth, rtol=1e-6)
 
 
 def test_choosing_needs_networks_for_every_fold() -> None:

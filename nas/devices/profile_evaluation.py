@@ -11,7 +11,7 @@ from hw_profiles.calibration import fit_affine
 from hw_profiles.connections.base import Connection
 from hw_profiles.errors import compare
 from hw_profiles.key import DeviceKey, RunSettings
-from hw_profiles.latency_model import Line, sums
+from hw_profiles.latency_model import Linear, sums
 from hw_profiles.model_choice import block_macs, choose
 from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.results import Results
@@ -57,7 +57,7 @@ def evaluate(
         latency_model=choice.name,
         cross_validated=dict(choice.errors),
         held_out=compare(predicted, measured),
-        held_out_macs=compare(Line(block_macs).fit(calibration, known).predict(held_out), measured),
+        held_out_macs=compare(Linear(block_macs).fit(calibration, known).predict(held_out), measured),
         noise_floor=None if remeasured is None else compare(remeasured, measured).mape,
         split_half_spearman=results.split_half_spearman,
         slow_visits=results.slow_visits,
