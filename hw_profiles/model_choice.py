@@ -66,7 +66,8 @@ def choose(networks: Sequence[Network], latency_ms: Latencies, table_ms: BlockVa
     """Fit every candidate to measured whole networks and choose by cross-validation.
 
     The simplest candidate wins whose mean absolute error is within one standard error of the smallest: among
-    a dozen networks the smallest is often luck (Breiman et al., Classification and Regression Trees, 1984).
+    a dozen networks the smallest is often luck (Breiman et al., Classification and Regression Trees, 1984;
+    the standard error here is that of the difference, network by network).
 
     Args:
         networks: the blocks of each network.
@@ -84,8 +85,8 @@ def choose(networks: Sequence[Network], latency_ms: Latencies, table_ms: BlockVa
     }
     sizes = {name: np.abs(values / known - 1) for name, values in predicted.items()}
     best = min((sizes[name] for name in made), key=np.mean)
-    tolerated = best.mean() + best.std() / np.sqrt(len(best))
-    chosen = next(name for name in made if sizes[name].mean() <= tolerated)
+    worse = {name: sizes[name] - best for name in made}
+    chosen = next(name for name in made if worse[name].mean() <= worse[name].std() / np.sqrt(len(best)))
     errors = {name: compare(values, known) for name, values in predicted.items()}
     return Choice(chosen, made[chosen]().fit(networks, known), errors)
 

@@ -31,7 +31,7 @@ from search_spaces import Arch, Space
 BLOCK_ROUNDS, EDGE_ROUNDS, SENTINEL_ROUNDS = 3, 8, 60
 """Visits of each graph. Held-out MAPE with 1, 2, 3, 4 rounds of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
 two profiles of the digits space, noise floor 0.56 %); edges are few and count in every block."""
-N_CALIBRATION, N_HELD_OUT = 16, 48
+N_CALIBRATION, N_HELD_OUT = 24, 48
 N_FIT = 40
 """Calibration subnets where there is no table of blocks."""
 SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
