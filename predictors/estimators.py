@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from predictors.ensemble import Ensemble
 from predictors.features import Features
 from predictors.gaussian_process import GaussianProcess
+from predictors.kernel import Family
 from predictors.mlp import MLP
 from predictors.ridge import Ridge
 
@@ -99,8 +100,11 @@ def ridge(features: Features, seed: int) -> Regressor:
 
 
 def gaussian_process(features: Features, seed: int) -> Regressor:
-    """See `GaussianProcess`; its groups and parts are those of the features."""
-    return GaussianProcess(tuple(features.groups.values()), features.parts)
+    """See `GaussianProcess`; its groups and families are those of the features."""
+    families = [Family(features.parts)]
+    if features.neighbours:
+        families.append(Family(features.neighbours, smooth=4.0, signal=0.03))
+    return GaussianProcess(tuple(features.groups.values()), families)
 
 
 def support_vectors(features: Features, seed: int) -> Regressor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -55,11 +56,20 @@ class Features:
         self._option = np.concatenate([np.arange(1, n + 1) for n in space.n_options]).astype(np.int16)
         self._table = BlockTable(space, lambda block: [value(block) for value in STATISTICS.values()])
         self._stages = _membership(np.array([_part(slot.name) for slot in space.slots]))
-        of_ordinal = parts[np.concatenate(list(self._columns.values()))]
+        order = np.concatenate(list(self._columns.values()))
+        of_ordinal = parts[order]
         self.parts = tuple(
             tuple(np.flatnonzero(of_ordinal == part).tolist()) for part in dict.fromkeys(parts)
         )
         """The ordinal columns of each part of the network (stem, stages, head) that has genes."""
+        blocks_of_ordinal = np.array([gene.name.rpartition(".")[0] for gene in space.genes])[order]
+        members = [
+            np.flatnonzero(blocks_of_ordinal == block).tolist()
+            for block in dict.fromkeys(gene.name.rpartition(".")[0] for gene in space.genes)
+            if ".blocks." in block
+        ]
+        self.neighbours = tuple((*a, *b) for a, b in itertools.pairwise(members))
+        """The ordinal columns of each pair of blocks that follow each other."""
         blocks = self._blocks(space.encode([space.smallest]))
         ends = np.cumsum([block.shape[1] for block in blocks.values()]).tolist()
         self.groups = {

@@ -11,7 +11,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from predictors.kernel import Columns, Kernel, fit_kernel
+from predictors.kernel import Columns, Family, Kernel, fit_kernel
 from predictors.scaling import scale_of
 
 Matrix = NDArray[np.float64]
@@ -23,17 +23,17 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     With x the standardised features, and |x_g - z_g|² and x_g·z_g means over the columns of group g:
 
         k(x, z) = signal · exp(-½ Σ_g smooth_g |x_g - z_g|²) + Σ_g linear_g x_g·z_g
-                + part_signal · mean_p exp(-½ part_smooth |x_p - z_p|²) + noise · [x is z]
+                + Σ_f part_signal_f · mean_{p of f} exp(-½ part_smooth_f |x_p - z_p|²) + noise · [x is z]
 
     Two numbers a group can be learned from 50 samples where a length scale for every column cannot; the
-    priors keep them sensible. The mean over parts p (the stages of a network) is for what each of them
-    contributes by itself, however unlike the others are, as in additive Gaussian processes (Duvenaud et al.
-    2011). Source of the method: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), §2.2,
-    §5.1 and §5.4.1.
+    priors keep them sensible. The means over the parts p of a family f (the stages of a network; its pairs of
+    neighbouring blocks) are for what each of them contributes by itself, however unlike the others are, as in
+    additive Gaussian processes (Duvenaud et al. 2011). Source of the method: Rasmussen and Williams, Gaussian
+    Processes for Machine Learning (2006), §2.2, §5.1 and §5.4.1.
 
     Args:
         groups: the columns of each group; None: all columns are one group.
-        parts: the columns of each part; None: there are none.
+        families: of parts that contribute by themselves; None: there are none.
         max_kernel_samples: the kernel is fitted on at most this many samples, evenly spread over those given
             (its cost grows with their cube); the prediction uses all of them.
         kernel: of an earlier fit, to be used as it is; None: it is fitted.
@@ -42,12 +42,12 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def __init__(
         self,
         groups: Sequence[Columns] | None = None,
-        parts: Sequence[Columns] | None = None,
+        families: Sequence[Family] | None = None,
         max_kernel_samples: int = 400,
         kernel: Kernel | None = None,
     ) -> None:
         self.groups = groups
-        self.parts = parts
+        self.families = families
         self.max_kernel_samples = max_kernel_samples
         self.kernel = kernel
 
@@ -63,9 +63,9 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         inputs, targets = self._standardised(raw), (values - self._y_mean) / self._y_scale
         some = np.linspace(0, len(raw) - 1, min(len(raw), self.max_kernel_samples)).astype(int)
         groups = [slice(0, raw.shape[1])] if self.groups is None else self.groups
-        self.kernel_ = self.kernel or fit_kernel(inputs[some], targets[some], groups, self.parts or [])
-        self._inputs = inputs
-        covariance = self.kernel_(inputs, inputs)
+        self.kernel_ = self.kernel or fit_kernel(inputs[some], targets[some], groups, self.families or [])
+        self._known = self.kernel_.against(inputs)
+        covariance = self._known(inputs)
         covariance[np.diag_indices_from(covariance)] += self.kernel_.noise
         self._factor = cholesky(covariance, lower=True)
         self._weights = cho_solve((self._factor, True), targets)
@@ -83,17 +83,17 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """
         check_is_fitted(self)
         inputs = self._standardised(validate_data(self, X, dtype=np.float64, reset=False))
-        covariance = self.kernel_(inputs, self._inputs)
-        mean: Matrix = covariance @ self._weights * self._y_scale + self._y_mean
+        mean: Matrix = self._known.weighted(inputs, self._weights) * self._y_scale + self._y_mean
         if not return_std:
             return mean
+        covariance = self._known(inputs)
         explained = (solve_triangular(self._factor, covariance.T, lower=True) ** 2).sum(axis=0)
         variance = np.maximum(self.kernel_.variance(inputs) - explained, 0.0)
         return mean, np.sqrt(variance) * self._y_scale
 
     def tuned(self) -> GaussianProcess:
         """An unfitted one that keeps this one's kernel, for cross-validation at a tenth of the cost."""
-        return GaussianProcess(self.groups, self.parts, self.max_kernel_samples, self.kernel_)
+        return GaussianProcess(self.groups, self.families, self.max_kernel_samples, self.kernel_)
 
     def _standardised(self, raw: Matrix) -> Matrix:
         result: Matrix = (raw - self._x_mean) / self._x_scale

@@ -21,6 +21,7 @@ from predictors import (
 from predictors.ensemble import Ensemble
 from predictors.estimators import Regressor, ResidualStd, with_std
 from predictors.gaussian_process import GaussianProcess
+from predictors.kernel import Family
 from predictors.mlp import MLP
 from predictors.ridge import PENALTIES, Ridge
 from search_spaces import Genomes
@@ -133,8 +134,8 @@ def test_parts_learn_a_sum_of_curves_faster() -> None:
     inputs, unseen = rng.uniform(-2, 2, size=(2, 120, 5))
     values, truth = (np.sin(3 * points).sum(axis=1) for points in (inputs, unseen))
     errors = [
-        np.abs(GaussianProcess(parts=parts).fit(inputs, values).predict(unseen) - truth)
-        for parts in (None, [[column] for column in range(5)])
+        np.abs(GaussianProcess(families=families).fit(inputs, values).predict(unseen) - truth)
+        for families in (None, [Family([[column] for column in range(5)])])
     ]
     # the single kernel sees 120 points in five dimensions, each part 120 points on a line
     assert errors[1].mean() < 0.5 * errors[0].mean()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
-from nas.optimizers.evolution import Matrix, evolve
+from nas.optimizers.evolution import evolve
 from nas.optimizers.exact import best_of_exact_front
 from nas.optimizers.local_search import improve
 from nas.optimizers.surrogate import Surrogate, SurrogateFitter
@@ -34,7 +34,8 @@ EXACT_UNTIL = 250
 HANDED_ON = 50
 """Subnets of the inner front that join the next round's first population."""
 DEVIATIONS = 0.5
-"""How optimistic a prediction is taken, in standard deviations: what is uncertain is worth a look."""
+"""How optimistic a batch is chosen, in standard deviations: what is uncertain is worth a look. The front that
+it is chosen from is that of the mean, a hundredth of the time to predict."""
 
 
 class IterativeSearch:
@@ -67,11 +68,8 @@ class IterativeSearch:
         """The next batch, at most `n` subnets."""
         surrogate = self._fit(self._evaluated)
 
-        def score(genomes: Genomes) -> tuple[Matrix, Matrix]:
-            return surrogate.optimistic(genomes, DEVIATIONS)
-
-        found = evolve(self._space, score, self._population, self._rng, INNER_EVALUATIONS)
-        front = improve(self._space, score, found, self._rng, LOCAL_PASSES)
+        found = evolve(self._space, surrogate.mean, self._population, self._rng, INNER_EVALUATIONS)
+        front = improve(self._space, surrogate.mean, found, self._rng, LOCAL_PASSES)
         chosen = self._rng.permutation(len(front))[:HANDED_ON]
         self._population = np.concatenate([front[chosen], found.population])
         best = self._most_promising(self._unseen.filter(front), surrogate, n)
