@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -88,6 +90,16 @@ def shipped(name: str, resolutions: Sequence[int]) -> Space:
     """A shipped space of this family, with the resolutions that the data has."""
     found = search_spaces.get(name)
     return type(found)(found.config.model_copy(update={"resolutions": tuple(sorted(resolutions))}))  # type: ignore[call-arg]
+
+
+def objective(path: str) -> ModuleType:
+    """The file with `accuracy`, `latency` and `hypervolume` over flat genomes at `path`, as a module."""
+    spec = importlib.util.spec_from_file_location("objective", path)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"--objective must be a Python file, got {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read(

@@ -1,7 +1,9 @@
 """Predictors on measurements of others: Kendall's τ and error on subnets that they were not fitted to.
 
     python benchmarks/predictors.py --data CSV --target imagenet_top1_percent --train 100 200 --json
+    python benchmarks/predictors.py --objective PATH --train 100 200 400 --json
 
+PATH is a file as `search_methods.py` takes it; 1000 subnets beside those for training are drawn at random.
 `default` is what the toolkit does: the predictor that cross-validation on the training subnets chooses.
 """
 
@@ -22,6 +24,7 @@ from predictors import CANDIDATES, PREDICTORS, Features, MetricModel, fit_best, 
 from search_spaces import Genomes  # noqa: E402
 
 Scores = dict[str, dict[str, dict[str, float]]]
+N_HELD_OUT = 1000
 
 
 def measure(
@@ -51,8 +54,10 @@ def measure(
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", required=True, help="CSV with ks0..ks19, e0..e19, d0..d4, resolution")
-    parser.add_argument("--target", required=True, help="column to predict")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="CSV with ks0..ks19, e0..e19, d0..d4, resolution")
+    source.add_argument("--objective", help="Python file with an accuracy to predict")
+    parser.add_argument("--target", help="column of the CSV to predict")
     parser.add_argument("--train", type=int, nargs="+", default=[100, 200], help="training subnets")
     parser.add_argument("--seeds", type=int, default=10, help="random splits")
     parser.add_argument(
@@ -60,7 +65,14 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     options = parser.parse_args()
-    space, genomes, values = ofa_mbv3.read(options.data, options.target)
+    if options.objective:
+        space = ofa_mbv3.space()
+        genomes = space.sample(np.random.default_rng(0), N_HELD_OUT + max(options.train))
+        values = ofa_mbv3.objective(options.objective).accuracy(ofa_mbv3.flat(space, genomes))
+    elif options.target:
+        space, genomes, values = ofa_mbv3.read(options.data, options.target)
+    else:
+        parser.error("--data needs a --target")
     features = Features(space)
     results: Scores = {name: {} for name in ("default", *options.predictors)}
     for n in options.train:

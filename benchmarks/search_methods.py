@@ -11,13 +11,11 @@ used, and what it evaluates is kept in its archive.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +67,7 @@ class Run(NamedTuple):
 
 def synthetic(path: str) -> Work:
     """The work that a file defines."""
-    work, space = load(path), ofa_mbv3.space()
+    work, space = ofa_mbv3.objective(path), ofa_mbv3.space()
     latency = Computed("latency_ms", ofa_mbv3.summed(space, work.latency), "ms")
 
     def volume(genomes: Genomes, metrics: Metrics) -> float:
@@ -161,16 +159,6 @@ def plot(results: dict[str, list[Run]], path: Path) -> None:
         title=f"{path.stem}",
     )
     figure.write_html(path)
-
-
-def load(path: str) -> ModuleType:
-    """The file at `path` as a module."""
-    spec = importlib.util.spec_from_file_location("objective", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--objective must be a Python file, got {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main() -> None:
