@@ -114,8 +114,8 @@ class DeviceProfile(BaseModel, frozen=True):
         if other:
             raise ValueError(
                 f"what was reached is not the device {self.name!r}: it says {other}, the profile "
-                f"{ ({name: mine[name] for name in other}) }; its latencies do not count for that device; profile what is there under "
-                "another name, or search with --unmeasured"
+                f"{ ({name: mine[name] for name in other}) }; its latencies do not count for that "
+                "device; profile what is there under another name, or search with --unmeasured"
             )
         version = told.get("version", self.key.version)
         if told.get("runtime") == self.key.runtime and version != self.key.version:

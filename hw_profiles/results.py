@@ -72,6 +72,14 @@ class Results(BaseModel, frozen=True):
     sentinel_drift: float | None = None
     split_half_spearman: float | None = None
 
+    def told(self, name: str, nth: int = 0, passes: int = 1) -> AloneFigures | None:
+        """What a model takes alone: its fastest visit in the `nth` of several interleaved passes.
+
+        None where it was visited less often than there were passes.
+        """
+        visits = self.alone[name][nth::passes]
+        return min(visits, key=lambda figures: figures.latency_ms, default=None)
+
     @classmethod
     def of_tool(cls, job: Job, visits_ms: dict[str, list[float]], runtime: str, seconds: float) -> Self:
         """What another tool than the runner told: whole networks, one figure for each visit.

@@ -55,12 +55,12 @@ SESSIONS = 12
 QUANTILE = 0.25
 SESSION_SECONDS = 0.01
 VISIT_SECONDS = 0.004  # in the runner's own process; 0.01 gave the table the same errors
-MIN_RUNS = 20
+MIN_RUNS = 10
 WARM_UP_RUNS = 3
 # Slow models: a session ends after LONG_SESSION_SECONDS once it has FEW_RUNS, and a process opens no more
 # sessions after LONG_SECONDS once it has FEW_SESSIONS.
 LONG_SESSION_SECONDS, FEW_RUNS = 0.1, 3
-LONG_SECONDS, FEW_SESSIONS = 5.0, 4
+LONG_SECONDS, FEW_SESSIONS = 0.7, 4
 
 # Slow moments: another guest of a shared machine on the same core, or a governor, makes everything take 1.4
 # to 2.1 times as long for milliseconds to minutes, CPU time included. A fixed piece of work, the gauge, tells

@@ -238,7 +238,7 @@ def test_space_too_small_to_be_checked(store: ProfileStore) -> None:
     config = SMALL.config.model_dump()
     config["stages"] = [config["stages"][0] | {"depth": (1,)}]
     tiny = search_spaces.parse(json.dumps(config | {"name": "tiny"}))  # 2 widths, 2 kernels, 2 expands
-    with pytest.raises(ValueError, match="at least 120 subnets to be profiled, got 8"):
+    with pytest.raises(ValueError, match="at least 144 subnets to be profiled, got 8"):
         profile_device(tiny, "here", store)
 
 

@@ -143,8 +143,8 @@ def test_slow_models_take_bounded_time() -> None:
     assert not runner._enough(2, 0.4, runner.SESSION_SECONDS)
     assert runner._enough(3, 0.6, runner.SESSION_SECONDS)
     # a model of 1 ms: as many as ever
-    assert not runner._enough(19, 0.019, runner.SESSION_SECONDS)
-    assert runner._enough(20, 0.02, runner.SESSION_SECONDS)
+    assert not runner._enough(9, 0.02, runner.SESSION_SECONDS)
+    assert runner._enough(10, 0.02, runner.SESSION_SECONDS)
 
 
 def test_cpu_time_is_never_taken_with_more_threads(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import onnxruntime
 
 from hw_profiles import runner, session
-from hw_profiles.bundle import BundleContent, BundledModel, write_bundle
+from hw_profiles.bundle import BundleContent, BundledModel, visits_alone, write_bundle
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.here import Here
 from hw_profiles.key import RunSettings
@@ -114,10 +114,12 @@ def _benchmark(
     for i, path in enumerate(models):
         metadata = _metadata(path)
         predicted = metadata.get(PREDICTED)
+        told = results.told(_id(i))
+        assert told, "a model is never left out"
         rows.append(
             BenchmarkRow(
                 model=str(path),
-                **results.alone[_id(i)][0].model_dump(),
+                **told.model_dump(),
                 threads=content.settings.threads,
                 provider=content.settings.provider,
                 measured_on=profile.name if profile else None,
@@ -155,8 +157,8 @@ def _content(models: Sequence[Path], settings: RunSettings, energy: bool) -> Bun
     shapes = [_image_shape(path) for path in models]
     images = {_name(shape): noise_images(*shape) for shape in shapes if shape}
     files = [
-        BundledModel(_id(i), path.read_bytes(), 1, alone=True, images=shape and _name(shape))
-        for i, (path, shape) in enumerate(zip(models, shapes, strict=True))
+        BundledModel(_id(i), content, visits_alone(len(content)), alone=True, images=shape and _name(shape))
+        for i, (content, shape) in enumerate(zip((path.read_bytes() for path in models), shapes, strict=True))
     ]
     return BundleContent(models=files, settings=settings, images=images, energy=energy)
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.bundle import WEIGHTS, BundledModel, Region, Weights
+from hw_profiles.bundle import WEIGHTS, BundledModel, Region, Weights, visits_alone
 from hw_profiles.key import RunSettings
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import convert
@@ -31,13 +31,17 @@ _Kind = tuple[str, float]
 """Type and standard deviation."""
 
 
+_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
 @dataclass(frozen=True, slots=True)
 class TimedGraph:
     """Layers that are timed; see `BundledModel` for the rest."""
 
     id: str
     layers: tuple[LayerSpec, ...]
-    rounds: int
+    passes: int
+    """How often its latency is told; see `visits_alone` for what that takes."""
     alone: bool = False
     images: str | None = None
 
@@ -48,8 +52,17 @@ def bundled(
     """The graphs as small files, and what the device needs to make their weights."""
     graphs = list(graphs)
     models, weights = share_weights(_models(graphs, settings, rng))
-    files = [BundledModel(g.id, m, g.rounds, g.alone, g.images) for g, m in zip(graphs, models, strict=True)]
+    files = [
+        BundledModel(g.id, m, g.passes * _visits(g, settings), g.alone, g.images)
+        for g, m in zip(graphs, models, strict=True)
+    ]
     return files, weights
+
+
+def _visits(graph: TimedGraph, settings: RunSettings) -> int:
+    """Of each pass."""
+    params = sum(layer.params for layer in graph.layers)
+    return visits_alone(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else 1
 
 
 def _models(

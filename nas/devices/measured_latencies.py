@@ -98,7 +98,8 @@ class MeasuredLatencies:
                 len(results.alone),
                 self.device.profile.name,
             )
-        self.ms |= {arch_id: figures[0].latency_ms for arch_id, figures in results.alone.items()}
+        told = {arch_id: results.told(arch_id) for arch_id in results.alone}
+        self.ms |= {arch_id: figures.latency_ms for arch_id, figures in told.items() if figures}
         frame = pd.DataFrame(
             [(arch_id, ms, self.key) for arch_id, ms in self.ms.items()], columns=list(COLUMNS)
         )

@@ -17,7 +17,7 @@ from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.results import Results
 from hw_profiles.store import NO_CALIBRATION, Device
 from hw_profiles.table import LatencyTable
-from nas.devices.profile_work import CALIBRATION, HELD_OUT, ProfileWork
+from nas.devices.profile_work import HELD_OUT, ProfileWork
 
 
 def evaluate(
@@ -33,10 +33,9 @@ def evaluate(
         results: what was measured.
     """
     space, blocks = work.space, work.block_frame(results)
-    known = work.visits(results, CALIBRATION, work.calibration, 0)
-    measured, remeasured = (work.visits(results, HELD_OUT, work.held_out, r) for r in (0, 1))
-    assert known is not None, "the first round is never missing"
-    assert measured is not None, "the first round is never missing"
+    known = work.calibration_ms(results)
+    measured, remeasured = (work.held_out_ms(results, nth) for nth in (0, 1))
+    assert measured is not None, "the first pass is never missing"
     calibration, held_out = ([space.blocks(a) for a in archs] for archs in (work.calibration, work.held_out))
     raw_ms = LatencyTable(name, blocks, NO_CALIBRATION).raw_ms if work.blocks else None
     choice = choose(calibration, known, raw_ms)

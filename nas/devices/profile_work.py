@@ -32,6 +32,8 @@ BLOCK_ROUNDS, EDGE_ROUNDS, SENTINEL_ROUNDS = 3, 8, 60
 """Visits of each graph. Held-out MAPE with 1, 2, 3, 4 rounds of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
 two profiles of the digits space, noise floor 0.56 %); edges are few and count in every block."""
 N_CALIBRATION, N_HELD_OUT = 24, 48
+HELD_OUT_PASSES = 2
+"""The first is what predictions are judged by, the second tells the noise."""
 N_FIT = 40
 """Calibration subnets where there is no table of blocks."""
 SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
@@ -101,13 +103,13 @@ class ProfileWork:
         ]
 
     def _networks(self) -> list[TimedGraph]:
-        def network(name: str, arch: Arch, rounds: int, images: str | None = None) -> TimedGraph:
-            return TimedGraph(name, self.space.layers(arch), rounds, alone=True, images=images)
+        def network(name: str, arch: Arch, passes: int, images: str | None = None) -> TimedGraph:
+            return TimedGraph(name, self.space.layers(arch), passes, alone=True, images=images)
 
         return [
             *(network(f"{CALIBRATION}{i}", arch, 1) for i, arch in enumerate(self.calibration)),
             *(
-                network(f"{HELD_OUT}{i}", arch, 2, images=self._size(arch) if i < 2 else None)
+                network(f"{HELD_OUT}{i}", arch, HELD_OUT_PASSES, images=self._size(arch) if i < 2 else None)
                 for i, arch in enumerate(self.held_out)
             ),
         ]
@@ -124,12 +126,16 @@ class ProfileWork:
         """The work without blocks where results tell of whole subnets alone."""
         return self if SENTINEL in results.latency_ms else replace(self, blocks={})
 
-    def visits(self, results: Results, prefix: str, archs: list[Arch], r: int) -> NDArray[np.float64] | None:
-        """Latency in ms of each arch alone in round `r`, shape (n,); None where that was not measured."""
-        measured = [results.alone[f"{prefix}{i}"] for i in range(len(archs))]
-        if any(len(figures) <= r for figures in measured):
-            return None
-        return np.array([figures[r].latency_ms for figures in measured])
+    def calibration_ms(self, results: Results) -> NDArray[np.float64]:
+        """Latency of each subnet that predictions are fitted to, shape (n,)."""
+        told = [results.told(f"{CALIBRATION}{i}") for i in range(len(self.calibration))]
+        return np.array([figures.latency_ms for figures in told if figures])
+
+    def held_out_ms(self, results: Results, nth: int) -> NDArray[np.float64] | None:
+        """Latency in ms of each held-out subnet in a pass, shape (n,); None where not all were measured."""
+        told = [results.told(f"{HELD_OUT}{i}", nth, HELD_OUT_PASSES) for i in range(len(self.held_out))]
+        known = [figures.latency_ms for figures in told if figures]
+        return np.array(known) if len(known) == len(told) else None
 
     def edge_times(self, results: Results) -> dict[Edge, EdgeTimes]:
         """Probes and overhead at every edge."""

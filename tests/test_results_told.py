@@ -1,0 +1,35 @@
+"""Which of a model's visits tells its latency."""
+
+from hw_profiles.bundle import HEAVY_BYTES, HEAVY_VISITS, visits_alone
+from hw_profiles.results import AloneFigures, Results
+
+
+def results(*latencies_ms: float) -> Results:
+    alone = {"net": [AloneFigures.single(ms) for ms in latencies_ms]}
+    return Results(
+        bundle="b", device={}, seconds=1, visits_ms={"net": list(latencies_ms)}, latency_ms={}, alone=alone
+    )
+
+
+def told(of: Results, nth: int = 0, passes: int = 1) -> float | None:
+    figures = of.told("net", nth, passes)
+    return figures and figures.latency_ms
+
+
+def test_fastest_visit_counts() -> None:
+    assert told(results(3.0, 1.0, 2.0)) == 1.0
+
+
+def test_passes_take_turns_and_share_no_visit() -> None:
+    both = results(3.0, 4.0, 5.0, 1.0, 2.0, 6.0)  # rounds 0, 2, 4 and 1, 3, 5
+    assert told(both, 0, passes=2) == 2.0
+    assert told(both, 1, passes=2) == 1.0
+
+
+def test_a_pass_that_a_tool_left_out() -> None:
+    assert told(results(3.0), 1, passes=2) is None
+
+
+def test_heavy_networks_are_visited_more_often() -> None:
+    assert visits_alone(HEAVY_BYTES) == 1
+    assert visits_alone(HEAVY_BYTES + 1) == HEAVY_VISITS > 1
