@@ -13,7 +13,7 @@ def results(*latencies_ms: float) -> Results:
 
 def told(of: Results, nth: int = 0, passes: int = 1) -> float | None:
     figures = of.told("net", nth, passes)
-    return figures and figures.latency_ms
+    return figures.latency_ms if figures else None
 
 
 def test_fastest_visit_counts() -> None:
