@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,16 @@ TINY_ARCH = Arch(
     stages=(StageArch(4, (3, 5), (1, 2)), StageArch(6, (3,), (2,))),
     head_width=6,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_shipped_profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Which devices a test knows does not depend on which were measured for the package."""
+    from hw_profiles import store
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "SHIPPED", tmp_path_factory.mktemp("shipped"))
+        yield
 
 
 @pytest.fixture(scope="session")
