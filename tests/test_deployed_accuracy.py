@@ -61,7 +61,7 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
     update = {"key": key, "held_out": compare(1.2 * truth, truth)}
     device = replace(made, profile=made.profile.model_copy(update=update))
     front = search_run(trained, device, predictors=["ridge"], budget=BUDGET).front
-    assert set(front[EVALUATED_AS]) == {"int8"}
+    assert set(front[EVALUATED_AS]) == {"int8 accuracy"}
     arch = Arch.from_json(front["arch"][0])
     metrics = export_lower(trained, arch, Target("int8", None, "arm")).metrics
     assert front["cross_entropy"][0] == pytest.approx(metrics["cross_entropy"])
