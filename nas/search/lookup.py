@@ -78,8 +78,8 @@ def lookup(
         raise ValueError(_closest(problem, groups))
     front = kept[nondominated_rows(minimised[kept])]
     front = front[np.argsort(minimised[front, -1], kind="stable")]
-    table = pd.concat([_frame(problem, group) for group in groups], ignore_index=True).iloc[front]
-    return _with_latency(table.reset_index(drop=True), run, record["device"], device), minimised[front]
+    table = _frame(problem, groups, front)
+    return _with_latency(table, run, record["device"], device), minimised[front]
 
 
 def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
@@ -116,12 +116,17 @@ def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
     return [_Group(PREDICTED, genomes, metrics, minimised, np.maximum(violations, 0).sum(axis=1))]
 
 
-def _frame(problem: Problem, group: _Group) -> pd.DataFrame:
-    archs = problem.space.decode(group.genomes)
+def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -> pd.DataFrame:
+    """Those rows of the groups one after the other; archs are written out for these alone, which is slow."""
+    objectives = {
+        o.name: np.concatenate([o(group.genomes, group.metrics) for group in groups])[rows]
+        for o in problem.objectives
+    }
+    archs = problem.space.decode(np.concatenate([group.genomes for group in groups])[rows])
     columns = {"arch_id": [arch.id for arch in archs], "arch": [arch.to_json() for arch in archs]}
-    values = {o.name: o(group.genomes, group.metrics) for o in problem.objectives}
-    frame = pd.DataFrame(columns | values)
-    return frame.assign(metrics_are=group.source, keeps_limits=True)
+    source = np.repeat([group.source for group in groups], [len(group.genomes) for group in groups])
+    frame = pd.DataFrame(columns | objectives)
+    return frame.assign(metrics_are=source[rows], keeps_limits=True)
 
 
 def _with_latency(table: pd.DataFrame, run: RunDir, searched: str, device: Device) -> pd.DataFrame:
