@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from hw_profiles.bundle import SCHEMA_VERSION, Job
+from hw_profiles.errors import Latencies
 from search_spaces.errors import one_line
 
 CSV_COLUMNS = ("model_id", "latency_ms")
@@ -79,6 +80,12 @@ class Results(BaseModel, frozen=True):
         """
         visits = self.alone[name][nth::passes]
         return min(visits, key=lambda figures: figures.latency_ms, default=None)
+
+    def alone_ms(self, names: Iterable[str], nth: int = 0, passes: int = 1) -> Latencies | None:
+        """The latency that `told` gives for each of several models, shape (n,); None where one has none."""
+        figures = [self.told(name, nth, passes) for name in names]
+        known = [told.latency_ms for told in figures if told]
+        return np.array(known) if len(known) == len(figures) else None
 
     @classmethod
     def of_tool(cls, job: Job, visits_ms: dict[str, list[float]], runtime: str, seconds: float) -> Self:

@@ -11,7 +11,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from predictors.kernel import Columns, Family, Kernel, fit_kernel
+from predictors.kernel import Against, Columns, Family, Kernel, fit_kernel
 from predictors.scaling import scale_of
 
 Matrix = NDArray[np.float64]
@@ -64,7 +64,7 @@ class GaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         some = np.linspace(0, len(raw) - 1, min(len(raw), self.max_kernel_samples)).astype(int)
         groups = [slice(0, raw.shape[1])] if self.groups is None else self.groups
         self.kernel_ = self.kernel or fit_kernel(inputs[some], targets[some], groups, self.families or [])
-        self._known = self.kernel_.against(inputs)
+        self._known = Against(self.kernel_, inputs)
         covariance = self._known(inputs)
         covariance[np.diag_indices_from(covariance)] += self.kernel_.noise
         self._factor = cholesky(covariance, lower=True)

@@ -53,19 +53,11 @@ class Kernel:
     noise: float
     """Variance of the noise."""
 
-    def __call__(self, a: Matrix, b: Matrix) -> Matrix:
-        """Covariances without noise, shape (len(a), len(b))."""
-        return Against(self, b)(a)
-
     def variance(self, a: Matrix) -> Matrix:
         """The diagonal of the covariances of `a` with itself, shape (len(a),)."""
         smooth = self.signal + self.part_signal.sum()
         diagonal: Matrix = smooth + a**2 @ self._per_column(self.linear, a.shape[1])
         return diagonal
-
-    def against(self, b: Matrix) -> Against:
-        """Covariances with inputs that stay the same."""
-        return Against(self, b)
 
     def near(self, f: int, a: Matrix, b: Matrix) -> Matrix:
         """What a part of family `f` with the columns `a` and `b` adds to covariances."""

@@ -156,9 +156,10 @@ def _content(models: Sequence[Path], settings: RunSettings, energy: bool) -> Bun
     """All files, with images of their size."""
     shapes = [_image_shape(path) for path in models]
     images = {_name(shape): noise_images(*shape) for shape in shapes if shape}
+    contents = [path.read_bytes() for path in models]
     files = [
         BundledModel(_id(i), content, visits_alone(len(content)), alone=True, images=shape and _name(shape))
-        for i, (content, shape) in enumerate(zip((path.read_bytes() for path in models), shapes, strict=True))
+        for i, (content, shape) in enumerate(zip(contents, shapes, strict=True))
     ]
     return BundleContent(models=files, settings=settings, images=images, energy=energy)
 

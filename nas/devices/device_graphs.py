@@ -27,11 +27,10 @@ SHARED_FROM = 256
 """Smaller constants stay in their graph."""
 _PAGE = 4096
 _SEED = 0
+_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+"""Of one weight, by precision."""
 _Kind = tuple[str, float]
 """Type and standard deviation."""
-
-
-_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True)

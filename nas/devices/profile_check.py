@@ -93,7 +93,7 @@ def measure_twice(
     """Latencies of subnets on a device in two interleaved passes, each subnet alone in a fresh process.
 
     Raises:
-        ValueError: the device cannot be reached or is another one.
+        ValueError: the device cannot be reached, is another one, or measured some subnets once.
     """
     profile = device.profile
     graphs = [TimedGraph(arch.id, space.layers(arch), 2, alone=True) for arch in archs]
@@ -108,10 +108,10 @@ def measure_twice(
             profile.connection, bundle, lambda done, total: progress("measure again", done, total)
         )
     profile.refuse_other(results.device)
-    first, second = (
-        np.array([told.latency_ms for arch in archs if (told := results.told(arch.id, nth, passes=2))])
-        for nth in (0, 1)
-    )
+    first, second = (results.alone_ms((arch.id for arch in archs), nth, passes=2) for nth in (0, 1))
+    assert first is not None, "a model is visited once at least"
+    if second is None:
+        raise ValueError(f"the device {profile.name!r} must measure each subnet twice, it measured some once")
     return first, second
 
 

@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hw_profiles.bundle import BundleContent, Images
+from hw_profiles.errors import Latencies
 from hw_profiles.key import RunSettings
 from hw_profiles.plan import (
     Edge,
@@ -126,16 +126,16 @@ class ProfileWork:
         """The work without blocks where results tell of whole subnets alone."""
         return self if SENTINEL in results.latency_ms else replace(self, blocks={})
 
-    def calibration_ms(self, results: Results) -> NDArray[np.float64]:
+    def calibration_ms(self, results: Results) -> Latencies:
         """Latency of each subnet that predictions are fitted to, shape (n,)."""
-        told = [results.told(f"{CALIBRATION}{i}") for i in range(len(self.calibration))]
-        return np.array([figures.latency_ms for figures in told if figures])
+        measured = results.alone_ms(f"{CALIBRATION}{i}" for i in range(len(self.calibration)))
+        assert measured is not None, "a model is visited once at least"
+        return measured
 
-    def held_out_ms(self, results: Results, nth: int) -> NDArray[np.float64] | None:
+    def held_out_ms(self, results: Results, nth: int) -> Latencies | None:
         """Latency in ms of each held-out subnet in a pass, shape (n,); None where not all were measured."""
-        told = [results.told(f"{HELD_OUT}{i}", nth, HELD_OUT_PASSES) for i in range(len(self.held_out))]
-        known = [figures.latency_ms for figures in told if figures]
-        return np.array(known) if len(known) == len(told) else None
+        names = (f"{HELD_OUT}{i}" for i in range(len(self.held_out)))
+        return results.alone_ms(names, nth, HELD_OUT_PASSES)
 
     def edge_times(self, results: Results) -> dict[Edge, EdgeTimes]:
         """Probes and overhead at every edge."""
