@@ -30,7 +30,7 @@ from search_spaces import Arch
 def from_scratch(run: Path, arch: Arch, seed: int) -> float:
     """Test top-1 of `arch`, trained alone by the run's recipe."""
     torch.set_num_threads(1)
-    recipe = recipes.load(run / RECIPE, [f"seed={seed}"])
+    recipe = recipes.load(run / RECIPE, [f"seed={seed}"]).model_copy(update={"arch": arch})
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, Path(folder) / "alone", sampler=OneSubnet(arch))
         return test_top1(Path(folder) / "alone", [arch])[0]

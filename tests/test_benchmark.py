@@ -5,11 +5,11 @@ import pytest
 from conftest import make_device
 
 import search_spaces
-from hw_profiles.bundle import read_job
+from hw_profiles.bundle import LIGHT, read_job
 from hw_profiles.connections.here import Here
 from hw_profiles.key import RunSettings
 from hw_profiles.results import Results
-from hw_profiles.runner import MIN_RUNS, SESSIONS
+from hw_profiles.runner import MIN_RUNS
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.onnx_files import onnx_graph
 
@@ -35,7 +35,7 @@ def test_figures_of_models(tmp_path: Path) -> None:
     for row in rows:
         assert 0 < row.latency_ms <= row.p90_ms  # CPU time, below the slow runs' wall clock
         assert row.min_ms <= row.median_ms <= row.p90_ms
-        assert row.runs >= SESSIONS * MIN_RUNS
+        assert row.runs >= LIGHT.sessions * MIN_RUNS
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ import pytest
 from conftest import TINY_YAML
 
 import search_spaces
-from benchmarks import strategy_table
+from benchmarks import gap_against_steps, strategy_table
 from benchmarks.strategy_table import paired, table, verdict
 from benchmarks.training_strategies import STRATEGIES, changed_recipe, choose_subnets, study
 from nas.recipes import recipe
+from nas.recipes.recipe import Recipe
 from nas.samplers import SAMPLERS
 from search_spaces import Space
 
@@ -42,11 +43,15 @@ def test_paired_difference_sees_what_chance_hides() -> None:
     assert verdict(paired(theirs, theirs, np.mean)) == "tied"
 
 
+def tiny_recipe(folder: Path) -> Recipe:
+    (folder / "tiny.yaml").write_text(TINY_YAML)
+    text = f"{{space: {folder / 'tiny.yaml'}, dataset: digits, epochs: 1, batch_size: 448, n_random: 1}}"
+    return recipe.parse(text, ["accelerator=cpu", "threads=1"])
+
+
 def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strategy_table, "RESAMPLES", 20)
-    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
-    text = f"{{space: {tmp_path / 'tiny.yaml'}, dataset: digits, epochs: 1, batch_size: 448, n_random: 1}}"
-    base = recipe.parse(text, ["accelerator=cpu", "threads=1"])
+    base = tiny_recipe(tmp_path)
     chosen = choose_subnets(search_spaces.parse(TINY_YAML), n_random=3, n_ranked=6)
     names, out = ["sandwich", "progressive"], tmp_path / "study"
     first = study(out, base, chosen, names, seeds=[0])
@@ -59,3 +64,16 @@ def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: 
     assert (out / "strategies" / "sandwich-0.json").stat() == kept
     for row, before in zip(again["strategies"], first["strategies"], strict=True):
         assert row | {"ms_per_step": 0} == before | {"ms_per_step": 0}
+
+
+def test_gap_against_steps_resumes(tmp_path: Path) -> None:
+    base, out = tiny_recipe(tmp_path), tmp_path / "gap"
+    rows = gap_against_steps.gaps(out, base, epochs=[1, 2], seeds=[0], n=2)
+    assert [row["steps"] for row in rows] == [2, 4]  # two batches of 448 of the 897 training images an epoch
+    for row in rows:
+        assert row["gap_points"] == pytest.approx(row["inherited_percent"] - row["alone_percent"])
+    assert len(gap_against_steps.table(rows).splitlines()) == 2 + 2
+    (out / "alone" / "2-0-1.json").unlink()  # as if stopped before it
+    kept = (out / "inherited" / "1-0.json").stat()
+    assert gap_against_steps.gaps(out, base, epochs=[1, 2], seeds=[0], n=2) == rows
+    assert (out / "inherited" / "1-0.json").stat() == kept

@@ -14,6 +14,7 @@ from hw_profiles.connections.carried import Carried
 from hw_profiles.connections.here import Here
 from hw_profiles.connections.process import Progress
 from hw_profiles.connections.ssh import Ssh
+from hw_profiles.doubts import doubts_about
 from hw_profiles.key import Precision, RunSettings
 from hw_profiles.model_choice import LAYERS, MACS, TABLE
 from hw_profiles.results import Results
@@ -252,8 +253,8 @@ def test_folder_that_cannot_be_written(store: ProfileStore, tmp_path: Path) -> N
 def test_digits_on_this_machine(tmp_path: Path) -> None:
     profile = profile_device(search_spaces.get("digits"), "here", ProfileStore(tmp_path)).profile
     assert profile.noise_floor is not None
-    if profile.too_noisy:
-        pytest.skip(f"machine too noisy: noise floor {100 * profile.noise_floor:.1f} %")
+    if profile.too_noisy or profile.busy:
+        pytest.skip(f"nothing is known of the table: {doubts_about(profile)[0]}")
     assert profile.held_out.mape <= max(3 * profile.noise_floor, 0.03)
     assert profile.held_out.kendall_tau >= 0.95
     assert profile.held_out.mape < profile.held_out_macs.mape

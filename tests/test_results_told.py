@@ -1,6 +1,6 @@
 """Which of a model's visits tells its latency."""
 
-from hw_profiles.bundle import HEAVY_BYTES, HEAVY_VISITS, visits_alone
+from hw_profiles.bundle import HEAVY, HEAVY_BYTES, LIGHT, visits_alone
 from hw_profiles.results import AloneFigures, Results
 
 
@@ -16,8 +16,13 @@ def told(of: Results, nth: int = 0, passes: int = 1) -> float | None:
     return figures.latency_ms if figures else None
 
 
-def test_fastest_visit_counts() -> None:
+def test_fastest_of_few_visits_counts() -> None:
     assert told(results(3.0, 1.0, 2.0)) == 1.0
+
+
+def test_lower_quartile_of_many_visits_counts() -> None:
+    assert told(results(3.0, 1.0, 2.0, 4.0, 5.0)) == 2.0
+    assert told(results(9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)) == 3.0
 
 
 def test_passes_take_turns_and_share_no_visit() -> None:
@@ -31,5 +36,6 @@ def test_a_pass_that_a_tool_left_out() -> None:
 
 
 def test_heavy_networks_are_visited_more_often() -> None:
-    assert visits_alone(HEAVY_BYTES) == 1
-    assert visits_alone(HEAVY_BYTES + 1) == HEAVY_VISITS > 1
+    assert visits_alone(HEAVY_BYTES) == LIGHT
+    assert visits_alone(HEAVY_BYTES + 1) == HEAVY
+    assert HEAVY.number > LIGHT.number

@@ -157,9 +157,10 @@ def _content(models: Sequence[Path], settings: RunSettings, energy: bool) -> Bun
     shapes = [_image_shape(path) for path in models]
     images = {_name(shape): noise_images(*shape) for shape in shapes if shape}
     contents = [path.read_bytes() for path in models]
+    visits = [visits_alone(len(content)) for content in contents]
     files = [
-        BundledModel(_id(i), content, visits_alone(len(content)), alone=True, images=shape and _name(shape))
-        for i, (content, shape) in enumerate(zip(contents, shapes, strict=True))
+        BundledModel(_id(i), content, n, alone=True, images=shape and _name(shape), sessions=sessions)
+        for i, (content, shape, (n, sessions)) in enumerate(zip(contents, shapes, visits, strict=True))
     ]
     return BundleContent(models=files, settings=settings, images=images, energy=energy)
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.bundle import WEIGHTS, BundledModel, Region, Weights, visits_alone
+from hw_profiles.bundle import LIGHT, WEIGHTS, BundledModel, Region, Visits, Weights, visits_alone
 from hw_profiles.key import RunSettings
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import convert
@@ -52,16 +52,16 @@ def bundled(
     graphs = list(graphs)
     models, weights = share_weights(_models(graphs, settings, rng))
     files = [
-        BundledModel(g.id, m, g.passes * _visits(g, settings), g.alone, g.images)
-        for g, m in zip(graphs, models, strict=True)
+        BundledModel(g.id, m, g.passes * visits.number, g.alone, g.images, visits.sessions)
+        for g, m, visits in zip(graphs, models, (_visits(g, settings) for g in graphs), strict=True)
     ]
     return files, weights
 
 
-def _visits(graph: TimedGraph, settings: RunSettings) -> int:
+def _visits(graph: TimedGraph, settings: RunSettings) -> Visits:
     """Of each pass."""
     params = sum(layer.params for layer in graph.layers)
-    return visits_alone(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else 1
+    return visits_alone(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else LIGHT
 
 
 def _models(
