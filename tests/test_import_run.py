@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import search_spaces
+from hw_profiles import bundle
 from nas.assessment.final_test import final_test
 from nas.cli.main import main
 from nas.data import image_folder
@@ -322,6 +323,7 @@ def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machi
 ) -> None:
     for constant, few in FEW_VISITS.items():
         monkeypatch.setattr(profile_work, constant, few)
+    monkeypatch.setattr(bundle, "HEAVY", bundle.Visits(2, 2))
     states = {"ofa-resnet50": published.resnet_state, "attentivenas": published.attentivenas_state}
     state = states[name]() if name in states else published.ofa_state(name)
     file = published.save(tmp_path / "weights.pt", state)
