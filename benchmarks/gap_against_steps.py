@@ -77,10 +77,10 @@ def gaps(
         ours = np.array([row["top1"] for row in measured]).reshape(len(epochs), len(seeds), n)
         theirs = np.array([row["top1"] for row in scratch]).reshape(ours.shape)
     steps = [row["steps"] for row in measured[:: len(seeds)]]
-    return [row(*figures) for figures in zip(epochs, steps, 100 * ours, 100 * theirs, strict=True)]
+    return [_row(*figures) for figures in zip(epochs, steps, 100 * ours, 100 * theirs, strict=True)]
 
 
-def row(epochs: int, steps: int, ours: Any, theirs: Any) -> dict[str, float]:
+def _row(epochs: int, steps: int, ours: Any, theirs: Any) -> dict[str, float]:
     """Means over seeds and subnets, percentages of shape (seeds, subnets) each."""
     gap = (ours - theirs).ravel()
     return {
