@@ -1,6 +1,7 @@
 """How far subnets with inherited weights are from the same subnets trained alone, against training steps.
 
     python -m benchmarks.gap_against_steps --out gap --jobs 2
+    python -m benchmarks.gap_against_steps --out gap --config RECIPE.yaml --epochs 90
 
 For each number of epochs a supernet is trained, and random subnets alone for as many, seed by seed. Stopped,
 the same command goes on. Both sides recalibrate their batch norms on the same images. This reads the test
@@ -21,12 +22,11 @@ import numpy as np
 import torch
 
 import search_spaces
-from benchmarks.inherited_vs_scratch import test_top1
-from benchmarks.training_strategies import changed_recipe, once, workers
+from benchmarks.training_strategies import changed_recipe, once, train_alone, workers
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
 from nas.run_dir import TRAINING_LOG
-from nas.training.finetune import OneSubnet
+from nas.trained_run import TrainedRun
 from nas.training.train import train
 from search_spaces import Arch
 
@@ -56,12 +56,17 @@ def alone(out: Path, recipe: Recipe, n: int, epochs: int, seed: int, i: int) -> 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
         arch = subnets(recipe, n, seed)[i]
-        changed = changed_recipe(recipe, {"epochs": epochs, "seed": seed, "arch": arch})
-        name = f"alone-{epochs}-{seed}-{i}"
-        run = train(changed, out / "runs" / name, resume=True, sampler=OneSubnet(arch))
+        changed = changed_recipe(recipe, {"epochs": epochs, "seed": seed})
+        run = train_alone(out / "runs" / f"alone-{epochs}-{seed}-{i}", changed, arch)
         return {"top1": test_top1(run.path, [arch])[0]}
 
     return once(out / "alone" / f"{epochs}-{seed}-{i}.json", work)
+
+
+def test_top1(run: Path, archs: Sequence[Arch]) -> list[float]:
+    """Test top-1 of subnets with the weights of a run."""
+    results = TrainedRun.open(run).evaluator(split="test")(archs, "benchmark")
+    return [metrics["top1"] for metrics in results]
 
 
 def gaps(

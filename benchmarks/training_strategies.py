@@ -121,12 +121,16 @@ def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
-        run = out / "runs" / f"alone-{arch.id}-{seed}"
-        changed = changed_recipe(recipe, {"seed": seed, "arch": arch, **LABELS})
-        train(changed, run, resume=True, sampler=OneSubnet(arch))
-        return TrainedRun.open(run).evaluator()([arch], "benchmark")[0]
+        changed = changed_recipe(recipe, {"seed": seed, **LABELS})
+        run = train_alone(out / "runs" / f"alone-{arch.id}-{seed}", changed, arch)
+        return TrainedRun.open(run.path).evaluator()([arch], "benchmark")[0]
 
     return once(out / "alone" / f"{arch.id}-{seed}.json", work)
+
+
+def train_alone(run: Path, recipe: Recipe, arch: Arch) -> RunDir:
+    """One subnet trained by the recipe, from where it was stopped."""
+    return train(changed_recipe(recipe, {"arch": arch}), run, resume=True, sampler=OneSubnet(arch))
 
 
 def strategy(out: Path, recipe: Recipe, subnets: Subnets, name: str, seed: int) -> dict[str, Any]:

@@ -60,6 +60,17 @@ def test_bundle_is_measured_by_the_file_alone(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"{VISITS} {VISITS}"
 
 
+def test_where_a_model_runs_is_checked_at_its_first_visit(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    job = json.loads((folder / runner.JOB).read_text()) | {"precision": "int8"}  # its models are fp32
+    (folder / runner.JOB).write_text(json.dumps(job))
+    bundle = runner.Bundle(str(folder))
+    assert bundle.models["net"]["alone"]
+    with pytest.raises(runner.RunnerError, match=r"does not run int8: .* computed in float"):
+        bundle.visit("net", 0, float("inf"))
+    assert bundle.visit("net", 1, float("inf"))["ms"] > 0
+
+
 @pytest.mark.parametrize("cut", [0, 1, 40])
 def test_killed_runner_goes_on_after_the_last_whole_visit(tmp_path: Path, cut: int) -> None:
     bundle = make_bundle(tmp_path / "bundle")
