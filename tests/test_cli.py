@@ -258,9 +258,10 @@ def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     chosen = pd.DataFrame({"arch_id": ["a"], "test_top1": [0.5]})
     result = DemoResult(chosen, figures, tmp_path / "report.html", 1.5)
     monkeypatch.setattr("nas.demo.run_demo", lambda out, **_: result)
+    assert nas("demo").out.splitlines()[-1] == f"report: {result.report}"
     answer = nas("demo", "--seed", 2, "--json")
-    assert "report.html" in answer.out.splitlines()[-2]
-    assert answer.json["seed"] == 2
+    assert len(answer.out.splitlines()) == 1  # for programs there is nothing else
+    assert (answer.json["seed"], answer.json["chosen"]) == (2, [{"arch_id": "a", "test_top1": 0.5}])
     assert [(row["value"], row["met"]) for row in answer.json["figures"]] == [(98.0, True), (None, None)]
 
 

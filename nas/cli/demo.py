@@ -24,10 +24,10 @@ def demo(
 
     with shown() as progress:
         result = run_demo(out, seed=seed, resume=resume, progress=progress)
-    show([{str(k): v for k, v in row.items()} for row in result.chosen.to_dict("records")], False)
-    line(f"report: {result.report}")
+    chosen = [{str(key): value for key, value in row.items()} for row in result.chosen.to_dict("records")]
     if json:
-        figures = as_json(result.figures)
-        print_json(
-            {"seed": seed, "seconds": result.seconds, "report": str(result.report), "figures": figures}
-        )
+        told = {"seed": seed, "seconds": result.seconds, "report": str(result.report)}
+        print_json(told | {"chosen": chosen, "figures": as_json(result.figures)})
+        return
+    show(chosen, False)
+    line(f"report: {result.report}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli.options import JsonOption
+
 if TYPE_CHECKING:
     from hw_profiles.store import Device
     from nas.run_dir import RunDir
@@ -33,7 +35,7 @@ def pick(
             "spread (five from end to end), all, or ids of subnets with commas between.",
         ),
     ] = "first",
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for programs.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Name the best known subnets for a device at once, each with whether its numbers are measured."""
     from nas.cli.output import show
