@@ -35,6 +35,7 @@ from nas.training.train import train
 from search_spaces import Arch, Space
 
 LABELS = {"distillation": "none"}
+INPLACE = {"distillation": "inplace"}
 OFA_LR = (1.0, 1 / 12, 1 / 4, 1 / 12, 1 / 4)
 SHRINKING = [phase.model_copy(update={"lr": lr}) for phase, lr in zip(PHASES[1:], OFA_LR, strict=True)]
 TAUGHT = {"distillation": "external", "teachers": ["init"], "label_weight": 1.0}
@@ -52,8 +53,8 @@ class Strategy:
 
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "sandwich": Strategy(3),
-    "sandwich, alpha": Strategy(3, {"distillation_loss": "alpha"}),
+    "sandwich": Strategy(3, INPLACE),
+    "sandwich, alpha": Strategy(3, {"distillation_loss": "alpha"} | INPLACE),
     "sandwich, labels": Strategy(3, LABELS),
     "uniform": Strategy(1, {"sampler": "uniform"} | LABELS),
     "macs_uniform": Strategy(1, {"sampler": "macs_uniform"} | LABELS),
@@ -62,11 +63,11 @@ STRATEGIES: Mapping[str, Strategy] = {
         {"sampler": "progressive", "phases": [phase.model_dump() for phase in SHRINKING]} | TAUGHT,
         teacher_share=0.15,
     ),
-    "attentive_best": Strategy(3, {"sampler": "attentive_best"}),
-    "attentive_worst": Strategy(3, {"sampler": "attentive_worst"}),
+    "attentive_best": Strategy(3, {"sampler": "attentive_best"} | INPLACE),
+    "attentive_worst": Strategy(3, {"sampler": "attentive_worst"} | INPLACE),
     "complexity_banks": Strategy(3, {"sampler": "complexity_banks"} | LABELS),
     "performance_banks": Strategy(3, {"sampler": "performance_banks"} | LABELS),
-    "complexity_adaptive": Strategy(3, {"sampler": "complexity_adaptive"}),
+    "complexity_adaptive": Strategy(3, {"sampler": "complexity_adaptive"} | INPLACE),
     "path_importance": Strategy(1, {"sampler": "path_importance", "data_sampling": "importance"} | LABELS),
     "preferred": Strategy(1, {"sampler": "preferred"} | LABELS),
     "nested": Strategy(1, {"sampler": "nested", "n_random": 0} | LABELS),
