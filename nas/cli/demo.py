@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import JsonOption, SeedOption
-from nas.cli.output import line, print_json, show
+from nas.cli.output import line, print_json, records, show
 
 
 def demo(
@@ -24,7 +24,7 @@ def demo(
 
     with shown() as progress:
         result = run_demo(out, seed=seed, resume=resume, progress=progress)
-    chosen = [{str(key): value for key, value in row.items()} for row in result.chosen.to_dict("records")]
+    chosen = records(result.chosen)
     if json:
         told = {"seed": seed, "seconds": result.seconds, "report": str(result.report)}
         print_json(told | {"chosen": chosen, "figures": as_json(result.figures)})

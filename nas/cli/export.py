@@ -9,7 +9,7 @@ import typer
 from nas.cli.arch import find_arch
 from nas.cli.open_run import open_run
 from nas.cli.options import AllowImport, DataRootOption, DatasetOption, JsonOption, RunArgument, SeedOption
-from nas.cli.output import show
+from nas.cli.output import records, show
 
 
 def export(
@@ -64,4 +64,4 @@ def export(
             exported = export_picked(
                 trained, pick, format=format, dynamic_batch=dynamic_batch, precision=wanted, progress=progress
             )
-    show([{str(k): v for k, v in row.items()} for row in exported_table(exported).to_dict("records")], json)
+    show(records(exported_table(exported)), json)

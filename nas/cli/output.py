@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, as `show` and `print_json` take them."""
+    return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
 
 
 def show(rows: list[dict[str, Any]], as_json: bool) -> None:

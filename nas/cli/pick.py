@@ -38,7 +38,7 @@ def pick(
     json: JsonOption = False,
 ) -> None:
     """Name the best known subnets for a device at once, each with whether its numbers are measured."""
-    from nas.cli.output import show
+    from nas.cli.output import records, show
     from nas.run_dir import RunDir
     from nas.search.lookup import lookup
     from nas.search.pick import pick as pick_rows
@@ -48,7 +48,7 @@ def pick(
     front, minimised = lookup(opened, found, maxima=max or (), minima=min or ())
     rows = pick_rows(front, minimised, how)
     shown = rows if json else rows.drop(columns="arch")
-    show([{str(key): value for key, value in row.items()} for row in shown.to_dict("records")], json)
+    show(records(shown), json)
 
 
 def _device(run: RunDir, name: str, profiles: Path | None) -> Device:

@@ -18,7 +18,7 @@ from nas.cli.options import (
     RunArgument,
     SeedOption,
 )
-from nas.cli.output import line, show
+from nas.cli.output import line, records, show
 
 
 def search(
@@ -117,8 +117,7 @@ def search(
             measure=not unmeasured,
             progress=progress,
         )
-    rows = outcome.front.drop(columns=["arch", "feasible", "on_front"]).to_dict("records")
-    show([{str(k): v for k, v in row.items()} for row in rows], json)
+    show(records(outcome.front.drop(columns=["arch", "feasible", "on_front"])), json)
     if not json:
         record = outcome.predictor
         line(
