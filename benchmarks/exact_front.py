@@ -1,6 +1,6 @@
 """The exact Pareto front of the once-for-all MobileNetV3 space, and whether evolution finds a better subnet.
 
-    python benchmarks/exact_front.py --device NAME --profiles DIR --evaluations 500000 --json
+    python -m benchmarks.exact_front --device NAME --profiles DIR --evaluations 500000 --json
 
 Minimises the latency of a device's table and maximises a made-up accuracy that adds up over blocks. Without
 --device, latency is made up as well. The last line says how long the front took (the tables that it reads are

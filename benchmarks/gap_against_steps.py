@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of all that is trained and measured")
     parser.add_argument("--config", default="digits", help="recipe")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[25, 50, 100])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[25, 40, 50, 100])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--subnets", type=int, default=10, help="a seed")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")

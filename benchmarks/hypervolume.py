@@ -1,6 +1,6 @@
 """Hypervolume of searches on a trained run, each with the same number of real evaluations.
 
-    python benchmarks/hypervolume.py RUN --device NAME --profiles DIR --seeds 5 --json
+    python -m benchmarks.hypervolume RUN --device NAME --profiles DIR --seeds 5 --json
 
 Subnets are chosen on the validation split; the hypervolume is that of their test cross-entropy and of their
 latency as measured, each alone in a fresh process. The reference point is the worse of smallest and largest

@@ -1,6 +1,6 @@
 """Latency of whole networks from a few measured ones, on measurements of others.
 
-    python benchmarks/latency_fit.py --data CSV --target latency_2080ti_64_ms --train 20 50 --seeds 10 --json
+    python -m benchmarks.latency_fit --data CSV --target latency_2080ti_64_ms --train 20 50 --seeds 10 --json
 
 `layers` is the toolkit's fit (`hw_profiles.layer_fit`). `ridge` is what it has to beat: ridge regression on
 computed statistics (MACs, parameters, activations, resolution, layers of each kind). `ceiling` is what noise

@@ -1,7 +1,7 @@
 """Predictors on measurements of others: Kendall's τ and error on subnets that they were not fitted to.
 
-    python benchmarks/predictors.py --data CSV --target imagenet_top1_percent --train 100 200 --json
-    python benchmarks/predictors.py --objective PATH --train 100 200 400 --json
+    python -m benchmarks.predictors --data CSV --target imagenet_top1_percent --train 100 200 --json
+    python -m benchmarks.predictors --objective PATH --train 100 200 400 --json
 
 PATH is a file as `search_methods.py` takes it; 1000 subnets beside those for training are drawn at random.
 `default` is what the toolkit does: the predictor that cross-validation on the training subnets chooses.

@@ -1,6 +1,6 @@
 """Zero-cost proxies on a trained run: what each costs, and what it adds to the default predictor.
 
-    python benchmarks/proxies.py RUN --train 50 100 --json
+    python -m benchmarks.proxies RUN --train 50 100 --json
 
 τ is measured on evaluated subnets of the run that the predictor was not fitted to; `chosen` is the predictor
 with the proxies that cross-validation on the training subnets keeps.

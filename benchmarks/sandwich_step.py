@@ -1,6 +1,6 @@
 """Time of a sandwich step against the sum of its four subnets trained as static networks.
 
-    python benchmarks/sandwich_step.py --space digits --json
+    python -m benchmarks.sandwich_step --space digits --json
 
 All five are timed in turn, many times over, so that a busy machine hurts each alike; the ratio is that of the
 minima. Same layout, batch, threads and losses on both sides.

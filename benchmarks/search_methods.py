@@ -1,7 +1,7 @@
 """Search algorithms on common work: hypervolume after a number of real evaluations.
 
-    python benchmarks/search_methods.py --objective PATH --evaluations 2000 --seeds 5 --json
-    python benchmarks/search_methods.py --run RUN --evaluations 200 --seeds 5 --plot search.html
+    python -m benchmarks.search_methods --objective PATH --evaluations 2000 --seeds 5 --json
+    python -m benchmarks.search_methods --run RUN --evaluations 200 --seeds 5 --plot search.html
 
 PATH is a file with the functions `accuracy`, `latency` and `hypervolume` over flat genomes of the
 once-for-all MobileNetV3 space (see `ofa_mbv3.py`). RUN was searched: its device and its validation split are

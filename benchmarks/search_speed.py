@@ -1,6 +1,6 @@
 """How many subnets a second the parts of a search take on one core.
 
-    python benchmarks/search_speed.py --json
+    python -m benchmarks.search_speed --json
 
 The parts:
 - `features`: genomes to the matrix that predictors see;

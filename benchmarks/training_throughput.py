@@ -1,7 +1,7 @@
 """Images per second and peak memory of a sandwich step of our supernet, beside the same step done otherwise.
 
-    python benchmarks/training_throughput.py --against static --space attentivenas --resolution 128
-    python benchmarks/training_throughput.py --against ofa --space ofa-mbv3-w1.0 --resolution 32
+    python -m benchmarks.training_throughput --against static --space attentivenas --resolution 128
+    python -m benchmarks.training_throughput --against ofa --space ofa-mbv3-w1.0 --resolution 32
 
 `static`: the four subnets as plain networks in NCHW layout, as published code trains them. `ofa`: the package
 of Once-for-All, where `import ofa` works. Both sides train the same subnets on the same images

@@ -1,6 +1,6 @@
 """A supernet trained on the digits 0 to 4 and moved to 5 to 9, beside training from scratch.
 
-    python benchmarks/transfer.py --out runs/transfer --json
+    python -m benchmarks.transfer --out runs/transfer --json
 
 Both train the recipe `digits` on the digits 5 to 9; the moved one begins with the weights of a run on the
 others and has a fifth of the epochs. Accuracies are of 10 random subnets, the largest and the smallest on the
