@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check install
 
-demo: install  ## the whole job on the embedded digits, in about five minutes
+demo: install  ## the whole job on the embedded digits, in less than five minutes
 	$(VENV)/bin/nas demo
 
 test: install  ## the fast tests

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this file hides the package
-
-import search_spaces  # noqa: E402
-from hw_profiles.store import ProfileStore  # noqa: E402
-from nas.optimizers.evolution import evolve  # noqa: E402
-from nas.problem.exact_front import Additive, Negated, exact_front  # noqa: E402
-from nas.problem.hypervolume import hypervolume, reference_point  # noqa: E402
-from search_spaces import Block, BlockTable, Genomes  # noqa: E402
+import search_spaces
+from hw_profiles.store import ProfileStore
+from nas.optimizers.evolution import evolve
+from nas.problem.exact_front import Additive, Negated, exact_front
+from nas.problem.hypervolume import hypervolume, reference_point
+from search_spaces import Block, BlockTable, Genomes
 
 Matrix = NDArray[np.float64]
 

@@ -12,24 +12,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).parents[1])  # else predictors.py beside this file hides the package
-
-from hw_profiles.store import Device, ProfileStore  # noqa: E402
-from nas.assessment.final_test import final_test  # noqa: E402
-from nas.progress import silent  # noqa: E402
-from nas.report.figures_of_merit import test_hypervolume  # noqa: E402
-from nas.search.search import search  # noqa: E402
-from nas.search.search_problem import make_problem  # noqa: E402
-from nas.search.search_run import DEFAULT_BUDGET  # noqa: E402
-from nas.search.validated_search import latencies_on, validate  # noqa: E402
-from nas.trained_run import TrainedRun  # noqa: E402
-from search_spaces import Arch  # noqa: E402
+from hw_profiles.store import Device, ProfileStore
+from nas.assessment.final_test import final_test
+from nas.progress import silent
+from nas.report.figures_of_merit import test_hypervolume
+from nas.search.search import search
+from nas.search.search_problem import make_problem
+from nas.search.search_run import DEFAULT_BUDGET
+from nas.search.validated_search import latencies_on, validate
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
 
 
 def main() -> None:

@@ -12,25 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-sys.path[0] = str(Path(__file__).parents[1])  # benchmarks is a package there
-
-from sklearn.linear_model import RidgeCV  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
-
-from benchmarks import ofa_mbv3  # noqa: E402
-from hw_profiles.errors import compare  # noqa: E402
-from hw_profiles.layer_fit import LayerFit  # noqa: E402
-from hw_profiles.layer_terms import KINDS, TERMS, Shape, terms  # noqa: E402
-from search_spaces import Block, BlockTable, Genomes, Space  # noqa: E402
+from benchmarks import ofa_mbv3
+from hw_profiles.errors import compare
+from hw_profiles.layer_fit import LayerFit
+from hw_profiles.layer_terms import KINDS, TERMS, Shape, terms
+from search_spaces import Block, BlockTable, Genomes, Space
 
 Matrix = NDArray[np.float64]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).parents[1])  # the package `predictors` is meant below, not this file
-
-from benchmarks import ofa_mbv3  # noqa: E402
-from predictors import CANDIDATES, PREDICTORS, Features, MetricModel, fit_best, tau  # noqa: E402
-from search_spaces import Genomes  # noqa: E402
+from benchmarks import ofa_mbv3
+from predictors import CANDIDATES, PREDICTORS, Features, MetricModel, fit_best, tau
+from search_spaces import Genomes
 
 Scores = dict[str, dict[str, dict[str, float]]]
 N_HELD_OUT = 1000

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).parents[1])  # the package `predictors` is meant below, not the file here
-
-from nas.evaluation.proxies import PROXIES, ProxyColumns  # noqa: E402
-from nas.trained_run import TrainedRun  # noqa: E402
-from predictors import PREDICTORS, Features, MetricModel, keep_helpful, tau  # noqa: E402
-from search_spaces import Arch, Genomes  # noqa: E402
+from nas.evaluation.proxies import PROXIES, ProxyColumns
+from nas.trained_run import TrainedRun
+from predictors import PREDICTORS, Features, MetricModel, keep_helpful, tau
+from search_spaces import Arch, Genomes
 
 METRIC = "cross_entropy"
 NAME, FACTORY = next(iter(PREDICTORS.items()))

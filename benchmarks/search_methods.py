@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +20,11 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-sys.path[0] = str(
-    Path(__file__).parents[1]
-)  # this folder holds a file with the name of our package `predictors`
-
-from benchmarks import ofa_mbv3  # noqa: E402
-from nas.optimizers import SEARCH_ALGORITHMS, Task  # noqa: E402
-from nas.problem.hypervolume import hypervolume, reference_point  # noqa: E402
-from nas.problem.objectives import Computed, Measured, Metrics, Problem  # noqa: E402
-from search_spaces import Genomes  # noqa: E402
+from benchmarks import ofa_mbv3
+from nas.optimizers import SEARCH_ALGORITHMS, Task
+from nas.problem.hypervolume import hypervolume, reference_point
+from nas.problem.objectives import Computed, Measured, Metrics, Problem
+from search_spaces import Genomes
 
 METHODS = {
     "iterative": "iterative",

@@ -16,25 +16,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-sys.path[0] = str(Path(__file__).parents[1])  # the packages are meant below, not the files beside this one
-
-import search_spaces  # noqa: E402
-from hw_profiles.calibration import Affine  # noqa: E402
-from hw_profiles.table import LatencyTable, SpaceLatency  # noqa: E402
-from nas.optimizers.evolution import Score, evolve  # noqa: E402
-from nas.optimizers.surrogate import Surrogate  # noqa: E402
-from nas.problem.objectives import Computed, Measured, Problem  # noqa: E402
-from predictors import PREDICTORS, Features, MetricModel  # noqa: E402
-from search_spaces import Genomes, Space, block_key  # noqa: E402
+import search_spaces
+from hw_profiles.calibration import Affine
+from hw_profiles.table import LatencyTable, SpaceLatency
+from nas.optimizers.evolution import Score, evolve
+from nas.optimizers.surrogate import Surrogate
+from nas.problem.objectives import Computed, Measured, Problem
+from predictors import PREDICTORS, Features, MetricModel
+from search_spaces import Genomes, Space, block_key
 
 DEFAULT = next(iter(PREDICTORS))
 DEVIATIONS = 0.5
