@@ -27,8 +27,8 @@ from nas.training.train import train
 HERE = "benchmarks.transfer"
 SHARE = 5
 """Training from scratch has this many times the epochs."""
-FEW = ("lr=0.3", "lr_head=1.5")
-"""For both trainings of few steps: these want to be long ones, and those of a new classifier longer still."""
+FEW = "lr_head=1.5"
+"""For both trainings of few steps: those of a new classifier want to be long ones."""
 RANDOM_SUBNETS = 10
 
 
@@ -79,8 +79,8 @@ def compare(out: Path, epochs: int, seed: int, progress: Progress) -> list[dict[
     few = max(1, epochs // SHARE)
     source = _train(out / "source", "low", epochs, seed, progress)
     runs = {
-        "moved": _train(out / "moved", "high", few, seed, progress, f"init={source}", *FEW),
-        "scratch, as many steps": _train(out / "scratch_few", "high", few, seed, progress, *FEW),
+        "moved": _train(out / "moved", "high", few, seed, progress, f"init={source}", FEW),
+        "scratch, as many steps": _train(out / "scratch_few", "high", few, seed, progress, FEW),
         f"scratch, {SHARE} times the steps": _train(out / "scratch", "high", epochs, seed, progress),
     }
     return [{"training": name} | accuracies(path, seed, progress) for name, path in runs.items()]

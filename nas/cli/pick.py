@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.options import JsonOption
+from nas.cli.output import records, show
 
 if TYPE_CHECKING:
     from hw_profiles.store import Device
@@ -38,7 +39,6 @@ def pick(
     json: JsonOption = False,
 ) -> None:
     """Name the best known subnets for a device at once, each with whether its numbers are measured."""
-    from nas.cli.output import records, show
     from nas.run_dir import RunDir
     from nas.search.lookup import lookup
     from nas.search.pick import pick as pick_rows
