@@ -119,8 +119,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load images ahead; worth it for images that are read from files."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of each process; none: torch decides. Small networks gain little from several threads, and
-    lose much where another program wants a core."""
+    """CPU threads of each process; none: its share of the cores that affinity and CPU quota allow. Small
+    networks gain little from several threads, and lose much where another program wants a core."""
     checkpoint_minutes: Positive = 5.0
     """Time between checkpoints."""
     keep_checkpoints: Count = 2

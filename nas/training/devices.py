@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
+from hw_profiles.usable_cores import usable_cores
 from nas.recipes.recipe import Recipe
 from nas.training.reductions import mean_over_processes, needs_all_processes
 
@@ -24,7 +25,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
     Raises:
         ValueError: this machine does not have them, or they cannot share the batches evenly.
     """
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
+    devices = local_processes(recipe)
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", recipe.num_nodes))
     parts = devices * nodes * recipe.accumulate
     if recipe.batch_size % parts:
@@ -44,6 +45,19 @@ def make_fabric(recipe: Recipe) -> Fabric:
     if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched it and allows no second time
         fabric.launch()
     return fabric
+
+
+def local_processes(recipe: Recipe) -> int:
+    """Processes of the training on this machine; a launcher such as `torchrun` overrides the recipe."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
+
+
+def default_threads(processes: int) -> int:
+    """CPU threads of each of `processes` on this machine: torch's default, or a share of the usable cores.
+
+    torch respects the affinity of the process but not the CPU quota of its container.
+    """
+    return max(1, min(torch.get_num_threads(), usable_cores() // processes))
 
 
 def is_first() -> bool:

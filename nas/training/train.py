@@ -20,7 +20,13 @@ from nas.samplers import Sampler, make_sampler
 from nas.training.checkpoint import Checkpoints, save_supernet
 from nas.training.data import batches, with_augmentation
 from nas.training.data_order import DATA_ORDERS
-from nas.training.devices import any_process, first_does, make_fabric
+from nas.training.devices import (
+    any_process,
+    default_threads,
+    first_does,
+    local_processes,
+    make_fabric,
+)
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
 from nas.training.safekeeping import Safekeeping
@@ -63,8 +69,7 @@ def train(
     """
     keep_freed_memory()
     fabric = make_fabric(recipe)
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
+    torch.set_num_threads(recipe.threads or default_threads(local_processes(recipe)))
     dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
     space = search_spaces.get(recipe.space).with_data(
         classes=len(dataset.class_names),
