@@ -58,7 +58,8 @@ def stem_maps(net: StaticNet, batches: Sequence[Batch]) -> list[Tensor]:
 def test_each_norm_gets_the_moments_that_it_sees(
     net: StaticNet, dataset: ImageDataset, unbiased: bool
 ) -> None:
-    batches = list(calibration_batches(dataset, 90, SIZE, 40, seed=0))
+    ((x, y),) = calibration_batches(dataset, 90, SIZE, 90, seed=0)
+    batches = list(zip(x.split(40), y.split(40), strict=True))
     sizes = torch.tensor([40.0, 40.0, 10.0])  # so each batch counts by its images
     recalibrate(net, batches, unbiased=unbiased)
     maps = stem_maps(net, batches)
@@ -93,9 +94,20 @@ def test_what_was_before_is_forgotten(tiny: Space, dataset: ImageDataset) -> Non
         assert torch.equal(buffer, soiled.get_buffer(name))
 
 
-def test_hooks_are_gone_afterwards(net: StaticNet, dataset: ImageDataset) -> None:
+def test_hooks_and_momentum_are_those_of_before(net: StaticNet, dataset: ImageDataset) -> None:
+    before = [module.momentum for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     recalibrate(net, list(calibration_batches(dataset, 30, SIZE, 30, seed=0)))
     assert not [module for module in net.modules() if module._forward_hooks]
+    after = [module.momentum for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert after == before
+    assert 1.0 not in after
+
+
+def test_maps_of_one_pixel_work_with_any_number_of_images(net: StaticNet, dataset: ImageDataset) -> None:
+    # images of 4 pixels and two strides of 2 leave maps of 1 x 1; 41 images in batches of 40 left one over
+    for images in (2, 3, 41):
+        recalibrate(net, calibration_batches(dataset, images, 4, 40, seed=0))
+        assert all(buffer.isfinite().all() for buffer in net.buffers())
 
 
 def test_published_methods() -> None:
@@ -139,6 +151,8 @@ def test_keys_tell_calibrations_apart() -> None:
     assert Calibration(images=100, seed=2, method="ofa").key == "ofa:100:seed2"
 
 
-def test_unknown_method_is_refused() -> None:
+def test_unknown_method_and_single_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="calibration images must be >= 2, got 1"):
+        Calibration(images=1)
     with pytest.raises(ValueError, match="one of default, ofa, attentivenas, alphanet, got 'bignas'"):
         Calibration(method="bignas")

@@ -169,7 +169,7 @@ def test_without_augmentation_training_sees_clean_images() -> None:
 
 def test_calibration_draws_clean_training_images_by_seed(digits: ImageDataset) -> None:
     batches = list(calibration_batches(digits, 100, 24, 64, seed=1))
-    assert [len(y) for _, y in batches] == [64, 36]
+    assert [len(y) for _, y in batches] == [50, 50]
     counts = np.bincount(torch.cat([y for _, y in batches]).numpy())
     assert counts.max() - counts.min() <= 2  # classes are nearly equal in size
     train = digits.split("train").pixels(np.arange(897), digits.preprocess, 24)
@@ -182,3 +182,24 @@ def test_calibration_draws_clean_training_images_by_seed(digits: ImageDataset) -
 def test_calibration_takes_all_images_where_there_are_fewer() -> None:
     batches = calibration_batches(numbered(7), 100, 8, 4, seed=0)
     assert sorted(torch.cat([y for _, y in batches]).tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "sizes"),
+    [
+        (512, 256, [256, 256]),  # whole batches stay as they are
+        (257, 256, [129, 128]),
+        (513, 256, [171, 171, 171]),
+        (3, 2, [3]),
+        (3, 256, [3]),
+        (401, 200, [134, 134, 133]),
+    ],
+)
+def test_calibration_batches_are_of_one_size(images: int, batch_size: int, sizes: list[int]) -> None:
+    batches = list(calibration_batches(numbered(images), 10_000, 2, batch_size, seed=0))
+    assert [len(y) for _, y in batches] == sizes
+
+
+def test_calibration_of_one_image_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"calibration needs >= 2 training images, got 1 \(1 in the train"):
+        list(calibration_batches(numbered(1), 512, 8, 256, seed=0))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -94,6 +95,22 @@ def test_results_depend_neither_on_workers_nor_on_order(
     one, _ = make(supernet, dataset, tmp_path / "one.sqlite")
     two, _ = make(supernet, dataset, tmp_path / "two.sqlite", workers=2)
     assert two(archs, "random") == one(archs[::-1], "random")[::-1]
+
+
+def test_torch_has_as_many_threads_afterwards(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+) -> None:
+    evaluator, _ = make(supernet, dataset, tmp_path / "archive.sqlite")
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        evaluator(archs[:1], "random")
+        thread = Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2]
 
 
 def test_other_calibration_images_are_another_evaluation(

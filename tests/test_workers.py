@@ -31,10 +31,12 @@ class Fake:
     deaths: int = 1
     bad: str = ""
     """Id of a subnet that cannot be measured."""
+    error: type[Exception] = ValueError
+    """What is raised for it."""
 
     def __call__(self, arch: Arch) -> Metrics:
         if arch.id == self.bad:
-            raise ValueError(f"cannot measure {arch.id}")
+            raise self.error(f"cannot measure {arch.id}")
         if arch.id in self.deadly:
             for n in range(self.deaths):
                 mark = self.folder / f"{arch.id}.{n}"
@@ -57,8 +59,8 @@ def collect(pool: Workers, measure: Measure, archs: list[Arch]) -> dict[int, Met
 
 
 def test_processes_measure_each_subnet_once_and_stay(archs: list[Arch], tmp_path: Path) -> None:
-    pool, measure = Processes(2), Fake(tmp_path)
-    first, second = collect(pool, measure, archs), collect(pool, measure, archs)
+    pool = Processes(2)
+    first, second = (collect(pool, Fake(tmp_path), archs) for _ in range(2))  # equal, not identical
     pool.close()
     for found in (first, second):
         assert [found[i]["resolution"] for i in range(len(archs))] == [arch.resolution for arch in archs]
@@ -77,13 +79,29 @@ def test_what_a_lost_process_measured_is_measured_again(archs: list[Arch], tmp_p
 
 
 def test_a_subnet_that_ends_every_process_is_named(archs: list[Arch], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"subnet {archs[3].id} ended 3 worker processes"):
+    message = rf"subnet {archs[3].id} crashed 3 worker processes, the last one with signal 9 \(out of mem"
+    with pytest.raises(ValueError, match=message):
         collect(Processes(1), Fake(tmp_path, (archs[3].id,), ATTEMPTS), archs)
 
 
 def test_errors_of_a_process_are_raised_where_they_were_asked_for(archs: list[Arch], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"cannot measure {archs[4].id}"):
         collect(Processes(1), Fake(tmp_path, bad=archs[4].id), archs)
+    with pytest.raises(RuntimeError, match=f"Unpicklable: cannot measure {archs[4].id}"):
+        collect(Processes(1), Fake(tmp_path, bad=archs[4].id, error=Unpicklable), archs)
+
+
+class Unpicklable(Exception):  # noqa: N818
+    """Its copy would be made from its text alone, which is too little."""
+
+    def __init__(self, text: str, code: int = 3, *, needed: bool = True) -> None:
+        super().__init__(text)
+        self.lock = lambda: (code, needed)
+
+
+def test_what_cannot_be_sent_to_processes_is_refused(archs: list[Arch]) -> None:
+    with pytest.raises(ValueError, match=r"metrics that can be pickled: .*; use --workers threads"):
+        collect(Processes(1), lambda arch: {"resolution": 1.0}, archs)
 
 
 def test_stopped_half_way_the_pool_can_be_used_again(archs: list[Arch], tmp_path: Path) -> None:
@@ -146,6 +164,33 @@ def test_a_ray_node_is_killed_and_nothing_is_lost(archs: list[Arch], monkeypatch
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_ray_tasks_that_nobody_waits_for_are_cancelled(archs: list[Arch], tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False)
+    try:
+        with closing(RayTasks()(Touch(tmp_path), archs)) as results:
+            next(results)
+        time.sleep(2.0)  # four more would run meanwhile
+        assert len(list(tmp_path.iterdir())) < 4
+        with pytest.raises(ValueError, match=f"^cannot measure {archs[0].id}$"):
+            collect(RayTasks(), Fake(tmp_path, bad=archs[0].id), archs)
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Leaves a file for each subnet."""
+
+    folder: Path
+
+    def __call__(self, arch: Arch) -> Metrics:
+        time.sleep(0.5)
+        (self.folder / arch.id).touch()
+        return {"resolution": float(arch.resolution)}
 
 
 @dataclass(frozen=True)

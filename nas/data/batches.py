@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader
 
 from nas.data.dataset import Dataset, Split, SplitName, stratified_order
 
+MIN_CALIBRATION_IMAGES = 2
+"""Images of a calibration batch: one value per channel has no variance."""
 Batch = tuple[Tensor, Tensor]
 """Images float32 (n, channels, resolution, resolution), normalised, and labels int64 (n,)."""
 
@@ -80,16 +83,27 @@ def calibration_batches(
 
     Args:
         dataset: where the images come from.
-        n_images: size of the sample; all training images where there are fewer.
+        n_images: size of the sample, at least 2; all training images where there are fewer.
         resolution: side of the images, in pixels.
-        batch_size: images of a batch; the last one may be smaller.
+        batch_size: most images of a batch. The sample is spread evenly over as few batches as that allows,
+            since the moments of a small last batch would be poor, and those of one image do not exist.
         seed: draws the sample, and the augmentation.
         augmented: as training sees them; else clean, as `eval_batches` prepares them.
         workers: processes that load ahead.
+
+    Raises:
+        ValueError: the sample has fewer than 2 images.
     """
     train = dataset.split("train")
     rng = np.random.default_rng(seed)
-    parts = _parts(stratified_order(train.labels, rng)[:n_images], batch_size)
+    sample = stratified_order(train.labels, rng)[:n_images]
+    if len(sample) < MIN_CALIBRATION_IMAGES:
+        raise ValueError(
+            f"calibration needs >= {MIN_CALIBRATION_IMAGES} training images, got {len(sample)} "
+            f"({len(train)} in the training split); add images or raise --calibration-images"
+        )
+    n_batches = min(math.ceil(len(sample) / batch_size), len(sample) // MIN_CALIBRATION_IMAGES)
+    parts = np.array_split(sample, n_batches)
     steps = [_Step(part, resolution, int(rng.integers(2**62))) for part in parts]
     return _load(partial(_augmented if augmented else _clean, dataset, train), steps, workers)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.data.batches import Batch, calibration_batches
+from nas.data.batches import MIN_CALIBRATION_IMAGES, Batch, calibration_batches
 from nas.data.dataset import Dataset
 
 
@@ -48,6 +48,11 @@ class Calibration:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"calibration must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self._n_images < MIN_CALIBRATION_IMAGES:
+            raise ValueError(
+                f"calibration images must be >= {MIN_CALIBRATION_IMAGES}, got {self.images}: "
+                f"one image has no variance"
+            )
 
     @property
     def key(self) -> str:
@@ -76,7 +81,7 @@ def recalibrate(net: nn.Module, batches: Iterable[Batch], *, unbiased: bool = Tr
     with its own batch's moments meanwhile.
 
     Args:
-        net: a static network; it is left in eval mode.
+        net: a static network; it is left in eval mode, with the momentum that its batch norms had.
         batches: images and labels; only the images are used.
         unbiased: which variance of a batch counts, see `Method`.
     """
@@ -90,17 +95,22 @@ def recalibrate(net: nn.Module, batches: Iterable[Batch], *, unbiased: bool = Tr
         sums[norm] = sums.get(norm, 0) + len(inputs[0]) * torch.stack([norm.running_mean, var])
 
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
     hooks = [norm.register_forward_hook(add_moments) for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = 1.0  # the running statistics are those of the last batch
-    net.train()
     n_images = 0
-    for x, _ in batches:
-        net(x)
-        n_images += len(x)
-    for norm, hook in zip(norms, hooks, strict=True):
-        hook.remove()
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = 1.0  # the running statistics are those of the last batch
+        net.train()
+        for x, _ in batches:
+            net(x)
+            n_images += len(x)
+    finally:
+        net.eval()
+        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
+            norm.momentum = momentum
+            hook.remove()
+    for norm in norms:
         mean, var = sums[norm] / n_images  # copied: torch.export cannot store views of one tensor
         norm.load_state_dict({"running_mean": mean, "running_var": var}, strict=False)
-    net.eval()

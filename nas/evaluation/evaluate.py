@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,16 @@ class Measurement:
         return net
 
 
+@contextmanager
+def _torch_threads_restored() -> Iterator[None]:
+    """Threads that are started later have as many threads of torch as before."""
+    n = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n)
+
+
 class Evaluator:
     """Evaluates subnets of a supernet, each one once: results are kept in the archive.
 
@@ -104,7 +114,7 @@ class Evaluator:
         key, split, wanted = self.calibration.key, self.measurement.split, self.measurement.metrics
         found = {arch: self.archive.get(arch, split, key) or {} for arch in archs}
         todo = [arch for arch, metrics in found.items() if wanted.keys() - metrics.keys()]
-        with closing(self.workers(self.measurement, todo)) as results:
+        with _torch_threads_restored(), closing(self.workers(self.measurement, todo)) as results:
             for done, (i, measured) in enumerate(results, 1):
                 found[todo[i]] = self.archive.add(todo[i], split, key, measured, origin)
                 self.progress(f"evaluate on {split}", done, len(todo))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from search_spaces import Arch
 
@@ -22,11 +23,11 @@ Metrics = dict[str, float]
 Measure = Callable[[Arch], Metrics]
 """Measures one subnet; it can be pickled, with the supernet and its images inside."""
 ATTEMPTS = 3
-"""Workers that one subnet may end before it is given up."""
+"""Worker processes that may die while they measure one subnet before it is given up."""
 
 
 Results = Generator[tuple[int, Metrics], None, None]
-"""Places of subnets and their metrics; closed early, what is not measured yet never will be."""
+"""Places of subnets and their metrics; closing it cancels pending measurements."""
 
 
 class Workers(Protocol):
@@ -36,7 +37,7 @@ class Workers(Protocol):
         """The place of each of `archs` and its metrics, as soon as it is measured, in any order.
 
         Raises:
-            ValueError: the workers cannot be had, or a subnet keeps ending them.
+            ValueError: the workers could not be started, or one subnet keeps crashing them.
         """
 
 
@@ -64,6 +65,9 @@ class Threads:
 class Processes:
     """Processes of this machine; they stay until this object goes, and are replaced where they die.
 
+    They are started again where another measurement is asked for. A measurement with changed weights has to
+    be another object than before.
+
     Args:
         n: how many.
     """
@@ -75,7 +79,7 @@ class Processes:
 
     def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
         """See `Workers`."""
-        if measure is not self._measure:  # its supernet is shipped to a process once, when that starts
+        if measure != self._measure:  # its supernet is sent to a process once, when that starts
             self.close()
             self._measure = measure
         waiting = deque((i, 1) for i in range(len(archs)))
@@ -87,13 +91,13 @@ class Processes:
                     place, attempt = waiting.popleft()
                     busy[connection] = process, place, attempt
                     _send(connection, archs[place])
-                for ready in wait(list(busy)):
-                    assert isinstance(ready, Connection)
+                for ready in cast(list[Connection], wait(list(busy))):
                     process, place, attempt = busy.pop(ready)
                     try:
                         answer = ready.recv()
-                    except (EOFError, ConnectionResetError):
-                        _check_attempts(archs[place], attempt)
+                    except (EOFError, OSError):
+                        process.join()
+                        _check_attempts(archs[place], attempt, process.exitcode)
                         waiting.append((place, attempt + 1))
                         continue
                     self._idle[ready] = process
@@ -108,20 +112,26 @@ class Processes:
         """End the processes."""
         while self._idle:
             connection, process = self._idle.popitem()
-            connection.close()  # a worker ends when nobody can ask it any more
+            connection.close()  # a worker ends when its connection is closed
             process.join()
 
     def _start(self, measure: Measure) -> tuple[Connection, BaseProcess]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, measure), daemon=True)
-        process.start()
+        try:
+            process.start()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:  # all of them are raised by pickle
+            raise ValueError(
+                f"worker processes need a data set and metrics that can be pickled: {error}; "
+                f"use --workers threads"
+            ) from error
         theirs.close()
         return ours, process
 
 
 def _send(connection: Connection, arch: Arch) -> None:
-    """Send; if the process died meanwhile, reading its answer will tell."""
+    """Send; if the process died meanwhile, reading its answer fails."""
     try:
         connection.send(arch)
     except BrokenPipeError:
@@ -129,8 +139,8 @@ def _send(connection: Connection, arch: Arch) -> None:
 
 
 def _serve(connection: Connection, measure: Measure) -> None:
-    """Measure what comes until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides what it means
+    """Measure what comes until the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent handles it
     while True:
         try:
             arch = connection.recv()
@@ -138,16 +148,32 @@ def _serve(connection: Connection, measure: Measure) -> None:
             return
         try:
             connection.send(measure(arch))
-        except Exception as error:  # handed on to who asked
-            connection.send(error)
+        except Exception as error:  # raised again by the parent
+            connection.send(_sendable(error))
 
 
-def _check_attempts(arch: Arch, attempt: int) -> None:
+def _sendable(error: Exception) -> Exception:
+    """The error itself where pickle can copy it, else its text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a user's own error class may raise anything here
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _check_attempts(arch: Arch, attempt: int, exit_code: int | None) -> None:
     if attempt >= ATTEMPTS:
         raise ValueError(
-            f"evaluating the subnet {arch.id} ended {attempt} worker processes, for want of memory perhaps; "
-            f"give fewer --workers"
+            f"evaluating the subnet {arch.id} crashed {attempt} worker processes, the last one with "
+            f"{_reason(exit_code)}; use fewer --workers"
         )
+
+
+def _reason(exit_code: int | None) -> str:
+    """What an exit code of `multiprocessing` means."""
+    if exit_code is None or exit_code >= 0:
+        return f"exit code {exit_code}"
+    return "signal 9 (out of memory?)" if exit_code == -9 else f"signal {-exit_code}"
 
 
 class RayTasks:
@@ -163,13 +189,27 @@ class RayTasks:
     def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
         """See `Workers`."""
         ray = _ray()
-        if measure is not self._measure:
+        if measure != self._measure:
             self._measure, self._shipped = measure, ray.put(measure)
         task = ray.remote(_measured).options(num_cpus=1, max_retries=ATTEMPTS)
         places = {task.remote(self._shipped, arch): i for i, arch in enumerate(archs)}
-        while places:
-            ready, _ = ray.wait(list(places), num_returns=1)
-            yield places.pop(ready[0]), ray.get(ready[0])
+        try:
+            while places:
+                (ready,), _ = ray.wait(list(places), num_returns=1)
+                place = places.pop(ready)
+                try:
+                    metrics = ray.get(ready)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from None
+                except ray.exceptions.RayError as error:
+                    raise ValueError(
+                        f"evaluating the subnet {archs[place].id} crashed its Ray worker: "
+                        f"{str(error).splitlines()[0]}"
+                    ) from error
+                yield place, metrics
+        finally:
+            for unfinished in places:
+                ray.cancel(unfinished)
 
 
 def _measured(measure: Measure, arch: Arch) -> Metrics:
