@@ -101,12 +101,18 @@ class TrainedRun:
         workers: Workers | None = None,
         progress: Progress = silent,
     ) -> Evaluator:
-        """An evaluator of the run's subnets; without `workers` one thread per core."""
+        """An evaluator of the run's subnets; without `workers` one thread per core.
+
+        `extra_metrics` may be `module:object`, which is imported: give no names here that a run recorded.
+        """
         return Evaluator(
             self.supernet,
             self.dataset,
             self.archive,
-            {name: metrics.get(name) for name in dict.fromkeys((*DEFAULT_METRICS, *extra_metrics))},
+            {
+                name: metrics.get(name, allow_import=True)
+                for name in dict.fromkeys((*DEFAULT_METRICS, *extra_metrics))
+            },
             split=split,
             calibration=calibration,
             workers=workers,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -231,3 +233,58 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
 def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """See `make_search_quick`."""
     make_search_quick(monkeypatch)
+
+
+# ---------------------------------------------------------------------- the command line
+
+
+class Answer:
+    """What a call of `nas` left."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document: the last line."""
+        return json.loads(self.out.splitlines()[-1], parse_constant=lambda name: pytest.fail(name))
+
+
+Nas = Callable[..., "Answer"]
+
+
+@pytest.fixture
+def nas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
+    """Calls the entry point as a shell does."""
+    from nas.cli import main as cli
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        code = stopped.value.code
+        assert code is None or isinstance(code, int)
+        return Answer(code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of one epoch for the tiny space."""
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"space: {tmp_path / 'tiny.yaml'}\ndataset: digits\nepochs: 1\nbatch_size: 256\naccelerator: cpu\n"
+    )
+    return path
+
+
+def assert_refused(answer: Answer, message: str) -> None:
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert answer.err.startswith("error: ")
+    assert message in answer.err
+    assert answer.out == ""

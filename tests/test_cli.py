@@ -2,7 +2,6 @@
 
 import errno
 import importlib
-import json
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import typer
-from conftest import BUDGET, TINY_YAML, make_device
+from conftest import BUDGET, TINY_YAML, Answer, Nas, assert_refused, make_device
 
 import search_spaces
 from hw_profiles.bundle import read_job
@@ -31,36 +30,6 @@ from nas.trained_run import TrainedRun
 from nas.training.checkpoint import Checkpoints
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-Nas = Callable[..., "Answer"]
-
-
-class Answer:
-    """What a call of `nas` left."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        """The one JSON document: the last line."""
-        return json.loads(self.out.splitlines()[-1], parse_constant=lambda name: pytest.fail(name))
-
-
-@pytest.fixture
-def nas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
-    """Calls the entry point as a shell does."""
-
-    def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        code = stopped.value.code
-        assert code is None or isinstance(code, int)
-        return Answer(code or 0, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
@@ -72,28 +41,9 @@ def profiles(tmp_path: Path) -> Path:
     return store.directory
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    """A recipe of one epoch for the tiny space."""
-    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"space: {tmp_path / 'tiny.yaml'}\ndataset: digits\nepochs: 1\nbatch_size: 256\naccelerator: cpu\n"
-    )
-    return path
-
-
 def content(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_refused(answer: Answer, message: str) -> None:
-    assert answer.code == 2
-    assert answer.err.count("\n") == 1
-    assert answer.err.startswith("error: ")
-    assert message in answer.err
-    assert answer.out == ""
 
 
 # ---------------------------------------------------------------------- help

@@ -108,9 +108,9 @@ def test_objective_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    widest = objectives.get("my_objective:widest", CONTEXT)
+    widest = objectives.get("my_objective:widest", CONTEXT, allow_import=True)
     assert list(widest(SPACE.encode([SPACE.largest]), {})) == [40]  # the last stage of the space offers 40
     with pytest.raises(ValueError, match=r"must make an Objective .* got 3"):
-        objectives.get("my_objective:wrong", CONTEXT)
+        objectives.get("my_objective:wrong", CONTEXT, allow_import=True)
     with pytest.raises(ValueError, match="--allow-import"):
-        objectives.get("my_objective:widest", CONTEXT, allow_import=False)
+        objectives.get("my_objective:widest", CONTEXT)

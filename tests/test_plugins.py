@@ -62,7 +62,7 @@ def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 def test_a_dataset_of_the_users_own_trains_and_evaluates() -> None:
-    dataset = catalog.get(f"{MODULE}:stripes")
+    dataset = catalog.get(f"{MODULE}:stripes", allow_import=True)
     assert dataset.class_names == ("vertical", "horizontal")
     x, y = next(eval_batches(dataset, "validation", 16, 4))
     assert x.shape == (4, 1, 16, 16)
@@ -72,7 +72,7 @@ def test_a_dataset_of_the_users_own_trains_and_evaluates() -> None:
 
 
 def test_a_metric_of_the_users_own_is_computed() -> None:
-    metric = metrics.get(f"{MODULE}:errors")
+    metric = metrics.get(f"{MODULE}:errors", allow_import=True)
     assert metric(torch.eye(3), torch.tensor([0, 1, 1])) == 1.0
     assert (metric.name, metric.direction, metric.unit) == ("errors", "min", "images")
 
@@ -87,7 +87,7 @@ def test_a_metric_of_the_users_own_is_computed() -> None:
 )
 def test_a_wrong_dataset_is_refused_in_one_line(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        catalog.get(f"{MODULE}:{name}")
+        catalog.get(f"{MODULE}:{name}", allow_import=True)
     assert "\n" not in str(caught.value)
 
 
@@ -101,24 +101,34 @@ def test_a_wrong_dataset_is_refused_in_one_line(name: str, message: str) -> None
 )
 def test_a_wrong_metric_is_refused_in_one_line(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        metrics.get(f"{MODULE}:{name}")
+        metrics.get(f"{MODULE}:{name}", allow_import=True)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["absent_module:thing", "broken:thing", ":thing", f"{MODULE}:"])
 def test_what_cannot_be_imported_says_why_in_one_line(name: str) -> None:
     with pytest.raises(ValueError, match=f"cannot import the metric '{name}'") as caught:
-        metrics.get(name)
+        metrics.get(name, allow_import=True)
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_from_a_record_is_not_imported_unasked() -> None:
     for get, part in ((catalog.get, "stripes"), (metrics.get, "errors")):
         with pytest.raises(ValueError, match="--allow-import"):
-            get(f"{MODULE}:{part}", allow_import=False)
+            get(f"{MODULE}:{part}")
     assert MODULE not in sys.modules
-    assert metrics.get("top1", allow_import=False) is metrics.METRICS["top1"]
+    assert metrics.get("top1") is metrics.METRICS["top1"]
 
 
 def test_attributes_of_attributes_are_found() -> None:
-    assert plugins.resolve("metric", f"{MODULE}:errors.name.upper", {})() == "ERRORS"
+    assert plugins.resolve("metric", f"{MODULE}:errors.name.upper", {}, allow_import=True)() == "ERRORS"
+
+
+def test_the_current_folder_is_searched_first_and_left_last(tmp_path: Path) -> None:
+    """A module of the user's may have the name of an installed one; it hides no other module afterwards."""
+    (tmp_path / "wave.py").write_text("mine = len")  # `wave` is in the standard library
+    assert plugins.resolve("metric", "wave:mine", {}, allow_import=True) is len
+    assert sys.path.count(str(tmp_path)) == 1
+    assert sys.path[-1] == str(tmp_path)
+    del sys.modules["wave"]
+    assert hasattr(importlib.import_module("wave"), "Wave_read")

@@ -293,7 +293,15 @@ def test_algorithm_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    result = search(problem(), Evaluation(), algorithm="my_search:Small", budget=30, seed=0, predictors=RIDGE)
+    result = search(
+        problem(),
+        Evaluation(),
+        algorithm="my_search:Small",
+        budget=30,
+        seed=0,
+        predictors=RIDGE,
+        allow_import=True,
+    )
     assert 2 < len(result.evaluations) < 30  # both corners and every gene of the smallest subnet's layers
     assert result.algorithm == "my_search:Small"
 

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.open_recipe import open_recipe
+from nas.cli.options import AllowImport
+
 
 def finetune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run that has the subnet: trained or imported.")],
@@ -23,17 +26,17 @@ def finetune(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with OUT; a missing or empty one is started.")
     ] = False,
+    allow_import: AllowImport = False,
 ) -> None:
     """Train one subnet of a run on, perhaps on other data with other classes."""
     from nas.cli.arch import find_arch
     from nas.progress import shown
-    from nas.recipes import recipe
     from nas.run_dir import RunDir
     from nas.training.devices import is_first
     from nas.training.finetune import finetune as run_finetune
 
     chosen = find_arch(RunDir.open(run).space(), arch)
-    loaded = recipe.load(config, set or ())
+    loaded = open_recipe(config, set or (), allow_import)
     with shown(loaded.log_steps) as progress:
         run_finetune(run, chosen, loaded, out, resume=resume, progress=progress)
     if is_first():

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.open_recipe import open_recipe
+from nas.cli.options import AllowImport
 from nas.cli.output import line
 
 
@@ -32,16 +34,16 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with RUN; a missing or empty one is started.")
     ] = False,
+    allow_import: AllowImport = False,
 ) -> None:
     """Train a supernet."""
     from nas.progress import shown
-    from nas.recipes import recipe
     from nas.training.devices import is_first
     from nas.training.train import train as run_training
 
     changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
     changes += [] if init is None else [f"init={json.dumps(str(init))}"]
-    loaded = recipe.load(config, changes)
+    loaded = open_recipe(config, changes, allow_import)
     with shown(loaded.log_steps) as progress:
         run_training(loaded, out, resume=resume, progress=progress)
     if is_first():

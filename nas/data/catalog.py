@@ -22,7 +22,7 @@ DATASETS: Mapping[str, Factory] = {
 
 
 def get(
-    name: str, root: str | Path | None = None, split_seed: int = 0, *, allow_import: bool = True
+    name: str, root: str | Path | None = None, split_seed: int = 0, *, allow_import: bool = False
 ) -> Dataset:
     """The data set of this name.
 
@@ -30,7 +30,7 @@ def get(
         name: a key of `DATASETS`, or `module:object`: a factory as `Dataset` describes it.
         root: folder of the image files, for data sets that are not embedded.
         split_seed: draws the splits.
-        allow_import: False where the name comes from a run's record, see `plugins.resolve`.
+        allow_import: whether `module:object` may be imported, see `plugins.resolve`.
 
     Raises:
         ValueError: unknown name, missing files, or a user's object that does not satisfy `Dataset`.
@@ -45,7 +45,7 @@ def get_for_imported(
     *,
     validation_images: int = image_folder.MAX_VALIDATION,
     classes: Sequence[str] = (),
-    allow_import: bool = True,
+    allow_import: bool = False,
 ) -> Dataset:
     """The data set of this name for weights that may have seen all training images, so that it must keep
     images apart which they have not; a user's own data set knows that by itself.

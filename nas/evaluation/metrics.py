@@ -87,12 +87,12 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def get(name: str, *, allow_import: bool = True) -> Metric:
+def get(name: str, *, allow_import: bool = False) -> Metric:
     """The metric of this name.
 
     Args:
         name: a key of `METRICS`, or `module:object` of a user's own `Metric`.
-        allow_import: False where the name comes from a run's record, see `plugins.resolve`.
+        allow_import: whether `module:object` may be imported, see `plugins.resolve`.
 
     Raises:
         ValueError: unknown name, or an object that is no metric.

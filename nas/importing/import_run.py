@@ -54,7 +54,12 @@ def import_run(
     images = None
     if dataset or data_root:
         images = get_for_imported(
-            name, data_root, split_seed, validation_images=validation_images, classes=classes
+            name,
+            data_root,
+            split_seed,
+            validation_images=validation_images,
+            classes=classes,
+            allow_import=True,
         )
         check_classes(images, space)
     info = RunInfo(

@@ -123,7 +123,7 @@ def is_latency(name: str) -> bool:
     return name.partition("@")[0] == "latency_ms"
 
 
-def get(name: str, context: Context, *, allow_import: bool = True) -> Objective:
+def get(name: str, context: Context, *, allow_import: bool = False) -> Objective:
     """The objective of this name, `name@device`, or a user's own as `module:object`.
 
     Raises:
@@ -157,7 +157,7 @@ class Constraint:
 
 
 def parse_constraint(
-    text: str, sense: Literal["max", "min"], context: Context, *, allow_import: bool = True
+    text: str, sense: Literal["max", "min"], context: Context, *, allow_import: bool = False
 ) -> Constraint:
     """The constraint that `text` such as `latency_ms=2` says.
 

@@ -53,6 +53,6 @@ def make_sampler(space: Space, recipe: Recipe) -> Sampler:
     Raises:
         ValueError: unknown name, or a user's object that makes no `Sampler`.
     """
-    sampler = resolve("sampler", recipe.sampler, SAMPLERS)(space, recipe)
+    sampler = resolve("sampler", recipe.sampler, SAMPLERS, allow_import=True)(space, recipe)
     check("sampler", recipe.sampler, sampler, Sampler)
     return sampler

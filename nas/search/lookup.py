@@ -66,8 +66,8 @@ def lookup(
     space, record = run.space(), run.read_json(SEARCH)
     surrogate = run.read_model(SURROGATE, StoredSurrogate)
     context = Context(space, {device.profile.name: device.latency(space)})
-    limits = [parse_constraint(text, "max", context) for text in maxima]
-    limits += [parse_constraint(text, "min", context) for text in minima]
+    limits = [parse_constraint(text, "max", context, allow_import=True) for text in maxima]
+    limits += [parse_constraint(text, "min", context, allow_import=True) for text in minima]
     names = dict.fromkeys("latency_ms" if is_latency(name) else name for name in record["objectives"])
     problem = Problem(space, [objective_table.get(name, context) for name in names], limits)
 

@@ -49,7 +49,7 @@ def search(
     start: Genomes | None = None,
     minutes: float | None = None,
     origin: str = "search",
-    allow_import: bool = True,
+    allow_import: bool = False,
     progress: Progress = silent,
 ) -> SearchResult:
     """Search for the subnets that no other one beats in all objectives.

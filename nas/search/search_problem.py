@@ -23,8 +23,10 @@ def make_problem(
     maxima: Sequence[str] = (),
     minima: Sequence[str] = (),
     others: Sequence[Device] = (),
+    *,
+    allow_import: bool = False,
 ) -> Problem:
-    """Objectives and limits by name, for one device or for several.
+    """Objectives and limits by name, for one device or for several; `allow_import` as in `plugins.resolve`.
 
     Raises:
         ValueError: unknown names or limits that are not NAME=NUMBER.
@@ -34,9 +36,10 @@ def make_problem(
         every = [f"latency_ms@{name}" for name in devices]
         objectives = [part for name in objectives for part in (every if name == "latency_ms" else [name])]
     context = Context(space, devices)
-    limits = [parse_constraint(text, "max", context) for text in maxima]
-    limits += [parse_constraint(text, "min", context) for text in minima]
-    return Problem(space, [objective_table.get(name, context) for name in objectives], limits)
+    limits = [parse_constraint(text, "max", context, allow_import=allow_import) for text in maxima]
+    limits += [parse_constraint(text, "min", context, allow_import=allow_import) for text in minima]
+    found = [objective_table.get(name, context, allow_import=allow_import) for name in objectives]
+    return Problem(space, found, limits)
 
 
 def problem_on(problem: Problem, device: Device) -> Problem:

@@ -143,7 +143,7 @@ def search_run(
     reached = (connection or device.profile.connection) if measure else None
     if reached:
         measured.prepare(reached)
-    problem = make_problem(trained.space, device, objectives, maxima, minima, others)
+    problem = make_problem(trained.space, device, objectives, maxima, minima, others, allow_import=True)
     candidates = _predictors(trained.space, predictors or tuple(CANDIDATES), seed)
     start = None if warm_start is None else read_front(warm_start, trained.space)
     evaluate = trained.evaluator(extra_metrics=problem.metrics, workers=workers, progress=progress)
@@ -156,6 +156,7 @@ def search_run(
         predictors=candidates,
         start=start,
         minutes=minutes,
+        allow_import=True,
     )
     baseline = search(
         problem,
@@ -237,7 +238,7 @@ def _predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, Pred
     """
     features, found = Features(space), {}
     for name in names:
-        found[name] = resolve("predictor", name, PREDICTORS)
+        found[name] = resolve("predictor", name, PREDICTORS, allow_import=True)
         check("predictor", name, found[name](features, seed), Regressor)
     return found
 

@@ -70,7 +70,7 @@ def train(
     keep_freed_memory()
     fabric = make_fabric(recipe)
     torch.set_num_threads(recipe.threads or default_threads(local_processes(recipe)))
-    dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed)
+    dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed, allow_import=True)
     space = search_spaces.get(recipe.space).with_data(
         classes=len(dataset.class_names),
         channels=dataset.preprocess.channels,

@@ -1,0 +1,178 @@
+"""Files that others made never cause an import: every name in them is tried with every command."""
+
+import json
+import re
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Nas, assert_refused, make_device
+
+from hw_profiles.store import ProfileStore
+from nas.run_dir import CHECKPOINTS, SUPERNET
+from nas.trained_run import TrainedRun
+
+NAME = "payload:f"
+COMMANDS = (
+    "describe RUN",
+    "evaluate RUN",
+    "search RUN --device desk --profiles PROFILES --budget 20 --predictor ridge",
+    "search RUN --device desk --profiles PROFILES --budget 20 --predictor ridge --warm-start RUN",
+    "pick RUN --device desk --profiles PROFILES",
+    "export RUN",
+    "export RUN --arch smallest --precision int8",
+    "report RUN",
+    "profile digits --device desk --profiles PROFILES --check",
+    "benchmark MODEL --device desk --profiles PROFILES",
+    "train --config RUN/recipe.yaml --out RUN --resume",
+    "train --config RUN/recipe.yaml --out OUT",
+    "train --config RECIPE --out OUT --init RUN",
+    'train --config RECIPE --out OUT --set distillation=external --set teachers=["RUN"]',
+    "finetune RUN --arch smallest --config RECIPE --out OUT",
+    "finetune RUN --arch smallest --config RUN/recipe.yaml --out OUT",
+    "import ofa RUN/checkpoints/step_000000001.pt --space ofa-mbv3-w1.0 --out OUT",
+)
+
+Hostile = Callable[[Path], None]
+"""Puts the payload into files below a folder."""
+
+
+def in_json(file: str, change: Callable[[Any], Any]) -> Hostile:
+    """Changes the content of every JSON file of this name."""
+
+    def put(folder: Path) -> None:
+        for path in folder.rglob(file):
+            path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+    return put
+
+
+def in_text(file: str, pattern: str, text: str) -> Hostile:
+    """Replaces what a pattern finds in every text file of this name."""
+
+    def put(folder: Path) -> None:
+        for path in folder.rglob(file):
+            path.write_text(re.sub(pattern, text, path.read_text(), flags=re.MULTILINE))
+
+    return put
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return __import__, ("payload",)
+
+
+def in_checkpoint(folder: Path) -> None:
+    """A checkpoint whose names and whose pickled objects are hostile, of a training that is not finished."""
+    for weights in folder.rglob(SUPERNET):
+        weights.unlink()
+        (weights.parent / CHECKPOINTS).mkdir(exist_ok=True)
+        content = {"schema_version": 1, "step": 1, NAME: 1, "supernet": {NAME: torch.zeros(1)}}
+        torch.save(content | {"sampler": _Payload()}, weights.parent / CHECKPOINTS / "step_000000001.pt")
+
+
+def in_archive(folder: Path) -> None:
+    """A metric of the archive has the hostile name."""
+    for path in folder.rglob("archive.sqlite"):
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE evaluations SET metrics = replace(metrics, 'top1', ?)", (NAME,))
+        database.close()
+
+
+RECORDED: dict[str, Hostile] = {
+    "data set": in_json("run.json", lambda run: run | {"dataset": NAME}),
+    "space": in_json("run.json", lambda run: run | {"space": NAME}),
+    "objectives": in_json("search.json", lambda record: record | {"objectives": [NAME, "latency_ms"]}),
+    "metric": in_json("search.json", lambda record: record | {"objectives": ["cross_entropy", NAME]}),
+    "algorithm": in_json("search.json", lambda record: record | {"algorithm": NAME}),
+    "predictors": in_json(
+        "search.json", lambda record: record | {"predictors": {NAME: [{"predictor": NAME}]}}
+    ),
+    "limits": in_json("search.json", lambda record: record | {"constraints": [f"{NAME} <= 3"]}),
+    "device": in_json("search.json", lambda record: record | {"device": NAME}),
+    "predictor": in_json("predictor.json", lambda record: record | {"name": NAME}),
+    "surrogate": in_json("surrogate.json", lambda s: s | {"metrics": {NAME: s["metrics"]["top1"]}}),
+    "recipe's data set": in_text("recipe.yaml", "^dataset: .*", f"dataset: {NAME}"),
+    "recipe's sampler": in_text("recipe.yaml", "^sampler: .*", f"sampler: {NAME}"),
+    "recipe's space": in_text("recipe.yaml", "^space: .*", f"space: {NAME}"),
+    "name of the space": in_text("space.yaml", "^name: .*", f"name: '{NAME}'"),
+    "profile's space": in_json("profile.json", lambda profile: profile | {"space": NAME}),
+    "profile's model": in_json("profile.json", lambda profile: profile | {"latency_model": NAME}),
+    "profile's key": in_json("profile.json", lambda p: p | {"key": p["key"] | {"provider": NAME}}),
+    "columns of tables": in_text("*.csv", "cross_entropy|top1", NAME),
+    "metrics of the archive": in_archive,
+    "checkpoint": in_checkpoint,
+}
+
+
+@pytest.fixture
+def files(searched: TrainedRun, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a searched run, a device's profile and code that must not run, as current folder."""
+    ProfileStore(tmp_path / "profiles").save(make_device(searched.space))
+    (tmp_path / "payload.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('IMPORTED').touch()\ndef f(*args): return None\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # importing it is possible everywhere
+    return tmp_path
+
+
+def call(nas: Nas, command: str, folder: Path) -> None:
+    """Run a command on the files of a folder; whether it succeeds does not matter here."""
+    places = {
+        "RUN": folder / "searched",
+        "PROFILES": folder / "profiles",
+        "RECIPE": folder / "recipe.yaml",
+        "MODEL": folder / "model.onnx",
+        "OUT": folder / "out",
+    }
+    text = re.sub("|".join(places), lambda found: str(places[found[0]]), command)
+    with suppress(Exception):  # what is said of such a file is another test's concern
+        nas(*text.split())
+    assert "payload" not in sys.modules, command
+    assert not (folder / "IMPORTED").exists(), command
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("quick_search")
+@pytest.mark.parametrize("name", RECORDED)
+def test_no_command_imports_what_a_file_names(nas: Nas, files: Path, tmp_path: Path, name: str) -> None:
+    for i, command in enumerate(COMMANDS):
+        folder = tmp_path / str(i)
+        shutil.copytree(files / "searched", folder / "searched")
+        shutil.copytree(files / "profiles", folder / "profiles")
+        shutil.copy(files / "recipe.yaml", folder)
+        before = content(folder)
+        RECORDED[name](folder)
+        assert content(folder) != before, "the test changes nothing"
+        call(nas, command, folder)
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_names_in_a_run_are_refused_until_they_are_allowed(nas: Nas, files: Path) -> None:
+    run = files / "searched"
+    RECORDED["objectives"](run)
+    pick = ("pick", run, "--device", "desk", "--profiles", files / "profiles")
+    assert_refused(nas(*pick), f"the objective '{NAME}' is code outside the toolkit")
+    for name in ("recipe's data set", "data set"):
+        RECORDED[name](run)
+    for command in (
+        ("evaluate", run),
+        ("train", "--config", run / "recipe.yaml", "--out", files / "out"),
+        ("finetune", run, "--arch", "smallest", "--config", run / "recipe.yaml", "--out", files / "out"),
+    ):
+        assert_refused(nas(*command), f"the dataset '{NAME}' is code outside the toolkit")
+        assert "payload" not in sys.modules
+        nas(*command, "--allow-import")
+        assert sys.modules.pop("payload")
