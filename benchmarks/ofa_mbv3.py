@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 import search_spaces
+from hw_profiles.csv_tables import read_table
 from search_spaces import Genomes, SlotTable, Space
 
 STAGES, BLOCKS = 5, 4
@@ -115,10 +116,7 @@ def read(
     Raises:
         ValueError: a column is missing.
     """
-    table = pd.read_csv(path)
-    missing = {*FLAT_COLUMNS, "resolution", target} - set(table)
-    if missing:
-        raise ValueError(f"{path} must have the columns {sorted(missing)}")
+    table = read_table(Path(path), [*FLAT_COLUMNS, "resolution", target])
     the_space = make(sorted({int(side) for side in table["resolution"]}))
     genomes = np.zeros((len(table), len(the_space.genes)), dtype=np.int64)
     columns = dict(zip(FLAT_NAMES, FLAT_COLUMNS, strict=True)) | {"resolution": "resolution"}

@@ -11,8 +11,10 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from hw_profiles.bundle import SCHEMA_VERSION, Job
+from hw_profiles.csv_tables import read_table
 from hw_profiles.errors import Latencies
 from search_spaces.errors import one_line
+from search_spaces.text_files import read_text
 
 CSV_COLUMNS = ("model_id", "latency_ms")
 _NAMED = 3
@@ -115,13 +117,12 @@ def read_results(path: Path, job: Job) -> Results:
         ValueError: they are missing, truncated, or of another bundle.
     """
     try:
-        content = path.read_bytes()
+        return _of_csv(path, job) if path.suffix == ".csv" else _of_json(path, read_text(path), job)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; run the bundle's runner again") from None
-    return _of_csv(path, job) if path.suffix == ".csv" else _of_json(path, content, job)
 
 
-def _of_json(path: Path, content: bytes, job: Job) -> Results:
+def _of_json(path: Path, content: str, job: Job) -> Results:
     try:
         results = Results.model_validate_json(content)
     except ValidationError as error:
@@ -138,18 +139,15 @@ def _of_json(path: Path, content: bytes, job: Job) -> Results:
 
 def _of_csv(path: Path, job: Job) -> Results:
     """A table that a person or another tool wrote; several rows of one model are its visits."""
-    try:
-        table = pd.read_csv(path, comment="#", skipinitialspace=True)
-    except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
-    if not set(CSV_COLUMNS) <= set(table):
-        got = ",".join(map(str, table))
-        raise ValueError(f"{path} must have the columns {','.join(CSV_COLUMNS)}, got {got}")
+    table = read_table(path, CSV_COLUMNS, comment="#")
     ids = table["model_id"].astype(str).str.removesuffix(".onnx")
     times = pd.to_numeric(table["latency_ms"], errors="coerce")
-    wrong = ids[~(np.isfinite(times) & (times > 0))]
+    wrong = table[~(np.isfinite(times) & (times > 0))]
     if len(wrong):
-        raise ValueError(f"{path} must have positive latencies in ms, which {_some(wrong)} lacks")
+        raise ValueError(
+            f"{path}, line {wrong.index[0]}: latency_ms must be a positive number such as 1.25, which "
+            f"{_some(ids[wrong.index])} lacks, got {wrong['latency_ms'].iloc[0]}"
+        )
     alone = [model.id for model in job.models if model.alone]
     unknown = sorted(set(ids) - {model.id for model in job.models})
     if unknown:

@@ -15,6 +15,7 @@ import platformdirs
 from pydantic import ValidationError
 
 from hw_profiles.calibration import Affine
+from hw_profiles.csv_tables import read_table
 from hw_profiles.files import replace_file
 from hw_profiles.latency_model import TABLE as TABLE_MODEL
 from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
@@ -161,9 +162,9 @@ def read_device(folder: Path) -> Device:
     frames = {}
     for name in (TABLE, EDGES, FITTED, HELD_OUT):
         try:
-            frames[name] = pd.read_csv(folder / name)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read {folder / name}: {error}") from None
+            frames[name] = read_table(folder / name).reset_index(drop=True)
+        except OSError as error:
+            raise ValueError(f"cannot read {folder / name}: {error.strerror}") from None
     absent = [column for column in COLUMNS if column not in frames[TABLE]]
     if absent or len(frames[TABLE]) != profile.n_blocks:
         raise ValueError(

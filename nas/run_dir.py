@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 import search_spaces
+from hw_profiles.csv_tables import read_table
 from hw_profiles.files import replace_file
 from search_spaces import Arch, Space
 from search_spaces.errors import one_line
@@ -211,11 +212,11 @@ class RunDir:
         """Content of a table.
 
         Raises:
-            ValueError: the run has no such file yet.
+            ValueError: the run has no such file yet, or it is no table.
         """
         if not self.has(name):
             raise ValueError(f"the run {self.path} has no {name} yet")
-        return pd.read_csv(self.file(name))
+        return read_table(self.file(name)).reset_index(drop=True)
 
 
 def _is_free(folder: Path) -> bool:

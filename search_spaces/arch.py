@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from search_spaces.errors import one_line
+from search_spaces.text_files import read_text
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -59,7 +60,7 @@ class Arch:
     def id(self) -> str:
         """Short name that depends on the choices alone, equal on every machine."""
         text = json.dumps(self._choices(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The arch as JSON text; `from_json` reads it back."""
@@ -89,7 +90,7 @@ class Arch:
             ValueError: the file is missing, not JSON, or does not describe an arch.
         """
         try:
-            text = Path(path).read_bytes()
+            text = read_text(path)
         except OSError as error:
             raise ValueError(f"cannot read the arch file {path}: {error.strerror}") from None
         return cls.from_json(text, source=str(path))

@@ -14,6 +14,7 @@ from search_spaces.errors import one_line
 from search_spaces.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.resnet import ResNetConfig, ResNetSpace
 from search_spaces.space import Space
+from search_spaces.text_files import read_text
 
 FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
     "mbconv": lambda content: MBConvSpace(MBConvConfig.model_validate(content)),
@@ -40,10 +41,9 @@ def get(name_or_path: str | Path) -> Space:
     if not text.endswith((".yaml", ".yml")):
         raise ValueError(f"space must be one of {names()} or the path of a YAML file, got {text!r}")
     try:
-        return parse(Path(text).read_text(), source=text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ValueError(f"cannot read the space {text}: {reason}") from None
+        return parse(read_text(text), source=text)
+    except OSError as error:
+        raise ValueError(f"cannot read the space {text}: {error.strerror}") from None
 
 
 def parse(text: str, source: str = "space") -> Space:

@@ -15,6 +15,7 @@ from search_spaces.arch import Arch, StageArch
 from search_spaces.mbconv_config import MBConvConfig, StageConfig
 from search_spaces.resnet import ResNetConfig
 from search_spaces.space import Space
+from search_spaces.text_files import read_text
 
 Notation = Mapping[str, Any]
 _Number = TypeVar("_Number", int, int | float)
@@ -27,7 +28,7 @@ def load_arch(space: Space, path: str | Path) -> Arch:
         ValueError: the file is missing, no JSON, or does not describe an arch of the space.
     """
     try:
-        text = Path(path).read_bytes()
+        text = read_text(path)
     except OSError as error:
         raise ValueError(f"cannot read the arch file {path}: {error.strerror}") from None
     try:

@@ -250,10 +250,13 @@ def test_results_in_a_csv(tmp_path: Path) -> None:
     [
         ("model_id,latency_ms\na,1\n", r"a row for each of 2 models, it lacks b"),
         ("model_id,latency_ms\na,1\nb,2\nc,3\n", r"results of another bundle: this one has no c"),
-        ("model_id,latency_ms\na,1\nb,\n", r"positive latencies in ms, which b lacks"),
-        ("model_id,latency_ms\na,1\nb,-2\n", r"positive latencies in ms, which b lacks"),
+        (
+            "model_id,latency_ms\na,1\nb,\n",
+            r"line 3: latency_ms must be a positive number such as 1\.25, which b lacks, got nan",
+        ),
+        ("model_id,latency_ms\na,1\nb,-2\n", r"which b lacks, got -2"),
         ("name,ms\na,1\n", r"columns model_id,latency_ms, got name,ms"),
-        ("", r"cannot read .*results\.csv"),
+        ("", r"results\.csv must be a table with a header, it is empty"),
     ],
 )
 def test_csv_that_is_wrong(tmp_path: Path, text: str, told: str) -> None:

@@ -190,7 +190,7 @@ def test_class_list_in_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must name each class once, twice are there: cat"):
         read_classes(file)
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="must be a text file"):
+    with pytest.raises(ValueError, match="line 1: the text must be UTF-8"):
         read_classes(file)
     with pytest.raises(ValueError, match="cannot read the class list"):
         read_classes(tmp_path / "none.txt")

@@ -73,7 +73,7 @@ def test_report_of_other_objectives_has_no_hypervolume(searched: TrainedRun, obj
     [
         (SEARCH, '{"schema_version": 1, "dev', r"search\.json is not JSON"),
         (PREDICTOR, '{"schema_version": 1}', r"predictor\.json: "),
-        (FRONT, "", "No columns to parse"),
+        (FRONT, "", r"front\.csv must be a table with a header"),
     ],
 )
 def test_damaged_files_are_one_line(searched: TrainedRun, name: str, content: str, message: str) -> None:

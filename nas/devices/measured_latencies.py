@@ -15,6 +15,7 @@ from hw_profiles.bundle import BundleContent, Images, read_job, write_bundle
 from hw_profiles.check import check_outputs
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.carried import Carried
+from hw_profiles.csv_tables import read_table
 from hw_profiles.files import replace_file
 from hw_profiles.results import Results, read_results
 from hw_profiles.store import BUNDLE, Device
@@ -44,7 +45,7 @@ class MeasuredLatencies:
         self.folder, self.device, self.space, self.images = folder, device, space, images
         self.key = device.profile.key.model_dump_json()
         path = folder / MEASURED
-        kept = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
+        kept = read_table(path, COLUMNS) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
         mine = kept[kept["key"] == self.key]
         self.ms: dict[str, float] = dict(zip(mine["arch_id"], mine["latency_ms"].astype(float), strict=True))
 

@@ -14,6 +14,7 @@ from nas.network.supernet import Supernet
 from nas.run_dir import VALIDATION_FILES, Imported, RunDir, RunInfo, now, versions
 from nas.training.checkpoint import save_supernet
 from search_spaces import Space
+from search_spaces.text_files import read_text
 
 DEFAULT_DATASET = "imagefolder"
 
@@ -93,11 +94,9 @@ def read_classes(path: str | Path) -> list[str]:
         ValueError: the file is missing, no text, or names a class twice.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise ValueError(f"cannot read the class list {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"the class list {path} must be a text file") from None
     names = [line.split()[0] for line in lines if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:

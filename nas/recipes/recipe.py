@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from nas.recipes.phases import Count, Phase, Positive
 from search_spaces import Arch
 from search_spaces.errors import one_line
+from search_spaces.text_files import read_text
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -164,10 +165,9 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         content = resources.files("nas.recipes").joinpath(f"{text}.yaml").read_text()
     elif text.endswith((".yaml", ".yml")):
         try:
-            content = Path(text).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise ValueError(f"cannot read the recipe {text}: {reason}") from None
+            content = read_text(text)
+        except OSError as error:
+            raise ValueError(f"cannot read the recipe {text}: {error.strerror}") from None
     else:
         raise ValueError(f"recipe must be one of {names()} or the path of a YAML file, got {text!r}")
     return parse(content, overrides, source=text)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from hw_profiles.csv_tables import read_table
 from hw_profiles.store import Device
 from nas.problem import objectives as objective_table
 from nas.problem.objectives import Context, Objective, Problem, is_latency, parse_constraint
@@ -61,9 +60,17 @@ def read_front(path: Path, space: Space) -> Genomes:
     """
     file = path / FRONT if path.is_dir() else path
     try:
-        table = pd.read_csv(file)
-        return space.encode([Arch.from_json(text) for text in table["arch"]])
-    except (OSError, KeyError) as error:
+        table = read_table(file, ["arch"])
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"--warm-start must be a searched run or a CSV file with the column arch, got {path}: {error}"
         ) from None
+    archs = []
+    for line, text in table["arch"].items():
+        arch = Arch.from_json(str(text), source=f"{file}, line {line}")
+        try:
+            space.encode([arch])
+        except ValueError as error:
+            raise ValueError(f"{file}, line {line}: {error}") from None
+        archs.append(arch)
+    return space.encode(archs)

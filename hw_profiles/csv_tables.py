@@ -1,0 +1,78 @@
+"""Tables in CSV files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from search_spaces.text_files import read_text
+
+TEXT_COLUMNS = frozenset({"arch_id", "arch", "model_id", "block_key", "key"})
+"""Columns that are text whatever they look like: ids such as 1234567890123456 and 12e3 are no numbers."""
+SEPARATORS = (",", ";", "\t")
+
+
+def read_table(path: Path, columns: Sequence[str] = (), *, comment: str | None = None) -> pd.DataFrame:
+    """Content of a CSV file; the index is the line that each row stands in.
+
+    A column holds numbers or booleans if all its values are such and it is not in `TEXT_COLUMNS`; else it
+    holds text. Empty values are NaN. The header decides whether commas, semicolons or tabs separate values.
+
+    Args:
+        path: the file.
+        columns: those that the table must have.
+        comment: lines that begin with this text are left out.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is no text, lacks a column, names one twice, or has a row of another length; the
+            message names the file and the line.
+    """
+    lines = [
+        (number, line)
+        for number, line in enumerate(read_text(path).split("\n"), 1)
+        if line.strip() and not (comment and line.lstrip().startswith(comment))
+    ]
+    if not lines:
+        raise ValueError(f"{path} must be a table with a header, it is empty")
+    header_line = lines[0][1]
+    separator = max(SEPARATORS, key=header_line.count)
+    header, *rows = (_fields(line, separator) for _, line in lines)
+    missing = [name for name in columns if name not in header]
+    if missing or len(set(header)) < len(header):
+        wanted = f"have the columns {','.join(columns)}" if missing else "name each column once"
+        raise ValueError(f"{path}, line {lines[0][0]}: the table must {wanted}, got {','.join(header)}")
+    for (number, _), row in zip(lines[1:], rows, strict=True):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}, line {number}: a row must have {len(header)} values as the header has, "
+                f"got {len(row)}"
+            )
+    frame = pd.DataFrame(rows, columns=header, index=[number for number, _ in lines[1:]], dtype=str)
+    return frame.apply(_typed) if rows else frame
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    return [value.strip() for value in row]
+
+
+def _typed(values: pd.Series) -> pd.Series:
+    """The values of a column as integers, numbers or booleans if all are such, else as text."""
+    values = values.where(values != "")  # NaN else
+    known = values.dropna()
+    if values.name in TEXT_COLUMNS:
+        return values
+    if len(known) and set(known) <= {"True", "False"}:
+        booleans = values.map({"True": True, "False": False})
+        return booleans if len(known) < len(values) else booleans.astype(bool)
+    for kind in (np.int64, np.float64):
+        try:
+            return values.astype(kind)
+        except (ValueError, OverflowError):  # NaN and text are no integers, text is no number
+            continue
+    return values
