@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -222,6 +223,62 @@ def test_residual_branches_start_at_zero(tiny: Space) -> None:
     changed = {name for name in plain if not torch.equal(plain[name], zeroed[name])}
     assert changed == {f"stages.{s}.blocks.1.project.norm.weight" for s in (0, 1)}
     assert all(zeroed[name].count_nonzero() == 0 for name in changed)
+
+
+def first_step(supernet: Supernet, arch: Arch) -> tuple[float, float]:
+    """Norm of the gradient of the first step, and how much the logits differ between images."""
+    supernet.train().zero_grad()
+    x = images(supernet.space, arch, n=16)
+    logits = supernet(x, arch)
+    nn.functional.cross_entropy(logits, torch.arange(16) % supernet.space.config.classes).backward()
+    gradients = [parameter.grad for parameter in supernet.parameters() if parameter.grad is not None]
+    return float(nn.utils.get_total_norm(gradients)), float(logits.detach().std(dim=0).mean())
+
+
+MIXED_SHORTCUTS = """\
+name: mixed
+classes: 3
+channels: 1
+resolutions: [8, 12]
+divisor: 4
+stem: {width: [4, 8], stride: 1, activation: relu}
+stages:
+  - {width: [4, 8], depth: [1, 2], kernel: [3], expand: [1, 2], activation: relu}
+  - {width: [8, 12], depth: [1, 2], expand: [2], stride: 2, shortcut: projection, activation: relu}
+head: {width: [16], activation: relu}
+"""
+"""The first block of the first stage has a shortcut only where the stem and the stage have equal widths."""
+
+
+@pytest.mark.parametrize("name", ["tiny", "digits", "mixed"])
+def test_first_step_is_ordinary(name: str, tiny: Space, rng: np.random.Generator) -> None:
+    spaces = {"tiny": tiny, "mixed": search_spaces.parse(MIXED_SHORTCUTS)}
+    check_first_steps(spaces.get(name) or search_spaces.get(name), rng, 20)
+
+
+@pytest.mark.slow
+def test_first_step_is_ordinary_in_shipped_spaces(space: Space, rng: np.random.Generator) -> None:
+    check_first_steps(space, rng, 6)
+
+
+def check_first_steps(space: Space, rng: np.random.Generator, n: int) -> None:
+    supernet = Supernet(space)
+    for arch in some_archs(space, rng, n):
+        gradient, difference = first_step(supernet, arch)
+        # 0.2 to 9 and 0.004 to 0.06 in the shipped spaces; a classifier that sees no image makes it 0, and
+        # each batch norm of constant maps multiplies gradients by up to 1 / sqrt(eps), 316
+        assert 0.01 < gradient < 100
+        assert difference > 1e-3
+
+
+@settings(max_examples=20, deadline=None)
+@given(small_spaces(), st.integers(0, 2**32))
+def test_initial_logits_depend_on_the_image_in_any_space(space: Space, seed: int) -> None:
+    supernet = Supernet(space)
+    for arch in some_archs(space, np.random.default_rng(seed), 2):
+        gradient, difference = first_step(supernet, arch)
+        assert math.isfinite(gradient)
+        assert difference > 1e-6
 
 
 def test_initial_weights_follow_the_seed_alone(tiny: Space) -> None:

@@ -34,11 +34,11 @@ class Dropout:
     def __call__(self, weighted: Weighted, block: Block) -> Weighted:
         """`weighted` of a block with the noise added; it is drawn from torch's global generator."""
         end = block[-1]
-        branch = block[end.inputs[-1]] if end.op == "add" else None
+        branch = block[end.inputs[-1]].name if end.op == "add" else None
         rate = self.rates.get(end.block, 0.0)
 
         def noisy(layer: LayerSpec, x: Tensor) -> Tensor:
             out = weighted(layer, F.dropout(x, self.features) if layer.op == "linear" else x)
-            return stochastic_depth(out, rate, "row") if layer is branch and rate else out
+            return stochastic_depth(out, rate, "row") if layer.name == branch and rate else out
 
         return noisy

@@ -11,7 +11,7 @@ from nas.network.dropout import Dropout
 from nas.network.elastic import ElasticLayer
 from nas.network.functional import run_network
 from nas.network.static import StaticNet, put_module, weight_path
-from search_spaces import Arch, LayerSpec, Slot, Space
+from search_spaces import Arch, Block, LayerSpec, Slot, Space
 
 
 class Supernet(nn.Module):
@@ -20,8 +20,9 @@ class Supernet(nn.Module):
     Args:
         space: the search space.
         seed: of the initial weights.
-        zero_init_residual: start the last batch norm of every residual branch at 0, so that each block begins
-            as the identity (BigNAS, Yu et al. 2020, §3.1).
+        zero_init_residual: start the last batch norm of residual branches at 0, so that each block begins as
+            its shortcut (BigNAS, Yu et al. 2020, §3.1). A slot that also holds blocks without a shortcut
+            keeps its initial weights, which all its blocks share.
     """
 
     def __init__(self, space: Space, seed: int = 0, *, zero_init_residual: bool = True) -> None:
@@ -110,13 +111,25 @@ class Supernet(nn.Module):
 
     def _zero_residual_branches(self) -> None:
         for slot in self.space.slots:
-            for block in self.space.slot_blocks(slot):
-                branch = block[block[-1].inputs[-1]]
-                if block[-1].op == "add" and branch.activation == "none":  # at 0, a ReLU passes no gradient
-                    norm = self.layer(branch).norm
-                    assert norm is not None
-                    nn.init.zeros_(norm.weight)
-                    break
+            branches = [residual_branch(block) for block in self.space.slot_blocks(slot)]
+            for branch in branches if all(branches) else []:
+                assert branch is not None
+                norm = self.layer(branch).norm
+                assert norm is not None
+                nn.init.zeros_(norm.weight)
+
+
+def residual_branch(block: Block) -> LayerSpec | None:
+    """The last layer of the branch that `block` adds to its shortcut; None if it may not start at zero.
+
+    Without a shortcut a block of zeros would hide the image from all later layers. Behind an activation
+    such as ReLU, zeros would pass no gradient back.
+    """
+    end = block[-1]
+    if end.op != "add":
+        return None
+    branch = block[end.inputs[-1]]
+    return branch if branch.activation == "none" else None
 
 
 def widest_layers(space: Space, slot: Slot) -> dict[str, LayerSpec]:
