@@ -159,31 +159,10 @@ def test_imported_weights_need_images_that_they_have_not_seen(tmp_path: Path) ->
         get_for_imported("digits", None, 0)
 
 
-def test_train_and_val_must_have_the_same_classes(tmp_path: Path) -> None:
-    for name in ("train/cat", "train/dog", "val/cat", "val/cow"):
-        write_images(tmp_path / name, 3)
-    with pytest.raises(ValueError, match="same class folders, only one has cow, dog"):
-        get("imagefolder", tmp_path)
-
-
-def test_image_folders_without_what_is_needed_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="imagefolder needs data_root"):
-        get("imagefolder")
-    with pytest.raises(ValueError, match=r"one folder of images per class, got .*missing"):
-        get("imagefolder", tmp_path / "missing")
-    with pytest.raises(ValueError, match="Couldn't find any class folder"):
-        get("imagefolder", tmp_path)
-    write_images(tmp_path / "cat", 2)
-    with pytest.raises(ValueError, match="at least 3 images, got 2"):
-        get("imagefolder", tmp_path)
-    (tmp_path / "dog").mkdir()
-    with pytest.raises(ValueError, match="no valid file for the classes dog"):
-        get("imagefolder", tmp_path)
-
-
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
-    write_images(tmp_path / "cat", 3)
-    for file in (tmp_path / "cat").iterdir():
-        file.write_bytes(file.read_bytes()[:60])
+    for name in ("cat", "dog"):
+        write_images(tmp_path / name, 3)
+        for file in (tmp_path / name).iterdir():
+            file.write_bytes(file.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"cannot read the image .*\.png"):
         next(eval_batches(get("imagefolder", tmp_path), "train", 28, 1))

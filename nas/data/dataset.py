@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,10 +114,20 @@ class ImageDataset:
     preprocess: Preprocess
     augment: Augment | None
     splits: Mapping[SplitName, Split]
+    left_out: str = ""
+    """Files that lay beside the images and were not taken, such as `40 .txt, 1 hidden folder`."""
 
     def split(self, name: SplitName) -> Split:
         """The images of a split."""
         return self.splits[name]
+
+
+def summary(dataset: Dataset) -> str:
+    """One line on what was found: `3 classes; 48 / 6 / 6 images (train / validation / test)`."""
+    sizes = " / ".join(str(len(dataset.split(name))) for name in get_args(SplitName))
+    counts = f"{len(dataset.class_names)} classes; {sizes} images ({' / '.join(get_args(SplitName))})"
+    left_out = getattr(dataset, "left_out", "")
+    return f"{counts}; left out: {left_out}" if left_out else counts
 
 
 def stratified_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

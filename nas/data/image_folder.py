@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
+from nas.data import image_file
 from nas.data.augment import RandomResizedCrop
 from nas.data.dataset import ImageDataset, Split, stratified_cut
+from nas.data.folder_layout import Classes, Layout, named, read_layout
 from nas.data.preprocess import Preprocess, RawImage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,34 +31,43 @@ class ImageFiles(Sequence[RawImage]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Image.Image:  # type: ignore[override]  # nobody slices it
-        try:
-            with Image.open(self.paths[index]) as image:
-                return image.convert("RGB")
-        except OSError as error:
-            raise ValueError(f"cannot read the image {self.paths[index]}: {error}") from None
+        return image_file.read(self.paths[index])
 
 
 def load(root: Path | None, split_seed: int) -> ImageDataset:
-    """Any images, as RGB, in one of two layouts.
+    """Any images, as RGB, in one of these layouts; `folder_layout.SPLIT_FOLDERS` lists other names of `val`.
 
-    `root/CLASS/…`: stratified 80/10/10 % into train, validation and test.
-    `root/train/CLASS/…` and `root/val/CLASS/…`, as ImageNet has them: test is all of `val/`, validation a
-    stratified tenth of `train/`, 10,000 images at most.
+    - `root/CLASS/…`: stratified 80/10/10 % into train, validation and test; at least 3 images per class.
+    - `root/train/CLASS/…`, `root/val/CLASS/…` and `root/test/CLASS/…`: the three splits.
+    - `root/train/CLASS/…` and one of `val` and `test`, as ImageNet has them: test is all of that folder,
+      validation a stratified tenth of `train/`, 10,000 images at most; at least 2 images per class in
+      `train/`.
+
+    A class folder may have folders in it. Files that are no images, hidden files and folders, and a `test`
+    folder without class folders are left out; `left_out` of the data set counts them.
 
     Args:
-        root: folder of the class folders, or of `train` and `val`.
+        root: folder of the class folders, or of the split folders.
         split_seed: draws the splits.
 
     Raises:
-        ValueError: missing folders, a class without images, fewer than 3 images, or class folders of `val/`
-            that differ from those of `train/`.
+        ValueError: another layout, fewer than two classes, a class with too few images, or split folders that
+            have different classes.
     """
     root = _existing(root)
-    if _has_imagenet_layout(root):
-        classes, train, test = _scan_imagenet_layout(root)
-        validation, rest = stratified_cut(train.labels, (min(_tenth(train), MAX_VALIDATION),), split_seed)
-        return _dataset(classes, _part(train, rest), _part(train, validation), test)
-    return _one_folder(root, split_seed)
+    layout = read_layout(root)
+    if not layout.splits:
+        return _one_folder(root, layout, split_seed)
+    _check_same_classes(root, layout)
+    classes = list(layout.splits["train"])
+    _check_classes(root, layout.splits["train"])
+    splits = {name: _files(root, files, classes) for name, files in layout.splits.items()}
+    if len(splits) == 3:
+        return _dataset(classes, splits["train"], splits["validation"], splits["test"], layout)
+    train, test = splits.values()
+    _check_at_least(root, layout.splits["train"], 2)
+    validation, rest = stratified_cut(train.labels, (min(_tenth(train), MAX_VALIDATION),), split_seed)
+    return _dataset(classes, _part(train, rest), _part(train, validation), test, layout)
 
 
 def load_for_imported(
@@ -67,15 +77,15 @@ def load_for_imported(
     validation_images: int = MAX_VALIDATION,
     classes: Sequence[str] = (),
 ) -> ImageDataset:
-    """Images in ImageNet's layout for weights that were trained elsewhere and may have seen all of `train/`.
+    """Images with split folders for weights that were trained elsewhere and may have seen all of `train/`.
 
     No image of `train/` tells how good such weights are. So validation is a stratified part of `val/`, test
-    is the rest, and `train/` is for BN recalibration.
+    is the rest or, where there is one, all of `test/`, and `train/` is for BN recalibration.
 
     Args:
         root: folder of `train` and `val`.
         split_seed: draws the splits.
-        validation_images: of the validation split, at most half of `val/`.
+        validation_images: of the validation split, at most half of `val/` where there is no `test/`.
         classes: the class folders that the labels 0, 1, … mean, of which some may be missing here; none:
             those that are here, in the order of their names.
 
@@ -83,15 +93,27 @@ def load_for_imported(
         ValueError: as `load`, the folder has another layout, or it has a class that is not in `classes`.
     """
     root = _existing(root)
-    if not _has_imagenet_layout(root):
+    layout = read_layout(root)
+    if not layout.splits:
         raise ValueError(
-            f"for imported weights data_root must have the folders train and val, as ImageNet has them; else "
-            f"nobody knows which images they have not seen; got {root}"
+            f"for imported weights data_root must have the folders train and val, as ImageNet has them: the "
+            f"weights may have been trained on any other image; got {root}"
         )
-    names, train, val = _scan_imagenet_layout(root, classes)
-    cut = (min(len(val) // 2, validation_images),)
-    validation, test = stratified_cut(val.labels, cut, split_seed)
-    return _dataset(names, train, _part(val, validation), _part(val, test))
+    _check_same_classes(root, layout)
+    folders = list(layout.splits["train"])
+    unknown = sorted(set(folders) - set(classes)) if classes else []
+    if unknown:
+        raise ValueError(
+            f"{root}: the class folders must be in the list of {len(classes)} classes, "
+            f"{len(unknown)} are not: {named(unknown)}"
+        )
+    names = classes or folders
+    splits = {name: _files(root, files, names) for name, files in layout.splits.items()}
+    train, held_out = list(splits.values())[:2]
+    most = len(held_out) if len(splits) == 3 else len(held_out) // 2
+    validation, rest = stratified_cut(held_out.labels, (min(most, validation_images),), split_seed)
+    test = splits["test"] if len(splits) == 3 else _part(held_out, rest)
+    return _dataset(names, train, _part(held_out, validation), test, layout)
 
 
 def file_names(split: Split, root: Path) -> list[str]:
@@ -108,71 +130,64 @@ def _existing(root: Path | None) -> Path:
     return root
 
 
-def _has_imagenet_layout(root: Path) -> bool:
-    return (root / "train").is_dir() and (root / "val").is_dir()
-
-
-def _one_folder(root: Path, split_seed: int) -> ImageDataset:
-    classes = _class_folders(root)
-    files = _scan(root, {name: i for i, name in enumerate(classes)})
+def _one_folder(root: Path, layout: Layout, split_seed: int) -> ImageDataset:
+    classes = list(layout.classes)
+    _check_classes(root, layout.classes)
+    _check_at_least(root, layout.classes, 3)
+    files = _files(root, layout.classes, classes)
     held_out = _tenth(files)
     validation, test, train = stratified_cut(files.labels, (held_out, held_out), split_seed)
-    return _dataset(classes, _part(files, train), _part(files, validation), _part(files, test))
+    return _dataset(classes, _part(files, train), _part(files, validation), _part(files, test), layout)
 
 
-def _scan_imagenet_layout(root: Path, classes: Sequence[str] = ()) -> tuple[Sequence[str], Split, Split]:
-    """Class names, and all images of `train/` and of `val/`."""
-    folders, val_folders = (_class_folders(root / name) for name in ("train", "val"))
-    if val_folders != folders:
-        different = sorted(set(folders) ^ set(val_folders))
+def _check_classes(root: Path, classes: Classes) -> None:
+    if len(classes) < 2:
         raise ValueError(
-            f"{root}: train and val must have the same class folders, only one has {', '.join(different)}"
+            f"{root}: at least 2 classes are needed, each a folder of images; got only the folder "
+            f"{', '.join(classes)}; if its folders are the classes, data_root must name it"
         )
-    unknown = sorted(set(folders) - set(classes)) if classes else []
-    if unknown:
+
+
+def _check_at_least(root: Path, classes: Classes, count: int) -> None:
+    few = [f"{name} ({len(files)})" for name, files in classes.items() if len(files) < count]
+    if few:
         raise ValueError(
-            f"{root}: the class folders must be in the list of {len(classes)} classes, "
-            f"{len(unknown)} are not: {', '.join(unknown[:10])}"
+            f"{root}: each class needs at least {count} images, so that they can be split; fewer have "
+            f"{named(few)}"
         )
-    names = classes or folders
-    indices = {name: i for i, name in enumerate(names) if name in folders}
-    return names, _scan(root / "train", indices), _scan(root / "val", indices)
 
 
-def _dataset(classes: Sequence[str], train: Split, validation: Split, test: Split) -> ImageDataset:
+def _check_same_classes(root: Path, layout: Layout) -> None:
+    train = layout.splits["train"]
+    for name, classes in layout.splits.items():
+        different = sorted(set(train) ^ set(classes))
+        if different:
+            raise ValueError(
+                f"{root}: train and {name} must have the same class folders, only one has {named(different)}"
+            )
+
+
+def _files(root: Path, classes: Classes, names: Sequence[str]) -> Split:
+    """All images of these classes; labels are indices of `names`."""
+    index = {name: i for i, name in enumerate(names)}
+    paths = [str(root / file) for files in classes.values() for file in files]
+    labels = np.repeat([index[name] for name in classes], [len(files) for files in classes.values()])
+    return Split(ImageFiles(paths), labels.astype(np.int64))
+
+
+def _dataset(
+    classes: Sequence[str], train: Split, validation: Split, test: Split, layout: Layout
+) -> ImageDataset:
     return ImageDataset(
         class_names=tuple(classes),
         preprocess=Preprocess(mean=IMAGENET_MEAN, std=IMAGENET_STD, crop_fraction=0.875),
         augment=RandomResizedCrop(),
         splits={"train": train, "validation": validation, "test": test},
+        left_out=layout.left_out,
     )
 
 
-def _class_folders(folder: Path) -> list[str]:
-    try:
-        classes: list[str] = find_classes(folder)[0]
-    except FileNotFoundError as error:
-        raise _no_images(folder, error) from None
-    return classes
-
-
-def _scan(folder: Path, class_to_index: Mapping[str, int]) -> Split:
-    """All images of these classes below `folder`."""
-    try:
-        samples = make_dataset(str(folder), dict(class_to_index), extensions=IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        raise _no_images(folder, error) from None
-    paths, labels = zip(*samples, strict=True)
-    return Split(ImageFiles(paths), np.array(labels, dtype=np.int64))
-
-
-def _no_images(folder: Path, error: FileNotFoundError) -> ValueError:
-    return ValueError(f"{folder} must hold one folder of images per class: {error}")
-
-
 def _tenth(files: Split) -> int:
-    if len(files) < 3:
-        raise ValueError(f"three splits need at least 3 images, got {len(files)}")
     return -(-len(files) // 10)
 
 

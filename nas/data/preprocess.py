@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nas.data import image_file
+
+THIN = 16
 RawImage = Image.Image | NDArray[np.uint8]
 """A Pillow image, or an array of shape (height, width) or (height, width, 3)."""
 
@@ -22,10 +25,13 @@ RawImage = Image.Image | NDArray[np.uint8]
 class Preprocess:
     """How an image becomes the input of a network.
 
-    1. convert to grey (one channel) or RGB (three),
+    1. turn it upright and convert it to 8-bit grey (one channel) or RGB (three), see `image_file.plain`,
     2. resize: the shorter side to ceil(resolution / crop_fraction), the longer one in proportion (floor),
     3. crop the centre, resolution × resolution; an odd margin leaves its smaller half left and above,
     4. (pixel / 255 - mean) / std for each channel.
+
+    Of a thin image, whose longer side is more than `THIN` times its shorter one, only the part that the crop
+    keeps is resized: the whole would need too much memory.
     """
 
     mean: tuple[float, ...]
@@ -58,15 +64,26 @@ class Preprocess:
 
     def pixels(self, image: RawImage, resolution: int) -> NDArray[np.uint8]:
         """Steps 1 to 3: shape (channels, resolution, resolution), values 0..255."""
-        if isinstance(image, np.ndarray):
-            image = Image.fromarray(image)
-        image = image.convert("L" if self.channels == 1 else "RGB")
-        short = min(image.size)
-        width, height = (self.resize_to(resolution) * side // short for side in image.size)
-        image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
-        left, top = (width - resolution) // 2, (height - resolution) // 2
-        image = image.crop((left, top, left + resolution, top + resolution))
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image_file.plain(image)
+        image = image_file.converted(image, "L" if self.channels == 1 else "RGB")
+        image = self._resize_and_crop(image, resolution)
         return np.asarray(image).reshape(resolution, resolution, self.channels).transpose(2, 0, 1)
+
+    def _resize_and_crop(self, image: Image.Image, resolution: int) -> Image.Image:
+        """Steps 2 and 3."""
+        short, interpolation = min(image.size), Image.Resampling[self.interpolation.upper()]
+        width, height = (self.resize_to(resolution) * side // short for side in image.size)
+        left, top = (width - resolution) // 2, (height - resolution) // 2
+        if max(image.size) <= THIN * short:
+            box = (left, top, left + resolution, top + resolution)
+            return image.resize((width, height), interpolation).crop(box)
+        kept = (
+            left * image.width / width,
+            top * image.height / height,
+            (left + resolution) * image.width / width,
+            (top + resolution) * image.height / height,
+        )
+        return image.resize((resolution, resolution), interpolation, box=kept)
 
     def normalize(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Step 4, of pixels with values 0..255 and shape (..., channels, height, width)."""

@@ -11,7 +11,7 @@ import search_spaces
 from nas.allocator import keep_freed_memory
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
-from nas.data.dataset import Dataset
+from nas.data.dataset import Dataset, summary
 from nas.progress import Progress, silent
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.recipes.recipe import parse as parse_recipe
@@ -87,6 +87,8 @@ def train(
     transferred = _transferred(recipe, state, Path(out), dataset)
     take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
 
+    if fabric.is_global_zero:
+        _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
     run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
     if first_does(fabric, lambda: run.has(SUPERNET)):
         return run
