@@ -112,7 +112,7 @@ def searched(space: Space, device: Device, how: str, seed: int) -> dict[str, Any
     with TemporaryDirectory() as folder:
         trained = TrainedRun.open(shutil.copytree(how, Path(folder) / "run"))
         search_run(trained, device, seed=seed)
-        rows = trained.run.read_csv(SEARCH_CSV).dropna(subset="measured_latency_ms")
+        rows = trained.run.search().read_csv(SEARCH_CSV).dropna(subset="measured_latency_ms")
     return compare(rows["latency_ms"].to_numpy(), rows["measured_latency_ms"].to_numpy()).model_dump()
 
 

@@ -84,11 +84,15 @@ class ProfileStore:
 
     Args:
         directory: the folder; None: `$NAS_HOME/profiles`, or `profiles` in the user's data folder.
+        run_copies: the profiles that a run has copied. They come after a `directory` that is given, and
+            before the user's data folder.
     """
 
-    def __init__(self, directory: str | Path | None = None) -> None:
+    def __init__(self, directory: str | Path | None = None, run_copies: Path | None = None) -> None:
         home = os.environ.get("NAS_HOME") or platformdirs.user_data_dir("elastic-nas")
         self.directory = Path(directory) if directory is not None else Path(home) / "profiles"
+        copies = [] if run_copies is None else [run_copies]
+        self._own = [self.directory, *copies] if directory is not None else [*copies, self.directory]
 
     def names(self) -> list[str]:
         """Names of the devices that are known."""
@@ -130,7 +134,7 @@ class ProfileStore:
         return folder
 
     def _folders(self) -> list[Path]:
-        return [self.directory, SHIPPED]
+        return [*self._own, SHIPPED]
 
     def _find(self, name: str) -> Path:
         self.folder(name)  # refuses what is no name

@@ -89,8 +89,8 @@ def run_demo(
 def _chosen(
     trained: TrainedRun, exported: Sequence[Exported], benchmarked: Sequence[BenchmarkRow]
 ) -> pd.DataFrame:
-    front = trained.run.read_csv(FRONT).set_index("arch_id")
-    test = trained.run.read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")
+    front = trained.run.search().read_csv(FRONT).set_index("arch_id")
+    test = trained.run.search().read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")
     return pd.DataFrame(
         [
             {

@@ -34,14 +34,10 @@ SURROGATE = "surrogate.json"
 PROFILES = "profiles"
 SEARCH, SEARCH_CSV = "search.json", "search.csv"
 FRONT, FRONT_PLOT, BASELINE = "front.csv", "front.html", "baseline.csv"
+SEARCHES, LAST_SEARCH = "searches", "last_search.json"
 EXPORTS = "exports"
 TEST = "test.csv"
 REPORT = "report.html"
-
-
-def front_of(device: str) -> str:
-    """Name of the front of a further device of a search."""
-    return f"front.{device}.csv"
 
 
 class Imported(BaseModel, extra="forbid"):
@@ -91,78 +87,34 @@ class RunInfo(BaseModel, extra="forbid"):
     """The only subnet that was trained, if not all of them were."""
 
 
-class RunDir:
-    """A run directory.
+class Folder:
+    """The files of one folder of a run, each written whole or not at all.
 
     Args:
-        path: the folder; `create` makes it, `open` wants it to be a run.
+        path: the folder; it is made by the first file that is written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    @classmethod
-    def create(cls, path: str | Path, info: RunInfo, space: Space, recipe: str) -> RunDir:
-        """Start a run in a missing or empty folder, or in one where a kill cut this very function short.
-
-        Raises:
-            ValueError: the folder holds something already.
-        """
-        run = cls(path)
-        if run.path.exists() and not (run.path.is_dir() and _is_free(run.path)):
-            raise ValueError(
-                f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
-            )
-        run.write_json(RUN, info)  # first: it tells what a kill leaves from a user's own YAML files
-        run.write_text(SPACE, space.to_yaml())
-        run.write_text(RECIPE, recipe)
-        return run
-
-    @classmethod
-    def open(cls, path: str | Path) -> RunDir:
-        """An existing run.
-
-        Raises:
-            ValueError: the folder is missing or no run.
-        """
-        run = cls(path)
-        if not run.created:
-            raise ValueError(
-                f"{path} is not a run directory (no {RUN} and {RECIPE} in it); `nas train` makes one"
-            )
-        return run
-
-    @property
-    def created(self) -> bool:
-        """Whether the folder is a run: the first file of `create` is there, and the last one."""
-        return self.has(RUN) and self.has(RECIPE)
-
-    def info(self) -> RunInfo:
-        """What made the run."""
-        return self.read_model(RUN, RunInfo)
-
-    def space(self) -> Space:
-        """The space of the run, as it was when the run began."""
-        return search_spaces.parse(self.read_text(SPACE), source=str(self.path / SPACE))
-
     def file(self, name: str) -> Path:
-        """Path of a file of the run."""
+        """Path of a file."""
         return self.path / name
 
     def has(self, name: str) -> bool:
-        """Whether the run has this file yet."""
+        """Whether the folder has this file."""
         return self.file(name).exists()
 
     def read_text(self, name: str) -> str:
         """Content of a text file.
 
         Raises:
-            ValueError: the run has no such file yet.
+            ValueError: there is no such file yet.
         """
         try:
             return self.file(name).read_text()
         except FileNotFoundError:
-            raise ValueError(f"the run {self.path} has no {name} yet") from None
+            raise ValueError(f"{self.path} has no {name} yet") from None
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file, whole or not at all."""
@@ -212,11 +164,105 @@ class RunDir:
         """Content of a table.
 
         Raises:
-            ValueError: the run has no such file yet, or it is no table.
+            ValueError: there is no such file yet, or it is no table.
         """
         if not self.has(name):
-            raise ValueError(f"the run {self.path} has no {name} yet")
+            raise ValueError(f"{self.path} has no {name} yet")
         return read_table(self.file(name)).reset_index(drop=True)
+
+
+class RunDir(Folder):
+    """A run directory.
+
+    Args:
+        path: the folder; `create` makes it, `open` wants it to be a run.
+    """
+
+    @classmethod
+    def create(cls, path: str | Path, info: RunInfo, space: Space, recipe: str) -> RunDir:
+        """Start a run in a missing or empty folder, or in one where a kill cut this very function short.
+
+        Raises:
+            ValueError: the folder holds something already.
+        """
+        run = cls(path)
+        if run.path.exists() and not (run.path.is_dir() and _is_free(run.path)):
+            raise ValueError(
+                f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
+            )
+        run.write_json(RUN, info)  # first: it tells what a kill leaves from a user's own YAML files
+        run.write_text(SPACE, space.to_yaml())
+        run.write_text(RECIPE, recipe)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDir:
+        """An existing run.
+
+        Raises:
+            ValueError: the folder is missing or no run.
+        """
+        run = cls(path)
+        if not run.created:
+            raise ValueError(
+                f"{path} is not a run directory (no {RUN} and {RECIPE} in it); `nas train` makes one"
+            )
+        return run
+
+    @property
+    def created(self) -> bool:
+        """Whether the folder is a run: the first file of `create` is there, and the last one."""
+        return self.has(RUN) and self.has(RECIPE)
+
+    def info(self) -> RunInfo:
+        """What made the run."""
+        return self.read_model(RUN, RunInfo)
+
+    def space(self) -> Space:
+        """The space of the run, as it was when the run began."""
+        return search_spaces.parse(self.read_text(SPACE), source=str(self.path / SPACE))
+
+    @property
+    def last_device(self) -> str | None:
+        """The device that the run was last searched for, None before the first search."""
+        return str(self.read_json(LAST_SEARCH)["device"]) if self.has(LAST_SEARCH) else None
+
+    def searched(self) -> list[str]:
+        """Names of the devices that the run was searched for."""
+        return sorted(path.parent.name for path in self.file(SEARCHES).glob(f"*/{SEARCH}"))
+
+    def search(self, device: str | None = None) -> Folder:
+        """Results of the search for a device, by default for the last one that was searched.
+
+        Raises:
+            ValueError: the run was not searched for it.
+        """
+        name = device or self.last_device
+        if name is None:
+            raise ValueError(
+                f"the run {self.path} was not searched yet; `nas search {self.path} --device NAME` does it"
+            )
+        searched = self.searched()
+        if name not in searched:
+            raise ValueError(
+                f"the run {self.path} was not searched for the device {name!r} (searched: "
+                f"{', '.join(searched) or 'none'}); `nas search {self.path} --device {name}` does it"
+            )
+        return Folder(self.file(SEARCHES) / name)
+
+    def exports(self, device: str | None) -> Folder:
+        """The folder of files that are exported for a device, or for none."""
+        return Folder(self.file(EXPORTS) / (device or ""))
+
+    def start_search(self, device: str) -> Folder:
+        """The folder for new results of a device; older ones no longer count until `SEARCH` is written."""
+        folder = Folder(self.file(SEARCHES) / device)
+        folder.file(SEARCH).unlink(missing_ok=True)
+        return folder
+
+    def finish_search(self, device: str) -> None:
+        """Record the device as the one that was searched last."""
+        self.write_json(LAST_SEARCH, {"device": device})
 
 
 def _is_free(folder: Path) -> bool:

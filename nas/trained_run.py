@@ -119,15 +119,16 @@ class TrainedRun:
             progress=progress,
         )
 
-    def device(self) -> Device | None:
-        """The device that the run was last searched for, None before the first search.
+    def device(self, name: str | None = None) -> Device | None:
+        """A device that the run was searched for, by default the last one; None before the first search.
 
         Raises:
-            ValueError: the run's copy of its profile is damaged.
+            ValueError: the run was not searched for this device, or its copy of the profile is damaged.
         """
-        if not self.run.has(SEARCH):
+        if name is None and self.run.last_device is None:
             return None
-        return read_device(self.run.file(PROFILES) / self.run.read_json(SEARCH)["device"])
+        record = self.run.search(name).read_json(SEARCH)
+        return read_device(self.run.file(PROFILES) / record["device"])
 
     def write_archive_csv(self) -> None:
         """Write the archive as a table for people, beside it."""

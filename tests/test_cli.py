@@ -25,7 +25,7 @@ from nas.assessment import final_test
 from nas.cli import main as cli
 from nas.demo import DemoResult
 from nas.deployment.export_run import export_picked
-from nas.run_dir import ARCHIVE_CSV, CHECKPOINTS, FRONT, REPORT, SEARCH, SPACE, SUPERNET, RunDir
+from nas.run_dir import ARCHIVE_CSV, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET, RunDir
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import Checkpoints
 
@@ -131,7 +131,7 @@ def test_search_export_benchmark_report(
     run = trained.run.path
     options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
     front = nas("search", run, *options, "--json").json
-    assert [row["arch_id"] for row in front] == trained.run.read_csv(FRONT)["arch_id"].tolist()
+    assert [row["arch_id"] for row in front] == trained.run.search().read_csv(FRONT)["arch_id"].tolist()
     assert "next: nas export" in nas("search", run, *options).out
 
     (exported,) = nas("export", run, "--json").json
@@ -151,7 +151,7 @@ def test_search_export_benchmark_report(
 
     figures = nas("report", run, "--json").json
     assert {"figure", "value", "unit", "target", "met"} == set(figures[0])
-    assert f"report: {run / REPORT}" in nas("report", run).out
+    assert f"report: {RunDir(run).search().file(REPORT)}" in nas("report", run).out
 
 
 def test_profile(nas: Nas, recipe: Path, profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ def test_bad_options_of_a_run_are_one_line_and_damage_nothing(
 
 
 def test_unknown_pick_names_the_ways_and_an_id(nas: Nas, searched: TrainedRun) -> None:
-    some = searched.run.read_csv(FRONT)["arch_id"][0]
+    some = searched.run.search().read_csv(FRONT)["arch_id"][0]
     assert_refused(nas("export", searched.run.path, "--pick", "best"), f"ids of the front such as {some}")
 
 
@@ -467,9 +467,9 @@ def test_interrupted_search_goes_on(
     for at in (5, BUDGET + 2):
         with interrupted(monkeypatch, at):
             assert_stopped(nas("search", trained.run.path, *options))
-        assert not trained.run.has(SEARCH)
+        assert trained.run.last_device is None
     assert nas("search", trained.run.path, *options).code == 0
-    assert trained.run.file(FRONT).read_bytes() == searched.run.file(FRONT).read_bytes()
+    assert trained.run.search().file(FRONT).read_bytes() == searched.run.search().file(FRONT).read_bytes()
 
 
 # ---------------------------------------------------------------------- a user's own code

@@ -12,7 +12,7 @@ from nas.demo import _help_seconds, run_demo
 from nas.devices.benchmark import _metadata
 from nas.recipes import recipe
 from nas.report.figures_of_merit import as_json
-from nas.run_dir import EXPORTS, FRONT, FRONT_PLOT, PROFILES, REPORT, SEARCH, SUPERNET, RunDir
+from nas.run_dir import FRONT, FRONT_PLOT, PROFILES, REPORT, SUPERNET, RunDir
 
 FIGURES = 13
 """3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, the certificate, 2 differences and the
@@ -33,17 +33,19 @@ def test_demo_leaves_files_report_and_figures_and_can_be_resumed(tmp_path: Path)
     with pytest.raises(KeyboardInterrupt):
         run_demo(run.path, recipe=tmp_path / "short.yaml", progress=stop)
     assert run.has(SUPERNET)
-    assert not run.has(SEARCH)
+    assert run.last_device is None
     trained = run.file(SUPERNET).read_bytes()
     with pytest.raises(ValueError, match="--resume to go on"):
         run_demo(run.path, recipe=tmp_path / "short.yaml")
     result = run_demo(run.path, recipe=tmp_path / "short.yaml", resume=True)
     assert run.file(SUPERNET).read_bytes() == trained
 
-    assert result.report == run.file(REPORT)
-    assert all(run.has(name) for name in (REPORT, FRONT_PLOT, f"{PROFILES}/this-machine/profile.json"))
-    exported = {path.stem for path in run.file(EXPORTS).glob("*.onnx")}
-    assert set(result.chosen["arch_id"]) == exported <= set(run.read_csv(FRONT)["arch_id"])
+    results = run.search("this-machine")
+    assert result.report == results.file(REPORT)
+    assert all(results.has(name) for name in (REPORT, FRONT_PLOT))
+    assert run.has(f"{PROFILES}/this-machine/profile.json")
+    exported = {path.stem for path in run.exports("this-machine").path.glob("*.onnx")}
+    assert set(result.chosen["arch_id"]) == exported <= set(results.read_csv(FRONT)["arch_id"])
     for _, row in result.chosen.iterrows():
         onnxruntime.InferenceSession(row["file"], providers=["CPUExecutionProvider"])
         assert float(_metadata(Path(row["file"]))["predicted_latency_ms"]) == row["predicted_latency_ms"]

@@ -65,7 +65,7 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
     arch = Arch.from_json(front["arch"][0])
     metrics = export_lower(trained, arch, Target("int8", None, "arm")).metrics
     assert front["cross_entropy"][0] == pytest.approx(metrics["cross_entropy"])
-    searched = trained.run.read_csv(SEARCH_CSV)
+    searched = trained.run.search().read_csv(SEARCH_CSV)
     # the others say that they are not
     assert set(searched[EVALUATED_AS]) == {"int8 accuracy", "fp32 accuracy"}
-    assert "predicted worse than MACs alone would" in trained.run.read_json(SEARCH)["doubts"][0]
+    assert "predicted worse than MACs alone would" in trained.run.search().read_json(SEARCH)["doubts"][0]

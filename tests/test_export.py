@@ -174,7 +174,7 @@ def test_file_and_card_alone_reproduce_the_accuracy_of_the_report(
     assert isinstance(split.images, np.ndarray)
     names = np.array(card_of(exported[0].path)["class_names"])
     truth = np.array(searched.dataset.class_names)[split.labels]
-    test = searched.run.read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")["top1"]
+    test = searched.run.search().read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")["top1"]
     assert test.nunique() > 1
     for file in exported:
         answers = names[run_alone(file.path, split.images)]
@@ -225,7 +225,7 @@ def test_torch_file_loads_with_torch_alone(trained: TrainedRun, arch: Arch, tmp_
 
 
 def test_picked_subnets_carry_the_device_and_both_latencies(searched: TrainedRun) -> None:
-    front = searched.run.read_csv(FRONT).set_index("arch_id")
+    front = searched.run.search().read_csv(FRONT).set_index("arch_id")
     (file,) = export_picked(searched, "knee")
     metadata = _metadata(file.path)
     row = front.loc[file.arch.id]
@@ -262,7 +262,7 @@ def test_before_any_search_a_subnet_is_exported_by_its_arch_alone(trained: Train
     (file,) = export_archs(trained, [arch], progress=lambda *now: seen.append(now))
     assert seen == [("export", 1, 1)]
     assert "predicted_latency_ms" not in _metadata(file.path)
-    with pytest.raises(ValueError, match="no front to pick from yet: `nas search` makes one"):
+    with pytest.raises(ValueError, match="no front to pick from yet; `nas search .* --device NAME` makes"):
         export_picked(trained, "knee")
 
 

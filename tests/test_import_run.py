@@ -345,8 +345,8 @@ def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machi
     ]  # fmt: skip
     for command in commands:
         assert nas(monkeypatch, *command) == 0, capsys.readouterr().err
-    assert (RunDir.open(run).read_csv(FRONT)["measured_latency_ms"] > 0).all()
-    (model,) = (run / EXPORTS).glob("*.onnx")
+    assert (RunDir.open(run).search().read_csv(FRONT)["measured_latency_ms"] > 0).all()
+    (model,) = (run / EXPORTS / "desk").glob("*.onnx")
     capsys.readouterr()
     assert nas(monkeypatch, "benchmark", model, "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)

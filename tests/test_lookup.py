@@ -13,7 +13,7 @@ from conftest import MEASURED, make_device
 from hw_profiles.calibration import Affine
 from hw_profiles.store import Device, ProfileStore
 from nas.cli.pick import pick as pick_command
-from nas.run_dir import SEARCH, SURROGATE
+from nas.run_dir import SURROGATE
 from nas.search.lookup import lookup
 from nas.search.stored_surrogate import StoredSurrogate
 from nas.trained_run import TrainedRun
@@ -38,7 +38,7 @@ def test_every_number_says_where_it_comes_from(searched: TrainedRun) -> None:
     front, minimised = lookup(searched.run, device)
     archs = [Arch.from_json(text) for text in front["arch"]]
     archive = searched.archive.frame("validation", CALIBRATION).set_index("arch_id")["cross_entropy"]
-    surrogate = searched.run.read_model(SURROGATE, StoredSurrogate).metrics["cross_entropy"]
+    surrogate = searched.run.search().read_model(SURROGATE, StoredSurrogate).metrics["cross_entropy"]
     predicted = surrogate.table(space)(space.encode(archs))
     for i, row in front.iterrows():
         known = row["metrics_are"] == "measured"
@@ -66,9 +66,9 @@ def test_no_known_subnet_beats_what_is_named(searched: TrainedRun) -> None:
 
 def test_a_promising_prediction_is_named_as_such(searched: TrainedRun) -> None:
     """A surrogate without error that likes what was never measured."""
-    stored = searched.run.read_model(SURROGATE, StoredSurrogate)
+    stored = searched.run.search().read_model(SURROGATE, StoredSurrogate)
     sure = stored.metrics["cross_entropy"].model_copy(update={"rmse": 0.0, "offset": -100.0})
-    searched.run.write_json(SURROGATE, StoredSurrogate(n_train=9, metrics={"cross_entropy": sure}))
+    searched.run.search().write_json(SURROGATE, StoredSurrogate(n_train=9, metrics={"cross_entropy": sure}))
     front, _ = lookup(searched.run, make_device(searched.space))
     assert (front["metrics_are"] == "predicted").all()
 
@@ -93,7 +93,7 @@ def test_an_impossible_limit_says_which_and_what_the_closest_subnet_reaches(sear
 
 
 def test_a_run_without_a_search_is_refused(trained: TrainedRun) -> None:
-    with pytest.raises(ValueError, match=rf"has no {SEARCH} yet"):
+    with pytest.raises(ValueError, match="was not searched yet; `nas search .* --device NAME`"):
         lookup(trained.run, make_device(trained.space))
 
 

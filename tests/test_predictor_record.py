@@ -31,7 +31,7 @@ class Spy(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 
 def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: TrainedRun) -> None:
     space = searched.space
-    found = searched.run.read_csv(SEARCH_CSV)
+    found = searched.run.search().read_csv(SEARCH_CSV)
     draws = dict.fromkeys(space.decode(space.sample(np.random.default_rng(3), 12)))
     random = found.iloc[:0].assign(cross_entropy=[])
     metrics = searched.evaluator()(list(draws), "random")
@@ -57,7 +57,7 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
 
 
 def test_ceiling_is_the_agreement_with_other_calibration_images(searched: TrainedRun) -> None:
-    record = searched.run.read_model(PREDICTOR, PredictorRecord)
+    record = searched.run.search().read_model(PREDICTOR, PredictorRecord)
     ids = [row.arch_id for row in record.held_out]
     frame = searched.archive.frame("validation").set_index(["calibration", "arch_id"])["cross_entropy"]
     first, second = (frame["default:512:seed0"][ids], frame["default:512:seed1"][ids])
@@ -67,6 +67,6 @@ def test_ceiling_is_the_agreement_with_other_calibration_images(searched: Traine
 
 
 def test_record_of_one_seed_is_always_the_same(searched: TrainedRun) -> None:
-    found = searched.run.read_csv(SEARCH_CSV)
+    found = searched.run.search().read_csv(SEARCH_CSV)
     one, two = (judge_predictor(searched, found, {"ridge": PREDICTORS["ridge"]}, 4) for _ in range(2))
     assert one == two

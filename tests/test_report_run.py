@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import BUDGET, make_device
 
@@ -16,7 +15,7 @@ from nas.data.dataset import ImageDataset, Split, SplitName
 from nas.deployment.export_run import export_picked
 from nas.report.figures_of_merit import as_json
 from nas.report.report_run import report_run
-from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST
+from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
@@ -33,7 +32,7 @@ def _few_random_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_report_of_a_whole_run_has_every_figure(searched: TrainedRun) -> None:
     exported = export_picked(searched, "spread")
     path, figures = report_run(searched, extra=[("torch against ONNX", 1e-7, "", "<= 1e-5")])
-    assert path == searched.run.file(REPORT)
+    assert path == searched.run.search().file(REPORT)
     names = [figure["figure"] for figure in as_json(figures)]
     assert names == [
         "test top-1, largest subnet",
@@ -77,11 +76,11 @@ def test_report_of_other_objectives_has_no_hypervolume(searched: TrainedRun, obj
     ],
 )
 def test_damaged_files_are_one_line(searched: TrainedRun, name: str, content: str, message: str) -> None:
-    searched.run.file(name).write_text(content)
+    searched.run.search().file(name).write_text(content)
     with pytest.raises(ValueError, match=message) as caught:
         report_run(searched)
     assert "\n" not in str(caught.value)
-    assert not searched.run.has(REPORT)
+    assert not searched.run.search().has(REPORT)
 
 
 # ---------------------------------------------------------------------- the test split
@@ -89,7 +88,7 @@ def test_damaged_files_are_one_line(searched: TrainedRun, name: str, content: st
 
 def test_final_test_has_every_group_and_the_figures_of_the_test_split(searched: TrainedRun) -> None:
     space = searched.space
-    front = [Arch.from_json(text) for text in searched.run.read_csv(FRONT)["arch"]]
+    front = [Arch.from_json(text) for text in searched.run.search().read_csv(FRONT)["arch"]]
     frame = final_test(searched, front + front[:1])
     assert frame["group"].value_counts().to_dict() == {
         "largest": 1,
@@ -99,7 +98,6 @@ def test_final_test_has_every_group_and_the_figures_of_the_test_split(searched: 
     }
     by_group = frame.set_index("group")["arch_id"]
     assert (by_group["largest"], by_group["smallest"]) == (space.largest.id, space.smallest.id)
-    pd.testing.assert_frame_equal(searched.run.read_csv(TEST), frame)
     known = searched.archive.frame("test").set_index("arch_id")["cross_entropy"]
     assert frame["cross_entropy"].tolist() == [known[i] for i in frame["arch_id"]]
     validation = searched.evaluator()([space.largest], "again")[0]

@@ -9,10 +9,11 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.store import Device
-from nas.run_dir import FRONT, SEARCH, front_of
+from nas.run_dir import FRONT, SEARCH
 from nas.search.compromise import best_for_all
+from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem, problem_on, read_front
-from nas.search.search_run import SearchOutcome, search_run
+from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch, Space
 
@@ -52,17 +53,20 @@ def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> N
             front["latency_ms"],
             [latency[everything["arch_id"].tolist().index(i)] for i in front["arch_id"]],
         )
-    record = trained.run.read_json(SEARCH)
+    record = trained.run.search().read_json(SEARCH)
     assert record["devices"] == ["desk", "gpu"]
     assert record["objectives"] == ["cross_entropy", "latency_ms@desk"]  # what front.csv is about
-    assert trained.run.read_csv(front_of("gpu"))["arch_id"].tolist() == list(outcome.fronts["gpu"]["arch_id"])
+    results = trained.run.search("gpu")
+    assert results.read_csv(FRONT)["arch_id"].tolist() == list(outcome.fronts["gpu"]["arch_id"])
+    assert results.read_json(SEARCH)["objectives"] == ["cross_entropy", "latency_ms@gpu"]
+    assert (trained.run.searched(), trained.run.last_device) == (["desk", "gpu"], "desk")
 
 
 def test_best_for_all_is_in_the_record_and_keeps_every_limit(trained: TrainedRun) -> None:
     gpu, space = launch_bound(trained.space), trained.space
     limit = float(gpu.table.predict(space.encode([space.smallest]), space)[0]) * 1.2
     outcome = search(trained, others=[gpu], maxima=[f"latency_ms@gpu={limit}"])
-    best = trained.run.read_json(SEARCH)["best_for_all"]
+    best = trained.run.search().read_json(SEARCH)["best_for_all"]
     assert set(best["regret"]) == {"desk", "gpu"}
     assert all(regret >= 0 for regret in best["regret"].values())
     assert gpu.table.predict(space.encode([Arch.from_json(best["arch"])]), space)[0] <= limit
@@ -108,7 +112,7 @@ def test_a_warm_start_from_elsewhere_is_refused(tmp_path: Path, tiny: Space, sea
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"with the column arch, got .*other\.csv"):
         read_front(tmp_path / "other.csv", tiny)
-    table = pd.read_csv(searched.run.file(FRONT))
+    table = pd.read_csv(searched.run.search().file(FRONT))
     table["arch"] = table["arch"].str.replace('"resolution": ', '"resolution": 1')
     table.to_csv(tmp_path / "foreign.csv")
     with pytest.raises(ValueError, match=r"resolution must be one of \(6, 8\)"):

@@ -33,7 +33,8 @@ from nas.run_dir import (
     SEARCH,
     SEARCH_CSV,
 )
-from nas.search.search_run import SearchOutcome, search_run
+from nas.search.search_outcome import SearchOutcome
+from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -64,20 +65,22 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 def test_everything_that_later_steps_read_is_there(searched: TrainedRun) -> None:
     run = searched.run
-    assert all(run.has(name) for name in (*WRITTEN, ARCHIVE_CSV))
-    record = run.read_json(SEARCH)
+    results = run.search()
+    assert all(results.has(name) for name in WRITTEN)
+    assert run.has(ARCHIVE_CSV)
+    record = results.read_json(SEARCH)
     assert record["objectives"] == ["cross_entropy", "latency_ms"]
     assert record["maximised"] == []
     assert (record["device"], record["batch"], record["seed"]) == ("desk", 1, 0)
-    assert record["evaluations"] == len(run.read_csv(SEARCH_CSV)) == BUDGET
+    assert record["evaluations"] == len(results.read_csv(SEARCH_CSV)) == BUDGET
     assert read_device(run.file(PROFILES) / "desk").profile == make_device(searched.space).profile
-    assert run.read_model(PREDICTOR, PredictorRecord).name == "ridge"
-    assert "<html" in run.read_text(FRONT_PLOT)
+    assert results.read_model(PREDICTOR, PredictorRecord).name == "ridge"
+    assert "<html" in results.read_text(FRONT_PLOT)
 
 
 @pytest.mark.parametrize("name", [FRONT, BASELINE])
 def test_front_is_measured_and_no_subnet_of_it_beats_another(searched: TrainedRun, name: str) -> None:
-    front, space = searched.run.read_csv(name), searched.space
+    front, space = searched.run.search().read_csv(name), searched.space
     archs = [Arch.from_json(text) for text in front["arch"]]
     assert [arch.id for arch in archs] == front["arch_id"].tolist()
     predicted = make_device(space).table.predict(space.encode(archs), space)
@@ -94,7 +97,7 @@ def test_front_is_measured_and_no_subnet_of_it_beats_another(searched: TrainedRu
 
 def test_reference_point_is_that_of_the_corners(searched: TrainedRun) -> None:
     space = searched.space
-    reference = searched.run.read_json(SEARCH)["reference"]
+    reference = searched.run.search().read_json(SEARCH)["reference"]
     corners = [space.smallest, space.largest]
     metrics = searched.evaluator()(corners, "again")
     latency_ms = make_device(space).table.predict(space.encode(corners), space)
@@ -113,20 +116,20 @@ def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, dev
 
 
 def test_equal_seeds_give_equal_files_and_others_do_not(searched: TrainedRun, trained: TrainedRun) -> None:
-    before = {name: searched.run.file(name).read_bytes() for name in WRITTEN if name != FRONT_PLOT}
+    before = {name: searched.run.search().file(name).read_bytes() for name in WRITTEN if name != FRONT_PLOT}
     searched.archive.path.unlink()  # all is evaluated anew
     fresh = TrainedRun.open(searched.run.path)
     search(fresh, make_device(fresh.space))
-    assert {name: fresh.run.file(name).read_bytes() for name in before} == before
+    assert {name: fresh.run.search().file(name).read_bytes() for name in before} == before
     search(fresh, make_device(fresh.space), seed=1)
-    assert fresh.run.file(SEARCH_CSV).read_bytes() != before[SEARCH_CSV]
+    assert fresh.run.search().file(SEARCH_CSV).read_bytes() != before[SEARCH_CSV]
 
 
 def test_second_call_evaluates_nothing(searched: TrainedRun, evaluated: list[tuple[str, str]]) -> None:
-    before = searched.run.file(FRONT).read_bytes()
+    before = searched.run.search().file(FRONT).read_bytes()
     search(searched, make_device(searched.space))
     assert evaluated == []
-    assert searched.run.file(FRONT).read_bytes() == before
+    assert searched.run.search().file(FRONT).read_bytes() == before
 
 
 def test_stopped_search_goes_on_where_it_was(
@@ -138,20 +141,20 @@ def test_stopped_search_goes_on_where_it_was(
 
     with pytest.raises(KeyboardInterrupt):
         search(trained, device, progress=interrupt)
-    assert not trained.run.has(SEARCH)
+    assert trained.run.last_device is None
     kept = {(row["arch_id"], row["calibration"]) for _, row in trained.archive.frame().iterrows()}
     assert kept
     evaluated.clear()
     search(trained, device)
     assert not kept & set(evaluated)
-    assert trained.run.file(FRONT).read_bytes() == searched.run.file(FRONT).read_bytes()
+    assert trained.run.search().file(FRONT).read_bytes() == searched.run.search().file(FRONT).read_bytes()
 
 
 def test_metrics_of_earlier_evaluations_change_nothing(trained: TrainedRun, searched: TrainedRun) -> None:
-    archs = [Arch.from_json(text) for text in searched.run.read_csv(SEARCH_CSV)["arch"][:5]]
+    archs = [Arch.from_json(text) for text in searched.run.search().read_csv(SEARCH_CSV)["arch"][:5]]
     trained.evaluator(extra_metrics=["macro_f1"])(archs, "evaluate")
     search(trained, make_device(trained.space))
-    assert trained.run.file(FRONT).read_bytes() == searched.run.file(FRONT).read_bytes()
+    assert trained.run.search().file(FRONT).read_bytes() == searched.run.search().file(FRONT).read_bytes()
 
 
 # ---------------------------------------------------------------------- objectives and limits
@@ -169,7 +172,7 @@ def test_other_objectives_in_the_users_order(
     trained: TrainedRun, device: Device, objectives: list[str], maximised: list[str]
 ) -> None:
     outcome = search(trained, device, objectives=objectives)
-    record = trained.run.read_json(SEARCH)
+    record = trained.run.search().read_json(SEARCH)
     assert record["objectives"] == list(record["reference"]) == objectives
     assert record["maximised"] == maximised
     assert {*objectives, "latency_ms", "measured_latency_ms"} <= set(outcome.front)
@@ -185,14 +188,14 @@ def test_limits_are_kept_and_misses_that_measuring_shows_are_marked(
     genomes = trained.space.sample(np.random.default_rng(5), 50)
     limit = float(np.median(device.table.predict(genomes, trained.space)))
     search(trained, device, maxima=[f"latency_ms={limit}"], objectives=["accuracy", "macs"])
-    front, all_found = trained.run.read_csv(FRONT), trained.run.read_csv(SEARCH_CSV)
+    front, all_found = trained.run.search().read_csv(FRONT), trained.run.search().read_csv(SEARCH_CSV)
     # 2 %, twice the device's noise floor, in hand, so that measuring again agrees
     assert (1.02 * front["measured_latency_ms"] <= limit).all()
     assert front["keeps_limits"].all()
     measured = all_found[all_found["measured_latency_ms"].notna()]
     keeps = 1.02 * measured["measured_latency_ms"] <= limit
     assert measured["keeps_limits"].tolist() == keeps.tolist()
-    assert trained.run.read_json(SEARCH)["constraints"] == [f"latency_ms <= {limit:g}"]
+    assert trained.run.search().read_json(SEARCH)["constraints"] == [f"latency_ms <= {limit:g}"]
 
 
 def test_where_no_subnet_keeps_the_limit_as_measured_the_front_says_so(
@@ -210,8 +213,8 @@ def test_where_no_subnet_keeps_the_limit_as_measured_the_front_says_so(
 def test_front_that_is_not_measured_says_so(trained: TrainedRun, device: Device) -> None:
     outcome = search(trained, device, measure=False)
     assert outcome.front["measured_latency_ms"].isna().all()
-    assert outcome.waiting >= len(outcome.front)
-    assert trained.run.read_csv(FRONT)["measured_latency_ms"].isna().all()
+    assert outcome.own.waiting >= len(outcome.front)
+    assert trained.run.search().read_csv(FRONT)["measured_latency_ms"].isna().all()
 
 
 def test_device_that_is_another_one_is_refused_before_the_search(
@@ -220,7 +223,7 @@ def test_device_that_is_another_one_is_refused_before_the_search(
     monkeypatch.setattr(Here, "describe", lambda self: {"cpu": "another", "machine": "arm64"})
     with pytest.raises(ValueError, match=r"is not the device 'desk': it says \{'cpu': 'another'\}"):
         search(trained, device)
-    assert not trained.run.has(SEARCH)
+    assert trained.run.last_device is None
 
 
 def test_front_of_a_carried_device_is_measured_when_its_results_are_back(
@@ -233,9 +236,9 @@ def test_front_of_a_carried_device_is_measured_when_its_results_are_back(
     out = tmp_path / "stick"
     with pytest.raises(NotMeasuredError, match=r"stick .* is ready to be carried"):
         search(trained, device, connection=Carried(out=out))
-    assert trained.run.read_csv(FRONT)["measured_latency_ms"].isna().all()
+    assert trained.run.search().read_csv(FRONT)["measured_latency_ms"].isna().all()
     names = [model.id for model in read_job(out).models]
-    assert set(trained.run.read_csv(FRONT)["arch_id"]) <= set(names)
+    assert set(trained.run.search().read_csv(FRONT)["arch_id"]) <= set(names)
     assert {model.images for model in read_job(out).models} <= {"images/6.npy", "images/8.npy"}
     results = tmp_path / "results.csv"
     results.write_text("model_id,latency_ms\n" + "".join(f"{name},{i + 1}\n" for i, name in enumerate(names)))
@@ -373,7 +376,7 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
         predictors=["my_parts:linear"],
         algorithm="my_parts:Patient",
     )
-    record = json.loads(trained.run.read_text(SEARCH))
+    record = json.loads(trained.run.search().read_text(SEARCH))
     assert record["objectives"] == ["cross_entropy", "my_parts:depth"]
     assert record["algorithm"] == "my_parts:Patient"
     assert record["predictors"]["cross_entropy"][0]["predictor"] == "my_parts:linear"
@@ -381,7 +384,7 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
     assert sys.modules["my_parts"].asked == [BUDGET - 2]  # all but the two corners
     layers = [len(trained.space.layers(Arch.from_json(text))) for text in outcome.front["arch"]]
     assert outcome.front["my_parts:depth"].tolist() == layers
-    assert pd.read_csv(trained.run.file(FRONT))["my_parts:depth"].tolist() == layers
+    assert pd.read_csv(trained.run.search().file(FRONT))["my_parts:depth"].tolist() == layers
 
 
 @pytest.mark.usefixtures("own_parts")
@@ -401,4 +404,4 @@ def test_wrong_parts_are_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as caught:
         search(trained, device, **options)
     assert "\n" not in str(caught.value)
-    assert not trained.run.has(SEARCH)
+    assert trained.run.last_device is None

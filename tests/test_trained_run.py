@@ -171,6 +171,6 @@ def test_damaged_runs_are_refused_in_one_line(trained: TrainedRun, damage: objec
 
 def test_device_of_a_search_that_names_none_there_is_refused(searched: TrainedRun) -> None:
     write_device(searched.run.file(PROFILES) / "other", make_device(searched.space, "other"))
-    searched.run.write_json(SEARCH, searched.run.read_json(SEARCH) | {"device": "gone"})
+    searched.run.search().write_json(SEARCH, searched.run.search().read_json(SEARCH) | {"device": "gone"})
     with pytest.raises(ValueError, match=r"cannot read .*gone"):
         searched.device()

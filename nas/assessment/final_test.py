@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from nas.progress import Progress, silent
-from nas.run_dir import TEST
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -30,8 +29,7 @@ def final_test(
         progress: hears about every subnet.
 
     Returns:
-        `group` (largest, smallest, random or chosen), `arch_id`, `arch` (JSON) and the metrics; also written
-        to the run.
+        `group` (largest, smallest, random or chosen), `arch_id`, `arch` (JSON) and the metrics.
     """
     space = trained.space
     random = space.decode(space.sample(np.random.default_rng(0), N_RANDOM))
@@ -39,11 +37,9 @@ def final_test(
     groups += [(RANDOM, arch) for arch in random]
     groups += [(CHOSEN, arch) for arch in dict.fromkeys(chosen)]
     metrics = trained.evaluator(split="test", progress=progress)([arch for _, arch in groups], "test")
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         [
             {"group": group, "arch_id": arch.id, "arch": arch.to_json(), **values}
             for (group, arch), values in zip(groups, metrics, strict=True)
         ]
     )
-    trained.run.write_csv(TEST, frame)
-    return frame

@@ -8,7 +8,15 @@ import typer
 
 from nas.cli.arch import find_arch
 from nas.cli.open_run import open_run
-from nas.cli.options import AllowImport, DataRootOption, DatasetOption, JsonOption, RunArgument, SeedOption
+from nas.cli.options import (
+    AllowImport,
+    DataRootOption,
+    DatasetOption,
+    JsonOption,
+    RunArgument,
+    SearchedDeviceOption,
+    SeedOption,
+)
 from nas.cli.output import records, show
 
 
@@ -25,6 +33,7 @@ def export(
         list[str] | None,
         typer.Option(help="Instead: largest, smallest, random or a JSON file; may be repeated."),
     ] = None,
+    device: SearchedDeviceOption = None,
     format: Annotated[
         str, typer.Option(help="onnx, or torch (a torch.export file that torch alone loads).")
     ] = "onnx",
@@ -55,6 +64,7 @@ def export(
             exported = export_archs(
                 trained,
                 archs,
+                device=device,
                 format=format,
                 dynamic_batch=dynamic_batch,
                 precision=wanted,
@@ -62,6 +72,12 @@ def export(
             )
         else:
             exported = export_picked(
-                trained, pick, format=format, dynamic_batch=dynamic_batch, precision=wanted, progress=progress
+                trained,
+                pick,
+                device=device,
+                format=format,
+                dynamic_batch=dynamic_batch,
+                precision=wanted,
+                progress=progress,
             )
     show(records(exported_table(exported)), json)

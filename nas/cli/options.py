@@ -30,6 +30,12 @@ FallbackOption = Annotated[
     bool, typer.Option("--fallback", help="Let the CPU run the nodes that the provider does not take.")
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="A device profile; `nas profile` makes one.")]
+SearchedDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A device that the run was searched for.", show_default="the last one searched"
+    ),
+]
 ProfilesOption = Annotated[
     Path | None, typer.Option(help="Folder of device profiles.", show_default="in your data folder")
 ]

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from nas.cli.options import JsonOption
+from nas.cli.options import JsonOption, ProfilesOption
 from nas.cli.output import records, show
-
-if TYPE_CHECKING:
-    from hw_profiles.store import Device
-    from nas.run_dir import RunDir
 
 
 def pick(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory that was searched.")],
-    device: Annotated[str, typer.Option(metavar="NAME", help="A device profile, of any device.")],
-    profiles: Annotated[
-        Path | None,
-        typer.Option(help="Folder of device profiles.", show_default="in your data folder, then the run's"),
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A device profile, of any device.", show_default="the last one searched"
+        ),
     ] = None,
+    profiles: ProfilesOption = None,
     max: Annotated[
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Upper limit, such as latency_ms=3.")
     ] = None,
@@ -39,24 +37,15 @@ def pick(
     json: JsonOption = False,
 ) -> None:
     """Name the best known subnets for a device at once, each with whether its numbers are measured."""
+    from nas.devices.find_device import find_device
     from nas.run_dir import RunDir
     from nas.search.lookup import lookup
     from nas.search.pick import pick as pick_rows
 
     opened = RunDir.open(run)
-    found = _device(opened, device, profiles)
+    opened.search()  # must have been searched before a device is looked up
+    found = find_device(opened, device or str(opened.last_device), profiles)
     front, minimised = lookup(opened, found, maxima=max or (), minima=min or ())
     rows = pick_rows(front, minimised, how)
     shown = rows if json else rows.drop(columns="arch")
     show(records(shown), json)
-
-
-def _device(run: RunDir, name: str, profiles: Path | None) -> Device:
-    """The device of this name: among the user's profiles, or the run's copy of it."""
-    from hw_profiles.store import ProfileStore, read_device
-    from nas.run_dir import PROFILES
-
-    store, copy = ProfileStore(profiles), run.file(PROFILES) / name
-    if name not in store.names() and copy.is_dir():
-        return read_device(copy)
-    return store.load(name)

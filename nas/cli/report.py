@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from nas.cli.open_run import open_run
-from nas.cli.options import AllowImport, DataRootOption, DatasetOption, JsonOption, RunArgument
+from nas.cli.options import (
+    AllowImport,
+    DataRootOption,
+    DatasetOption,
+    JsonOption,
+    RunArgument,
+    SearchedDeviceOption,
+)
 from nas.cli.output import line, show
 
 
 def report(
     run: RunArgument,
+    device: SearchedDeviceOption = None,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
     allow_import: AllowImport = False,
@@ -21,7 +29,7 @@ def report(
 
     trained = open_run(run, dataset, data_root, allow_import)
     with shown() as progress:
-        path, figures = report_run(trained, progress=progress)
+        path, figures = report_run(trained, device=device, progress=progress)
     show(as_json(figures), json)
     if not json:
         line(f"report: {path}")

@@ -89,14 +89,14 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search the best subnets for a device; stopped, the same command goes on where it was."""
-    from hw_profiles.store import ProfileStore
+    from nas.devices.find_device import find_device
     from nas.evaluation.workers import workers as make_workers
     from nas.progress import shown
+    from nas.run_dir import RunDir
     from nas.search.search_problem import DEFAULT_OBJECTIVES
     from nas.search.search_run import search_run
 
-    store = ProfileStore(profiles)
-    found_device, *others = [store.load(name) for name in dict.fromkeys(device)]
+    found_device, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
     trained = open_run(run, dataset, data_root, allow_import)
     with told_what_to_carry(json), shown() as progress:
         outcome = search_run(
@@ -128,5 +128,8 @@ def search(
         if outcome.best_for_all:
             regrets = ", ".join(f"{name} {r:.3f}" for name, r in outcome.best_for_all["regret"].items())
             line(f"best for all devices: {outcome.best_for_all['arch_id']}, regret {regrets}")
-        if outcome.waiting:
-            line(f"{outcome.waiting} subnets that may belong to the front are not measured on {device} yet")
+        if outcome.own.waiting:
+            line(
+                f"{outcome.own.waiting} subnets that may belong to the front are not measured on "
+                f"{outcome.own.name} yet"
+            )

@@ -19,7 +19,7 @@ from nas.data.batches import eval_batches
 from nas.network.static import StaticNet
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import FP32
-from nas.run_dir import EXPORTS, now, versions
+from nas.run_dir import now, versions
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -61,15 +61,17 @@ def export(
     *,
     format: str = "onnx",
     batch: int | None = 1,
+    device: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Exported:
-    """Write one subnet, with recalibrated batch norms, to the run's `exports` folder.
+    """Write one subnet, with recalibrated batch norms, to a folder of the run.
 
     Args:
         trained: the run.
         arch: the subnet.
         format: a key of `FORMATS`.
         batch: images at a time; None: decided at run time.
+        device: that the file is for; it has a folder of its own in `exports`.
         extra: further entries of the card, such as the device and the predicted latency.
 
     Raises:
@@ -82,11 +84,11 @@ def export(
     card = model_card(trained, arch, batch) | dict(extra or {})
     content = kind.write(trained, arch, net, batch, card)
     difference = _check(trained, arch, net, kind.load(content), batch)
-    name = f"{EXPORTS}/{arch.id}{kind.suffix}"
-    trained.run.write_bytes(name, content)
-    trained.run.write_json(f"{EXPORTS}/{arch.id}.json", card | {"max_difference_to_torch": difference})
+    folder, name = trained.run.exports(device), f"{arch.id}{kind.suffix}"
+    folder.write_bytes(name, content)
+    folder.write_json(f"{arch.id}.json", card | {"max_difference_to_torch": difference})
     metrics = card["validation_metrics"]
-    return Exported(arch, trained.run.file(name), difference, FP32, metrics, metrics)
+    return Exported(arch, folder.file(name), difference, FP32, metrics, metrics)
 
 
 def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, Any]:

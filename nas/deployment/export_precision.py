@@ -25,7 +25,6 @@ from nas.assessment.deployed import (
 from nas.data.batches import eval_batches
 from nas.deployment.export import CHECKED_IMAGES, Exported, metadata_text, model_card
 from nas.onnx_files.precision import FP32, INT8
-from nas.run_dir import EXPORTS
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -41,15 +40,17 @@ def export_lower(
     arch: Arch,
     target: Target,
     *,
+    device: str | None = None,
     extra: Mapping[str, Any] | None = None,
     measure: Measure | None = None,
 ) -> Exported:
-    """Write one subnet to the run's `exports` folder, evaluated in its precision by ONNX Runtime.
+    """Write one subnet to a folder of the run, evaluated in its precision by ONNX Runtime.
 
     Args:
         trained: the run.
         arch: the subnet.
         target: its precision is not fp32.
+        device: that the file is for; it has a folder of its own in `exports`.
         extra: further entries of the card.
         measure: compares the latency with that in fp32; None: the target is not at hand.
 
@@ -75,10 +76,10 @@ def export_lower(
     card |= dict(extra or {})
     onnx.helper.set_model_props(model, metadata_text(card))
     difference = _difference(trained, arch, network, open_onnx(fp32.SerializeToString()), target.batch)
-    name = f"{EXPORTS}/{arch.id}.{target.precision}"
-    trained.run.write_bytes(f"{name}.onnx", model.SerializeToString())
-    trained.run.write_json(f"{name}.json", card | {"max_difference_to_fp32": difference})
-    return Exported(arch, trained.run.file(f"{name}.onnx"), difference, target.precision, after, before)
+    folder, name = trained.run.exports(device), f"{arch.id}.{target.precision}"
+    folder.write_bytes(f"{name}.onnx", model.SerializeToString())
+    folder.write_json(f"{name}.json", card | {"max_difference_to_fp32": difference})
+    return Exported(arch, folder.file(f"{name}.onnx"), difference, target.precision, after, before)
 
 
 def _latencies(models: Mapping[str, onnx.ModelProto], measure: Measure) -> dict[str, float]:

@@ -27,16 +27,18 @@ def export_picked(
     trained: TrainedRun,
     how: str = "knee",
     *,
+    device: str | None = None,
     format: str = "onnx",
     dynamic_batch: bool = False,
     precision: str | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
-    """Export subnets of the run's front.
+    """Export subnets of a front of the run.
 
     Args:
         trained: the run.
         how: as in `nas.search.pick.pick`.
+        device: whose front, and what the files are for; None: the device that was searched last.
         format: as in `nas.deployment.export.export`.
         dynamic_batch: leave the batch open instead of the device's.
         precision: one of `nas.onnx_files.precision.PRECISIONS`; None: the device's, fp32 before the first
@@ -44,18 +46,26 @@ def export_picked(
         progress: hears about every file.
 
     Raises:
-        ValueError: nothing was searched yet, or as `pick` and `export`.
+        ValueError: the run was not searched for the device, or as `pick` and `export`.
     """
-    if not trained.run.has(SEARCH):
+    run = trained.run
+    if device is None and run.last_device is None:
         raise ValueError(
-            f"the run {trained.run.path} has no front to pick from yet: `nas search` makes one, "
-            f"and --arch exports any subnet without"
+            f"the run {run.path} has no front to pick from yet; `nas search {run.path} --device NAME` makes "
+            f"one, and `nas export {run.path} --arch largest` works without a search"
         )
-    front, search = trained.run.read_csv(FRONT), trained.run.read_json(SEARCH)
+    results = run.search(device)
+    front, search = results.read_csv(FRONT), results.read_json(SEARCH)
     rows = pick(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
     archs = [Arch.from_json(text) for text in rows["arch"]]
     return export_archs(
-        trained, archs, format=format, dynamic_batch=dynamic_batch, precision=precision, progress=progress
+        trained,
+        archs,
+        device=device,
+        format=format,
+        dynamic_batch=dynamic_batch,
+        precision=precision,
+        progress=progress,
     )
 
 
@@ -63,18 +73,20 @@ def export_archs(
     trained: TrainedRun,
     archs: Sequence[Arch],
     *,
+    device: str | None = None,
     format: str = "onnx",
     dynamic_batch: bool = False,
     precision: str | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
-    """Export any subnets of the space, whether a search found them or not; arguments as `export_picked`.
+    """Export any subnets of the space, found by a search or not; arguments as `export_picked`.
 
     Raises:
         ValueError: as `export`, or a format that has no such precision.
     """
-    device = trained.device()
-    target = Target.of(device)
+    profiled = trained.device(device)
+    name = profiled.profile.name if profiled else None
+    target = Target.of(profiled)
     if dynamic_batch:
         target = replace(target, batch=None)
     if precision:
@@ -83,13 +95,14 @@ def export_archs(
         raise ValueError(f"a file in {target.precision} must have the format onnx, got {format}")
     exported = []
     for i, arch in enumerate(archs):
-        extra = _latency(trained, device, arch, target)
+        extra = _latency(trained, profiled, arch, target)
         if target.precision == FP32:
-            exported.append(export(trained, arch, format=format, batch=target.batch, extra=extra))
-        else:
             exported.append(
-                export_lower(trained, arch, target, extra=extra, measure=_measure(device, target))
+                export(trained, arch, format=format, batch=target.batch, device=name, extra=extra)
             )
+        else:
+            measure = _measure(profiled, target)
+            exported.append(export_lower(trained, arch, target, device=name, extra=extra, measure=measure))
         progress("export", i + 1, len(archs))
     return exported
 
@@ -100,8 +113,9 @@ def _latency(trained: TrainedRun, device: Device | None, arch: Arch, target: Tar
         return {}
     predicted = device.latency(trained.space)(trained.space.encode([arch]))[0]
     known = {DEVICE: device.profile.name, PREDICTED: float(predicted)}
-    front = trained.run.read_csv(FRONT).set_index("arch_id")["measured_latency_ms"].dropna()
-    return known | ({"measured_latency_ms": float(front[arch.id])} if arch.id in front.index else {})
+    front = trained.run.search(device.profile.name).read_csv(FRONT).set_index("arch_id")
+    measured = front["measured_latency_ms"].dropna()
+    return known | ({"measured_latency_ms": float(measured[arch.id])} if arch.id in measured.index else {})
 
 
 def _measure(device: Device | None, target: Target) -> Measure | None:

@@ -22,18 +22,23 @@ from nas.report.figures_of_merit import (
     predictor_figures,
     test_hypervolume,
 )
-from nas.run_dir import BASELINE, EXPORTS, FRONT, PREDICTOR, REPORT, SEARCH, TRAINING_LOG, RunDir
+from nas.run_dir import BASELINE, FRONT, PREDICTOR, REPORT, SEARCH, TEST, TRAINING_LOG, Folder
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 
 def report_run(
-    trained: TrainedRun, *, extra: Sequence[FigureOfMerit] = (), progress: Progress = silent
+    trained: TrainedRun,
+    *,
+    device: str | None = None,
+    extra: Sequence[FigureOfMerit] = (),
+    progress: Progress = silent,
 ) -> tuple[Path, list[FigureOfMerit]]:
-    """Write the run's report.
+    """Write the report of a run, beside the results of the device's search where there is one.
 
     Args:
         trained: the run.
+        device: whose search is reported; None: the device that was searched last.
         extra: more figures for the report's table.
         progress: hears about evaluations on the test split.
 
@@ -41,22 +46,26 @@ def report_run(
         Path of the page, and its figures.
 
     Raises:
-        ValueError: a file of the run is damaged.
+        ValueError: the run was not searched for the device, or a file of the run is damaged.
     """
     run = trained.run
-    search = run.read_json(SEARCH) if run.has(SEARCH) else {}
-    front, baseline = _table(run, FRONT), _table(run, BASELINE)
+    searched = device is not None or run.last_device is not None
+    results = run.search(device) if searched else None
+    search = results.read_json(SEARCH) if results else {}
+    front, baseline = _table(results, FRONT), _table(results, BASELINE)
     chosen = [Arch.from_json(t) for table in (front, baseline) if table is not None for t in table["arch"]]
     test = final_test(trained, chosen, progress=progress)
-    device = trained.device()
-    predictor = run.read_model(PREDICTOR, PredictorRecord) if run.has(PREDICTOR) else None
+    folder = results or run
+    folder.write_csv(TEST, test)
+    profiled = trained.device(device)
+    predictor = results.read_model(PREDICTOR, PredictorRecord) if results else None
 
     figures = accuracy_figures(test)
     volumes: dict[str, float] = {}
     if predictor is not None:
         figures += predictor_figures(predictor)
-    if device is not None:
-        figures += latency_figures(device.profile)
+    if profiled is not None:
+        figures += latency_figures(profiled.profile)
     reference = search.get("reference", {})
     if front is not None and baseline is not None and {"cross_entropy", "latency_ms"} <= reference.keys():
         volumes = {
@@ -71,24 +80,24 @@ def report_run(
         run=trained.info,
         space=trained.space,
         training=_table(run, TRAINING_LOG),
-        evaluations=_evaluations(trained, device),
+        evaluations=_evaluations(trained, profiled),
         front=front,
         baseline=baseline,
         test=test,
         predictor=_predictor(predictor),
-        latency=device.held_out if device else None,
-        profile=device.profile.model_dump(mode="json") if device else None,
+        latency=profiled.held_out if profiled else None,
+        profile=profiled.profile.model_dump(mode="json") if profiled else None,
         hypervolume=volumes,
         reference_point=reference,
         figures=figures,
-        files={path.stem: path.name for path in sorted(run.file(EXPORTS).glob("*.onnx"))},
+        files={p.stem: p.name for p in sorted(run.exports(search.get("device")).path.glob("*.onnx"))},
     )
-    run.write_text(REPORT, write_report(data))
-    return run.file(REPORT), figures
+    folder.write_text(REPORT, write_report(data))
+    return folder.file(REPORT), figures
 
 
-def _table(run: RunDir, name: str) -> pd.DataFrame | None:
-    return run.read_csv(name) if run.has(name) else None
+def _table(folder: Folder | None, name: str) -> pd.DataFrame | None:
+    return folder.read_csv(name) if folder and folder.has(name) else None
 
 
 def _evaluations(trained: TrainedRun, device: Device | None) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from nas.problem.exact_front import nondominated_rows
 from nas.problem.exact_problem import is_additive, problem_front
 from nas.problem.limits import impossible
 from nas.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
-from nas.run_dir import ARCHIVE, FRONT, SEARCH, SURROGATE, RunDir
+from nas.run_dir import ARCHIVE, FRONT, SEARCH, SURROGATE, Folder, RunDir
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Arch, Genomes
 
@@ -49,7 +49,8 @@ def lookup(
     """The front of everything that is known or predicted, for a device.
 
     Args:
-        run: a run that was searched, for this device or another one; its objectives are the search's.
+        run: a run that was searched. The objectives are those of the search for this device, or those of the
+            last search where there was none.
         device: where the subnets shall run.
         maxima: upper limits such as `latency_ms=3`.
         minima: lower limits such as `accuracy=0.95`.
@@ -63,12 +64,14 @@ def lookup(
     Raises:
         ValueError: the run was not searched yet, the table lacks blocks, or nothing keeps the limits.
     """
-    space, record = run.space(), run.read_json(SEARCH)
-    surrogate = run.read_model(SURROGATE, StoredSurrogate)
-    context = Context(space, {device.profile.name: device.latency(space)})
+    name = device.profile.name
+    search = run.search(name if name in run.searched() else None)
+    space, record = run.space(), search.read_json(SEARCH)
+    surrogate = search.read_model(SURROGATE, StoredSurrogate)
+    context = Context(space, {name: device.latency(space)})
     limits = [parse_constraint(text, "max", context, allow_import=True) for text in maxima]
     limits += [parse_constraint(text, "min", context, allow_import=True) for text in minima]
-    names = dict.fromkeys("latency_ms" if is_latency(name) else name for name in record["objectives"])
+    names = dict.fromkeys("latency_ms" if is_latency(part) else part for part in record["objectives"])
     problem = Problem(space, [objective_table.get(name, context) for name in names], limits)
 
     groups = [_measured(problem, run, record["calibration"]), *_predicted(problem, surrogate)]
@@ -79,7 +82,7 @@ def lookup(
     front = kept[nondominated_rows(minimised[kept])]
     front = front[np.argsort(minimised[front, -1], kind="stable")]
     table = _frame(problem, groups, front)
-    return _with_latency(table, run, record["device"], device), minimised[front]
+    return _with_latency(table, search if record["device"] == name else None), minimised[front]
 
 
 def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
@@ -129,10 +132,10 @@ def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -
     return frame.assign(metrics_are=source[rows], keeps_limits=True)
 
 
-def _with_latency(table: pd.DataFrame, run: RunDir, searched: str, device: Device) -> pd.DataFrame:
-    """The table with latencies that the search measured, if it was for this device."""
-    if searched == device.profile.name:
-        measured = run.read_csv(FRONT)[["arch_id", "measured_latency_ms"]]
+def _with_latency(table: pd.DataFrame, search: Folder | None) -> pd.DataFrame:
+    """The table with the latencies that the search for this very device measured, if there was one."""
+    if search is not None:
+        measured = search.read_csv(FRONT)[["arch_id", "measured_latency_ms"]]
         table = table.merge(measured, on="arch_id", how="left")
     else:
         table["measured_latency_ms"] = np.nan

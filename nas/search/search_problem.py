@@ -9,7 +9,7 @@ from hw_profiles.csv_tables import read_table
 from hw_profiles.store import Device
 from nas.problem import objectives as objective_table
 from nas.problem.objectives import Context, Objective, Problem, is_latency, parse_constraint
-from nas.run_dir import FRONT
+from nas.run_dir import FRONT, RunDir
 from search_spaces import Arch, Genomes, Space
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
@@ -58,13 +58,15 @@ def read_front(path: Path, space: Space) -> Genomes:
     Raises:
         ValueError: there is no such table, or its subnets are of another space.
     """
-    file = path / FRONT if path.is_dir() else path
+    rule = f"--warm-start must be a searched run or a CSV file with the column arch, got {path}"
+    run = RunDir(path)
+    if path.is_dir() and run.last_device is None:
+        raise ValueError(f"{rule}: it was not searched yet")
+    file = run.search().file(FRONT) if path.is_dir() else path
     try:
         table = read_table(file, ["arch"])
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--warm-start must be a searched run or a CSV file with the column arch, got {path}: {error}"
-        ) from None
+        raise ValueError(f"{rule}: {error}") from None
     archs = []
     for line, text in table["arch"].items():
         arch = Arch.from_json(str(text), source=f"{file}, line {line}")

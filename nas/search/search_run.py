@@ -6,33 +6,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hw_profiles.connections.base import Connection
+from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.doubts import doubts_about, doubts_about_order
-from hw_profiles.store import Device, write_device
-from nas.assessment.predictor_record import PredictorRecord, judge_predictor
+from hw_profiles.store import Device
+from nas.assessment.predictor_record import judge_predictor
+from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
-from nas.report import front_plot
-from nas.run_dir import (
-    BASELINE,
-    FRONT,
-    FRONT_PLOT,
-    PREDICTOR,
-    PROFILES,
-    SEARCH,
-    SEARCH_CSV,
-    SURROGATE,
-    front_of,
-)
-from nas.search.certificate import Certificate, certify
+from nas.search.certificate import certify
 from nas.search.compromise import Compromise, best_for_all
 from nas.search.search import search
+from nas.search.search_outcome import DeviceOutcome, SearchOutcome
 from nas.search.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_on, read_front
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredMetric, StoredSurrogate
@@ -54,39 +43,6 @@ DEFAULT_BUDGET = 200
 UNLIMITED_BUDGET = 10_000
 """The same where only time ends it."""
 _log = logging.getLogger("nas")
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """What a search leaves in its run, as values."""
-
-    front: pd.DataFrame
-    """The non-dominated subnets as measured on the device: see `Validation.front`."""
-    baseline: pd.DataFrame
-    """The same of random search with equally many real evaluations."""
-    result: SearchResult
-    random: SearchResult
-    predictor: PredictorRecord
-    waiting: int
-    """Subnets of the fronts that are not measured yet."""
-    doubts: list[str]
-    """What speaks against trusting the predicted latencies."""
-    surrogate: StoredSurrogate
-    """Metrics as sums over slots, for `nas pick`."""
-    certificate: Certificate | None
-    """None where an objective does not add up over slots."""
-    fronts: Mapping[str, pd.DataFrame]
-    """By each further device: its front, with the latency of its table in `latency_ms`."""
-    compromise: Compromise | None
-    """With further devices: the best single subnet for all of them, a row of `result.evaluations`."""
-
-    @property
-    def best_for_all(self) -> dict[str, Any] | None:
-        """`arch_id`, `arch` (JSON) and `regret` by device of that subnet."""
-        if self.compromise is None:
-            return None
-        row = self.result.evaluations.iloc[self.compromise.row]
-        return {"arch_id": row["arch_id"], "arch": row["arch"], "regret": dict(self.compromise.regret)}
 
 
 def search_run(
@@ -167,36 +123,62 @@ def search_run(
         predictors=candidates,
         origin="baseline",
     )
-    own = problem_on(problem, device)
-    result, random = everything.seen_as(own), baseline.seen_as(own)
-    predictor = judge_predictor(trained, random.evaluations, candidates, seed, progress)
-    validated = validate([result, random], device, trained, measured, reached, progress)
-    front, random_front = validated.fronts
-    fits = _additive_fits(trained.space, [result, random])
-    found = trained.space.encode([Arch.from_json(text) for text in result.front["arch"]])
-    doubts = doubts_about(device.profile) + doubts_about_order(device.profile, front["latency_ms"].to_numpy())
-    for doubt in doubts:
+    fits = _additive_fits(trained.space, [everything, baseline])
+    predictor = judge_predictor(trained, baseline.evaluations, candidates, seed, progress)
+    searches = _Searches(trained, everything, baseline, fits, progress)
+    own, pending = searches.seen_on(device, measured, reached)
+    for doubt in own.doubts:
         _log.warning("%s", doubt)
+    further = [searches.seen_on(other, latencies_on(other, trained), None)[0] for other in others]
     outcome = SearchOutcome(
-        front,
-        random_front,
-        result,
-        random,
+        own,
+        tuple(further),
         predictor,
-        validated.waiting,
-        doubts,
         StoredSurrogate(
-            n_train=len(_known(result, random)),
+            n_train=len(_known(everything, baseline)),
             metrics={name: StoredMetric.of(fit.table, fit.tau, fit.rmse) for name, fit in fits.items()},
         ),
-        certify(own, fits, found, result.reference),
-        {other.profile.name: _table_front(everything, other) for other in others},
         _compromise(everything, [device, *others]) if others else None,
     )
-    _write(trained, device, outcome, validated.evaluations, seed)
-    if validated.pending:
-        raise validated.pending
+    outcome.write(trained, seed)
+    if pending:
+        raise pending
     return outcome
+
+
+@dataclass(frozen=True)
+class _Searches:
+    """A search and its baseline, to be seen from each of their devices."""
+
+    trained: TrainedRun
+    found: SearchResult
+    baseline: SearchResult
+    fits: Mapping[str, AdditiveFit]
+    progress: Progress
+
+    def seen_on(
+        self, device: Device, measured: MeasuredLatencies, connection: Connection | None
+    ) -> tuple[DeviceOutcome, NotMeasuredError | None]:
+        """What was found for one device, measured there where there is a connection."""
+        space = self.trained.space
+        problem = problem_on(self.found.problem, device)
+        result, random = self.found.seen_as(problem), self.baseline.seen_as(problem)
+        validated = validate([result, random], device, self.trained, measured, connection, self.progress)
+        front, random_front = validated.fronts
+        genomes = space.encode([Arch.from_json(text) for text in result.front["arch"]])
+        latency_ms = front["latency_ms"].to_numpy(dtype=np.float64)
+        outcome = DeviceOutcome(
+            device=device,
+            result=result,
+            random=random,
+            evaluations=validated.evaluations,
+            front=front,
+            baseline=random_front,
+            waiting=validated.waiting,
+            doubts=doubts_about(device.profile) + doubts_about_order(device.profile, latency_ms),
+            certificate=certify(problem, self.fits, genomes, result.reference),
+        )
+        return outcome, validated.pending
 
 
 def _known(*results: SearchResult) -> pd.DataFrame:
@@ -210,13 +192,6 @@ def _additive_fits(space: Space, results: Sequence[SearchResult]) -> dict[str, A
     genomes = space.encode([Arch.from_json(text) for text in known["arch"]])
     names = dict.fromkeys((*DEFAULT_METRICS, *results[0].problem.metrics))
     return {name: fit_additive(space, genomes, known[name].to_numpy(dtype=np.float64)) for name in names}
-
-
-def _table_front(result: SearchResult, device: Device) -> pd.DataFrame:
-    """The front for a device that is not measured here."""
-    own = result.seen_as(problem_on(result.problem, device))
-    genomes = own.problem.space.encode([Arch.from_json(text) for text in own.front["arch"]])
-    return own.front.assign(latency_ms=device.latency(own.problem.space)(genomes))
 
 
 def _compromise(result: SearchResult, devices: Sequence[Device]) -> Compromise:
@@ -241,35 +216,3 @@ def _predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, Pred
         found[name] = resolve("predictor", name, PREDICTORS, allow_import=True)
         check("predictor", name, found[name](features, seed), Regressor)
     return found
-
-
-def _write(
-    trained: TrainedRun, device: Device, outcome: SearchOutcome, evaluations: pd.DataFrame, seed: int
-) -> None:
-    run, result = trained.run, outcome.result
-    write_device(run.file(PROFILES) / device.profile.name, device)
-    record: dict[str, Any] = result.record() | {
-        "maximised": [o.name for o in result.problem.objectives if o.maximise],
-        "device": device.profile.name,
-        "calibration": trained.evaluator().calibration.key,
-        "batch": device.profile.key.batch,
-        "seed": seed,
-        "baseline_hypervolume": outcome.random.hypervolume,
-        "devices": [device.profile.name, *outcome.fronts],
-        "best_for_all": outcome.best_for_all,
-        "doubts": outcome.doubts,
-        "certificate": outcome.certificate.record() if outcome.certificate else None,
-    }
-    run.write_csv(SEARCH_CSV, evaluations)
-    run.write_csv(FRONT, outcome.front)
-    run.write_csv(BASELINE, outcome.baseline)
-    for name, front in outcome.fronts.items():
-        run.write_csv(front_of(name), front)
-    run.write_json(PREDICTOR, outcome.predictor)
-    run.write_json(SURROGATE, outcome.surrogate)
-    run.write_json(SEARCH, record)
-    evaluations = result.evaluations.assign(split="validation")
-    reference = record["reference"]
-    plot = front_plot(trained.space, outcome.front, evaluations, outcome.baseline, reference)
-    run.write_text(FRONT_PLOT, plot)
-    trained.write_archive_csv()

@@ -1,0 +1,37 @@
+"""Where a device profile is looked up: one order for every command that works on a run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from hw_profiles.store import Device, ProfileStore
+from nas.run_dir import PROFILES, RunDir
+
+_log = logging.getLogger("nas")
+
+
+def find_device(run: RunDir, name: str, profiles: Path | None = None) -> Device:
+    """The profile of a device for a run.
+
+    The order is: `profiles` where it is given, the run's copy, the user's folder, the shipped profiles.
+
+    Args:
+        run: the run.
+        name: of the device.
+        profiles: a folder of profiles.
+
+    Raises:
+        ValueError: no such device (lists those known), or its files are damaged.
+    """
+    device = ProfileStore(profiles, run_copies=run.file(PROFILES)).load(name)
+    if profiles is None:
+        store = ProfileStore()
+        if name in store.names() and store.load(name).profile.created > device.profile.created:
+            _log.warning(
+                "the run uses its copy of the profile %r; %s has a newer one: --profiles %s uses that",
+                name,
+                store.directory,
+                store.directory,
+            )
+    return device

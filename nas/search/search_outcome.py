@@ -1,0 +1,138 @@
+"""What a search found, for each of its devices, and how it is written to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hw_profiles.store import Device, write_device
+from nas.assessment.predictor_record import PredictorRecord
+from nas.report import front_plot
+from nas.run_dir import (
+    BASELINE,
+    FRONT,
+    FRONT_PLOT,
+    PREDICTOR,
+    PROFILES,
+    SEARCH,
+    SEARCH_CSV,
+    SURROGATE,
+)
+from nas.search.certificate import Certificate
+from nas.search.compromise import Compromise
+from nas.search.search_result import SearchResult
+from nas.search.stored_surrogate import StoredSurrogate
+from nas.trained_run import TrainedRun
+
+
+@dataclass(frozen=True)
+class DeviceOutcome:
+    """What a search found for one device."""
+
+    device: Device
+    result: SearchResult
+    """The evaluations, with the objectives and limits that concern this device."""
+    random: SearchResult
+    """The same of random search with equally many real evaluations."""
+    evaluations: pd.DataFrame
+    """All evaluations of `result` with the latencies of the device."""
+    front: pd.DataFrame
+    """The non-dominated subnets as measured on the device, or as predicted: see `Validation.front`."""
+    baseline: pd.DataFrame
+    """The same of random search."""
+    waiting: int
+    """Subnets of the fronts that are not measured yet."""
+    doubts: list[str]
+    """Warnings about the predicted latencies."""
+    certificate: Certificate | None
+    """None where an objective does not add up over slots."""
+
+    @property
+    def name(self) -> str:
+        """Name of the device."""
+        return self.device.profile.name
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What a search leaves in its run, as values."""
+
+    own: DeviceOutcome
+    """For the first device, which is measured."""
+    others: tuple[DeviceOutcome, ...]
+    """For each further device, by the latencies of its profile."""
+    predictor: PredictorRecord
+    surrogate: StoredSurrogate
+    """Metrics as sums over slots, for `nas pick`."""
+    compromise: Compromise | None
+    """With further devices: the best single subnet for all of them, a row of `result.evaluations`."""
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The front of the first device."""
+        return self.own.front
+
+    @property
+    def baseline(self) -> pd.DataFrame:
+        """The front of random search on the first device."""
+        return self.own.baseline
+
+    @property
+    def result(self) -> SearchResult:
+        """The evaluations of the search, as the problem of the first device."""
+        return self.own.result
+
+    @property
+    def random(self) -> SearchResult:
+        """The evaluations of random search, as the problem of the first device."""
+        return self.own.random
+
+    @property
+    def fronts(self) -> Mapping[str, pd.DataFrame]:
+        """Fronts of the further devices, by name."""
+        return {other.name: other.front for other in self.others}
+
+    @property
+    def best_for_all(self) -> dict[str, Any] | None:
+        """`arch_id`, `arch` (JSON) and `regret` by device of the best single subnet."""
+        if self.compromise is None:
+            return None
+        row = self.result.evaluations.iloc[self.compromise.row]
+        return {"arch_id": row["arch_id"], "arch": row["arch"], "regret": dict(self.compromise.regret)}
+
+    def write(self, trained: TrainedRun, seed: int) -> None:
+        """Write one folder of results for each device; the first device counts as the last searched one."""
+        for found in (*self.others, self.own):
+            self._write(trained, found, seed)
+        trained.run.finish_search(self.own.name)
+        trained.write_archive_csv()
+
+    def _write(self, trained: TrainedRun, found: DeviceOutcome, seed: int) -> None:
+        result, device = found.result, found.device
+        write_device(trained.run.file(PROFILES) / found.name, device)
+        record: dict[str, Any] = result.record() | {
+            "maximised": [o.name for o in result.problem.objectives if o.maximise],
+            "device": found.name,
+            "calibration": trained.evaluator().calibration.key,
+            "batch": device.profile.key.batch,
+            "seed": seed,
+            "baseline_hypervolume": found.random.hypervolume,
+            "devices": [self.own.name, *self.fronts],
+            "best_for_all": self.best_for_all,
+            "doubts": found.doubts,
+            "certificate": found.certificate.record() if found.certificate else None,
+        }
+        folder = trained.run.start_search(found.name)
+        folder.write_csv(SEARCH_CSV, found.evaluations)
+        folder.write_csv(FRONT, found.front)
+        folder.write_csv(BASELINE, found.baseline)
+        folder.write_json(PREDICTOR, self.predictor)
+        folder.write_json(SURROGATE, self.surrogate)
+        evaluations = result.evaluations.assign(split="validation")
+        reference = record["reference"]
+        plot = front_plot(trained.space, found.front, evaluations, found.baseline, reference)
+        folder.write_text(FRONT_PLOT, plot)
+        folder.write_json(SEARCH, record)
