@@ -262,7 +262,7 @@ def test_before_any_search_a_subnet_is_exported_by_its_arch_alone(trained: Train
     (file,) = export_archs(trained, [arch], progress=lambda *now: seen.append(now))
     assert seen == [("export", 1, 1)]
     assert "predicted_latency_ms" not in _metadata(file.path)
-    with pytest.raises(ValueError, match="no front to pick from yet; `nas search .* --device NAME` makes"):
+    with pytest.raises(ValueError, match=r"no front to pick from yet; `nas search .* --device NAME` makes"):
         export_picked(trained, "knee")
 
 

@@ -1,5 +1,6 @@
 """One search for several devices, warm starts, and budgets in minutes."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.store import Device
+from nas.deployment.export_run import export_picked
 from nas.run_dir import FRONT, SEARCH
 from nas.search.compromise import best_for_all
+from nas.search.lookup import lookup
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem, problem_on, read_front
 from nas.search.search_run import search_run
@@ -89,6 +92,25 @@ def test_worst_regret_is_least() -> None:
 def test_plain_latency_limits_must_name_a_device(tiny: Space) -> None:
     with pytest.raises(ValueError, match=r"latency_ms must name one of the devices \['desk', 'gpu'\]"):
         make_problem(tiny, make_device(tiny), maxima=["latency_ms=1"], others=[launch_bound(tiny)])
+
+
+def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(searched: TrainedRun) -> None:
+    run, gpu = searched.run, launch_bound(searched.space)
+    (exported,) = export_picked(searched, "first")
+    before = {path: path.read_bytes() for path in (*run.search().path.iterdir(), exported.path)}
+    search_run(searched, gpu, predictors=["ridge"], budget=BUDGET, measure=False)
+    assert {path: path.read_bytes() for path in before} == before
+    assert run.last_device == "gpu"
+    # the smallest subnet is the best in latency on both devices: equal names, two files
+    cards = {}
+    for name in ("desk", "gpu"):
+        (file,) = export_picked(searched, "last", device=name)
+        cards[file.path] = json.loads(file.path.with_suffix(".json").read_text())["device"]
+    assert sorted(cards.values()) == ["desk", "gpu"]
+    assert lookup(run, make_device(searched.space))[0]["measured_latency_ms"].notna().any()
+    assert lookup(run, gpu)[0]["measured_latency_ms"].isna().all()
+    with pytest.raises(ValueError, match=r"not searched for the device 'pi' \(searched: desk, gpu\)"):
+        export_picked(searched, device="pi")
 
 
 # ---------------------------------------------------------------------- warm start
