@@ -194,8 +194,6 @@ def benchmark(
     settings = RunSettings(fallback=fallback)
     given = {name: value for name, value in (("threads", threads), ("provider", provider)) if value}
     settings = settings.model_copy(update=given)
-    if device and (given or fallback):
-        raise ValueError(f"how networks run on {device!r} is in its profile; leave out {', '.join(given)}")
     with told_what_to_carry(json), shown() as progress:
         if device:
             rows = benchmarks.benchmark_on(

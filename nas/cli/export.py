@@ -23,12 +23,13 @@ from nas.cli.output import records, show
 def export(
     run: RunArgument,
     pick: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="knee (best compromise), first or last (best in the first or last objective), spread (five "
-            "from end to end), all, or ids of subnets with commas between."
+            "from end to end), all, or ids of subnets with commas between.",
+            show_default="knee",
         ),
-    ] = "knee",
+    ] = None,
     arch: Annotated[
         list[str] | None,
         typer.Option(help="Instead: largest, smallest, random or a JSON file; may be repeated."),
@@ -59,6 +60,8 @@ def export(
     with shown() as progress:
         archs = [find_arch(trained.space, name, seed) for name in arch or ()]
         if trained.info.arch and not archs:
+            if pick:
+                raise ValueError(f"--pick has no effect: the run {run} holds one subnet; leave it out")
             archs = [trained.info.arch]
         if archs:
             exported = export_archs(
@@ -73,7 +76,7 @@ def export(
         else:
             exported = export_picked(
                 trained,
-                pick,
+                pick or "knee",
                 device=device,
                 format=format,
                 dynamic_batch=dynamic_batch,

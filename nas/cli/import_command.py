@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli.no_effect import Command
+
 if TYPE_CHECKING:
     from nas.run_dir import RunDir
 
@@ -49,7 +51,7 @@ Resolutions = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def ofa(
     checkpoint: Checkpoint,
     space: Annotated[str, typer.Option(help="Its space, such as ofa-mbv3-w1.0.")],
@@ -80,7 +82,7 @@ def ofa(
     _tell(run, data_root)
 
 
-@app.command()
+@app.command(cls=Command)
 def attentivenas(
     checkpoint: Checkpoint,
     out: Out,

@@ -19,6 +19,7 @@ from nas.cli.evaluate import evaluate
 from nas.cli.export import export
 from nas.cli.finetune import finetune
 from nas.cli.import_command import app as import_commands
+from nas.cli.no_effect import Command
 from nas.cli.pick import pick
 from nas.cli.recipe_help import ExplainsRecipe
 from nas.cli.report import report
@@ -45,18 +46,18 @@ def _common(
     """For `--help` alone: `main` reads the option before typer does."""
 
 
-app.command()(spaces)
-app.command()(describe)
+app.command(cls=Command)(spaces)
+app.command(cls=Command)(describe)
 app.command(cls=ExplainsRecipe)(train)
-app.command()(finetune)
-app.command()(evaluate)
-app.command()(profile)
-app.command()(search)
-app.command()(pick)
-app.command()(export)
-app.command()(benchmark)
-app.command()(report)
-app.command()(demo)
+app.command(cls=Command)(finetune)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(profile)
+app.command(cls=Command)(search)
+app.command(cls=Command)(pick)
+app.command(cls=Command)(export)
+app.command(cls=Command)(benchmark)
+app.command(cls=Command)(report)
+app.command(cls=Command)(demo)
 app.add_typer(import_commands, name="import")
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from typer.core import TyperCommand
+from nas.cli.no_effect import Command
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
-class ExplainsRecipe(TyperCommand):
+class ExplainsRecipe(Command):
     """A command whose help ends with every key of a recipe, its default and what it means."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """See `TyperCommand`; the arguments are click's, of which typer keeps a copy of its own."""
+        """See `typer.core.TyperCommand`; the arguments are those of typer's own copy of click."""
         from nas.recipes import recipe  # not at the top: other commands need not wait for it
 
         super().format_help(ctx, formatter)

@@ -20,9 +20,16 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
     """The digits, stratified 50/30/20 % into train, validation and test.
 
     Args:
-        root: not needed, the images are embedded.
+        root: must be None, the images are embedded.
         split_seed: draws the splits.
+
+    Raises:
+        ValueError: a root is given.
     """
+    if root is not None:
+        raise ValueError(
+            f"the data set digits is embedded and has no folder; leave out data_root, got {root}"
+        )
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 17 shades of grey
     labels = bunch.target.astype(np.int64)

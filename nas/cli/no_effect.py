@@ -1,0 +1,131 @@
+"""Options that would have no effect are refused before a command begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from typer.core import TyperCommand
+
+
+class Rule(NamedTuple):
+    """When some options have no effect; each is written as on the command line.
+
+    `--arch` stands for the option with any value, `--arch=random` for the option with a value that matches.
+    """
+
+    options: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    """They have an effect only beside one of these."""
+    without: tuple[str, ...] = ()
+    """They have none beside any of these."""
+    reason: str = ""
+    """Why, where that does not go without saying."""
+
+
+_RUNTIME = ("--threads", "--provider", "--fallback")
+_WAYS = ("--ssh", "--adb", "--command", "--bundle", "--results")
+_DETAILS = (
+    "--ssh-option",
+    "--remote-python",
+    "--latency-pattern",
+    "--latency-unit",
+    "--retries",
+    "--whole",
+)
+_MEASURING = (*_RUNTIME, "--batch", "--precision", "--int8-for", "--held-out", "--seed")
+_FALLBACK = Rule(("--fallback",), needs=("--provider",), without=("--provider=CPUExecutionProvider",))
+_OWN_IMAGES = Rule(("--validation-images", "--classes"), without=("--dataset=*:*",))
+
+RULES: Mapping[str, Sequence[Rule]] = {
+    "describe": [Rule(("--seed",), needs=("--arch=random",))],
+    "train": [
+        Rule(("--split-seed",), without=("--set=split_seed",)),
+        Rule(("--init",), without=("--set=init",)),
+    ],
+    "finetune": [Rule(("--set=space", "--set=sampler", "--set=init", "--set=arch"), needs=())],
+    "evaluate": [Rule(("--seed",), needs=("--samples", "--arch=random"))],
+    "profile": [
+        Rule((*_MEASURING, "--resume", "--restart", *_WAYS, *_DETAILS), without=("--check",)),
+        Rule(_MEASURING, without=("--results",), reason="the bundle says what was measured"),
+        Rule(_RUNTIME, without=("--command",), reason="that tool runs the networks"),
+        Rule(("--ssh-option",), needs=("--ssh",)),
+        Rule(("--remote-python",), needs=("--ssh", "--adb"), without=("--command",)),
+        Rule(("--latency-pattern", "--retries"), needs=("--command",)),
+        Rule(("--latency-unit",), needs=("--latency-pattern",)),
+        Rule(("--whole",), needs=("--bundle",)),
+        Rule(("--int8-for",), needs=("--precision=int8",)),
+        _FALLBACK,
+    ],
+    "search": [Rule(("--bundle", "--results"), without=("--unmeasured",))],
+    "export": [
+        Rule(("--pick",), without=("--arch",)),
+        Rule(("--seed",), needs=("--arch=random",)),
+        Rule(("--int8",), without=("--precision",)),
+    ],
+    "benchmark": [
+        Rule(("--profiles", "--bundle", "--results"), needs=("--device",)),
+        Rule(_RUNTIME, without=("--device",), reason="its profile says how networks run"),
+        _FALLBACK,
+    ],
+    "ofa": [_OWN_IMAGES],
+    "attentivenas": [_OWN_IMAGES],
+}
+"""By command."""
+
+
+class Command(TyperCommand):
+    """A command that refuses options without effect."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See `TyperCommand`; the context is click's, of which typer keeps a copy of its own.
+
+        Raises:
+            ValueError: an option was given that has no effect.
+        """
+        given = _given(ctx)
+        for rule in RULES.get(ctx.info_name, ()):
+            for option in rule.options:
+                if _is_given(option, given):
+                    _check(option, rule, given)
+        return super().invoke(ctx)
+
+
+def _given(ctx: Any) -> dict[str, list[str]]:
+    """The values of each option that is on the command line, by all spellings of its name."""
+    found = {}
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name)
+        if source is not None and source.name != "DEFAULT":
+            value = ctx.params[parameter.name]
+            values = [str(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
+            names = parameter.secondary_opts if value is False else parameter.opts  # --restart: not --resume
+            found.update(dict.fromkeys(names, values))
+    return found
+
+
+def _is_given(option: str, given: Mapping[str, list[str]]) -> bool:
+    name, _, pattern = option.partition("=")
+    return any(fnmatchcase(value.partition("=")[0], pattern or "*") for value in given.get(name, ()))
+
+
+def _check(option: str, rule: Rule, given: Mapping[str, list[str]]) -> None:
+    for other in rule.without:
+        if _is_given(other, given):
+            reason = f": {rule.reason}" if rule.reason else ""
+            raise ValueError(
+                f"{_spelled(option)} has no effect with {_spelled(other)}{reason}; leave one out"
+            )
+    if not any(_is_given(other, given) for other in rule.needs):
+        if rule.needs:
+            partners = " or ".join(map(_spelled, rule.needs))
+            raise ValueError(
+                f"{_spelled(option)} has no effect without {partners}; add that, or leave it out"
+            )
+        if not rule.without:
+            raise ValueError(f"{_spelled(option)} has no effect here; leave it out")
+
+
+def _spelled(option: str) -> str:
+    return option.replace("=*:*", "=module:object").replace("=", " ")
