@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from search_spaces.checked import reason
+
 Part = TypeVar("Part")
 
 
@@ -80,8 +82,7 @@ def _import(kind: str, name: str) -> Any:
         for step in attribute.split("."):
             part = getattr(part, step)
     except Exception as error:  # whatever the user's module raises while it is imported
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"cannot import the {kind} {name!r}: {reason}") from error
+        raise ValueError(f"cannot import the {kind} {name!r}: {reason(error)}") from error
     return part
 
 

@@ -12,11 +12,21 @@ from numpy.typing import NDArray
 from predictors.estimators import PredictorFactory, with_std
 from predictors.features import Features
 from predictors.one_thread import one_thread
-from search_spaces import Genomes
+from search_spaces import Genomes, Space
+from search_spaces.checked import errors_of, one_per_subnet
 
 Vector = NDArray[np.float64]
 CHUNK = 400
 """Subnets that are predicted at a time: half a megabyte of features."""
+
+
+def predictions(predictor: str, values: object, genomes: Genomes, space: Space) -> Vector:
+    """What a predictor gave for `genomes`, checked.
+
+    Raises:
+        ValueError: it is not one finite number for each.
+    """
+    return one_per_subnet(f"the predictor {predictor!r}", values, genomes, space)
 
 
 @dataclass(frozen=True)
@@ -57,20 +67,28 @@ class MetricModel:
             values: their metric, shape (n,).
             seed: of whatever is random in the predictor.
         """
-        estimator = with_std(factory(features, seed))
-        return cls(metric, predictor, features, estimator.fit(features(genomes), values))
+        with errors_of(f"the predictor {predictor!r}"):
+            estimator = with_std(factory(features, seed)).fit(features(genomes), values)
+        return cls(metric, predictor, features, estimator)
 
     @one_thread
     def predict(self, genomes: Genomes) -> Vector:
         """The predicted metric, shape (n,)."""
-        return np.concatenate([self.estimator.predict(inputs) for inputs in self._inputs(genomes)])
+        with errors_of(f"the predictor {self.predictor!r}"):
+            mean = np.concatenate([self.estimator.predict(inputs) for inputs in self._inputs(genomes)])
+        return predictions(self.predictor, mean, genomes, self.features.space)
 
     @one_thread
     def predict_std(self, genomes: Genomes) -> tuple[Vector, Vector]:
         """The predicted metric and its standard deviation, each of shape (n,)."""
-        pairs = [self.estimator.predict(inputs, return_std=True) for inputs in self._inputs(genomes)]
-        mean, std = (np.concatenate(values) for values in zip(*pairs, strict=True))
-        return mean, std
+        with errors_of(f"the predictor {self.predictor!r}"):
+            pairs = [self.estimator.predict(inputs, return_std=True) for inputs in self._inputs(genomes)]
+            mean, std = (np.concatenate(values) for values in zip(*pairs, strict=True))
+        space = self.features.space
+        return (
+            predictions(self.predictor, mean, genomes, space),
+            predictions(self.predictor, std, genomes, space),
+        )
 
     def _inputs(self, genomes: Genomes) -> Iterator[NDArray[np.float32]]:
         """The features of `genomes`, in pieces that stay in the processor's cache."""

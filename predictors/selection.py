@@ -12,9 +12,10 @@ from sklearn.model_selection import KFold
 from predictors.correlation import tau
 from predictors.estimators import CANDIDATES, PredictorFactory
 from predictors.features import Column, Features
-from predictors.model import MetricModel
+from predictors.model import MetricModel, predictions
 from predictors.one_thread import one_thread
 from search_spaces import Genomes, Space
+from search_spaces.checked import errors_of
 
 Vector = NDArray[np.float64]
 MIN_SAMPLES = 10
@@ -61,7 +62,7 @@ def cross_validate(
         One entry per predictor, highest τ first.
 
     Raises:
-        ValueError: fewer evaluations than `MIN_SAMPLES`.
+        ValueError: fewer evaluations than `MIN_SAMPLES`, or a predictor fails or predicts no finite numbers.
     """
     if len(values) < MIN_SAMPLES:
         raise ValueError(f"a predictor needs >= {MIN_SAMPLES} evaluated subnets, got {len(values)}")
@@ -71,7 +72,9 @@ def cross_validate(
     for name, factory in predictors.items():
         guess = np.zeros(len(values))
         for train, test in splits:
-            guess[test] = factory(features, seed).fit(inputs[train], values[train]).predict(inputs[test])
+            with errors_of(f"the predictor {name!r}"):
+                predicted = factory(features, seed).fit(inputs[train], values[train]).predict(inputs[test])
+            guess[test] = predictions(name, predicted, genomes[test], features.space)
         taus = np.array([tau(guess[test], values[test]) for _, test in splits])
         rmse = np.sqrt(np.mean((guess - values) ** 2))
         entries.append(CrossValidated(name, float(taus.mean()), float(taus.std()), float(rmse), taus, guess))

@@ -167,8 +167,12 @@ def test_a_ray_node_is_killed_and_nothing_is_lost(archs: list[Arch], monkeypatch
 
 
 @pytest.mark.slow
-def test_ray_tasks_that_nobody_waits_for_are_cancelled(archs: list[Arch], tmp_path: Path) -> None:
+def test_ray_tasks_that_nobody_waits_for_are_cancelled(
+    archs: list[Arch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray = pytest.importorskip("ray")
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")  # the workers' code
     ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False)
     try:
         with closing(RayTasks()(Touch(tmp_path), archs)) as results:

@@ -16,7 +16,7 @@ from hw_profiles.runner import instruction_set
 from hw_profiles.store import Device
 from nas.data.batches import calibration_batches, eval_batches
 from nas.evaluation.evaluate import BATCH_SIZE
-from nas.evaluation.metrics import Metric
+from nas.evaluation.metrics import Metric, compute
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import FP32, convert
 from nas.onnx_files.quantize import Ranges, calibrate
@@ -103,4 +103,4 @@ def validation_metrics(
     batches = eval_batches(trained.dataset, "validation", trained.space.image_size(arch), BATCH_SIZE)
     outputs = [(torch.from_numpy(in_batches(network, x, batch)), labels) for x, labels in batches]
     logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
-    return {name: float(metric(logits, labels)) for name, metric in metrics.items()}
+    return compute(metrics, logits, labels, f"the subnet {arch.id} as deployed")

@@ -13,7 +13,7 @@ from nas.data.batches import eval_batches
 from nas.data.dataset import Dataset, SplitName
 from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
-from nas.evaluation.metrics import Metric
+from nas.evaluation.metrics import Metric, compute
 from nas.evaluation.workers import Threads, Workers
 from nas.network.static import StaticNet
 from nas.network.supernet import Supernet
@@ -26,11 +26,12 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
-def measure(net: nn.Module, batches: Batches, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Metrics of a network in eval mode over `batches`."""
+def measure(
+    net: nn.Module, batches: Batches, metrics: Mapping[str, Metric], of: str = "the network"
+) -> dict[str, float]:
+    """Metrics of a network in eval mode over `batches`; `of` names the network in messages."""
     logits, labels = zip(*((net(x), y) for x, y in batches), strict=True)
-    outputs = torch.cat(logits), torch.cat(labels)
-    return {name: float(metric(*outputs)) for name, metric in metrics.items()}  # a user's may be a tensor
+    return compute(metrics, torch.cat(logits), torch.cat(labels), of)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,8 @@ class Measurement:
         """All metrics of a subnet of the supernet, with one thread of torch."""
         torch.set_num_threads(1)
         size = self.supernet.space.image_size(arch)
-        return measure(
-            self.subnet(arch), eval_batches(self.dataset, self.split, size, BATCH_SIZE), self.metrics
-        )
+        batches = eval_batches(self.dataset, self.split, size, BATCH_SIZE)
+        return measure(self.subnet(arch), batches, self.metrics, f"the subnet {arch.id}")
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""

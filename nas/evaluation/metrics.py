@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nas import plugins
+from search_spaces.checked import errors_of
 
 Direction = Literal["min", "max"]
 
@@ -85,6 +88,40 @@ METRICS: Mapping[str, Metric] = {
         LogitMetric("macro_f1", "max", "fraction", _macro_f1),
     )
 }
+
+
+def compute(metrics: Mapping[str, Metric], logits: Tensor, labels: Tensor, of: str) -> dict[str, float]:
+    """Values of metrics by name.
+
+    Args:
+        metrics: by name.
+        logits: shape (n, classes).
+        labels: shape (n,).
+        of: whose logits they are, for messages.
+
+    Raises:
+        ValueError: a metric raises, or gives anything else than one finite number.
+    """
+    return {name: _number(name, metric, logits, labels, of) for name, metric in metrics.items()}
+
+
+def _number(name: str, metric: Metric, logits: Tensor, labels: Tensor, of: str) -> float:
+    source = f"the metric {name!r}"
+    with errors_of(source):
+        value: object = metric(logits, labels)
+        array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{source} must give a number, got {type(value).__name__} of shape {array.shape} and type "
+            f"{array.dtype} for {of}"
+        )
+    number = float(array.item())
+    if not math.isfinite(number):
+        raise ValueError(
+            f"{source} must give a finite number, got {number} for {of}; with the toolkit's own metrics, "
+            f"the training diverged"
+        )
+    return number
 
 
 def get(name: str, *, allow_import: bool = False) -> Metric:

@@ -7,7 +7,6 @@ are nor on where they are. Nothing here knows torch: a process starts as fast as
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 from collections import deque
@@ -17,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, cast
 
+from hw_profiles.usable_cores import usable_cores
 from search_spaces import Arch
 
 Metrics = dict[str, float]
@@ -45,11 +45,11 @@ class Threads:
     """Threads of this process.
 
     Args:
-        n: how many; None: one per core.
+        n: how many; None: one per core that this process may use.
     """
 
     def __init__(self, n: int | None = None) -> None:
-        self._n = n or os.cpu_count() or 1
+        self._n = n or usable_cores()
 
     def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
         """See `Workers`."""
@@ -199,12 +199,12 @@ class RayTasks:
                 place = places.pop(ready)
                 try:
                     metrics = ray.get(ready)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
                 except ray.exceptions.RayError as error:
+                    cause = getattr(error, "cause", error)  # what the task itself raised, if it ran
+                    if not isinstance(cause, ray.exceptions.RayError):
+                        raise cause from None
                     raise ValueError(
-                        f"evaluating the subnet {archs[place].id} crashed its Ray worker: "
-                        f"{str(error).splitlines()[0]}"
+                        f"Ray could not evaluate the subnet {archs[place].id}: {str(cause).splitlines()[0]}"
                     ) from error
                 yield place, metrics
         finally:

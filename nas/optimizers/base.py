@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.problem.hypervolume import reference_point
 from nas.problem.objectives import Metrics, Problem
 from predictors import CANDIDATES, PredictorFactory
 from search_spaces import Genomes, Space
@@ -97,6 +98,12 @@ class Evaluated:
     def minimised(self) -> NDArray[np.float64]:
         """Objectives of all subnets, shape (n, n_objectives)."""
         return self._problem.minimised(self.genomes, self.metrics)
+
+    @property
+    def reference(self) -> NDArray[np.float64]:
+        """Reference point of the hypervolume, from the smallest and the largest subnet, which come first."""
+        corners = self.minimised[:2]
+        return reference_point(corners[0], corners[-1])  # a space of one subnet has one corner
 
     @property
     def excess(self) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from nas.optimizers.base import Evaluated, Task, Unseen, spread_of_sizes
 from nas.problem.exact_problem import check_additive, problem_front
-from nas.problem.hypervolume import greedy_batch, nondominated, reference_point
+from nas.problem.hypervolume import greedy_batch, nondominated
 from nas.problem.objectives import Metrics, Problem
 from predictors import fit_additive
 from predictors.selection import MIN_SAMPLES
@@ -58,8 +58,6 @@ def best_of_exact_front(problem: Problem, known: Evaluated, unseen: Unseen, n: i
     }
     front = problem_front(problem, models)
     new = np.array([len(unseen.filter(row[None])) > 0 for row in front.genomes], dtype=np.bool_)
-    minimised = known.minimised
-    reference = reference_point(minimised[0], minimised[1])
-    feasible = minimised[known.feasible]
+    feasible = known.minimised[known.feasible]
     measured = feasible[nondominated(feasible)]
-    return front.genomes[new][greedy_batch(measured, front.minimised[new], reference, n)]
+    return front.genomes[new][greedy_batch(measured, front.minimised[new], known.reference, n)]

@@ -15,7 +15,7 @@ from nas.optimizers.exact import best_of_exact_front
 from nas.optimizers.local_search import improve
 from nas.optimizers.surrogate import Surrogate, SurrogateFitter
 from nas.problem.exact_problem import has_quick_front
-from nas.problem.hypervolume import greedy_batch, nondominated, reference_point
+from nas.problem.hypervolume import greedy_batch, nondominated
 from nas.problem.objectives import Metrics
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
@@ -83,8 +83,8 @@ class IterativeSearch:
         """Those that would add most hypervolume to the measured front."""
         if len(candidates) == 0:
             return candidates
-        minimised = self._evaluated.minimised
-        reference = reference_point(minimised[0], minimised[1])  # the corners are told first
-        feasible = minimised[self._evaluated.feasible]
+        feasible = self._evaluated.minimised[self._evaluated.feasible]
         promised, _ = surrogate.optimistic(candidates, DEVIATIONS)
-        return candidates[greedy_batch(feasible[nondominated(feasible)], promised, reference, n)]
+        return candidates[
+            greedy_batch(feasible[nondominated(feasible)], promised, self._evaluated.reference, n)
+        ]

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from nas.problem.objectives import Constraint, Metrics
-from search_spaces import Genomes, Space
+from nas.problem.objectives import Metrics, Problem
+from search_spaces import Genomes
 
 
-def impossible(limits: Sequence[Constraint], closest: Genomes, metrics: Metrics, space: Space) -> str:
-    """One line: which limits cannot be kept, and what the closest subnet reaches.
+class LimitsNotMetError(ValueError):
+    """No subnet that was evaluated meets all limits."""
+
+
+def impossible(problem: Problem, closest: Genomes, metrics: Metrics) -> str:
+    """One line: which limits of a problem cannot be met, and what the closest subnet reaches.
 
     Args:
-        limits: all that were asked for.
+        problem: with at least one limit.
         closest: genome of the subnet that exceeds them least, shape (1, n_genes).
         metrics: its metrics.
-        space: of the genome.
     """
+    limits = problem.constraints
     wanted = " and ".join(str(limit) for limit in limits)
-    violations = [limit.violation(closest, metrics)[0] for limit in limits]
+    violations = problem.violations(closest, metrics)[0]
     missed = [str(limit) for limit, violation in zip(limits, violations, strict=True) if violation > 0]
     reached = ", ".join(
-        f"{limit.objective.name} = {limit.objective(closest, metrics)[0]:.6g}" for limit in limits
+        f"{limit.objective.name} = {problem.values(limit.objective, closest, metrics)[0]:.6g}"
+        for limit in limits
     )
     return (
-        f"no subnet of the space {space.name!r} was found with {wanted}: the closest one, "
-        f"{space.decode(closest)[0].id}, reaches {reached} and misses {' and '.join(missed)}; "
+        f"no subnet of the space {problem.space.name!r} was found with {wanted}: the closest one, "
+        f"{problem.space.decode(closest)[0].id}, reaches {reached} and misses {' and '.join(missed)}; "
         f"give a limit that it keeps"
     )

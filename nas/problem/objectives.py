@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nas.onnx_files.file_size import FLOAT32, INT8
 from nas.plugins import resolve
 from search_spaces import Genomes, Space
+from search_spaces.checked import errors_of, one_per_subnet
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -78,6 +79,40 @@ class Computed:
 
 
 @dataclass(frozen=True)
+class OwnObjective:
+    """A user's own objective, whose errors name it."""
+
+    given: str
+    """Name by which it was imported, `module:object`."""
+    objective: Objective
+
+    @property
+    def name(self) -> str:
+        """See `Objective`."""
+        return self.objective.name
+
+    @property
+    def unit(self) -> str:
+        """See `Objective`."""
+        return self.objective.unit
+
+    @property
+    def maximise(self) -> bool:
+        """See `Objective`."""
+        return bool(self.objective.maximise)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """See `Objective`."""
+        return tuple(self.objective.metrics)
+
+    def __call__(self, genomes: Genomes, metrics: Metrics) -> Vector:
+        """See `Objective`."""
+        with errors_of(f"the objective {self.given!r}"):
+            return self.objective(genomes, metrics)
+
+
+@dataclass(frozen=True)
 class Context:
     """What objectives are made from."""
 
@@ -118,6 +153,13 @@ OBJECTIVES: dict[str, ObjectiveFactory] = {
 }
 
 
+RESERVED = {
+    *("arch", "arch_id", "evaluated_as", "feasible", "keeps_limits", "latency_is"),
+    *("macs", "measured_latency_ms", "metrics_are", "on_front", "params"),
+}
+"""Columns of results that a user's own objective cannot be named after."""
+
+
 def is_latency(name: str) -> bool:
     """Whether the objective of this name is the latency on a device."""
     return name.partition("@")[0] == "latency_ms"
@@ -131,12 +173,24 @@ def get(name: str, context: Context, *, allow_import: bool = False) -> Objective
     """
     kind, _, device = name.partition("@")
     factory = resolve("objective", kind, OBJECTIVES, allow_import=allow_import)
-    objective = factory(replace(context, device=device or None))
-    if not isinstance(objective, Objective):
+    asked = replace(context, device=device or None)
+    return _own(name, factory, asked) if ":" in kind else factory(asked)
+
+
+def _own(name: str, factory: ObjectiveFactory, context: Context) -> Objective:
+    """The objective that a user's own factory makes, checked."""
+    with errors_of(f"the objective {name!r}"):
+        made = factory(context)
+    if not isinstance(made, Objective):
+        raise ValueError(f"the objective {name!r} must make an Objective (see its Protocol), got {made!r}")
+    if not isinstance(made.name, str) or not made.name or made.name in RESERVED or is_latency(made.name):
+        raise ValueError(f"the objective {name!r} must have a column name of its own, got {made.name!r}")
+    if not isinstance(made.metrics, list | tuple) or not all(isinstance(m, str) for m in made.metrics):
         raise ValueError(
-            f"the objective {name!r} must make an Objective (see its Protocol), got {objective!r}"
+            f"the objective {name!r} must have a tuple of metrics' names as `metrics`, got {made.metrics!r}"
         )
-    return objective
+    table = isinstance(made, Computed) and hasattr(made.compute, "per_slot")
+    return made if table or isinstance(made, Measured) else OwnObjective(name, made)
 
 
 @dataclass(frozen=True)
@@ -150,9 +204,9 @@ class Constraint:
     def __str__(self) -> str:
         return f"{self.objective.name} {'<=' if self.sense == 'max' else '>='} {self.bound:g}"
 
-    def violation(self, genomes: Genomes, metrics: Metrics) -> Vector:
+    def violation(self, values: Vector) -> Vector:
         """value / limit - 1 (its negative for a lower limit): ≤ 0 where satisfied, shape (n,)."""
-        excess = self.objective(genomes, metrics) / self.bound - 1
+        excess = values / self.bound - 1
         return excess if self.sense == "max" else -excess
 
 
@@ -190,13 +244,27 @@ class Problem:
         parts = [*self.objectives, *(constraint.objective for constraint in self.constraints)]
         return tuple(dict.fromkeys(metric for part in parts for metric in part.metrics))
 
+    def values(self, objective: Objective, genomes: Genomes, metrics: Metrics) -> Vector:
+        """One objective of subnets, shape (n,).
+
+        Raises:
+            ValueError: it gives anything else than finite numbers.
+        """
+        given = objective.given if isinstance(objective, OwnObjective) else objective.name
+        source = f"the objective {given!r}"
+        return one_per_subnet(source, objective(genomes, metrics), genomes, self.space)
+
     def minimised(self, genomes: Genomes, metrics: Metrics) -> Matrix:
         """The objectives, negated where more is better, shape (n, n_objectives)."""
-        return np.stack([_sign(o) * o(genomes, metrics) for o in self.objectives], axis=1)
+        columns = [_sign(o) * self.values(o, genomes, metrics) for o in self.objectives]
+        return np.stack(columns, axis=1)
 
     def violations(self, genomes: Genomes, metrics: Metrics) -> Matrix:
         """How far each constraint is exceeded, ≤ 0 where satisfied, shape (n, n_constraints)."""
-        columns = [constraint.violation(genomes, metrics) for constraint in self.constraints]
+        columns = [
+            constraint.violation(self.values(constraint.objective, genomes, metrics))
+            for constraint in self.constraints
+        ]
         return np.stack(columns, axis=1) if columns else np.zeros((len(genomes), 0))
 
     def natural(self, minimised: Matrix) -> Matrix:

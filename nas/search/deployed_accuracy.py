@@ -68,7 +68,7 @@ class DeployedAccuracies:
         values = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
         for objective in problem.objectives:
             if objective.metrics:
-                frame[objective.name] = objective(genomes, values)
+                frame[objective.name] = problem.values(objective, genomes, values)
         return replace(result, evaluations=frame)
 
 

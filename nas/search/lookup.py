@@ -90,7 +90,7 @@ def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
     group = min(groups, key=lambda group: float(group.excess.min(initial=np.inf)))
     best = [int(group.excess.argmin())]
     metrics = {name: values[best] for name, values in group.metrics.items()}
-    return impossible(problem.constraints, group.genomes[best], metrics, problem.space)
+    return impossible(problem, group.genomes[best], metrics)
 
 
 def _measured(problem: Problem, run: RunDir, calibration: str) -> _Group:
@@ -122,7 +122,7 @@ def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
 def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -> pd.DataFrame:
     """Those rows of the groups one after the other; archs are written out for these alone, which is slow."""
     objectives = {
-        o.name: np.concatenate([o(group.genomes, group.metrics) for group in groups])[rows]
+        o.name: np.concatenate([problem.values(o, group.genomes, group.metrics) for group in groups])[rows]
         for o in problem.objectives
     }
     archs = problem.space.decode(np.concatenate([group.genomes for group in groups])[rows])

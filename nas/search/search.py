@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hw_profiles.usable_cores import usable_cores
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
 from nas.optimizers.base import Evaluated, Unseen
 from nas.optimizers.evolution import evolve
+from nas.optimizers.exhaustive import Exhaustive
+from nas.optimizers.own import OwnOptimizer
 from nas.plugins import resolve
-from nas.problem.limits import impossible
+from nas.problem.limits import LimitsNotMetError, impossible
 from nas.problem.objectives import Problem
 from nas.progress import Progress, silent
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch, Genomes
+from search_spaces import Arch, Genomes, Space
 
 Matrix = NDArray[np.float64]
 BATCH = 50
 """Subnets asked for at once."""
+SMALL_SPACE = 64
+"""Subnets from which on a space is searched, not evaluated completely."""
 FEASIBILITY_EVALUATIONS = 5_000
 """Genomes tried before a limit on computed quantities counts as impossible."""
 
@@ -47,7 +53,7 @@ def search(
     batch: int = BATCH,
     predictors: Mapping[str, PredictorFactory] = CANDIDATES,
     start: Genomes | None = None,
-    minutes: float | None = None,
+    deadline: float | None = None,
     origin: str = "search",
     allow_import: bool = False,
     progress: Progress = silent,
@@ -55,7 +61,8 @@ def search(
     """Search for the subnets that no other one beats in all objectives.
 
     The same seed asks for the same subnets, so a search that was killed goes on where it was if `evaluate`
-    remembers. Run it with `algorithm="random"` for the baseline with equally many evaluations.
+    remembers. Run it with `algorithm="random"` for the baseline with equally many evaluations. A space with
+    fewer than `SMALL_SPACE` subnets is evaluated completely where the budget allows.
 
     Args:
         problem: what is searched for.
@@ -67,25 +74,35 @@ def search(
         predictors: candidates for the models of the metrics.
         start: subnets to evaluate before the algorithm's own, such as another device's front, shape
             (n, n_genes); at most half of the budget.
-        minutes: no batch begins later than this.
+        deadline: time by `time.monotonic`, in seconds, after which no more evaluations begin than
+            `MIN_SAMPLES` in all; those that run are finished.
         origin: what `evaluate` is told.
         allow_import: whether `module:object` may be imported.
         progress: hears about every batch.
 
     Raises:
-        ValueError: the algorithm is unknown, the budget is too small, or a constraint is impossible.
+        LimitsNotMetError: no subnet meets the limits, as computed or as evaluated.
+        ValueError: the algorithm is unknown, the budget is too small, or a user's own code fails or gives
+            values that are no finite numbers.
     """
-    if budget < MIN_SAMPLES:
-        raise ValueError(f"the budget must be >= {MIN_SAMPLES} real evaluations, got {budget}")
+    space = problem.space
+    least = min(MIN_SAMPLES, space.n_subnets)
+    if budget < least:
+        raise ValueError(f"the budget must be >= {least} real evaluations, got {budget}")
     factory: OptimizerFactory = resolve(
         "search algorithm", algorithm, SEARCH_ALGORITHMS, allow_import=allow_import
     )
+    if algorithm not in SEARCH_ALGORITHMS:
+        factory = partial(OwnOptimizer, algorithm, factory)
+    if space.n_subnets < SMALL_SPACE and space.n_subnets <= budget:
+        algorithm, factory = "exhaustive", Exhaustive
+    corners = space.encode([space.smallest, space.largest])
+    _check_computed_objectives(problem, corners)
     rng = np.random.default_rng(seed)
-    _check_computed_limits(problem, rng)
+    _check_computed_limits(problem, corners, rng)
     optimizer = factory(Task(problem, budget, rng, predictors))
-    corners = problem.space.encode([problem.space.smallest, problem.space.largest])
-    first = corners if start is None else Unseen(problem.space).take(np.concatenate([corners, start]))
-    stop = Stop(budget, None if minutes is None else time.monotonic() + 60 * minutes)
+    first = Unseen(space).take(corners if start is None else np.concatenate([corners, start]))
+    stop = Stop(budget, deadline)
     evaluated, measured = _run(
         problem, optimizer, evaluate, first[: max(2, budget // 2)], stop, batch, origin, progress
     )
@@ -118,12 +135,14 @@ def _run(
     progress: Progress,
 ) -> tuple[Evaluated, list[dict[str, float]]]:
     """Evaluate `genomes`, tell and ask until it has to stop or the optimizer has no more questions."""
-    space = problem.space
-    evaluated, rows = Evaluated(problem), []
+    evaluated = Evaluated(problem)
+    rows: list[dict[str, float]] = []
     while len(genomes) > 0:
-        measured = evaluate(space.decode(genomes), origin)
+        measured = _measured(problem.space, evaluate, genomes, stop, len(rows), origin)
         rows += measured
+        genomes = genomes[: len(measured)]
         metrics = {name: np.array([row[name] for row in measured]) for name in problem.metrics}
+        problem.minimised(genomes, metrics)  # refuses values that are no finite numbers
         optimizer.tell(genomes, metrics)
         evaluated.add(genomes, metrics)
         progress("search", len(evaluated), stop.budget)
@@ -132,11 +151,35 @@ def _run(
     return evaluated, rows
 
 
-def _check_computed_limits(problem: Problem, rng: np.random.Generator) -> None:
+def _measured(
+    space: Space, evaluate: Evaluator, genomes: Genomes, stop: Stop, done: int, origin: str
+) -> list[dict[str, float]]:
+    """Metrics of `genomes`, of fewer from the front where the time ends meanwhile."""
+    step = len(genomes) if stop.deadline is None else max(MIN_SAMPLES, usable_cores())
+    rows: list[dict[str, float]] = []
+    for start in range(0, len(genomes), step):
+        if start and stop.left(done + start) == 0:
+            break
+        rows += evaluate(space.decode(genomes[start : start + step]), origin)
+    return rows
+
+
+def _check_computed_objectives(problem: Problem, corners: Genomes) -> None:
+    """Before anything is evaluated, refuse objectives that give no finite numbers.
+
+    Raises:
+        ValueError: naming the objective and its value.
+    """
+    computed = [objective for objective in problem.objectives if not objective.metrics]
+    for objective in computed:
+        problem.values(objective, corners, {})
+
+
+def _check_computed_limits(problem: Problem, corners: Genomes, rng: np.random.Generator) -> None:
     """Refuse limits on computed quantities that no subnet keeps, before anything is evaluated.
 
     Raises:
-        ValueError: naming the limits and what the closest subnet reaches.
+        LimitsNotMetError: naming the limits and what the closest subnet reaches.
     """
     limits = [constraint for constraint in problem.constraints if not constraint.objective.metrics]
     limited = Problem(problem.space, [constraint.objective for constraint in limits], limits)
@@ -147,24 +190,22 @@ def _check_computed_limits(problem: Problem, rng: np.random.Generator) -> None:
         violations = limited.violations(genomes, {})
         return np.maximum(violations, 0).sum(axis=1, keepdims=True), violations
 
-    space = problem.space
-    corners = space.encode([space.smallest, space.largest])
     if (score(corners)[1] <= 0).all(axis=1).any():
         return
-    found = evolve(space, score, corners, rng, FEASIBILITY_EVALUATIONS)
+    found = evolve(problem.space, score, corners, rng, FEASIBILITY_EVALUATIONS)
     if found.violation > 0:
-        raise ValueError(impossible(limits, found.genomes[:1], {}, space))
+        raise LimitsNotMetError(impossible(limited, found.genomes[:1], {}))
 
 
 def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
     """Refuse to call anything the answer where no evaluated subnet keeps the limits.
 
     Raises:
-        ValueError: naming the limits and what the closest subnet reaches.
+        LimitsNotMetError: naming the limits and what the closest subnet reaches.
     """
     violations = problem.violations(evaluated.genomes, evaluated.metrics)
     excess = np.maximum(violations, 0).sum(axis=1)
     if excess.min() > 0:
         best = [int(excess.argmin())]
         metrics = {name: values[best] for name, values in evaluated.metrics.items()}
-        raise ValueError(impossible(problem.constraints, evaluated.genomes[best], metrics, problem.space))
+        raise LimitsNotMetError(impossible(problem, evaluated.genomes[best], metrics))

@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.optimizers.base import Evaluated
-from nas.problem.hypervolume import hypervolume, nondominated, reference_point
+from nas.problem.hypervolume import hypervolume, nondominated
 from nas.problem.objectives import Problem
 from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
+from predictors.selection import MIN_SAMPLES
 from search_spaces import Arch, Genomes
 
 Vector = NDArray[np.float64]
@@ -27,10 +28,10 @@ class SearchResult:
     algorithm: str
     evaluations: pd.DataFrame
     """Every subnet that was evaluated, in order: `arch_id`, `arch` (JSON); `predicted_METRIC` for each metric
-    of the problem, by a model that had not seen the subnet; all metrics as measured; each objective; `macs`,
-    `params`, `feasible`, `on_front`."""
+    of the problem, by a model that had not seen the subnet (NaN where the evaluations are too few for one);
+    all metrics as measured; each objective; `macs`, `params`, `feasible`, `on_front`."""
     models: Mapping[str, MetricModel]
-    """By metric: the predictor, fitted to all evaluations."""
+    """By metric: the predictor, fitted to all evaluations; empty where these are too few."""
     cross_validation: Mapping[str, Sequence[CrossValidated]]
     """By metric: how the candidates did, the chosen one first."""
     reference: Vector
@@ -60,17 +61,19 @@ class SearchResult:
         genomes, minimised = evaluated.genomes, evaluated.minimised
         feasible = evaluated.feasible
         front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
-        reference = reference_point(minimised[0], minimised[1])
+        reference = evaluated.reference
         features = Features(problem.space)
         models, tables, frame = {}, {}, _identity(problem, genomes)
         for metric, values in evaluated.metrics.items():
-            models[metric], table = fit_best(metric, features, genomes, values, predictors, seed=seed)
-            tables[metric] = table
-            frame[f"predicted_{metric}"] = table[0].predictions
+            frame[f"predicted_{metric}"] = np.nan
+            if len(genomes) >= MIN_SAMPLES:
+                models[metric], table = fit_best(metric, features, genomes, values, predictors, seed=seed)
+                tables[metric] = table
+                frame[f"predicted_{metric}"] = table[0].predictions
         for name in measured:
             frame[name] = measured[name]
         for objective in problem.objectives:
-            frame[objective.name] = objective(genomes, evaluated.metrics)
+            frame[objective.name] = problem.values(objective, genomes, evaluated.metrics)
         frame["macs"] = problem.space.macs_table(genomes)
         frame["params"] = problem.space.params_table(genomes)
         frame["feasible"] = feasible
@@ -83,7 +86,7 @@ class SearchResult:
         evaluated = self.evaluated(problem)
         minimised, feasible = evaluated.minimised, evaluated.feasible
         front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
-        reference = reference_point(minimised[0], minimised[1])
+        reference = evaluated.reference
         frame = self.evaluations.assign(feasible=feasible, on_front=np.isin(np.arange(len(minimised)), front))
         volume = hypervolume(minimised[front], reference)
         return replace(self, problem=problem, evaluations=frame, reference=reference, hypervolume=volume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +112,7 @@ def search_run(
         seed=seed,
         predictors=candidates,
         start=start,
-        minutes=minutes,
+        deadline=None if minutes is None else time.monotonic() + 60 * minutes,
         allow_import=True,
     )
     baseline = search(
