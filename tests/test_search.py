@@ -1,6 +1,7 @@
 import itertools
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ RIDGE = {"ridge": PREDICTORS["ridge"]}
 def cross_entropy(space: Space, genomes: Genomes) -> NDArray[np.float64]:
     """Large networks are better, but every gene has a taste of its own that costs do not know."""
     canonical = space.canonical(genomes)
-    taste = np.sin(3 * canonical + np.arange(len(space.genes))).mean(axis=1)
+    taste = np.sin(3 * canonical + np.arange(len(space.genes))).sum(axis=1) / max(1, len(space.genes))
     result: NDArray[np.float64] = np.exp(-0.4 * np.log(space.macs_table(canonical) / 1e6) - 0.5 * taste)
     return result
 
@@ -171,6 +172,52 @@ def test_algorithms_end_where_the_space_does(name: str) -> None:
     assert len(result.evaluations) <= TINY.n_subnets
 
 
+@pytest.mark.parametrize("name", ["iterative", "random", "exact"])
+@pytest.mark.parametrize(
+    ("widths", "resolutions", "n"), [([8], [8], 1), ([8, 16], [8], 2), ([8, 16, 24], [8, 12, 16], 9)]
+)
+def test_small_spaces_are_evaluated_completely(
+    name: str, widths: list[int], resolutions: list[int], n: int
+) -> None:
+    space = small_space(widths, resolutions)
+    assert space.n_subnets == n
+    evaluation = Evaluation(space)
+    result = search(problem(space), evaluation, algorithm=name, budget=200, seed=0, predictors=RIDGE)
+    assert len(set(evaluation.archs)) == len(evaluation.archs) == n
+    assert evaluation.archs[0] == space.smallest
+    assert evaluation.archs[-1 if n == 1 else 1] == space.largest
+    measured = result.evaluations[["cross_entropy", "macs"]].to_numpy()
+    assert set(result.front["arch_id"]) == set(result.evaluations["arch_id"][nondominated(measured)])
+    assert result.hypervolume > 0
+    assert result.models == {}  # fewer than 10 evaluations
+    json.dumps(result.record(), allow_nan=False)
+    with pytest.raises(ValueError, match=f"budget must be >= {n} real evaluations, got 0"):
+        search(problem(space), evaluation, algorithm=name, budget=0, seed=0)
+
+
+def test_space_of_64_subnets_is_searched_and_one_of_63_evaluated() -> None:
+    sizes = [8, 12, 16, 20, 24, 28, 32, 36, 40]
+    for space, n in ((small_space(sizes[:7], sizes), 63), (small_space(sizes[:8], sizes[:8]), 64)):
+        result = search(problem(space), Evaluation(space), algorithm="exact", budget=200, seed=0)
+        assert (len(result.evaluations) == space.n_subnets) == (n == 63)
+        assert result.models
+
+
+def small_space(widths: list[int], resolutions: list[int]) -> Space:
+    return search_spaces.parse(
+        f"""
+name: small
+classes: 10
+channels: 1
+resolutions: {resolutions}
+divisor: 4
+stem: {{width: [8]}}
+stages: [{{width: {widths}, depth: [1], kernel: [3], expand: [1]}}]
+head: {{width: [16]}}
+"""
+    )
+
+
 @pytest.mark.parametrize("name", ["iterative", "predictor"])
 def test_a_search_with_a_predictor_beats_random_search(name: str) -> None:
     volumes = {}
@@ -261,6 +308,27 @@ def test_impossible_computed_limit_says_what_is_possible_before_anything_is_eval
     ):
         search(problem(limits=[("macs", 10)]), evaluation, budget=60, seed=0, predictors=RIDGE)
     assert evaluation.archs == []
+
+
+def test_no_evaluation_begins_after_the_deadline_but_the_least_that_a_result_needs() -> None:
+    result = search(problem(), Evaluation(), budget=60, seed=0, predictors=RIDGE, deadline=time.monotonic())
+    assert len(result.evaluations) == 10
+
+    class Slow(Evaluation):
+        """The third call takes too long."""
+
+        def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
+            if len(self.archs) > 20:
+                now[0] += 100
+            return super().__call__(archs, origin)
+
+    now = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.search.search.time.monotonic", lambda: now[0])
+        patch.setattr("nas.search.search.usable_cores", lambda: 2)
+        evaluation = Slow()
+        search(problem(), evaluation, algorithm="random", budget=200, seed=0, predictors=RIDGE, deadline=50.0)
+    assert len(evaluation.archs) == 2 + 30  # the two corners, then three times ten
 
 
 def test_impossible_measured_limit_says_what_was_reached() -> None:

@@ -66,7 +66,7 @@ class Unseen:
         """The canonical forms of those `genomes` that never passed, each once; they have not passed yet."""
         rows = self._space.canonical(genomes)
         new = {row.tobytes(): row for row in rows if row.tobytes() not in self._seen}
-        return np.array(list(new.values()), dtype=np.int64).reshape(-1, rows.shape[1])
+        return np.array(list(new.values()), dtype=np.int64).reshape(len(new), rows.shape[1])
 
     def take(self, genomes: Genomes) -> Genomes:
         """As `filter`, and they have passed now."""

@@ -62,11 +62,11 @@ class SearchResult:
         feasible = evaluated.feasible
         front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
         reference = evaluated.reference
-        features = Features(problem.space)
         models, tables, frame = {}, {}, _identity(problem, genomes)
         for metric, values in evaluated.metrics.items():
             frame[f"predicted_{metric}"] = np.nan
             if len(genomes) >= MIN_SAMPLES:
+                features = Features(problem.space)
                 models[metric], table = fit_best(metric, features, genomes, values, predictors, seed=seed)
                 tables[metric] = table
                 frame[f"predicted_{metric}"] = table[0].predictions
