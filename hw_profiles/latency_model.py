@@ -25,6 +25,12 @@ MIN_NETWORKS = 8
 class LatencyModel(Protocol):
     """Latency of subnets on one device."""
 
+    intercept_ms: float
+    """What every network takes beside its blocks."""
+
+    def block_ms(self, block: Block) -> float:
+        """What a block adds to a network, ms."""
+
     def of(self, space: Space) -> SlotTable:
         """The model laid out for a space: a callable from genomes (n, n_genes) to ms (n,)."""
 

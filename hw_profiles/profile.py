@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 MAX_NOISE_FLOOR = 0.04
 """Above it a machine is too noisy for its figures to mean anything."""
+IDENTITY = ("cpu", "machine", "instruction_set")
+"""Fields of `Hardware` by which another device is known."""
 FREE_LOAD = 0.75
 """Load that a machine may have beside the threads that are measured."""
 
@@ -100,6 +102,12 @@ class DeviceProfile(BaseModel, frozen=True):
         load = self.conditions.load
         return load is not None and load[1] > self.key.threads + FREE_LOAD
 
+    def differences(self, told: Description) -> dict[str, object]:
+        """What a device says about its processor where this profile says something else."""
+        mine = self.hardware.model_dump()
+        known = [name for name in IDENTITY if told.get(name) is not None and mine[name] is not None]
+        return {name: told[name] for name in known if told[name] != mine[name]}
+
     def refuse_other(self, told: Description) -> None:
         """Refuse what another device than this one measured; another version of its runtime is a warning.
 
@@ -109,13 +117,13 @@ class DeviceProfile(BaseModel, frozen=True):
         Raises:
             ValueError: its hardware is another.
         """
-        mine = self.hardware.model_dump()
-        other = {name: told[name] for name in ("cpu", "machine") if name in told and told[name] != mine[name]}
+        other = self.differences(told)
         if other:
+            mine = {name: getattr(self.hardware, name) for name in other}
             raise ValueError(
-                f"what was reached is not the device {self.name!r}: it says {other}, the profile "
-                f"{ ({name: mine[name] for name in other}) }; its latencies do not count for that "
-                "device; profile what is there under another name, or search with --unmeasured"
+                f"what was reached is not the device {self.name!r}: it says {other}, the profile {mine}; its "
+                "latencies do not count for that device; profile what is there under another name, or search "
+                "with --unmeasured"
             )
         version = told.get("version", self.key.version)
         if told.get("runtime") == self.key.runtime and version != self.key.version:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -14,13 +14,17 @@ import pandas as pd
 import platformdirs
 from pydantic import ValidationError
 
-from hw_profiles.calibration import Affine
+import search_spaces
+from hw_profiles.calibration import Affine, fit_affine
+from hw_profiles.command import profile_command
 from hw_profiles.csv_tables import read_table
+from hw_profiles.errors import Latencies
 from hw_profiles.files import replace_file
 from hw_profiles.latency_model import TABLE as TABLE_MODEL
+from hw_profiles.other_data import OtherData, other_data
 from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
-from hw_profiles.table import COLUMNS, LatencyTable, SpaceLatency
-from search_spaces import Arch, Space
+from hw_profiles.table import COLUMNS, LatencyTable, SpaceLatency, lacking
+from search_spaces import Arch, Block, BlockTable, Space, block_key
 from search_spaces.errors import one_line
 
 PROFILE = "profile.json"
@@ -29,6 +33,12 @@ FITTED_COLUMNS = ("arch", "measured_latency_ms")
 NO_CALIBRATION = Affine(slope=1.0, intercept_ms=0.0)
 BUNDLE = "bundle"
 """Inside a device's folder while it is being measured."""
+SPACE = "space.yaml"
+CLASSIFIER_COST = 4.0
+"""Time of a weight of a classifier / time of a multiply-accumulate in a whole network, at most: such a weight
+is read to be used once."""
+THIS_MACHINE = "this-machine"
+"""Name that is suggested for this machine's profile."""
 SHIPPED = Path(str(resources.files("hw_profiles"))) / "profiles"
 """Profiles that come with the package."""
 
@@ -48,12 +58,19 @@ class Device:
     held_out: pd.DataFrame
     """The subnets behind the profile's errors: `arch_id`, `arch` (JSON), `macs`, `predicted_latency_ms`,
     `measured_latency_ms`, and `remeasured_latency_ms` of the second pass."""
+    space: Space
+    """The space that was profiled, with its classes, channels and resolutions."""
+    directory: Path | None = None
+    """Folder of profiles where the device is found; None: the default one."""
+    shipped: bool = False
+    """Whether the profile comes with the package."""
 
     @cached_property
     def latency(self) -> Callable[[Space], SpaceLatency]:
         """The device's latency model laid out for a space: from genomes (n, n_genes) to ms (n,).
 
-        Either call raises ValueError where the device was measured for another space.
+        Raises ValueError where a block of the space is neither measured nor follows from what was measured;
+        the message names the blocks and the command that measures them.
         """
         return lru_cache(maxsize=8)(self._latency)
 
@@ -62,21 +79,61 @@ class Device:
         """Measured blocks; empty where the device has no table."""
         return LatencyTable(self.profile.name, self.blocks, self.profile.calibration or NO_CALIBRATION)
 
+    def other_data(self, space: Space) -> OtherData:
+        """How the blocks of a space follow from those that were measured."""
+        return other_data(space, self.space, self.table.latency_ms, self._negligible_weights)
+
     def _latency(self, space: Space) -> SpaceLatency:
+        other = self.other_data(space)
+        if other.lacking:
+            raise ValueError(f"{lacking(self.profile.name, space, other.lacking)}; {self._remedy(space)}")
+        block_ms, offset = self._model
+        slope = self.profile.calibration.slope if self.profile.calibration else 1.0
+
+        def of(block: Block) -> float:
+            key = block_key(block)
+            if key in other.counterparts:
+                return block_ms(other.counterparts[key]) + slope * other.difference_ms[key]
+            return block_ms(block)
+
+        return SpaceLatency(self.table, space, BlockTable(space, of, offset))
+
+    @cached_property
+    def _model(self) -> tuple[Callable[[Block], float], float]:
+        """What a block adds to a network, and what every network takes beside its blocks, ms."""
         if self.profile.latency_model == TABLE_MODEL:
-            return self.table.of(space)
+            line = self.profile.calibration or NO_CALIBRATION
+            return lambda block: line.slope * self.table.raw_ms(block), line.intercept_ms
         from hw_profiles.model_choice import candidates  # slow to import, and a table needs none of it
 
-        if space.name != self.profile.space:
-            raise ValueError(
-                f"the latency model of the device {self.profile.name!r} was fitted to subnets of the space "
-                f"{self.profile.space!r} and knows no others; measure {space.name!r} under another name"
-            )
-        networks = [space.blocks(Arch.from_json(text)) for text in self.fitted["arch"]]
-        measured_ms = self.fitted["measured_latency_ms"].to_numpy(dtype=np.float64)
+        networks = [self.space.blocks(arch) for arch in self._fitted_archs]
         made = candidates(self.table.raw_ms if self.profile.n_blocks else None)
-        model = made[self.profile.latency_model]().fit(networks, measured_ms)
-        return SpaceLatency(self.table, space, model.of(space))
+        model = made[self.profile.latency_model]().fit(networks, self._fitted_ms)
+        return model.block_ms, model.intercept_ms
+
+    @property
+    def _fitted_archs(self) -> list[Arch]:
+        return [Arch.from_json(text) for text in self.fitted["arch"]]
+
+    @property
+    def _fitted_ms(self) -> Latencies:
+        return self.fitted["measured_latency_ms"].to_numpy(dtype=np.float64)
+
+    def _negligible_weights(self) -> float:
+        """By how many weights a classifier may differ before measuring the fastest subnet again shows it."""
+        macs = np.array([self.space.macs(arch) for arch in self._fitted_archs], dtype=np.float64)
+        ms_per_weight = CLASSIFIER_COST * fit_affine(macs, self._fitted_ms).slope
+        noise = self.profile.noise_floor or self.profile.held_out.mape
+        return noise * float(self._fitted_ms.min()) / ms_per_weight if ms_per_weight > 0 else 0.0
+
+    def _remedy(self, space: Space) -> str:
+        """The command that measures what is lacking."""
+        name = self.profile.name
+        if space.same_but_for_data(self.space) and self.profile.n_blocks and not self.shipped:
+            return f"measure them in addition with `{profile_command(space.source, name, self.directory)}`"
+        other = THIS_MACHINE if self.shipped else f"{name}-{space.name}"
+        command = profile_command(space.source, other, self.directory)
+        return f"measure the space on a device of yours under another name, such as `{command}`"
 
 
 class ProfileStore:
@@ -90,7 +147,9 @@ class ProfileStore:
 
     def __init__(self, directory: str | Path | None = None, run_copies: Path | None = None) -> None:
         home = os.environ.get("NAS_HOME") or platformdirs.user_data_dir("elastic-nas")
-        self.directory = Path(directory) if directory is not None else Path(home) / "profiles"
+        self.asked = Path(directory) if directory is not None else None
+        """The folder where it is not the default one."""
+        self.directory = self.asked or Path(home) / "profiles"
         copies = [] if run_copies is None else [run_copies]
         self._own = [self.directory, *copies] if directory is not None else [*copies, self.directory]
 
@@ -111,13 +170,18 @@ class ProfileStore:
             )
         return self.directory / name
 
-    def load(self, name: str) -> Device:
+    def load(self, name: str, measured: str = "SPACE") -> Device:
         """A device by name.
+
+        Args:
+            name: of the device.
+            measured: the space or run that the device is wanted for, which the message names.
 
         Raises:
             ValueError: no such device (lists those known), or its files are damaged.
         """
-        return read_device(self._find(name))
+        folder = self._find(name, measured)
+        return replace(read_device(folder), directory=self.asked, shipped=folder.parent == SHIPPED)
 
     def profiles(self) -> list[DeviceProfile]:
         """The profiles of all devices, by name.
@@ -136,7 +200,7 @@ class ProfileStore:
     def _folders(self) -> list[Path]:
         return [*self._own, SHIPPED]
 
-    def _find(self, name: str) -> Path:
+    def _find(self, name: str, measured: str = "SPACE") -> Path:
         self.folder(name)  # refuses what is no name
         for folder in self._folders():
             if (folder / name / PROFILE).is_file():
@@ -144,7 +208,7 @@ class ProfileStore:
         known = ", ".join(self.names()) or "none"
         raise ValueError(
             f"no profile of the device {name!r} in {self.directory} (known: {known}); "
-            f"measure it on this machine with `nas profile SPACE --device {name}`"
+            f"measure it on this machine with `{profile_command(measured, name, self.asked)}`"
         )
 
 
@@ -153,6 +217,7 @@ def write_device(folder: Path, device: Device) -> None:
     frames = {TABLE: device.blocks, EDGES: device.edges, FITTED: device.fitted, HELD_OUT: device.held_out}
     for name, frame in frames.items():
         replace_file(folder / name, frame.to_csv(index=False))
+    replace_file(folder / SPACE, device.space.to_yaml())
     replace_file(folder / PROFILE, device.profile.model_dump_json(indent=2) + "\n")
 
 
@@ -181,7 +246,16 @@ def read_device(folder: Path) -> Device:
             f"{list(FITTED_COLUMNS)}, got {len(frames[FITTED])} rows with {list(frames[FITTED])}; "
             f"remove the folder and measure again"
         )
-    return Device(profile, frames[TABLE], frames[EDGES], frames[FITTED], frames[HELD_OUT])
+    space = search_spaces.get(folder / SPACE)
+    return Device(
+        profile,
+        frames[TABLE],
+        frames[EDGES],
+        frames[FITTED],
+        frames[HELD_OUT],
+        space,
+        directory=folder.parent,
+    )
 
 
 def _read_profile(folder: Path) -> DeviceProfile:

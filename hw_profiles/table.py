@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hw_profiles.calibration import Affine
+from hw_profiles.command import profile_command
 from search_spaces import Arch, Block, BlockTable, SlotTable, Space, block_key
 from search_spaces.space import Genomes
 
@@ -50,6 +52,11 @@ class LatencyTable:
         line = self.calibration
         blocks = BlockTable(space, lambda block: line.slope * self.raw_ms(block), line.intercept_ms)
         return SpaceLatency(self, space, blocks)
+
+    @property
+    def latency_ms(self) -> Mapping[str, float]:
+        """Latency of each block before calibration, by key."""
+        return self._latency_ms
 
     def block_ms(self, key: str) -> float:
         """Latency of one block before calibration; NaN where the table lacks it."""
@@ -110,9 +117,15 @@ class SpaceLatency:
     def _refuse(self, genomes: Genomes) -> None:
         archs = self.space.decode(genomes)
         missing = {key: None for arch in archs for key in self.table.predict_arch(arch, self.space).missing}
-        named = "; ".join(list(missing)[:_KEYS_NAMED]) + ("; …" if len(missing) > _KEYS_NAMED else "")
+        command = profile_command(self.space.source, self.table.device)
         raise ValueError(
-            f"the table of the device {self.table.device!r} lacks {len(missing)} blocks of the space "
-            f"{self.space.name!r} ({named}); measure them with "
-            f"`nas profile {self.space.name} --device {self.table.device}`"
+            f"{lacking(self.table.device, self.space, list(missing))}; measure them with `{command}`"
         )
+
+
+def lacking(device: str, space: Space, keys: Sequence[str]) -> str:
+    """Says which blocks of a space the table of a device lacks."""
+    named = "; ".join(keys[:_KEYS_NAMED]) + ("; …" if len(keys) > _KEYS_NAMED else "")
+    return (
+        f"the table of the device {device!r} lacks {len(keys)} blocks of the space {space.name!r} ({named})"
+    )

@@ -220,7 +220,9 @@ class RunDir(Folder):
 
     def space(self) -> Space:
         """The space of the run, as it was when the run began."""
-        return search_spaces.parse(self.read_text(SPACE), source=str(self.path / SPACE))
+        space = search_spaces.parse(self.read_text(SPACE), source=str(self.path / SPACE))
+        space.source = str(self.path)
+        return space
 
     @property
     def last_device(self) -> str | None:

@@ -35,7 +35,12 @@ def get(name_or_path: str | Path) -> Space:
     Raises:
         ValueError: no such space or file, or the file does not describe a space.
     """
-    text = str(name_or_path)
+    space = _read(str(name_or_path))
+    space.source = str(name_or_path)
+    return space
+
+
+def _read(text: str) -> Space:
     if text in names():
         return parse(resources.files("search_spaces").joinpath(f"{text}.yaml").read_text(), source=text)
     if not text.endswith((".yaml", ".yml")):

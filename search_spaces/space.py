@@ -90,6 +90,8 @@ class Space(ABC):
     def __init__(self, config: SpaceConfig, choices: Sequence[Choice], slots: Sequence[Slot]) -> None:
         self.config = config
         self.name = config.name
+        self.source = config.name
+        """What commands call the space: its name, or the path of a YAML file or of a run."""
         self.choices = {choice.name: choice for choice in choices}
         self.slots = tuple(slots)
         self.genes = tuple(choice for choice in choices if len(choice.options) > 1)
@@ -99,8 +101,9 @@ class Space(ABC):
         self.blocks = lru_cache(maxsize=1024)(self._blocks)
         self.layers = lru_cache(maxsize=1024)(self._layers)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[SpaceConfig]]:
-        return type(self), (self.config,)  # the family's constructor takes its config alone
+    def __reduce__(self) -> tuple[type[Self], tuple[SpaceConfig], dict[str, str]]:
+        # the family's constructor takes its config alone
+        return type(self), (self.config,), {"source": self.source}
 
     def __repr__(self) -> str:
         return f"<Space {self.name}: {len(self.genes)} genes, {self.n_subnets:.3g} subnets>"
@@ -318,6 +321,11 @@ class Space(ABC):
             "resolutions": resolutions or self.config.resolutions,
         }
         return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]
+
+    def same_but_for_data(self, other: Space) -> bool:
+        """Whether the spaces differ in nothing but classes, channels, resolutions, name and description."""
+        fields = {"classes", "channels", "resolutions", "name", "description"}
+        return self.config.model_dump(exclude=fields) == other.config.model_dump(exclude=fields)
 
     def with_resolutions(self, resolutions: Sequence[int]) -> Self:
         """The same space with some of its resolutions.

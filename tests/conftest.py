@@ -205,7 +205,7 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
             "remeasured_latency_ms": ms,
         }
     )
-    return Device(profile, blocks, edges, fitted, held_out)
+    return Device(profile, blocks, edges, fitted, held_out, space)
 
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:

@@ -70,7 +70,7 @@ def make_device(name: str = "pi4") -> Device:
     edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
     fitted = pd.DataFrame({"arch": [SPACE.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
     held_out = pd.DataFrame({"arch_id": ["x"], "measured_latency_ms": [1.0]})
-    return Device(profile, blocks, edges, fitted, held_out)
+    return Device(profile, blocks, edges, fitted, held_out, SPACE)
 
 
 # ---------------------------------------------------------------- table
@@ -226,7 +226,7 @@ def test_device_round_trip(tmp_path: Path) -> None:
 
 def test_unknown_device_lists_those_known(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
-    with pytest.raises(ValueError, match=r"known: none.*`nas profile SPACE --device phone`"):
+    with pytest.raises(ValueError, match=r"known: none.*`nas profile SPACE --device phone "):
         store.load("phone")
     store.save(make_device("pi4"))
     with pytest.raises(ValueError, match="known: pi4"):

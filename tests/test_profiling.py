@@ -1,6 +1,7 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +9,22 @@ import onnx
 import pytest
 
 import search_spaces
-from hw_profiles.bundle import read_job
-from hw_profiles.connections.base import NotMeasuredError
+from hw_profiles.bundle import BundleContent, read_job, write_bundle
+from hw_profiles.connections.base import Description, NotMeasuredError
 from hw_profiles.connections.carried import Carried
 from hw_profiles.connections.here import Here
 from hw_profiles.connections.process import Progress
 from hw_profiles.connections.ssh import Ssh
 from hw_profiles.doubts import doubts_about
 from hw_profiles.key import Precision, RunSettings
-from hw_profiles.model_choice import LAYERS, MACS, TABLE
+from hw_profiles.model_choice import LAYERS, MACS, TABLE, TABLE_AND_LAYERS
 from hw_profiles.results import Results
 from hw_profiles.runner import instruction_set
 from hw_profiles.store import BUNDLE, ProfileStore
+from nas.devices.device_graphs import TimedGraph, bundled
 from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device
+from search_spaces import Arch, Space
 
 SMALL = search_spaces.parse(
     """
@@ -36,6 +39,9 @@ stages:
 head: {width: [8]}
 """
 )
+
+
+DESCRIBED: Description = {"cpu": "c", "machine": "m", "version": "1"}
 
 
 def modelled_ms(path: Path) -> float:
@@ -60,8 +66,7 @@ def modelled_device(noise: float = 0.0) -> Callable[[Here, Path, Progress], Resu
         }
         progress(1, 1)
         told = Results.of_tool(job, visits, "onnxruntime", 1.0)
-        described = told.device | {"cpu": "c", "machine": "m", "version": "1"}
-        return told.model_copy(update={"device": described})
+        return told.model_copy(update={"device": told.device | DESCRIBED})
 
     return measure
 
@@ -69,6 +74,8 @@ def modelled_device(noise: float = 0.0) -> Callable[[Here, Path, Progress], Resu
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProfileStore:
     monkeypatch.setattr(Here, "measure", modelled_device())
+    described = DESCRIBED | {"instruction_set": instruction_set()}
+    monkeypatch.setattr(Here, "describe", lambda self: described)
     return ProfileStore(tmp_path)
 
 
@@ -185,6 +192,71 @@ def test_name_of_a_device_measured_for_another_space(store: ProfileStore) -> Non
     profile_device(SMALL, "here", store)
     with pytest.raises(ValueError, match=r"measured for the space 'small'; .* such as here-digits"):
         profile_device(search_spaces.get("digits"), "here", store)
+
+
+def test_a_profile_of_another_device_or_other_settings_is_not_replaced(
+    store: ProfileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = profile_device(SMALL, "here", store, n_held_out=10).profile
+    with pytest.raises(ValueError, match=r"'here' was measured with threads 1, got threads 2; .*--restart"):
+        profile_device(SMALL, "here", store, settings=RunSettings(threads=2))
+    monkeypatch.setattr(Here, "describe", lambda self: DESCRIBED | {"cpu": "d"})
+    with pytest.raises(ValueError, match=r"measured on another device \(cpu c\) than this one \(cpu d\)"):
+        profile_device(SMALL, "here", store)
+    assert store.load("here").profile == before
+    assert not (store.folder("here") / BUNDLE).exists()
+    settings = RunSettings(threads=2)
+    profile_device(SMALL, "here", store, settings=settings, n_held_out=10, resume=False)
+    assert store.load("here").profile.key.threads == 2
+    # without settings those of the profile count
+    monkeypatch.setattr(Here, "describe", lambda self: DESCRIBED)
+    assert profile_device(SMALL, "here", store, n_held_out=10).profile.key.threads == 2
+
+
+def truth_ms(space: Space, archs: Sequence[Arch], folder: Path) -> list[float]:
+    """What the made-up machine takes for subnets."""
+    graphs = [TimedGraph(arch.id, space.layers(arch), 1, alone=True) for arch in archs]
+    models, weights = bundled(graphs, RunSettings(), np.random.default_rng(0))
+    write_bundle(folder, BundleContent(models, RunSettings(), weights))
+    return [modelled_ms(folder / "models" / f"{arch.id}.onnx") for arch in archs]
+
+
+@pytest.mark.parametrize("model", [TABLE, TABLE_AND_LAYERS])
+def test_a_profile_serves_other_images(
+    store: ProfileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """On a machine whose head takes the longer the more classes there are, by a straight line."""
+    device = profile_device(SMALL, "here", store, n_held_out=10)
+    update = {"latency_model": model}
+    device = replace(device, profile=device.profile.model_copy(update=update))
+    archs = [SMALL.smallest, SMALL.largest]
+    for classes, channels in ((3, 1), (10, 3), (250, 1), (250, 3)):
+        space = SMALL.with_data(classes=classes, channels=channels)
+        predicted = device.latency(space)(space.encode(archs))
+        truth = truth_ms(space, archs, tmp_path / f"{classes}-{channels}")
+        np.testing.assert_allclose(predicted, truth, rtol=1e-6 if model == TABLE else 0.01)
+    many = SMALL.with_data(classes=5000, channels=1)
+    with pytest.raises(ValueError, match=r"lacks 2 blocks .*linear 8>5000.* measure them in addition with"):
+        device.latency(many)
+
+
+def test_lacking_blocks_are_added(store: ProfileStore, tmp_path: Path) -> None:
+    first = profile_device(SMALL, "here", store, n_held_out=10)
+    many = SMALL.with_data(classes=5000, channels=1)
+    stick, back = tmp_path / "stick", tmp_path / "results.json"
+    with pytest.raises(NotMeasuredError):
+        profile_device(many, "here", store, connection=Carried(out=stick))
+    # two heads, after 4 and after 8 channels; one and three probes of the edge before each; the sentinel
+    assert len(read_job(stick).models) == 7
+    back.write_text(modelled_device()(Here(), stick, lambda done, total: None).model_dump_json())
+    added = profile_device(many, "here", store, connection=Carried(results=back))
+    assert added.profile.n_blocks == first.profile.n_blocks + 2
+    assert added.profile.held_out == first.profile.held_out
+    archs = [SMALL.smallest, SMALL.largest]
+    predicted = store.load("here").latency(many)(many.encode(archs))
+    np.testing.assert_allclose(predicted, truth_ms(many, archs, tmp_path / "truth"), rtol=1e-6)
+    old = SMALL.encode(archs)
+    np.testing.assert_array_equal(store.load("here").latency(SMALL)(old), first.latency(SMALL)(old))
 
 
 def carried_there_and_back(store: ProfileStore, stick: Path) -> Results:

@@ -1,10 +1,13 @@
 """The profiles that come with the package: whole, quietly measured, and good enough to be shown."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 import search_spaces
 from hw_profiles.doubts import doubts_about
-from hw_profiles.store import SHIPPED, Device, read_device
+from hw_profiles.store import SHIPPED, Device, ProfileStore, read_device
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/profile.json"))
 
@@ -47,3 +50,24 @@ def test_predicts_what_it_has_recorded(device: Device) -> None:
     archs = [search_spaces.Arch.from_json(text) for text in device.held_out["arch"]]
     predicted = device.latency(space)(space.encode(archs))
     assert predicted == pytest.approx(device.held_out["predicted_latency_ms"].to_numpy(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(3, 3), (4, 3), (12, 3)])
+def test_serves_runs_of_other_classes(classes: int, channels: int) -> None:
+    """A few weights more or less in the classifier are below the noise floor."""
+    device = read_device(SHIPPED / "epyc-zen4-2core-cifar-fp32-1t")
+    space = search_spaces.get("cifar").with_data(classes=classes, channels=channels)
+    genomes = space.sample(np.random.default_rng(0), 5)
+    np.testing.assert_array_equal(device.latency(space)(genomes), device.latency(device.space)(genomes))
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(250, 3), (4, 1)])
+def test_other_images_are_refused_with_the_command(
+    classes: int, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hw_profiles.store.SHIPPED", SHIPPED)
+    store = ProfileStore(tmp_path)
+    space = search_spaces.get("cifar").with_data(classes=classes, channels=channels)
+    command = f"nas profile cifar --device this-machine --profiles {tmp_path}"
+    with pytest.raises(ValueError, match=f"lacks . blocks of the space 'cifar' .*`{command}`"):
+        store.load("epyc-zen4-2core-cifar-fp32-1t").latency(space)

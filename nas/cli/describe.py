@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.arch import find_arch
+from nas.cli.open_run import open_space
 from nas.cli.options import JsonOption, SeedOption, SpaceOrRun
 from nas.cli.output import line, print_json, show
 
@@ -80,13 +81,9 @@ def describe(
 
 def _described(name: str) -> tuple[Space, Imported | None]:
     """The space of this name, file or run, and where the run's weights come from if not from training."""
-    import search_spaces
     from nas.run_dir import RunDir
 
-    if Path(name).is_dir():
-        run = RunDir.open(name)
-        return run.space(), run.info().imported
-    return search_spaces.get(name), None
+    return open_space(name), RunDir.open(name).info().imported if Path(name).is_dir() else None
 
 
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:

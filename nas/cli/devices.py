@@ -22,28 +22,40 @@ from nas.cli.connection import (
     connection,
     told_what_to_carry,
 )
+from nas.cli.open_run import open_space
 from nas.cli.options import (
     DeviceOption,
     FallbackOption,
     JsonOption,
     ProfilesOption,
-    ProviderOption,
     SeedOption,
-    SpaceArgument,
-    ThreadsOption,
+    SpaceOrRun,
 )
 from nas.cli.output import line, print_json, show
 
+_EARLIER = "the profile's, else {}"
+
 
 def profile(
-    space: SpaceArgument,
+    space: SpaceOrRun,
     device: DeviceOption,
     profiles: ProfilesOption = None,
-    threads: ThreadsOption = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
-    provider: ProviderOption = "CPUExecutionProvider",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of one operator.", show_default=_EARLIER.format(1))
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at a time.", show_default=_EARLIER.format(1))
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            help="Execution provider of ONNX Runtime.", show_default=_EARLIER.format("CPUExecutionProvider")
+        ),
+    ] = None,
     fallback: FallbackOption = False,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or int8.", show_default=_EARLIER.format("fp32"))
+    ] = None,
     int8_for: Annotated[
         str | None,
         typer.Option(help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device says"),
@@ -51,7 +63,12 @@ def profile(
     held_out: Annotated[int, typer.Option(min=8, help="Subnets that the predictions are judged on.")] = 48,
     seed: SeedOption = 0,
     resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Go on with visits that an earlier call finished.")
+        bool,
+        typer.Option(
+            "--resume/--restart",
+            help="Go on with what an earlier call measured, or measure all again and replace a profile of "
+            "this name.",
+        ),
     ] = True,
     check: Annotated[
         bool,
@@ -73,22 +90,24 @@ def profile(
     whole: WholeOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a device's latency for the subnets of a space, and how good its predictions are.
+    """Measure a device's latency for the subnets of a space or run, and how good its predictions are.
 
-    Without options for it, the device is reached as its profile says; a new one is this machine.
+    Without options for it, the device is reached as its profile says; a new one is this machine. Where the
+    device was profiled for the same space with other images, the lacking blocks alone are measured.
     """
     if check:
         _check(space, device, profiles, json)
         return
-    import search_spaces
     from hw_profiles.doubts import doubts_about
     from hw_profiles.key import RunSettings
     from hw_profiles.store import ProfileStore
+    from nas.devices.earlier_profile import settings_of
     from nas.devices.profiling import profile_device
     from nas.onnx_files.precision import check_precision
     from nas.progress import shown
 
-    check_precision(precision)
+    if precision:
+        check_precision(precision)
     reached = connection(
         ssh=ssh,
         ssh_option=ssh_option,
@@ -102,19 +121,23 @@ def profile(
         results=results,
         whole=whole,
     )
-    settings = RunSettings(
-        threads=threads,
-        provider=provider,
-        fallback=fallback,
-        precision=precision,
-        int8_for=int8_for,
-        batch=batch,
-    )
+    given = {
+        "threads": threads,
+        "provider": provider,
+        "fallback": fallback or None,
+        "precision": precision,
+        "int8_for": int8_for,
+        "batch": batch,
+    }
+    measured_space, store = open_space(space), ProfileStore(profiles)
+    there = settings_of(store.load(device) if device in store.names() else None)
+    update = {name: value for name, value in given.items() if value is not None}
+    settings = RunSettings.model_validate(there.model_dump() | update)
     with told_what_to_carry(json), shown() as progress:
         measured = profile_device(
-            search_spaces.get(space),
+            measured_space,
             device,
-            ProfileStore(profiles),
+            store,
             connection=reached,
             settings=settings,
             n_held_out=held_out,
@@ -149,14 +172,14 @@ def profile(
 
 
 def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
-    import search_spaces
     from hw_profiles.store import ProfileStore
     from nas.devices.profile_check import check_profile
     from nas.progress import shown
 
+    checked = open_space(space)
     with shown() as progress:
         record = check_profile(
-            search_spaces.get(space), ProfileStore(profiles).load(device), progress=progress
+            checked, ProfileStore(profiles).load(device, checked.source), progress=progress
         )
     if json:
         print_json(record.model_dump())

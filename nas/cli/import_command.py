@@ -113,12 +113,12 @@ def attentivenas(
 
 
 def _tell(run: RunDir, data_root: Path | None) -> None:
-    from nas.run_dir import SPACE
+    from hw_profiles.command import profile_command
 
     imported = run.info().imported
     assert imported
     later = "" if data_root else " --data-root FOLDER"
     sys.stdout.write(
         f"{imported.note}\nimported: {run.path}; next: nas evaluate {run.path}{later}, "
-        f"or nas profile {run.file(SPACE)} --device NAME\n"
+        f"or {profile_command(str(run.path), 'NAME')}\n"
     )

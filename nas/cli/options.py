@@ -9,9 +9,8 @@ import typer
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory that `nas train` made.")]
 SpaceOrRun = Annotated[
-    str, typer.Argument(metavar="SPACE", help="Name (see `nas spaces`), YAML file or run directory.")
+    str, typer.Argument(metavar="SPACE|RUN", help="Name (see `nas spaces`), YAML file or run directory.")
 ]
-SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="Name (see `nas spaces`) or YAML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON for programs.")]
 DataRootOption = Annotated[
     Path | None,
@@ -24,8 +23,6 @@ AllowImport = Annotated[
     bool, typer.Option("--allow-import", help="Import code outside the toolkit that the run names.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal results.")]
-ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of one operator.")]
-ProviderOption = Annotated[str, typer.Option(help="Execution provider of ONNX Runtime.")]
 FallbackOption = Annotated[
     bool, typer.Option("--fallback", help="Let the CPU run the nodes that the provider does not take.")
 ]

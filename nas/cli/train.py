@@ -37,6 +37,7 @@ def train(
     allow_import: AllowImport = False,
 ) -> None:
     """Train a supernet."""
+    from hw_profiles.command import profile_command
     from nas.progress import shown
     from nas.training.devices import is_first
     from nas.training.train import train as run_training
@@ -47,4 +48,4 @@ def train(
     with shown(loaded.log_steps) as progress:
         run_training(loaded, out, resume=resume, progress=progress)
     if is_first():
-        line(f"trained: {out}; next: nas evaluate {out}, or nas profile {loaded.space} --device NAME")
+        line(f"trained: {out}; next: nas evaluate {out}, or {profile_command(str(out), 'NAME')}")

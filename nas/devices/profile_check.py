@@ -69,9 +69,10 @@ def check_profile(
         ValueError: another space, or the device cannot be reached or is another one.
     """
     profile = device.profile
-    if space.name != profile.space:
+    if not space.same_but_for_data(device.space):
         raise ValueError(f"the device {profile.name!r} is measured for {profile.space!r}, not {space.name!r}")
-    ordered = device.held_out.sort_values("measured_latency_ms")
+    sizes = np.array([Arch.from_json(text).resolution for text in device.held_out["arch"]])
+    ordered = device.held_out[np.isin(sizes, space.resolutions)].sort_values("measured_latency_ms")
     places = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)
     archs = [Arch.from_json(text) for text in ordered["arch"].iloc[places]]
     first, second = measure_twice(space, archs, device, progress)

@@ -76,4 +76,4 @@ def evaluate(
             "remeasured_latency_ms": np.nan if remeasured is None else remeasured,
         }
     )
-    return Device(profile, blocks, work.edge_frame(results), fitted, judged)
+    return Device(profile, blocks, work.edge_frame(results), fitted, judged, space)

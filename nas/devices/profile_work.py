@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,6 +12,7 @@ import pandas as pd
 from hw_profiles.bundle import BundleContent, Images
 from hw_profiles.errors import Latencies
 from hw_profiles.key import RunSettings
+from hw_profiles.other_data import reference_blocks
 from hw_profiles.plan import (
     Edge,
     EdgeTimes,
@@ -70,14 +71,27 @@ class ProfileWork:
         """
         calibration = calibration_subnets(space, rng, n_calibration(tabled=tabled))
         held_out = held_out_subnets(space, rng, n_held_out, calibration)
-        return cls(space, timed_blocks(space) if tabled else {}, calibration, held_out)
+        blocks = timed_blocks(space) | reference_blocks(space) if tabled else {}
+        return cls(space, blocks, calibration, held_out)
+
+    @classmethod
+    def addition(cls, space: Space, keys: Collection[str]) -> Self:
+        """Some blocks of a space alone, for the table of a device that was profiled before."""
+        blocks = {key: timed for key, timed in timed_blocks(space).items() if key in keys}
+        return cls(space, blocks, [], [])
 
     @property
     def edges(self) -> list[Edge]:
         """Where blocks meet."""
         return edges_of(self.blocks)
 
-    def bundle(self, settings: RunSettings, rng: np.random.Generator, seed: int) -> BundleContent:
+    def bundle(
+        self,
+        settings: RunSettings,
+        rng: np.random.Generator,
+        seed: int,
+        least_gauge_ms: float | None = None,
+    ) -> BundleContent:
         """The work as a bundle; the smallest and the largest subnet are also checked on images."""
         models, weights = bundled([*self._parts(), *self._networks()], settings, rng)
         return BundleContent(
@@ -87,13 +101,14 @@ class ProfileWork:
             images=self._images(),
             space=self.space.name,
             sentinel=SENTINEL if self.blocks else None,
+            least_gauge_ms=least_gauge_ms,
             seed=seed,
         )
 
     def _parts(self) -> list[TimedGraph]:
         if not self.blocks:
             return []
-        middle = self.space.layers(self.calibration[len(self.calibration) // 2])
+        middle = self.space.layers(self._middle)
         edges = self.edges
         return [
             TimedGraph(SENTINEL, middle, SENTINEL_ROUNDS),
@@ -101,6 +116,11 @@ class ProfileWork:
             *(TimedGraph(f"one{i}", edge.probes(1), EDGE_ROUNDS) for i, edge in enumerate(edges)),
             *(TimedGraph(f"three{i}", edge.probes(3), EDGE_ROUNDS) for i, edge in enumerate(edges)),
         ]
+
+    @property
+    def _middle(self) -> Arch:
+        """The network that shows how steady the device is."""
+        return self.calibration[len(self.calibration) // 2] if self.calibration else self.space.smallest
 
     def _networks(self) -> list[TimedGraph]:
         def network(name: str, arch: Arch, passes: int, images: str | None = None) -> TimedGraph:

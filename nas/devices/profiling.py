@@ -9,18 +9,24 @@ import numpy as np
 
 from hw_profiles import session
 from hw_profiles.bundle import Job, read_job, write_bundle
+from hw_profiles.command import profile_command
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.carried import Carried
 from hw_profiles.connections.here import Here
 from hw_profiles.key import RunSettings
 from hw_profiles.store import BUNDLE, Device, ProfileStore
+from nas.devices.earlier_profile import (
+    blocks_to_add,
+    refuse_other_device,
+    refuse_other_profile,
+    settings_of,
+    with_added,
+)
 from nas.devices.profile_evaluation import evaluate
 from nas.devices.profile_work import HELD_OUT, N_HELD_OUT, ProfileWork, n_calibration
 from nas.devices.settings import complete, refuse_other_instruction_set
 from nas.progress import Progress, silent
 from search_spaces import Space
-
-DEFAULT_SETTINGS = RunSettings()
 
 
 def profile_device(
@@ -29,13 +35,16 @@ def profile_device(
     store: ProfileStore,
     *,
     connection: Connection | None = None,
-    settings: RunSettings = DEFAULT_SETTINGS,
+    settings: RunSettings | None = None,
     n_held_out: int = N_HELD_OUT,
     seed: int = 0,
     progress: Progress = silent,
     resume: bool = True,
 ) -> Device:
     """Measure a device and save the result in `store`.
+
+    A device that was profiled for the same space with other images is measured for the lacking blocks alone,
+    which are added to its table.
 
     Stopped at any moment, it goes on where it was when called again with the same arguments; a profile that
     the name already has stays as it is until the new one is whole.
@@ -45,41 +54,60 @@ def profile_device(
         name: of the device.
         store: where the profile goes.
         connection: how the device is reached; None: as the profile says that the name has, or this machine.
-        settings: how networks are run. This, `n_held_out` and `seed` are those of the bundle where the
-            connection brings its results back.
+        settings: how networks are run; None: as the profile says that the name has, or the defaults. This,
+            `n_held_out` and `seed` are those of the bundle where the connection brings its results back.
         n_held_out: subnets that the predictions are judged on, the smallest and the largest among them.
         seed: decides random weights, subnets and the order of visits.
         progress: told about the visits.
-        resume: False: forget what an earlier call, stopped half-way, has measured.
+        resume: False: forget what an earlier call, stopped half-way, has measured, and replace the profile
+            that the name has, whatever was measured for it.
 
     Raises:
         NotMeasuredError: a person carries the bundle.
-        ValueError: the name belongs to a device measured for another space, the space is too small, the
-            folder cannot be written or is in use, the device cannot be reached, its provider is not
-            available, or it computes wrongly.
+        ValueError: the name belongs to another device, space or way of running networks, the space is too
+            small, the folder cannot be written or is in use, the device cannot be reached, its provider is
+            not available, or it computes wrongly.
     """
     folder = store.folder(name) / BUNDLE
-    connection = connection or _known(name, store)
+    there = store.load(name) if name in store.names() else None
+    connection = connection or (there.profile.connection if there else Here())
     if isinstance(connection, Carried) and connection.results:
         job = _waiting(folder, space, name)
         connection = connection.model_copy(update={"whole": job.sentinel is None})
         settings, seed = RunSettings.model_validate(job.model_dump()), job.seed
         n_held_out = sum(model.id.startswith(HELD_OUT) for model in job.models)
-    _check(space, name, store, 2 * (n_calibration(tabled=connection.tabled) + n_held_out))
+    settings = settings or settings_of(there)
+    earlier = there if resume else None
+    if earlier:
+        refuse_other_profile(earlier, space, settings)
+    lacking = blocks_to_add(earlier, space) if earlier and connection.tabled else []
     rng = np.random.default_rng(seed)
-    work = ProfileWork.plan(space, rng, tabled=connection.tabled, n_held_out=n_held_out)
+    if lacking:
+        work = ProfileWork.addition(space, lacking)
+    else:
+        _check(space, 2 * (n_calibration(tabled=connection.tabled) + n_held_out))
+        work = ProfileWork.plan(space, rng, tabled=connection.tabled, n_held_out=n_held_out)
     try:
         with session.alone_in(store.folder(name)):
-            settings = complete(settings, connection)
-            write_bundle(folder, work.bundle(settings, rng, seed))
+            told = connection.describe()
+            if earlier:
+                refuse_other_device(earlier, told or {})
+            settings = complete(settings, told)
+            gauge = earlier.profile.least_gauge_ms if earlier and lacking else None
+            write_bundle(folder, work.bundle(settings, rng, seed, gauge))
             if not resume:
                 connection.forget(folder)
             results = session.measure(
                 connection, folder, lambda done, total: progress(f"profiling {name}", done, total)
             )
             refuse_other_instruction_set(settings, results)
+            if earlier:
+                refuse_other_device(earlier, results.device)
             lasting = connection.lasting if isinstance(connection, Carried) else connection
-            device = evaluate(work.measured_by(results), name, lasting, settings, results)
+            if earlier and lacking:
+                device = with_added(earlier, work.block_frame(results), results)
+            else:
+                device = evaluate(work.measured_by(results), name, lasting, settings, results)
             store.save(device)
             shutil.rmtree(folder)
     except OSError as error:
@@ -87,16 +115,12 @@ def profile_device(
     return device
 
 
-def _known(name: str, store: ProfileStore) -> Connection:
-    return store.load(name).profile.connection if name in store.names() else Here()
-
-
 def _waiting(folder: Path, space: Space, name: str) -> Job:
     """The job of the bundle that was written to be carried."""
     if not folder.is_dir():
         raise ValueError(
             f"no bundle of the device {name!r} waits for results; "
-            f"`nas profile {space.name} --device {name} --bundle DIR` writes one"
+            f"`{profile_command(space.source, name)} --bundle DIR` writes one"
         )
     job = read_job(folder)
     if job.space != space.name:
@@ -106,12 +130,6 @@ def _waiting(folder: Path, space: Space, name: str) -> Job:
     return job
 
 
-def _check(space: Space, name: str, store: ProfileStore, needed: int) -> None:
+def _check(space: Space, needed: int) -> None:
     if space.n_subnets < needed:
         raise ValueError(f"a space must have at least {needed} subnets to be profiled, got {space.n_subnets}")
-    there = store.load(name).profile.space if name in store.names() else space.name
-    if there != space.name:
-        raise ValueError(
-            f"the device {name!r} is measured for the space {there!r}; "
-            f"choose another name for {space.name!r}, such as {name}-{space.name}"
-        )

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from hw_profiles.connections.base import Connection
+from hw_profiles.connections.base import Description
 from hw_profiles.key import RunSettings
 from hw_profiles.results import Results
 from nas.onnx_files.precision import INT8
 from nas.onnx_files.quantize import scheme
 
 
-def complete(settings: RunSettings, connection: Connection) -> RunSettings:
+def complete(settings: RunSettings, told: Description | None) -> RunSettings:
     """The settings with the instruction set that INT8 graphs are written for.
 
     Args:
         settings: what a user chose.
-        connection: asked first, so that a device that lacks something is refused before it is sent anything.
+        told: what the device says about itself; None where nobody can ask.
 
     Raises:
-        ValueError: the device cannot be reached, lacks something, or has an unknown instruction set.
+        ValueError: the device has an unknown instruction set.
     """
-    told = connection.describe()
     if settings.precision != INT8:
         return settings
     wanted = settings.int8_for or (told and told.get("instruction_set"))
