@@ -24,7 +24,7 @@ def find_device(run: RunDir, name: str, profiles: Path | None = None) -> Device:
     Raises:
         ValueError: no such device (lists those known), or its files are damaged.
     """
-    device = ProfileStore(profiles, run_copies=run.file(PROFILES)).load(name)
+    device = ProfileStore(profiles, run_copies=run.file(PROFILES)).load(name, str(run.path))
     if profiles is None:
         store = ProfileStore()
         if name in store.names() and store.load(name).profile.created > device.profile.created:

@@ -36,7 +36,7 @@ from search_spaces import Arch
 
 TRAIN = "nas train --config recipe.yaml --out RUN"
 EVALUATE = "nas evaluate RUN"
-PROFILE = "nas profile SPACE --device NAME"
+PROFILE = "nas profile RUN --device NAME"
 SEARCH = "nas search RUN --device NAME"
 EXPORT = "nas export RUN"
 REPORT = "nas report RUN"
@@ -192,7 +192,7 @@ def commands(data: ReportData) -> Html:
     lines = (
         "nas train --config RUN/recipe.yaml --out NEW",
         "nas evaluate NEW",
-        f"nas profile {data.space.name} --device {name}",
+        f"nas profile NEW --device {name}",
         f"nas search NEW --device {name}",
         "nas export NEW",
         "nas report NEW",
