@@ -181,7 +181,10 @@ class ProfileStore:
             ValueError: no such device (lists those known), or its files are damaged.
         """
         folder = self._find(name, measured)
-        return replace(read_device(folder), directory=self.asked, shipped=folder.parent == SHIPPED)
+        device = read_device(folder)
+        if folder.parent in (self.directory, SHIPPED):
+            return replace(device, directory=self.asked, shipped=folder.parent == SHIPPED)
+        return device
 
     def profiles(self) -> list[DeviceProfile]:
         """The profiles of all devices, by name.
