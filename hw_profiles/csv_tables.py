@@ -11,7 +11,7 @@ import pandas as pd
 
 from search_spaces.text_files import read_text
 
-TEXT_COLUMNS = frozenset({"arch_id", "arch", "model_id", "block_key", "key"})
+TEXT_COLUMNS = frozenset({"arch_id", "arch", "data", "model_id", "block_key", "key"})
 """Columns that are text whatever they look like: ids such as 1234567890123456 and 12e3 are no numbers."""
 SEPARATORS = (",", ";", "\t")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -26,7 +27,7 @@ TRAINING_LOG = "training.csv"
 SPEED, TENSORBOARD = "speed.csv", "tensorboard"
 TRANSFER = "transfer.json"
 SUPERNET = "supernet.safetensors"
-VALIDATION_FILES = "validation_files.txt"
+FILES = "files.csv"
 CHECKPOINTS = "checkpoints"
 ARCHIVE, ARCHIVE_CSV = "archive.sqlite", "archive.csv"
 PREDICTOR = "predictor.json"
@@ -51,7 +52,7 @@ class Imported(BaseModel, extra="forbid"):
     calibrated: bool
     """Whether the batch norms have running statistics of their own; else all are still 0 and 1."""
     validation_images: int
-    """Of `val/` that steer the search, at most half of them; see `validation_files.txt` for which."""
+    """Of `val/` that steer the search, at most half of them; see `files.csv` for which."""
 
     @property
     def note(self) -> str:
@@ -77,9 +78,12 @@ class RunInfo(BaseModel, extra="forbid"):
     dataset: str
     """Name, or `module:object` of a user's own."""
     data_root: str | None = None
+    """Absolute."""
     split_seed: int = 0
     classes: list[str]
     """Of the data set; empty where imported weights met no images yet."""
+    data_fingerprint: str | None = None
+    """Of the images, labels and splits; None where imported weights met no images yet."""
     seed: int = 0
     imported: Imported | None = None
     """Where the weights come from, if they were trained elsewhere."""
@@ -179,8 +183,22 @@ class RunDir(Folder):
     """
 
     @classmethod
-    def create(cls, path: str | Path, info: RunInfo, space: Space, recipe: str) -> RunDir:
+    def create(
+        cls,
+        path: str | Path,
+        info: RunInfo,
+        space: Space,
+        recipe: str,
+        others: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> RunDir:
         """Start a run in a missing or empty folder, or in one where a kill cut this very function short.
+
+        Args:
+            path: the folder.
+            info: what makes the run.
+            space: of its subnets.
+            recipe: YAML text.
+            others: contents of further files, by name.
 
         Raises:
             ValueError: the folder holds something already.
@@ -192,6 +210,8 @@ class RunDir(Folder):
             )
         run.write_json(RUN, info)  # first: it tells what a kill leaves from a user's own YAML files
         run.write_text(SPACE, space.to_yaml())
+        for name, content in others.items():
+            run.write_bytes(name, content)
         run.write_text(RECIPE, recipe)
         return run
 

@@ -8,17 +8,16 @@ from pathlib import Path
 
 from hw_profiles.store import Device, read_device
 from nas.allocator import keep_freed_memory
-from nas.data import catalog
 from nas.data.dataset import Dataset, SplitName
+from nas.data.recorded import open_data
 from nas.evaluation import metrics
-from nas.evaluation.archive import Archive
+from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.workers import Workers
-from nas.importing.import_run import check_classes, keep_validation_files
 from nas.network.supernet import Supernet
 from nas.progress import Progress, silent
-from nas.run_dir import ARCHIVE, ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
+from nas.run_dir import ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
 from nas.training.checkpoint import load_supernet
 from search_spaces import Arch, Space
 
@@ -55,8 +54,8 @@ class TrainedRun:
             allow_import: import it as the run recorded it.
 
         Raises:
-            ValueError: no run, not trained yet, damaged weights, missing images, another data set than the
-                run's, or code that the run names and that was not allowed.
+            ValueError: no run, not trained yet, damaged weights, data that are missing or have changed, or
+                code that the run names and that was not allowed.
         """
         keep_freed_memory()
         run = RunDir.open(path)
@@ -64,28 +63,10 @@ class TrainedRun:
         if dataset not in (None, info.dataset):
             raise ValueError(f"the data set must be the one of the run, {info.dataset!r}, got {dataset!r}")
         allowed = allow_import or dataset is not None
-        root = data_root or info.data_root
         space = run.space()
-        if info.imported:
-            images = catalog.get_for_imported(
-                info.dataset,
-                root,
-                info.split_seed,
-                validation_images=info.imported.validation_images,
-                classes=info.classes,
-                allow_import=allowed,
-            )
-            check_classes(images, space)
-            if root:
-                keep_validation_files(run, images, Path(root))
-        else:
-            images = catalog.get(info.dataset, root, info.split_seed, allow_import=allowed)
-        if info.classes not in ([], list(images.class_names)):
-            raise ValueError(
-                f"the data set {info.dataset!r} must have the classes that the run was trained on, "
-                f"{info.classes}, got {list(images.class_names)}"
-            )
-        return cls(run, info, space, images, load_supernet(run), Archive(run.file(ARCHIVE)))
+        images = open_data(run, data_root, allow_import=allowed)
+        info = run.info()  # an imported run records its data when they are first opened
+        return cls(run, info, space, images, load_supernet(run), open_archive(run))
 
     @property
     def notable_archs(self) -> list[Arch]:

@@ -1,3 +1,4 @@
+import os
 import sqlite3
 import subprocess
 import sys
@@ -9,22 +10,26 @@ import pandas as pd
 import pytest
 
 import search_spaces
+from hw_profiles.csv_tables import read_table
 from nas.evaluation.archive import SCHEMA_VERSION, Archive
 
 SPACE = search_spaces.get("digits")
+DATA = "0012345678901234"  # a fingerprint that looks like a number
 ARCHS = SPACE.decode(SPACE.sample(np.random.default_rng(0), 12))
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
-    return Archive(tmp_path / "archive.sqlite")
+    return Archive(tmp_path / "archive.sqlite", DATA)
 
 
 def test_what_was_added_is_found_again_and_only_that(archive: Archive) -> None:
     metrics = {"cross_entropy": 0.1 + 0.2, "top1": 0.975}
     assert archive.get(ARCHS[0], "validation", "default:512:seed0") is None
     assert archive.add(ARCHS[0], "validation", "default:512:seed0", metrics, "random") == metrics
-    reopened = Archive(archive.path)
+    reopened = Archive(archive.path, DATA)
+    assert Archive(archive.path, "other").get(ARCHS[0], "validation", "default:512:seed0") is None
+    assert Archive(archive.path, "other").frame().empty
     assert reopened.get(ARCHS[0], "validation", "default:512:seed0") == metrics  # to the last bit
     for arch, split, calibration in (
         (ARCHS[1], "validation", "default:512:seed0"),
@@ -52,13 +57,13 @@ def test_frame_has_a_column_for_each_metric_in_the_order_of_adding(archive: Arch
     assert archive.frame(split="validation")["cross_entropy"].tolist() == [1.5, 1.0]
     assert archive.frame(split="validation", calibration="b")["macro_f1"].tolist() == [0.25]
     archive.write_csv(tmp_path / "archive.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "archive.csv"), frame)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "archive.csv").reset_index(drop=True), frame)
 
 
 def test_frame_of_an_empty_archive_has_its_columns(archive: Archive) -> None:
     frame = archive.frame()
     assert frame.empty
-    assert list(frame) == ["arch_id", "arch", "split", "calibration", "origin", "created"]
+    assert list(frame) == ["arch_id", "arch", "data", "split", "calibration", "origin", "created"]
 
 
 def test_several_writers_share_the_file(tmp_path: Path) -> None:
@@ -113,14 +118,34 @@ def test_truncated_file_is_refused(archive: Archive) -> None:
         Archive(archive.path)
 
 
-def test_newer_schema_is_refused(archive: Archive) -> None:
+@pytest.mark.parametrize(("step", "remedy"), [(1, "update the toolkit"), (-1, "delete it")])
+def test_another_schema_is_refused(archive: Archive, step: int, remedy: str) -> None:
+    archive.add(ARCHS[0], "test", "c", {"top1": 0.5}, "random")
     with sqlite3.connect(archive.path) as database:
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + step}")
     database.close()
-    with pytest.raises(ValueError, match="update the toolkit"):
+    with pytest.raises(ValueError, match=rf"schema version {SCHEMA_VERSION}, got .*; {remedy}"):
         Archive(archive.path)
 
 
+def test_file_that_cannot_be_written_is_read(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive.add(ARCHS[0], "test", "c", {"top1": 0.5}, "random")
+    before = archive.path.read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    opened = Archive(archive.path, DATA)
+    assert opened.get(ARCHS[0], "test", "c") == {"top1": 0.5}
+    for _ in range(2):
+        found = opened.add(ARCHS[0], "test", "c", {"top1": 0.9, "macro_f1": 0.25}, "search")
+        assert found == {"top1": 0.5, "macro_f1": 0.25}
+    assert caplog.text.count("cannot be written: new evaluations are not stored") == 1
+    opened.write_csv(archive.path.with_suffix(".csv"))
+    assert [path.name for path in archive.path.parent.iterdir()] == ["archive.sqlite"]
+    assert archive.path.read_bytes() == before
+
+
 def test_folder_that_is_missing_is_one_clear_error(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "missing" / "archive.sqlite")
     with pytest.raises(ValueError, match="unable to open database file"):
-        Archive(tmp_path / "missing" / "archive.sqlite")
+        archive.add(ARCHS[0], "validation", "c", {"top1": 0.5}, "random")

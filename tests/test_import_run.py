@@ -16,10 +16,11 @@ from hw_profiles import bundle
 from nas.assessment.final_test import final_test
 from nas.cli.main import main
 from nas.data import image_folder
+from nas.data.data_record import read_csv
 from nas.devices import profile_work
 from nas.importing.import_run import import_run, read_classes
 from nas.network.supernet import Supernet
-from nas.run_dir import EXPORTS, FRONT, SPACE, VALIDATION_FILES, RunDir
+from nas.run_dir import EXPORTS, FILES, FRONT, SPACE, RunDir
 from nas.trained_run import TrainedRun
 from search_spaces import Space
 
@@ -104,11 +105,15 @@ def test_statistics_that_were_never_updated_mark_the_run(
         supernet.get_buffer("stem.conv.norm.running_mean")[0] = 0.5
 
 
+def validation_files(run: RunDir) -> list[str]:
+    return [record.file for record in read_csv(run.file(FILES)) if record.split == "validation"]
+
+
 def test_search_and_report_see_different_images_of_val(
     space: Space, tmp_path: Path, checkpoint: Path, root: Path
 ) -> None:
     run = make(space, tmp_path / "run", checkpoint, root)
-    listed = run.read_text(VALIDATION_FILES).splitlines()
+    listed = validation_files(run)
     assert len(listed) == len(set(listed)) == 9  # half of val, 3 of each class
     dataset = TrainedRun.open(run.path).dataset
     assert image_folder.file_names(dataset.split("validation"), root) == listed
@@ -121,11 +126,11 @@ def test_search_and_report_see_different_images_of_val(
 
 def test_images_may_be_given_later(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
     run = make(space, tmp_path / "run", checkpoint, None)
-    assert not run.has(VALIDATION_FILES)
+    assert not run.has(FILES)
     with pytest.raises(ValueError, match="imagefolder needs data_root"):
         TrainedRun.open(run.path)
     TrainedRun.open(run.path, data_root=root)
-    assert len(run.read_text(VALIDATION_FILES).splitlines()) == 9
+    assert len(validation_files(run)) == 9
 
 
 def test_images_may_move_but_not_change(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
@@ -133,13 +138,13 @@ def test_images_may_move_but_not_change(space: Space, tmp_path: Path, checkpoint
     moved = root.rename(tmp_path / "moved")
     TrainedRun.open(run.path, data_root=moved)
     (moved / "val" / "n00000001" / "5.png").unlink()
-    with pytest.raises(ValueError, match=rf"must be those that the run began with.*{VALIDATION_FILES}"):
+    with pytest.raises(ValueError, match=r"1 of 30 are missing \(val/n00000001/5\.png\); restore"):
         TrainedRun.open(run.path, data_root=moved)
 
 
 def test_split_seed_draws_another_part(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
     lists = [
-        make(space, tmp_path / f"run{i}", checkpoint, root, split_seed=seed).read_text(VALIDATION_FILES)
+        validation_files(make(space, tmp_path / f"run{i}", checkpoint, root, split_seed=seed))
         for i, seed in enumerate((0, 0, 1))
     ]
     assert lists[0] == lists[1] != lists[2]
@@ -207,7 +212,7 @@ def test_number_of_images_that_steer_the_search(
         data_root=root,
         validation_images=6,
     )
-    assert len(run.read_text(VALIDATION_FILES).splitlines()) == 6
+    assert len(validation_files(run)) == 6
     dataset = TrainedRun.open(run.path).dataset
     assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [12, 6, 12]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from PIL import Image
 
 from nas.data import image_file
 from nas.data.augment import RandomResizedCrop
-from nas.data.dataset import ImageDataset, Split, stratified_cut
+from nas.data.dataset import ImageDataset, Split, SplitName, stratified_cut
 from nas.data.folder_layout import Classes, Layout, named, read_layout
+from nas.data.image_scan import scan, visible_folders
 from nas.data.preprocess import Preprocess, RawImage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,11 +65,11 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
     _check_classes(root, layout.splits["train"])
     splits = {name: _files(root, files, classes) for name, files in layout.splits.items()}
     if len(splits) == 3:
-        return _dataset(classes, splits["train"], splits["validation"], splits["test"], layout)
+        return _dataset(classes, splits["train"], splits["validation"], splits["test"], layout.left_out)
     train, test = splits.values()
     _check_at_least(root, layout.splits["train"], 2)
     validation, rest = stratified_cut(train.labels, (min(_tenth(train), MAX_VALIDATION),), split_seed)
-    return _dataset(classes, _part(train, rest), _part(train, validation), test, layout)
+    return _dataset(classes, _part(train, rest), _part(train, validation), test, layout.left_out)
 
 
 def load_for_imported(
@@ -113,13 +115,29 @@ def load_for_imported(
     most = len(held_out) if len(splits) == 3 else len(held_out) // 2
     validation, rest = stratified_cut(held_out.labels, (min(most, validation_images),), split_seed)
     test = splits["test"] if len(splits) == 3 else _part(held_out, rest)
-    return _dataset(names, train, _part(held_out, validation), test, layout)
+    return _dataset(names, train, _part(held_out, validation), test, layout.left_out)
 
 
 def file_names(split: Split, root: Path) -> list[str]:
     """The files of a split of `load` or `load_for_imported`, in order, relative to `root`."""
     assert isinstance(split.images, ImageFiles)
     return [Path(path).relative_to(root).as_posix() for path in split.images.paths]
+
+
+def of_files(root: Path, classes: Sequence[str], files: Iterable[tuple[SplitName, str, int]]) -> ImageDataset:
+    """The data set of these files: split, name relative to `root` and label of each."""
+    paths: dict[SplitName, list[str]] = {name: [] for name in get_args(SplitName)}
+    labels: dict[SplitName, list[int]] = {name: [] for name in paths}
+    for split, file, label in files:
+        paths[split].append(str(root / file))
+        labels[split].append(label)
+    splits = {name: Split(ImageFiles(paths[name]), np.array(labels[name], dtype=np.int64)) for name in paths}
+    return _dataset(classes, splits["train"], splits["validation"], splits["test"])
+
+
+def image_names(root: Path) -> list[str]:
+    """All images below `root`, relative to it, with `/`."""
+    return scan(root, visible_folders(root)).images
 
 
 def _existing(root: Path | None) -> Path:
@@ -137,7 +155,9 @@ def _one_folder(root: Path, layout: Layout, split_seed: int) -> ImageDataset:
     files = _files(root, layout.classes, classes)
     held_out = _tenth(files)
     validation, test, train = stratified_cut(files.labels, (held_out, held_out), split_seed)
-    return _dataset(classes, _part(files, train), _part(files, validation), _part(files, test), layout)
+    return _dataset(
+        classes, _part(files, train), _part(files, validation), _part(files, test), layout.left_out
+    )
 
 
 def _check_classes(root: Path, classes: Classes) -> None:
@@ -176,14 +196,14 @@ def _files(root: Path, classes: Classes, names: Sequence[str]) -> Split:
 
 
 def _dataset(
-    classes: Sequence[str], train: Split, validation: Split, test: Split, layout: Layout
+    classes: Sequence[str], train: Split, validation: Split, test: Split, left_out: str = ""
 ) -> ImageDataset:
     return ImageDataset(
         class_names=tuple(classes),
         preprocess=Preprocess(mean=IMAGENET_MEAN, std=IMAGENET_STD, crop_fraction=0.875),
         augment=RandomResizedCrop(),
         splits={"train": train, "validation": validation, "test": test},
-        left_out=layout.left_out,
+        left_out=left_out,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,64 +13,75 @@ from pathlib import Path
 import pandas as pd
 
 from hw_profiles.files import replace_file
-from nas.run_dir import now
+from nas.run_dir import ARCHIVE, RunDir, now
 from search_spaces import Arch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in the file as SQLite's `user_version`."""
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""
+
+_log = logging.getLogger("nas")
 
 _SCHEMA = """
 CREATE TABLE evaluations (
     arch_id     TEXT NOT NULL,
     arch        TEXT NOT NULL,  -- JSON
+    data        TEXT NOT NULL,  -- fingerprint
     split       TEXT NOT NULL,
     calibration TEXT NOT NULL,
     metrics     TEXT NOT NULL,  -- JSON, name to number
     origin      TEXT NOT NULL,
     created     TEXT NOT NULL,  -- UTC, ISO 8601
-    PRIMARY KEY (arch_id, split, calibration)
+    PRIMARY KEY (arch_id, data, split, calibration)
 )
 """
 
 _ADD = """
-INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (arch_id, split, calibration) DO UPDATE SET metrics = excluded.metrics
+INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (arch_id, data, split, calibration) DO UPDATE SET metrics = excluded.metrics
 """
+
+_ALL = "SELECT * FROM evaluations WHERE data = ? ORDER BY rowid"
+_ONE = "SELECT metrics FROM evaluations WHERE arch_id = ? AND data = ? AND split = ? AND calibration = ?"
+_COLUMNS = ("arch_id", "arch", "data", "split", "calibration", "metrics", "origin", "created")
+
+
+def open_archive(run: RunDir) -> Archive:
+    """The archive of a run, with the evaluations on the run's data.
+
+    Raises:
+        ValueError: as `Archive`.
+    """
+    return Archive(run.file(ARCHIVE), run.info().data_fingerprint or "")
 
 
 class Archive:
-    """An append-only SQLite file with one row per arch, split and calibration.
+    """An append-only SQLite file with one row per arch, data, split and calibration.
 
     Each call is one transaction on a connection of its own: a kill loses nothing that was added, and several
-    threads or processes may share the file.
+    threads or processes may share the file. The first `add` makes the file. Where it cannot be written, what
+    is in it can be read, and `add` stores nothing.
 
     Args:
-        path: the file; it is made if missing.
+        path: the file.
+        data: fingerprint of the data that subnets are evaluated on; rows of other data are not seen.
 
     Raises:
-        ValueError: the file is no archive, is damaged, is of a newer version or cannot be written.
+        ValueError: the file is no archive, is damaged, or is of another version.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        with self._transaction() as database:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            tables = database.execute("SELECT name FROM sqlite_master").fetchall()
-            if not tables:
-                database.execute(_SCHEMA)
-                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version > SCHEMA_VERSION:
-                raise ValueError(
-                    f"the archive {path} must have schema version <= {SCHEMA_VERSION}, got {version}; "
-                    f"update the toolkit"
-                )
-            elif ("evaluations",) not in tables:
-                raise ValueError(f"{path} is an SQLite file but no archive of evaluations; give another path")
-            (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if finding != "ok":
-                raise ValueError(f"the archive {path} is damaged ({finding}); restore it or delete it")
+    def __init__(self, path: str | Path, data: str = "") -> None:
+        self.path, self.data = Path(path), data
+        self._warned = False
+        with self._reading() as database:
+            if database is not None:
+                self._check(database)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file or its folder cannot be written, so that `add` stores nothing."""
+        return any(path.exists() and not os.access(path, os.W_OK) for path in (self.path, self.path.parent))
 
     def add(
         self, arch: Arch, split: str, calibration: str, metrics: Mapping[str, float], origin: str
@@ -85,16 +98,22 @@ class Archive:
         Returns:
             All metrics that the archive holds, which another writer may have added first.
         """
-        with self._transaction() as database:
-            kept = dict(metrics) | (_metrics(database, arch, split, calibration) or {})
-            row = (arch.id, arch.to_json(), split, calibration, json.dumps(kept), origin, now())
+        if self.read_only:
+            if not self._warned:
+                _log.warning("%s cannot be written: new evaluations are not stored", self.path)
+            self._warned = True
+            return dict(metrics) | (self.get(arch, split, calibration) or {})
+        with self._writing() as database:
+            kept = dict(metrics) | (self._metrics(database, arch, split, calibration) or {})
+            text = json.dumps(kept)
+            row = (arch.id, arch.to_json(), self.data, split, calibration, text, origin, now())
             database.execute(_ADD, row)
         return kept
 
     def get(self, arch: Arch, split: str, calibration: str) -> dict[str, float] | None:
         """The metrics of an evaluation, None if there was none yet."""
-        with self._transaction() as database:
-            return _metrics(database, arch, split, calibration)
+        with self._reading() as database:
+            return self._metrics(database, arch, split, calibration) if database else None
 
     def frame(self, split: str | None = None, calibration: str | None = None) -> pd.DataFrame:
         """All evaluations, oldest first: one column each for what identifies them, then one per metric.
@@ -103,8 +122,11 @@ class Archive:
             split: only this split.
             calibration: only this calibration.
         """
-        with self._transaction() as database:
-            rows = pd.read_sql_query("SELECT * FROM evaluations ORDER BY rowid", database)
+        with self._reading() as database:
+            if database is None:
+                rows = pd.DataFrame([], columns=list(_COLUMNS), dtype=str)
+            else:
+                rows = pd.read_sql_query(_ALL, database, params=(self.data,))
         if split is not None:
             rows = rows[rows["split"] == split]
         if calibration is not None:
@@ -114,25 +136,58 @@ class Archive:
         return rows.drop(columns="metrics").join(metrics)
 
     def write_csv(self, path: Path) -> None:
-        """Write the whole archive as a table for people."""
-        replace_file(path, self.frame().to_csv(index=False))
+        """Write the archive as a table for people, where it can be written."""
+        if not self.read_only:
+            replace_file(path, self.frame().to_csv(index=False))
+
+    def _check(self, database: sqlite3.Connection) -> None:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if ("evaluations",) not in database.execute("SELECT name FROM sqlite_master").fetchall():
+            raise ValueError(
+                f"{self.path} is an SQLite file but no archive of evaluations; give another path"
+            )
+        if version != SCHEMA_VERSION:
+            remedy = "update the toolkit" if version > SCHEMA_VERSION else "delete it and evaluate again"
+            raise ValueError(
+                f"the archive {self.path} must have schema version {SCHEMA_VERSION}, got {version}; {remedy}"
+            )
+        (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            raise ValueError(f"the archive {self.path} is damaged ({finding}); restore it or delete it")
+
+    def _metrics(
+        self, database: sqlite3.Connection, arch: Arch, split: str, calibration: str
+    ) -> dict[str, float] | None:
+        found = database.execute(_ONE, (arch.id, self.data, split, calibration)).fetchone()
+        return None if found is None else {name: float(value) for name, value in json.loads(found[0]).items()}
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """A connection that adds nothing; None where there is no archive yet."""
+        if not self.path.exists():
+            yield None
+            return
+        mode = "ro" if self.read_only else "rw"  # what a killed writer left is rolled back where it can be
+        with self._connected(f"{self.path.absolute().as_uri()}?mode={mode}") as database:
+            empty = not database.execute("SELECT name FROM sqlite_master").fetchall()
+            yield None if empty else database  # another process is making it
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of the only writer."""
+        with self._connected(self.path.absolute().as_uri()) as database:
+            database.execute("BEGIN IMMEDIATE")  # one writer at a time from its first read on
+            if not database.execute("SELECT name FROM sqlite_master").fetchall():
+                database.execute(_SCHEMA)
+                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            yield database
+            database.execute("COMMIT")
+
+    @contextmanager
+    def _connected(self, uri: str) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)) as database:
-                database.execute("BEGIN IMMEDIATE")  # one writer at a time from its first read on
+            connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            with closing(connection) as database:
                 yield database
-                database.execute("COMMIT")
         except sqlite3.Error as error:
             raise ValueError(f"cannot use the archive {self.path}: {error}") from error
-
-
-def _metrics(
-    database: sqlite3.Connection, arch: Arch, split: str, calibration: str
-) -> dict[str, float] | None:
-    found = database.execute(
-        "SELECT metrics FROM evaluations WHERE arch_id = ? AND split = ? AND calibration = ?",
-        (arch.id, split, calibration),
-    ).fetchone()
-    return None if found is None else {name: float(value) for name, value in json.loads(found[0]).items()}

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.data.catalog import get_for_imported
-from nas.data.dataset import Dataset
-from nas.data.image_folder import MAX_VALIDATION, ImageFiles, file_names
+from nas.data.image_folder import MAX_VALIDATION
+from nas.data.recorded import check_classes, record
 from nas.importing.importers import has_statistics
 from nas.network.supernet import Supernet
-from nas.run_dir import VALIDATION_FILES, Imported, RunDir, RunInfo, now, versions
+from nas.run_dir import Imported, RunDir, RunInfo, now, versions
 from nas.training.checkpoint import save_supernet
-from search_spaces import Space
 from search_spaces.text_files import read_text
 
 DEFAULT_DATASET = "imagefolder"
@@ -63,12 +62,14 @@ def import_run(
             allow_import=True,
         )
         check_classes(images, space)
+    data = record(name, images, data_root) if images else None
     info = RunInfo(
         created=now(),
         versions=versions(),
         space=space.name,
         dataset=name,
-        data_root=str(data_root) if data_root else None,
+        data_root=data.data_root if data else None,
+        data_fingerprint=data.fingerprint if data else None,
         split_seed=split_seed,
         classes=list(images.class_names if images else classes),
         imported=Imported(
@@ -79,10 +80,10 @@ def import_run(
             validation_images=validation_images,
         ),
     )
-    run = RunDir.create(out, info, space, f"# not trained here: weights of {source}\n")
+    run = RunDir.create(
+        out, info, space, f"# not trained here: weights of {source}\n", data.contents if data else {}
+    )
     save_supernet(run, supernet.state_dict())
-    if images and data_root:
-        keep_validation_files(run, images, Path(data_root))
     return run
 
 
@@ -102,37 +103,3 @@ def read_classes(path: str | Path) -> list[str]:
     if twice or not names:
         raise ValueError(f"{path} must name each class once, twice are there: {', '.join(twice) or 'none'}")
     return names
-
-
-def check_classes(dataset: Dataset, space: Space) -> None:
-    """Check that there is a class for every output.
-
-    Raises:
-        ValueError: there are more or fewer, so that nobody knows which output a class belongs to.
-    """
-    classes, outputs = len(dataset.class_names), space.config.classes
-    if classes != outputs:
-        raise ValueError(
-            f"imported weights have {outputs} outputs, the data set has {classes} classes; for images of "
-            f"some of the classes give the import a list of all, in the order of the outputs (--classes FILE)"
-        )
-
-
-def keep_validation_files(run: RunDir, dataset: Dataset, root: Path) -> None:
-    """List the images that steer the search in the run, or check that they are those listed.
-
-    Raises:
-        ValueError: other files lie in `val/` than when the run began, so that images which steered the search
-            could get into the final report.
-    """
-    split = dataset.split("validation")
-    if not isinstance(split.images, ImageFiles):
-        return
-    names = "\n".join(file_names(split, root)) + "\n"
-    if not run.has(VALIDATION_FILES):
-        run.write_text(VALIDATION_FILES, names)
-    elif run.read_text(VALIDATION_FILES) != names:
-        raise ValueError(
-            f"the images of {root} must be those that the run began with, but its {VALIDATION_FILES} lists "
-            f"other files; restore them, or import the weights into another run"
-        )

@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hw_profiles.store import Device
-from nas.evaluation.archive import Archive
+from nas.evaluation.archive import open_archive
 from nas.problem import objectives as objective_table
 from nas.problem.exact_front import nondominated_rows
 from nas.problem.exact_problem import is_additive, problem_front
 from nas.problem.limits import impossible
 from nas.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
-from nas.run_dir import ARCHIVE, FRONT, SEARCH, SURROGATE, Folder, RunDir
+from nas.run_dir import FRONT, SEARCH, SURROGATE, Folder, RunDir
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Arch, Genomes
 
@@ -95,7 +95,7 @@ def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
 
 def _measured(problem: Problem, run: RunDir, calibration: str) -> _Group:
     """Everything that the archive has all metrics of."""
-    frame = Archive(run.file(ARCHIVE)).frame("validation", calibration)
+    frame = open_archive(run).frame("validation", calibration)
     frame = frame.reindex(columns=["arch", *problem.metrics]).dropna()
     genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
     metrics = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}

@@ -12,6 +12,7 @@ from nas.allocator import keep_freed_memory
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset, summary
+from nas.data.recorded import open_data, record
 from nas.progress import Progress, silent
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.recipes.recipe import parse as parse_recipe
@@ -70,7 +71,10 @@ def train(
     keep_freed_memory()
     fabric = make_fabric(recipe)
     torch.set_num_threads(recipe.threads or default_threads(local_processes(recipe)))
-    dataset = get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed, allow_import=True)
+    resumed = first_does(fabric, lambda: resume and RunDir(out).created)
+    if resumed:
+        _check_recipe(recipe, RunDir.open(out))
+    dataset = _open_data(recipe, RunDir(out) if resumed else None)
     space = search_spaces.get(recipe.space).with_data(
         classes=len(dataset.class_names),
         channels=dataset.preprocess.channels,
@@ -89,7 +93,7 @@ def train(
 
     if fabric.is_global_zero:
         _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
-    run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resume=resume))
+    run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resumed=resumed))
     if first_does(fabric, lambda: run.has(SUPERNET)):
         return run
     if transferred and fabric.is_global_zero:
@@ -127,26 +131,52 @@ def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Datas
     return transfer(state.supernet, recipe.init, dataset.class_names)
 
 
-def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resume: bool) -> RunDir:
-    """Make the run directory, or check that the one to go on with was started by the same recipe."""
-    if not (resume and RunDir(out).created):
+def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
+    """The data of the run to resume or, for a new run on the data of the run that its weights come from, the
+    data of that run, so that no image changes its split; else the data set as it is now."""
+    if run is None and recipe.init is not None and recipe.data_root is not None:
+        source = RunDir.open(recipe.init)
+        info = source.info()
+        same = (info.dataset, info.split_seed) == (recipe.dataset, recipe.split_seed)
+        folders = {Path(root).resolve() for root in (info.data_root, recipe.data_root) if root}
+        if same and info.data_root and len(folders) == 1:
+            run = source
+    if run is None:
+        return get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed, allow_import=True)
+    return open_data(run, recipe.data_root, allow_import=True)
+
+
+def _check_recipe(recipe: Recipe, run: RunDir) -> None:
+    """Check that a run to resume was started by this recipe."""
+    began = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
+    fixed = Recipe.model_fields.keys() - MAY_CHANGE
+    changed = sorted(key for key in fixed if getattr(began, key) != getattr(recipe, key))
+    if changed:
+        raise ValueError(
+            f"cannot resume {run.path}: {', '.join(changed)} changed since it was started; use another --out"
+        )
+
+
+def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resumed: bool) -> RunDir:
+    """Make the run directory, or check that the one to resume has the same space."""
+    if not resumed:
+        data = record(recipe.dataset, dataset, recipe.data_root)
         info = RunInfo(
             created=now(),
             versions=versions(),
             space=space.name,
             dataset=recipe.dataset,
-            data_root=recipe.data_root,
+            data_root=data.data_root,
+            data_fingerprint=data.fingerprint,
             split_seed=recipe.split_seed,
             classes=list(dataset.class_names),
             seed=recipe.seed,
             arch=recipe.arch,
         )
-        return RunDir.create(out, info, space, recipe.to_yaml())
+        return RunDir.create(out, info, space, recipe.to_yaml(), data.contents)
     run = RunDir.open(out)
-    began = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
-    fixed = Recipe.model_fields.keys() - MAY_CHANGE
-    changed = sorted(key for key in fixed if getattr(began, key) != getattr(recipe, key))
-    if changed or run.space().config != space.config:
-        what = ", ".join(changed) or "the space's YAML file"
-        raise ValueError(f"cannot resume {out}: {what} changed since it was started; use another --out")
+    if run.space().config != space.config:
+        raise ValueError(
+            f"cannot resume {out}: the space's YAML file changed since it was started; use another --out"
+        )
     return run

@@ -1,0 +1,43 @@
+"""A fingerprint of data sets that are no image folders."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import get_args
+
+import numpy as np
+
+from nas.data.dataset import Dataset, Split, SplitName
+
+MAX_BYTES = 2**30
+"""Of an array more than this is not hashed but sampled, evenly."""
+SAMPLE = 16
+"""Images of a split that are hashed where each is made when it is asked for."""
+
+
+def content_hash(dataset: Dataset) -> str:
+    """16 hex digits that depend on the labels, the splits and the images.
+
+    Images that are made when asked for are sampled, from validation and test alone: training images may be
+    others at each call.
+    """
+    total = hashlib.blake2b(digest_size=8)
+    for name in get_args(SplitName):
+        split = dataset.split(name)
+        total.update(f"{name} {len(split)}\n".encode())
+        total.update(np.ascontiguousarray(split.labels, dtype="<i8").tobytes())
+        for array in _arrays(split, sampled=name != "train"):
+            total.update(f"{array.dtype} {array.shape}\n".encode())
+            total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _arrays(split: Split, *, sampled: bool) -> list[np.ndarray]:
+    """What is hashed of the images of a split."""
+    images = split.images
+    if isinstance(images, np.ndarray):
+        return [images[:: max(1, -(-images.nbytes // MAX_BYTES))]]
+    if not sampled:
+        return []
+    places = np.unique(np.linspace(0, len(images) - 1, SAMPLE).round().astype(int))
+    return [np.asarray(images[int(i)]) for i in places]

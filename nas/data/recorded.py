@@ -1,0 +1,171 @@
+"""The data of a run: recorded when the run is made, the same at every later opening."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.data import catalog, image_folder
+from nas.data.content_hash import content_hash
+from nas.data.data_record import (
+    FileRecord,
+    fingerprint,
+    read_csv,
+    record_files,
+    refuse_changed,
+    to_csv,
+)
+from nas.data.dataset import Dataset
+from nas.data.folder_layout import named
+from nas.run_dir import FILES, RUN, RunDir, RunInfo
+from search_spaces import Space
+
+_log = logging.getLogger("nas")
+FOLDER = "imagefolder"
+"""The data set whose files are recorded; of any other the fingerprint alone is."""
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What a run writes down of its data."""
+
+    data_root: str | None
+    """Absolute."""
+    fingerprint: str
+    files: Sequence[FileRecord] = ()
+    """Of an image folder."""
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """Files of the run directory by name."""
+        return {FILES: to_csv(self.files)} if self.files else {}
+
+
+def record(name: str, dataset: Dataset, data_root: str | Path | None) -> DataRecord:
+    """The record of a data set that was just loaded.
+
+    Raises:
+        ValueError: an image cannot be read.
+    """
+    root = None if data_root is None else os.path.abspath(data_root)
+    if name != FOLDER:
+        return DataRecord(root, content_hash(dataset))
+    assert root is not None
+    files = record_files(dataset, Path(root))
+    return DataRecord(root, fingerprint(files), files)
+
+
+def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import: bool = False) -> Dataset:
+    """The data set of a run, with the files and the splits that were recorded when the run was made.
+
+    An imported run that had no images so far records those of `data_root` now.
+
+    Args:
+        run: the run.
+        data_root: where the images are now, if not where the run recorded.
+        allow_import: whether a user's own data set may be imported.
+
+    Raises:
+        ValueError: the data are missing or have changed, or must not be imported.
+    """
+    info = run.info()
+    root = data_root or info.data_root
+    if info.data_fingerprint is None:
+        return _open_first(run, info, root, allow_import=allow_import)
+    if run.has(FILES):
+        return _open_files(run, info, root)
+    dataset = _load(info, root, allow_import=allow_import)
+    _check_classes(info, dataset.class_names)
+    found = content_hash(dataset)
+    if found != info.data_fingerprint:
+        raise ValueError(
+            f"the images, labels and splits of the data set {info.dataset!r} must be those that the run was "
+            f"made with (fingerprint {info.data_fingerprint}), got others ({found}); restore them or start a "
+            f"new run"
+        )
+    return dataset
+
+
+def check_classes(dataset: Dataset, space: Space) -> None:
+    """Check that there is a class for every output.
+
+    Raises:
+        ValueError: there are more or fewer, so that the output of each class is unknown.
+    """
+    classes, outputs = len(dataset.class_names), space.config.classes
+    if classes != outputs:
+        raise ValueError(
+            f"imported weights have {outputs} outputs, the data set has {classes} classes; for images of "
+            f"some of the classes give the import a list of all, in the order of the outputs (--classes FILE)"
+        )
+
+
+def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dataset:
+    root = Path(data_root or "")
+    if data_root is None or not root.is_dir():
+        raise ValueError(
+            f"the images of the run {run.path} are no longer in {root}; give their folder with --data-root"
+        )
+    files = read_csv(run.file(FILES))
+    if fingerprint(files) != info.data_fingerprint:
+        raise ValueError(f"{run.file(FILES)} must be the list that the run was made with; restore it")
+    refuse_changed(files, root)
+    added = set(image_folder.image_names(root)) - {file.file for file in files}
+    if added:
+        _log.info("%d images in %s are not part of the run and are ignored", len(added), root)
+    return image_folder.of_files(root, info.classes, [(f.split, f.file, f.label) for f in files])
+
+
+def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_import: bool) -> Dataset:
+    if info.imported is None:
+        raise ValueError(
+            f"the run {run.path} was made by an earlier version of the toolkit, which did not record its "
+            f"images; start a new run"
+        )
+    dataset = _load(info, root, allow_import=allow_import)
+    _check_classes(info, dataset.class_names)
+    check_classes(dataset, run.space())
+    found = record(info.dataset, dataset, root)
+    update = {
+        "data_root": found.data_root,
+        "data_fingerprint": found.fingerprint,
+        "classes": list(dataset.class_names),
+    }
+    try:
+        for name, content in found.contents.items():
+            run.write_bytes(name, content)
+        run.write_json(RUN, info.model_copy(update=update))
+    except OSError as error:
+        raise ValueError(
+            f"an imported run records its images when they are first used, but {run.path} cannot be written: "
+            f"{error.strerror}"
+        ) from None
+    return dataset
+
+
+def _load(info: RunInfo, root: str | Path | None, *, allow_import: bool) -> Dataset:
+    if info.imported is None:
+        return catalog.get(info.dataset, root, info.split_seed, allow_import=allow_import)
+    return catalog.get_for_imported(
+        info.dataset,
+        root,
+        info.split_seed,
+        validation_images=info.imported.validation_images,
+        classes=info.classes,
+        allow_import=allow_import,
+    )
+
+
+def _check_classes(info: RunInfo, names: Sequence[str]) -> None:
+    if info.classes in ([], list(names)):
+        return
+    missing = [name for name in info.classes if name not in names]
+    new = [name for name in names if name not in info.classes]
+    parts = [f"missing: {named(missing)}" * bool(missing), f"new: {named(new)}" * bool(new)]
+    raise ValueError(
+        f"the data set {info.dataset!r} must have the {len(info.classes)} classes that the run was made "
+        f"with, got {len(names)}; {'; '.join(filter(None, parts)) or 'the same in another order'}"
+    )
