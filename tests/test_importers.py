@@ -14,7 +14,7 @@ import pytest
 import torch
 from published import agree, images, save
 
-from nas.importing.foreign_checkpoint import read_state_dict
+from nas.importing.foreign_checkpoint import read_state_dicts
 from nas.importing.importers import has_statistics, load_attentivenas, load_ofa
 from nas.importing.published_names import canonical
 from search_spaces.notation import arch_from_ofa, arch_to_attentivenas, arch_to_ofa
@@ -243,7 +243,7 @@ def test_pickled_extras_are_inert(zipped: bool, tmp_path: Path) -> None:
     }
     path = tmp_path / "x.pt"
     torch.save({**extras, "state_dict": state}, path, _use_new_zipfile_serialization=zipped)
-    found = read_state_dict(path)
+    (found,) = read_state_dicts(path).values()
     assert found.keys() == state.keys()
     assert all(torch.equal(found[name], state[name]) for name in state)
     assert not (tmp_path / "executed").exists()
@@ -255,7 +255,7 @@ def test_a_plain_pickle_is_not_executed(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
     with pytest.raises(ValueError, match="truncated or no checkpoint"):
-        read_state_dict(path)
+        read_state_dicts(path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -275,20 +275,20 @@ def test_truncated_files_are_refused(zipped: bool, tmp_path: Path) -> None:
     for length in range(0, len(content) - 1, max(1, len(content) // 60)):
         path.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"x\.pt"):
-            read_state_dict(path)
+            read_state_dicts(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     torch.save([torch.zeros(1)], path)
     with pytest.raises(ValueError, match="must hold a dict of tensors"):
-        read_state_dict(path)
+        read_state_dicts(path)
     torch.save({"state_dict": {"a": 1}}, path)
     with pytest.raises(ValueError, match="must hold a dict of tensors"):
-        read_state_dict(path)
+        read_state_dicts(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/constants.pkl", b"")
     with pytest.raises(ValueError, match="TorchScript"):
-        read_state_dict(path)
+        read_state_dicts(path)
     with pytest.raises(ValueError, match="cannot read the checkpoint"):
-        read_state_dict(tmp_path / "none.pt")
+        read_state_dicts(tmp_path / "none.pt")

@@ -40,6 +40,13 @@ Classes = Annotated[
         show_default=False,
     ),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the weights are in the file, such as state_dict_ema.",
+        show_default="the first that fits of state_dict, model_state_dict, model and others, averages last",
+    ),
+]
 Resolutions = Annotated[
     list[int] | None,
     typer.Option(
@@ -62,13 +69,14 @@ def ofa(
     validation_images: ValidationImages = 10_000,
     classes: Classes = None,
     resolution: Resolutions = None,
+    key: Key = None,
 ) -> None:
     """Import a supernet of Once-for-All (Cai et al. 2020)."""
     from nas.importing.import_run import import_run, read_classes
     from nas.importing.importers import load_ofa
 
     run = import_run(
-        load_ofa(checkpoint, space),
+        load_ofa(checkpoint, space, key),
         out,
         source="ofa",
         checkpoint=checkpoint,
@@ -92,13 +100,14 @@ def attentivenas(
     validation_images: ValidationImages = 10_000,
     classes: Classes = None,
     resolution: Resolutions = None,
+    key: Key = None,
 ) -> None:
     """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
     from nas.importing.import_run import import_run, read_classes
     from nas.importing.importers import load_attentivenas
 
     run = import_run(
-        load_attentivenas(checkpoint),
+        load_attentivenas(checkpoint, key),
         out,
         source="attentivenas",
         checkpoint=checkpoint,

@@ -1,4 +1,4 @@
-"""Weights from files that other tools pickled. Nothing in them is ever executed."""
+"""Weights from files that other tools wrote. Nothing in them is ever executed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 import torch._utils
 from torch import Tensor
@@ -21,14 +23,20 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
 }
 """All that a pickled dict of tensors needs."""
+MAX_DEPTH = 2
+"""Levels of keys below which no weights are looked for."""
+AT_MOST = 5
+"""Keys that a message lists."""
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file that `torch.save` wrote, in its present or its old format, by name.
+def read_state_dicts(path: str | Path) -> dict[str, dict[str, Tensor]]:
+    """The sets of weights in a file, each by tensor names.
 
-    They are looked for under the key `state_dict`, else the file is that dict itself. Whatever else was
-    pickled (options, optimizer, objects of the tool's own classes) becomes an inert placeholder: a name in
-    the file that is not in a short allow-list is neither imported nor called.
+    The file is one that `torch.save` wrote, in its present or its old format, or a safetensors file. A set is
+    a dict with tensors in it: the file itself (its key is empty), or what lies in it under a key such as
+    `state_dict` or `model.state_dict`. Whatever else was pickled (options, optimizer, objects of the tool's
+    own classes) becomes an inert placeholder: a name in the file that is not in a short allow-list is neither
+    imported nor called.
 
     Raises:
         ValueError: the file is missing, truncated, of another kind, or has no such tensors.
@@ -37,15 +45,47 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the checkpoint {path}: {error.strerror}") from None
-    state = _unpickle(content, str(path))
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+    read = _read_safetensors if content[8:9] == b"{" else _unpickle  # after the length of the header
+    state = read(content, str(path))
+    found = _sets("", state)
+    if not found:
         raise ValueError(
-            f"{path} must hold a dict of tensors by name, by itself or under `state_dict`, "
-            f"got {type(state).__name__}"
+            f"{path} must hold a dict of tensors by name, by itself or under a key; {_seen(state)}"
         )
-    return {str(name): value.detach() for name, value in state.items() if isinstance(value, Tensor)}
+    return found
+
+
+def _sets(key: str, content: object, depth: int = 0) -> dict[str, dict[str, Tensor]]:
+    if not isinstance(content, dict) or depth > MAX_DEPTH:
+        return {}
+    tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
+    found = {key: tensors} if tensors else {}
+    for name, value in content.items():
+        if isinstance(name, str):  # parameters of an optimizer have numbers
+            found |= _sets(f"{key}.{name}" if key else name, value, depth + 1)
+    return found
+
+
+def _seen(state: object) -> str:
+    """What is in a file without tensors, and what to do about it."""
+    kinds = {str(key): type(value) for key, value in state.items()} if isinstance(state, dict) else {}
+    pickled = [kind for kind in (type(state), *kinds.values()) if issubclass(kind, _Inert)]
+    if pickled:
+        return (
+            f"it holds a whole object of the class {pickled[0].__name__}, which is not executed: write its "
+            f"weights alone, by torch.save(model.state_dict(), FILE)"
+        )
+    if kinds:
+        listed = ", ".join(f"{name} ({kind.__name__})" for name, kind in list(kinds.items())[:AT_MOST])
+        return f"its {len(kinds)} keys are {listed}" + ", …" * (len(kinds) > AT_MOST)
+    return f"got {type(state).__name__}"
+
+
+def _read_safetensors(content: bytes, source: str) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{source} is truncated or no safetensors file: {error}") from None
 
 
 def _unpickle(content: bytes, source: str) -> Any:
@@ -99,7 +139,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         allowed = _ALLOWED.get((module, name))
         if allowed is None:
-            return type("Inert", (_Inert,), {})
+            return type(name, (_Inert,), {})
         if isinstance(allowed, type):
             return allowed
         return lambda *args: allowed(*args)  # a pickle may set attributes: not on torch's own function

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import search_spaces
+from nas.importing.fit import read_as
 from nas.importing.published_names import (
     ATTENTIVENAS_ENDS,
     MBCONV,
@@ -20,7 +21,6 @@ from nas.importing.published_names import (
     RESNET_ENDS,
     UNUSED,
     network_modules,
-    read_as,
 )
 from nas.importing.specialised import load_specialised as load_specialised
 from nas.network.supernet import Supernet
@@ -31,30 +31,32 @@ from search_spaces.notation import arch_to_attentivenas as arch_to_attentivenas
 from search_spaces.notation import arch_to_ofa as arch_to_ofa
 
 
-def load_ofa(path: str | Path, space_name: str) -> Supernet:
+def load_ofa(path: str | Path, space_name: str, key: str | None = None) -> Supernet:
     """The supernet in a checkpoint of OFA, in eval mode, with the running statistics of the file.
 
     Args:
         path: the file, with old or new key spellings.
         space_name: a key of `OFA`.
+        key: where the weights are in the file, as in `nas.importing.published_names.read_as`.
 
     Raises:
         ValueError: unknown space, unreadable file, or tensors that do not fit, all of them together.
     """
     if space_name not in OFA:
         raise ValueError(f"the space of an OFA checkpoint must be one of {sorted(OFA)}, got {space_name!r}")
-    return _load(path, search_spaces.get(space_name), OFA[space_name])
+    return _load(path, search_spaces.get(space_name), OFA[space_name], key)
 
 
-def load_attentivenas(path: str | Path) -> Supernet:
+def load_attentivenas(path: str | Path, key: str | None = None) -> Supernet:
     """The supernet in a checkpoint of AttentiveNAS or AlphaNet, in eval mode.
 
     Its running statistics were never updated (see `has_statistics`): recalibrate subnets before use.
+    `key` is as in `load_ofa`.
 
     Raises:
         ValueError: unreadable file, or tensors that do not fit, all of them together.
     """
-    return _load(path, search_spaces.get("attentivenas"), ATTENTIVENAS)
+    return _load(path, search_spaces.get("attentivenas"), ATTENTIVENAS, key)
 
 
 def has_statistics(supernet: Supernet) -> bool:
@@ -79,9 +81,10 @@ def _modules(roles: Mapping[str, str], ends: Mapping[str, str], space: Space) ->
     return network_modules(roles, ends, [slot.name for slot in space.slots if slot.stage is not None])
 
 
-def _load(path: str | Path, space: Space, published: Published) -> Supernet:
+def _load(path: str | Path, space: Space, published: Published, key: str | None) -> Supernet:
     supernet = Supernet(space)
-    supernet.load_state_dict(read_as(path, supernet.state_dict(), published.modules(space), published.unused))
+    modules = published.modules(space)
+    supernet.load_state_dict(read_as(path, supernet.state_dict(), modules, published.unused, key))
     return supernet.eval()
 
 

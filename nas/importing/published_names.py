@@ -1,27 +1,23 @@
-"""Tensors of published checkpoints under our names."""
+"""Names of tensors in published checkpoints."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import torch
-from torch import Tensor
-
-from nas.importing.foreign_checkpoint import read_state_dict
 
 UNUSED = r"num_batches_tracked$|\.bn_tracking\."
 """Canonical names of tensors that no forward pass reads."""
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Levels of a name that torch adds: distributed training, `torch.compile`, sharding, checkpointing."""
 
 
 def canonical(name: str) -> str:
     """A tensor's name without what differs between versions of the tools that wrote it.
 
-    Dropped are the `module.` of distributed training and repeated levels (`bn.bn`, `conv.conv`); what an old
-    class calls `mobile_inverted_conv` is called `conv`.
+    Dropped are the levels of `WRAPPERS` and repeated levels (`bn.bn`, `conv.conv`); what an old class calls
+    `mobile_inverted_conv` is called `conv`.
     """
-    parts = name.removeprefix("module.").replace("mobile_inverted_conv", "conv").split(".")
+    parts = [part for part in name.replace("mobile_inverted_conv", "conv").split(".") if part not in WRAPPERS]
     return ".".join(part for i, part in enumerate(parts) if i == 0 or part != parts[i - 1])
 
 
@@ -39,59 +35,6 @@ def published_name(name: str, modules: Mapping[str, str]) -> str:
     module = modules[layer]
     names = {"norm": f"{module.rpartition('.')[0]}.bn.{part}", "transforms": f"{module}.{part}_matrix"}
     return canonical(names.get(kind, f"{module}.{part}"))
-
-
-def read_as(
-    path: str | Path, own: Mapping[str, Tensor], modules: Mapping[str, str], unused: str = UNUSED
-) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under our names, as float32.
-
-    Args:
-        path: the file.
-        own: our tensors, which say what must be there and of which shape.
-        modules: as for `published_name`.
-        unused: pattern of the canonical names that may be there beyond that.
-
-    Raises:
-        ValueError: an unreadable file, or one message of all that is missing, surplus or of another shape.
-    """
-    missing, surplus, misshapen = [], [], []
-    theirs = {name: published_name(name, modules) for name in own}
-    wanted = set(theirs.values())
-    found: dict[str, tuple[str, Tensor]] = {}
-    for name, tensor in read_state_dict(path).items():
-        known = canonical(name)
-        if known in found or (known not in wanted and not re.search(unused, known)):
-            surplus.append(name)
-        found.setdefault(known, (name, tensor))
-    tensors = {}
-    for name, like in own.items():
-        full_name, tensor = found.get(theirs[name], ("", like))
-        if not full_name:
-            missing.append(theirs[name])
-        elif _shape(tensor, like) != like.shape:
-            misshapen.append(f"{full_name} {tuple(tensor.shape)} instead of {tuple(like.shape)}")
-        else:
-            tensors[name] = tensor.reshape(like.shape).to(torch.float32)
-    problems = {"missing": missing, "surplus": surplus, "of another shape": misshapen}
-    if any(problems.values()):
-        raise ValueError(f"{path} does not fit: {_listed(problems)}")
-    return tensors
-
-
-def _shape(tensor: Tensor, like: Tensor) -> torch.Size:
-    """A linear layer may be written as a 1×1 convolution."""
-    return tensor.shape[:2] if like.ndim == 2 and tensor.shape[2:] == (1, 1) else tensor.shape
-
-
-def _listed(problems: Mapping[str, list[str]], at_most: int = 10) -> str:
-    """Counts and the first names of each kind."""
-    texts = []
-    for kind, names in problems.items():
-        if names:
-            more = ", …" * (len(names) > at_most)
-            texts.append(f"{len(names)} {kind} ({', '.join(names[:at_most])}{more})")
-    return "; ".join(texts)
 
 
 MBCONV = {

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from nas.importing.fit import read_as
 from nas.importing.published_names import (
     MBCONV,
     MOBILENET_V3_ENDS,
     PROXYLESS_ENDS,
     RESNET,
     network_modules,
-    read_as,
 )
 from nas.network.static import StaticNet
 from search_spaces import BLOCK_INPUT, Block, LayerSpec

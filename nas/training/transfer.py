@@ -49,6 +49,11 @@ def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> 
     Raises:
         ValueError: no run, no weights, or a run of another space.
     """
+    if Path(source).is_file():
+        raise ValueError(
+            f"init must be a run directory, got the file {source}; `nas import` makes a run of a checkpoint "
+            f"that OFA, AttentiveNAS or AlphaNet published"
+        )
     run = RunDir.open(source)
     _check_space(run.space(), supernet.space, str(source))
     known, own = newest_weights(run), supernet.state_dict()
