@@ -6,7 +6,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 
 from hw_profiles.files import replace_file
 from hw_profiles.key import RunSettings
+from hw_profiles.runner import JOB, LOCK, RESULTS, SCHEMA_VERSION, VISITS
 from search_spaces.errors import one_line
 
-SCHEMA_VERSION = 5
-JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
+__all__ = ["JOB", "LOCK", "RESULTS", "SCHEMA_VERSION", "VISITS"]
+
 RUNNER = Path(__file__).with_name("runner.py")
 MODELS, IMAGES = "models", "images"
 WEIGHTS = "weights.bin"
@@ -69,6 +70,10 @@ class BundledModel:
     """Name of the images that its outputs are wanted for."""
     sessions: int = LIGHT.sessions
     """How many a visit in a fresh process opens at most."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of its inputs, by name; needed for those that leave dimensions open."""
+    label: str | None = None
+    """What messages call it."""
 
 
 class Region(BaseModel, frozen=True):
@@ -98,6 +103,8 @@ class ModelEntry(BaseModel, frozen=True):
     alone: bool
     images: str | None
     sessions: int
+    shapes: dict[str, tuple[int, ...]]
+    label: str | None
 
 
 class Job(RunSettings, frozen=True):
@@ -118,6 +125,8 @@ class Job(RunSettings, frozen=True):
     """Visits at slow moments that are done again, at most, as a share of all visits."""
     least_gauge_ms: float | None
     """What earlier work on the device knows of its fastest moments, see `hw_profiles.runner.gauge_ms`."""
+    keep_going: bool
+    """Measure the other models where one fails."""
     weights: Weights | None
     models: tuple[ModelEntry, ...]
 
@@ -142,6 +151,7 @@ class BundleContent:
     energy: bool = False
     repeats: float = 1.0
     least_gauge_ms: float | None = None
+    keep_going: bool = False
     seed: int = 0
 
 
@@ -166,6 +176,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
         energy=content.energy,
         repeats=content.repeats,
         least_gauge_ms=content.least_gauge_ms,
+        keep_going=content.keep_going,
         weights=content.weights,
         models=tuple(_entry(model) for model in content.models),
     )
@@ -204,6 +215,8 @@ def _entry(model: BundledModel) -> ModelEntry:
         alone=model.alone,
         images=f"{IMAGES}/{model.images}.npy" if model.images else None,
         sessions=model.sessions,
+        shapes=dict(model.shapes),
+        label=model.label,
     )
 
 

@@ -23,6 +23,11 @@ def doubts_about(profile: DeviceProfile) -> list[str]:
             f"{profile.conditions.load[1]:.1f} at {profile.key.threads} threads); measuring again differed "
             f"by {profile.noise_floor or 0:.1%}"
         )
+    if profile.throttled_visits:
+        found.append(
+            f"a CPU quota stopped {profile.throttled_visits:.0%} of the measurements on the device "
+            f"{profile.name!r}: its latencies hold for single runs, a steady load takes longer"
+        )
     if error.mape > rival.mape:
         found.append(
             f"the latencies of the device {profile.name!r} are predicted worse than MACs alone would: mean "

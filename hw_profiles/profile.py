@@ -32,6 +32,11 @@ class Hardware(BaseModel, frozen=True):
     board: str | None = None
     """Such as `Raspberry Pi 5 Model B`."""
     cores: int | None = None
+    """Of the machine."""
+    usable_cores: int | None = None
+    """What the affinity and the CPU quota of the measuring process allowed."""
+    cpu_quota: float | None = None
+    """CPU time per second that its control groups allowed, in cores; None without a quota."""
     machine: str | None = None
     """Such as `x86_64`."""
     instruction_set: str | None = None
@@ -84,6 +89,8 @@ class DeviceProfile(BaseModel, frozen=True):
     """Rank correlation of block latencies from even with those from odd rounds."""
     slow_visits: float = 0.0
     """Share of visits that saw slow moments of the processor alone, see `hw_profiles.runner`."""
+    throttled_visits: float = 0.0
+    """Share of visits in which a CPU quota stopped the measurement."""
     least_gauge_ms: float | None = None
     """Of the device's fastest moment, by which later measurements know a slow one; None: unknown."""
     sentinel_drift: float | None

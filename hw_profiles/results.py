@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -26,9 +26,15 @@ class AloneFigures(BaseModel, frozen=True):
     latency_ms: float
     """The robust figure that tables are calibrated to (see `hw_profiles.runner`)."""
     min_ms: float
+    """By the wall clock, as the median and the 90th percentile."""
     median_ms: float
     p90_ms: float
     runs: int
+    clock: Literal["cpu", "wall"] = "wall"
+    """What `latency_ms` is taken with: the CPU time of the thread that does all the work, which leaves out
+    other processes, or the wall clock."""
+    throttled: int = 0
+    """Periods in which a CPU quota stopped the process."""
     energy_mj: float | None = None
     """Of one run above that of waiting; None where it was not asked for or the device has no counter."""
     energy_counter: str | None = None
@@ -52,7 +58,7 @@ class Results(BaseModel, frozen=True):
 
     schema_version: int = SCHEMA_VERSION
     bundle: str
-    device: dict[str, str | int | None]
+    device: dict[str, str | int | float | None]
     """See `hw_profiles.runner.device`; empty where a tool does not tell."""
     seconds: float
     seconds_of: dict[str, float] = {}
@@ -72,6 +78,10 @@ class Results(BaseModel, frozen=True):
     """Models whose visits all saw slow moments of the processor: their latencies may be too high."""
     slow_visits: float = 0.0
     """Share of visits that saw slow moments of the processor alone, however often they were repeated."""
+    throttled_visits: float = 0.0
+    """Share of visits in which a CPU quota stopped the process, however often they were repeated."""
+    failed: dict[str, str] = {}
+    """Reasons of models that could not be measured, where the job says to keep going."""
     sentinel_drift: float | None = None
     split_half_spearman: float | None = None
 
@@ -91,7 +101,14 @@ class Results(BaseModel, frozen=True):
         return np.array(known) if len(known) == len(figures) else None
 
     @classmethod
-    def of_tool(cls, job: Job, visits_ms: dict[str, list[float]], runtime: str, seconds: float) -> Self:
+    def of_tool(
+        cls,
+        job: Job,
+        visits_ms: dict[str, list[float]],
+        runtime: str,
+        seconds: float,
+        failed: Mapping[str, str] | None = None,
+    ) -> Self:
         """What another tool than the runner told: whole networks, one figure for each visit.
 
         Args:
@@ -99,6 +116,7 @@ class Results(BaseModel, frozen=True):
             visits_ms: by model, in ms.
             runtime: the tool.
             seconds: how long it took.
+            failed: reasons of the models that it could not measure.
         """
         return cls(
             bundle=job.id,
@@ -107,6 +125,7 @@ class Results(BaseModel, frozen=True):
             visits_ms=visits_ms,
             latency_ms={name: float(np.median(ms)) for name, ms in visits_ms.items()},
             alone={name: [AloneFigures.single(value) for value in ms] for name, ms in visits_ms.items()},
+            failed=dict(failed or {}),
         )
 
 
@@ -129,7 +148,8 @@ def _of_json(path: Path, content: str, job: Job) -> Results:
         raise ValueError(f"{one_line(error, str(path))}; run the bundle's runner again") from None
     if results.bundle != job.id:
         raise ValueError(f"{path} holds the results of another bundle")
-    missing = [m.id for m in job.models if len(results.visits_ms.get(m.id, ())) != m.rounds]
+    done = {name: len(visits) for name, visits in results.visits_ms.items()}
+    missing = [m.id for m in job.models if m.id not in results.failed and done.get(m.id) != m.rounds]
     if missing:
         raise ValueError(
             f"{path} is not whole, it lacks visits of {_some(missing)}; run the bundle's runner again"

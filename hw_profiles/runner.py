@@ -17,6 +17,7 @@ import gc
 import glob
 import itertools
 import json
+import math
 import os
 import platform
 import random
@@ -27,15 +28,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Union
 
 try:
     import numpy as np
     import onnxruntime
 except ImportError as error:
+    if __name__ != "__main__":
+        raise
     sys.exit(f"{error}; on this device: {sys.executable} -m pip install numpy onnxruntime")
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
 
 # How a latency is estimated. Where a session's buffers lie in memory decides 0.5-1 % of the latency for as
@@ -57,6 +60,7 @@ SESSION_SECONDS = 0.01
 VISIT_SECONDS = 0.004  # in the runner's own process; 0.01 gave the table the same errors
 MIN_RUNS = 10
 WARM_UP_RUNS = 3
+ACCELERATOR_WARM_UP_SECONDS = 0.3  # clocks rise, and the first runs choose the kernels
 # Slow models: a session ends after LONG_SESSION_SECONDS once it has FEW_RUNS, and a process opens no more
 # sessions after LONG_SECONDS once it has FEW_SESSIONS.
 LONG_SESSION_SECONDS, FEW_RUNS = 0.1, 3
@@ -72,19 +76,35 @@ STEADY = 1.2
 PATIENCE_SECONDS = 0.1
 GAUGE_LOOPS, GAUGE_TRIES = 1000, 3
 GAUGE_VALUES, GAUGE_ROUNDS = 32768, 12  # of all cores at once
+GAUGE_SECONDS = 10.0  # at most
 
 THREAD_CLOCK_IS_FINE = time.get_clock_info("thread_time").resolution <= 1e-6  # 16 ms on Windows
 GAUGE_CLOCK = time.thread_time_ns if THREAD_CLOCK_IS_FINE else time.perf_counter_ns
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # that this process may use
 
 CPU = "CPUExecutionProvider"
-INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+INPUT_TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_,
+    **{f"tensor({kind}{bits})": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+}
+# Names of the memory of accelerators, as ONNX Runtime has them; all other providers read the host's memory.
+MEMORY = {
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "cuda",
+    "NvTensorRTRTXExecutionProvider": "cuda",
+    "DmlExecutionProvider": "dml",
+    "CANNExecutionProvider": "cann",
+}
+Array = Any  # numpy.ndarray; numpy of Python 3.8 has no generic arrays
 # As profiles name what a convolution reads, by precision.
 TENSOR_TYPES = {"fp16": ("float16",), "int8": ("int8", "uint8")}
 
 
-class RunnerError(Exception):
-    """What a user can mend; told in one line with exit code 2."""
+class RunnerError(ValueError):
+    """An error that the user can correct; printed as one line, exit code 2."""
 
 
 # ---------------------------------------------------------------------- timing
@@ -119,34 +139,68 @@ def _gauge_of_all_cores_ms() -> float:
     core alone tells, and networks take 1.5 and 2.0 times as long.
     """
     shared = [np.linspace(0, 1, GAUGE_VALUES, dtype=np.float32) for _ in CORES]
-    together = threading.Barrier(len(CORES))
+    together = threading.Barrier(len(CORES), timeout=GAUGE_SECONDS)
     fastest: list[float] = []
 
     def work(i: int, core: int) -> None:
-        stay_on({core})
-        result = np.empty_like(shared[i])
-        times = []
-        for r in range(GAUGE_ROUNDS):
-            values = shared[(i + r) % len(shared)]
-            together.wait()
-            start = GAUGE_CLOCK()
-            np.negative(values, out=values)
-            np.exp(values, out=result)
-            times.append((GAUGE_CLOCK() - start) / 1e6)
-        fastest.append(min(times))
+        try:
+            stay_on({core})
+            result = np.empty_like(shared[i])
+            times = []
+            for r in range(GAUGE_ROUNDS):
+                values = shared[(i + r) % len(shared)]
+                together.wait()
+                start = GAUGE_CLOCK()
+                np.negative(values, out=values)
+                np.exp(values, out=result)
+                times.append((GAUGE_CLOCK() - start) / 1e6)
+        except (RunnerError, threading.BrokenBarrierError):
+            together.abort()  # the other threads would wait for ever
+        else:
+            fastest.append(min(times))
 
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate(CORES)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if len(fastest) < len(CORES):
+        raise RunnerError(_CORES_CHANGED.format(cores=sorted(CORES)))
     return max(fastest)
 
 
+_CORES_CHANGED = (
+    "this process cannot use the CPU cores {cores} at once any more, as it could when it started; finished "
+    "visits are saved: start it again"
+)
+
+
 def stay_on(cores: set[int]) -> None:
-    """Keep the calling thread on some cores."""
-    if cores:
+    """Keep the calling thread on some cores.
+
+    Raises:
+        RunnerError: the cores went offline, or were taken from this process.
+    """
+    if not cores:
+        return
+    try:
         os.sched_setaffinity(0, cores)
+    except OSError:
+        raise RunnerError(_CORES_CHANGED.format(cores=sorted(cores))) from None
+
+
+@contextmanager
+def undisturbed(cores: set[int]) -> Iterator[None]:
+    """Keep the calling thread on some cores and do not collect garbage; afterwards both are as before."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        stay_on(cores)
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+        stay_on(CORES)
 
 
 def settle(least_gauge_ms: float, threads: int) -> float:
@@ -155,6 +209,9 @@ def settle(least_gauge_ms: float, threads: int) -> float:
     Args:
         least_gauge_ms: the lowest gauge that is known of this device.
         threads: that a network will use; a single one looks for it on each core, and stays there.
+
+    Raises:
+        RunnerError: this process cannot use its cores any more.
     """
     cores: list[set[int]] = [{core} for core in sorted(CORES)] if threads == 1 and CORES else [set()]
     end = time.perf_counter() + PATIENCE_SECONDS
@@ -167,7 +224,7 @@ def settle(least_gauge_ms: float, threads: int) -> float:
 
 
 class Timed(NamedTuple):
-    """What one session told."""
+    """The figures of one session."""
 
     fastest_ms: float
     """CPU time of the fastest run where one thread does all the work, else its wall-clock time."""
@@ -175,6 +232,8 @@ class Timed(NamedTuple):
     """Wall-clock time of each run."""
     gauge_ms: float
     """How slow the moment was; 0 where the processor does not do the work."""
+    throttled: int
+    """Periods in which a CPU quota stopped this process or others of its control group."""
 
 
 class Model:
@@ -185,21 +244,32 @@ class Model:
         job: how it is run: `threads` of one operator, the execution `provider`, the `precision` (`fp32`,
             `fp16` or `int8`) that it must really compute in, and `fallback`: whether the CPU may run the
             nodes that another provider does not take.
+        shapes: of inputs that leave dimensions open, by name.
+        label: what messages call the file; by default its path.
 
     Raises:
-        RunnerError: no such file, no threads, or a provider that this onnxruntime does not have.
+        RunnerError: no such file, a number of threads that this process cannot run, or a provider that this
+            onnxruntime does not have.
     """
 
-    def __init__(self, path: str, job: dict[str, Any]) -> None:
-        if job["threads"] < 1:
-            raise RunnerError(f"threads must be >= 1, got {job['threads']}")
+    def __init__(
+        self,
+        path: str,
+        job: dict[str, Any],
+        shapes: dict[str, list[int]] | None = None,
+        label: str | None = None,
+    ) -> None:
+        refuse_threads(job["threads"])
         available = onnxruntime.get_available_providers()
         if job["provider"] not in available:
             raise RunnerError(f"provider must be one of {available} on this device, got {job['provider']!r}")
+        self.label = label or path
         if not os.path.isfile(path):
-            raise RunnerError(f"cannot read the model {path}: no such file")
-        self.path, self.provider = path, job["provider"]
+            reason = "it is a folder" if os.path.isdir(path) else "no such file"
+            raise RunnerError(f"cannot read the model {self.label}: {reason}")
+        self.path, self.provider, self.shapes = path, job["provider"], shapes or {}
         self.precision, self.fallback = job["precision"], job["fallback"]
+        self.memory = MEMORY.get(self.provider)
         alone = job["threads"] == 1 and self.provider == CPU and THREAD_CLOCK_IS_FINE
         self.clock = time.thread_time_ns if alone else time.perf_counter_ns
         self.options = onnxruntime.SessionOptions()
@@ -215,33 +285,90 @@ class Model:
             self.options.add_session_config_entry("session.intra_op_thread_affinities", counted_from_1)
 
     def timed(self, seconds: float, least_gauge_ms: float = float("inf")) -> Timed:
-        """Time runs for about `seconds` in a new session, at a steady moment where there is one."""
+        """Time runs for about `seconds` in a new session, at a steady moment where there is one.
+
+        Raises:
+            RunnerError: the model cannot be loaded or run.
+        """
         threads, on_cpu = self.options.intra_op_num_threads, self.provider == CPU
         # Before the session is there and after it is gone: its threads would keep the other cores busy.
-        gauge = settle(least_gauge_ms, threads) if on_cpu else 0.0
-        session = self.open()
-        inputs, names = _random_inputs(session), [session.get_outputs()[0].name]
-        stay_on(self.first_core)
-        start = time.perf_counter()
-        for _ in range(WARM_UP_RUNS):
-            session.run(names, inputs)
-            if time.perf_counter() - start > LONG_SESSION_SECONDS:
+        try:
+            gauge = settle(least_gauge_ms, threads) if on_cpu else 0.0
+            session = self.open()
+            run = self.prepare(session)
+            times: list[float] = []
+            fastest, throttled = float("inf"), throttled_periods()
+            with undisturbed(self.first_core):
+                self._warm_up(run)
+                start = time.perf_counter()
+                while not _enough(len(times), time.perf_counter() - start, seconds):
+                    wall, busy = time.perf_counter_ns(), self.clock()
+                    run()
+                    fastest = min(fastest, (self.clock() - busy) / 1e6)
+                    times.append((time.perf_counter_ns() - wall) / 1e6)
+            throttled = throttled_periods() - throttled
+            del run, session
+            if on_cpu:
+                gauge = max(gauge, gauge_ms(threads))
+        finally:
+            stay_on(CORES)
+        return Timed(fastest, times, gauge, throttled)
+
+    def prepare(self, session: onnxruntime.InferenceSession) -> Callable[[], object]:
+        """What runs a session once on random inputs; it has run once already.
+
+        Raises:
+            RunnerError: the session does not run on them.
+        """
+        shapes = self.input_shapes(session)
+        try:
+            inputs = random_inputs(session, shapes)
+            if self.memory:
+                binding = bind(session, inputs, self.memory)
+
+                def run() -> None:
+                    session.run_with_iobinding(binding)
+                    binding.synchronize_outputs()
+            else:
+                names = [output.name for output in session.get_outputs()]
+
+                def run() -> None:
+                    session.run(names, inputs)
+
+            run()
+        except Exception as error:  # onnxruntime raises classes of its own that have no common base
+            shown = " ".join(f"{name}={','.join(map(str, shape))}" for name, shape in shapes.items())
+            reason = " ".join(str(error).split())
+            raise RunnerError(f"{self.label} does not run on random inputs {shown}: {reason}") from None
+        return run
+
+    def _warm_up(self, run: Callable[[], object]) -> None:
+        """Run a few times without timing; an accelerator until it has chosen its kernels and its clock."""
+        runs, start = 1, time.perf_counter()  # `prepare` has made the first run
+        seconds = 0.0
+        while runs < WARM_UP_RUNS or (self.provider != CPU and seconds < ACCELERATOR_WARM_UP_SECONDS):
+            run()
+            runs, seconds = runs + 1, time.perf_counter() - start
+            if self.provider == CPU and seconds > LONG_SESSION_SECONDS:
                 break
-        fastest = float("inf")
-        times: list[float] = []
-        gc.disable()
-        start = time.perf_counter()
-        while not _enough(len(times), time.perf_counter() - start, seconds):
-            wall, busy = time.perf_counter_ns(), self.clock()
-            session.run(names, inputs)
-            fastest = min(fastest, (self.clock() - busy) / 1e6)
-            times.append((time.perf_counter_ns() - wall) / 1e6)
-        gc.enable()
-        del session
-        if on_cpu:
-            gauge = max(gauge, gauge_ms(threads))
-        stay_on(CORES)
-        return Timed(fastest, times, gauge)
+
+    def input_shapes(self, session: onnxruntime.InferenceSession) -> dict[str, list[int]]:
+        """The shape of each input.
+
+        Raises:
+            RunnerError: a dimension is open and no shape was given, or an input is no tensor of numbers.
+        """
+        refuse_inputs(session, self.label)
+        shapes = {}
+        for declared in session.get_inputs():
+            shape = self.shapes.get(declared.name, declared.shape)
+            if not all(isinstance(size, int) for size in shape):
+                raise RunnerError(
+                    f"{self.label} leaves the shape of its input {declared.name!r} open: {shape}; "
+                    f"the job must give it"
+                )
+            shapes[declared.name] = list(shape)
+        return shapes
 
     def check_placement(self) -> None:
         """See by a profile of one run that nodes run on the provider and in the precision asked for.
@@ -254,25 +381,31 @@ class Model:
         with tempfile.TemporaryDirectory() as folder:
             self.options.enable_profiling = True
             self.options.profile_file_prefix = os.path.join(folder, "profile")
-            session = self.open()
-            session.run(None, _random_inputs(session))
-            with open(session.end_profiling()) as file:
-                events = json.load(file)
-            self.options.enable_profiling = False
+            try:
+                session = self.open()
+                self.prepare(session)
+                with open(session.end_profiling()) as file:
+                    events = json.load(file)
+            finally:
+                self.options.enable_profiling = False
         nodes = [event["args"] for event in events if event.get("cat") == "Node" and "args" in event]
         refuse_misplaced(
             [node for node in nodes if "provider" in node], self.provider, self.precision, self.fallback
         )
 
-    def outputs(self, images: np.ndarray) -> list[list[float]]:
-        """The first output for each image, flattened; `images` has the shape (n, channels, size, size)."""
+    def outputs(self, images: Array) -> list[list[float]]:
+        """The first output for each image, flattened.
+
+        Args:
+            images: shape (n, channels, height, width); the model's only input reads them.
+        """
         session = self.open()
-        declared = session.get_inputs()[0]
-        batch = _shape(declared.shape)[0]
-        answers = []
+        ((name, shape),) = self.input_shapes(session).items()
+        dtype, batch = INPUT_TYPES[session.get_inputs()[0].type], shape[0]
+        answers: list[Array] = []
         for start in range(0, len(images), batch):
             part = np.resize(images[start : start + batch], (batch, *images.shape[1:]))
-            answers += list(session.run(None, {declared.name: part.astype(INPUT_TYPES[declared.type])})[0])
+            answers += list(session.run(None, {name: part.astype(dtype)})[0])
         return [[float(value) for value in answer.ravel()] for answer in answers[: len(images)]]
 
     def open(self) -> onnxruntime.InferenceSession:
@@ -291,12 +424,55 @@ class Model:
 
     def _refusal(self, reason: str) -> str:
         version = onnxruntime.__version__
-        if "opset" in reason.lower() or "IR version" in reason:
+        if any(sign in reason for sign in ("IR version", "ValidateOpsetForDomain", "opset versions")):
             return (
-                f"onnxruntime {version} on this device is too old for {self.path}; "
+                f"onnxruntime {version} on this device is too old for {self.label}; "
                 f"`{sys.executable} -m pip install --upgrade onnxruntime` there ({reason})"
             )
-        return f"{self.path} is no ONNX model that onnxruntime {version} can load: {reason}"
+        return f"{self.label} is no ONNX model that onnxruntime {version} can load: {reason}"
+
+
+def refuse_inputs(session: onnxruntime.InferenceSession, label: str) -> None:
+    """Refuse a model whose inputs cannot be filled with random values.
+
+    Raises:
+        RunnerError: an input is no tensor, or has a type that numpy does not have.
+    """
+    for declared in session.get_inputs():
+        if declared.type not in INPUT_TYPES:
+            raise RunnerError(
+                f"{label}: the inputs must be tensors of numbers or bool, "
+                f"{declared.name!r} is {declared.type}"
+            )
+
+
+def random_inputs(session: onnxruntime.InferenceSession, shapes: dict[str, list[int]]) -> dict[str, Array]:
+    """Values for each input of a session, the same ones in each call.
+
+    Floats are normal noise, bytes are pixels. Other integers are 0 or 1, which are valid as tokens of any
+    vocabulary, as token types and as masks.
+    """
+    rng = np.random.default_rng(0)
+    return {
+        declared.name: _random(rng, np.dtype(INPUT_TYPES[declared.type]), shapes[declared.name])
+        for declared in session.get_inputs()
+    }
+
+
+def _random(rng: np.random.Generator, dtype: np.dtype[Any], shape: list[int]) -> Array:
+    if dtype.kind == "f":
+        return np.asarray(rng.standard_normal(shape), dtype)
+    return np.asarray(rng.integers(0, 256 if dtype == np.uint8 else 2, shape), dtype)
+
+
+def bind(session: onnxruntime.InferenceSession, inputs: dict[str, Array], memory: str) -> Any:
+    """Inputs and outputs in the memory of an accelerator, so that no copy to or from it is timed."""
+    binding = session.io_binding()
+    for name, value in inputs.items():
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value, memory, 0))
+    for output in session.get_outputs():
+        binding.bind_output(output.name, memory)
+    return binding
 
 
 def refuse_misplaced(
@@ -335,22 +511,10 @@ def refuse_misplaced(
         )
 
 
-def _random_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray[Any, Any]]:
-    rng = np.random.default_rng(0)
-    return {
-        i.name: rng.standard_normal(_shape(i.shape)).astype(INPUT_TYPES[i.type]) for i in session.get_inputs()
-    }
-
-
 def _enough(runs: int, elapsed: float, seconds: float) -> bool:
     if elapsed < LONG_SESSION_SECONDS:
         return runs >= MIN_RUNS and elapsed >= seconds
     return runs >= FEW_RUNS
-
-
-def _shape(declared: list[int | str | None]) -> list[int]:
-    """The shape of an input, dynamic dimensions as 1."""
-    return [size if isinstance(size, int) else 1 for size in declared]
 
 
 def benchmark(model: Model, n_sessions: int, least_gauge_ms: float = float("inf")) -> dict[str, Any]:
@@ -362,7 +526,7 @@ def benchmark(model: Model, n_sessions: int, least_gauge_ms: float = float("inf"
         least_gauge_ms: the lowest gauge that is known of this device.
 
     Raises:
-        RunnerError: the model cannot be read.
+        RunnerError: the model cannot be loaded or run.
     """
     start = time.perf_counter()
     sessions: list[Timed] = []
@@ -373,12 +537,16 @@ def benchmark(model: Model, n_sessions: int, least_gauge_ms: float = float("inf"
             break
     used = [timed for timed in sessions if timed.gauge_ms <= STEADY * least_gauge_ms] or sessions
     runs = np.concatenate([timed.runs_ms for timed in used])
+    throttled = sum(timed.throttled for timed in sessions)
+    by_cpu_time = model.clock is not time.perf_counter_ns and not throttled
     return {
-        "latency_ms": robust_ms([timed.fastest_ms for timed in used]),
+        "latency_ms": robust_ms([timed.fastest_ms if by_cpu_time else min(timed.runs_ms) for timed in used]),
+        "clock": "cpu" if by_cpu_time else "wall",
         "min_ms": float(runs.min()),
         "median_ms": float(np.median(runs)),
         "p90_ms": float(np.quantile(runs, 0.9)),
         "runs": len(runs),
+        "throttled": throttled,
         "gauge_ms": float(np.median([timed.gauge_ms for timed in used])),
     }
 
@@ -401,10 +569,13 @@ def split_half(times_ms: list[list[float]]) -> float:
 
 def device() -> dict[str, Any]:
     """What identifies the device and its runtime; None where the system does not say."""
+    quota = cpu_quota()
     return {
         "cpu": _cpu_name(),
         "board": _text("/proc/device-tree/model"),
         "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "cpu_quota": quota if math.isfinite(quota) else None,
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "machine": platform.machine(),
         "instruction_set": instruction_set(),
@@ -437,7 +608,7 @@ def _cpu_info() -> dict[str, str]:
 
 def _text(path: str) -> str | None:
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip().strip("\0")
     except OSError:  # not Linux, or not shown to this user
         return None
@@ -459,6 +630,97 @@ def _numbers(pattern: str) -> list[float]:
     return [float(text) for text in texts if text and text.lstrip("-").isdigit()]
 
 
+# ---------------------------------------------------------------------- limits of the process
+
+Root = Union[str, "os.PathLike[str]"]
+
+
+def usable_cores(root: Root = "/") -> int:
+    """The CPU cores that this process may use: its affinity, limited by the CPU quota of its control groups.
+
+    A quota of 1.5 cores counts as 2, since 2 threads are needed to use it up.
+
+    Args:
+        root: folder that holds `proc` and `sys`.
+    """
+    return math.ceil(min(_affinity(), cpu_quota(root)))
+
+
+def cpu_quota(root: Root = "/") -> float:
+    """The CPU time per second that the control groups of this process allow, in cores; infinite without one.
+
+    A group is limited by its own quota and by those of all groups above it. Versions 1 and 2 are supported.
+
+    Args:
+        root: folder that holds `proc` and `sys`.
+    """
+    return min([math.inf, *map(_quota_of, _cpu_groups(root))])
+
+
+def throttled_periods(root: Root = "/") -> int:
+    """The periods so far in which the CPU quota stopped the control groups of this process.
+
+    Args:
+        root: folder that holds `proc` and `sys`.
+    """
+    total = 0
+    for group in _cpu_groups(root):
+        for line in (_text(os.path.join(group, "cpu.stat")) or "").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "nr_throttled" and value.isdigit():
+                total += int(value)
+    return total
+
+
+def refuse_threads(threads: int) -> None:
+    """Refuse threads that would wait for each other instead of working at once.
+
+    Raises:
+        RunnerError: there are none, or more than this process may use cores.
+    """
+    if threads < 1:
+        raise RunnerError(f"threads must be >= 1, got {threads}")
+    if threads > usable_cores():
+        quota = cpu_quota()
+        limit = f", CPU quota {quota:g} cores" if math.isfinite(quota) else ""
+        raise RunnerError(
+            f"threads must be <= {usable_cores()}, the CPU cores that this process may use on this device "
+            f"(affinity {_affinity()} cores{limit}), got {threads}"
+        )
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_groups(root: Root) -> list[str]:
+    """Folders of the control groups that may limit the CPU time of this process; some may not exist."""
+    found = []
+    for line in (_text(os.path.join(root, "proc/self/cgroup")) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",") if controllers else []
+        if names and "cpu" not in names:
+            continue
+        parts = [part for part in path.split("/") if part]
+        for mount in [controllers, "cpu"] if names else [""]:  # version 2 has one hierarchy and no names
+            top = os.path.join(root, "sys/fs/cgroup", mount)
+            found += [os.path.join(top, *parts[:depth]) for depth in range(len(parts) + 1)]
+    return sorted({os.path.realpath(group) for group in found})
+
+
+def _quota_of(group: str) -> float:
+    """The quota of one control group, in cores; infinite where it has none or does not exist."""
+    quota, _, period = (_text(os.path.join(group, "cpu.max")) or "").partition(" ")
+    if not quota:
+        quota = _text(os.path.join(group, "cpu.cfs_quota_us")) or ""
+        period = _text(os.path.join(group, "cpu.cfs_period_us")) or ""
+    try:
+        cores = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):  # no such file, or "max"
+        return math.inf
+    return cores if cores > 0 else math.inf  # version 1 says -1 for no quota
+
+
 # ---------------------------------------------------------------------- energy
 
 # A counter sees the whole processor or board, so other processes count too: measure where nothing else runs.
@@ -474,16 +736,14 @@ def energy(model: Model) -> dict[str, Any]:
     counter = energy_counter(model.provider)
     if counter is None:
         return {"energy_mj": None, "energy_counter": None}
-    session = model.open()
-    inputs, names = _random_inputs(session), [session.get_outputs()[0].name]
-    session.run(names, inputs)
+    run = model.prepare(model.open())
     seconds: list[float] = []
 
     def work() -> None:
         end = time.perf_counter() + ENERGY_SECONDS
         while time.perf_counter() < end:
             start = time.perf_counter()
-            session.run(names, inputs)
+            run()
             seconds.append(time.perf_counter() - start)
 
     start = time.perf_counter()
@@ -645,7 +905,8 @@ class Bundle:
     def model(self, name: str) -> Model:
         """One of its models, with the constants that it needs."""
         self.write_weights()
-        return Model(self.file(self.models[name]["file"]), self.job)
+        entry = self.models[name]
+        return Model(self.file(entry["file"]), self.job, entry["shapes"], entry["label"])
 
     def write_weights(self) -> None:
         """Write the constants that models share, where they are not there yet."""
@@ -678,16 +939,24 @@ class Bundle:
             if r == 0:
                 model.check_placement()
             timed = model.timed(VISIT_SECONDS, least_gauge_ms)
-            return {"ms": timed.fastest_ms, "gauge_ms": timed.gauge_ms}
+            ms = min(timed.runs_ms) if timed.throttled else timed.fastest_ms
+            return {"ms": ms, "gauge_ms": timed.gauge_ms, "throttled": timed.throttled}
         command = [sys.executable, os.path.abspath(__file__), self.folder, "--alone", name]
         command += ["--least-gauge", str(least_gauge_ms), *(["--checked"] if r else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
+            label = self.models[name]["label"] or name
+            how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+            lines = done.stderr.strip().splitlines() or [f"the process that ran {label} ended with {how}"]
             raise RunnerError(lines[-1])
         figures = json.loads(done.stdout)
         gauge = figures.pop("gauge_ms")
-        return {"ms": figures["latency_ms"], "gauge_ms": gauge, "alone": figures}
+        return {
+            "ms": figures["latency_ms"],
+            "gauge_ms": gauge,
+            "throttled": figures["throttled"],
+            "alone": figures,
+        }
 
     def run(self, wait_seconds: float) -> None:
         """Do the visits that are missing, then write the results.
@@ -699,12 +968,12 @@ class Bundle:
             journal = Journal(self)
             for name, model in self.models.items():
                 if model["images"] and (name, None) not in journal.done:
-                    journal.add(name, None, self.outputs(name), 0.0)
+                    self._do(journal, name, None)
             plan = self.plan()
             self._visit_all(journal, [visit for visit in plan if visit not in journal.done], len(plan))
             limit = int((1 + self.job["repeats"]) * len(plan))
             while journal.n_visits < limit:
-                slow = [visit for visit in plan if journal.slow(*visit)]
+                slow = [visit for visit in plan if visit[0] not in journal.failed and journal.slow(*visit)]
                 again = slow[: limit - journal.n_visits]
                 if not again:
                     break
@@ -713,17 +982,34 @@ class Bundle:
 
     def _visit_all(self, journal: Journal, visits: list[tuple[str, int]], total: int) -> None:
         for i, (name, r) in enumerate(visits, total - len(visits) + 1):
-            start = time.perf_counter()
-            measured = self.visit(name, r, journal.least_gauge_ms)
-            journal.add(name, r, measured, time.perf_counter() - start)
+            if name not in journal.failed:
+                self._do(journal, name, r)
             sys.stdout.write(f"{i} {total}\n")
             sys.stdout.flush()
 
+    def _do(self, journal: Journal, name: str, r: int | None) -> None:
+        """Visit a model, or with round None compute its outputs, and save that it is done."""
+        start = time.perf_counter()
+        try:
+            done = self.outputs(name) if r is None else self.visit(name, r, journal.least_gauge_ms)
+        except RunnerError as error:
+            if not self.job["keep_going"]:
+                raise
+            done = {"failed": str(error)}
+        journal.add(name, r, done, 0.0 if r is None else time.perf_counter() - start)
+
     def write_results(self, journal: Journal) -> None:
-        """Write `results.json`, whole or not at all."""
-        visits = journal.visits()
-        times: dict[str, list[float]] = {name: [] for name in self.models}
-        steady: dict[str, list[float]] = {name: [] for name in self.models}
+        """Write `results.json`, whole or not at all.
+
+        Raises:
+            RunnerError: all models failed.
+        """
+        models = {name: model for name, model in self.models.items() if name not in journal.failed}
+        if not models:
+            raise RunnerError("; ".join(dict.fromkeys(journal.failed.values())))
+        visits = [visit for visit in journal.visits() if visit["model"] in models]
+        times: dict[str, list[float]] = {name: [] for name in models}
+        steady: dict[str, list[float]] = {name: [] for name in models}
         alone: dict[str, list[dict[str, Any]]] = {}
         for visit in visits:
             name = visit["model"]
@@ -735,7 +1021,7 @@ class Bundle:
         never_steady = [name for name, found in steady.items() if not found]
         if 2 * len(never_steady) > len(steady):
             steady = times
-        small = [times[name] for name, model in self.models.items() if not model["alone"]]
+        small = [times[name] for name, model in models.items() if not model["alone"]]
         sentinel = self.job["sentinel"]
         lines = [line for line in journal.lines if "ms" in line]
         results = {
@@ -743,9 +1029,9 @@ class Bundle:
             "bundle": self.id,
             "device": device(),
             "seconds": sum(line["seconds"] for line in lines),
-            "seconds_of": {name: _seconds(lines, name) for name in self.models},
+            "seconds_of": {name: _seconds(lines, name) for name in models},
             "visits_ms": times,
-            "latency_ms": {name: robust_ms(steady[name] or times[name]) for name in self.models},
+            "latency_ms": {name: robust_ms(steady[name] or times[name]) for name in models},
             "alone": alone,
             "outputs": {line["model"]: line["outputs"] for line in journal.lines if "outputs" in line},
             "conditions": {
@@ -755,6 +1041,8 @@ class Bundle:
             "never_steady": never_steady,
             "slow_visits": sum(journal.slow(visit["model"], visit["round"]) for visit in visits)
             / len(visits),
+            "throttled_visits": sum(visit["throttled"] > 0 for visit in visits) / len(visits),
+            "failed": journal.failed,
             "sentinel_drift": drift(times[sentinel]) if sentinel else None,
             "split_half_spearman": split_half(small) if len(small) > 1 else None,
         }
@@ -776,7 +1064,7 @@ def _range(values: list[float | None]) -> list[float] | None:
 class Journal:
     """The finished visits of a bundle, a line each; a line that was cut off or damaged ends it.
 
-    A visit that is repeated has several lines.
+    A visit that is repeated has several lines. A model that failed has a line with the reason.
 
     Raises:
         RunnerError: the visits belong to another bundle or were made with another onnxruntime.
@@ -807,6 +1095,7 @@ class Journal:
         self.done = {(line["model"], line["round"]) for line in self.lines}
         known_gauge = bundle.job["least_gauge_ms"]
         self.least_gauge_ms = float("inf") if known_gauge is None else float(known_gauge)
+        self.failed: dict[str, str] = {}
         self._best: dict[tuple[str, int], dict[str, Any]] = {}
         for line in self.lines:
             self._note(line)
@@ -821,18 +1110,21 @@ class Journal:
         return sorted(self._best.values(), key=lambda visit: visit["round"])
 
     def slow(self, model: str, r: int) -> bool:
-        """Whether a visit saw slow moments alone."""
-        return bool(self._best[model, r]["gauge_ms"] > STEADY * self.least_gauge_ms)
+        """Whether a visit saw slow moments alone, or a CPU quota stopped it."""
+        visit = self._best[model, r]
+        return bool(visit["throttled"] or visit["gauge_ms"] > STEADY * self.least_gauge_ms)
 
     def _note(self, line: dict[str, Any]) -> None:
+        if "failed" in line:
+            self.failed.setdefault(line["model"], line["failed"])
         if "ms" in line:
             self.least_gauge_ms = min(self.least_gauge_ms, line["gauge_ms"])
             known = self._best.setdefault((line["model"], line["round"]), line)
-            if line["gauge_ms"] < known["gauge_ms"]:
+            if _disturbance(line) < _disturbance(known):
                 self._best[line["model"], line["round"]] = line
 
     def add(self, model: str, r: int | None, measured: dict[str, Any], seconds: float) -> None:
-        """Keep a finished visit, or with round None the outputs of a model, so that no reboot loses it."""
+        """Save a finished visit, or with round None the outputs of a model, so that no reboot loses it."""
         line = {"bundle": self.id, "version": onnxruntime.__version__, "model": model, "round": r}
         line.update(measured, seconds=seconds, conditions=conditions())
         with open(self.path, "a") as file:
@@ -842,6 +1134,10 @@ class Journal:
         self.lines.append(line)
         self.done.add((model, r))
         self._note(line)
+
+
+def _disturbance(visit: dict[str, Any]) -> tuple[bool, float]:
+    return visit["throttled"] > 0, visit["gauge_ms"]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from hw_profiles.bundle import BundleContent, write_bundle
 from hw_profiles.key import RunSettings
@@ -37,6 +38,11 @@ def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None
     )
     write_bundle(folder, content)
     return folder
+
+
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """The key-value pairs that an ONNX file holds."""
+    return {pair.key: pair.value for pair in onnx.load(path).metadata_props}
 
 
 def ignore(done: int, total: int) -> None:

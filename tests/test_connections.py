@@ -13,7 +13,7 @@ from bundles import ignore, layers, make_bundle
 from pydantic import TypeAdapter
 
 from hw_profiles import session
-from hw_profiles.bundle import JOB, RESULTS, BundleContent, read_job, write_bundle
+from hw_profiles.bundle import JOB, RESULTS, BundleContent, BundledModel, read_job, write_bundle
 from hw_profiles.connections.adb import Adb
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.carried import Carried, write_folder
@@ -119,6 +119,19 @@ def test_tool_measures_whole_networks_and_goes_on_after_a_failure(tmp_path: Path
     calls.write_text("x\n" * 30)
     assert session.measure(connection, bundle, ignore).visits_ms["a"] != []
     assert len(calls.read_text().splitlines()) == 32
+
+
+def test_tool_goes_on_with_the_other_models_where_the_job_says_so(tmp_path: Path) -> None:
+    tool = script(
+        tmp_path / "tool",
+        "import sys; sys.exit('no memory') if 'b.onnx' in sys.argv[1] else print('median: 2 ms')",
+    )
+    bundle = tmp_path / "bundle"
+    models = [BundledModel(name, b"model", 2, alone=True) for name in ("a", "b")]
+    write_bundle(bundle, BundleContent(models, RunSettings(), keep_going=True))
+    results = session.measure(Command(tool=Tool(template=f"{tool} {{onnx}}", retries=0)), bundle, ignore)
+    assert results.visits_ms == {"a": [2.0, 2.0]}
+    assert results.failed["b"].endswith("failed 1 times: no memory")
 
 
 def test_tool_that_prints_no_latency(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import yaml
+from bundles import onnx_metadata
 
 from nas.demo import _help_seconds, run_demo
-from nas.devices.benchmark import _metadata
 from nas.recipes import recipe
 from nas.report.figures_of_merit import as_json
 from nas.run_dir import FRONT, FRONT_PLOT, PROFILES, REPORT, SUPERNET, RunDir
@@ -48,7 +48,7 @@ def test_demo_leaves_files_report_and_figures_and_can_be_resumed(tmp_path: Path)
     assert set(result.chosen["arch_id"]) == exported <= set(results.read_csv(FRONT)["arch_id"])
     for _, row in result.chosen.iterrows():
         onnxruntime.InferenceSession(row["file"], providers=["CPUExecutionProvider"])
-        assert float(_metadata(Path(row["file"]))["predicted_latency_ms"]) == row["predicted_latency_ms"]
+        assert float(onnx_metadata(Path(row["file"]))["predicted_latency_ms"]) == row["predicted_latency_ms"]
         assert 0 < row["measured_latency_ms"] < 1000
         assert 0 < row["test_top1"] <= 1
     figures = json.loads(json.dumps(as_json(result.figures)))

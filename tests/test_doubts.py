@@ -35,6 +35,11 @@ def test_noise_above_four_percent(profile: DeviceProfile) -> None:
     assert "again differed by 5.0%; profile it again" in doubt
 
 
+def test_quota(profile: DeviceProfile) -> None:
+    (doubt,) = doubts_about(profile.model_copy(update={"throttled_visits": 0.25}))
+    assert doubt.startswith("a CPU quota stopped 25% of the measurements on the device ")
+
+
 def test_other_processes(profile: DeviceProfile) -> None:
     # one thread is measured, so a load of 1 is that of measuring
     alone, beside = (profile.model_copy(update={"conditions": Conditions(load=(0.5, n))}) for n in (1.2, 2.1))

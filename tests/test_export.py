@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from bundles import onnx_metadata
 from conftest import make_device
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,7 +22,6 @@ from nas.data.batches import eval_batches
 from nas.deployment import export as module
 from nas.deployment.export import export
 from nas.deployment.export_run import export_archs, export_picked, exported_table
-from nas.devices.benchmark import _metadata
 from nas.evaluation.calibration import Calibration
 from nas.network.static import StaticNet
 from nas.onnx_files import onnx_graph
@@ -136,7 +136,7 @@ def test_card_says_all_that_a_deployer_needs_and_the_model_says_the_same(
     assert card["calibration"] == Calibration().key
     assert (card["macs"], card["params"]) == (trained.space.macs(arch), trained.space.params(arch))
     assert {"torch", "onnxruntime", "elastic-nas"} <= card["versions"].keys()
-    metadata = _metadata(path)
+    metadata = onnx_metadata(path)
     assert (metadata["device"], metadata["predicted_latency_ms"]) == ("desk", "0.125")  # plain text
     stored = {key: text if isinstance(card[key], str) else json.loads(text) for key, text in metadata.items()}
     assert stored == {key: value for key, value in card.items() if key != "max_difference_to_torch"}
@@ -227,7 +227,7 @@ def test_torch_file_loads_with_torch_alone(trained: TrainedRun, arch: Arch, tmp_
 def test_picked_subnets_carry_the_device_and_both_latencies(searched: TrainedRun) -> None:
     front = searched.run.search().read_csv(FRONT).set_index("arch_id")
     (file,) = export_picked(searched, "knee")
-    metadata = _metadata(file.path)
+    metadata = onnx_metadata(file.path)
     row = front.loc[file.arch.id]
     assert metadata["device"] == "desk"
     assert float(metadata["predicted_latency_ms"]) == pytest.approx(row["latency_ms"])
@@ -249,7 +249,7 @@ def test_any_subnet_of_a_searched_run_carries_the_device_and_its_prediction(sear
     write_device(searched.run.file(PROFILES) / "desk", device)
     archs = [searched.space.smallest]
     (file,) = export_archs(searched, archs)
-    metadata = _metadata(file.path)
+    metadata = onnx_metadata(file.path)
     expected = device.table.predict(searched.space.encode(archs), searched.space)[0]
     assert float(metadata["predicted_latency_ms"]) == pytest.approx(expected)
     assert session(file.path).get_inputs()[0].shape[0] == 2  # the device's batch
@@ -261,7 +261,7 @@ def test_before_any_search_a_subnet_is_exported_by_its_arch_alone(trained: Train
     seen = []
     (file,) = export_archs(trained, [arch], progress=lambda *now: seen.append(now))
     assert seen == [("export", 1, 1)]
-    assert "predicted_latency_ms" not in _metadata(file.path)
+    assert "predicted_latency_ms" not in onnx_metadata(file.path)
     with pytest.raises(ValueError, match=r"no front to pick from yet; `nas search .* --device NAME` makes"):
         export_picked(trained, "knee")
 

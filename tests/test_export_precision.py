@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from bundles import onnx_metadata
 from conftest import make_device
 from onnx import TensorProto
 
@@ -20,7 +21,6 @@ from nas.data.batches import eval_batches
 from nas.deployment import export_precision, export_run
 from nas.deployment.export_precision import export_lower
 from nas.deployment.export_run import export_archs, exported_table
-from nas.devices.benchmark import _metadata
 from nas.run_dir import EXPORTS, PROFILES
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
@@ -64,7 +64,7 @@ def test_card_has_the_accuracy_of_the_very_file(
     assert card["fp32_validation_metrics"] == trained.evaluator()([arch], "again")[0]
     assert card["precision"] == precision
     assert exported.metrics == card["validation_metrics"]
-    metadata = _metadata(exported.path)
+    metadata = onnx_metadata(exported.path)
     stored = {key: text if isinstance(card[key], str) else json.loads(text) for key, text in metadata.items()}
     assert stored == {key: value for key, value in card.items() if key != "max_difference_to_fp32"}
 
@@ -97,9 +97,9 @@ def test_a_searched_run_exports_in_its_devices_precision(searched: TrainedRun) -
     (file,) = export_archs(searched, [searched.space.smallest])
     assert file.precision == "int8"
     assert card_of(file.path)["int8_for"] == "arm"  # as the made-up device is
-    assert _metadata(file.path)["device"] == "desk"
+    assert onnx_metadata(file.path)["device"] == "desk"
     (file,) = export_archs(searched, [searched.space.smallest], precision="fp32")
-    assert "predicted_latency_ms" not in _metadata(file.path)  # the table is that of INT8
+    assert "predicted_latency_ms" not in onnx_metadata(file.path)  # the table is that of INT8
 
 
 def test_warnings(trained: TrainedRun, arch: Arch, caplog: pytest.LogCaptureFixture) -> None:

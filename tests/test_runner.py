@@ -1,4 +1,5 @@
 import ast
+import gc
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +270,7 @@ class TwoSpeeds(runner.Bundle):
         self.n_slow -= 1
         figures = {"latency_ms": slowness, "min_ms": 1, "median_ms": 1, "p90_ms": 1, "runs": 1}
         alone = {"alone": figures} if self.models[name]["alone"] else {}
-        return {"ms": slowness, "gauge_ms": 0.05 * slowness, **alone}
+        return {"ms": slowness, "gauge_ms": 0.05 * slowness, "throttled": 0, **alone}
 
 
 @pytest.mark.parametrize(("n_slow", "repeats", "n_visits"), [(0, 1.0, 17), (9, 1.0, 26), (9, 0.0, 17)])
@@ -342,6 +344,110 @@ def test_split_half_by_hand() -> None:
     assert runner.split_half([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]]) == pytest.approx(-1.0)
 
 
-def test_threads_below_one_are_refused(tmp_path: Path) -> None:
+def test_threads_must_fit_the_cores_that_the_process_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(runner.RunnerError, match="threads must be >= 1, got 0"):
         runner.Model(str(tmp_path), JOB | {"threads": 0})
+    n = len(runner.CORES)
+    with pytest.raises(
+        runner.RunnerError, match=rf"threads must be <= \d+, .*affinity {n} cores.*got {n + 1}"
+    ):
+        runner.Model(str(tmp_path), JOB | {"threads": n + 1})
+    monkeypatch.setattr(runner, "cpu_quota", lambda root="/": 0.5)
+    with pytest.raises(runner.RunnerError, match=r"threads must be <= 1, .*CPU quota 0\.5 cores\), got 2"):
+        runner.Model(str(tmp_path), JOB | {"threads": 2})
+
+
+def test_cpu_time_does_not_count_while_a_quota_stops_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = runner.Bundle(str(make_bundle(tmp_path / "bundle"))).model("net")
+    free = runner.benchmark(model, 2)
+    assert (free["clock"], free["throttled"]) == ("cpu", 0)
+    periods = itertools.count()  # one more at each look: one in each session
+    monkeypatch.setattr(runner, "throttled_periods", lambda: next(periods))
+    throttled = runner.benchmark(model, 2)
+    assert (throttled["clock"], throttled["throttled"]) == ("wall", 2)
+    # the quartile of the sessions' fastest runs, by the clock of the fastest run of all
+    assert throttled["latency_ms"] >= throttled["min_ms"]
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+def test_throttled_visits_are_repeated_and_said(tmp_path: Path, permanent: bool) -> None:
+    class Throttled(TwoSpeeds):
+        n_throttled = VISITS * 3 if permanent else 5
+
+        def visit(self, name: str, r: int, least_gauge_ms: float) -> dict[str, Any]:
+            self.n_throttled -= 1
+            return super().visit(name, r, least_gauge_ms) | {"throttled": int(self.n_throttled >= 0)}
+
+    Throttled(str(make_bundle(tmp_path / "bundle", repeats=1.0))).run(0)
+    results = read(tmp_path / "bundle")
+    assert results.throttled_visits == (1 if permanent else 0)
+    assert len(results.never_steady) == (4 if permanent else 0)
+    n_lines = len((tmp_path / "bundle" / runner.VISITS).read_text().splitlines())
+    assert n_lines == 1 + VISITS + (VISITS if permanent else 5)  # and the outputs of one model
+
+
+def test_failed_run_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = runner.Bundle(str(make_bundle(tmp_path / "bundle"))).model("net")
+
+    def fail(session: object) -> Any:
+        calls = itertools.count()
+        return lambda: 1 / (2 - next(calls))  # at the third run
+
+    monkeypatch.setattr(model, "prepare", fail)
+    with pytest.raises(ZeroDivisionError):
+        model.timed(0.001)
+    assert gc.isenabled()
+    assert os.sched_getaffinity(0) == runner.CORES
+
+
+def test_core_that_went_offline_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, missing = os.sched_getaffinity(0), 10**4  # no machine has so many cores
+    monkeypatch.setattr(runner, "CORES", {min(runner.CORES), missing})
+    message = r"cannot use the CPU cores .*10000\].* start it again"
+    with pytest.raises(runner.RunnerError, match=message):
+        runner.gauge_ms(2)
+    with pytest.raises(runner.RunnerError, match=message):
+        runner.settle(0.0, 1)
+    os.sched_setaffinity(0, mine)
+
+
+def test_inputs_and_outputs_in_a_provider_s_memory_give_the_same_outputs(tmp_path: Path) -> None:
+    model = runner.Bundle(str(make_bundle(tmp_path / "bundle"))).model("net")
+    session = model.open()
+    inputs = runner.random_inputs(session, model.input_shapes(session))
+    binding = runner.bind(session, inputs, "cpu")
+    session.run_with_iobinding(binding)
+    expected = session.run(None, inputs)
+    np.testing.assert_array_equal(binding.copy_outputs_to_cpu(), expected)
+    assert model.memory is None  # of the CPU provider: arrays are given directly
+    model.memory = "cpu"
+    assert model.timed(0.001).fastest_ms > 0
+
+
+def test_accelerator_is_warmed_up_until_its_clock_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = runner.Bundle(str(make_bundle(tmp_path / "bundle"))).model("net")
+    monkeypatch.setattr(runner, "ACCELERATOR_WARM_UP_SECONDS", 0.05)
+    seconds: list[float] = []
+    model._warm_up(lambda: seconds.append(time.perf_counter()))
+    assert len(seconds) == runner.WARM_UP_RUNS - 1  # one is made before
+    seconds.clear()
+    model.provider = "CUDAExecutionProvider"
+    model._warm_up(lambda: seconds.append(time.perf_counter()))
+    assert seconds[-1] - seconds[0] > 0.04
+
+
+def test_runner_without_onnxruntime_is_one_line_and_its_import_an_import_error(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('no onnxruntime here')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = partial(subprocess.run, capture_output=True, text=True, env=environment, check=False)
+    as_file = run([sys.executable, str(RUNNER), "--describe"])
+    assert as_file.returncode == 1
+    assert as_file.stderr.startswith("no onnxruntime here; on this device: ")
+    as_library = run([sys.executable, "-c", "import runner"], cwd=RUNNER.parent)
+    assert as_library.stderr.splitlines()[-1] == "ImportError: no onnxruntime here"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hw_profiles.runner import throttled_periods
 from hw_profiles.usable_cores import cpu_quota, usable_cores
 from nas.training import devices
 
@@ -59,6 +60,20 @@ def test_quota_of_the_control_groups(tmp_path: Path, files: dict[str, str], core
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # 0.2 and 0.5 cores are one thread, 1.5 cores two
     assert usable_cores(root) == (affinity if cores == math.inf else min(affinity, math.ceil(cores)))
+
+
+def test_throttled_periods_of_the_group_and_those_above_it(tmp_path: Path) -> None:
+    assert throttled_periods(write(tmp_path / "none", V2)) == 0
+    version_2 = V2 | {
+        "sys/fs/cgroup/pod/job/cpu.stat": "usage_usec 9\nnr_periods 7\nnr_throttled 3\nthrottled_usec 100",
+        "sys/fs/cgroup/pod/cpu.stat": "nr_periods 7\nnr_throttled 2\nthrottled_usec 100",
+    }
+    assert throttled_periods(write(tmp_path / "2", version_2)) == 5
+    version_1 = V1 | {f"{V1_CPU}/pod/job/cpu.stat": "nr_periods 7\nnr_throttled 4\nthrottled_time 100"}
+    assert throttled_periods(write(tmp_path / "1", version_1)) == 4
+    # two names of one hierarchy count once
+    (tmp_path / "1" / "sys/fs/cgroup/cpu").symlink_to("cpu,cpuacct")
+    assert throttled_periods(tmp_path / "1") == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no CPU affinity")

@@ -8,7 +8,7 @@ from typing import Protocol
 from hw_profiles.connections.process import Progress
 from hw_profiles.results import Results
 
-Description = dict[str, str | int | None]
+Description = dict[str, str | int | float | None]
 """What a device says about itself: see `hw_profiles.runner.device`."""
 
 

@@ -88,18 +88,32 @@ def run_tool(
     for done, (name, r) in enumerate(plan, 1):
         if (name, r) in lines:
             continue
+        if name in journal.failed:
+            continue
         start = time.perf_counter()
-        ms = tool.measure(command(opened.models[name]["file"]))
-        journal.add(name, r, {"ms": ms, "gauge_ms": 0.0, "tool": tool.template}, time.perf_counter() - start)
+        figures: dict[str, Any] = {"tool": tool.template}
+        try:
+            ms = tool.measure(command(opened.models[name]["file"]))
+            figures |= {"ms": ms, "gauge_ms": 0.0, "throttled": 0}
+        except ValueError as error:
+            if not job.keep_going:
+                raise
+            figures["failed"] = str(error)
+        journal.add(name, r, figures, time.perf_counter() - start)
         lines[name, r] = journal.lines[-1]
         progress(done, len(plan))
-    return _results(job, tool, lines)
+    return _results(job, tool, lines, journal.failed)
 
 
-def _results(job: Job, tool: Tool, lines: Mapping[tuple[str, int], dict[str, Any]]) -> Results:
-    visits = {model.id: [lines[model.id, r]["ms"] for r in range(model.rounds)] for model in job.models}
+def _results(
+    job: Job, tool: Tool, lines: Mapping[tuple[str, int], dict[str, Any]], failed: Mapping[str, str]
+) -> Results:
+    models = [model for model in job.models if model.id not in failed]
+    if not models:
+        raise ValueError("; ".join(dict.fromkeys(failed.values())))
+    visits = {model.id: [lines[model.id, r]["ms"] for r in range(model.rounds)] for model in models}
     seconds = sum(line["seconds"] for line in lines.values())
-    return Results.of_tool(job, visits, shlex.split(tool.template)[0], seconds)
+    return Results.of_tool(job, visits, tool.words("")[0], seconds, failed)
 
 
 class Command(BaseModel, frozen=True, extra="forbid"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +33,9 @@ from nas.cli.options import (
     SpaceOrRun,
 )
 from nas.cli.output import line, print_json, show
+
+if TYPE_CHECKING:
+    from nas.devices.benchmark import BenchmarkRow
 
 _EARLIER = "the profile's, else {}"
 
@@ -199,6 +203,14 @@ def benchmark(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one operator.")] = None,
     provider: Annotated[str | None, typer.Option(help="Execution provider of ONNX Runtime.")] = None,
     fallback: FallbackOption = False,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape",
+            metavar="NAME=DIM,...",
+            help="Shape of an input that the model leaves open, such as x=1,3,224,224; may be repeated.",
+        ),
+    ] = None,
     energy: Annotated[
         bool, typer.Option("--energy", help="Measure energy too, where there is a counter (RAPL, NVML, INA).")
     ] = False,
@@ -207,29 +219,52 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
-    from dataclasses import asdict
-
     from hw_profiles.key import RunSettings
     from hw_profiles.store import ProfileStore
     from nas.devices import benchmark as benchmarks
+    from nas.devices.model_files import parse_shapes
     from nas.progress import shown
 
     settings = RunSettings(fallback=fallback)
     given = {name: value for name, value in (("threads", threads), ("provider", provider)) if value}
     settings = settings.model_copy(update=given)
+    shapes = parse_shapes(shape or ())
+    failed = None
     with told_what_to_carry(json), shown() as progress:
-        if device:
-            rows = benchmarks.benchmark_on(
-                ProfileStore(profiles).load(device).profile,
-                models,
-                connection=connection(bundle=bundle, results=results),
-                energy=energy,
-                progress=progress,
-            )
-        else:
-            rows = benchmarks.benchmark(models, settings=settings, energy=energy, progress=progress)
-    show([_without_energy(asdict(row), energy) for row in rows], json)
-    if energy and not json and not any(row.energy_counter for row in rows):
+        try:
+            if device:
+                rows = benchmarks.benchmark_on(
+                    ProfileStore(profiles).load(device).profile,
+                    models,
+                    connection=connection(bundle=bundle, results=results),
+                    shapes=shapes,
+                    energy=energy,
+                    progress=progress,
+                )
+            else:
+                rows = benchmarks.benchmark(
+                    models, settings=settings, shapes=shapes, energy=energy, progress=progress
+                )
+        except benchmarks.BenchmarkError as error:
+            rows, failed = error.rows, error
+    if rows:
+        _show_benchmark(rows, energy, json)
+    if failed:
+        raise failed
+
+
+def _show_benchmark(rows: Sequence[BenchmarkRow], energy: bool, json: bool) -> None:
+    from dataclasses import asdict
+
+    records = [_without_energy(asdict(row), energy) for row in rows]
+    if json:
+        show(records, json)
+        return
+    show([{name: value for name, value in row.items() if name != "warnings"} for row in records], json)
+    for row in rows:
+        for warning in row.warnings:
+            line(f"{row.model}: {warning}")
+    if energy and not any(row.energy_counter for row in rows):
         line("energy: not available here; no counter (RAPL, NVML, INA) may be read")
 
 

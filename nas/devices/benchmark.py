@@ -1,21 +1,23 @@
-"""Measured latency of ONNX files, beside the predicted one where a file holds it."""
+"""Measured latency of ONNX files, next to the predicted one where a file holds it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import onnxruntime
-
-from hw_profiles import runner, session
+from hw_profiles import session
 from hw_profiles.bundle import BundleContent, BundledModel, visits_alone, write_bundle
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.here import Here
 from hw_profiles.key import RunSettings
 from hw_profiles.profile import DeviceProfile
+from hw_profiles.results import AloneFigures, Results
+from hw_profiles.runner import CPU
+from hw_profiles.timing_warnings import timing_warnings
 from nas.devices.check_images import noise_images
+from nas.devices.model_files import ModelFile, Shape, read_model
 from nas.progress import Progress, silent
 
 PREDICTED, DEVICE = "predicted_latency_ms", "device"
@@ -29,12 +31,19 @@ class BenchmarkRow:
 
     model: str
     """Path as it was given."""
+    shape: str
+    """Of its inputs, such as `x=1,3,32,32`."""
     latency_ms: float
     """The robust figure that latency tables are calibrated to."""
+    clock: str
+    """What `latency_ms` is taken with: `cpu` time, which leaves out other processes, or the `wall` clock. The
+    other figures are by the wall clock."""
     min_ms: float
     median_ms: float
     p90_ms: float
     runs: int
+    throttled: int
+    """Periods in which a CPU quota stopped the process."""
     energy_mj: float | None
     """Of one run above that of waiting; None: not asked for, or no counter there."""
     energy_counter: str | None
@@ -44,17 +53,32 @@ class BenchmarkRow:
     measured_on: str | None
     """The device that was measured; None: this machine."""
     slow: bool
-    """All its runs saw slow moments of the processor: the latency may be too high."""
+    """The measurement was disturbed: the latency may be wrong, `warnings` say why."""
+    warnings: tuple[str, ...]
     predicted_latency_ms: float | None
     """None: the model does not say."""
     device: str | None
     """The device that the prediction is for."""
 
 
+class BenchmarkError(ValueError):
+    """Some models could not be measured.
+
+    Args:
+        reasons: one for each of them.
+        rows: the others.
+    """
+
+    def __init__(self, reasons: Sequence[str], rows: Sequence[BenchmarkRow]) -> None:
+        super().__init__("; ".join(dict.fromkeys(reasons)))
+        self.rows = list(rows)
+
+
 def benchmark(
     models: Sequence[Path],
     *,
     settings: RunSettings = DEFAULT_SETTINGS,
+    shapes: Mapping[str, Shape] | None = None,
     energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
@@ -63,13 +87,15 @@ def benchmark(
     Args:
         models: ONNX files.
         settings: how they are run.
+        shapes: of inputs that leave dimensions other than the batch open, by name.
         energy: measure that too, where this machine has a counter.
-        progress: told after each model.
+        progress: called after each model.
 
     Raises:
-        ValueError: a file is missing or no ONNX model, or the provider is not available here.
+        BenchmarkError: a file is missing, is no ONNX model or cannot be run; it holds the rows of the others.
+        ValueError: a shape is of no model's input.
     """
-    return _benchmark(_content(models, settings, energy), models, Here(), None, progress)
+    return _benchmark(models, settings, shapes or {}, energy, None, Here(), progress)
 
 
 def benchmark_on(
@@ -77,6 +103,7 @@ def benchmark_on(
     models: Sequence[Path],
     *,
     connection: Connection | None = None,
+    shapes: Mapping[str, Shape] | None = None,
     energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
@@ -86,91 +113,135 @@ def benchmark_on(
         profile: of the device.
         models: ONNX files.
         connection: reaches the device instead of the profile's.
+        shapes: of inputs that leave dimensions other than the batch open, by name.
         energy: measure that too, where the device has a counter.
-        progress: told after each model.
+        progress: called after each model.
 
     Raises:
-        ValueError: a file is missing or no ONNX model, the device cannot be reached, is another one than
-            that of the profile, or computes wrongly.
+        BenchmarkError: a file is missing, is no ONNX model or cannot be run; it holds the rows of the others.
+        ValueError: a shape is of no model's input, the device cannot be reached, is another one than that of
+            the profile, or computes wrongly.
     """
-    content = replace(_content(models, profile.key, energy), least_gauge_ms=profile.least_gauge_ms)
-    return _benchmark(content, models, connection or profile.connection, profile, progress)
+    reached = connection or profile.connection
+    return _benchmark(models, profile.key, shapes or {}, energy, profile, reached, progress)
 
 
 def _benchmark(
-    content: BundleContent,
     models: Sequence[Path],
-    connection: Connection,
+    settings: RunSettings,
+    shapes: Mapping[str, Shape],
+    energy: bool,
     profile: DeviceProfile | None,
+    connection: Connection,
     progress: Progress,
 ) -> list[BenchmarkRow]:
+    files, reasons = _read(models, settings.batch, shapes, fixed_only=not connection.tabled)
+    if not files:
+        raise BenchmarkError(reasons, [])
+    unused = set(shapes) - {name for file in files.values() for name in file.shapes}
+    if unused:
+        inputs = sorted({name for file in files.values() for name in file.shapes})
+        raise ValueError(f"--shape must name an input of the models, one of {inputs}, got {sorted(unused)}")
+    compare = profile is not None or settings.provider != CPU
+    content = BundleContent(
+        models=[_bundled(name, file, compare) for name, file in files.items()],
+        settings=settings,
+        images={_name(f.image): noise_images(*f.image) for f in files.values() if f.image and compare},
+        energy=energy,
+        keep_going=True,
+        least_gauge_ms=profile.least_gauge_ms if profile else None,
+    )
     with TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         write_bundle(bundle, content)
         results = session.measure(connection, bundle, lambda done, total: progress("benchmark", done, total))
     if profile:
         profile.refuse_other(results.device)
-    rows = []
-    for i, path in enumerate(models):
-        metadata = _metadata(path)
-        predicted = metadata.get(PREDICTED)
-        told = results.told(_id(i))
-        assert told, "a model is never left out"
-        rows.append(
-            BenchmarkRow(
-                model=str(path),
-                **told.model_dump(),
-                threads=content.settings.threads,
-                provider=content.settings.provider,
-                measured_on=profile.name if profile else None,
-                slow=_id(i) in results.never_steady,
-                predicted_latency_ms=float(predicted) if predicted else None,
-                device=metadata.get(DEVICE),
-            )
-        )
+    rows = [
+        _row(name, file, results, settings, profile)
+        for name, file in files.items()
+        if name not in results.failed
+    ]
+    reasons += [_reason(files[name].path, reason) for name, reason in results.failed.items()]
+    if reasons:
+        raise BenchmarkError(reasons, rows)
     return rows
 
 
-def _id(i: int) -> str:
-    return f"model{i}"
+def _read(
+    paths: Sequence[Path], batch: int, shapes: Mapping[str, Shape], fixed_only: bool
+) -> tuple[dict[str, ModelFile], list[str]]:
+    """The models by their names in the bundle, and the reasons why others cannot be measured."""
+    files: dict[str, ModelFile] = {}
+    reasons = []
+    for i, path in enumerate(paths):
+        try:
+            file = read_model(path, batch, shapes)
+            if file.is_open and fixed_only:
+                raise ValueError(
+                    f"{path} must have inputs of fixed shapes: the device's tool takes no shapes"
+                )
+        except ValueError as error:
+            reasons.append(_reason(path, str(error)))
+        else:
+            files[f"model{i}"] = file
+    return files, reasons
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
-    """The model on this machine's CPU.
-
-    Raises:
-        ValueError: the file is missing or no ONNX model.
-    """
-    try:
-        return runner.Model(str(path), RunSettings(fallback=True).model_dump()).open()
-    except runner.RunnerError as error:
-        raise ValueError(str(error)) from None
+def _reason(path: Path, reason: str) -> str:
+    return reason if str(path) in reason else f"{path}: {reason}"
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    found: dict[str, str] = _open(path).get_modelmeta().custom_metadata_map
+def _bundled(name: str, file: ModelFile, compare: bool) -> BundledModel:
+    n, sessions = visits_alone(len(file.content))
+    return BundledModel(
+        name,
+        file.content,
+        n,
+        alone=True,
+        images=_name(file.image) if file.image and compare else None,
+        sessions=sessions,
+        shapes=file.shapes,
+        label=str(file.path),
+    )
+
+
+def _row(
+    name: str, file: ModelFile, results: Results, settings: RunSettings, profile: DeviceProfile | None
+) -> BenchmarkRow:
+    figures = results.told(name)
+    assert figures, "a model that did not fail has figures"
+    disturbed = _disturbances(figures, name in results.never_steady)
+    predicted = file.metadata.get(PREDICTED)
+    return BenchmarkRow(
+        model=str(file.path),
+        shape=file.shape,
+        **figures.model_dump(),
+        threads=settings.threads,
+        provider=settings.provider,
+        measured_on=profile.name if profile else None,
+        slow=bool(disturbed),
+        warnings=(*disturbed, *_other_batch(file, profile)),
+        predicted_latency_ms=float(predicted) if predicted else None,
+        device=file.metadata.get(DEVICE),
+    )
+
+
+def _disturbances(figures: AloneFigures, never_steady: bool) -> list[str]:
+    found = timing_warnings(figures)
+    if never_steady and not figures.throttled:
+        found.append("the processor was slow during all runs: the latency may be too high")
     return found
 
 
-def _content(models: Sequence[Path], settings: RunSettings, energy: bool) -> BundleContent:
-    """All files, with images of their size."""
-    shapes = [_image_shape(path) for path in models]
-    images = {_name(shape): noise_images(*shape) for shape in shapes if shape}
-    contents = [path.read_bytes() for path in models]
-    visits = [visits_alone(len(content)) for content in contents]
-    files = [
-        BundledModel(_id(i), content, n, alone=True, images=shape and _name(shape), sessions=sessions)
-        for i, (content, shape, (n, sessions)) in enumerate(zip(contents, shapes, visits, strict=True))
+def _other_batch(file: ModelFile, profile: DeviceProfile | None) -> list[str]:
+    if profile is None or file.batch in (None, profile.key.batch):
+        return []
+    return [
+        f"the model reads batches of {file.batch}, the profile of {profile.name!r} is for batches of "
+        f"{profile.key.batch}"
     ]
-    return BundleContent(models=files, settings=settings, images=images, energy=energy)
 
 
-def _image_shape(path: Path) -> tuple[int, int] | None:
-    """Channels and size of the images that a model reads; None: it reads something else."""
-    shape = _open(path).get_inputs()[0].shape
-    square = len(shape) == 4 and all(isinstance(n, int) for n in shape[1:]) and shape[2] == shape[3]
-    return (shape[1], shape[2]) if square else None
-
-
-def _name(shape: tuple[int, int]) -> str:
-    return "x".join(map(str, shape))
+def _name(image: tuple[int, int]) -> str:
+    return "x".join(map(str, image))

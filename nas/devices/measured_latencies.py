@@ -99,6 +99,13 @@ class MeasuredLatencies:
                 len(results.alone),
                 self.device.profile.name,
             )
+        if results.throttled_visits:
+            _log.warning(
+                "a CPU quota stopped %.0f %% of the measurements on the device %r: the latencies hold for "
+                "single runs, a steady load takes longer",
+                100 * results.throttled_visits,
+                self.device.profile.name,
+            )
         told = {arch_id: results.told(arch_id) for arch_id in results.alone}
         self.ms |= {arch_id: figures.latency_ms for arch_id, figures in told.items() if figures}
         frame = pd.DataFrame(

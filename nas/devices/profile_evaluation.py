@@ -60,6 +60,7 @@ def evaluate(
         noise_floor=None if remeasured is None else compare(remeasured, measured).mape,
         split_half_spearman=results.split_half_spearman,
         slow_visits=results.slow_visits,
+        throttled_visits=results.throttled_visits,
         least_gauge_ms=results.least_gauge_ms,
         sentinel_drift=results.sentinel_drift,
     )

@@ -1,0 +1,149 @@
+"""ONNX files of any origin, prepared for a measurement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+from hw_profiles import runner
+from hw_profiles.key import RunSettings
+
+Shape = tuple[int, ...]
+_DECLARED = list[int | str | None]
+"""Dimensions as a model declares them; open ones have a name or None."""
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_BATCH_NAMES = ("n", "b", "bs")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model with everything that a device needs to run it."""
+
+    path: Path
+    content: bytes
+    """The model with its external data."""
+    shapes: dict[str, Shape]
+    """Of all its inputs, by name."""
+    is_open: bool
+    """The file itself leaves some of their dimensions open."""
+    image: tuple[int, int] | None
+    """Channels and size of the images that its outputs can be compared on; None: it reads something else."""
+    metadata: dict[str, str]
+
+    @property
+    def shape(self) -> str:
+        """The shapes as one text, in the syntax of `--shape`."""
+        return " ".join(f"{name}={','.join(map(str, shape))}" for name, shape in self.shapes.items())
+
+    @property
+    def batch(self) -> int | None:
+        """Images at a time; None for models that do not read images."""
+        return next((shape[0] for shape in self.shapes.values() if len(shape) == 4), None)
+
+
+def parse_shapes(texts: Iterable[str]) -> dict[str, Shape]:
+    """Shapes of inputs from texts such as `x=1,3,224,224`.
+
+    Raises:
+        ValueError: a text has another form, or a name is repeated.
+    """
+    shapes: dict[str, Shape] = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        words = [word.strip() for word in sizes.split(",")]
+        if not name or not all(word.isdecimal() and int(word) > 0 for word in words):
+            raise ValueError(f"--shape must be NAME=DIM,DIM,... with sizes >= 1, got {text!r}")
+        if name in shapes:
+            raise ValueError(f"--shape must name each input once, got {name!r} twice")
+        shapes[name] = tuple(map(int, words))
+    return shapes
+
+
+def read_model(path: Path, batch: int, given: Mapping[str, Shape]) -> ModelFile:
+    """Read a model and settle the shapes of its inputs.
+
+    Args:
+        path: an ONNX file.
+        batch: size of an open first dimension.
+        given: shapes of inputs, by name; other names are left to other models.
+
+    Raises:
+        ValueError: the file cannot be read, an input cannot be filled, or its shape is open or contradicts
+            the given one.
+    """
+    session = runner.Model(str(path), RunSettings(fallback=True).model_dump()).open()
+    runner.refuse_inputs(session, str(path))
+    try:
+        graph = onnx.load(path)
+        content = graph.SerializeToString(deterministic=True)
+    except Exception as error:  # onnx and protobuf raise classes that have no common base
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot read {path} with its external data: {reason}") from None
+    unranked = {i.name for i in graph.graph.input if not i.type.tensor_type.HasField("shape")}
+    shapes = {}
+    for declared in session.get_inputs():
+        dims = None if declared.name in unranked else declared.shape
+        shapes[declared.name] = _shape(path, declared.name, dims, batch, given.get(declared.name))
+    return ModelFile(
+        path=path,
+        content=content,
+        shapes=shapes,
+        is_open=any(tuple(i.shape) != shapes[i.name] for i in session.get_inputs()),
+        image=_image(session, shapes),
+        metadata=dict(session.get_modelmeta().custom_metadata_map),
+    )
+
+
+def _shape(path: Path, name: str, declared: _DECLARED | None, batch: int, given: Shape | None) -> Shape:
+    if given is not None:
+        if declared is not None and not _fits(given, declared):
+            raise ValueError(
+                f"--shape {name}={','.join(map(str, given))} does not fit {path}, which declares "
+                f"{_text(declared)}"
+            )
+        return given
+    if declared is None:
+        raise ValueError(
+            f"{path} does not say the shape of its input {name!r}; add --shape {name}=DIM,DIM,..."
+        )
+    sizes = list(declared)
+    if sizes and not isinstance(sizes[0], int) and _is_batch(sizes[0], len(sizes)):
+        sizes[0] = batch
+    known = tuple(size for size in sizes if isinstance(size, int))
+    if len(known) < len(sizes):
+        raise ValueError(
+            f"{path} leaves the shape of its input {name!r} open: {_text(sizes)}; add --shape {name}="
+            + ",".join(str(size) if isinstance(size, int) else "DIM" for size in sizes)
+        )
+    return known
+
+
+def _is_batch(name: str | None, rank: int) -> bool:
+    """Whether an open first dimension counts images or other examples."""
+    return name is None or rank == 4 or "batch" in name.lower() or name.lower() in _BATCH_NAMES
+
+
+def _fits(given: Shape, declared: _DECLARED) -> bool:
+    pairs = zip(given, declared, strict=False)
+    return len(given) == len(declared) and all(d == g for g, d in pairs if isinstance(d, int))
+
+
+def _text(declared: _DECLARED) -> str:
+    return ",".join("?" if size is None else str(size) for size in declared)
+
+
+def _image(session: onnxruntime.InferenceSession, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:
+    """Of a model whose only input is a batch of square images and whose first output has a row for each."""
+    inputs, output = session.get_inputs(), session.get_outputs()[0]
+    if len(inputs) != 1 or {inputs[0].type, output.type} - set(_FLOATS):
+        return None
+    shape = shapes[inputs[0].name]
+    if len(shape) != 4 or shape[2] != shape[3] or 0 in shape:
+        return None
+    rows = output.shape[0] if output.shape else math.nan
+    return (shape[1], shape[2]) if rows in (shape[0], inputs[0].shape[0]) else None
