@@ -23,6 +23,7 @@ from nas.recipes import recipe as recipes
 from nas.report.data import FigureOfMerit
 from nas.report.report_run import report_run
 from nas.run_dir import FRONT, PROFILES, TEST
+from nas.run_lock import locked
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from nas.training.train import train
@@ -66,6 +67,13 @@ def run_demo(
     Raises:
         ValueError: `out` holds something else.
     """
+    with locked(out, create=True):
+        return _run_demo(out, recipe, seed, resume=resume, progress=progress)
+
+
+def _run_demo(
+    out: str | Path, recipe: str | Path, seed: int, *, resume: bool, progress: Progress
+) -> DemoResult:
     begin = time.perf_counter()
     run = train(recipes.load(recipe, [f"seed={seed}"]), out, resume=resume, progress=progress)
     trained = TrainedRun.open(run.path)

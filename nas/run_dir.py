@@ -35,6 +35,7 @@ SURROGATE = "surrogate.json"
 PROFILES = "profiles"
 SEARCH, SEARCH_CSV = "search.json", "search.csv"
 FRONT, FRONT_PLOT, BASELINE = "front.csv", "front.html", "baseline.csv"
+LOCK = ".lock"
 SEARCHES, LAST_SEARCH = "searches", "last_search.json"
 EXPORTS = "exports"
 TEST = "test.csv"
@@ -289,7 +290,7 @@ class RunDir(Folder):
 
 def _is_free(folder: Path) -> bool:
     """Whether the folder is empty, or holds what a kill in `RunDir.create` left."""
-    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{RUN}.")}
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{RUN}.")} - {LOCK}
     return not names or (RUN in names and RECIPE not in names)
 
 

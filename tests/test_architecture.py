@@ -41,7 +41,7 @@ THIRD_PARTY = {
 
 LAYERS = (
     {"allocator", "onnx_files", "plugins", "progress", "run_dir"},
-    {"data", "network", "problem", "recipes"},
+    {"data", "network", "problem", "recipes", "run_lock"},
     {"optimizers", "samplers"},
     {"evaluation", "training"},
     {"devices", "importing"},

@@ -20,6 +20,7 @@ from nas.cli.export import export
 from nas.cli.finetune import finetune
 from nas.cli.import_command import app as import_commands
 from nas.cli.no_effect import Command
+from nas.cli.open_run import locks_run
 from nas.cli.pick import pick
 from nas.cli.recipe_help import ExplainsRecipe
 from nas.cli.report import report
@@ -52,11 +53,11 @@ app.command(cls=ExplainsRecipe)(train)
 app.command(cls=Command)(finetune)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(profile)
-app.command(cls=Command)(search)
+app.command(cls=Command)(locks_run(search))
 app.command(cls=Command)(pick)
-app.command(cls=Command)(export)
+app.command(cls=Command)(locks_run(export))
 app.command(cls=Command)(benchmark)
-app.command(cls=Command)(report)
+app.command(cls=Command)(locks_run(report))
 app.command(cls=Command)(demo)
 app.add_typer(import_commands, name="import")
 

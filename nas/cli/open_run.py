@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, cast
 
 if TYPE_CHECKING:
     from nas.trained_run import TrainedRun
@@ -18,6 +20,21 @@ def open_space(space_or_run: str) -> Space:
     if Path(space_or_run).is_dir():
         return RunDir.open(space_or_run).space()
     return search_spaces.get(space_or_run)
+
+Parameters = ParamSpec("Parameters")
+
+
+def locks_run(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """The command, with the lock of its option `run` held from its first moment."""
+
+    @functools.wraps(command)
+    def holding(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        from nas.run_lock import locked
+
+        with locked(cast(Path, kwargs["run"])):
+            command(*args, **kwargs)
+
+    return holding
 
 
 def open_run(run: Path, dataset: str | None, data_root: Path | None, allow_import: bool) -> TrainedRun:

@@ -18,6 +18,7 @@ from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.onnx_files.precision import FP32
 from nas.progress import Progress, silent
 from nas.run_dir import FRONT, SEARCH
+from nas.run_lock import writes_run
 from nas.search.pick import minimised_columns, pick
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
@@ -69,6 +70,7 @@ def export_picked(
     )
 
 
+@writes_run
 def export_archs(
     trained: TrainedRun,
     archs: Sequence[Arch],

@@ -12,6 +12,7 @@ from nas.data.recorded import check_classes, record
 from nas.importing.importers import has_statistics
 from nas.network.supernet import Supernet
 from nas.run_dir import Imported, RunDir, RunInfo, now, versions
+from nas.run_lock import locked
 from nas.training.checkpoint import save_supernet
 from search_spaces.text_files import read_text
 
@@ -80,11 +81,12 @@ def import_run(
             validation_images=validation_images,
         ),
     )
-    run = RunDir.create(
-        out, info, space, f"# not trained here: weights of {source}\n", data.contents if data else {}
-    )
-    save_supernet(run, supernet.state_dict())
-    return run
+    with locked(out, create=True):
+        run = RunDir.create(
+            out, info, space, f"# not trained here: weights of {source}\n", data.contents if data else {}
+        )
+        save_supernet(run, supernet.state_dict())
+        return run
 
 
 def read_classes(path: str | Path) -> list[str]:

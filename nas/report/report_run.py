@@ -23,10 +23,12 @@ from nas.report.figures_of_merit import (
     test_hypervolume,
 )
 from nas.run_dir import BASELINE, FRONT, PREDICTOR, REPORT, SEARCH, TEST, TRAINING_LOG, Folder
+from nas.run_lock import writes_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 
+@writes_run
 def report_run(
     trained: TrainedRun,
     *,

@@ -19,6 +19,7 @@ from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
+from nas.run_lock import writes_run
 from nas.search.certificate import certify
 from nas.search.compromise import Compromise, best_for_all
 from nas.search.search import search
@@ -46,6 +47,7 @@ UNLIMITED_BUDGET = 10_000
 _log = logging.getLogger("nas")
 
 
+@writes_run
 def search_run(
     trained: TrainedRun,
     device: Device,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 import search_spaces
 from nas.allocator import keep_freed_memory
@@ -17,6 +19,7 @@ from nas.progress import Progress, silent
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.recipes.recipe import parse as parse_recipe
 from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
+from nas.run_lock import locked
 from nas.samplers import Sampler, make_sampler
 from nas.training.checkpoint import Checkpoints, save_supernet
 from nas.training.data import batches, with_augmentation
@@ -70,6 +73,20 @@ def train(
     """
     keep_freed_memory()
     fabric = make_fabric(recipe)
+    with ExitStack() as stack:
+        first_does(fabric, lambda: stack.enter_context(locked(out, create=True)))
+        return _train(recipe, Path(out), fabric, resume=resume, sampler=sampler, progress=progress)
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    fabric: Fabric,
+    *,
+    resume: bool,
+    sampler: Sampler | None,
+    progress: Progress,
+) -> RunDir:
     torch.set_num_threads(recipe.threads or default_threads(local_processes(recipe)))
     resumed = first_does(fabric, lambda: resume and RunDir(out).created)
     if resumed:
@@ -88,12 +105,12 @@ def train(
     log = TrainingLog(space, recipe.log_steps or steps_per_epoch)
     state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
     teachers = load_teachers(recipe, space, dataset.class_names, fabric.device)
-    transferred = _transferred(recipe, state, Path(out), dataset)
+    transferred = _transferred(recipe, state, out, dataset)
     take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
 
     if fabric.is_global_zero:
         _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
-    run = first_does(fabric, lambda: _open_run(recipe, Path(out), space, dataset, resumed=resumed))
+    run = first_does(fabric, lambda: _open_run(recipe, out, space, dataset, resumed=resumed))
     if first_does(fabric, lambda: run.has(SUPERNET)):
         return run
     if transferred and fabric.is_global_zero:

@@ -1,0 +1,167 @@
+"""A lock that lets one process at a time write a run.
+
+Training, import, search, export and report write files that belong together, so each of them holds the lock
+while it works. Commands that only read, and `nas evaluate`, which only adds rows to the archive, need none.
+The operating system releases the lock when its process ends, however it ends. It also holds between machines
+that share the run by a network file system, if that file system supports POSIX locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, ParamSpec, TypeVar
+
+from nas.run_dir import LOCK, now
+
+_FAR = 1 << 30
+"""Position of the locked byte on Windows, where a locked byte cannot be read."""
+_log = logging.getLogger("nas")
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+_held: dict[Path, int] = {}
+"""The thread that holds the lock of a run, for the locks of this process."""
+
+
+@contextmanager
+def locked(path: str | Path, *, create: bool = False) -> Iterator[None]:
+    """Hold the lock of a run; inside another such block of the same thread it does nothing.
+
+    A run that this process cannot write to is not locked: the first write to it fails and says why.
+
+    Args:
+        path: the run directory.
+        create: make the folder where it is missing. It is removed again if nothing was written to it.
+
+    Raises:
+        ValueError: another process holds the lock; says which one.
+    """
+    folder = Path(path)
+    key, thread = folder.resolve(), threading.get_ident()
+    if _held.get(key) == thread:
+        yield
+        return
+    if key in _held:
+        raise _in_use(folder, "another thread of this process")
+    made = _make(folder) if create else []
+    try:
+        file = _acquire(folder)
+        _held[key] = thread
+        try:
+            yield
+        finally:
+            del _held[key]
+            if file:
+                _release(folder / LOCK, file)
+    finally:
+        for each in made:
+            with contextlib.suppress(OSError):  # something was written to it
+                each.rmdir()
+
+
+def writes_run(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A decorator: the function holds the lock of the run of its argument `trained`, the first one."""
+
+    @functools.wraps(function)
+    def holding(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        trained: Any = args[0] if args else kwargs["trained"]
+        with locked(trained.run.path):
+            return function(*args, **kwargs)
+
+    return holding
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder; returns those that were missing, the innermost one first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    with contextlib.suppress(OSError):  # the first write to it says why
+        folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _acquire(folder: Path) -> BinaryIO | None:
+    """The lock file with its lock taken; None where it cannot be written.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    path = folder / LOCK
+    while True:
+        try:
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        except OSError:
+            return None
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                file.close()
+                raise _in_use(folder, _holder(path)) from None
+            _log.warning("%s has no locks (%s): run one command at a time on it", folder, error.strerror)
+        if _is_at(path, file):
+            break
+        file.close()  # the process that had the lock has removed this file
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "since": now(),
+    }
+    file.truncate(0)
+    file.write(json.dumps(holder).encode())
+    file.flush()
+    return file
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _release(path: Path, file: BinaryIO) -> None:
+    if sys.platform == "win32":  # where an open file cannot be removed
+        file.close()
+    with contextlib.suppress(OSError):
+        path.unlink()
+    file.close()
+
+
+def _holder(path: Path) -> str:
+    """The process that has the lock, in words. It must not be this one: closing the file ends its locks."""
+    try:
+        found = json.loads(path.read_bytes())
+        return f"process {found['pid']} on {found['host']}: `{found['command']}`, since {found['since']}"
+    except (OSError, ValueError, KeyError):  # it has just begun or ended
+        return "another process"
+
+
+def _in_use(folder: Path, holder: str) -> ValueError:
+    return ValueError(f"the run {folder} is in use by {holder}; wait until it ends, or stop it")
