@@ -6,21 +6,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bundles import ignore, layers, make_bundle
+from bundles import VISITS, ignore, layers, make_bundle
 from pydantic import TypeAdapter
 
 from hw_profiles import session
 from hw_profiles.bundle import JOB, RESULTS, BundleContent, BundledModel, read_job, write_bundle
+from hw_profiles.connections import ssh as ssh_module
 from hw_profiles.connections.adb import Adb
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.carried import Carried, write_folder
 from hw_profiles.connections.command import Command, Tool
 from hw_profiles.connections.here import Here
 from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
-from hw_profiles.connections.ssh import Ssh
+from hw_profiles.connections.marked import output_there
+from hw_profiles.connections.process import ProcessError
+from hw_profiles.connections.ssh import Ssh, SshShell
 from hw_profiles.connections.table import AnyConnection
 from hw_profiles.key import RunSettings
 from hw_profiles.results import read_results
@@ -204,7 +208,7 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
     assert session.measure(connection, bundle, ignore).visits_ms == {"a": [2.0], "b": [2.0, 2.0]}
     called = [ast.literal_eval(line) for line in adb.read_text().splitlines()]
     there = folder / read_job(bundle).id[:16]
-    assert ["shell", f"{perf} {there}/models/a.onnx"] in called
+    assert any(f"{perf} {there}/models/a.onnx" in call[-1] for call in called if call[0] == "shell")
 
 
 @pytest.mark.parametrize(
@@ -222,6 +226,82 @@ def test_adb_that_fails(
     monkeypatch.setenv("ADB_FAILS", says)
     with pytest.raises(ValueError, match=told):
         Adb().measure(make_bundle(tmp_path / "bundle"), ignore)
+
+
+# ---------------------------------------------------------------------- shells that print more than asked for
+
+TALKING = r"""
+import os, subprocess, sys
+if "-O" in sys.argv: sys.exit()  # ssh ends the shared connection
+say = lambda text: (os.write(1, text), os.write(2, text))
+say(b"Welcome to b\xf6x\n3 17\nlatency: 9 ms\n" + b"box> ")
+done = subprocess.run(["sh", "-c", sys.argv[-1]], stdin=sys.stdin.buffer, capture_output=True)
+crlf = os.environ.get("CRLF")
+for n, text in ((1, done.stdout), (2, done.stderr)):
+    os.write(n, text.replace(b"\n", b"\r\n") if crlf else text)
+say(b"Goodbye\n18 17\nlatency: 9 ms\n")
+sys.exit(0 if crlf else done.returncode)
+"""
+"""Stands for ssh to a host with a banner and a farewell; with CRLF for an old adb, which loses exit codes."""
+
+
+@pytest.fixture
+def talking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ssh:
+    (tmp_path / "bin").mkdir()
+    script(tmp_path / "bin" / "ssh", TALKING)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return Ssh(host="box", python=sys.executable, folder=str(tmp_path / "box"))
+
+
+def test_banners_do_not_disturb_a_measurement(talking: Ssh, tmp_path: Path) -> None:
+    told = talking.describe()
+    assert told
+    assert told["runtime"] == "onnxruntime"
+    bundle = make_bundle(tmp_path / "bundle")
+    seen: list[tuple[int, int]] = []
+    results = session.measure(talking, bundle, lambda done, total: seen.append((done, total)))
+    assert seen == [(n + 1, VISITS) for n in range(VISITS)]  # no line of a banner counts as a visit
+    assert list(results.outputs) == ["net"]
+    assert list((tmp_path / "box").iterdir()) == []
+
+
+def test_job_that_is_there_already_is_known_behind_a_banner(talking: Ssh, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    with talking._runner() as remote:
+        there = remote._folder(bundle)
+        remote._push(bundle, there)
+        runner_there = Path(there) / "runner.py"
+        runner_there.write_text("a second push would replace this")
+        remote._push(bundle, there)
+    assert runner_there.read_text() == "a second push would replace this"
+
+
+@pytest.mark.parametrize("crlf", ["", "yes"])
+def test_error_is_the_command_s_and_no_farewell(
+    talking: Ssh, monkeypatch: pytest.MonkeyPatch, crlf: str
+) -> None:
+    monkeypatch.setenv("CRLF", crlf)
+    with talking._runner() as remote:
+        wrap = remote.shell.command
+    assert output_there(wrap, "printf 'a\n\nb'") == "a\n\nb"
+    assert output_there(wrap, "cat", stdin=b"a b\n") == "a b\n"
+    with pytest.raises(ProcessError) as caught:
+        output_there(wrap, "echo no memory >&2; exit 7")
+    assert caught.value.exit_code == 7
+    assert crlf or str(caught.value) == "no memory"
+
+
+def test_windows_has_no_shared_connection_and_no_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Ssh(host="box")
+    assert "ControlMaster=auto" in SshShell(target, Path("s")).ssh
+    monkeypatch.setattr(ssh_module, "os", SimpleNamespace(name="nt"))
+    shell = SshShell(target, Path("s"))
+    assert not any("Control" in word for word in shell.ssh)
+    monkeypatch.setattr(subprocess, "run", None)  # there is nothing to close
+    shell.close()
+    tool = Tool(template='"C:\\Program Files\\perf.exe" -m C:\\models\\{onnx}')
+    words = ["C:\\Program Files\\perf.exe", "-m", "C:\\models\\a.onnx"]
+    assert tool.words("a.onnx", posix=False) == words
 
 
 # ---------------------------------------------------------------------- carried by hand

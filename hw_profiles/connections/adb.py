@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from hw_profiles import runner
 from hw_profiles.bundle import MODELS, VISITS, WEIGHTS, read_job
 from hw_profiles.connections.base import Description
-from hw_profiles.connections.command import Tool, run_tool
+from hw_profiles.connections.command import TIMEOUT_SECONDS, Tool, run_tool
+from hw_profiles.connections.marked import output_there
 from hw_profiles.connections.process import ProcessError, Progress, output
 from hw_profiles.connections.remote import RemoteRunner
 from hw_profiles.results import Results
@@ -63,13 +64,16 @@ class Adb(BaseModel, frozen=True, extra="forbid"):
         folder = PurePosixPath(self.folder) / job.id[:16]
         files = [bundle / model.file for model in job.models] + [bundle / MODELS / WEIGHTS]
 
-        def command(file: str) -> list[str]:
-            return shell.command(shlex.join(tool.words(str(folder / file))))
+        def words(file: str) -> list[str]:
+            return tool.words(str(folder / file), posix=True)
+
+        def call(command: Sequence[str]) -> str:
+            return output_there(shell.command, shlex.join(command), timeout_seconds=TIMEOUT_SECONDS)
 
         try:
             shell.push([path for path in files if path.exists()], bundle, folder)
-            results = run_tool(tool, bundle, command, progress)
-            output(shell.command(f"rm -rf {shlex.quote(str(folder))}"))
+            results = run_tool(tool, bundle, words, call, progress)
+            output_there(shell.command, f"rm -rf {shlex.quote(str(folder))}")
         except ProcessError as error:
             raise shell.explain(error) from None
         return results
@@ -89,7 +93,7 @@ class AdbShell:
         """See `Shell`; one call for each folder."""
         for parent, paths in groupby(files, key=lambda path: path.parent):
             there = folder / parent.relative_to(root).as_posix()
-            output(self.command(f"mkdir -p {shlex.quote(str(there))}"))
+            output_there(self.command, f"mkdir -p {shlex.quote(str(there))}")
             output([*self.adb, "push", *map(str, paths), f"{there}/"])
 
     def explain(self, error: ProcessError) -> ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,12 +40,24 @@ class Tool(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"the command must have {ONNX} where the model belongs, got {template!r}")
         return template
 
-    def words(self, path: str) -> list[str]:
-        """The command for one model."""
-        return [word.replace(ONNX, path) for word in shlex.split(self.template)]
+    def words(self, path: str, *, posix: bool = os.name != "nt") -> list[str]:
+        """The command for one model.
 
-    def measure(self, command: Sequence[str]) -> float:
+        Args:
+            path: of the model.
+            posix: whether the shell that reads the command takes a backslash as an escape; Windows does not.
+        """
+        words = shlex.split(self.template, posix=posix)
+        if not posix:
+            words = [_unquoted(word) for word in words]
+        return [word.replace(ONNX, path) for word in words]
+
+    def measure(self, command: Sequence[str], call: Callable[[Sequence[str]], str]) -> float:
         """Latency in ms.
+
+        Args:
+            command: for one model.
+            call: runs it and returns what it prints.
 
         Raises:
             ValueError: it failed or printed no latency, each time that it was called.
@@ -52,7 +65,7 @@ class Tool(BaseModel, frozen=True, extra="forbid"):
         reason = ""
         for _ in range(1 + self.retries):
             try:
-                text = output(command, timeout_seconds=TIMEOUT_SECONDS)
+                text = call(command)
             except ProcessError as error:
                 reason = str(error)
                 continue
@@ -64,16 +77,26 @@ class Tool(BaseModel, frozen=True, extra="forbid"):
         raise ValueError(f"`{shlex.join(command)}` failed {1 + self.retries} times: {reason}")
 
 
+def _unquoted(word: str) -> str:
+    quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
+    return word[1:-1] if quoted else word
+
+
 def run_tool(
-    tool: Tool, bundle: Path, command: Callable[[str], Sequence[str]], progress: Progress
+    tool: Tool,
+    bundle: Path,
+    command: Callable[[str], Sequence[str]],
+    call: Callable[[Sequence[str]], str],
+    progress: Progress,
 ) -> Results:
     """Do the visits of a bundle with a tool, going on where an earlier call stopped.
 
     Args:
         tool: it measures.
         bundle: the folder.
-        command: what is called for the file of a model, a path inside the bundle.
-        progress: hears about visits.
+        command: for the file of a model, a path inside the bundle.
+        call: runs a command and returns what it prints.
+        progress: called after each visit.
 
     Raises:
         ValueError: the tool failed; finished visits are kept.
@@ -93,7 +116,7 @@ def run_tool(
         start = time.perf_counter()
         figures: dict[str, Any] = {"tool": tool.template}
         try:
-            ms = tool.measure(command(opened.models[name]["file"]))
+            ms = tool.measure(command(opened.models[name]["file"]), call)
             figures |= {"ms": ms, "gauge_ms": 0.0, "throttled": 0}
         except ValueError as error:
             if not job.keep_going:
@@ -116,6 +139,10 @@ def _results(
     return Results.of_tool(job, visits, tool.words("")[0], seconds, failed)
 
 
+def _call(command: Sequence[str]) -> str:
+    return output(command, timeout_seconds=TIMEOUT_SECONDS)
+
+
 class Command(BaseModel, frozen=True, extra="forbid"):
     """Any tool on this machine, such as `trtexec --onnx={onnx}`."""
 
@@ -129,7 +156,7 @@ class Command(BaseModel, frozen=True, extra="forbid"):
     def measure(self, bundle: Path, progress: Progress) -> Results:
         """See `Connection`."""
         runner.Bundle(str(bundle)).write_weights()
-        return run_tool(self.tool, bundle, lambda file: self.tool.words(str(bundle / file)), progress)
+        return run_tool(self.tool, bundle, lambda file: self.tool.words(str(bundle / file)), _call, progress)
 
     def forget(self, bundle: Path) -> None:
         """See `Connection`."""

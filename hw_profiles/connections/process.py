@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Progress = Callable[[int, int], None]
 """Called with the visits done and their total number."""
@@ -28,8 +28,17 @@ class ProcessError(ValueError):
         self.exit_code, self.errors = exit_code, errors
 
 
-def follow(command: Sequence[str], progress: Progress) -> None:
+def follow(
+    command: Sequence[str],
+    progress: Progress,
+    own_lines: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> None:
     """Wait for a runner, whose standard output is a line `DONE TOTAL` after each visit.
+
+    Args:
+        command: what is started.
+        progress: called after each visit.
+        own_lines: picks the runner's own lines from all that are printed.
 
     Raises:
         ValueError: there is no such program.
@@ -37,16 +46,23 @@ def follow(command: Sequence[str], progress: Progress) -> None:
     """
     _find(command)
     with (
-        tempfile.TemporaryFile("w+") as errors,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None
         try:
-            for line in process.stdout:
+            for line in own_lines(process.stdout):
                 words = line.split()
-                if len(words) == 2 and all(word.isdecimal() for word in words):  # else a greeting of a shell
+                if len(words) == 2 and all(
+                    word.isdecimal() for word in words
+                ):  # else text of the interpreter
                     progress(int(words[0]), int(words[1]))
         except BaseException:
             process.terminate()

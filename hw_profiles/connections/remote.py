@@ -10,7 +10,8 @@ from typing import Protocol
 
 from hw_profiles.bundle import JOB, RESULTS, RUNNER, VISITS, read_job
 from hw_profiles.connections.base import Description
-from hw_profiles.connections.process import ProcessError, Progress, follow, output
+from hw_profiles.connections.marked import follow_there, output_there
+from hw_profiles.connections.process import ProcessError, Progress
 from hw_profiles.files import replace_file
 from hw_profiles.results import Results, read_results
 
@@ -50,7 +51,7 @@ class RemoteRunner:
             ValueError: the device cannot be reached, or lacks numpy or onnxruntime.
         """
         told = self._run(f"{shlex.quote(self.python)} - --describe", stdin=RUNNER.read_bytes())
-        description: Description = json.loads(told.splitlines()[-1])  # a shell may greet before
+        description: Description = json.loads(told.splitlines()[-1])  # the interpreter may print before
         return description
 
     def measure(self, bundle: Path, progress: Progress) -> Results:
@@ -60,7 +61,7 @@ class RemoteRunner:
         runner = shlex.quote(str(folder / RUNNER.name))
         work = f"{shlex.quote(self.python)} {runner} --wait {OLD_RUNNER_SECONDS}"
         try:
-            follow(self.shell.command(work), progress)
+            follow_there(self.shell.command, work, progress)
         except ProcessError as error:
             raise self.shell.explain(error) from None
         replace_file(bundle / RESULTS, self._run(f"cat {shlex.quote(str(folder / RESULTS))}"))
@@ -93,6 +94,6 @@ class RemoteRunner:
 
     def _run(self, there: str, stdin: bytes = b"") -> str:
         try:
-            return output(self.shell.command(there), stdin=stdin)
+            return output_there(self.shell.command, there, stdin=stdin)
         except ProcessError as error:
             raise self.shell.explain(error) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel
 
 from hw_profiles.connections.base import Description
-from hw_profiles.connections.process import ProcessError, Progress, output
+from hw_profiles.connections.marked import output_there
+from hw_profiles.connections.process import ProcessError, Progress
 from hw_profiles.connections.remote import RemoteRunner
 from hw_profiles.results import Results
 
@@ -90,7 +92,16 @@ class SshShell:
         self.target = target
         self.ssh = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
         self.ssh += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
-        self.ssh += ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}", "-o", "ControlPersist=60"]
+        self.shared = os.name != "nt"  # OpenSSH for Windows opens a connection for each command
+        if self.shared:
+            self.ssh += [
+                "-o",
+                "ControlMaster=auto",
+                "-o",
+                f"ControlPath={control}",
+                "-o",
+                "ControlPersist=60",
+            ]
         for option in target.options:
             self.ssh += ["-o", option]
         if target.port is not None:
@@ -106,7 +117,7 @@ class SshShell:
         with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
             for path in files:
                 tar.add(path, path.relative_to(root).as_posix())
-        output(self.command(f"tar -xzf - -C {shlex.quote(str(folder))}"), stdin=packed.getvalue())
+        output_there(self.command, f"tar -xzf - -C {shlex.quote(str(folder))}", stdin=packed.getvalue())
 
     def explain(self, error: ProcessError) -> ValueError:
         """See `Shell`."""
@@ -121,7 +132,9 @@ class SshShell:
         )
 
     def close(self) -> None:
-        """End the connection, if there is one."""
+        """End the connection that commands share, if there is one."""
+        if not self.shared:
+            return
         command = [*self.ssh, "-O", "exit", self.target.host]
         subprocess.run(command, capture_output=True, check=False)
 
