@@ -9,6 +9,7 @@ from pathlib import Path
 from nas import plugins
 from nas.data import cifar, digits, image_folder
 from nas.data.dataset import Dataset
+from nas.data.user_dataset import make_checked
 
 Factory = Callable[[Path | None, int], Dataset]
 
@@ -69,6 +70,7 @@ def _make(
     table: Mapping[str, Factory], name: str, root: str | Path | None, split_seed: int, allow_import: bool
 ) -> Dataset:
     factory = plugins.resolve("dataset", name, table, allow_import=allow_import)
-    dataset = factory(None if root is None else Path(root), split_seed)
-    plugins.check("dataset", name, dataset, Dataset)
-    return dataset
+    folder = None if root is None else Path(root)
+    if name in table:
+        return factory(folder, split_seed)
+    return make_checked(name, partial(factory, folder, split_seed))

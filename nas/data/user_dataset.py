@@ -1,0 +1,153 @@
+"""A user's own data set: its values are checked where they come from the user's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nas import plugins
+from nas.data.dataset import Augment, Dataset, ImageDataset, Split, SplitName
+from nas.data.folder_layout import named
+from nas.data.preprocess import Preprocess, RawImage
+from search_spaces.checked import errors_of
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+IMAGE_RULE = "must be a Pillow image or a uint8 array of shape (height, width) or (height, width, 3)"
+
+
+def make_checked(name: str, factory: Callable[[], object]) -> ImageDataset:
+    """The data set that a user's factory makes, with labels as int64.
+
+    Images that are made when asked for are checked then; all else is checked now.
+
+    Args:
+        name: `module:object`, for messages.
+        factory: makes the data set.
+
+    Raises:
+        ValueError: the factory raises an error, or a value breaks a rule; names both and the data set.
+    """
+    what = f"the data set {name!r}"
+    with errors_of(what):
+        dataset = factory()
+    plugins.check("dataset", name, dataset, Dataset)
+    assert isinstance(dataset, Dataset)
+    with errors_of(what):
+        classes, preprocess, augment = dataset.class_names, dataset.preprocess, dataset.augment
+        splits = {split: dataset.split(split) for split in get_args(SplitName)}
+    names = _class_names(what, classes)
+    if not isinstance(preprocess, Preprocess):
+        raise ValueError(f"{what} must have a Preprocess as `preprocess`, got {_kind(preprocess)}")
+    if augment is not None and not callable(augment):
+        raise ValueError(f"{what} must have None or a callable as `augment`, got {_kind(augment)}")
+    return ImageDataset(
+        class_names=names,
+        preprocess=preprocess,
+        augment=None if augment is None else CheckedAugment(what, augment, preprocess.channels),
+        splits={name: _split(f"{what}, split {name!r}", split, len(names)) for name, split in splits.items()},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedImages(Sequence[RawImage]):
+    """A user's images that are made when they are asked for."""
+
+    what: str
+    """Where they come from, for messages."""
+    images: Sequence[RawImage]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> RawImage:  # type: ignore[override]  # nobody slices it
+        with errors_of(f"{self.what}, image {index}"):
+            image: object = self.images[int(index)]
+        if isinstance(image, Image.Image):
+            return image
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not _is_image(image.shape):
+            raise ValueError(f"{self.what}, image {index} {IMAGE_RULE}, got {_kind(image)}")
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedAugment:
+    """A user's augmentation."""
+
+    what: str
+    """Where they come from, for messages."""
+    augment: Augment
+    channels: int
+
+    def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
+        """See `Augment`."""
+        with errors_of(f"the `augment` of {self.what}"):
+            made = self.augment(images, resolution, generator)
+        wanted = (len(images), self.channels, resolution, resolution)
+        import torch
+
+        if not isinstance(made, torch.Tensor) or made.shape != wanted or not made.is_floating_point():
+            raise ValueError(
+                f"the `augment` of {self.what} must return floats of shape {wanted}, got {_kind(made)}"
+            )
+        return made
+
+
+def _class_names(what: str, names: object) -> tuple[str, ...]:
+    known = [] if isinstance(names, str) or not isinstance(names, Sequence) else list(names)
+    if len(known) < 2 or not all(isinstance(name, str) and name for name in known):
+        raise ValueError(
+            f"{what} must have a tuple of at least two names as `class_names`, got {names!r:.100}"
+        )
+    twice = sorted({name for name in known if known.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what} must name each class once, it repeats {named(twice)}")
+    return tuple(known)
+
+
+def _split(what: str, split: object, n_classes: int) -> Split:
+    if not isinstance(split, Split):
+        raise ValueError(f"{what} must be a Split, got {_kind(split)}")
+    if len(split.images) != len(split.labels) or len(split.labels) == 0:
+        raise ValueError(
+            f"{what} must have images and one label for each, got {len(split.images)} images and "
+            f"{len(split.labels)} labels"
+        )
+    labels = _labels(what, split.labels, n_classes)
+    if not isinstance(split.images, np.ndarray):
+        return Split(CheckedImages(what, split.images), labels)
+    if split.images.dtype != np.uint8 or not _is_image(split.images.shape[1:]):
+        raise ValueError(f"{what}: each image {IMAGE_RULE}, got {_kind(split.images[0])}")
+    return Split(split.images, labels)
+
+
+def _labels(what: str, values: object, n_classes: int) -> NDArray[np.int64]:
+    labels = np.asarray(values)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"{what} must have integers of shape (n,) as labels, got {_kind(labels)}")
+    wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if len(wrong):
+        raise ValueError(
+            f"{what} must have labels from 0 to {n_classes - 1}, one for each class; image {wrong[0]} has "
+            f"{labels[wrong[0]]}"
+        )
+    return labels.astype(np.int64)
+
+
+def _is_image(shape: tuple[int, ...]) -> bool:
+    return (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) and min(shape) > 0
+
+
+def _kind(value: object) -> str:
+    """What a value is, for messages: `float64 of shape (8, 8)`, `list`, `None`."""
+    if value is None:
+        return "None"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return type(value).__name__
