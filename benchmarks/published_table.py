@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     file: Path | None = parser.parse_args().write
     if file:
-        file.write_text(page())
+        file.write_text(page(), encoding="utf-8")
     else:
         print(page(), end="")
 

@@ -113,7 +113,7 @@ def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result in a file; `work` is done, and its result written, where there is none."""
     if not path.exists():
         replace_file(path, json.dumps(work()))
-    result: dict[str, Any] = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
 
 

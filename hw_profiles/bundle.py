@@ -182,7 +182,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
     )
     job = job.model_copy(update={"id": _digest(job, files.values())})
     text = job.model_dump_json(indent=1)
-    if (folder / JOB).is_file() and (folder / JOB).read_text() == text:
+    if (folder / JOB).is_file() and (folder / JOB).read_text(encoding="utf-8") == text:
         return job
     shutil.rmtree(folder, ignore_errors=True)
     for name, data in files.items():

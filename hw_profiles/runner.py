@@ -384,7 +384,7 @@ class Model:
             try:
                 session = self.open()
                 self.prepare(session)
-                with open(session.end_profiling()) as file:
+                with open(session.end_profiling(), encoding="utf-8") as file:
                     events = json.load(file)
             finally:
                 self.options.enable_profiling = False
@@ -853,7 +853,7 @@ class Nvml(Sampled):
     def watts(self) -> float:
         """See `Sampled`."""
         command = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0"]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return float(subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout)
 
 
 # ---------------------------------------------------------------------- the bundle
@@ -889,7 +889,7 @@ class Bundle:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         try:
-            with open(self.file(JOB)) as file:
+            with open(self.file(JOB), encoding="utf-8") as file:
                 self.job = json.load(file)
         except (OSError, ValueError) as error:
             raise RunnerError(f"cannot read {self.file(JOB)}: {error}") from None
@@ -943,7 +943,7 @@ class Bundle:
             return {"ms": ms, "gauge_ms": timed.gauge_ms, "throttled": timed.throttled}
         command = [sys.executable, os.path.abspath(__file__), self.folder, "--alone", name]
         command += ["--least-gauge", str(least_gauge_ms), *(["--checked"] if r else [])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if done.returncode:
             label = self.models[name]["label"] or name
             how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
@@ -1047,7 +1047,7 @@ class Bundle:
             "split_half_spearman": split_half(small) if len(small) > 1 else None,
         }
         temporary = self.file(RESULTS + ".part")
-        with open(temporary, "w") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             json.dump(results, file)
         os.replace(temporary, self.file(RESULTS))
 
@@ -1127,7 +1127,7 @@ class Journal:
         """Save a finished visit, or with round None the outputs of a model, so that no reboot loses it."""
         line = {"bundle": self.id, "version": onnxruntime.__version__, "model": model, "round": r}
         line.update(measured, seconds=seconds, conditions=conditions())
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -1148,7 +1148,7 @@ def locked(path: str, wait_seconds: float = 0) -> Iterator[None]:
         RunnerError: another process holds it and does not let it go in time.
     """
     end = time.monotonic() + wait_seconds
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         while not _lock(file):
             if time.monotonic() >= end:
                 folder = os.path.dirname(os.path.abspath(path))

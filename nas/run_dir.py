@@ -18,6 +18,7 @@ from hw_profiles.csv_tables import read_table
 from hw_profiles.files import replace_file
 from search_spaces import Arch, Space
 from search_spaces.errors import one_line
+from search_spaces.text_files import read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -117,7 +118,7 @@ class Folder:
             ValueError: there is no such file yet.
         """
         try:
-            return self.file(name).read_text()
+            return read_text(self.file(name))
         except FileNotFoundError:
             raise ValueError(f"{self.path} has no {name} yet") from None
 

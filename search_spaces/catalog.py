@@ -42,7 +42,8 @@ def get(name_or_path: str | Path) -> Space:
 
 def _read(text: str) -> Space:
     if text in names():
-        return parse(resources.files("search_spaces").joinpath(f"{text}.yaml").read_text(), source=text)
+        shipped = resources.files("search_spaces").joinpath(f"{text}.yaml")
+        return parse(shipped.read_text(encoding="utf-8"), source=text)
     if not text.endswith((".yaml", ".yml")):
         raise ValueError(f"space must be one of {names()} or the path of a YAML file, got {text!r}")
     try:

@@ -65,7 +65,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 def imported(path: Path) -> set[str]:
     """Top-level packages that a file imports, wherever in the file."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -104,7 +104,11 @@ def test_parts_of_nas_import_downwards_only(path: Path) -> None:
     part = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
     if part == "__init__":
         return
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+    ]
     modules = [node.module for node in nodes if node.module and node.module.startswith("nas.")]
     below = set().union(*itertools.takewhile(lambda layer: part not in layer, LAYERS))
     assert {part_of(module) for module in modules} <= below | {part}

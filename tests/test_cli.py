@@ -365,10 +365,10 @@ def test_damaged_weights_and_foreign_spaces_are_refused(nas: Nas, trained: Train
 @contextmanager
 def broken_disk(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise OSError(number, os.strerror(number), "the file")
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr("tempfile.mkstemp", refuse)
+        patch.setattr("os.fsync", refuse)
         yield
 
 
@@ -392,7 +392,9 @@ def test_full_and_readonly_disks_are_one_line_and_damage_nothing(
         ):
             answer = nas(*arguments)
             assert answer.code == 2
-            assert answer.err.splitlines()[-1] == f"error: the file: {os.strerror(number)}"
+            error = answer.err.splitlines()[-1]
+            assert error.startswith(f"error: {tmp_path}")
+            assert error.endswith(f": {os.strerror(number)}")
             assert "Traceback" not in answer.err
     assert {k: v for k, v in content(run).items() if k != "archive.sqlite"} == before
     assert nas("export", run, "--pick", "first").code == 0

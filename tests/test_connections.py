@@ -92,7 +92,7 @@ def test_pattern_of_the_user() -> None:
 
 
 def script(path: Path, text: str) -> Path:
-    path.write_text(f"#!{sys.executable}\n{text}")
+    path.write_text(f"#!{sys.executable}\n{text}", encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -189,7 +189,7 @@ def test_adb_with_python(adb: Path, tmp_path: Path) -> None:
     assert told["runtime"] == "onnxruntime"
     results = session.measure(connection, bundle, ignore)
     assert list(results.outputs) == ["net"]
-    calls = [ast.literal_eval(line) for line in adb.read_text().splitlines()]
+    calls = [ast.literal_eval(line) for line in adb.read_text(encoding="utf-8").splitlines()]
     assert {tuple(call[:2]) for call in calls} == {("-s", "R58")}
     pushed = [call[3:] for call in calls if call[2] == "push"]
     assert pushed[0][-1] == f"{there}/models/"
@@ -206,7 +206,7 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
     connection = Adb(tool=Tool(template=f"{perf} {{onnx}}"), folder=str(folder))
     assert not connection.tabled
     assert session.measure(connection, bundle, ignore).visits_ms == {"a": [2.0], "b": [2.0, 2.0]}
-    called = [ast.literal_eval(line) for line in adb.read_text().splitlines()]
+    called = [ast.literal_eval(line) for line in adb.read_text(encoding="utf-8").splitlines()]
     there = folder / read_job(bundle).id[:16]
     assert any(f"{perf} {there}/models/a.onnx" in call[-1] for call in called if call[0] == "shell")
 

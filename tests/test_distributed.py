@@ -105,6 +105,7 @@ def test_two_processes_take_the_step_of_one(folder: Path) -> None:
         assert [size for size in rank["sizes"] if size > n_weights / 2] == [n_weights + 2 * 5]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
 def test_lost_process_ends_the_run_with_a_checkpoint(folder: Path) -> None:
     arguments = ["train", "--config", "recipe.yaml", "--out", "run", "--set", "batch_size=128"]

@@ -319,12 +319,14 @@ def test_slow_moments_are_known_by_an_earlier_gauge(tmp_path: Path) -> None:
         assert sorted(read(folder).never_steady) == told
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity of Linux")
 @pytest.mark.parametrize("threads", [1, len(runner.CORES), len(runner.CORES) + 1])
 def test_gauge_leaves_the_cores_as_they_were(threads: int) -> None:
     assert runner.gauge_ms(threads) > 0
     assert os.sched_getaffinity(0) == runner.CORES
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity of Linux")
 def test_threads_that_take_all_cores_stay_on_them(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle", settings=RunSettings(threads=len(runner.CORES)))
     model = runner.Bundle(str(folder)).model("big")

@@ -139,6 +139,7 @@ train(recipe.load(config), out, resume=True, progress=progress)
 """
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_ten_times_at_random_ends_as_if_undisturbed(

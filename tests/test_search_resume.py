@@ -120,6 +120,7 @@ Path({out!r}).write_text(result.front.to_csv(index=False))
 """
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
 def test_killed_by_the_system_at_random_moments_the_front_is_the_same(tmp_path: Path) -> None:
     rng, tests = np.random.default_rng(1), Path(__file__).parent

@@ -38,6 +38,7 @@ def test_bundle_is_measured_there_and_nothing_is_left(device: Loopback, tmp_path
     assert not folder_there(device, bundle).exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
 def test_device_that_vanishes_goes_on_with_the_same_command(device: Loopback, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")

@@ -133,6 +133,7 @@ train(recipe.load(config), out, resume=True, progress=lambda what, done, total: 
 """
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_killed_again_and_again_ends_as_if_undisturbed(
     undisturbed: RunDir, recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -184,11 +185,11 @@ def test_resume_with_another_recipe_or_space_is_refused(
         train(changed, undisturbed.path, resume=True)
     space = Path(recipe.space)
     try:
-        space.write_text(TINY_YAML.replace("width: [6, 8]", "width: [8]"))
+        space.write_text(TINY_YAML.replace("width: [6, 8]", "width: [8]"), encoding="utf-8")
         with pytest.raises(ValueError, match=r"cannot resume .*: the space's YAML file changed"):
             train(recipe, undisturbed.path, resume=True)
     finally:
-        space.write_text(TINY_YAML)
+        space.write_text(TINY_YAML, encoding="utf-8")
 
 
 @pytest.mark.parametrize("lr", [1e6, 1e38])

@@ -76,6 +76,7 @@ def test_throttled_periods_of_the_group_and_those_above_it(tmp_path: Path) -> No
     assert throttled_periods(tmp_path / "1") == 4
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity of Linux")
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no CPU affinity")
 def test_affinity_is_respected(tmp_path: Path) -> None:
     before = os.sched_getaffinity(0)

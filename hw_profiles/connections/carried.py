@@ -77,9 +77,9 @@ def write_folder(bundle: Path, out: Path) -> None:
     Raises:
         ValueError: the folder holds something else.
     """
-    text = (bundle / JOB).read_text()
+    text = (bundle / JOB).read_text(encoding="utf-8")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if (out / JOB).is_file() and (out / JOB).read_text() == text:
+        if (out / JOB).is_file() and (out / JOB).read_text(encoding="utf-8") == text:
             return
         raise ValueError(f"{out} must be a new or empty folder, or hold this very bundle")
     for name in (MODELS, IMAGES):

@@ -80,7 +80,7 @@ class RemoteRunner:
         """Bring what is not there; the job comes last and marks the others as whole."""
         job = bundle / JOB
         quoted = shlex.quote(str(folder / JOB))
-        if self._run(f"cat {quoted} 2>/dev/null || true") == job.read_text():
+        if self._run(f"cat {quoted} 2>/dev/null || true") == job.read_text(encoding="utf-8"):
             return
         self._run(f"mkdir -p {shlex.quote(str(folder))}")
         models = read_job(bundle).models

@@ -6,6 +6,7 @@ the commands, so that `nas --help` answers at once.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Annotated
@@ -64,6 +65,8 @@ app.add_typer(import_commands, name="import")
 
 def main() -> None:
     """Entry point: an error that a user can cause is one line on standard error and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know all letters of a name
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("nas").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -21,6 +21,7 @@ def open_space(space_or_run: str) -> Space:
         return RunDir.open(space_or_run).space()
     return search_spaces.get(space_or_run)
 
+
 Parameters = ParamSpec("Parameters")
 
 

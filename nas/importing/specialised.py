@@ -67,7 +67,7 @@ def load_specialised(folder: str | Path) -> tuple[StaticNet, tuple[LayerSpec, ..
 
 def _read(path: Path) -> Config:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:

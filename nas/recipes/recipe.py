@@ -162,7 +162,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     text = str(name_or_path)
     if text in names():
-        content = resources.files("nas.recipes").joinpath(f"{text}.yaml").read_text()
+        content = resources.files("nas.recipes").joinpath(f"{text}.yaml").read_text(encoding="utf-8")
     elif text.endswith((".yaml", ".yml")):
         try:
             content = read_text(text)
