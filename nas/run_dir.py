@@ -205,17 +205,27 @@ class RunDir(Folder):
         Raises:
             ValueError: the folder holds something already.
         """
+        cls.check_free(path)
         run = cls(path)
-        if run.path.exists() and not (run.path.is_dir() and _is_free(run.path)):
-            raise ValueError(
-                f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
-            )
         run.write_json(RUN, info)  # first: it tells what a kill leaves from a user's own YAML files
         run.write_text(SPACE, space.to_yaml())
         for name, content in others.items():
             run.write_bytes(name, content)
         run.write_text(RECIPE, recipe)
         return run
+
+    @staticmethod
+    def check_free(path: str | Path) -> None:
+        """Check that a run can be started in a folder, as `create` does.
+
+        Raises:
+            ValueError: the folder holds something already.
+        """
+        path = Path(path)
+        if path.exists() and not (path.is_dir() and _is_free(path)):
+            raise ValueError(
+                f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
+            )
 
     @classmethod
     def open(cls, path: str | Path) -> RunDir:
@@ -297,7 +307,7 @@ def _is_free(folder: Path) -> bool:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that shape results."""
-    names = ("elastic-nas", "torch", "onnxruntime", "onnx", "numpy", "scikit-learn", "pymoo")
+    names = ("elastic-nas", "torch", "onnxruntime", "onnx", "numpy", "pillow", "scikit-learn", "pymoo")
     found = {}
     for name in names:
         try:

@@ -1,6 +1,7 @@
 """Exported subnets: equal to torch, complete in themselves, and as accurate as the report says."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_file_that_computes_something_else_is_not_written(
     with pytest.raises(ValueError, match="computes other outputs than torch: largest difference"):
         export(trained, arch, format=format)
     assert good.read_bytes() == before
-    assert {path.name for path in good.parent.iterdir()} == {f"{arch.id}.json", good.name}
+    assert {path.name for path in good.parent.iterdir()} == {f"{arch.id}.json", good.name, module.READER}
 
 
 @pytest.mark.slow
@@ -119,7 +120,8 @@ def test_one_valid_file_of_the_promised_opset(trained: TrainedRun, arch: Arch) -
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", onnx_graph.OPSET)]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
-    assert sorted(p.name for p in path.parent.iterdir()) == [f"{arch.id}.json", f"{arch.id}.onnx"]
+    names = [f"{arch.id}.json", f"{arch.id}.onnx", module.READER]
+    assert sorted(p.name for p in path.parent.iterdir()) == names
 
 
 def test_card_says_all_that_a_deployer_needs_and_the_model_says_the_same(
@@ -142,30 +144,20 @@ def test_card_says_all_that_a_deployer_needs_and_the_model_says_the_same(
     assert stored == {key: value for key, value in card.items() if key != "max_difference_to_torch"}
 
 
-def run_alone(path: Path, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Predicted classes of raw images, by the file and its card: onnxruntime, numpy and Pillow."""
-    card = card_of(path)
-    rule, model = card["preprocess"], session(path)
-    assert (rule["layout"], rule["interpolation_library"]) == ("NCHW", "Pillow")
-    mode = {"grey": "L", "RGB": "RGB"}[rule["channel_order"]]
+def run_alone(path: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np.int64]:
+    """Predicted classes of images, by what lies in the folder of exports: file, card and reader."""
+    read = runpy.run_path(str(path.parent / module.READER))["network_input"]
+    card, model = card_of(path), session(path)
     answers = []
     for raw in images:
-        image = Image.fromarray(raw).convert(mode)
-        scale = rule["resize_shorter_side_to"]
-        size = (scale * image.width // min(image.size), scale * image.height // min(image.size))
-        image = image.resize(size, Image.Resampling[rule["interpolation"].upper()])
-        side = rule["center_crop"]
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        pixels = np.asarray(image.crop((left, top, left + side, top + side)), dtype=np.float32)
-        channels = pixels.reshape(side, side, len(mode) if mode == "RGB" else 1).transpose(2, 0, 1)
-        mean, std = (np.array(rule[name], dtype=np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
-        x = (channels / np.float32(rule["divide_by"]) - mean) / std
-        answers.append(int(model.run(None, {model.get_inputs()[0].name: x[None]})[0].argmax()))
+        Image.fromarray(raw).save(folder / "image.png")
+        x = read(folder / "image.png", card["preprocess"])
+        answers.append(int(model.run(None, {model.get_inputs()[0].name: x})[0].argmax()))
     return np.array(answers)
 
 
 def test_file_and_card_alone_reproduce_the_accuracy_of_the_report(
-    searched: TrainedRun, monkeypatch: pytest.MonkeyPatch
+    searched: TrainedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(final_test, "N_RANDOM", 2)
     exported = export_picked(searched, "all")
@@ -177,7 +169,7 @@ def test_file_and_card_alone_reproduce_the_accuracy_of_the_report(
     test = searched.run.search().read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")["top1"]
     assert test.nunique() > 1
     for file in exported:
-        answers = names[run_alone(file.path, split.images)]
+        answers = names[run_alone(file.path, split.images, tmp_path)]
         assert np.mean(answers == truth) == pytest.approx(test[file.arch.id])
 
 

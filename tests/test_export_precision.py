@@ -19,6 +19,7 @@ from hw_profiles.store import write_device
 from nas.assessment.deployed import Target
 from nas.data.batches import eval_batches
 from nas.deployment import export_precision, export_run
+from nas.deployment.export import READER
 from nas.deployment.export_precision import export_lower
 from nas.deployment.export_run import export_archs, exported_table
 from nas.run_dir import EXPORTS, PROFILES
@@ -82,7 +83,8 @@ def test_int8_is_calibrated_for_the_devices_processor(trained: TrainedRun, arch:
 def test_it_stands_beside_the_fp32_file(trained: TrainedRun, arch: Arch) -> None:
     files = export_archs(trained, [arch]) + export_archs(trained, [arch], precision="int8")
     names = {path.name for path in trained.run.file(EXPORTS).iterdir()}
-    assert names == {f"{arch.id}{end}" for end in (".onnx", ".json", ".int8.onnx", ".int8.json")}
+    files_of_arch = {f"{arch.id}{end}" for end in (".onnx", ".json", ".int8.onnx", ".int8.json")}
+    assert names == files_of_arch | {READER}
     table = exported_table(files)
     assert list(table["precision"]) == ["fp32", "int8"]
     assert table["fp32_top1"].nunique() == 1

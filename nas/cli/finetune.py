@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.open_recipe import open_recipe
-from nas.cli.options import AllowImport
+from nas.cli.options import AllowImport, CheckImages
 
 
 def finetune(
@@ -27,6 +27,7 @@ def finetune(
         bool, typer.Option("--resume", help="Go on with OUT; a missing or empty one is started.")
     ] = False,
     allow_import: AllowImport = False,
+    check_images: CheckImages = None,
 ) -> None:
     """Train one subnet of a run on, perhaps on other data with other classes."""
     from nas.cli.arch import find_arch
@@ -38,6 +39,6 @@ def finetune(
     chosen = find_arch(RunDir.open(run).space(), arch)
     loaded = open_recipe(config, set or (), allow_import)
     with shown(loaded.log_steps) as progress:
-        run_finetune(run, chosen, loaded, out, resume=resume, progress=progress)
+        run_finetune(run, chosen, loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
         sys.stdout.write(f"fine-tuned {chosen.id}: {out}; next: nas evaluate {out}, or nas export {out}\n")

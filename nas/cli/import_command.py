@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.no_effect import Command
+from nas.cli.options import CheckImages
 
 if TYPE_CHECKING:
     from nas.run_dir import RunDir
@@ -70,6 +71,7 @@ def ofa(
     classes: Classes = None,
     resolution: Resolutions = None,
     key: Key = None,
+    check_images: CheckImages = None,
 ) -> None:
     """Import a supernet of Once-for-All (Cai et al. 2020)."""
     from nas.importing.import_run import import_run, read_classes
@@ -86,6 +88,7 @@ def ofa(
         validation_images=validation_images,
         classes=read_classes(classes) if classes else (),
         resolutions=resolution or (),
+        check_images=check_images,
     )
     _tell(run, data_root)
 
@@ -101,6 +104,7 @@ def attentivenas(
     classes: Classes = None,
     resolution: Resolutions = None,
     key: Key = None,
+    check_images: CheckImages = None,
 ) -> None:
     """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
     from nas.importing.import_run import import_run, read_classes
@@ -117,6 +121,7 @@ def attentivenas(
         validation_images=validation_images,
         classes=read_classes(classes) if classes else (),
         resolutions=resolution or (),
+        check_images=check_images,
     )
     _tell(run, data_root)
 

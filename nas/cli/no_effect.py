@@ -38,6 +38,8 @@ _MEASURING = (*_RUNTIME, "--batch", "--precision", "--int8-for", "--held-out", "
 _FALLBACK = Rule(("--fallback",), needs=("--provider",), without=("--provider=CPUExecutionProvider",))
 _OWN_IMAGES = Rule(("--validation-images", "--classes"), without=("--dataset=*:*",))
 
+_CHECKED_IMAGES = Rule(("--check-images", "--no-check-images"), needs=("--data-root", "--dataset"))
+
 RULES: Mapping[str, Sequence[Rule]] = {
     "describe": [Rule(("--seed",), needs=("--arch=random",))],
     "train": [
@@ -69,8 +71,8 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(_RUNTIME, without=("--device",), reason="its profile says how networks run"),
         _FALLBACK,
     ],
-    "ofa": [_OWN_IMAGES],
-    "attentivenas": [_OWN_IMAGES],
+    "ofa": [_OWN_IMAGES, _CHECKED_IMAGES],
+    "attentivenas": [_OWN_IMAGES, _CHECKED_IMAGES],
 }
 """By command."""
 

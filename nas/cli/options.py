@@ -36,3 +36,11 @@ SearchedDeviceOption = Annotated[
 ProfilesOption = Annotated[
     Path | None, typer.Option(help="Folder of device profiles.", show_default="in your data folder")
 ]
+CheckImages = Annotated[
+    bool | None,
+    typer.Option(
+        "--check-images/--no-check-images",
+        help="Read all image files first and list those that cannot be read.",
+        show_default="up to 5,000 files",
+    ),
+]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.open_recipe import open_recipe
-from nas.cli.options import AllowImport
+from nas.cli.options import AllowImport, CheckImages
 from nas.cli.output import line
 
 
@@ -35,6 +35,7 @@ def train(
         bool, typer.Option("--resume", help="Go on with RUN; a missing or empty one is started.")
     ] = False,
     allow_import: AllowImport = False,
+    check_images: CheckImages = None,
 ) -> None:
     """Train a supernet."""
     from hw_profiles.command import profile_command
@@ -46,6 +47,6 @@ def train(
     changes += [] if init is None else [f"init={json.dumps(str(init))}"]
     loaded = open_recipe(config, changes, allow_import)
     with shown(loaded.log_steps) as progress:
-        run_training(loaded, out, resume=resume, progress=progress)
+        run_training(loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
         line(f"trained: {out}; next: nas evaluate {out}, or {profile_command(str(out), 'NAME')}")

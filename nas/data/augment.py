@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
+from nas.data import image_file
 from nas.data.global_generator import seeded
 from nas.data.preprocess import RawImage
 
@@ -117,4 +118,4 @@ def _resize(x: Tensor, resolution: int) -> Tensor:
 
 
 def _pillow(image: RawImage) -> Image.Image:
-    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image_file.plain(image)

@@ -10,11 +10,12 @@ import warnings
 from os import PathLike, fspath
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 NOT_READ = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 """Formats that Pillow only identifies, or hands to another program."""
 SIXTEEN_BITS = 2**16
+CANNOT_READ = "cannot read the image "
 RULES = {
     "exif_orientation": "applied: the image is turned upright first",
     "bit_depth": "8 bits; of 16-bit values the high byte (value >> 8); float images are refused",
@@ -51,10 +52,11 @@ def read(path: str | PathLike[str]) -> Image.Image:
         ValueError: the file cannot be read, with its path and the reason.
     """
     try:
-        with Image.open(path, formats=formats()) as image:
-            return converted(plain(image), "RGB")
+        # a stream, since Pillow maps some files of a path to memory and then turns TIFF images wrongly
+        with open(path, "rb") as file, Image.open(file, formats=formats()) as image:
+            return plain(image).convert("RGB")
     except Exception as error:  # damaged files raise errors of nearly any kind
-        raise ValueError(f"cannot read the image {fspath(path)}: {_reason(error)}") from None
+        raise ValueError(f"{CANNOT_READ}{fspath(path)}: {_reason(error)}") from None
 
 
 def plain(image: Image.Image) -> Image.Image:
@@ -63,8 +65,12 @@ def plain(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: float pixels, or integers outside the range of 16 bits.
     """
-    image = ImageOps.exif_transpose(image)
-    image.info.pop("transparency", None)  # else Pillow blends or warns for some modes
+    image.load()  # some formats tell the orientation only now
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if "transparency" in image.info:  # Pillow would blend or warn for some modes
+        image = image.copy()
+        del image.info["transparency"]
     if image.mode == "F":
         raise ValueError("float pixels have no stated range; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I"):

@@ -97,14 +97,24 @@ class Preprocess:
 
     def card(self, resolution: int) -> dict[str, Any]:
         """All that a deployer needs to feed a network of this resolution, ready for JSON."""
+        grey = self.channels == 1
         return {
             "layout": "NCHW",
-            "channel_order": "grey" if self.channels == 1 else "RGB",
+            "dtype": "float32",
+            "channel_order": "grey" if grey else "RGB",
+            **image_file.RULES,
+            **({"grey": "299/1000 R + 587/1000 G + 114/1000 B, Pillow's convert('L')"} if grey else {}),
             "resize_shorter_side_to": self.resize_to(resolution),
+            "resize_longer_side_to": "longer * resize_shorter_side_to // shorter (rounded down)",
             "interpolation": self.interpolation,
             "interpolation_library": "Pillow",
             "center_crop": resolution,
+            "crop_offset": "(side - center_crop) // 2 (rounded down) from the left and from the top",
+            "thin_above": THIN,
+            "thin": "where longer / shorter exceeds thin_above, only the part that the crop keeps is resized",
+            "pixel_range": [0, 255],
             "divide_by": 255,
+            "normalize": "(pixel / divide_by - mean) / std for each channel",
             "mean": list(self.mean),
             "std": list(self.std),
         }

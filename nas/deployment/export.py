@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -16,14 +17,18 @@ from numpy.typing import NDArray
 
 from nas.assessment.deployed import Network, in_batches, open_onnx
 from nas.data.batches import eval_batches
+from nas.data.dataset import Dataset
+from nas.deployment import reference_reader
 from nas.network.static import StaticNet
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import FP32
-from nas.run_dir import now, versions
+from nas.run_dir import Folder, now, versions
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 CARD_SCHEMA_VERSION = 1
+READER = "preprocess.py"
+"""Beside the cards; `network_input` in it reads an image file as a card says."""
 CHECKED_IMAGES = 64
 TOLERANCE = 1e-4
 """Largest difference between exported and torch logits, in units of the largest logit (at least 1): above the
@@ -86,7 +91,7 @@ def export(
     difference = _check(trained, arch, net, kind.load(content), batch)
     folder, name = trained.run.exports(device), f"{arch.id}{kind.suffix}"
     folder.write_bytes(name, content)
-    folder.write_json(f"{arch.id}.json", card | {"max_difference_to_torch": difference})
+    write_card(folder, arch.id, card | {"max_difference_to_torch": difference})
     metrics = card["validation_metrics"]
     return Exported(arch, folder.file(name), difference, FP32, metrics, metrics)
 
@@ -103,6 +108,7 @@ def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, 
         "class_names": list(trained.dataset.class_names),
         "resolution": arch.resolution,
         "preprocess": trained.dataset.preprocess.card(space.image_size(arch)),
+        "measured_on": _images_of(trained.dataset),
         "batch": batch or "dynamic",
         "precision": FP32,
         "calibration": evaluator.calibration.key,
@@ -112,6 +118,21 @@ def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, 
         "created": now(),
         "versions": versions(),
     }
+
+
+def _images_of(dataset: Dataset) -> str:
+    """What the images of a data set are before preprocessing."""
+    images = dataset.split("validation").images
+    if not isinstance(images, np.ndarray):
+        return "images that are opened one at a time"
+    shape = " x ".join(map(str, images.shape[1:]))
+    return f"arrays of 8-bit pixels in memory, {shape} each: nothing was decoded or turned"
+
+
+def write_card(folder: Folder, name: str, card: Mapping[str, Any]) -> None:
+    """Write a card, and beside all cards a program that reads images as they say."""
+    folder.write_json(f"{name}.json", card)
+    folder.write_text(READER, inspect.getsource(reference_reader))
 
 
 def metadata_text(card: Mapping[str, Any]) -> dict[str, str]:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.data.catalog import get_for_imported
+from nas.data.check_files import check_files
 from nas.data.image_folder import MAX_VALIDATION
 from nas.data.recorded import check_classes, record
 from nas.importing.importers import has_statistics
 from nas.network.supernet import Supernet
+from nas.progress import Progress, silent
 from nas.run_dir import Imported, RunDir, RunInfo, now, versions
 from nas.run_lock import locked
 from nas.training.checkpoint import save_supernet
@@ -31,6 +33,8 @@ def import_run(
     validation_images: int = MAX_VALIDATION,
     classes: Sequence[str] = (),
     resolutions: Sequence[int] = (),
+    check_images: bool | None = None,
+    progress: Progress = silent,
 ) -> RunDir:
     """Make the run directory of an imported supernet; it works like one that training made.
 
@@ -45,6 +49,9 @@ def import_run(
         validation_images: how many of them, at most half.
         classes: the class folder of every output, in order, where some are missing among the images.
         resolutions: those that subnets may have, in pixels; none: all of the space.
+        check_images: read all image files first; None: if they are not too many, see
+            `nas.data.check_files.check_files`.
+        progress: called after every image file that was checked.
 
     Raises:
         ValueError: `out` holds something already, the images are missing or do not fit the weights, or the
@@ -63,6 +70,8 @@ def import_run(
             allow_import=True,
         )
         check_classes(images, space)
+        RunDir.check_free(out)
+        check_files(images, check_images, progress)
     data = record(name, images, data_root) if images else None
     info = RunInfo(
         created=now(),

@@ -19,6 +19,7 @@ def finetune(
     out: str | Path,
     *,
     resume: bool = False,
+    check_images: bool | None = None,
     progress: Progress = silent,
 ) -> RunDir:
     """Train one subnet of a run, beginning with its weights there.
@@ -32,6 +33,7 @@ def finetune(
         recipe: data and schedule; its space and sampler do not count.
         out: the run directory to make.
         resume: go on with the run in `out`; a missing or empty folder is started.
+        check_images: as in `nas.training.train.train`.
         progress: hears about every step.
 
     Raises:
@@ -42,7 +44,12 @@ def finetune(
     space.encode([arch])  # refuses what the space does not offer
     update = {"space": str(RunDir(source).file(SPACE)), "init": str(source), "arch": arch}
     return train(
-        recipe.model_copy(update=update), out, resume=resume, sampler=OneSubnet(arch), progress=progress
+        recipe.model_copy(update=update),
+        out,
+        resume=resume,
+        sampler=OneSubnet(arch),
+        check_images=check_images,
+        progress=progress,
     )
 
 

@@ -13,6 +13,7 @@ import search_spaces
 from nas.allocator import keep_freed_memory
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
+from nas.data.check_files import check_files
 from nas.data.dataset import Dataset, summary
 from nas.data.recorded import open_data, record
 from nas.progress import Progress, silent
@@ -52,6 +53,7 @@ def train(
     *,
     resume: bool = False,
     sampler: Sampler | None = None,
+    check_images: bool | None = None,
     progress: Progress = silent,
 ) -> RunDir:
     """Train a supernet and leave it in a run directory.
@@ -64,18 +66,28 @@ def train(
         out: the run directory.
         resume: go on with the run in `out`; a missing or empty folder is started.
         sampler: chooses the subnets of each step, instead of the one that the recipe names.
+        check_images: read all image files before the run is made; None: if they are not too many, see
+            `nas.data.check_files.check_files`.
         progress: hears about every step.
 
     Raises:
-        ValueError: bad names in the recipe, missing data, an `out` that holds something else, or training
-            that diverged.
+        ValueError: bad names in the recipe, missing data, images that cannot be read, an `out` that holds
+            something else, or training that diverged.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
     keep_freed_memory()
     fabric = make_fabric(recipe)
     with ExitStack() as stack:
         first_does(fabric, lambda: stack.enter_context(locked(out, create=True)))
-        return _train(recipe, Path(out), fabric, resume=resume, sampler=sampler, progress=progress)
+        return _train(
+            recipe,
+            Path(out),
+            fabric,
+            resume=resume,
+            sampler=sampler,
+            check_images=check_images,
+            progress=progress,
+        )
 
 
 def _train(
@@ -85,6 +97,7 @@ def _train(
     *,
     resume: bool,
     sampler: Sampler | None,
+    check_images: bool | None,
     progress: Progress,
 ) -> RunDir:
     torch.set_num_threads(recipe.threads or default_threads(local_processes(recipe)))
@@ -92,6 +105,8 @@ def _train(
     if resumed:
         _check_recipe(recipe, RunDir.open(out))
     dataset = _open_data(recipe, RunDir(out) if resumed else None)
+    if fabric.is_global_zero:
+        _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
     space = search_spaces.get(recipe.space).with_data(
         classes=len(dataset.class_names),
         channels=dataset.preprocess.channels,
@@ -108,9 +123,13 @@ def _train(
     transferred = _transferred(recipe, state, out, dataset)
     take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
 
-    if fabric.is_global_zero:
-        _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
-    run = first_does(fabric, lambda: _open_run(recipe, out, space, dataset, resumed=resumed))
+    def open_run() -> RunDir:
+        if not resumed:
+            RunDir.check_free(out)
+            check_files(dataset, check_images, progress)
+        return _open_run(recipe, out, space, dataset, resumed=resumed)
+
+    run = first_does(fabric, open_run)
     if first_does(fabric, lambda: run.has(SUPERNET)):
         return run
     if transferred and fabric.is_global_zero:
