@@ -88,6 +88,10 @@ CASES = (
     OFA + "[--validation-images 10]",
     ATTENTIVENAS + "[--classes C]",
     ATTENTIVENAS + "[--validation-images 10]",
+    "import ofa FILE --space ofa-mbv3-w1.0 --out OUT [--check-images]",
+    "import ofa FILE --space ofa-mbv3-w1.0 --out OUT [--no-check-images]",
+    "import attentivenas FILE --out OUT [--check-images]",
+    "import attentivenas FILE --out OUT [--no-check-images]",
 )
 """Commands; the option in brackets has no effect."""
 
