@@ -158,10 +158,10 @@ def test_any_error_of_a_decoder_names_the_file(
 def folder(tmp_path: Path) -> Path:
     """Two classes of 20 images each, of which none can be read."""
     for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
+        (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(20):
-            (tmp_path / name / f"{i:02}.png").write_bytes(b"no image")
-    return tmp_path
+            (tmp_path / "images" / name / f"{i:02}.png").write_bytes(b"no image")
+    return tmp_path / "images"
 
 
 def test_all_files_that_cannot_be_read_are_listed_at_once(folder: Path) -> None:
