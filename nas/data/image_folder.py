@@ -15,10 +15,12 @@ from nas.data import image_file
 from nas.data.augment import RandomResizedCrop
 from nas.data.dataset import ImageDataset, Split, SplitName, stratified_cut
 from nas.data.folder_layout import Classes, Layout, named, read_layout
+from nas.data.hashed_split import hashed_cut
 from nas.data.image_scan import scan, visible_folders
 from nas.data.preprocess import Preprocess, RawImage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TENTH = 0.1
 MAX_VALIDATION = 10_000
 """Images of the validation split at most, as many as the published supernets held out of ImageNet."""
 
@@ -39,11 +41,14 @@ class ImageFiles(Sequence[RawImage]):
 def load(root: Path | None, split_seed: int) -> ImageDataset:
     """Any images, as RGB, in one of these layouts; `folder_layout.SPLIT_FOLDERS` lists other names of `val`.
 
-    - `root/CLASS/…`: stratified 80/10/10 % into train, validation and test; at least 3 images per class.
+    - `root/CLASS/…`: about 80/10/10 % of each class into train, validation and test; at least 3 images per
+      class.
     - `root/train/CLASS/…`, `root/val/CLASS/…` and `root/test/CLASS/…`: the three splits.
     - `root/train/CLASS/…` and one of `val` and `test`, as ImageNet has them: test is all of that folder,
-      validation a stratified tenth of `train/`, 10,000 images at most; at least 2 images per class in
-      `train/`.
+      validation about a tenth of each class of `train/`, or less where that would be more than 10,000 images;
+      at least 2 images per class in `train/`.
+
+    A hash of its name says where an image belongs, so that one image more or less moves no other.
 
     A class folder may have folders in it. Files that are no images, hidden files and folders, and a `test`
     folder without class folders are left out; `left_out` of the data set counts them.
@@ -68,7 +73,10 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
         return _dataset(classes, splits["train"], splits["validation"], splits["test"], layout.left_out)
     train, test = splits.values()
     _check_at_least(root, layout.splits["train"], 2)
-    validation, rest = stratified_cut(train.labels, (min(_tenth(train), MAX_VALIDATION),), split_seed)
+    share = TENTH
+    while share * len(train) > MAX_VALIDATION:
+        share /= 2  # a share that grew with every image would move others
+    validation, rest = hashed_cut(file_names(train, root), train.labels, [share], split_seed)
     return _dataset(classes, _part(train, rest), _part(train, validation), test, layout.left_out)
 
 
@@ -153,8 +161,7 @@ def _one_folder(root: Path, layout: Layout, split_seed: int) -> ImageDataset:
     _check_classes(root, layout.classes)
     _check_at_least(root, layout.classes, 3)
     files = _files(root, layout.classes, classes)
-    held_out = _tenth(files)
-    validation, test, train = stratified_cut(files.labels, (held_out, held_out), split_seed)
+    validation, test, train = hashed_cut(file_names(files, root), files.labels, [TENTH, TENTH], split_seed)
     return _dataset(
         classes, _part(files, train), _part(files, validation), _part(files, test), layout.left_out
     )
@@ -205,10 +212,6 @@ def _dataset(
         splits={"train": train, "validation": validation, "test": test},
         left_out=left_out,
     )
-
-
-def _tenth(files: Split) -> int:
-    return -(-len(files) // 10)
 
 
 def _part(files: Split, indices: NDArray[np.int64]) -> Split:
