@@ -134,6 +134,7 @@ def test_card_says_all_that_a_deployer_needs_and_the_model_says_the_same(
     assert card["class_names"] == [str(digit) for digit in range(10)]
     assert card["resolution"] == arch.resolution
     assert card["preprocess"] == trained.dataset.preprocess.card(arch.resolution)
+    assert card["measured_on"].startswith("arrays of 8-bit pixels in memory, 8 x 8 each")
     assert card["validation_metrics"] == trained.evaluator()([arch], "again")[0]
     assert card["calibration"] == Calibration().key
     assert (card["macs"], card["params"]) == (trained.space.macs(arch), trained.space.params(arch))
