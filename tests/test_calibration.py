@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from nas.data.batches import Batch, calibration_batches
+from nas.data.batches import calibration_batches
 from nas.data.dataset import ImageDataset, Split
+from nas.data.loading import Batch
 from nas.data.preprocess import Preprocess, RawImage
 from nas.evaluation.calibration import DEFAULT, METHODS, Calibration, Method, recalibrate
 from nas.network.static import StaticNet

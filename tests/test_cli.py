@@ -430,7 +430,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
 def assert_stopped(answer: Answer) -> None:
     assert answer.code == 130
     assert answer.err.count("\n") == 1
-    assert answer.err.startswith("stopped; what was finished is kept")
+    assert answer.err.startswith("stopped; finished work is saved")
     assert answer.out == ""
 
 

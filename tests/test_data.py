@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 
 from nas.data import ImageDataset, Preprocess, Split, SplitName
 from nas.data.augment import RandomCropFlip
-from nas.data.batches import Batch, batches_per_epoch, calibration_batches, eval_batches, train_batches
+from nas.data.batches import (
+    batches_per_epoch,
+    calibration_batches,
+    eval_batches,
+    train_batches,
+    training_loader,
+)
 from nas.data.catalog import get
 from nas.data.dataset import stratified_cut, stratified_order
+from nas.data.loading import Batch
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 RGB = Preprocess(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -142,7 +149,7 @@ def test_workers_make_the_same_batches() -> None:
     dataset = numbered(24)
     before = torch.get_rng_state()
     assert same(
-        list(train_batches(dataset, [8, 16], 6, seeded(), workers=2)),
+        list(train_batches(dataset, [8, 16], 6, seeded(), loader=training_loader(dataset, workers=2))),
         list(train_batches(dataset, [8, 16], 6, seeded())),
     )
     assert torch.equal(before, torch.get_rng_state())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas.data import Split, SplitName, cifar, image_folder
-from nas.data.batches import eval_batches, train_batches
+from nas.data.batches import eval_batches, train_batches, training_loader
 from nas.data.catalog import get, get_for_imported
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -99,7 +99,7 @@ def test_one_folder_is_split_80_10_10(tmp_path: Path) -> None:
     red = np.where(y.numpy() == 0, 100, 200) / 255
     expected = (red - dataset.preprocess.mean[0]) / dataset.preprocess.std[0]
     np.testing.assert_allclose(x[:, 0, 14, 14], expected, atol=1e-5)
-    x, _ = next(train_batches(dataset, [28], 16, seeded(), workers=1))
+    x, _ = next(train_batches(dataset, [28], 16, seeded(), loader=training_loader(dataset, workers=1)))
     assert x.shape == (16, 3, 28, 28)
 
 

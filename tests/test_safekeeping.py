@@ -45,7 +45,7 @@ def stop_at(step: int) -> Progress:
 
 def steps(run: RunDir) -> list[int]:
     """Of the checkpoints on disk, newest first."""
-    return [int(path.stem.removeprefix("step_")) for path in Checkpoints(run).paths()]
+    return Checkpoints(run).steps()
 
 
 @pytest.mark.parametrize("keep", [1, 4])

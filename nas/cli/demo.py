@@ -9,6 +9,7 @@ import typer
 
 from nas.cli.options import JsonOption, SeedOption
 from nas.cli.output import line, print_json, records, show
+from nas.cli.stopping import signal_exit_code
 
 
 def demo(
@@ -22,7 +23,7 @@ def demo(
     from nas.progress import shown
     from nas.report.figures_of_merit import as_json
 
-    with shown() as progress:
+    with signal_exit_code(), shown() as progress:
         result = run_demo(out, seed=seed, resume=resume, progress=progress)
     chosen = records(result.chosen)
     if json:

@@ -10,6 +10,7 @@ import typer
 
 from nas.cli.open_recipe import open_recipe
 from nas.cli.options import AllowImport, CheckImages
+from nas.cli.stopping import signal_exit_code
 
 
 def finetune(
@@ -38,7 +39,7 @@ def finetune(
 
     chosen = find_arch(RunDir.open(run).space(), arch)
     loaded = open_recipe(config, set or (), allow_import)
-    with shown(loaded.log_steps) as progress:
+    with signal_exit_code(), shown(loaded.log_steps) as progress:
         run_finetune(run, chosen, loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
         sys.stdout.write(f"fine-tuned {chosen.id}: {out}; next: nas evaluate {out}, or nas export {out}\n")

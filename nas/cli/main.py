@@ -28,8 +28,8 @@ from nas.cli.report import report
 from nas.cli.search import search
 from nas.cli.train import train
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+STOPPED = 128
+"""Exit codes above are those of commands that a signal stopped: 128 and its number, as shells have it."""
 
 app = typer.Typer(
     add_completion=False,
@@ -77,9 +77,10 @@ def main() -> None:
             raise
         sys.stderr.write(f"error: {_reason(error)}\n")
         sys.exit(2)
-    if code == INTERRUPTED:
+    if isinstance(code, int) and code > STOPPED:
         sys.stderr.write(
-            "stopped; what was finished is kept: the same command goes on, train and demo with --resume\n"
+            "stopped; finished work is saved: the same command continues it, train, finetune and demo with "
+            "--resume\n"
         )
     sys.exit(code)
 

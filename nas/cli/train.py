@@ -11,6 +11,7 @@ import typer
 from nas.cli.open_recipe import open_recipe
 from nas.cli.options import AllowImport, CheckImages
 from nas.cli.output import line
+from nas.cli.stopping import signal_exit_code
 
 
 def train(
@@ -46,7 +47,7 @@ def train(
     changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
     changes += [] if init is None else [f"init={json.dumps(str(init))}"]
     loaded = open_recipe(config, changes, allow_import)
-    with shown(loaded.log_steps) as progress:
+    with signal_exit_code(), shown(loaded.log_steps) as progress:
         run_training(loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
         line(f"trained: {out}; next: nas evaluate {out}, or {profile_command(str(out), 'NAME')}")

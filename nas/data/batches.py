@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,14 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from nas.data.dataset import Dataset, Split, SplitName, stratified_order
+from nas.data.loading import Batch, Loader
 
 MIN_CALIBRATION_IMAGES = 2
 """Images of a calibration batch: one value per channel has no variance."""
-Batch = tuple[Tensor, Tensor]
-"""Images float32 (n, channels, resolution, resolution), normalised, and labels int64 (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What decides one batch."""
+
+    indices: NDArray[np.int64]
+    resolution: int
+    seed: int = 0
+    """Of the augmentation."""
 
 
 def batches_per_epoch(dataset: Dataset, batch_size: int) -> int:
@@ -36,11 +44,11 @@ def train_batches(
     first: int = 0,
     rank: int = 0,
     ranks: int = 1,
-    workers: int = 0,
+    loader: Loader[Task] | None = None,
 ) -> Iterator[Batch]:
     """One epoch of shuffled, augmented training images.
 
-    Batch `i` depends on `i` and the generator's state at the call, neither on `first` nor on `workers`.
+    Batch `i` depends on `i` and the generator's state at the call, neither on `first` nor on the loader.
 
     Args:
         dataset: where the images come from.
@@ -51,13 +59,24 @@ def train_batches(
         first: batches to skip, where training resumes inside an epoch.
         rank: the process that asks; it gets every `ranks`-th image of each batch.
         ranks: number of processes.
-        workers: processes that load ahead, worth it for images that are read from files.
+        loader: of `training_loader`, shared by all epochs; None: batches are made when they are asked for.
     """
-    split = dataset.split("train")
     if order is None:
-        order = torch.randperm(len(split), generator=generator).numpy()
+        order = torch.randperm(len(dataset.split("train")), generator=generator).numpy()
     plan = _plan_epoch(order, resolutions, batch_size, generator, rank, ranks)
-    return _load(partial(_augmented, dataset, split), plan[first:], workers)
+    return (loader or training_loader(dataset))(plan[first:])
+
+
+def training_loader(dataset: Dataset, workers: int = 0, *, pin_memory: bool = False) -> Loader[Task]:
+    """Loads the batches of `train_batches`.
+
+    Args:
+        dataset: where the images come from.
+        workers: processes that load ahead, worth it for images that are read from files.
+        pin_memory: return batches in memory from which they are copied to a GPU while it computes.
+    """
+    make = partial(_augmented, dataset, dataset.split("train"))
+    return Loader(make, workers, pin_memory=pin_memory)
 
 
 def eval_batches(
@@ -65,8 +84,8 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """All images of a split in order, clean: prepared by `dataset.preprocess` and nothing else."""
     images = dataset.split(split)
-    steps = [_Step(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
-    return _load(partial(_clean, dataset, images), steps, workers)
+    steps = [Task(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
+    return Loader(partial(_clean, dataset, images), workers)(steps)
 
 
 def calibration_batches(
@@ -104,18 +123,9 @@ def calibration_batches(
         )
     n_batches = min(math.ceil(len(sample) / batch_size), len(sample) // MIN_CALIBRATION_IMAGES)
     parts = np.array_split(sample, n_batches)
-    steps = [_Step(part, resolution, int(rng.integers(2**62))) for part in parts]
-    return _load(partial(_augmented if augmented else _clean, dataset, train), steps, workers)
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What decides one batch."""
-
-    indices: NDArray[np.int64]
-    resolution: int
-    seed: int = 0
-    """Of the augmentation."""
+    steps = [Task(part, resolution, int(rng.integers(2**62))) for part in parts]
+    make = partial(_augmented if augmented else _clean, dataset, train)
+    return Loader(make, workers)(steps)
 
 
 def _plan_epoch(
@@ -125,12 +135,12 @@ def _plan_epoch(
     generator: torch.Generator,
     rank: int,
     ranks: int,
-) -> list[_Step]:
+) -> list[Task]:
     n_batches = max(1, len(order) // batch_size)
     sizes = torch.randint(len(resolutions), (n_batches,), generator=generator)
     seeds = torch.randint(2**62, (n_batches, ranks), generator=generator)
     return [
-        _Step(
+        Task(
             indices=order[i * batch_size : (i + 1) * batch_size][rank::ranks],
             resolution=resolutions[int(sizes[i])],
             seed=int(seeds[i, rank]),
@@ -143,12 +153,12 @@ def _parts(indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64
     return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
 
 
-def _clean(dataset: Dataset, split: Split, step: _Step) -> Batch:
+def _clean(dataset: Dataset, split: Split, step: Task) -> Batch:
     pixels = split.pixels(step.indices, dataset.preprocess, step.resolution)
     return _tensor(dataset, pixels), torch.from_numpy(split.labels[step.indices])
 
 
-def _augmented(dataset: Dataset, split: Split, step: _Step) -> Batch:
+def _augmented(dataset: Dataset, split: Split, step: Task) -> Batch:
     if dataset.augment is None:
         return _clean(dataset, split, step)
     generator = torch.Generator().manual_seed(step.seed)
@@ -158,32 +168,3 @@ def _augmented(dataset: Dataset, split: Split, step: _Step) -> Batch:
 
 def _tensor(dataset: Dataset, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(dataset.preprocess.normalize(pixels))
-
-
-@dataclass(frozen=True, slots=True)
-class _Batches:
-    """Batches by index, as `DataLoader` wants them; each is made when it is asked for."""
-
-    make: Callable[[_Step], Batch]
-    steps: Sequence[_Step]
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.make(self.steps[index])
-
-
-def _load(make: Callable[[_Step], Batch], steps: Sequence[_Step], workers: int) -> Iterator[Batch]:
-    if workers == 0:
-        yield from map(make, steps)
-        return
-    batches: DataLoader[Batch] = DataLoader(
-        _Batches(make, steps),  # type: ignore[arg-type]  # any object with a length and items will do
-        batch_size=None,
-        collate_fn=tuple,  # else the loader would turn our tuples into lists
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),  # copied to the GPU while it computes
-        generator=torch.Generator(),  # else the loader would draw from the global one
-    )
-    yield from batches

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torchvision.transforms import v2
 
-from nas.data.batches import Batch
 from nas.data.global_generator import seeded
+from nas.data.loading import Batch
 
 
 class Mix:

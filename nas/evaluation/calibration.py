@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.data.batches import MIN_CALIBRATION_IMAGES, Batch, calibration_batches
+from nas.data.batches import MIN_CALIBRATION_IMAGES, calibration_batches
 from nas.data.dataset import Dataset
+from nas.data.loading import Batch
 
 
 @dataclass(frozen=True, slots=True)

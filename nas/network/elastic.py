@@ -46,8 +46,13 @@ class ElasticBatchNorm(nn.Module):
             return F.batch_norm(x, mean, var, weight, bias, eps=self.eps)
         if self.mean_over_processes is None:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        centred = x.float() - _per_channel(self.mean_over_processes(x.float().mean((0, 2, 3))))
-        var = self.mean_over_processes(centred.square().mean((0, 2, 3)))
+        n = self.mean_over_processes(
+            x.new_tensor(len(x), dtype=torch.float32)
+        )  # shares may differ by an image
+        weight_of_share = len(x) / n
+        mean = self.mean_over_processes(weight_of_share * x.float().mean((0, 2, 3)))
+        centred = x.float() - _per_channel(mean)
+        var = self.mean_over_processes(weight_of_share * centred.square().mean((0, 2, 3)))
         scale = weight * (var + self.eps).rsqrt()
         return (centred * _per_channel(scale) + _per_channel(bias)).to(x.dtype)
 

@@ -7,8 +7,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LARGEST = 2**31 - 1
+"""Of counts, which become sizes of arrays and numbers of processes."""
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 
 
 class Phase(BaseModel, frozen=True, extra="forbid"):
@@ -23,7 +26,7 @@ class Phase(BaseModel, frozen=True, extra="forbid"):
     """Random subnets a step."""
     lr: Positive = 1.0
     """Peak learning rate, as a share of the recipe's `lr`."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_epochs: NotNegative = 0.0
     """Of this phase, as in the recipe."""
 
 

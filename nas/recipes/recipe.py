@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from nas.recipes.phases import Count, Phase, Positive
+from nas.recipes.phases import LARGEST, Count, NotNegative, Phase, Positive
 from search_spaces import Arch
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 MAY_CHANGE = frozenset(
     {"data_root", "accelerator", "devices", "num_nodes", "workers", "threads"}
@@ -40,13 +40,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Draws other train / validation / test splits."""
     epochs: Count
     """Passes over the training images."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2, le=LARGEST)] = 64
     """Images per step, over all processes."""
     sampler: str = "sandwich"
     """Which subnets each step trains: sandwich, largest, uniform, macs_uniform, progressive, attentive_best,
     attentive_worst, complexity_banks, performance_banks, complexity_adaptive, path_importance, preferred,
     nested, or `module:object`."""
-    n_random: Annotated[int, Field(ge=0)] = 2
+    n_random: Annotated[int, Field(ge=0, le=LARGEST)] = 2
     """Subnets a step beside those that the sampler always has: of `sandwich` the largest and the smallest."""
     phases: tuple[Phase, ...] = ()
     """Of `progressive`; the learning rate begins anew in each. None: OFA's, under one learning rate."""
@@ -56,7 +56,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     teachers: tuple[str, ...] = ()
     """Of `external`: trained runs of the same classes, whose largest subnets' outputs are averaged; `init` is
     the run that training begins with."""
-    label_weight: Annotated[float, Field(ge=0)] = 0.0
+    label_weight: NotNegative = 0.0
     """Of `external`: weight of the loss on the labels, added to that of the distillation."""
     distillation_loss: Literal["kl", "alpha"] = "kl"
     """Divergence between the outputs of teacher and subnet: Kullback-Leibler or adaptive alpha (AlphaNet)."""
@@ -66,13 +66,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Peak learning rate."""
     momentum: Fraction = 0.9
     """Of SGD and RMSProp; of AdamW the first beta."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Not applied to biases and batch norms. Once a step, however many subnets the step has, and so the same
     as a penalty on the weights of the largest subnet alone."""
     schedule: Literal["cosine", "cosine_from_start", "exponential", "constant"] = "cosine"
     """Learning rate after the warm-up: half a cosine over what remains, or over the whole training; a factor
     `lr_decay` every `lr_decay_epochs`; or the peak."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    warmup_epochs: NotNegative = 1.0
     """Linear warm-up, in epochs."""
     lr_decay: Fraction = 0.97
     """Of `exponential`."""
@@ -85,9 +85,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     augment: Literal["dataset", "crop", "crop_color", "autoaugment"] = "dataset"
     """Random variants of the images: those of the data set; a random part, mirrored half of the time; this
     with other brightness and saturation; or with AutoAugment's policies."""
-    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
+    mixup_alpha: NotNegative = 0.0
     """Parameter of mixup's beta distribution; 0: no mixup. With cutmix, each batch has one of the two."""
-    cutmix_alpha: Annotated[float, Field(ge=0)] = 0.0
+    cutmix_alpha: NotNegative = 0.0
     """Parameter of cutmix's beta distribution; 0: no cutmix."""
     data_sampling: Literal["uniform", "importance"] = "uniform"
     """Images of an epoch: each once, or drawn more and more by how wrong the outputs were (PA&DA)."""
@@ -117,9 +117,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Processes on this machine, one a device."""
     num_nodes: Count = 1
     """Machines."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Processes that load images ahead; worth it for images that are read from files."""
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Count | None = None
     """CPU threads of each process; none: its share of the cores that affinity and CPU quota allow. Small
     networks gain little from several threads, and lose much where another program wants a core."""
     checkpoint_minutes: Positive = 5.0

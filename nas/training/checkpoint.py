@@ -102,6 +102,10 @@ class Checkpoints:
         """The checkpoints on disk, newest first."""
         return sorted(self.folder.glob("step_*.pt"), reverse=True)
 
+    def steps(self) -> list[int]:
+        """Their numbers of steps, newest first."""
+        return [int(path.stem.removeprefix("step_")) for path in self.paths()]
+
     def save(self, state: Mapping[str, Any], step: int) -> None:
         """Write the state after `step` steps, whole or not at all; then drop the oldest."""
         buffer = io.BytesIO()

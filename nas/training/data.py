@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.data.augment import AUGMENTATIONS
-from nas.data.batches import batches_per_epoch, train_batches
+from nas.data.batches import batches_per_epoch, train_batches, training_loader
 from nas.data.dataset import Dataset, ImageDataset
 from nas.data.mix import Mix
 from nas.recipes.recipe import Recipe
@@ -31,37 +31,47 @@ class TrainingBatch:
     y: Tensor
     """Labels, (n,) class indices, or (n, classes) probabilities where images are mixed."""
     indices: NDArray[np.int64] | None
-    """Images of the whole batch, where the data order wants to hear of them."""
+    """Images of the whole batch, where the data order learns from them."""
+    total: int
+    """Images of the whole batch, in all processes."""
 
 
 def batches(
     recipe: Recipe, space: Space, dataset: Dataset, order: DataOrder, fabric: Fabric, start: int, stop: int
-) -> Iterator[TrainingBatch]:
-    """The batches of the steps `start`..`stop`."""
+) -> Generator[TrainingBatch, None, None]:
+    """The batches of the steps `start`..`stop`; closing the generator ends the processes that load them."""
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
+    images = min(recipe.batch_size, len(dataset.split("train")))
     sizes = list(resolutions_by_size(space))
+    on_gpu = fabric.device.type == "cuda"
+    loader = training_loader(dataset, recipe.workers, pin_memory=on_gpu)
     mix = Mix(len(dataset.class_names), recipe.mixup_alpha, recipe.cutmix_alpha)
-    for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
-        begin = epoch * steps_per_epoch
-        chosen = order.epoch(epoch, rng_of(recipe.seed, "order", epoch), begin / stop)
-        first = max(0, start - begin)
-        loaded = train_batches(
-            dataset,
-            sizes,
-            recipe.batch_size,
-            torch.Generator().manual_seed(int(rng_of(recipe.seed, "data", epoch).integers(2**62))),
-            order=chosen,
-            first=first,
-            rank=fabric.global_rank,
-            ranks=fabric.world_size,
-            workers=recipe.workers,
-        )
-        for i, (x, y) in enumerate(loaded, start=first):
-            mix_seed = int(rng_of(recipe.seed, "mix", begin + i).integers(2**62))
-            x, y = mix(x, y, mix_seed)
-            indices = None if chosen is None else chosen[i * recipe.batch_size : (i + 1) * recipe.batch_size]
-            device = fabric.device
-            yield TrainingBatch(x.to(device, non_blocking=True), y.to(device, non_blocking=True), indices)
+    try:
+        for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
+            begin = epoch * steps_per_epoch
+            chosen = order.epoch(epoch, rng_of(recipe.seed, "order", epoch), begin / stop)
+            first = max(0, start - begin)
+            loaded = train_batches(
+                dataset,
+                sizes,
+                recipe.batch_size,
+                torch.Generator().manual_seed(int(rng_of(recipe.seed, "data", epoch).integers(2**62))),
+                order=chosen,
+                first=first,
+                rank=fabric.global_rank,
+                ranks=fabric.world_size,
+                loader=loader,
+            )
+            for i, (x, y) in enumerate(loaded, start=first):
+                mix_seed = int(rng_of(recipe.seed, "mix", begin + i).integers(2**62))
+                x, y = mix(x, y, mix_seed)
+                indices = (
+                    None if chosen is None else chosen[i * recipe.batch_size : (i + 1) * recipe.batch_size]
+                )
+                x, y = (tensor.to(fabric.device, non_blocking=on_gpu) for tensor in (x, y))
+                yield TrainingBatch(x, y, indices, images)
+    finally:
+        loader.close()
 
 
 def with_augmentation(dataset: Dataset, name: str) -> Dataset:

@@ -15,6 +15,8 @@ from nas.recipes.recipe import Recipe
 from nas.training.reductions import mean_over_processes, needs_all_processes
 
 Result = TypeVar("Result")
+MIN_IMAGES = 2
+"""Images of each part of a batch: one value per channel has no variance."""
 
 
 def make_fabric(recipe: Recipe) -> Fabric:
@@ -25,8 +27,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
     Raises:
         ValueError: this machine does not have them, or they cannot share the batches evenly.
     """
-    devices = local_processes(recipe)
-    nodes = int(os.environ.get("GROUP_WORLD_SIZE", recipe.num_nodes))
+    devices, nodes = local_processes(recipe), _nodes(recipe)
     parts = devices * nodes * recipe.accumulate
     if recipe.batch_size % parts:
         raise ValueError(
@@ -42,9 +43,60 @@ def make_fabric(recipe: Recipe) -> Fabric:
         raise ValueError(
             f"cannot train on accelerator {recipe.accelerator!r} with {devices} devices: {reason}"
         ) from None
+    _check_precision(recipe.precision, fabric.device)
     if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched it and allows no second time
         fabric.launch()
     return fabric
+
+
+def _check_precision(precision: str, device: torch.device) -> None:
+    """Refuse float16 where torch would compute with bfloat16 instead, or has no scaling of losses.
+
+    Raises:
+        ValueError: the accelerator does not have this precision.
+    """
+    if precision == "16-mixed" and device.type != "cuda":
+        raise ValueError(
+            f"precision 16-mixed needs the accelerator cuda, got {device.type}; "
+            f"use precision bf16-mixed or 32-true"
+        )
+    if precision == "bf16-mixed" and device.type == "cuda" and not _has_bfloat16():
+        raise ValueError(
+            "precision bf16-mixed needs a GPU that computes with bfloat16; use precision 16-mixed or 32-true"
+        )
+
+
+def _has_bfloat16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def check_shares(recipe: Recipe, n_images: int) -> None:
+    """Refuse batches whose parts are too small for the moments of batch norm.
+
+    Args:
+        recipe: of the training.
+        n_images: training images; a batch has no more.
+
+    Raises:
+        ValueError: some part of a batch would have fewer than 2 images.
+    """
+    processes = local_processes(recipe) * _nodes(recipe)
+    parts = processes * recipe.accumulate
+    needed = MIN_IMAGES * parts
+    if recipe.batch_size < needed:
+        raise ValueError(
+            f"batch_size must be at least {needed}, {MIN_IMAGES} images for batch norm in each of "
+            f"{processes} processes x {recipe.accumulate} parts (accumulate), got {recipe.batch_size}"
+        )
+    if n_images < needed:
+        raise ValueError(
+            f"training needs at least {needed} images, {MIN_IMAGES} for batch norm in each of {processes} "
+            f"processes x {recipe.accumulate} parts (accumulate), got {n_images} in the training split"
+        )
+
+
+def _nodes(recipe: Recipe) -> int:
+    return int(os.environ.get("GROUP_WORLD_SIZE", recipe.num_nodes))
 
 
 def local_processes(recipe: Recipe) -> int:

@@ -38,7 +38,7 @@ def finetune(
 
     Raises:
         ValueError: as `nas.training.train.train`, or the arch is not in the space of `source`.
-        KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
+        Stopped: as `train`.
     """
     space = RunDir.open(source).space()
     space.encode([arch])  # refuses what the space does not offer

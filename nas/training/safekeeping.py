@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pandas as pd
+import torch
 from lightning_fabric import Fabric
 
 from nas.recipes.recipe import Recipe
@@ -67,19 +68,35 @@ class Safekeeping:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Around the steps: what went wrong, with what there is to go back to.
+        """Around the steps: saves the state where they fail, and says what there is to go back to.
 
         Raises:
-            ValueError: training diverged, or another process was lost.
+            ValueError: training diverged, another process was lost, or an error that a user can fix.
+            Exception: any other error, as it is.
         """
         try:
             yield
-        except ConnectionError as error:
-            self._write()  # any of the processes that are left may be the last
-            raise ValueError(f"{error}; {self.kept}: go on with --resume") from None
         except FloatingPointError as error:
             another = f": another run can begin with it, --init {self.run.path}"
             raise ValueError(f"{error}; {self.kept}{another * bool(self.checkpoints.paths())}") from None
+        except Exception as error:
+            self._save_what_was_done()
+            go_on = ": go on with --resume" * bool(self.checkpoints.paths())
+            reason = _fixable(error)
+            if reason is None:
+                _log.error("training stopped after step %d; %s%s", self.state.step, self.kept, go_on)
+                raise
+            raise ValueError(f"{reason}; {self.kept}{go_on}") from error
+
+    def _save_what_was_done(self) -> None:
+        """Save in any process: those that are left after an error do not include the first one for sure."""
+        done = self.state.step > 0 and self.state.step not in self.checkpoints.steps()
+        if not (done and self.state.whole):
+            return
+        try:
+            self._write()
+        except ValueError as failure:
+            _log.warning("%s", failure)
 
     @property
     def kept(self) -> str:
@@ -97,3 +114,13 @@ class Safekeeping:
             raise ValueError(
                 f"the state after step {self.state.step} could not be saved: {error.strerror}; {self.kept}"
             ) from None
+
+
+def _fixable(error: Exception) -> str | None:
+    """Reason of an error that a user can fix; None for errors of the toolkit itself."""
+    no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if no_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return "not enough memory for a training step; use a smaller batch_size, or a larger accumulate"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) if isinstance(error, ValueError | OSError) else None

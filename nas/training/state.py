@@ -35,6 +35,8 @@ class TrainingState:
     precision: Precision
     """Of float16: how much the losses are scaled by."""
     step: int = 0
+    whole: bool = True
+    """False while a step changes the weights one after another; such a state must not be saved."""
 
     @classmethod
     def start(

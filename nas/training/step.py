@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -53,7 +54,9 @@ class TrainingStep:
             self.dropout = Dropout(space, recipe.dropout, recipe.drop_connect, recipe.drop_connect_stages)
 
     def __call__(self, batch: TrainingBatch, lr: float) -> list[TrainedSubnet]:
-        """Do the step.
+        """Do the step and count it.
+
+        Where it fails before the weights are changed, the state is as it was.
 
         Args:
             batch: this process's share of the images.
@@ -63,21 +66,62 @@ class TrainingStep:
             what the step's subnets reached.
 
         Raises:
-            ValueError: the sampler chose no subnet.
+            ValueError: the sampler raised an error, or chose no subnets.
             FloatingPointError: losses or gradients are not finite.
         """
-        sampler = self.state.sampler
         step = self._described(batch)
-        subnets = sampler.subnets(step)
-        if not subnets:
-            raise ValueError(f"the sampler must choose a subnet for each step, got none at {self.state.step}")
-        trained, logits = self._compute_gradients(subnets, batch)
+        with self._sampler_unchanged_by_errors():
+            subnets = self._subnets(step)
+            trained, logits = self._compute_gradients(subnets, batch)
+            if batch.indices is not None:
+                self.state.data_order.observe(batch.indices, logits, batch.y)
         losses = [subnet.loss for subnet in trained]
         self._change_weights(losses, lr)
-        sampler.observe(step, subnets, losses)
-        if batch.indices is not None:
-            self.state.data_order.observe(batch.indices, logits, batch.y)
+        self.state.step += 1
+        with self._errors_of_a_users_sampler():
+            self.state.sampler.observe(step, subnets, losses)
         return trained
+
+    def _subnets(self, step: Step) -> Sequence[Arch]:
+        with self._errors_of_a_users_sampler():
+            subnets = list(self.state.sampler.subnets(step))
+        if not subnets or not all(isinstance(arch, Arch) for arch in subnets):
+            raise ValueError(
+                f"the sampler {self.recipe.sampler!r} must choose one Arch or more for each step, "
+                f"got {subnets!r:.100} at step {self.state.step}"
+            )
+        return subnets
+
+    @contextmanager
+    def _sampler_unchanged_by_errors(self) -> Iterator[None]:
+        """Returns the sampler to its earlier state after an error, so that the step can be repeated."""
+        sampler = self.state.sampler
+        with self._errors_of_a_users_sampler():
+            before = deepcopy(sampler.state_dict())
+        try:
+            yield
+        except BaseException:
+            sampler.load_state_dict(before)
+            raise
+
+    @contextmanager
+    def _errors_of_a_users_sampler(self) -> Iterator[None]:
+        """Names the sampler where it is a user's own and raises an error.
+
+        Raises:
+            ValueError: instead of that error.
+        """
+        try:
+            yield
+        except ConnectionError:  # from a collective that the sampler asked for
+            raise
+        except Exception as error:
+            if type(self.state.sampler).__module__.startswith("nas."):
+                raise
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"the sampler {self.recipe.sampler!r} raised {type(error).__name__}: {reason}"
+            ) from error
 
     def _described(self, batch: TrainingBatch) -> Step:
         """The step as the sampler sees it."""
@@ -93,7 +137,8 @@ class TrainingStep:
     @torch.no_grad()
     def _probe(self, archs: Sequence[Arch], batch: TrainingBatch) -> list[float]:
         """See `nas.samplers.base.Probe`."""
-        losses = [label_loss(self._logits(arch, batch.x), batch.y, 0.0) for arch in archs]
+        weight = self._weight(batch.y, batch)
+        losses = [weight * label_loss(self._logits(arch, batch.x), batch.y, 0.0) for arch in archs]
         values: list[float] = mean_over_processes(torch.stack(losses)).tolist()
         return values
 
@@ -106,18 +151,25 @@ class TrainingStep:
         reached = torch.zeros(2, len(subnets), device=batch.x.device)
         first: list[Tensor] = []
         with self._noise():
-            for x, y in zip(batch.x.chunk(n), batch.y.chunk(n), strict=True):
+            for x, y in zip(batch.x.tensor_split(n), batch.y.tensor_split(n), strict=True):
                 loss_of = self.supervision(x, y)
+                weight = self._weight(y, batch)
                 for i, arch in enumerate(subnets):
                     logits = self._logits(arch, x, self._dropout_of(arch))
-                    loss = loss_of(logits) / n
+                    loss = weight * loss_of(logits)
                     self.fabric.backward(loss)
-                    reached[:, i] += torch.stack([loss.detach(), _top1(logits.detach(), y) / n])
+                    reached[:, i] += torch.stack([loss.detach(), weight * _top1(logits.detach(), y)])
                     if i == 0:
                         first.append(logits.detach())
         means = average_gradients(self.state.supernet.parameters(), reached.flatten())
         losses, top1 = means.view_as(reached).tolist()
-        return [TrainedSubnet(*told) for told in zip(subnets, losses, top1, strict=True)], torch.cat(first)
+        return [TrainedSubnet(*values) for values in zip(subnets, losses, top1, strict=True)], torch.cat(
+            first
+        )
+
+    def _weight(self, labels: Tensor, batch: TrainingBatch) -> float:
+        """Weight of the mean over some images, so that the mean over processes is that over all images."""
+        return len(labels) * self.fabric.world_size / batch.total
 
     def _logits(self, arch: Arch, x: Tensor, dropout: Dropout | None = None) -> Tensor:
         with self.fabric.autocast():
@@ -148,9 +200,11 @@ class TrainingStep:
             )
         for group in state.optimizer.param_groups:
             group["lr"] = lr * group[LR_SHARE]
+        state.whole = False
         state.optimizer.step()
         if state.average:
             state.average.update_parameters(state.supernet)
+        state.whole = True
 
 
 def _top1(logits: Tensor, labels: Tensor) -> Tensor:

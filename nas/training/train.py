@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+import signal
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -22,11 +23,13 @@ from nas.recipes.recipe import parse as parse_recipe
 from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
 from nas.run_lock import locked
 from nas.samplers import Sampler, make_sampler
+from nas.stopping import Stopped
 from nas.training.checkpoint import Checkpoints, save_supernet
 from nas.training.data import batches, with_augmentation
 from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import (
     any_process,
+    check_shares,
     default_threads,
     first_does,
     local_processes,
@@ -73,7 +76,7 @@ def train(
     Raises:
         ValueError: bad names in the recipe, missing data, images that cannot be read, an `out` that holds
             something else, or training that diverged.
-        KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
+        Stopped: on SIGINT, SIGTERM or SIGHUP, after the state was saved; a `KeyboardInterrupt`.
     """
     keep_freed_memory()
     fabric = make_fabric(recipe)
@@ -107,6 +110,7 @@ def _train(
     dataset = _open_data(recipe, RunDir(out) if resumed else None)
     if fabric.is_global_zero:
         _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
+    check_shares(recipe, len(dataset.split("train")))
     space = search_spaces.get(recipe.space).with_data(
         classes=len(dataset.class_names),
         channels=dataset.preprocess.channels,
@@ -143,17 +147,17 @@ def _train(
     else:
         progress = silent
 
-    with stop_signals() as stop, safe.explained():
-        for batch in batches(recipe, space, images, data_order, fabric, state.step, schedule.total):
+    loaded = batches(recipe, space, images, data_order, fabric, state.step, schedule.total)
+    with stop_signals() as stop, safe.explained(), closing(loaded):
+        for batch in loaded:
             lr = schedule(state.step)
             trained = take_step(batch, lr)
-            state.step += 1
             if state.log.add(state.step, lr, trained) and monitor:
                 monitor.row(state.log.rows[-1])
             progress(f"train, loss {trained[0].loss:.3f}", state.step, schedule.total)
-            if any_process(fabric, stop.is_set()):
+            if any_process(fabric, stop.number is not None):
                 safe.save()
-                raise KeyboardInterrupt
+                raise Stopped(stop.number or signal.SIGTERM)
             safe.save_if_due()
     safe.save()
     first_does(fabric, lambda: save_supernet(run, state.trained_weights()))

@@ -1,0 +1,203 @@
+"""Batches made one after another in this process, or ahead of time in worker processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from nas.stopping import STOP_SIGNALS
+
+Batch = tuple[Tensor, Tensor]
+"""Images float32 (n, channels, resolution, resolution), normalised, and labels int64 (n,)."""
+Task = TypeVar("Task")
+
+SHARED_MEMORY = "/dev/shm"
+
+
+class Loader(Generic[Task]):
+    """Makes batches in order.
+
+    Worker processes live until `close`, so they receive the data set once. They ignore the signals that ask a
+    program to stop: the process that uses the batches decides when they end.
+
+    Args:
+        make: makes the batch of a task.
+        workers: number of worker processes; 0: batches are made in this process when they are asked for.
+        pin_memory: return batches in memory from which they are copied to a GPU while it computes.
+    """
+
+    def __init__(self, make: Callable[[Task], Batch], workers: int = 0, *, pin_memory: bool = False) -> None:
+        self.make = make
+        self.workers = workers
+        self.tasks: list[Task] = []
+        self.loader: DataLoader[Any] | None = None
+        self.iterator: Any = None
+        """What `DataLoader` returns; it holds the worker processes."""
+        if workers:
+            self.loader = DataLoader(
+                _Batches(make),  # type: ignore[arg-type]  # any object with items will do
+                sampler=self.tasks,
+                batch_size=None,
+                collate_fn=_unchanged,  # the default would turn tuples into lists
+                num_workers=workers,
+                persistent_workers=True,
+                worker_init_fn=_ignore_stopping,
+                pin_memory=pin_memory,
+                generator=torch.Generator(),  # the default would draw from the global one
+            )
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[Batch]:
+        """The batches of `tasks`.
+
+        Raises:
+            ValueError: an image cannot be read, the data set fails, or the worker processes cannot work.
+        """
+        if self.loader is None:
+            for task in tasks:
+                yield _made(self.make, task)
+            return
+        self.tasks[:] = tasks
+        self.iterator = self._start(self.loader)
+        while True:
+            try:
+                batch = next(self.iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:  # any of them where a worker was lost
+                raise ValueError(
+                    f"a process that loads images has ended ({_first_line(error):.150}); if memory ran out, "
+                    f"use fewer workers than {self.workers}, or workers=0"
+                ) from None
+            if isinstance(batch, _Failure):
+                raise ValueError(batch.reason)
+            yield batch
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self.iterator is not None:
+            self.iterator._shutdown_workers()  # torch has no public way, and waits for Python's exit
+            for process in self.iterator._workers:
+                process.kill()
+
+    def _start(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        try:
+            with _stopping_blocked(), _child_handler_restored(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of what cannot be pickled, see below
+                return iter(loader)
+        except OSError as error:
+            raise ValueError(
+                f"cannot start {self.workers} processes that load images: {error.strerror or error}; "
+                f"use fewer workers, or workers=0"
+            ) from None
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"workers={self.workers} needs a data set that can be pickled, without lambdas or local "
+                f"functions: {_first_line(error):.150}; use workers=0"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a worker process has no batch.
+
+    An exception would arrive with the worker's traceback in its text.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches(Generic[Task]):
+    """Batches by task, as `DataLoader` asks for them, in shared memory."""
+
+    make: Callable[[Task], Batch]
+
+    def __getitem__(self, task: Task) -> Batch | _Failure:
+        try:
+            x, y = _made(self.make, task)
+        except ValueError as error:
+            return _Failure(str(error))
+        try:  # the queue would do the same in a thread of its own, whose errors reach no one
+            return x.share_memory_(), y.share_memory_()
+        except (RuntimeError, OSError):
+            return _Failure(_shared_memory_is_full(x))
+
+
+def _made(make: Callable[[Task], Batch], task: Task) -> Batch:
+    """The batch of a task.
+
+    Raises:
+        ValueError: whatever went wrong, in one line.
+    """
+    try:
+        return make(task)
+    except ValueError:
+        raise
+    except MemoryError:
+        raise ValueError("not enough memory to load a batch; use a smaller batch_size") from None
+    except Exception as error:  # a user's data set may raise anything
+        raise ValueError(f"the data set raised {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _shared_memory_is_full(x: Tensor) -> str:
+    megabytes = f"a batch takes {x.nbytes / 2**20:.1f} MB"
+    if os.path.isdir(SHARED_MEMORY):
+        usage = shutil.disk_usage(SHARED_MEMORY)
+        megabytes += f", {SHARED_MEMORY} has {usage.free / 2**20:.1f} of {usage.total / 2**20:.1f} MB free"
+    return (
+        f"processes that load images need more shared memory: {megabytes}; use workers=0 or a smaller "
+        f"batch_size, or give the container more (docker run --shm-size=8g)"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _ignore_stopping(worker: int) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _stopping_blocked() -> Iterator[None]:
+    """Holds back signals that ask to stop; processes that are started meanwhile never receive them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _child_handler_restored() -> Iterator[None]:
+    """Removes the handler that torch installs to raise an error at once when a worker ends.
+
+    It would interrupt a training step halfway. A lost worker is also noticed when the next batch is awaited.
+    """
+    usable = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if usable else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
