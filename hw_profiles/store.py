@@ -17,6 +17,9 @@ from pydantic import ValidationError
 import search_spaces
 from hw_profiles.calibration import Affine, fit_affine
 from hw_profiles.command import profile_command
+from hw_profiles.connections.carried import Carried
+from hw_profiles.connections.here import Here
+from hw_profiles.connections.table import AnyConnection
 from hw_profiles.csv_tables import read_table
 from hw_profiles.errors import Latencies
 from hw_profiles.files import replace_file
@@ -64,6 +67,28 @@ class Device:
     """Folder of profiles where the device is found; None: the default one."""
     shipped: bool = False
     """Whether the profile comes with the package."""
+    run_copy: Path | None = None
+    """Folder of the profile where it is a run's copy, which somebody else may have written."""
+
+    @property
+    def connection(self) -> AnyConnection:
+        """How the device is reached.
+
+        A run's copy of a profile never starts a program that the user's own profile does not name.
+
+        Raises:
+            ValueError: the profile is a run's copy, and the user has no profile with the same connection.
+        """
+        asked = self.profile.connection
+        if self.run_copy is None or isinstance(asked, (Here, Carried)):
+            return asked
+        name, own = self.profile.name, ProfileStore()
+        if name not in own.names() or own.load(name).profile.connection != asked:
+            raise ValueError(
+                f"the run's copy of the profile {name!r} starts programs ({asked.kind}), which your own "
+                f"profiles do not: if you trust it, copy {self.run_copy} to {own.directory}"
+            )
+        return asked
 
     @cached_property
     def latency(self) -> Callable[[Space], SpaceLatency]:
@@ -184,7 +209,7 @@ class ProfileStore:
         device = read_device(folder)
         if folder.parent in (self.directory, SHIPPED):
             return replace(device, directory=self.asked, shipped=folder.parent == SHIPPED)
-        return device
+        return replace(device, run_copy=folder)
 
     def profiles(self) -> list[DeviceProfile]:
         """The profiles of all devices, by name.

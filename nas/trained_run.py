@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hw_profiles.store import Device, read_device
@@ -109,7 +109,8 @@ class TrainedRun:
         if name is None and self.run.last_device is None:
             return None
         record = self.run.search(name).read_json(SEARCH)
-        return read_device(self.run.file(PROFILES) / record["device"])
+        folder = self.run.file(PROFILES) / record["device"]
+        return replace(read_device(folder), run_copy=folder)
 
     def write_archive_csv(self) -> None:
         """Write the archive as a table for people, beside it."""

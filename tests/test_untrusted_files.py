@@ -159,6 +159,23 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_programs_that_a_runs_profile_names_are_not_started(nas: Nas, files: Path, tmp_path: Path) -> None:
+    run, own = files / "searched", tmp_path / "nas_home" / "profiles"
+    tool = {"kind": "command", "tool": {"template": f"touch {files / 'IMPORTED'} {{onnx}}", "retries": 0}}
+    in_json("profile.json", lambda profile: profile | {"connection": tool})(run)
+    for command in (
+        ("search", run, "--device", "desk", "--budget", 20, "--predictor", "ridge"),
+        ("export", run, "--arch", "smallest", "--precision", "int8"),
+    ):
+        answer = nas(*command)
+        assert answer.code == 2
+        assert "the run's copy of the profile 'desk' starts programs (command)" in answer.err
+        assert not (files / "IMPORTED").exists()
+    shutil.copytree(run / "profiles" / "desk", own / "desk")  # the remedy
+    assert "latency" in nas(*command).err
+    assert (files / "IMPORTED").exists()
+
+
 @pytest.mark.usefixtures("quick_search")
 def test_names_in_a_run_are_refused_until_they_are_allowed(nas: Nas, files: Path) -> None:
     run = files / "searched"

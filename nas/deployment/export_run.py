@@ -128,7 +128,8 @@ def _measure(device: Device | None, target: Target) -> Measure | None:
         update={"precision": FP32, "int8_for": None}
     )  # files of all precisions
     profile = device.profile.model_copy(update={"key": key})
-    return lambda paths: [row.latency_ms for row in benchmark_on(profile, paths)]
+    reached = device.connection
+    return lambda paths: [row.latency_ms for row in benchmark_on(profile, paths, connection=reached)]
 
 
 def _measure_here(paths: Sequence[Path]) -> list[float]:

@@ -99,7 +99,7 @@ def search_run(
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
     measured = latencies_on(device, trained)
-    reached = (connection or device.profile.connection) if measure else None
+    reached = (connection or device.connection) if measure else None
     if reached:
         measured.prepare(reached)
     problem = make_problem(trained.space, device, objectives, maxima, minima, others, allow_import=True)
