@@ -39,6 +39,7 @@ FRONT, FRONT_PLOT, BASELINE = "front.csv", "front.html", "baseline.csv"
 LOCK = ".lock"
 SEARCHES, LAST_SEARCH = "searches", "last_search.json"
 EXPORTS = "exports"
+ONNX, TORCH = ".onnx", ".pt2"
 TEST = "test.csv"
 REPORT = "report.html"
 

@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,13 @@ def test_a_file_that_computes_something_else_is_not_written(
     wrong = module.FORMATS[format].write(trained, arch, net, 1, {})
     good = export(trained, arch, format=format).path
     before = good.read_bytes()
-    kind = module.Format(good.suffix, lambda *_: wrong, module.FORMATS[format].load)
+    kind = replace(module.FORMATS[format], write=lambda *_: wrong)
     monkeypatch.setattr(module, "FORMATS", {format: kind})
     with pytest.raises(ValueError, match="computes other outputs than torch: largest difference"):
         export(trained, arch, format=format)
     assert good.read_bytes() == before
-    assert {path.name for path in good.parent.iterdir()} == {f"{arch.id}.json", good.name, module.READER}
+    card = f"{arch.id}{kind.card_suffix}.json"
+    assert {path.name for path in good.parent.iterdir()} == {card, good.name, module.READER}
 
 
 @pytest.mark.slow

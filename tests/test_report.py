@@ -128,7 +128,7 @@ def data() -> ReportData:
         hypervolume={"search": 0.6, "random search": 0.5},
         reference_point={"latency_ms": 3.0, "cross_entropy": 0.5},
         figures=[(EVIL, 0.8123, "", "at least 0.65")],
-        files={front["arch_id"][0]: EVIL, front["arch_id"][4]: "b.onnx"},
+        files={front["arch_id"][0]: [EVIL], front["arch_id"][4]: ["b.onnx", "b.int8.onnx"]},
     )
 
 

@@ -12,12 +12,14 @@ import nas
 from nas.assessment import final_test as module
 from nas.assessment.final_test import final_test
 from nas.data.dataset import ImageDataset, Split, SplitName
-from nas.deployment.export_run import export_picked
+from nas.deployment.export_run import export_archs, export_picked
+from nas.recipes.recipe import Recipe
 from nas.report.figures_of_merit import as_json
 from nas.report.report_run import report_run
-from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH
+from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
+from nas.training.finetune import finetune
 from search_spaces import Arch
 
 
@@ -36,7 +38,7 @@ def test_report_of_a_whole_run_has_every_figure(searched: TrainedRun) -> None:
     names = [figure["figure"] for figure in as_json(figures)]
     assert names == [
         "test top-1, largest subnet",
-        "test top-1, median of 100 random subnets",
+        "test top-1, median of 3 random subnets",
         "test top-1, smallest subnet",
         "predictor, Kendall tau on held-out subnets",
         "predictor, ceiling of Kendall tau",
@@ -55,6 +57,48 @@ def test_report_of_a_run_that_was_only_trained_says_what_comes_next(trained: Tra
     path, figures = report_run(trained)
     assert len(figures) == 3  # accuracies
     assert "nas search RUN --device NAME" in path.read_text()
+
+
+def test_no_target_where_the_caller_gives_none(searched: TrainedRun) -> None:
+    path, figures = report_run(searched, targets={"test top-1, smallest subnet": ">= 1"})
+    assert [name for name, _, _, target in figures if target] == ["test top-1, smallest subnet"]
+    assert '<th scope="col">target</th>' in path.read_text()
+    path, figures = report_run(searched)
+    assert {target for *_, target in figures} == {""}
+    assert "target" not in path.read_text().partition("<h2>Figures</h2>")[2].partition("</section>")[0]
+
+
+def test_exports_of_every_kind_are_named(searched: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.deployment.export_run._measure", lambda *_: None)  # there is no such device
+    (picked,) = export_picked(searched, "first")
+    files = [picked, *export_archs(searched, [picked.arch], format="torch")]
+    files += export_archs(searched, [picked.arch], precision="int8")
+    others = searched.space.decode(searched.space.sample(np.random.default_rng(3), 1))
+    files += export_archs(searched, others)
+    path, _ = report_run(searched)
+    names = [file.path.name for file in files]
+    assert [name.partition(".")[2] for name in names] == ["onnx", "pt2", "int8.onnx", "onnx"]
+    assert all(f"desk/{name}" in path.read_text() for name in names)
+    assert len(list(picked.path.parent.glob("*.json"))) == len(files)  # no card replaces another
+
+
+def test_report_of_a_fine_tuned_run_is_about_its_subnet_alone(
+    trained: TrainedRun, tiny_arch: Arch, tmp_path: Path
+) -> None:
+    recipe = Recipe(space="digits", dataset="digits", epochs=1, batch_size=128, accelerator="cpu")
+    tuned = TrainedRun.open(finetune(trained.run.path, tiny_arch, recipe, tmp_path / "tuned").path)
+    tuned.evaluator()([tuned.space.smallest], "evaluate")  # its weights are not trained
+    path, figures = report_run(tuned)
+    test = tuned.run.read_csv(TEST)
+    assert test["arch_id"].tolist() == [tiny_arch.id]
+    assert [(name, value) for name, value, *_ in figures] == [
+        ("test top-1, the fine-tuned subnet", 100 * test["top1"][0])
+    ]
+    page = path.read_text()
+    assert "A single subnet was fine-tuned" in page
+    assert tiny_arch.id in page
+    assert tuned.space.smallest.id not in page
+    assert "nas search" not in page  # refuses such a run
 
 
 @pytest.mark.usefixtures("quick_search")

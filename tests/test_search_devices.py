@@ -11,6 +11,7 @@ from conftest import BUDGET, make_device
 
 from hw_profiles.store import Device
 from nas.deployment.export_run import export_picked
+from nas.report.report_run import report_run
 from nas.run_dir import FRONT, SEARCH
 from nas.search.compromise import best_for_all
 from nas.search.lookup import lookup
@@ -62,6 +63,10 @@ def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> N
     results = trained.run.search("gpu")
     assert results.read_csv(FRONT)["arch_id"].tolist() == list(outcome.fronts["gpu"]["arch_id"])
     assert results.read_json(SEARCH)["objectives"] == ["cross_entropy", "latency_ms@gpu"]
+    (exported,) = export_picked(trained, "knee", device="gpu")
+    assert exported.path.parent.name == "gpu"
+    figures = [name for name, *_ in report_run(trained, device="gpu")[1]]
+    assert "test hypervolume, search / random search" in figures  # by predicted latencies
     assert (trained.run.searched(), trained.run.last_device) == (["desk", "gpu"], "desk")
 
 

@@ -14,12 +14,15 @@ from search_spaces import Arch
 N_RANDOM = 100
 """Random subnets whose median says how good the supernet is."""
 LARGEST, SMALLEST, RANDOM, CHOSEN = "largest", "smallest", "random", "chosen"
+TRAINED = "trained"
 
 
 def final_test(
     trained: TrainedRun, chosen: Sequence[Arch] = (), *, progress: Progress = silent
 ) -> pd.DataFrame:
     """Evaluate on the test split: largest and smallest subnet, random ones, and those that were chosen.
+
+    Where a single subnet was trained, it alone is evaluated.
 
     Nothing but a report may call this: whoever chooses by these figures has no test split any more.
 
@@ -29,13 +32,19 @@ def final_test(
         progress: hears about every subnet.
 
     Returns:
-        `group` (largest, smallest, random or chosen), `arch_id`, `arch` (JSON) and the metrics.
+        `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch` (JSON) and the metrics.
     """
     space = trained.space
+    if trained.info.arch:
+        return _evaluated(trained, [(TRAINED, trained.info.arch)], progress)
     random = space.decode(space.sample(np.random.default_rng(0), N_RANDOM))
     groups = [(LARGEST, space.largest), (SMALLEST, space.smallest)]
     groups += [(RANDOM, arch) for arch in random]
     groups += [(CHOSEN, arch) for arch in dict.fromkeys(chosen)]
+    return _evaluated(trained, groups, progress)
+
+
+def _evaluated(trained: TrainedRun, groups: Sequence[tuple[str, Arch]], progress: Progress) -> pd.DataFrame:
     metrics = trained.evaluator(split="test", progress=progress)([arch for _, arch in groups], "test")
     return pd.DataFrame(
         [

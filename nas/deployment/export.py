@@ -22,7 +22,7 @@ from nas.deployment import reference_reader
 from nas.network.static import StaticNet
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import FP32
-from nas.run_dir import Folder, now, versions
+from nas.run_dir import ONNX, TORCH, Folder, now, versions
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -58,6 +58,8 @@ class Format:
     """Makes the file's content from run, arch, recalibrated network, batch (None: dynamic) and card."""
     load: Callable[[bytes], Network]
     """Reads such content."""
+    card_suffix: str
+    """What stands between the id and `.json` in the name of the card."""
 
 
 def export(
@@ -91,7 +93,7 @@ def export(
     difference = _check(trained, arch, net, kind.load(content), batch)
     folder, name = trained.run.exports(device), f"{arch.id}{kind.suffix}"
     folder.write_bytes(name, content)
-    write_card(folder, arch.id, card | {"max_difference_to_torch": difference})
+    write_card(folder, f"{arch.id}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
     metrics = card["validation_metrics"]
     return Exported(arch, folder.file(name), difference, FP32, metrics, metrics)
 
@@ -201,7 +203,7 @@ def _load_torch(content: bytes) -> Network:
 
 
 FORMATS: Mapping[str, Format] = {
-    "onnx": Format(".onnx", _write_onnx, open_onnx),
-    "torch": Format(".pt2", _write_torch, _load_torch),
+    "onnx": Format(ONNX, _write_onnx, open_onnx, ""),
+    "torch": Format(TORCH, _write_torch, _load_torch, ".pt2"),
 }
 """Kinds of files by name; `torch` is loaded by `torch.export.load`, with torch alone."""

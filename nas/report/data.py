@@ -33,8 +33,9 @@ class ReportData:
     evaluations: pd.DataFrame | None = None
     """The archive of real evaluations with `latency_ms` by the table, `macs` and `params`."""
     front: pd.DataFrame | None = None
-    """The subnets that the search returned: `predicted_cross_entropy`, `cross_entropy`, `top1`, `latency_ms`
-    by the table, `measured_latency_ms` (NaN: not measured), `macs`, `params`."""
+    """The subnets that the search returned, or the only one that was trained: `predicted_cross_entropy`,
+    `cross_entropy`, `top1`, `latency_ms` by the table, `measured_latency_ms` (NaN: not measured), `macs`,
+    `params`."""
     baseline: pd.DataFrame | None = None
     """The front of random search with as many real evaluations; columns as in `front`."""
     test: pd.DataFrame | None = None
@@ -51,8 +52,8 @@ class ReportData:
     reference_point: Mapping[str, float] = field(default_factory=dict)
     """Value of each objective at which the hypervolume ends."""
     figures: Sequence[FigureOfMerit] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
-    """File name of each exported subnet, by `arch_id`."""
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names of the files of each exported subnet, by `arch_id`."""
 
     def chosen(self) -> pd.DataFrame | None:
         """Rows of the front that were exported; where none was, up to `MAX_CHOSEN` spread over the front."""

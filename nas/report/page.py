@@ -21,20 +21,28 @@ def write_report(data: ReportData) -> str:
     Raises:
         ValueError: a table holds an arch that is not in the space.
     """
-    body = join(
-        [
+    parts = [
+        sections.headline(data),
+        *sections.noise(data),
+        sections.chosen_subnets(data),
+        sections.pareto_front(data),
+        *sections.figures_of_merit(data),
+        sections.predictions(data),
+        sections.pictures(data),
+        sections.training(data),
+        sections.device(data),
+        sections.commands(data),
+    ]
+    if data.run.arch:  # there is nothing to search
+        parts = [
             sections.headline(data),
-            *sections.noise(data),
             sections.chosen_subnets(data),
-            sections.pareto_front(data),
             *sections.figures_of_merit(data),
-            sections.predictions(data),
             sections.pictures(data),
             sections.training(data),
-            sections.device(data),
             sections.commands(data),
         ]
-    )
+    body = join(parts)
     return page(f"Space {data.space.name} on {data.run.dataset}", body)
 
 

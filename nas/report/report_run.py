@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,20 @@ from nas.report.figures_of_merit import (
     predictor_figures,
     test_hypervolume,
 )
-from nas.run_dir import BASELINE, FRONT, PREDICTOR, REPORT, SEARCH, TEST, TRAINING_LOG, Folder
+from nas.run_dir import (
+    BASELINE,
+    EXPORTS,
+    FRONT,
+    ONNX,
+    PREDICTOR,
+    REPORT,
+    SEARCH,
+    TEST,
+    TORCH,
+    TRAINING_LOG,
+    Folder,
+    RunDir,
+)
 from nas.run_lock import writes_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
@@ -34,6 +47,7 @@ def report_run(
     *,
     device: str | None = None,
     extra: Sequence[FigureOfMerit] = (),
+    targets: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> tuple[Path, list[FigureOfMerit]]:
     """Write the report of a run, beside the results of the device's search where there is one.
@@ -42,6 +56,7 @@ def report_run(
         trained: the run.
         device: whose search is reported; None: the device that was searched last.
         extra: more figures for the report's table.
+        targets: what figures should reach, by name, such as `>= 97`.
         progress: hears about evaluations on the test split.
 
     Returns:
@@ -55,6 +70,8 @@ def report_run(
     results = run.search(device) if searched else None
     search = results.read_json(SEARCH) if results else {}
     front, baseline = _table(results, FRONT), _table(results, BASELINE)
+    if trained.info.arch:
+        front = _only_subnet(trained, trained.info.arch)
     chosen = [Arch.from_json(t) for table in (front, baseline) if table is not None for t in table["arch"]]
     test = final_test(trained, chosen, progress=progress)
     folder = results or run
@@ -68,16 +85,19 @@ def report_run(
         figures += predictor_figures(predictor)
     if profiled is not None:
         figures += latency_figures(profiled.profile)
-    reference = search.get("reference", {})
+    reference = {name.partition("@")[0]: value for name, value in search.get("reference", {}).items()}
     if front is not None and baseline is not None and {"cross_entropy", "latency_ms"} <= reference.keys():
+        how = "measured" if front["measured_latency_ms"].notna().all() else "predicted"
         volumes = {
-            f"{search['algorithm']} (test split, measured latency)": test_hypervolume(front, test, reference),
+            f"{search['algorithm']} (test split, {how} latency)": test_hypervolume(front, test, reference),
             "random search": test_hypervolume(baseline, test, reference),
         }
         figures += hypervolume_figures(volumes)
     if search.get("certificate"):
         figures += certificate_figures(search["certificate"])
     figures += extra
+    wanted = targets or {}
+    figures = [(name, value, unit, target or wanted.get(name, "")) for name, value, unit, target in figures]
     data = ReportData(
         run=trained.info,
         space=trained.space,
@@ -92,7 +112,7 @@ def report_run(
         hypervolume=volumes,
         reference_point=reference,
         figures=figures,
-        files={p.stem: p.name for p in sorted(run.exports(search.get("device")).path.glob("*.onnx"))},
+        files=_exported(run, search.get("device")),
     )
     folder.write_text(REPORT, write_report(data))
     return folder.file(REPORT), figures
@@ -102,9 +122,28 @@ def _table(folder: Folder | None, name: str) -> pd.DataFrame | None:
     return folder.read_csv(name) if folder and folder.has(name) else None
 
 
+def _only_subnet(trained: TrainedRun, arch: Arch) -> pd.DataFrame:
+    """The subnet of a fine-tuned run in the form of a front."""
+    known = {"arch_id": arch.id, "arch": arch.to_json()} | trained.evaluator()([arch], "report")[0]
+    known |= {"macs": trained.space.macs(arch), "params": trained.space.params(arch)}
+    return pd.DataFrame([known]).assign(latency_ms=float("nan"), measured_latency_ms=float("nan"))
+
+
+def _exported(run: RunDir, device: str | None) -> dict[str, list[str]]:
+    """Exported files by arch id, relative to the folder of exports: those for the device, and for none."""
+    folders = [run.exports(name).path for name in dict.fromkeys((None, device))]
+    files: dict[str, list[str]] = {}
+    for path in sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        if path.suffix in (ONNX, TORCH):
+            files.setdefault(path.name.partition(".")[0], []).append(str(path.relative_to(run.file(EXPORTS))))
+    return files
+
+
 def _evaluations(trained: TrainedRun, device: Device | None) -> pd.DataFrame:
     """The archive with the computed costs of each subnet."""
     frame, space = trained.archive.frame(), trained.space
+    if trained.info.arch:  # the weights of all others are not trained
+        frame = frame[frame["arch_id"] == trained.info.arch.id].reset_index(drop=True)
     genomes = space.encode([Arch.from_json(text) for text in frame["arch"]])
     frame["macs"], frame["params"] = space.macs_table(genomes), space.params_table(genomes)
     if device is not None:

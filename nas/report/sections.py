@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.errors import ErrorRecord, compare
+from nas.onnx_files.precision import FP32
 from nas.report import figures
 from nas.report.data import ReportData
 from nas.report.drawing import compact, draw
@@ -77,13 +78,17 @@ def chosen_subnets(data: ReportData) -> Html:
     """The table of the chosen subnets, and of the whole front behind a click."""
     chosen = data.chosen()
     if chosen is None or data.front is None:
-        return section("Chosen subnets", missing("front", SEARCH))
+        return section("Chosen subnets", missing("front", SEARCH), *_other_files(data, set()))
     notes = []
+    if data.run.arch:
+        notes.append(paragraph("A single subnet was fine-tuned. The others of the space are not trained."))
     if not data.files:
         notes.append(missing("exported subnet", EXPORT))
     if data.test is None or data.test.empty:
         notes.append(missing("figures on the test split", REPORT))
-    rest = []
+    elif data.profile and data.profile["key"]["precision"] != FP32:
+        notes.append(paragraph("Figures on the test split are those of the networks in fp32."))
+    rest = _other_files(data, set(data.front["arch_id"]))
     if len(chosen) < len(data.front):
         rest.append(details(f"All {len(data.front)} subnets of the front", _subnets(data, data.front)))
     return section("Chosen subnets", _subnets(data, chosen), *notes, *rest)
@@ -177,31 +182,38 @@ def noise(data: ReportData) -> list[Html]:
 
 
 def figures_of_merit(data: ReportData) -> list[Html]:
-    """The figures by which a run is judged, where it computed them."""
+    """The main figures, with their targets where there are any."""
     if not data.figures:
         return []
+    header = ["figure", "value", "target"]
     rows = [
-        (name, f"{number(value, 4)} {unit}".strip(), target) for name, value, unit, target in data.figures
+        [name, f"{number(value, 4)} {unit}".strip(), target] for name, value, unit, target in data.figures
     ]
-    return [section("Figures", table(("figure", "value", "target"), rows))]
+    if not any(target for *_, target in rows):
+        header, rows = header[:2], [row[:2] for row in rows]
+    return [section("Figures", table(header, rows))]
 
 
 def commands(data: ReportData) -> Html:
     """How to get the same again."""
     name = shlex.quote(data.profile["name"]) if data.profile else "NAME"
-    lines = (
-        "nas train --config RUN/recipe.yaml --out NEW",
-        "nas evaluate NEW",
-        f"nas profile NEW --device {name}",
-        f"nas search NEW --device {name}",
-        "nas export NEW",
-        "nas report NEW",
-    )
+    origin = paragraph("RUN is the directory of this run, NEW one of your choice.")
+    begin = "nas train --config RUN/recipe.yaml --out NEW"
+    if data.run.imported:
+        origin = paragraph("CHECKPOINT is the file of weights, NEW a run directory of your choice.")
+        space = f" --space {shlex.quote(data.space.name)}" if data.run.imported.source == "ofa" else ""
+        begin = f"nas import {data.run.imported.source} CHECKPOINT{space} --out NEW --data-root FOLDER"
+    lines = [begin, "nas evaluate NEW", "nas export NEW", "nas report NEW"]
+    if data.run.arch:
+        origin = paragraph("SOURCE is the run of the supernet, ARCH the subnet as a JSON file.")
+        lines[0] = "nas finetune SOURCE --arch ARCH --config RUN/recipe.yaml --out NEW"
+    else:
+        lines[2:2] = [f"nas profile NEW --device {name}", f"nas search NEW --device {name}"]
     versions = ", ".join(f"{package} {version}" for package, version in data.run.versions.items())
     seeds = f"seed {data.run.seed}, split seed {data.run.split_seed}"
     return section(
         "Reproduce",
-        paragraph("RUN is the directory of this run, NEW one of your choice."),
+        origin,
         code("\n".join(lines)),
         paragraph(f"{seeds}; {versions}."),
     )
@@ -228,11 +240,17 @@ def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
             number(row["cross_entropy_test"]),
             count(row["macs"]),
             count(row["params"]),
-            data.files.get(row["arch_id"], DASH),
+            ", ".join(data.files.get(row["arch_id"], [DASH])),
         )
         for _, row in joined.iterrows()
     ]
     return table(SUBNET_HEADER, cells)
+
+
+def _other_files(data: ReportData, shown: set[str]) -> list[Html]:
+    """The exported files of subnets that are not among those shown."""
+    rows = [(arch_id, ", ".join(names)) for arch_id, names in data.files.items() if arch_id not in shown]
+    return [details("Other exported subnets", table(("subnet", "file"), rows))] if rows else []
 
 
 def _measured(value: float) -> str:
