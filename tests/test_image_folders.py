@@ -9,6 +9,7 @@ import pytest
 from nas.data import Split, SplitName, image_folder
 from nas.data.catalog import get, get_for_imported
 from nas.data.dataset import summary
+from nas.data.recorded import record
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -180,3 +181,15 @@ def test_a_folder_is_needed(tmp_path: Path) -> None:
         get("imagefolder")
     with pytest.raises(ValueError, match=r"one folder of images per class, got .*missing"):
         get("imagefolder", tmp_path / "missing")
+
+
+def test_a_relative_folder_is_recorded_like_an_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "images", "cat dog", 5)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    root = Path("../images")
+    relative, absolute = (record("imagefolder", get("imagefolder", r), r) for r in (root, root.resolve()))
+    assert relative == absolute
+    assert {file.file.split("/")[0] for file in relative.files} == {"cat", "dog"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,9 +128,13 @@ def load_for_imported(
 
 
 def file_names(split: Split, root: Path) -> list[str]:
-    """The files of a split of `load` or `load_for_imported`, in order, relative to `root`."""
+    """The files of a split of `load` or `load_for_imported`, in order, relative to `root`.
+
+    `root` may be given in another way than when the split was loaded, such as absolute.
+    """
     assert isinstance(split.images, ImageFiles)
-    return [Path(path).relative_to(root).as_posix() for path in split.images.paths]
+    start = os.path.abspath(root)
+    return [Path(os.path.abspath(path)).relative_to(start).as_posix() for path in split.images.paths]
 
 
 def of_files(root: Path, classes: Sequence[str], files: Iterable[tuple[SplitName, str, int]]) -> ImageDataset:
