@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -111,6 +112,19 @@ class Folder:
     def has(self, name: str) -> bool:
         """Whether the folder has this file."""
         return self.file(name).exists()
+
+    def refuse_read_only(self, remedy: str) -> None:
+        """Check that files can be written here, before work whose results would be lost.
+
+        Args:
+            remedy: what the user can do otherwise.
+
+        Raises:
+            ValueError: the folder, or the one that it would be made in, cannot be written.
+        """
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise ValueError(f"{self.path} must be a folder that can be written; {remedy}")
 
     def read_text(self, name: str) -> str:
         """Content of a text file.
@@ -285,9 +299,9 @@ class RunDir(Folder):
             )
         return Folder(self.file(SEARCHES) / name)
 
-    def exports(self, device: str | None) -> Folder:
-        """The folder of files that are exported for a device, or for none."""
-        return Folder(self.file(EXPORTS) / (device or ""))
+    def exports(self, device: str | None, out: Path | None = None) -> Folder:
+        """The folder of files that are exported for a device, or for none; with `out` that folder."""
+        return Folder(out or self.file(EXPORTS) / (device or ""))
 
     def start_search(self, device: str) -> Folder:
         """The folder for new results of a device; older ones no longer count until `SEARCH` is written."""

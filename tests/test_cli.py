@@ -299,7 +299,7 @@ def test_bad_options_of_a_run_are_one_line_and_damage_nothing(
     assert {name: after[name] for name in before if name != "archive.sqlite"} == {
         name: data for name, data in before.items() if name != "archive.sqlite"
     }
-    assert after.keys() == before.keys()
+    assert after.keys() - {"archive.sqlite"} == before.keys() - {"archive.sqlite"}
 
 
 def test_unknown_pick_names_the_ways_and_an_id(nas: Nas, searched: TrainedRun) -> None:
@@ -507,3 +507,39 @@ def test_exported_file_of_a_search_is_found_by_name(nas: Nas, searched: TrainedR
     assert [
         row["file"] for row in nas("export", searched.run.path, "--pick", "spread", "--json").json
     ] == expected
+
+
+# ---------------------------------------------------------------------- a run that cannot be written
+
+
+def test_run_on_a_read_only_mount_is_read(
+    nas: Nas,
+    searched: TrainedRun,
+    profiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(final_test, "N_RANDOM", 2)
+    run, access = searched.run.path, os.access
+
+    def read_only(path: Path, mode: int) -> bool:
+        return access(path, mode) and not (mode & os.W_OK and Path(path).is_relative_to(run))
+
+    before = content(run)
+    monkeypatch.setattr(os, "access", read_only)
+    known = nas("evaluate", run, "--json")
+    new = nas("evaluate", run, "--samples", 2, "--seed", 5, "--json")
+    assert len(known.json) == 2
+    assert len(new.json) == 2
+    assert "new evaluations are not stored" in caplog.text
+    assert nas("pick", run, "--device", "desk", "--profiles", profiles, "--json").json
+    assert nas("describe", run / "space.yaml", "--json").code == 0
+    for command, pages in (("report", {"report.html"}), ("export", {".onnx", ".json"})):
+        assert_refused(nas(command, run), "folder that can be written; give another folder with --out")
+        assert nas(command, run, "--out", tmp_path / "out" / command, "--json").code == 0
+        written = content(tmp_path / "out" / command)
+        assert all(any(name.endswith(page) for name in written) for page in pages)
+    options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET)
+    assert_refused(nas("search", run, *options), "folder that can be written; copy the run")
+    assert content(run) == before

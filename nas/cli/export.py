@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +46,9 @@ def export(
     precision: Annotated[
         str | None, typer.Option(help="fp32, fp16 or int8.", show_default="the device's, else fp32")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to.", show_default="one in the run")
+    ] = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
@@ -71,6 +75,7 @@ def export(
                 format=format,
                 dynamic_batch=dynamic_batch,
                 precision=wanted,
+                out=out,
                 progress=progress,
             )
         else:
@@ -81,6 +86,7 @@ def export(
                 format=format,
                 dynamic_batch=dynamic_batch,
                 precision=wanted,
+                out=out,
                 progress=progress,
             )
     show(records(exported_table(exported)), json)

@@ -69,6 +69,7 @@ def export(
     format: str = "onnx",
     batch: int | None = 1,
     device: str | None = None,
+    out: Path | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write one subnet, with recalibrated batch norms, to a folder of the run.
@@ -79,6 +80,7 @@ def export(
         format: a key of `FORMATS`.
         batch: images at a time; None: decided at run time.
         device: that the file is for; it has a folder of its own in `exports`.
+        out: the folder to write to instead.
         extra: further entries of the card, such as the device and the predicted latency.
 
     Raises:
@@ -91,7 +93,7 @@ def export(
     card = model_card(trained, arch, batch) | dict(extra or {})
     content = kind.write(trained, arch, net, batch, card)
     difference = _check(trained, arch, net, kind.load(content), batch)
-    folder, name = trained.run.exports(device), f"{arch.id}{kind.suffix}"
+    folder, name = trained.run.exports(device, out), f"{arch.id}{kind.suffix}"
     folder.write_bytes(name, content)
     write_card(folder, f"{arch.id}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
     metrics = card["validation_metrics"]

@@ -41,6 +41,7 @@ def export_lower(
     target: Target,
     *,
     device: str | None = None,
+    out: Path | None = None,
     extra: Mapping[str, Any] | None = None,
     measure: Measure | None = None,
 ) -> Exported:
@@ -51,6 +52,7 @@ def export_lower(
         arch: the subnet.
         target: its precision is not fp32.
         device: that the file is for; it has a folder of its own in `exports`.
+        out: the folder to write to instead.
         extra: further entries of the card.
         measure: compares the latency with that in fp32; None: the target is not at hand.
 
@@ -76,7 +78,7 @@ def export_lower(
     card |= dict(extra or {})
     onnx.helper.set_model_props(model, metadata_text(card))
     difference = _difference(trained, arch, network, open_onnx(fp32.SerializeToString()), target.batch)
-    folder, name = trained.run.exports(device), f"{arch.id}.{target.precision}"
+    folder, name = trained.run.exports(device, out), f"{arch.id}.{target.precision}"
     folder.write_bytes(f"{name}.onnx", model.SerializeToString())
     write_card(folder, name, card | {"max_difference_to_fp32": difference})
     return Exported(arch, folder.file(f"{name}.onnx"), difference, target.precision, after, before)

@@ -32,6 +32,7 @@ def export_picked(
     format: str = "onnx",
     dynamic_batch: bool = False,
     precision: str | None = None,
+    out: Path | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
     """Export subnets of a front of the run.
@@ -44,7 +45,8 @@ def export_picked(
         dynamic_batch: leave the batch open instead of the device's.
         precision: one of `nas.onnx_files.precision.PRECISIONS`; None: the device's, fp32 before the first
             search.
-        progress: hears about every file.
+        out: the folder to write to; None: one in the run.
+        progress: called after every file.
 
     Raises:
         ValueError: the run was not searched for the device, or as `pick` and `export`.
@@ -66,6 +68,7 @@ def export_picked(
         format=format,
         dynamic_batch=dynamic_batch,
         precision=precision,
+        out=out,
         progress=progress,
     )
 
@@ -79,6 +82,7 @@ def export_archs(
     format: str = "onnx",
     dynamic_batch: bool = False,
     precision: str | None = None,
+    out: Path | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
     """Export any subnets of the space, found by a search or not; arguments as `export_picked`.
@@ -88,6 +92,7 @@ def export_archs(
     """
     profiled = trained.device(device)
     name = profiled.profile.name if profiled else None
+    trained.run.exports(name, out).refuse_read_only("give another folder with --out")
     target = Target.of(profiled)
     if dynamic_batch:
         target = replace(target, batch=None)
@@ -100,11 +105,13 @@ def export_archs(
         extra = _latency(trained, profiled, arch, target)
         if target.precision == FP32:
             exported.append(
-                export(trained, arch, format=format, batch=target.batch, device=name, extra=extra)
+                export(trained, arch, format=format, batch=target.batch, device=name, out=out, extra=extra)
             )
         else:
             measure = _measure(profiled, target)
-            exported.append(export_lower(trained, arch, target, device=name, extra=extra, measure=measure))
+            exported.append(
+                export_lower(trained, arch, target, device=name, out=out, extra=extra, measure=measure)
+            )
         progress("export", i + 1, len(archs))
     return exported
 

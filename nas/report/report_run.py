@@ -48,6 +48,7 @@ def report_run(
     device: str | None = None,
     extra: Sequence[FigureOfMerit] = (),
     targets: Mapping[str, str] | None = None,
+    out: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[Path, list[FigureOfMerit]]:
     """Write the report of a run, beside the results of the device's search where there is one.
@@ -57,6 +58,7 @@ def report_run(
         device: whose search is reported; None: the device that was searched last.
         extra: more figures for the report's table.
         targets: what figures should reach, by name, such as `>= 97`.
+        out: the folder to write to instead.
         progress: hears about evaluations on the test split.
 
     Returns:
@@ -73,8 +75,9 @@ def report_run(
     if trained.info.arch:
         front = _only_subnet(trained, trained.info.arch)
     chosen = [Arch.from_json(t) for table in (front, baseline) if table is not None for t in table["arch"]]
+    folder = Folder(out) if out else results or run
+    folder.refuse_read_only("give another folder with --out")
     test = final_test(trained, chosen, progress=progress)
-    folder = results or run
     folder.write_csv(TEST, test)
     profiled = trained.device(device)
     predictor = results.read_model(PREDICTOR, PredictorRecord) if results else None

@@ -98,6 +98,7 @@ def search_run(
     """
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
+    trained.run.refuse_read_only("copy the run to where it can be")
     measured = latencies_on(device, trained)
     reached = (connection or device.connection) if measure else None
     if reached:
