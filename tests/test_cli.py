@@ -136,7 +136,8 @@ def test_search_export_benchmark_report(
 
     (exported,) = nas("export", run, "--json").json
     by_name = nas("export", run, "--pick", exported["arch_id"], "--dynamic-batch", "--json").json
-    assert by_name[0]["file"] == exported["file"]
+    assert by_name[0]["arch_id"] == exported["arch_id"]
+    assert by_name[0]["file"] != exported["file"]  # the file of the device's batch stays
     assert len(nas("export", run, "--arch", "largest", "--arch", "smallest", "--json").json) == 2
 
     def quick(self: Here, bundle: Path, progress: object) -> Results:
@@ -148,6 +149,10 @@ def test_search_export_benchmark_report(
     assert measured["latency_ms"] == 1.5
     assert measured["predicted_latency_ms"] == pytest.approx(row["latency_ms"])
     assert measured["device"] == "desk"
+
+    partly = nas("benchmark", exported["file"], "none.onnx", "--json")
+    assert (partly.code, [row["model"] for row in partly.json]) == (2, [exported["file"]])
+    assert partly.err.splitlines()[-1] == "error: cannot read the model none.onnx: no such file"
 
     figures = nas("report", run, "--json").json
     assert {"figure", "value", "unit", "target", "met"} == set(figures[0])
@@ -244,6 +249,8 @@ def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["profile", "digits", "--device", "a/b"], "a device must have a name without path separators"),
         (["search", "nowhere", "--device", "pi9"], "no profile of the device 'pi9'"),
         (["benchmark", "none.onnx"], "none.onnx"),
+        (["benchmark", "none.onnx", "--shape", "x"], "--shape must be NAME=DIM,DIM,..."),
+        (["benchmark", ".", "none.onnx"], "cannot read the model .: it is a folder"),
         (["benchmark"], "Missing argument 'MODEL...'"),
     ],
 )

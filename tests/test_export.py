@@ -248,8 +248,12 @@ def test_any_subnet_of_a_searched_run_carries_the_device_and_its_prediction(sear
     expected = device.table.predict(searched.space.encode(archs), searched.space)[0]
     assert float(metadata["predicted_latency_ms"]) == pytest.approx(expected)
     assert session(file.path).get_inputs()[0].shape[0] == 2  # the device's batch
-    (file,) = export_archs(searched, archs, dynamic_batch=True)
-    assert session(file.path).get_inputs()[0].shape[0] == "batch"
+    fixed = file.path.read_bytes()
+    (dynamic,) = export_archs(searched, archs, dynamic_batch=True)
+    assert (dynamic.path != file.path, file.path.read_bytes()) == (True, fixed)
+    assert json.loads(file.path.with_suffix(".json").read_text())["batch"] == 2
+    assert json.loads(dynamic.path.with_suffix(".json").read_text())["batch"] == "dynamic"
+    assert session(dynamic.path).get_inputs()[0].shape[0] == "batch"
 
 
 def test_before_any_search_a_subnet_is_exported_by_its_arch_alone(trained: TrainedRun, arch: Arch) -> None:

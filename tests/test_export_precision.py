@@ -48,7 +48,7 @@ def test_card_has_the_accuracy_of_the_very_file(
     trained: TrainedRun, arch: Arch, precision: str, batch: int | None
 ) -> None:
     exported = export_lower(trained, arch, Target(precision, batch))
-    assert exported.path.name == f"{arch.id}.{precision}.onnx"
+    assert exported.path.name == f"{arch.id}{'' if batch else '.dynamic'}.{precision}.onnx"
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     (images,), (labels,) = zip(
         *eval_batches(trained.dataset, "validation", arch.resolution, 600), strict=True

@@ -93,11 +93,16 @@ def export(
     card = model_card(trained, arch, batch) | dict(extra or {})
     content = kind.write(trained, arch, net, batch, card)
     difference = _check(trained, arch, net, kind.load(content), batch)
-    folder, name = trained.run.exports(device, out), f"{arch.id}{kind.suffix}"
-    folder.write_bytes(name, content)
-    write_card(folder, f"{arch.id}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
+    folder, stem = trained.run.exports(device, out), file_stem(arch, batch)
+    folder.write_bytes(f"{stem}{kind.suffix}", content)
+    write_card(folder, f"{stem}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
     metrics = card["validation_metrics"]
-    return Exported(arch, folder.file(name), difference, FP32, metrics, metrics)
+    return Exported(arch, folder.file(f"{stem}{kind.suffix}"), difference, FP32, metrics, metrics)
+
+
+def file_stem(arch: Arch, batch: int | None) -> str:
+    """Name of an arch's files without the suffix; those with a dynamic batch do not replace the others."""
+    return arch.id if batch else f"{arch.id}.dynamic"
 
 
 def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, Any]:

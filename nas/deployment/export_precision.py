@@ -23,7 +23,7 @@ from nas.assessment.deployed import (
     validation_metrics,
 )
 from nas.data.batches import eval_batches
-from nas.deployment.export import CHECKED_IMAGES, Exported, metadata_text, model_card, write_card
+from nas.deployment.export import CHECKED_IMAGES, Exported, file_stem, metadata_text, model_card, write_card
 from nas.onnx_files.precision import FP32, INT8
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
@@ -78,7 +78,7 @@ def export_lower(
     card |= dict(extra or {})
     onnx.helper.set_model_props(model, metadata_text(card))
     difference = _difference(trained, arch, network, open_onnx(fp32.SerializeToString()), target.batch)
-    folder, name = trained.run.exports(device, out), f"{arch.id}.{target.precision}"
+    folder, name = trained.run.exports(device, out), f"{file_stem(arch, target.batch)}.{target.precision}"
     folder.write_bytes(f"{name}.onnx", model.SerializeToString())
     write_card(folder, name, card | {"max_difference_to_fp32": difference})
     return Exported(arch, folder.file(f"{name}.onnx"), difference, target.precision, after, before)
