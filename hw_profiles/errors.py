@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 Latencies = NDArray[np.float64]
 """In ms, shape (n,)."""
 
 
+Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A number; JSON has null for NaN."""
+
+
 class ErrorRecord(BaseModel, frozen=True):
-    """Errors relative to the measured values, over `n` networks."""
+    """Errors relative to the measured values, over `n` networks; NaN where these are too few or all alike."""
 
     n: int
-    mape: float
+    mape: Figure
     """Mean absolute error, a fraction."""
-    bias: float
+    bias: Figure
     """Mean signed error, a fraction; positive: predicted too slow."""
-    within_5_percent: float
+    within_5_percent: Figure
     """Share of networks with an absolute error of at most 5 %."""
-    within_10_percent: float
-    spearman: float
-    kendall_tau: float
+    within_10_percent: Figure
+    spearman: Figure
+    kendall_tau: Figure
 
 
 def compare(predicted_ms: Latencies, measured_ms: Latencies) -> ErrorRecord:
@@ -31,12 +38,17 @@ def compare(predicted_ms: Latencies, measured_ms: Latencies) -> ErrorRecord:
 
     error = predicted_ms / measured_ms - 1
     size = np.abs(error)
-    return ErrorRecord(
-        n=len(error),
-        mape=float(size.mean()),
-        bias=float(error.mean()),
-        within_5_percent=float((size <= 0.05).mean()),
-        within_10_percent=float((size <= 0.10).mean()),
-        spearman=float(spearmanr(predicted_ms, measured_ms).statistic),
-        kendall_tau=float(kendalltau(predicted_ms, measured_ms).statistic),
-    )
+    figures = dict.fromkeys(ErrorRecord.model_fields, math.nan)
+    if len(error):
+        figures |= {
+            "mape": size.mean(),
+            "bias": error.mean(),
+            "within_5_percent": (size <= 0.05).mean(),
+            "within_10_percent": (size <= 0.10).mean(),
+        }
+    if len(set(predicted_ms)) > 1 and len(set(measured_ms)) > 1:  # else there is no order to compare
+        figures |= {
+            "spearman": spearmanr(predicted_ms, measured_ms).statistic,
+            "kendall_tau": kendalltau(predicted_ms, measured_ms).statistic,
+        }
+    return ErrorRecord.model_validate(figures | {"n": len(error)})

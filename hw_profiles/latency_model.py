@@ -18,8 +18,6 @@ BlockValue = Callable[[Block], float]
 
 TABLE = "table"
 """Name of the model that is a table of measured blocks."""
-MIN_NETWORKS = 8
-"""Fewer say nothing about a device."""
 
 
 class LatencyModel(Protocol):
@@ -42,7 +40,7 @@ class LatencyEstimator(LatencyModel, Protocol):
         """Fit to networks and the latency in ms of each, shape (n,).
 
         Raises:
-            ValueError: too few networks, or a latency that is not above 0.
+            ValueError: no networks, or a latency that is not above 0.
         """
 
     def predict(self, X: Sequence[Network]) -> Latencies:  # noqa: N803
@@ -95,16 +93,16 @@ def sums(networks: Iterable[Network], value: BlockValue) -> Latencies:
     return np.array([sum(map(value, network)) for network in networks], dtype=np.float64)
 
 
-def checked(networks: Sequence[Network], latency_ms: ArrayLike, at_least: int = MIN_NETWORKS) -> Latencies:
+def checked(networks: Sequence[Network], latency_ms: ArrayLike) -> Latencies:
     """The latencies as an array, shape (n,).
 
     Raises:
-        ValueError: too few, not one for each network, or one is not above 0.
+        ValueError: none, not one for each network, or one is not above 0.
     """
     values = np.asarray(latency_ms, dtype=np.float64)
-    if values.shape != (len(networks),) or len(values) < at_least:
+    if values.shape != (len(networks),) or len(values) == 0:
         raise ValueError(
-            f"a latency fit needs the latency of each of at least {at_least} measured subnets, "
+            f"a latency fit needs the latency of each of the measured subnets, one at least, "
             f"got {values.size} latencies of {len(networks)} subnets"
         )
     if not (np.isfinite(values) & (values > 0)).all():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from search_spaces import BLOCK_INPUT, Arch, Block, LayerSpec, Slot, Space, bloc
 from search_spaces.layers import stitch
 
 _EPS = 1e-5
+ENUMERATED = 1000
+"""Subnets of a space that are listed before some are drawn; of larger ones they are drawn one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +109,64 @@ def inside_network_ms(timed: TimedBlock, measured_ms: float, edges: Mapping[Edge
     return measured_ms - sum(edges[edge].probe_ms + edges[edge].overhead_ms / 2 for edge in timed.edges)
 
 
-def calibration_subnets(space: Space, rng: np.random.Generator, n: int) -> list[Arch]:
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Whole subnets that are measured: those that predictions are fitted to, and others to judge them on."""
+
+    calibration: list[Arch]
+    held_out: list[Arch]
+    """The smallest and the largest subnet first."""
+
+    @classmethod
+    def draw(cls, space: Space, rng: np.random.Generator, n_calibration: int, n_held_out: int) -> Self:
+        """Disjoint sets of subnets; the held-out ones are drawn first.
+
+        Of a space with fewer subnets than asked for, all are taken and half of them at most is held out.
+        """
+        n_calibration = min(n_calibration, -(-space.n_subnets // 2))
+        n_held_out = min(n_held_out, space.n_subnets - n_calibration)
+        if space.n_subnets <= ENUMERATED:
+            return cls._of_few(space, rng, n_calibration, n_held_out)
+        held_out = held_out_subnets(space, rng, n_held_out)
+        return cls(calibration_subnets(space, rng, n_calibration, held_out), held_out)
+
+    @classmethod
+    def _of_few(cls, space: Space, rng: np.random.Generator, n_calibration: int, n_held_out: int) -> Self:
+        ends = list(dict.fromkeys([space.smallest, space.largest]))
+        between = [arch for arch in space.decode(space.all_subnets()) if arch not in ends]
+        drawn = [*ends, *(between[i] for i in rng.permutation(len(between)))]
+        held_out, rest = drawn[:n_held_out], sorted(drawn[n_held_out:], key=space.macs)
+        places = np.linspace(0, len(rest) - 1, n_calibration).round().astype(int)
+        return cls([rest[place] for place in places], held_out)
+
+
+def calibration_subnets(
+    space: Space, rng: np.random.Generator, n: int, others: Sequence[Arch] = ()
+) -> list[Arch]:
     """`n` different random subnets spread from small to large, so that a line through them is well supported.
 
     Each gene of the i-th is drawn from a binomial distribution whose mean rises with i; uniform draws would
     all lie near the middle.
+
+    Args:
+        space: where they are drawn.
+        rng: draws them.
+        n: how many.
+        others: subnets that none of them may be.
     """
     chosen: dict[Arch, None] = {}
     while len(chosen) < n:
         share = (len(chosen) + 0.5) / n
         row = rng.binomial(space.n_options - 1, share)
-        chosen[space.decode(row[None])[0]] = None
+        arch = space.decode(row[None])[0]
+        if arch not in others:
+            chosen[arch] = None
     return list(chosen)
 
 
-def held_out_subnets(space: Space, rng: np.random.Generator, n: int, others: Sequence[Arch]) -> list[Arch]:
-    """The smallest, the largest and uniformly random subnets, `n` in all and none of `others`."""
+def held_out_subnets(space: Space, rng: np.random.Generator, n: int) -> list[Arch]:
+    """The smallest, the largest and uniformly random subnets, `n` different ones in all."""
     chosen = dict.fromkeys([space.smallest, space.largest])
     while len(chosen) < n:
-        arch = space.decode(space.sample(rng, 1))[0]
-        if arch not in others:
-            chosen[arch] = None
+        chosen[space.decode(space.sample(rng, 1))[0]] = None
     return list(chosen)

@@ -149,7 +149,8 @@ class Device:
         macs = np.array([self.space.macs(arch) for arch in self._fitted_archs], dtype=np.float64)
         ms_per_weight = CLASSIFIER_COST * fit_affine(macs, self._fitted_ms).slope
         noise = self.profile.noise_floor or self.profile.held_out.mape
-        return noise * float(self._fitted_ms.min()) / ms_per_weight if ms_per_weight > 0 else 0.0
+        known = noise > 0 and ms_per_weight > 0  # NaN: nothing was measured twice
+        return noise * float(self._fitted_ms.min()) / ms_per_weight if known else 0.0
 
     def _remedy(self, space: Space) -> str:
         """The command that measures what is lacking."""

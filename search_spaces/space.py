@@ -194,6 +194,13 @@ class Space(ABC):
         """`n` canonical genomes, each gene drawn uniformly from its options, shape (n, n_genes)."""
         return self.canonical(rng.integers(0, self.n_options, size=(n, len(self.genes))))
 
+    def all_subnets(self) -> Genomes:
+        """Canonical genomes of all subnets, shape (n_subnets, n_genes); only for small spaces."""
+        if not self.genes:
+            return np.zeros((1, 0), dtype=np.int64)
+        raw = np.array(list(itertools.product(*map(range, self.n_options))), dtype=np.int64)
+        return np.unique(self.canonical(raw), axis=0)
+
     @property
     def smallest(self) -> Arch:
         """The arch with the smallest option of every choice."""

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from hw_profiles.key import DeviceKey
 from hw_profiles.plan import (
     Edge,
     EdgeTimes,
+    Split,
     calibration_subnets,
     edges_of,
-    held_out_subnets,
     inside_network_ms,
     timed_blocks,
 )
@@ -167,6 +168,7 @@ def test_every_block_of_random_subnets_is_planned() -> None:
 
 
 @settings(max_examples=20)
+@settings(deadline=None)
 @given(overhead=st.floats(0, 1), seed=st.integers(0, 2**31))
 def test_blocks_are_exact_on_an_additive_machine(overhead: float, seed: int) -> None:
     # a machine on which layers add up, with a random cost for each edge of a graph
@@ -200,13 +202,29 @@ def test_calibration_spreads_from_small_to_large() -> None:
     assert max(macs) / min(macs) > max(drawn) / min(drawn)
 
 
-def test_held_out_subnets_are_others_with_both_ends() -> None:
-    rng = np.random.default_rng(0)
-    others = calibration_subnets(SPACE, rng, 12)
-    archs = held_out_subnets(SPACE, rng, 24, others)
-    assert len(set(archs)) == 24
-    assert archs[:2] == [SPACE.smallest, SPACE.largest]
-    assert not set(archs[2:]) & set(others)
+@pytest.mark.parametrize("name", ["digits", "cifar", "ofa-mbv3-w1.0"])
+def test_no_subnet_is_fitted_to_and_held_out(name: str) -> None:
+    space = search_spaces.get(name)
+    for seed in range(20):
+        split = Split.draw(space, np.random.default_rng(seed), 24, 48)
+        assert split.held_out[:2] == [space.smallest, space.largest]
+        assert len({*split.calibration, *split.held_out}) == 24 + 48
+
+
+@pytest.mark.parametrize(
+    ("depth", "expand", "n"),
+    [([1], [2], 2), ([1], [1, 2], 4), ([1, 2], [1, 2], 12), ([1, 2, 3], [1, 2, 3], 78)],
+)
+def test_a_small_space_is_split_whole(depth: list[int], expand: list[int], n: int) -> None:
+    stage = {"width": [4, 8], "depth": depth, "kernel": [3], "expand": expand, "stride": 1}
+    config = SPACE.config.model_dump() | {"name": "few", "stages": [stage], "head": {"width": [8]}}
+    space = search_spaces.parse(json.dumps(config))
+    assert space.n_subnets == len(space.all_subnets()) == n
+    split = Split.draw(space, np.random.default_rng(0), 24, 48)
+    found = [*split.calibration, *split.held_out]
+    assert len(set(found)) == len(found) == min(n, 24 + 48)
+    assert len(split.calibration) == min(24, n / 2)
+    assert {space.smallest, space.largest} & set(split.held_out)
 
 
 # ---------------------------------------------------------------- store

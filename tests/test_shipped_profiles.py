@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import search_spaces
+from hw_profiles.calibration import fit_affine
 from hw_profiles.doubts import doubts_about
+from hw_profiles.errors import compare
 from hw_profiles.store import SHIPPED, Device, ProfileStore, read_device
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/profile.json"))
@@ -50,6 +52,19 @@ def test_predicts_what_it_has_recorded(device: Device) -> None:
     archs = [search_spaces.Arch.from_json(text) for text in device.held_out["arch"]]
     predicted = device.latency(space)(space.encode(archs))
     assert predicted == pytest.approx(device.held_out["predicted_latency_ms"].to_numpy(), rel=1e-6)
+
+
+def test_states_the_errors_of_subnets_that_were_not_fitted_to(device: Device) -> None:
+    assert not {*device.fitted["arch"]} & {*device.held_out["arch"]}
+    profile, held_out = device.profile, device.held_out
+    first, second = (held_out[f"{name}_latency_ms"].to_numpy() for name in ("measured", "remeasured"))
+    predicted = held_out["predicted_latency_ms"].to_numpy()
+    assert compare(predicted, first).model_dump() == pytest.approx(profile.held_out.model_dump())
+    assert compare(second, first).mape == pytest.approx(profile.noise_floor)
+    fitted = [device.space.macs(search_spaces.Arch.from_json(text)) for text in device.fitted["arch"]]
+    line = fit_affine(np.array(fitted, dtype=np.float64), device.fitted["measured_latency_ms"].to_numpy())
+    by_macs = line(held_out["macs"].to_numpy(dtype=np.float64))
+    assert compare(by_macs, first).mape == pytest.approx(profile.held_out_macs.mape)
 
 
 @pytest.mark.parametrize(("classes", "channels"), [(3, 3), (4, 3), (12, 3)])

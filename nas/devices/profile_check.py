@@ -73,6 +73,10 @@ def check_profile(
         raise ValueError(f"the device {profile.name!r} is measured for {profile.space!r}, not {space.name!r}")
     sizes = np.array([Arch.from_json(text).resolution for text in device.held_out["arch"]])
     ordered = device.held_out[np.isin(sizes, space.resolutions)].sort_values("measured_latency_ms")
+    if ordered.empty:
+        raise ValueError(
+            f"the profile {profile.name!r} has no held-out subnets of these resolutions to measure again"
+        )
     places = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)
     archs = [Arch.from_json(text) for text in ordered["arch"].iloc[places]]
     first, second = measure_twice(space, archs, device, progress)

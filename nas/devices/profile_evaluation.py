@@ -9,7 +9,7 @@ import pandas as pd
 
 from hw_profiles.calibration import fit_affine
 from hw_profiles.connections.base import Connection
-from hw_profiles.errors import compare
+from hw_profiles.errors import Latencies, compare
 from hw_profiles.key import DeviceKey, RunSettings
 from hw_profiles.latency_model import Linear, sums
 from hw_profiles.model_choice import block_macs, choose
@@ -57,7 +57,7 @@ def evaluate(
         cross_validated=dict(choice.errors),
         held_out=compare(predicted, measured),
         held_out_macs=compare(Linear(block_macs).fit(calibration, known).predict(held_out), measured),
-        noise_floor=None if remeasured is None else compare(remeasured, measured).mape,
+        noise_floor=_noise_floor(measured, remeasured),
         split_half_spearman=results.split_half_spearman,
         slow_visits=results.slow_visits,
         throttled_visits=results.throttled_visits,
@@ -78,3 +78,8 @@ def evaluate(
         }
     )
     return Device(profile, blocks, work.edge_frame(results), fitted, judged, space)
+
+
+def _noise_floor(first: Latencies, second: Latencies | None) -> float | None:
+    """MAPE between two passes; None where there is nothing to compare."""
+    return None if second is None or len(first) == 0 else compare(second, first).mape

@@ -16,10 +16,9 @@ from hw_profiles.other_data import reference_blocks
 from hw_profiles.plan import (
     Edge,
     EdgeTimes,
+    Split,
     TimedBlock,
-    calibration_subnets,
     edges_of,
-    held_out_subnets,
     inside_network_ms,
     timed_blocks,
 )
@@ -61,7 +60,7 @@ class ProfileWork:
     def plan(
         cls, space: Space, rng: np.random.Generator, *, tabled: bool, n_held_out: int = N_HELD_OUT
     ) -> Self:
-        """What to time.
+        """What to time; of a small space all subnets.
 
         Args:
             space: its subnets and blocks.
@@ -69,10 +68,9 @@ class ProfileWork:
             tabled: time the blocks; else more whole subnets.
             n_held_out: subnets that the predictions are judged on.
         """
-        calibration = calibration_subnets(space, rng, n_calibration(tabled=tabled))
-        held_out = held_out_subnets(space, rng, n_held_out, calibration)
+        split = Split.draw(space, rng, n_calibration(tabled=tabled), n_held_out)
         blocks = timed_blocks(space) | reference_blocks(space) if tabled else {}
-        return cls(space, blocks, calibration, held_out)
+        return cls(space, blocks, split.calibration, split.held_out)
 
     @classmethod
     def addition(cls, space: Space, keys: Collection[str]) -> Self:

@@ -23,7 +23,7 @@ from nas.devices.earlier_profile import (
     with_added,
 )
 from nas.devices.profile_evaluation import evaluate
-from nas.devices.profile_work import HELD_OUT, N_HELD_OUT, ProfileWork, n_calibration
+from nas.devices.profile_work import HELD_OUT, N_HELD_OUT, ProfileWork
 from nas.devices.settings import complete, refuse_other_instruction_set
 from nas.progress import Progress, silent
 from search_spaces import Space
@@ -56,7 +56,8 @@ def profile_device(
         connection: how the device is reached; None: as the profile says that the name has, or this machine.
         settings: how networks are run; None: as the profile says that the name has, or the defaults. This,
             `n_held_out` and `seed` are those of the bundle where the connection brings its results back.
-        n_held_out: subnets that the predictions are judged on, the smallest and the largest among them.
+        n_held_out: subnets that the predictions are judged on, the smallest and the largest among them; fewer
+            where the space is small.
         seed: decides random weights, subnets and the order of visits.
         progress: told about the visits.
         resume: False: forget what an earlier call, stopped half-way, has measured, and replace the profile
@@ -64,9 +65,9 @@ def profile_device(
 
     Raises:
         NotMeasuredError: a person carries the bundle.
-        ValueError: the name belongs to another device, space or way of running networks, the space is too
-            small, the folder cannot be written or is in use, the device cannot be reached, its provider is
-            not available, or it computes wrongly.
+        ValueError: the name belongs to another device, space or way of running networks, the folder cannot be
+            written or is in use, the device cannot be reached, its provider is not available, or it computes
+            wrongly.
     """
     folder = store.folder(name) / BUNDLE
     there = store.load(name) if name in store.names() else None
@@ -85,7 +86,6 @@ def profile_device(
     if lacking:
         work = ProfileWork.addition(space, lacking)
     else:
-        _check(space, 2 * (n_calibration(tabled=connection.tabled) + n_held_out))
         work = ProfileWork.plan(space, rng, tabled=connection.tabled, n_held_out=n_held_out)
     try:
         with session.alone_in(store.folder(name)):
@@ -128,8 +128,3 @@ def _waiting(folder: Path, space: Space, name: str) -> Job:
             f"the bundle of the device {name!r} is of the space {job.space!r}, not {space.name!r}"
         )
     return job
-
-
-def _check(space: Space, needed: int) -> None:
-    if space.n_subnets < needed:
-        raise ValueError(f"a space must have at least {needed} subnets to be profiled, got {space.n_subnets}")
