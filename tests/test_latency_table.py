@@ -167,8 +167,7 @@ def test_every_block_of_random_subnets_is_planned() -> None:
         assert {block_key(block) for block in SPACE.blocks(arch)} <= blocks.keys()
 
 
-@settings(max_examples=20)
-@settings(deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(overhead=st.floats(0, 1), seed=st.integers(0, 2**31))
 def test_blocks_are_exact_on_an_additive_machine(overhead: float, seed: int) -> None:
     # a machine on which layers add up, with a random cost for each edge of a graph
