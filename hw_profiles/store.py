@@ -162,6 +162,22 @@ class Device:
         return f"measure the space on a device of yours under another name, such as `{command}`"
 
 
+def default_directory() -> Path:
+    """`$NAS_HOME/profiles`, or `profiles` in the user's data folder.
+
+    Raises:
+        ValueError: the system knows no home folder of this user.
+    """
+    try:
+        home = os.environ.get("NAS_HOME") or platformdirs.user_data_dir("elastic-nas")
+    except RuntimeError:
+        raise ValueError(
+            "this user has no home folder: set NAS_HOME to a folder for device profiles, "
+            "or give --profiles DIR"
+        ) from None
+    return Path(home) / "profiles"
+
+
 class ProfileStore:
     """Device profiles in a folder, before those that are shipped with the package.
 
@@ -172,10 +188,9 @@ class ProfileStore:
     """
 
     def __init__(self, directory: str | Path | None = None, run_copies: Path | None = None) -> None:
-        home = os.environ.get("NAS_HOME") or platformdirs.user_data_dir("elastic-nas")
         self.asked = Path(directory) if directory is not None else None
         """The folder where it is not the default one."""
-        self.directory = self.asked or Path(home) / "profiles"
+        self.directory = self.asked or default_directory()
         copies = [] if run_copies is None else [run_copies]
         self._own = [self.directory, *copies] if directory is not None else [*copies, self.directory]
 

@@ -15,6 +15,7 @@ from search_spaces.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.resnet import ResNetConfig, ResNetSpace
 from search_spaces.space import Space
 from search_spaces.text_files import read_text
+from search_spaces.yaml_text import load_yaml
 
 FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
     "mbconv": lambda content: MBConvSpace(MBConvConfig.model_validate(content)),
@@ -58,10 +59,7 @@ def parse(text: str, source: str = "space") -> Space:
     Raises:
         ValueError: the text is not YAML or does not describe a space.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    content = load_yaml(text, source)
     if not isinstance(content, dict):
         raise ValueError(f"{source} must be a YAML mapping with the keys of a space, got {content!r:.60}")
     family = content.get("family", "mbconv")

@@ -12,14 +12,20 @@ def one_line(
 ) -> str:
     """All findings of a validation in one line: `source: where: what; where: what`.
 
+    A finding about a whole, such as a list that is too short, is left out where one of its parts is wrong:
+    pydantic makes it from the parts that are right.
+
     Args:
         error: what pydantic found.
         source: the file or object that was read.
         locate: turns the place of a finding into extra words, such as a line number.
     """
     findings = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
         place = item["loc"]
+        if any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items):
+            continue
         where = ".".join(str(part) for part in place)
         what = item["msg"].removeprefix("Value error, ")
         what = what[:1].lower() + what[1:]

@@ -263,6 +263,19 @@ def test_profiles_lie_in_nas_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ProfileStore().directory.parent.name == "elastic-nas"
 
 
+def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(name: str) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("NAS_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_data_dir", no_home)
+    with pytest.raises(ValueError, match=r"set NAS_HOME .* or give --profiles DIR"):
+        ProfileStore()
+    assert ProfileStore(tmp_path).directory == tmp_path  # nobody asks
+    monkeypatch.setenv("NAS_HOME", str(tmp_path))
+    assert ProfileStore().directory == tmp_path / "profiles"
+
+
 def test_users_profile_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "SHIPPED", tmp_path / "shipped")
     ProfileStore(tmp_path / "shipped").save(make_device("pi4"))

@@ -213,6 +213,18 @@ def test_a_profile_of_another_device_or_other_settings_is_not_replaced(
     assert profile_device(SMALL, "here", store, n_held_out=10).profile.key.threads == 2
 
 
+def test_more_threads_than_cores_are_refused(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Here, "describe", lambda self: DESCRIBED | {"usable_cores": 2})
+    with pytest.raises(ValueError, match=r"threads must be at most 2, .* got 64"):
+        profile_device(SMALL, "here", store, settings=RunSettings(threads=64))
+    assert (
+        profile_device(
+            SMALL, "here", store, settings=RunSettings(threads=2), n_held_out=10
+        ).profile.key.threads
+        == 2
+    )
+
+
 def truth_ms(space: Space, archs: Sequence[Arch], folder: Path) -> list[float]:
     """What the made-up machine takes for subnets."""
     graphs = [TimedGraph(arch.id, space.layers(arch), 1, alone=True) for arch in archs]

@@ -61,6 +61,11 @@ def test_wrong_override_is_refused_in_one_line(override: str, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_twice_is_refused_with_its_line() -> None:
+    with pytest.raises(ValueError, match=r"mine, line 3: the key 'epochs' must stand once .* line 1"):
+        recipe.parse("epochs: 3\nspace: digits\nepochs: 4\n", source="mine")
+
+
 @pytest.mark.parametrize("content", [b"", b"- 1\n", b"epochs: [", b"\xff\xfe\x00\x01", b"space: digits\n"])
 def test_file_that_is_no_recipe_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "mine.yaml"

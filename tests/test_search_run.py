@@ -280,7 +280,9 @@ def test_bad_options_are_one_line_and_write_nothing(
 
 def test_device_of_another_space_says_what_it_lacks(trained: TrainedRun) -> None:
     other = make_device(search_spaces.get("digits"))
-    with pytest.raises(ValueError, match=r"lacks \d+ blocks of the space 'tiny' .*`nas profile tiny"):
+    with pytest.raises(
+        ValueError, match=r"lacks \d+ blocks of the space 'tiny' .*`nas profile .* --device desk-tiny`"
+    ):
         search(trained, other)
 
 
@@ -309,7 +311,11 @@ def test_latency_is_measured_as_the_device_runs_it_and_kept(
     latencies(device).measure(Here(), archs, silent)
     assert seen == [(2, 1, "CPUExecutionProvider", [arch.id for arch in archs])]
     assert latencies(device).ms == {archs[0].id: 1.0, archs[1].id: 2.0}
-    assert latencies(make_device(space, batch=1)).ms == {}  # of another key: not comparable
+    other = make_device(space, batch=1)
+    assert latencies(other).ms == {}  # of another key: not comparable
+    latencies(other).measure(Here(), archs[:1], silent)
+    assert latencies(other).ms == {archs[0].id: 1.0}
+    assert latencies(device).ms == {archs[0].id: 1.0, archs[1].id: 2.0}  # still there
 
 
 # ---------------------------------------------------------------------- a user's own parts

@@ -163,11 +163,16 @@ def test_own_file_works_where_a_name_does(tmp_path: Path, tiny: Space) -> None:
         (
             "kernel: [3, 5]",
             "kernel: [3, 4]",
-            r"line 8, stages\.0\.kernel: kernel sizes must be odd, got \[3, 4\]",
+            # and nothing of stages that are missing because this one is wrong
+            r"line 8, stages\.0\.kernel: kernel sizes must be odd, got \[3, 4\]$",
         ),
         ("width: [2, 4], depth", "width: [4, 2], depth", r"stages\.0\.width: options must be a rising list"),
         ("width: [2, 4], depth", "width: [], depth", r"stages\.0\.width: options must be a rising list"),
         ("resolutions: [6, 8]", "resolutions: [0, 8]", r"line 4, resolutions\.0: .* greater than 0, got 0"),
+        ("classes: 3", "classes: 3\nclasses: 4", r"line 3: the key 'classes' must stand once .* line 2"),
+        ("divisor: 2", "stages: []\ndivisor: 2", r"the key 'stages' must stand once"),
+        ("stages:", "stages: []\nx:", r"line 7, stages: tuple should have at least 1 item"),
+        ("stride: 1,", "stride: 1, stride: 2,", r"the key 'stride' must stand once"),
         ("classes: 3", "classes: 0", r"line 2, classes: .* greater than 0, got 0"),
         ("channels: 1", "channels: 2", r"line 3, channels: .* 1 or 3, got 2"),
         (

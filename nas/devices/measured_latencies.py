@@ -47,6 +47,7 @@ class MeasuredLatencies:
         path = folder / MEASURED
         kept = read_table(path, COLUMNS) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
         mine = kept[kept["key"] == self.key]
+        self._others = kept[kept["key"] != self.key][list(COLUMNS)]
         self.ms: dict[str, float] = dict(zip(mine["arch_id"], mine["latency_ms"].astype(float), strict=True))
 
     def prepare(self, connection: Connection) -> None:
@@ -111,7 +112,8 @@ class MeasuredLatencies:
         frame = pd.DataFrame(
             [(arch_id, ms, self.key) for arch_id, ms in self.ms.items()], columns=list(COLUMNS)
         )
-        replace_file(self.folder / MEASURED, frame.to_csv(index=False))
+        table = pd.concat([self._others, frame]) if len(self._others) else frame
+        replace_file(self.folder / MEASURED, table.to_csv(index=False))
 
 
 def _content(space: Space, archs: Sequence[Arch], device: Device, images: ImagesOf) -> BundleContent:

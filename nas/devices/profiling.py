@@ -111,7 +111,10 @@ def profile_device(
             store.save(device)
             shutil.rmtree(folder)
     except OSError as error:
-        raise ValueError(f"cannot write profiles to {store.directory}: {error.strerror}") from None
+        raise ValueError(
+            f"cannot write profiles to {store.directory}: {error.strerror}; --profiles DIR or NAS_HOME names "
+            f"another folder"
+        ) from None
     return device
 
 

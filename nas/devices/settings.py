@@ -17,8 +17,14 @@ def complete(settings: RunSettings, told: Description | None) -> RunSettings:
         told: what the device says about itself; None where nobody can ask.
 
     Raises:
-        ValueError: the device has an unknown instruction set.
+        ValueError: the device has an unknown instruction set, or fewer cores than threads are asked for.
     """
+    cores = told and told.get("usable_cores")
+    if isinstance(cores, int) and settings.threads > cores:
+        raise ValueError(
+            f"threads must be at most {cores}, the cores that a process on the device may use, "
+            f"got {settings.threads}"
+        )
     if settings.precision != INT8:
         return settings
     wanted = settings.int8_for or (told and told.get("instruction_set"))

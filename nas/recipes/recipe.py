@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -14,6 +14,7 @@ from nas.recipes.phases import LARGEST, Count, NotNegative, Phase, Positive
 from search_spaces import Arch
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
+from search_spaces.yaml_text import load_yaml
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -179,14 +180,14 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "recipe") -> R
     Raises:
         ValueError: as `load`.
     """
-    content = _yaml(text, source)
+    content = load_yaml(text, source)
     if not isinstance(content, dict):
         raise ValueError(f"{source} must be a YAML mapping with the keys of a recipe, got {content!r:.60}")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise ValueError(f"--set must look like key=value, got {override!r}")
-        content[key.strip()] = _yaml(value, f"--set {override}")
+        content[key.strip()] = load_yaml(value, f"--set {override}")
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
@@ -194,10 +195,3 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "recipe") -> R
         unknown = any(item["type"] == "extra_forbidden" for item in error.errors())
         raise ValueError(one_line(error, source) + f"; the keys are {known}" * unknown) from None
     return recipe
-
-
-def _yaml(text: str, source: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None

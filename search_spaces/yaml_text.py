@@ -1,0 +1,46 @@
+"""YAML that users write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+def load_yaml(text: str, source: str) -> Any:
+    """The content of YAML text.
+
+    Args:
+        text: the text.
+        source: names it in error messages.
+
+    Raises:
+        ValueError: the text is not YAML, or a mapping has a key twice; the message names the line.
+    """
+    try:
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), source, set())
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, source: str, seen: set[int]) -> None:
+    """Check a node and all below it; `seen` holds the ids of those done, since aliases may form a loop."""
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_repeated_keys(child, source, seen)
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    raise ValueError(
+                        f"{source}, line {line}: the key {key.value!r} must stand once in a mapping, it is "
+                        f"in line {lines[key.value]} already"
+                    )
+                lines[key.value] = line
+            _refuse_repeated_keys(value, source, seen)
