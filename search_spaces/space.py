@@ -279,6 +279,11 @@ class Space(ABC):
         """
         return self.layers(arch)[0].size_in
 
+    @property
+    def resizes(self) -> bool:
+        """Whether the network itself resizes its images."""
+        return self.layers(self.largest)[0].op == "resize"
+
     # ------------------------------------------------------------------ costs
 
     def macs(self, arch: Arch) -> int:

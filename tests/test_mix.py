@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nas.data.global_generator import seeded
 from nas.data.mix import Mix
 
 X = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8).contiguous()
@@ -17,6 +18,17 @@ def test_labels_are_mixed_like_the_images(mixup: float, cutmix: float) -> None:
         torch.testing.assert_close(x.mean((1, 2, 3)), y @ torch.arange(4.0), atol=1e-5, rtol=0)
         mixed |= bool((y.max(1).values < 0.99).any())
     assert mixed
+
+
+def test_other_devices_are_not_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(seed: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    monkeypatch.setattr(torch.random, "manual_seed", fail)
+    with seeded(3):
+        first = torch.rand(1)
+    assert first == torch.rand(1, generator=torch.Generator().manual_seed(3))
 
 
 def test_seed_decides_and_the_global_generator_is_left_alone() -> None:

@@ -5,18 +5,30 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY_YAML
+from torch import nn
 
 from hw_profiles import files
 from nas.progress import Progress
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.run_dir import SUPERNET, TRAINING_LOG, RunDir
+from nas.samplers.base import FixedRule, Step
 from nas.training.checkpoint import Checkpoints
+from nas.training.data import TrainingBatch
+from nas.training.data_order import Uniform
+from nas.training.devices import make_fabric
+from nas.training.log import TrainingLog
+from nas.training.reductions import average_gradients
+from nas.training.state import TrainingState
+from nas.training.step import TrainingStep
 from nas.training.train import train
+from search_spaces import Arch, Space
 
 STEPS_PER_EPOCH = 7  # of 128 of the 897 training images
 
@@ -163,3 +175,130 @@ def test_killed_ten_times_at_random_ends_as_if_undisturbed(
     run = train(recipe, out, resume=True)
     for name in (SUPERNET, TRAINING_LOG):
         assert run.file(name).read_bytes() == undisturbed.file(name).read_bytes()
+
+
+def fail_at(step: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradients of step `step`, counted from 0, end in an error."""
+    calls = 0
+
+    def fail(parameters: Iterable[nn.Parameter], values: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == step + 1:
+            raise error
+        return average_gradients(parameters, values)
+
+    monkeypatch.setattr("nas.training.step.average_gradients", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ConnectionError("another process of the run has ended"),
+            "another process of the run has ended; the",
+        ),
+        (
+            MemoryError(),
+            r"not enough memory .* smaller batch_size.*; the last .*000004\.pt, is kept",
+        ),
+        (
+            ValueError("cannot read the image b.png"),
+            r"read the image b\.png; the last .*with --resume",
+        ),
+    ],
+)
+def test_failed_step_is_repeated_as_if_undisturbed(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    # the sampler walks from bank to bank, so that a step that it has begun must not count
+    recipe = recipe.model_copy(update={"sampler": "complexity_banks", "checkpoint_minutes": 60.0})
+    whole = train(recipe, tmp_path / "whole")
+    fail_at(4, error, monkeypatch)
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path / "run")
+    monkeypatch.undo()
+    assert steps(RunDir.open(tmp_path / "run")) == [4]
+    run = train(recipe, tmp_path / "run", resume=True)
+    assert run.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
+
+
+def test_error_of_the_toolkit_saves_and_stays_as_it_is(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail_at(2, KeyError("bug"), monkeypatch)
+    with pytest.raises(KeyError, match="bug"):
+        train(recipe.model_copy(update={"checkpoint_minutes": 60.0}), tmp_path / "run")
+    assert steps(RunDir.open(tmp_path / "run")) == [2]
+    assert caplog.messages[-1].startswith("training stopped after step 2; the last checkpoint, ")
+
+
+class Raises(FixedRule):
+    """A user's sampler that fails, in one of its methods, at the third step."""
+
+    def __init__(self, method: str, result: object = None) -> None:
+        self.method, self.result, self.n = method, result, 0
+
+    def subnets(self, step: Step) -> list[Arch]:
+        self.n += 1
+        if self.n == 3 and self.method == "subnets":
+            raise RuntimeError("no\nidea")
+        return [self.result or step.largest]  # type: ignore[list-item]
+
+    def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
+        if self.n == 3 and self.method == "observe":
+            raise RuntimeError("no\nidea")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "saved", "message"),
+    [
+        (Raises("subnets"), [2], "sampler 'sandwich' raised RuntimeError: no idea; the last checkpoint"),
+        (Raises("observe"), [3], "sampler 'sandwich' raised RuntimeError: no idea; the last checkpoint"),
+        (
+            Raises("", "big"),
+            [],
+            r"must choose one Arch or more .*, got \['big'\] at step 0; there",
+        ),
+    ],
+)
+def test_users_sampler_that_fails_is_named(
+    recipe: Recipe, tmp_path: Path, sampler: Raises, saved: list[int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(recipe.model_copy(update={"checkpoint_minutes": 60.0}), tmp_path / "run", sampler=sampler)
+    assert steps(RunDir.open(tmp_path / "run")) == saved
+
+
+def test_batches_too_small_for_batch_norm_and_wrong_precision_are_refused(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    for changes, message in (
+        (
+            {"batch_size": 128, "accumulate": 128},
+            "batch_size must be at least 256, 2 images .* 1 processes x 128",
+        ),
+        ({"batch_size": 2048, "accumulate": 512}, "at least 1024 images, .* got 897 in the training split"),
+        (
+            {"precision": "16-mixed"},
+            "16-mixed needs the accelerator cuda, got cpu; use precision bf",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(recipe.model_copy(update=changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unequal_parts_weigh_by_their_images(tiny: Space) -> None:
+    recipe = Recipe(space="tiny", dataset="digits", epochs=1, batch_size=12, accumulate=4, accelerator="cpu")
+    fabric, log = make_fabric(recipe), TrainingLog(tiny, 1)
+    state = TrainingState.start(recipe, tiny, fabric, Raises(""), Uniform(), log)
+    step = TrainingStep(fabric, state, recipe, lambda x, y: lambda logits: (logits[:, 0] * y).mean(), 1)
+    weight = state.supernet.get_parameter("stem.conv.weight")
+    step._logits = lambda arch, x, dropout=None: weight.sum() * x.flatten(1)  # type: ignore[method-assign]
+    x, y = torch.arange(1.0, 11.0), torch.arange(10.0) ** 2
+    batch = TrainingBatch(x.view(10, 1, 1, 1).expand(10, 1, 8, 8), y, None, total=10)
+    step._compute_gradients([tiny.largest], batch)
+    assert weight.grad is not None
+    # the mean over all 10 images, of which the 4 parts have 3, 3, 2 and 2
+    torch.testing.assert_close(weight.grad, torch.full_like(weight, float((x * y).mean())))

@@ -19,7 +19,7 @@ from nas.samplers.macs_bins import MacsBins
 from nas.samplers.nested import Nested
 from nas.samplers.path_importance import PathImportance
 from nas.samplers.performance_banks import PerformanceBanks
-from nas.samplers.preferred import Preferred, saliency
+from nas.samplers.preferred import Preferred, archs_with_every_layer, saliency
 from nas.samplers.progressive import PHASES, Progressive, kind_of, open_options
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
@@ -236,6 +236,27 @@ def test_larger_subnets_keep_more_saliency(tiny: Space) -> None:
     assert 0 < small < large
 
 
+def test_layers_that_the_largest_lacks_are_scored() -> None:
+    # the largest widths are equal, so that only smaller subnets have a convolution in the shortcut
+    space = search_spaces.parse(
+        """{name: equal, classes: 3, channels: 1, resolutions: [8], divisor: 2, head: {width: [4]},
+        stem: {width: [2, 4], stride: 1},
+        stages: [{width: [4], depth: [1], kernel: [3], expand: [1, 2], shortcut: projection}]}"""
+    )
+    archs = archs_with_every_layer(space)
+    assert archs[0] == space.largest
+    layers = {(layer.block, layer.name) for arch in archs for layer in space.layers(arch)}
+    assert ("stages.0.blocks.0", "shortcut.conv") in layers
+    every = {
+        (layer.block, layer.name)
+        for slot in space.slots
+        for block in space.slot_blocks(slot)
+        for layer in block
+    }
+    assert layers == every
+    assert (saliency(space, 0)(space.encode([space.smallest, space.largest])) > 0).all()
+
+
 def test_nested_list_is_nested(tiny: Space, supernet: Supernet) -> None:
     sampler = Nested(n_random=1)
     drawn = {arch for seed in range(80) for arch in sampler.subnets(make_step(supernet, seed))}
@@ -249,7 +270,7 @@ def test_nested_list_is_nested(tiny: Space, supernet: Supernet) -> None:
 
 
 def test_phases_open_choices_from_the_largest_on(tiny: Space, supernet: Supernet) -> None:
-    sampler = Progressive(tiny, PHASES)
+    sampler = Progressive(tiny)
     total = sum(phase.epochs for phase in PHASES)
     starts = np.cumsum([0, *(phase.epochs for phase in PHASES[:-1])]) / total
     seen: list[set[str]] = []

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,12 +6,15 @@ import torch
 from conftest import TINY_YAML
 from torch import nn
 
+import search_spaces
+from nas.network.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET
 from nas.trained_run import TrainedRun
+from nas.training.data import resolutions_by_size
 from nas.training.losses import kl_loss, label_loss
 from nas.training.supervision import External, make_supervision
-from nas.training.teachers import load_teachers
+from nas.training.teachers import Teacher, load_teachers
 from nas.training.train import train
 
 X, LABELS = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
@@ -107,3 +111,28 @@ def test_subnets_learn_from_a_run(trained: TrainedRun, tmp_path: Path) -> None:
         label_weight=1.0,
     )
     assert train(recipe, tmp_path / "run").has(SUPERNET)
+
+
+ODD = """\
+name: odd
+classes: 10
+channels: 1
+resolutions: [7, 8]
+divisor: 2
+stem: {width: [2], stride: 1}
+stages:
+  - {width: [4], depth: [1], expand: [1, 2], stride: 2, shortcut: pool}
+head: {width: [6]}
+"""
+
+
+def test_teacher_sees_images_of_each_size() -> None:
+    # a map of 7 pixels is halved to 4 with padding, one of 8 pixels without
+    space = search_spaces.parse(ODD)
+    student = space.with_data(classes=10, channels=1, resolutions=(7, 9))
+    supernet = Supernet(space, zero_init_residual=False)
+    teacher = Teacher(supernet, list(resolutions_by_size(student)))
+    for size in (7, 9):
+        x = torch.randn(4, 1, size, size, generator=torch.Generator().manual_seed(0))
+        same = Supernet(student, zero_init_residual=False).train()  # of the same seed
+        torch.testing.assert_close(teacher(x), same(x, replace(student.largest, resolution=size)))

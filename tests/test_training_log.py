@@ -57,14 +57,16 @@ def run(tmp_path: Path, tiny: Space) -> RunDir:
 
 
 def test_speed_goes_on_in_the_same_table(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([10.0, 14.0, 100.0, 101.0])
+    clock = iter([10.0, 14.0, 14.0, 100.0, 101.0])
     monkeypatch.setattr("nas.training.monitor.time.monotonic", lambda: next(clock))
-    for first, last in ((0, 6), (6, 8)):
+    for first, rows in ((0, (6, 7)), (7, (9,))):
         watch = Monitor(run, first, RECIPE)
-        watch.row({"step": last, "lr": 0.1})
+        for last in rows:
+            watch.row({"step": last, "lr": 0.1})
     speed = run.read_csv(SPEED)
-    assert speed["step"].tolist() == [6, 8]
-    assert speed["images_per_s"].tolist() == [6 * 16 / 4, 2 * 16 / 1]
+    assert speed["step"].tolist() == [6, 7, 9]
+    # the clock did not move between the first two rows
+    np.testing.assert_equal(speed["images_per_s"].to_numpy(), [6 * 16 / 4, np.nan, 2 * 16 / 1])
 
 
 def test_missing_tensorboard_is_one_clear_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +77,7 @@ def test_missing_tensorboard_is_one_clear_line(run: RunDir, monkeypatch: pytest.
 
 def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     written: dict[str, tuple[float, int]] = {}
+    closed: list[bool] = []
 
     class Writer:
         def add_scalar(self, name: str, value: float, step: int) -> None:
@@ -83,6 +86,9 @@ def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -
         def flush(self) -> None:
             pass
 
+        def close(self) -> None:
+            closed.append(True)
+
     fake: Any = type(sys)("torch.utils.tensorboard")
     fake.SummaryWriter = lambda folder: Writer()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
@@ -90,3 +96,5 @@ def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -
     watch.row({"step": 5, "lr": 0.1, "loss_largest": 2.0})
     assert written.keys() == {"step", "lr", "loss_largest", "images_per_s"}
     assert written["loss_largest"] == (2.0, 5)
+    watch.close()
+    assert closed == [True]

@@ -18,9 +18,21 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
     Args:
         seed: decides what is drawn.
-        device: whose generator is borrowed beside the CPU's.
+        device: whose generator is borrowed as well as the CPU's; those of other devices are left alone.
     """
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with _LOCK, torch.random.fork_rng(devices=devices):
-        torch.random.manual_seed(seed)
-        yield
+    generators = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        torch.cuda.init()
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    if device is not None and device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    with _LOCK:  # torch.manual_seed would also seed the generators of all other devices
+        states = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)

@@ -20,7 +20,7 @@ from nas.samplers.nested import Nested
 from nas.samplers.path_importance import PathImportance
 from nas.samplers.performance_banks import PerformanceBanks
 from nas.samplers.preferred import Preferred
-from nas.samplers.progressive import PHASES, Progressive
+from nas.samplers.progressive import Progressive
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
 from search_spaces import Space
@@ -35,7 +35,7 @@ SAMPLERS: Mapping[str, SamplerFactory] = {
     "largest": lambda space, recipe: Largest(),
     "uniform": lambda space, recipe: Uniform(),
     "macs_uniform": lambda space, recipe: MacsUniform(),
-    "progressive": lambda space, recipe: Progressive(space, recipe.phases or PHASES),
+    "progressive": lambda space, recipe: Progressive(space, recipe.phases),
     "attentive_best": lambda space, recipe: Attentive(recipe.n_random, choose=min),
     "attentive_worst": lambda space, recipe: Attentive(recipe.n_random, choose=max),
     "complexity_banks": lambda space, recipe: ComplexityBanks(recipe.n_random),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import torch
 
+from nas.network.static import weight_path
 from nas.network.supernet import Supernet
 from nas.samplers.base import FixedRule, Step
 from nas.samplers.macs_bins import MacsBins, spread
@@ -57,7 +59,7 @@ class Preferred(FixedRule):
 
 
 def saliency(space: Space, seed: int) -> BlockTable:
-    """How much of an untrained network's sensitivity a subnet keeps, from one backward pass on noise.
+    """How much of an untrained network's sensitivity a subnet keeps, from a backward pass on noise.
 
     The score of a layer is sum |w g| over the weights that the subnet keeps, over (sum |w| sum |g|) of the
     whole layer; that of a subnet is the sum over its layers (PreNAS, Wang et al. 2023).
@@ -72,7 +74,12 @@ def saliency(space: Space, seed: int) -> BlockTable:
     size = space.image_size(largest)
     noise = torch.Generator().manual_seed(seed)
     images = torch.randn(NOISE_IMAGES, space.config.channels, size, size, generator=noise)
-    supernet(images, largest).sum().backward()
+    for arch in archs_with_every_layer(space):
+        supernet(images, arch).sum().backward()
+        # a layer is scored by the first network that has it: the largest one, nearly always
+        for parameter in supernet.parameters():
+            if parameter.grad is not None:
+                parameter.requires_grad = False
 
     def score(layer: LayerSpec) -> float:
         elastic = supernet.layer(layer)
@@ -88,3 +95,22 @@ def saliency(space: Space, seed: int) -> BlockTable:
     return BlockTable(
         space, lambda block: sum(score(layer) for layer in block if layer.op in ("conv", "linear"))
     )
+
+
+def archs_with_every_layer(space: Space) -> list[Arch]:
+    """The largest subnet, and others that differ from it in one slot, which together have every layer.
+
+    The largest subnet may lack a shortcut's convolution that stands only between unequal widths.
+    """
+    archs = [space.largest]
+    largest = space.values_of(space.largest)
+    seen = {weight_path(layer) for layer in space.layers(space.largest)}
+    for slot in space.slots:
+        names = tuple(dict.fromkeys(slot.choices))
+        for values in itertools.product(*(space.choices[name].options for name in names)):
+            arch = space.arch_of(largest | dict(zip(names, values, strict=True)))
+            new = {weight_path(layer) for layer in space.layers(arch)} - seen
+            if new:
+                archs.append(arch)
+                seen |= new
+    return archs

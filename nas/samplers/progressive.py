@@ -32,18 +32,18 @@ class Progressive:
 
     Args:
         space: the space of the supernet.
-        phases: in order.
+        phases: in order; none: those of OFA, without the kinds of choices that the space does not have.
 
     Raises:
         ValueError: a phase names a kind of choice that the space does not have.
     """
 
-    def __init__(self, space: Space, phases: Sequence[Phase]) -> None:
-        self.phases = phases
+    def __init__(self, space: Space, phases: Sequence[Phase] = ()) -> None:
+        self.phases = phases or PHASES
         self.phase = 0
         kinds = {kind_of(choice) for choice in space.choices.values()}
         unknown = {kind for phase in phases for kind in phase.elastic} - kinds
-        if phases is not PHASES and unknown:
+        if unknown:
             raise ValueError(
                 f"phases: elastic must name kinds of choices of the space {space.name!r}, {sorted(kinds)}, "
                 f"got {sorted(unknown)}"

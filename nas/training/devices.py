@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -35,9 +36,11 @@ def make_fabric(recipe: Recipe) -> Fabric:
             f"got {recipe.batch_size}"
         )
     try:
-        fabric = Fabric(
-            accelerator=recipe.accelerator, devices=devices, num_nodes=nodes, precision=recipe.precision
-        )
+        with warnings.catch_warnings():  # `_check_precision` refuses what Fabric would replace
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
+            fabric = Fabric(
+                accelerator=recipe.accelerator, devices=devices, num_nodes=nodes, precision=recipe.precision
+            )
     except (RuntimeError, ValueError) as error:  # Fabric raises either, by the kind of accelerator
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -40,10 +41,11 @@ class Monitor:
         self.last = step, time.monotonic()
 
     def row(self, row: Mapping[str, float]) -> None:
-        """Hear a row of the training log that was just made."""
+        """Record a new row of the training log."""
         step, now = int(row["step"]), time.monotonic()
         seconds = now - self.last[1]
-        images_per_s = (step - self.last[0]) * self.images_per_step / seconds
+        images = (step - self.last[0]) * self.images_per_step
+        images_per_s = images / seconds if seconds > 0 else math.nan  # some clocks advance in steps of 16 ms
         self.last = step, now
         try:
             self._write({"step": step, "seconds": seconds, "images_per_s": images_per_s})
@@ -53,6 +55,11 @@ class Monitor:
                 self.events.flush()
         except OSError as error:  # no reason to stop training
             _log.warning("the speed of step %d could not be written: %s", step, error.strerror)
+
+    def close(self) -> None:
+        """Close the files."""
+        if self.events:
+            self.events.close()
 
     def _write(self, speed: Mapping[str, float]) -> None:
         earlier = [self.run.read_csv(SPEED)] if self.run.has(SPEED) else []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from nas.network.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import RunDir
 from nas.training.checkpoint import load_supernet
+from nas.training.data import resolutions_by_size
 from search_spaces import Space
 
 INIT = "init"
@@ -51,4 +54,31 @@ def _load(name: str | None, space: Space, classes: Sequence[str]) -> nn.Module:
         raise ValueError(
             f"the teacher {name} must see images of {space.config.channels} channels, got {config.channels}"
         )
-    return teacher.extract(teacher.space.largest).requires_grad_(requires_grad=False).train()
+    return Teacher(teacher, list(resolutions_by_size(space)))
+
+
+class Teacher(nn.Module):
+    """The largest subnet of a trained supernet, frozen, for images of several sizes.
+
+    How maps of odd sizes are pooled depends on the size of the images, so each size has its own layers.
+
+    Args:
+        supernet: trained.
+        sizes: of the images, in pixels.
+    """
+
+    def __init__(self, supernet: Supernet, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.supernet = supernet.requires_grad_(requires_grad=False).train()
+        self.archs = dict.fromkeys(sizes, supernet.space.largest)
+        if not supernet.space.resizes:
+            config = supernet.space.config
+            supernet.space = supernet.space.with_data(
+                classes=config.classes, channels=config.channels, resolutions=tuple(sorted(sizes))
+            )
+            self.archs = {size: replace(supernet.space.largest, resolution=size) for size in sizes}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes) of images (n, channels, size, size)."""
+        logits: Tensor = self.supernet(x, self.archs[x.shape[-1]])
+        return logits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -141,14 +141,13 @@ def _train(
         _log.info("%s", transferred.note)
     safe = Safekeeping(fabric, run, state, recipe)
     safe.resume()
-    monitor = None
-    if fabric.is_global_zero:
-        monitor = Monitor(run, state.step, recipe)
-    else:
+    monitor = Monitor(run, state.step, recipe) if fabric.is_global_zero else None
+    monitored = closing(monitor) if monitor else nullcontext()
+    if monitor is None:
         progress = silent
 
     loaded = batches(recipe, space, images, data_order, fabric, state.step, schedule.total)
-    with stop_signals() as stop, safe.explained(), closing(loaded):
+    with stop_signals() as stop, safe.explained(), closing(loaded), monitored:
         for batch in loaded:
             lr = schedule(state.step)
             trained = take_step(batch, lr)
