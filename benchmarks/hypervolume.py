@@ -24,7 +24,7 @@ from nas.report.figures_of_merit import test_hypervolume
 from nas.search.search import search
 from nas.search.search_problem import make_problem
 from nas.search.search_run import DEFAULT_BUDGET
-from nas.search.validated_search import latencies_on, validate
+from nas.search.validated_search import accuracies_on, latencies_on, validate
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
@@ -73,7 +73,9 @@ def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, see
     problem = make_problem(trained.space, device)
     result = search(problem, trained.evaluator(), algorithm=algorithm, budget=budget, seed=seed)
     measured = latencies_on(device, trained)
-    (front,) = validate([result], device, trained, measured, device.profile.connection, silent).fronts
+    deployed = accuracies_on(device, trained, problem.metrics, silent)
+    connection = device.profile.connection
+    (front,) = validate([result], device, trained, measured, deployed, connection, silent).fronts
     test = final_test(trained, [Arch.from_json(text) for text in front["arch"]])
     return test_hypervolume(front, test, result.record()["reference"])
 

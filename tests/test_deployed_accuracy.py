@@ -10,7 +10,9 @@ from hw_profiles.errors import compare
 from nas.assessment.deployed import Target
 from nas.deployment.export_precision import export_lower
 from nas.run_dir import SEARCH, SEARCH_CSV
-from nas.search.deployed_accuracy import EVALUATED_AS, DeployedAccuracies
+from nas.search.deployed_accuracy import DeployedAccuracies
+from nas.search.evaluated_as import EVALUATED_AS
+from nas.search.lookup import lookup
 from nas.search.search import search
 from nas.search.search_problem import make_problem
 from nas.search.search_result import SearchResult
@@ -68,4 +70,19 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
     searched = trained.run.search().read_csv(SEARCH_CSV)
     # the others say that they are not
     assert set(searched[EVALUATED_AS]) == {"int8 accuracy", "fp32 accuracy"}
+    # nas pick shows the same quantity, and judges limits by it
+    picked, _ = lookup(trained.run, device)
+    assert set(picked[EVALUATED_AS]) == {"int8 accuracy"}
+    int8 = searched[searched[EVALUATED_AS] == "int8 accuracy"].set_index("arch_id")["cross_entropy"]
+    assert picked["cross_entropy"].tolist() == int8[picked["arch_id"]].tolist()
+    limit = float(picked["cross_entropy"].min())
+    fp32 = trained.archive.frame("validation", "default:512:seed0").set_index("arch_id")["cross_entropy"]
+    kept, _ = lookup(trained.run, device, maxima=[f"cross_entropy={limit}"])
+    assert set(kept[EVALUATED_AS]) == {"int8 accuracy"}
+    # a limit that no subnet is known to meet in int8: what is known in fp32 alone is offered, and says so
+    wide = float(fp32[[i for i in fp32.index if i not in int8.index]].min())
+    if wide < limit:
+        others, _ = lookup(trained.run, device, maxima=[f"cross_entropy={(wide + limit) / 2}"])
+        assert set(others[EVALUATED_AS]) == {"fp32 accuracy"}
+        assert not set(others["arch_id"]) & set(int8.index)
     assert "predicted worse than MACs alone would" in trained.run.search().read_json(SEARCH)["doubts"][0]

@@ -39,6 +39,7 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
     random["cross_entropy"] = [m["cross_entropy"] for m in metrics]
     n = len(random) // 2
     record = judge_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)
+    assert record
     held_out = list(draws)[-n:]
     assert [row.arch_id for row in record.held_out] == [arch.id for arch in held_out]
     assert [row.real for row in record.held_out] == [m["cross_entropy"] for m in metrics[-n:]]

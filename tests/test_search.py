@@ -325,7 +325,7 @@ def test_no_evaluation_begins_after_the_deadline_but_the_least_that_a_result_nee
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nas.search.search.time.monotonic", lambda: now[0])
-        patch.setattr("nas.search.search.usable_cores", lambda: 2)
+        patch.setattr("nas.evaluation.deadline.usable_cores", lambda: 2)
         evaluation = Slow()
         search(problem(), evaluation, algorithm="random", budget=200, seed=0, predictors=RIDGE, deadline=50.0)
     assert len(evaluation.archs) == 2 + 30  # the two corners, then three times ten

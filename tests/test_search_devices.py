@@ -152,3 +152,14 @@ def test_a_warm_start_from_elsewhere_is_refused(tmp_path: Path, tiny: Space, sea
 def test_minutes_end_a_search_after_the_batch_that_is_running(trained: TrainedRun) -> None:
     outcome = search(trained, budget=None, minutes=1e-9, warm_start=None)
     assert len(outcome.result.evaluations) == 10  # the fewest that a predictor can be judged on
+    assert (outcome.random, outcome.predictor) == (None, None)
+    record = trained.run.search().read_json(SEARCH)
+    assert (record["no_baseline"], record["baseline_evaluations"]) == ("the time was up", 0)
+    assert len(trained.archive.frame()) == 10
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf")])
+def test_minutes_that_end_nothing_are_refused(trained: TrainedRun, minutes: float) -> None:
+    with pytest.raises(ValueError, match="--minutes must be a finite number > 0, got"):
+        search(trained, budget=None, minutes=minutes)
+    assert trained.archive.frame().empty

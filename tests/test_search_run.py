@@ -3,7 +3,7 @@
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,10 @@ from nas.assessment.predictor_record import PredictorRecord
 from nas.devices.check_images import noise_images
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.evaluate import Measurement
+from nas.evaluation.workers import Measure, Threads
+from nas.evaluation.workers import Results as Measurements
 from nas.progress import silent
+from nas.report.report_run import report_run
 from nas.run_dir import (
     ARCHIVE,
     ARCHIVE_CSV,
@@ -34,6 +37,7 @@ from nas.run_dir import (
     SEARCH,
     SEARCH_CSV,
 )
+from nas.search.lookup import lookup
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
@@ -106,8 +110,61 @@ def test_reference_point_is_that_of_the_corners(searched: TrainedRun) -> None:
     assert reference["latency_ms"] == pytest.approx(1.05 * max(latency_ms))
 
 
+def test_all_evaluations_are_made_by_the_workers_that_were_asked_for(
+    trained: TrainedRun, device: Device
+) -> None:
+    made: list[Arch] = []
+
+    class Counting(Threads):
+        def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Measurements:
+            made.extend(archs)
+            return super().__call__(measure, archs)
+
+    search(trained, device, workers=Counting(1))
+    assert len(made) == len(trained.archive.frame())  # search, baseline, and the record's second evaluations
+    assert len(trained.archive.frame("validation", "default:512:seed1"))
+
+
+def test_limit_that_random_search_never_meets_leaves_the_front(
+    trained: TrainedRun, device: Device, tmp_path: Path
+) -> None:
+    space = trained.space
+    genomes = np.unique(space.sample(np.random.default_rng(3), 200), axis=0)
+    macs, counts = np.unique(space.macs_table(genomes), return_counts=True)
+    arch = space.decode(genomes[space.macs_table(genomes) == macs[counts == 1][5]])[0]
+    (tmp_path / "start.csv").write_text(pd.DataFrame({"arch": [arch.to_json()]}).to_csv(index=False))
+    limit = f"macs={space.macs(arch)}"
+    outcome = search(trained, device, maxima=[limit], minima=[limit], warm_start=tmp_path / "start.csv")
+    assert arch.id in outcome.front["arch_id"].tolist()
+    assert (outcome.random, outcome.baseline, outcome.predictor) == (None, None, None)
+    results = trained.run.search()
+    assert arch.id in results.read_csv(FRONT)["arch_id"].tolist()
+    record = results.read_json(SEARCH)
+    assert record["baseline_hypervolume"] is None
+    assert record["no_baseline"] == "random search found no subnet that meets the limits"
+    assert not results.has(BASELINE)
+    assert not results.has(PREDICTOR)
+    assert report_run(trained)[0].exists()
+
+
+def test_what_was_found_is_written_before_the_baseline(trained: TrainedRun, device: Device) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        if "baseline" in set(trained.archive.frame()["origin"]):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(trained, device, progress=interrupt)
+    results = trained.run.search()
+    assert len(results.read_csv(FRONT))
+    assert results.read_json(SEARCH)["no_baseline"] == "the search was stopped before its random baseline"
+    outcome = search(trained, device)
+    assert outcome.random
+    assert trained.run.search().read_json(SEARCH)["no_baseline"] == ""
+
+
 def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, device: Device) -> None:
     outcome = search(trained, device)
+    assert outcome.random
     assert len(outcome.random.evaluations) == len(outcome.result.evaluations) == BUDGET
     origins = trained.archive.frame("validation", "default:512:seed0")["origin"]
     assert set(origins) == {"search", "baseline"}
@@ -349,6 +406,10 @@ def depth(context):
     return Computed("my_parts:depth", count)
 
 
+def short_name(context):
+    return Computed("depth", depth(context).compute)
+
+
 def linear(features, seed):
     return LinearRegression()
 
@@ -388,11 +449,33 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
     assert record["objectives"] == ["cross_entropy", "my_parts:depth"]
     assert record["algorithm"] == "my_parts:Patient"
     assert record["predictors"]["cross_entropy"][0]["predictor"] == "my_parts:linear"
+    assert outcome.predictor
     assert outcome.predictor.name == "my_parts:linear"
     assert sys.modules["my_parts"].asked == [BUDGET - 2]  # all but the two corners
     layers = [len(trained.space.layers(Arch.from_json(text))) for text in outcome.front["arch"]]
     assert outcome.front["my_parts:depth"].tolist() == layers
     assert pd.read_csv(trained.run.search().file(FRONT))["my_parts:depth"].tolist() == layers
+
+
+@pytest.mark.usefixtures("own_parts")
+def test_nas_pick_after_a_search_with_an_objective_of_the_users_own(
+    trained: TrainedRun, device: Device
+) -> None:
+    own = "my_parts:short_name"
+    front = search(trained, device, objectives=["cross_entropy", own]).front
+    sys.modules.pop("my_parts")
+    with pytest.raises(ValueError, match=f"objective '{own}' is code .* give its name .*--allow-import"):
+        lookup(trained.run, device)
+    assert "my_parts" not in sys.modules
+    given, _ = lookup(trained.run, device, objectives=[own])
+    allowed, _ = lookup(trained.run, device, allow_import=True)
+    pd.testing.assert_frame_equal(given, allowed)
+    known = front.set_index("arch_id")["depth"]
+    shared = [i for i in given["arch_id"] if i in known.index]
+    assert shared
+    assert given.set_index("arch_id")["depth"][shared].tolist() == known[shared].tolist()
+    with pytest.raises(ValueError, match=r"--objective must be one of the search's, .* got my_parts:other"):
+        lookup(trained.run, device, objectives=["my_parts:other"])
 
 
 @pytest.mark.usefixtures("own_parts")

@@ -9,15 +9,22 @@ import pandas as pd
 from pydantic import BaseModel
 
 from nas.evaluation.calibration import Calibration
+from nas.evaluation.deadline import evaluate_until
+from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
 from nas.trained_run import TrainedRun
 from predictors import Features, PredictorFactory, agreement, fit_best, tau
+from predictors.selection import MIN_SAMPLES
 from search_spaces import Arch
 
 METRIC = "cross_entropy"
 """Accuracy has too few distinct values on small validation splits to order subnets by."""
 N_HELD_OUT = 100
 """Random subnets that are kept from the fit, at most half of those that there are."""
+
+
+MIN_HELD_OUT = 3
+"""Fewer subnets have no rank correlation to speak of."""
 
 
 class HeldOut(BaseModel):
@@ -49,8 +56,11 @@ def judge_predictor(
     random: pd.DataFrame,
     candidates: Mapping[str, PredictorFactory],
     seed: int,
+    *,
+    workers: Workers | None = None,
+    deadline: float | None = None,
     progress: Progress = silent,
-) -> PredictorRecord:
+) -> PredictorRecord | None:
     """Fit to everything in the archive but some random subnets, and predict those.
 
     Args:
@@ -58,18 +68,30 @@ def judge_predictor(
         random: evaluations of random search, with `arch`, `arch_id` and the metric, in the order of the draw.
         candidates: predictors to choose from, by cross-validation on the part that is fitted to.
         seed: of the predictors and the bootstrap.
-        progress: hears about the second evaluation of the held-out subnets.
+        workers: where the held-out subnets are evaluated a second time; None: one thread per core.
+        deadline: time by `time.monotonic`, in seconds, after which no more of them are.
+        progress: hears about these evaluations.
+
+    Returns:
+        None where there are too few subnets, or too little time, to judge a predictor.
     """
     n = min(N_HELD_OUT, len(random) // 2)
     held_out = random.iloc[-n:]
     known = trained.archive.frame("validation", trained.evaluator().calibration.key)
     rest = known[~known["arch_id"].isin(held_out["arch_id"])].sort_values("arch_id")
+    if len(rest) < MIN_SAMPLES:
+        return None
     archs = [Arch.from_json(text) for text in held_out["arch"]]
+    evaluate = trained.evaluator(calibration=Calibration(seed=1), workers=workers, progress=progress)
+    again = evaluate_until(evaluate, archs, "ceiling", deadline)
+    n = len(again)
+    if n < MIN_HELD_OUT:
+        return None
+    held_out, archs = held_out[:n], archs[:n]
     features = Features(trained.space)
     genomes = trained.space.encode([Arch.from_json(text) for text in rest["arch"]])
     model, _ = fit_best(METRIC, features, genomes, rest[METRIC].to_numpy(), candidates, seed=seed)
     predicted, real = model.predict(trained.space.encode(archs)), held_out[METRIC].to_numpy()
-    again = trained.evaluator(calibration=Calibration(seed=1), progress=progress)(archs, "ceiling")
     found = agreement(predicted, real, np.random.default_rng(seed))
     return PredictorRecord(
         name=model.predictor,

@@ -14,7 +14,9 @@ from nas.cli.output import line, show
 
 def evaluate(
     run: RunArgument,
-    samples: Annotated[int, typer.Option(min=0, help="Random subnets to evaluate.")] = 0,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Random subnets to evaluate.", show_default="none")
+    ] = None,
     arch: Annotated[
         list[str] | None, typer.Option(help="largest, smallest or a JSON file; may be repeated.")
     ] = None,
@@ -25,7 +27,7 @@ def evaluate(
         str, typer.Option(help="BN recalibration: default (clean images), ofa, attentivenas or alphanet.")
     ] = "default",
     calibration_images: Annotated[
-        int | None, typer.Option(min=1, help="Its images.", show_default="as the method has them")
+        int | None, typer.Option(min=2, help="Its images.", show_default="as the method has them")
     ] = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
@@ -44,7 +46,7 @@ def evaluate(
     archs = [find_arch(space, name, seed) for name in arch or ()]
     if not arch and not samples:
         archs = trained.notable_archs
-    archs += space.decode(space.sample(np.random.default_rng(seed), samples))
+    archs += space.decode(space.sample(np.random.default_rng(seed), samples or 0))
     with shown() as progress:
         evaluator = trained.evaluator(
             calibration=Calibration(calibration_images, method=calibration),

@@ -29,7 +29,7 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of the images, with train and val in it; may be given to later commands."),
 ]
-SplitSeed = Annotated[int, typer.Option(help="Draw another part of val for the search.")]
+SplitSeed = Annotated[int, typer.Option(min=0, help="Draw another part of val for the search.")]
 ValidationImages = Annotated[
     int, typer.Option(min=1, metavar="N", help="Images of val that steer the search, at most half of them.")
 ]

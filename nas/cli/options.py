@@ -22,7 +22,9 @@ DatasetOption = Annotated[
 AllowImport = Annotated[
     bool, typer.Option("--allow-import", help="Import code outside the toolkit that the run names.")
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal results.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Equal seeds give equal results.")  # scikit-learn's range
+]
 FallbackOption = Annotated[
     bool, typer.Option("--fallback", help="Let the CPU run the nodes that the provider does not take.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import JsonOption, ProfilesOption
+from nas.cli.options import AllowImport, JsonOption, ProfilesOption
 from nas.cli.output import records, show
 
 
@@ -26,6 +26,14 @@ def pick(
     min: Annotated[
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Lower limit, such as accuracy=0.95.")
     ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:OBJECT",
+            help="Give an objective of your own that the run was searched with again; may be repeated.",
+        ),
+    ] = None,
+    allow_import: AllowImport = False,
     how: Annotated[
         str,
         typer.Option(
@@ -45,7 +53,14 @@ def pick(
     opened = RunDir.open(run)
     opened.search()  # must have been searched before a device is looked up
     found = find_device(opened, device or str(opened.last_device), profiles)
-    front, minimised = lookup(opened, found, maxima=max or (), minima=min or ())
+    front, minimised = lookup(
+        opened,
+        found,
+        maxima=max or (),
+        minima=min or (),
+        objectives=objective or (),
+        allow_import=allow_import,
+    )
     rows = pick_rows(front, minimised, how)
     shown = rows if json else rows.drop(columns="arch")
     show(records(shown), json)

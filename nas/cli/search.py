@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from nas.cli.options import (
     SeedOption,
 )
 from nas.cli.output import line, records, show
+
+if TYPE_CHECKING:
+    from nas.search.search_outcome import SearchOutcome
 
 
 def search(
@@ -63,11 +66,18 @@ def search(
     budget: Annotated[
         int | None,
         typer.Option(
-            help="Real evaluations, fitting and validation included.", show_default="200, without --minutes"
+            min=1,
+            help="Real evaluations, fitting and validation included; the random baseline has as many.",
+            show_default="200, without --minutes",
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Begin no batch of evaluations later.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Time for all evaluations: half for the search, the rest for its random baseline and the "
+            "predictor's record. Measuring on the device comes after it.",
+            show_default=False,
+        ),
     ] = None,
     warm_start: Annotated[
         Path | None,
@@ -119,11 +129,9 @@ def search(
         )
     show(records(outcome.front.drop(columns=["arch", "feasible", "on_front"])), json)
     if not json:
-        record = outcome.predictor
         line(
-            f"hypervolume {outcome.result.hypervolume:.4g}, random search {outcome.random.hypervolume:.4g}; "
-            f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
-            f"subnets (ceiling {record.ceiling:.2f}); next: nas export {run} --pick knee"
+            f"hypervolume {outcome.result.hypervolume:.4g}, {_baseline(outcome)}; "
+            f"{_predictor(outcome)}; next: nas export {run} --pick knee"
         )
         if outcome.best_for_all:
             regrets = ", ".join(f"{name} {r:.3f}" for name, r in outcome.best_for_all["regret"].items())
@@ -133,3 +141,21 @@ def search(
                 f"{outcome.own.waiting} subnets that may belong to the front are not measured on "
                 f"{outcome.own.name} yet"
             )
+
+
+def _baseline(outcome: SearchOutcome) -> str:
+    if outcome.random is None:
+        return f"no random baseline ({outcome.no_baseline})"
+    n, all_of_them = len(outcome.random.evaluations), len(outcome.result.evaluations)
+    fewer = f" with {n} of {all_of_them} evaluations" if n < all_of_them else ""
+    return f"random search {outcome.random.hypervolume:.4g}{fewer}"
+
+
+def _predictor(outcome: SearchOutcome) -> str:
+    record = outcome.predictor
+    if record is None:
+        return "predictor not judged (too few subnets or too little time)"
+    return (
+        f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
+        f"subnets (ceiling {record.ceiling:.2f})"
+    )

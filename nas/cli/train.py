@@ -30,7 +30,7 @@ def train(
     ] = None,
     split_seed: Annotated[
         int | None,
-        typer.Option(help="Draw other train, validation and test splits.", show_default="recipe's"),
+        typer.Option(min=0, help="Draw other train, validation and test splits.", show_default="recipe's"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with RUN; a missing or empty one is started.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas.problem.exact_front import Additive, ExactFront, Negated, exact_front
-from nas.problem.objectives import Computed, Measured, Objective, Problem
+from nas.problem.objectives import Computed, Measured, Objective, OwnObjective, Problem
 
 Models = Mapping[str, Additive]
 """By metric."""
@@ -36,7 +36,7 @@ def is_additive(problem: Problem) -> bool:
     parts = (*problem.objectives, *(limit.objective for limit in problem.constraints))
     return all(
         isinstance(part, Measured) or (isinstance(part, Computed) and isinstance(part.compute, Additive))
-        for part in parts
+        for part in map(_plain, parts)
     )
 
 
@@ -61,7 +61,13 @@ def check_additive(problem: Problem) -> None:
             )
 
 
+def _plain(objective: Objective) -> Objective:
+    """A user's own objective as it was made."""
+    return objective.objective if isinstance(objective, OwnObjective) else objective
+
+
 def _additive(objective: Objective, models: Models) -> Additive:
+    objective = _plain(objective)
     if isinstance(objective, Measured):
         return models[objective.metric]
     assert isinstance(objective, Computed)  # `check_additive` let it pass

@@ -189,8 +189,7 @@ def _own(name: str, factory: ObjectiveFactory, context: Context) -> Objective:
         raise ValueError(
             f"the objective {name!r} must have a tuple of metrics' names as `metrics`, got {made.metrics!r}"
         )
-    table = isinstance(made, Computed) and hasattr(made.compute, "per_slot")
-    return made if table or isinstance(made, Measured) else OwnObjective(name, made)
+    return OwnObjective(name, made)
 
 
 @dataclass(frozen=True)

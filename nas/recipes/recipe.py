@@ -26,7 +26,7 @@ MAY_CHANGE = frozenset(
 """Keys that may be another when a run is resumed: where it computes and what it keeps, not what it trains."""
 
 
-class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False):
     """How a supernet is trained. The fields are the keys of the YAML file and of `--set`."""
 
     schema_version: Literal[1] = 1

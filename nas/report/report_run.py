@@ -80,7 +80,8 @@ def report_run(
     test = final_test(trained, chosen, progress=progress)
     folder.write_csv(TEST, test)
     profiled = trained.device(device)
-    predictor = results.read_model(PREDICTOR, PredictorRecord) if results else None
+    judged = results is not None and results.has(PREDICTOR)
+    predictor = results.read_model(PREDICTOR, PredictorRecord) if results and judged else None
 
     figures = accuracy_figures(test)
     volumes: dict[str, float] = {}

@@ -14,12 +14,10 @@ from nas.assessment.deployed import Target, deployed_model, fp32_model, open_onn
 from nas.evaluation.metrics import Metric
 from nas.onnx_files.precision import FP32
 from nas.progress import Progress, silent
+from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.search_result import SearchResult
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
-
-EVALUATED_AS = "evaluated_as"
-"""Column that says in which precision a row's metrics hold: `fp32 accuracy`, `int8 accuracy`."""
 
 
 class DeployedAccuracies:
@@ -59,18 +57,14 @@ class DeployedAccuracies:
     def beside(self, result: SearchResult) -> SearchResult:
         """The result with what is known here in place of fp32 metrics, and `EVALUATED_AS` for each row."""
         frame, problem = result.evaluations.copy(), result.problem
-        frame[EVALUATED_AS] = _accuracy(FP32)
+        frame[EVALUATED_AS] = accuracy_in(FP32)
         for arch_id, metrics in self.known.items():
             rows = frame["arch_id"] == arch_id
             frame.loc[rows, list(metrics)] = list(metrics.values())
-            frame.loc[rows, EVALUATED_AS] = _accuracy(self.target.precision)
+            frame.loc[rows, EVALUATED_AS] = accuracy_in(self.target.precision)
         genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
         values = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
         for objective in problem.objectives:
             if objective.metrics:
                 frame[objective.name] = problem.values(objective, genomes, values)
         return replace(result, evaluations=frame)
-
-
-def _accuracy(precision: str) -> str:
-    return f"{precision} accuracy"

@@ -2,7 +2,8 @@
 
 Subnets that were evaluated, and the exact front of the run's stored surrogate under the device's latency
 table, are put together; a prediction counts with its error added, so that it displaces a measured subnet only
-where it promises more than that.
+where it promises more than that. For a device whose precision is not fp32, subnets that the search evaluated
+in this precision come first; what is known of others in fp32 counts only where none of them keeps the limits.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from nas.problem.exact_front import nondominated_rows
 from nas.problem.exact_problem import is_additive, problem_front
 from nas.problem.limits import impossible
 from nas.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
-from nas.run_dir import FRONT, SEARCH, SURROGATE, Folder, RunDir
+from nas.run_dir import FRONT, SEARCH, SEARCH_CSV, SURROGATE, Folder, RunDir
+from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Arch, Genomes
 
 Matrix = NDArray[np.float64]
+FP32 = "fp32"
+"""As in `nas.onnx_files.precision`, which takes long to import."""
 MEASURED, PREDICTED, TABLE = "measured", "predicted", "table"
 """Where a number comes from: an evaluation or the device; the surrogate; the device's latency table."""
 
@@ -35,6 +39,8 @@ class _Group:
     """Subnets whose metrics come from one source."""
 
     source: str
+    evaluated_as: str
+    """See `EVALUATED_AS`."""
     genomes: Genomes
     metrics: Metrics
     minimised: Matrix
@@ -44,7 +50,13 @@ class _Group:
 
 
 def lookup(
-    run: RunDir, device: Device, *, maxima: Sequence[str] = (), minima: Sequence[str] = ()
+    run: RunDir,
+    device: Device,
+    *,
+    maxima: Sequence[str] = (),
+    minima: Sequence[str] = (),
+    objectives: Sequence[str] = (),
+    allow_import: bool = False,
 ) -> tuple[pd.DataFrame, Matrix]:
     """The front of everything that is known or predicted, for a device.
 
@@ -54,15 +66,18 @@ def lookup(
         device: where the subnets shall run.
         maxima: upper limits such as `latency_ms=3`.
         minima: lower limits such as `accuracy=0.95`.
+        objectives: those of the search that are a user's own, `module:object`, and may be imported.
+        allow_import: whether all that the run names may be imported.
 
     Returns:
         A row for each subnet: `arch_id`, `arch` (JSON), each objective, `metrics_are` (measured or
-        predicted), `measured_latency_ms` where the search measured it on this very device, `latency_is`
-        (measured or table), `keeps_limits` (all do, predictions with their error added); and the objectives
-        to be minimised, shape (n, m).
+        predicted), `evaluated_as` (the precision of the metrics, as search says it), `measured_latency_ms`
+        where the search measured it on this very device, `latency_is` (measured or table), `keeps_limits`
+        (all do, predictions with their error added); and the objectives to be minimised, shape (n, m).
 
     Raises:
-        ValueError: the run was not searched yet, the table lacks blocks, or nothing keeps the limits.
+        ValueError: the run was not searched yet, an objective was not the search's or must not be imported,
+            the table lacks blocks, or nothing keeps the limits.
     """
     name = device.profile.name
     search = run.search(name if name in run.searched() else None)
@@ -72,9 +87,19 @@ def lookup(
     limits = [parse_constraint(text, "max", context, allow_import=True) for text in maxima]
     limits += [parse_constraint(text, "min", context, allow_import=True) for text in minima]
     names = dict.fromkeys("latency_ms" if is_latency(part) else part for part in record["objectives"])
-    problem = Problem(space, [objective_table.get(name, context) for name in names], limits)
+    own_objectives = record.get("own_objectives", {})
+    sources = [own_objectives.get(part, part) for part in names]
+    unknown = sorted(set(objectives) - set(sources))
+    if unknown:
+        raise ValueError(f"--objective must be one of the search's, {sources}, got {', '.join(unknown)}")
+    found = [
+        objective_table.get(source, context, allow_import=allow_import or source in objectives)
+        for source in sources
+    ]
+    problem = Problem(space, found, limits)
 
-    groups = [_measured(problem, run, record["calibration"]), *_predicted(problem, surrogate)]
+    own = record["device"] == name
+    groups = _groups(problem, run, record["calibration"], surrogate, device, search if own else None)
     minimised = np.concatenate([group.minimised for group in groups])
     kept = np.flatnonzero(np.concatenate([group.excess for group in groups]) == 0)
     if len(kept) == 0:
@@ -82,7 +107,7 @@ def lookup(
     front = kept[nondominated_rows(minimised[kept])]
     front = front[np.argsort(minimised[front, -1], kind="stable")]
     table = _frame(problem, groups, front)
-    return _with_latency(table, search if record["device"] == name else None), minimised[front]
+    return _with_latency(table, search if own else None), minimised[front]
 
 
 def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
@@ -93,14 +118,36 @@ def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
     return impossible(problem, group.genomes[best], metrics)
 
 
-def _measured(problem: Problem, run: RunDir, calibration: str) -> _Group:
-    """Everything that the archive has all metrics of."""
+def _groups(
+    problem: Problem,
+    run: RunDir,
+    calibration: str,
+    surrogate: StoredSurrogate,
+    device: Device,
+    search: Folder | None,
+) -> list[_Group]:
+    """What is known or predicted of subnets; `search` holds the results for this very device."""
     frame = open_archive(run).frame("validation", calibration)
+    precision = device.profile.key.precision
+    deployed: list[_Group] = []
+    if precision != FP32 and search is not None:
+        evaluated = search.read_csv(SEARCH_CSV)
+        evaluated = evaluated[evaluated[EVALUATED_AS] == accuracy_in(precision)]
+        deployed = [_measured(problem, evaluated, precision)]
+        if (deployed[0].excess == 0).any():
+            return deployed
+        frame = frame[~frame["arch_id"].isin(evaluated["arch_id"])]
+    return [*deployed, _measured(problem, frame, FP32), *_predicted(problem, surrogate)]
+
+
+def _measured(problem: Problem, frame: pd.DataFrame, precision: str) -> _Group:
+    """The rows that have all metrics."""
     frame = frame.reindex(columns=["arch", *problem.metrics]).dropna()
     genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
     metrics = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
     violations = np.maximum(problem.violations(genomes, metrics), 0)
-    return _Group(MEASURED, genomes, metrics, problem.minimised(genomes, metrics), violations.sum(axis=1))
+    minimised = problem.minimised(genomes, metrics)
+    return _Group(MEASURED, accuracy_in(precision), genomes, metrics, minimised, violations.sum(axis=1))
 
 
 def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
@@ -116,7 +163,8 @@ def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
     )
     minimised = np.maximum(problem.minimised(genomes, high), problem.minimised(genomes, low))
     violations = np.maximum(problem.violations(genomes, high), problem.violations(genomes, low))
-    return [_Group(PREDICTED, genomes, metrics, minimised, np.maximum(violations, 0).sum(axis=1))]
+    excess = np.maximum(violations, 0).sum(axis=1)
+    return [_Group(PREDICTED, accuracy_in(FP32), genomes, metrics, minimised, excess)]
 
 
 def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -> pd.DataFrame:
@@ -127,9 +175,11 @@ def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -
     }
     archs = problem.space.decode(np.concatenate([group.genomes for group in groups])[rows])
     columns = {"arch_id": [arch.id for arch in archs], "arch": [arch.to_json() for arch in archs]}
-    source = np.repeat([group.source for group in groups], [len(group.genomes) for group in groups])
+    sizes = [len(group.genomes) for group in groups]
+    source = np.repeat([group.source for group in groups], sizes)[rows]
+    evaluated_as = np.repeat([group.evaluated_as for group in groups], sizes)[rows]
     frame = pd.DataFrame(columns | objectives)
-    return frame.assign(metrics_are=source[rows], keeps_limits=True)
+    return frame.assign(metrics_are=source, keeps_limits=True, **{EVALUATED_AS: evaluated_as})
 
 
 def _with_latency(table: pd.DataFrame, search: Folder | None) -> pd.DataFrame:

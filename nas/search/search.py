@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hw_profiles.usable_cores import usable_cores
+from nas.evaluation.deadline import evaluate_until
 from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
 from nas.optimizers.base import Evaluated, Unseen
 from nas.optimizers.evolution import evolve
@@ -24,7 +24,7 @@ from nas.progress import Progress, silent
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch, Genomes, Space
+from search_spaces import Arch, Genomes
 
 Matrix = NDArray[np.float64]
 BATCH = 50
@@ -138,7 +138,8 @@ def _run(
     evaluated = Evaluated(problem)
     rows: list[dict[str, float]] = []
     while len(genomes) > 0:
-        measured = _measured(problem.space, evaluate, genomes, stop, len(rows), origin)
+        least = max(1, MIN_SAMPLES - len(rows))  # without so many there is no result
+        measured = evaluate_until(evaluate, problem.space.decode(genomes), origin, stop.deadline, least)
         rows += measured
         genomes = genomes[: len(measured)]
         metrics = {name: np.array([row[name] for row in measured]) for name in problem.metrics}
@@ -149,19 +150,6 @@ def _run(
         n = min(batch, stop.left(len(evaluated)))
         genomes = optimizer.ask(n) if n > 0 else genomes[:0]
     return evaluated, rows
-
-
-def _measured(
-    space: Space, evaluate: Evaluator, genomes: Genomes, stop: Stop, done: int, origin: str
-) -> list[dict[str, float]]:
-    """Metrics of `genomes`, of fewer from the front where the time ends meanwhile."""
-    step = len(genomes) if stop.deadline is None else max(MIN_SAMPLES, usable_cores())
-    rows: list[dict[str, float]] = []
-    for start in range(0, len(genomes), step):
-        if start and stop.left(done + start) == 0:
-            break
-        rows += evaluate(space.decode(genomes[start : start + step]), origin)
-    return rows
 
 
 def _check_computed_objectives(problem: Problem, corners: Genomes) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hw_profiles.store import Device, write_device
 from nas.assessment.predictor_record import PredictorRecord
+from nas.problem.objectives import OwnObjective
 from nas.report import front_plot
 from nas.run_dir import (
     BASELINE,
@@ -35,13 +36,14 @@ class DeviceOutcome:
     device: Device
     result: SearchResult
     """The evaluations, with the objectives and limits that concern this device."""
-    random: SearchResult
-    """The same of random search with equally many real evaluations."""
+    random: SearchResult | None
+    """The same of random search with equally many real evaluations, fewer where the time was up; None where
+    there is no baseline."""
     evaluations: pd.DataFrame
     """All evaluations of `result` with the latencies of the device."""
     front: pd.DataFrame
     """The non-dominated subnets as measured on the device, or as predicted: see `Validation.front`."""
-    baseline: pd.DataFrame
+    baseline: pd.DataFrame | None
     """The same of random search."""
     waiting: int
     """Subnets of the fronts that are not measured yet."""
@@ -64,7 +66,10 @@ class SearchOutcome:
     """For the first device, which is measured."""
     others: tuple[DeviceOutcome, ...]
     """For each further device, by the latencies of its profile."""
-    predictor: PredictorRecord
+    no_baseline: str
+    """Why there is no random baseline; empty where there is one."""
+    predictor: PredictorRecord | None
+    """None where there were too few subnets, or too little time, to judge a predictor."""
     surrogate: StoredSurrogate
     """Metrics as sums over slots, for `nas pick`."""
     compromise: Compromise | None
@@ -76,7 +81,7 @@ class SearchOutcome:
         return self.own.front
 
     @property
-    def baseline(self) -> pd.DataFrame:
+    def baseline(self) -> pd.DataFrame | None:
         """The front of random search on the first device."""
         return self.own.baseline
 
@@ -86,7 +91,7 @@ class SearchOutcome:
         return self.own.result
 
     @property
-    def random(self) -> SearchResult:
+    def random(self) -> SearchResult | None:
         """The evaluations of random search, as the problem of the first device."""
         return self.own.random
 
@@ -119,7 +124,12 @@ class SearchOutcome:
             "calibration": trained.evaluator().calibration.key,
             "batch": device.profile.key.batch,
             "seed": seed,
-            "baseline_hypervolume": found.random.hypervolume,
+            "own_objectives": {
+                o.name: o.given for o in result.problem.objectives if isinstance(o, OwnObjective)
+            },
+            "baseline_hypervolume": found.random.hypervolume if found.random else None,
+            "baseline_evaluations": len(found.random.evaluations) if found.random else 0,
+            "no_baseline": self.no_baseline,
             "devices": [self.own.name, *self.fronts],
             "best_for_all": self.best_for_all,
             "doubts": found.doubts,
@@ -128,8 +138,12 @@ class SearchOutcome:
         folder = trained.run.start_search(found.name)
         folder.write_csv(SEARCH_CSV, found.evaluations)
         folder.write_csv(FRONT, found.front)
-        folder.write_csv(BASELINE, found.baseline)
-        folder.write_json(PREDICTOR, self.predictor)
+        for name in (BASELINE, PREDICTOR):
+            folder.file(name).unlink(missing_ok=True)
+        if found.baseline is not None:
+            folder.write_csv(BASELINE, found.baseline)
+        if self.predictor:
+            folder.write_json(PREDICTOR, self.predictor)
         folder.write_json(SURROGATE, self.surrogate)
         evaluations = result.evaluations.assign(split="validation")
         reference = record["reference"]

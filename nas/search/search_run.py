@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,21 @@ import pandas as pd
 from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.doubts import doubts_about, doubts_about_order
 from hw_profiles.store import Device
-from nas.assessment.predictor_record import judge_predictor
+from nas.assessment.predictor_record import PredictorRecord, judge_predictor
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
+from nas.problem.limits import LimitsNotMetError
 from nas.progress import Progress, silent
 from nas.run_lock import writes_run
 from nas.search.certificate import certify
 from nas.search.compromise import Compromise, best_for_all
-from nas.search.search import search
+from nas.search.search import Evaluator, search
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
 from nas.search.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_on, read_front
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredMetric, StoredSurrogate
-from nas.search.validated_search import latencies_on, validate
+from nas.search.validated_search import accuracies_on, latencies_on, validate
 from nas.trained_run import DEFAULT_METRICS, TrainedRun
 from predictors import (
     CANDIDATES,
@@ -38,12 +40,16 @@ from predictors import (
     Regressor,
     fit_additive,
 )
+from predictors.selection import MIN_SAMPLES
 from search_spaces import Arch, Space
+from search_spaces.checked import errors_of
 
 DEFAULT_BUDGET = 200
 """Real evaluations of a search."""
 UNLIMITED_BUDGET = 10_000
 """The same where only time ends it."""
+SEARCH_SHARE = 0.5
+"""Share of the time that the search itself gets: its random baseline needs as long."""
 _log = logging.getLogger("nas")
 
 
@@ -83,7 +89,9 @@ def search_run(
         predictors: names of the candidates, or `module:object`; none: `CANDIDATES`.
         budget: real evaluations, those for fitting and for validation included; None: `DEFAULT_BUDGET`, or
             as many as `minutes` allow.
-        minutes: time after which no batch of evaluations begins.
+        minutes: time for all evaluations: half of it for the search, the rest for the random baseline and
+            the predictor's record, which may be smaller then or missing. What has begun is finished, and 10
+            evaluations are made in any case. Measuring on the device comes after it.
         warm_start: a searched run, or the table of a front (CSV), whose subnets are evaluated first.
         workers: where subnets are evaluated; None: one thread per core.
         seed: of everything random.
@@ -93,94 +101,174 @@ def search_run(
 
     Raises:
         NotMeasuredError: a person carries the bundle; everything is written, with predicted latencies.
-        ValueError: unknown names, a table that lacks blocks of the space, limits that no subnet keeps, or a
-            device that cannot be reached, is another one, or computes wrongly.
+        ValueError: minutes that are no finite number above 0, unknown names, a table that lacks blocks of the
+            space, limits that no subnet keeps, or a device that cannot be reached, is another one, or
+            computes wrongly.
     """
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
     trained.run.refuse_read_only("copy the run to where it can be")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"--minutes must be a finite number > 0, got {minutes:g}")
     measured = latencies_on(device, trained)
     reached = (connection or device.connection) if measure else None
     if reached:
         measured.prepare(reached)
     problem = make_problem(trained.space, device, objectives, maxima, minima, others, allow_import=True)
     candidates = _predictors(trained.space, predictors or tuple(CANDIDATES), seed)
+    if budget is None:
+        budget = DEFAULT_BUDGET if minutes is None else UNLIMITED_BUDGET
     start = None if warm_start is None else read_front(warm_start, trained.space)
     evaluate = trained.evaluator(extra_metrics=problem.metrics, workers=workers, progress=progress)
-    everything = search(
+    began = time.monotonic()
+    found = search(
         problem,
         evaluate,
         algorithm=algorithm,
-        budget=budget or (DEFAULT_BUDGET if minutes is None else UNLIMITED_BUDGET),
+        budget=budget,
         seed=seed,
         predictors=candidates,
         start=start,
-        deadline=None if minutes is None else time.monotonic() + 60 * minutes,
+        deadline=None if minutes is None else began + SEARCH_SHARE * 60 * minutes,
         allow_import=True,
     )
-    baseline = search(
-        problem,
-        evaluate,
-        algorithm="random",
-        budget=len(everything.evaluations),
-        seed=seed,
-        predictors=candidates,
-        origin="baseline",
-    )
-    fits = _additive_fits(trained.space, [everything, baseline])
-    predictor = judge_predictor(trained, baseline.evaluations, candidates, seed, progress)
-    searches = _Searches(trained, everything, baseline, fits, progress)
-    own, pending = searches.seen_on(device, measured, reached)
-    for doubt in own.doubts:
+    results = _Results(trained, device, others, found, measured, progress)
+    first, _ = results.outcome(None, "the search was stopped before its random baseline", None, None)
+    first.write(trained, seed)  # nothing of what follows is needed for it
+    deadline = None if minutes is None else began + 60 * minutes
+    random, no_baseline = _random_baseline(found, evaluate, candidates, seed, deadline)
+    predictor = None
+    if random:
+        predictor = judge_predictor(
+            trained,
+            random.evaluations,
+            candidates,
+            seed,
+            workers=workers,
+            deadline=deadline,
+            progress=progress,
+        )
+    outcome, pending = results.outcome(random, no_baseline, predictor, reached)
+    for doubt in outcome.own.doubts:
         _log.warning("%s", doubt)
-    further = [searches.seen_on(other, latencies_on(other, trained), None)[0] for other in others]
-    outcome = SearchOutcome(
-        own,
-        tuple(further),
-        predictor,
-        StoredSurrogate(
-            n_train=len(_known(everything, baseline)),
-            metrics={name: StoredMetric.of(fit.table, fit.tau, fit.rmse) for name, fit in fits.items()},
-        ),
-        _compromise(everything, [device, *others]) if others else None,
-    )
     outcome.write(trained, seed)
     if pending:
         raise pending
     return outcome
 
 
-@dataclass(frozen=True)
-class _Searches:
-    """A search and its baseline, to be seen from each of their devices."""
+def _random_baseline(
+    found: SearchResult,
+    evaluate: Evaluator,
+    candidates: Mapping[str, PredictorFactory],
+    seed: int,
+    deadline: float | None,
+) -> tuple[SearchResult | None, str]:
+    """Random search with as many evaluations as the search had, or why there is none."""
+    if deadline is not None and time.monotonic() > deadline:
+        return None, "the time was up"
+    try:
+        random = search(
+            found.problem,
+            evaluate,
+            algorithm="random",
+            budget=len(found.evaluations),
+            seed=seed,
+            predictors=candidates,
+            deadline=deadline,
+            origin="baseline",
+        )
+    except LimitsNotMetError:
+        return None, "random search found no subnet that meets the limits"
+    return random, ""
 
-    trained: TrainedRun
-    found: SearchResult
-    baseline: SearchResult
-    fits: Mapping[str, AdditiveFit]
-    progress: Progress
 
-    def seen_on(
-        self, device: Device, measured: MeasuredLatencies, connection: Connection | None
+class _Results:
+    """What a search found, to be seen from each of its devices.
+
+    Args:
+        trained: the run.
+        device: the first device, which is measured.
+        others: further devices.
+        found: the search.
+        progress: hears about measurements and evaluations.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedRun,
+        device: Device,
+        others: Sequence[Device],
+        found: SearchResult,
+        measured: MeasuredLatencies,
+        progress: Progress,
+    ) -> None:
+        self.trained, self.devices, self.found, self.progress = trained, [device, *others], found, progress
+        self._measured = {device.profile.name: measured}
+        self._measured |= {other.profile.name: latencies_on(other, trained) for other in others}
+        self._deployed = {
+            d.profile.name: accuracies_on(d, trained, found.problem.metrics, progress) for d in self.devices
+        }
+
+    def outcome(
+        self,
+        random: SearchResult | None,
+        no_baseline: str,
+        predictor: PredictorRecord | None,
+        connection: Connection | None,
+    ) -> tuple[SearchOutcome, NotMeasuredError | None]:
+        """All that is to be written, and where a person has to carry a bundle, what to tell them.
+
+        Args:
+            random: the random baseline.
+            no_baseline: why there is none.
+            predictor: how good the predictor is.
+            connection: reaches the first device; None: its front stays that of predicted latencies.
+        """
+        results = [self.found, *([random] if random else [])]
+        known = _known(*results)
+        fits = _additive_fits(self.found, known)
+        own, pending = self._seen_on(self.devices[0], results, fits, connection)
+        outcome = SearchOutcome(
+            own,
+            tuple(self._seen_on(other, results, fits, None)[0] for other in self.devices[1:]),
+            no_baseline,
+            predictor,
+            StoredSurrogate(
+                n_train=len(known),
+                metrics={name: StoredMetric.of(fit.table, fit.tau, fit.rmse) for name, fit in fits.items()},
+            ),
+            _compromise(self.found, self.devices) if len(self.devices) > 1 else None,
+        )
+        return outcome, pending
+
+    def _seen_on(
+        self,
+        device: Device,
+        results: Sequence[SearchResult],
+        fits: Mapping[str, AdditiveFit],
+        connection: Connection | None,
     ) -> tuple[DeviceOutcome, NotMeasuredError | None]:
         """What was found for one device, measured there where there is a connection."""
-        space = self.trained.space
+        space, name = self.trained.space, device.profile.name
         problem = problem_on(self.found.problem, device)
-        result, random = self.found.seen_as(problem), self.baseline.seen_as(problem)
-        validated = validate([result, random], device, self.trained, measured, connection, self.progress)
-        front, random_front = validated.fronts
-        genomes = space.encode([Arch.from_json(text) for text in result.front["arch"]])
+        seen = [result.seen_as(problem) for result in results]
+        validated = validate(
+            seen, device, self.trained, self._measured[name], self._deployed[name], connection, self.progress
+        )
+        front, *random_front = validated.fronts
+        genomes = space.encode([Arch.from_json(text) for text in seen[0].front["arch"]])
         latency_ms = front["latency_ms"].to_numpy(dtype=np.float64)
         outcome = DeviceOutcome(
             device=device,
-            result=result,
-            random=random,
+            result=seen[0],
+            random=seen[1] if len(seen) > 1 else None,
             evaluations=validated.evaluations,
             front=front,
-            baseline=random_front,
+            baseline=random_front[0] if random_front else None,
             waiting=validated.waiting,
             doubts=doubts_about(device.profile) + doubts_about_order(device.profile, latency_ms),
-            certificate=certify(problem, self.fits, genomes, result.reference),
+            certificate=certify(problem, fits, genomes, seen[0].reference) if fits else None,
         )
         return outcome, validated.pending
 
@@ -190,11 +278,13 @@ def _known(*results: SearchResult) -> pd.DataFrame:
     return pd.concat([result.evaluations for result in results]).drop_duplicates("arch_id")
 
 
-def _additive_fits(space: Space, results: Sequence[SearchResult]) -> dict[str, AdditiveFit]:
-    """Each metric that was measured as a sum over slots, fitted to everything that the searches evaluated."""
-    known = _known(*results)
+def _additive_fits(found: SearchResult, known: pd.DataFrame) -> dict[str, AdditiveFit]:
+    """Each metric as a sum over slots, fitted to all known evaluations; none where these are too few."""
+    if len(known) < MIN_SAMPLES:
+        return {}
+    space = found.problem.space
     genomes = space.encode([Arch.from_json(text) for text in known["arch"]])
-    names = dict.fromkeys((*DEFAULT_METRICS, *results[0].problem.metrics))
+    names = dict.fromkeys((*DEFAULT_METRICS, *found.problem.metrics))
     return {name: fit_additive(space, genomes, known[name].to_numpy(dtype=np.float64)) for name in names}
 
 
@@ -218,5 +308,7 @@ def _predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, Pred
     features, found = Features(space), {}
     for name in names:
         found[name] = resolve("predictor", name, PREDICTORS, allow_import=True)
-        check("predictor", name, found[name](features, seed), Regressor)
+        with errors_of(f"the predictor {name!r}"):
+            made = found[name](features, seed)
+        check("predictor", name, made, Regressor)
     return found

@@ -40,6 +40,7 @@ def validate(
     device: Device,
     trained: TrainedRun,
     measured: MeasuredLatencies,
+    deployed: DeployedAccuracies,
     connection: Connection | None,
     progress: Progress,
 ) -> Validated:
@@ -50,14 +51,13 @@ def validate(
         device: the device.
         trained: the run that was searched.
         measured: what is measured already, and what gets added.
+        deployed: accuracies in the device's precision that are known already, and what gets added.
         connection: reaches the device; None: the fronts stay those of predicted latencies.
         progress: hears about each subnet.
 
     Raises:
         ValueError: the device cannot be reached, is another one, or computes wrongly.
     """
-    metrics = trained.evaluator(extra_metrics=results[0].problem.metrics).measurement.metrics
-    deployed = DeployedAccuracies(trained, Target.of(device), metrics, progress)
     predict, noise = device.latency(trained.space), device.profile.noise_floor or 0.0
     fronts = [Validation(deployed.beside(result), predict, noise) for result in results]
     pending = None
@@ -75,6 +75,14 @@ def validate(
         len({arch.id for front in fronts for arch in front.missing(measured.ms)}),
         pending,
     )
+
+
+def accuracies_on(
+    device: Device, trained: TrainedRun, metrics: Sequence[str], progress: Progress
+) -> DeployedAccuracies:
+    """Accuracies in a device's precision, none of them known yet; `metrics` beside the default ones."""
+    known = trained.evaluator(extra_metrics=metrics).measurement.metrics
+    return DeployedAccuracies(trained, Target.of(device), known, progress)
 
 
 def latencies_on(device: Device, trained: TrainedRun) -> MeasuredLatencies:
