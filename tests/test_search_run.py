@@ -337,10 +337,11 @@ def test_bad_options_are_one_line_and_write_nothing(
 
 def test_device_of_another_space_says_what_it_lacks(trained: TrainedRun) -> None:
     other = make_device(search_spaces.get("digits"))
-    with pytest.raises(
-        ValueError, match=r"lacks \d+ blocks of the space 'tiny' .*`nas profile .* --device desk-tiny`"
-    ):
-        search(trained, other)
+    message = r"lacks \d+ blocks of the space 'tiny' .*`nas profile \S+ --device desk-tiny`"
+    for objectives in (["cross_entropy", "latency_ms"], ["cross_entropy", "macs"]):
+        with pytest.raises(ValueError, match=message):
+            search(trained, other, objectives=objectives)
+    assert trained.archive.frame().empty  # found before anything is evaluated
 
 
 # ---------------------------------------------------------------------- latency

@@ -117,10 +117,8 @@ def _number(name: str, metric: Metric, logits: Tensor, labels: Tensor, of: str) 
         )
     number = float(array.item())
     if not math.isfinite(number):
-        raise ValueError(
-            f"{source} must give a finite number, got {number} for {of}; with the toolkit's own metrics, "
-            f"the training diverged"
-        )
+        remedy = "; the training diverged: train again with a smaller lr" if name in METRICS else ""
+        raise ValueError(f"{source} must give a finite number, got {number} for {of}{remedy}")
     return number
 
 
