@@ -305,10 +305,12 @@ def _predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, Pred
     Raises:
         ValueError: unknown name, or a user's object that makes no `Regressor`.
     """
-    features, found = Features(space), {}
-    for name in names:
-        found[name] = resolve("predictor", name, PREDICTORS, allow_import=True)
+    found = {name: resolve("predictor", name, PREDICTORS, allow_import=True) for name in names}
+    if space.n_subnets < MIN_SAMPLES:  # nothing will be predicted
+        return found
+    features = Features(space)
+    for name, factory in found.items():
         with errors_of(f"the predictor {name!r}"):
-            made = found[name](features, seed)
+            made = factory(features, seed)
         check("predictor", name, made, Regressor)
     return found
