@@ -135,6 +135,8 @@ def profile(
     }
     measured_space, store = open_space(space), ProfileStore(profiles)
     there = settings_of(store.load(device) if device in store.names() else None)
+    if precision not in (None, there.precision):
+        there = there.model_copy(update={"int8_for": None})
     update = {name: value for name, value in given.items() if value is not None}
     settings = RunSettings.model_validate(there.model_dump() | update)
     with told_what_to_carry(json), shown() as progress:
