@@ -20,6 +20,7 @@ from nas.data.data_record import (
 )
 from nas.data.dataset import Dataset
 from nas.data.folder_layout import named
+from nas.data.image_scan import plural
 from nas.run_dir import FILES, RUN, RunDir, RunInfo
 from search_spaces import Space
 
@@ -115,7 +116,9 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
     refuse_changed(files, root)
     added = set(image_folder.image_names(root)) - {file.file for file in files}
     if added:
-        _log.info("%d images in %s are not part of the run and are ignored", len(added), root)
+        are = "is" if len(added) == 1 else "are"
+        images = plural(len(added), "image")
+        _log.info("%s in %s %s not part of the run and %s ignored", images, root, are, are)
     return image_folder.of_files(root, info.classes, [(f.split, f.file, f.label) for f in files])
 
 
