@@ -28,9 +28,9 @@ from hw_profiles.files import replace_file
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SPEED, RunDir
+from nas.samplers.one_subnet import OneSubnet
 from nas.samplers.progressive import PHASES
 from nas.trained_run import TrainedRun
-from nas.training.finetune import OneSubnet
 from nas.training.train import train
 from search_spaces import Arch, Space
 

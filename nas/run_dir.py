@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 import search_spaces
 from hw_profiles.csv_tables import read_table
 from hw_profiles.files import replace_file
+from nas.commands import command, data_options
 from search_spaces import Arch, Space
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
@@ -93,6 +94,12 @@ class RunInfo(BaseModel, extra="forbid"):
     """Where the weights come from, if they were trained elsewhere."""
     arch: Arch | None = None
     """The only subnet that was trained, if not all of them were."""
+
+    @property
+    def data_options(self) -> list[str]:
+        """Options by which a command finds the run's data; FOLDER stands for what is not known."""
+        unknown = self.imported is not None and self.data_root is None and ":" not in self.dataset
+        return data_options(self.dataset, "FOLDER" if unknown else None)
 
 
 class Folder:
@@ -287,15 +294,14 @@ class RunDir(Folder):
             ValueError: the run was not searched for it.
         """
         name = device or self.last_device
+        search = command("search", self.path, "--device", name or "NAME")
         if name is None:
-            raise ValueError(
-                f"the run {self.path} was not searched yet; `nas search {self.path} --device NAME` does it"
-            )
+            raise ValueError(f"the run {self.path} was not searched yet; `{search}` does it")
         searched = self.searched()
         if name not in searched:
             raise ValueError(
                 f"the run {self.path} was not searched for the device {name!r} (searched: "
-                f"{', '.join(searched) or 'none'}); `nas search {self.path} --device {name}` does it"
+                f"{', '.join(searched) or 'none'}); `{search}` does it"
             )
         return Folder(self.file(SEARCHES) / name)
 

@@ -40,6 +40,7 @@ THIRD_PARTY = {
 """Which other packages each folder may import; `nas` may import all that setup.cfg declares."""
 
 LAYERS = (
+    {"commands"},
     {"allocator", "onnx_files", "plugins", "progress", "run_dir", "stopping"},
     {"data", "network", "problem", "recipes", "run_lock"},
     {"optimizers", "samplers"},

@@ -3,7 +3,9 @@
 import errno
 import importlib
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +25,10 @@ from hw_profiles.results import Results
 from hw_profiles.store import ProfileStore
 from nas.assessment import final_test
 from nas.cli import main as cli
+from nas.cli.output import BROKEN_PIPE
 from nas.demo import DemoResult
 from nas.deployment.export_run import export_picked
-from nas.run_dir import ARCHIVE_CSV, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET, RunDir
+from nas.run_dir import ARCHIVE_CSV, BASELINE, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET, RunDir
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import Checkpoints
 
@@ -218,6 +221,21 @@ def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(answer.out.splitlines()) == 1  # for programs there is nothing else
     assert (answer.json["seed"], answer.json["chosen"]) == (2, [{"arch_id": "a", "test_top1": 0.5}])
     assert [(row["value"], row["met"]) for row in answer.json["figures"]] == [(98.0, True), (None, None)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_output_that_is_closed_or_full() -> None:
+    def ended(redirection: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", "from nas.cli.main import main; main()", "describe", "digits"]
+        script = f"{shlex.join(command)} {redirection}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert ended(">&-") == (0, "")
+    assert ended(">&- 2>&-") == (0, "")
+    assert ended("> >(exit)") in [(0, ""), (BROKEN_PIPE, "")]  # whether the reader has ended yet
+    if Path("/dev/full").exists():
+        assert ended("> /dev/full") == (2, "error: No space left on device\n")
 
 
 # ---------------------------------------------------------------------- bad input
@@ -476,8 +494,10 @@ def test_interrupted_search_goes_on(
     for at in (5, BUDGET + 2):
         with interrupted(monkeypatch, at):
             assert_stopped(nas("search", trained.run.path, *options))
-        assert trained.run.last_device is None
+        assert (trained.run.last_device is None) == (at < BUDGET)
+    assert not trained.run.search().has(BASELINE)  # what was found is there before its baseline
     assert nas("search", trained.run.path, *options).code == 0
+    assert trained.run.search().has(BASELINE)
     assert trained.run.search().file(FRONT).read_bytes() == searched.run.search().file(FRONT).read_bytes()
 
 

@@ -175,6 +175,20 @@ def profile(
     )
     for doubt in doubts_about(measured):
         line(doubt)
+    _say_next(space, device, profiles)
+
+
+def _say_next(space: str, device: str, profiles: Path | None) -> None:
+    """Name the search, unless what was profiled is a run of one subnet."""
+    from nas.commands import command
+    from nas.run_dir import RunDir
+
+    run = RunDir(space)
+    info = run.info() if run.created else None
+    if info is None or info.arch is None:
+        where = [] if profiles is None else ["--profiles", str(profiles)]
+        data = info.data_options if info else []
+        line(f"next: {command('search', space if info else 'RUN', '--device', device, *where, *data)}")
 
 
 def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:

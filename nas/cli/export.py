@@ -18,7 +18,7 @@ from nas.cli.options import (
     SearchedDeviceOption,
     SeedOption,
 )
-from nas.cli.output import records, show
+from nas.cli.output import line, records, show
 
 
 def export(
@@ -56,8 +56,11 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write chosen subnets as files, checked against torch, each with a model card beside it."""
+    from hw_profiles.connections.here import Here
+    from nas.commands import command, data_options
     from nas.deployment.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
+    from nas.run_dir import ONNX
 
     wanted = "int8" if int8 else precision
     trained = open_run(run, dataset, data_root, allow_import)
@@ -90,3 +93,10 @@ def export(
                 progress=progress,
             )
     show(records(exported_table(exported)), json)
+    if not json:
+        models = [file.path for file in exported if file.path.suffix == ONNX]
+        profiled = trained.device(device)
+        steps = [command("report", run, *data_options(dataset, data_root, allow_import=allow_import))]
+        if models and (profiled is None or isinstance(profiled.profile.connection, Here)):
+            steps.insert(0, command("benchmark", *models))
+        line(f"next: {', or '.join(steps)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from nas.cli.open_recipe import open_recipe
 from nas.cli.options import AllowImport, CheckImages
+from nas.cli.output import line
 from nas.cli.stopping import signal_exit_code
 
 
@@ -32,6 +32,7 @@ def finetune(
 ) -> None:
     """Train one subnet of a run on, perhaps on other data with other classes."""
     from nas.cli.arch import find_arch
+    from nas.commands import command
     from nas.progress import shown
     from nas.run_dir import RunDir
     from nas.training.devices import is_first
@@ -42,4 +43,6 @@ def finetune(
     with signal_exit_code(), shown(loaded.log_steps) as progress:
         run_finetune(run, chosen, loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
-        sys.stdout.write(f"fine-tuned {chosen.id}: {out}; next: nas evaluate {out}, or nas export {out}\n")
+        data = RunDir(out).info().data_options
+        evaluate, export = command("evaluate", out, *data), command("export", out, *data)
+        line(f"fine-tuned {chosen.id}: {out}; next: {evaluate}, or {export}")

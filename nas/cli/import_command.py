@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from nas.cli.no_effect import Command
 from nas.cli.options import CheckImages
+from nas.cli.output import line
 
 if TYPE_CHECKING:
     from nas.run_dir import RunDir
@@ -90,7 +90,7 @@ def ofa(
         resolutions=resolution or (),
         check_images=check_images,
     )
-    _tell(run, data_root)
+    _tell(run)
 
 
 @app.command(cls=Command)
@@ -123,16 +123,16 @@ def attentivenas(
         resolutions=resolution or (),
         check_images=check_images,
     )
-    _tell(run, data_root)
+    _tell(run)
 
 
-def _tell(run: RunDir, data_root: Path | None) -> None:
+def _tell(run: RunDir) -> None:
     from hw_profiles.command import profile_command
+    from nas.commands import command
 
-    imported = run.info().imported
+    info = run.info()
+    imported = info.imported
     assert imported
-    later = "" if data_root else " --data-root FOLDER"
-    sys.stdout.write(
-        f"{imported.note}\nimported: {run.path}; next: nas evaluate {run.path}{later}, "
-        f"or {profile_command(str(run.path), 'NAME')}\n"
-    )
+    evaluate = command("evaluate", run.path, *info.data_options)
+    line(imported.note)
+    line(f"imported: {run.path}; next: {evaluate}, or {profile_command(str(run.path), 'NAME')}")

@@ -22,6 +22,7 @@ from nas.cli.finetune import finetune
 from nas.cli.import_command import app as import_commands
 from nas.cli.no_effect import Command
 from nas.cli.open_run import locks_run
+from nas.cli.output import BROKEN_PIPE, open_standard_streams
 from nas.cli.pick import pick
 from nas.cli.recipe_help import ExplainsRecipe
 from nas.cli.report import report
@@ -65,6 +66,7 @@ app.add_typer(import_commands, name="import")
 
 def main() -> None:
     """Entry point: an error that a user can cause is one line on standard error and exit code 2."""
+    open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know all letters of a name
     logging.basicConfig(format="%(levelname)s: %(message)s")
@@ -77,7 +79,7 @@ def main() -> None:
             raise
         sys.stderr.write(f"error: {_reason(error)}\n")
         sys.exit(2)
-    if isinstance(code, int) and code > STOPPED:
+    if isinstance(code, int) and code > STOPPED and code != BROKEN_PIPE:
         sys.stderr.write(
             "stopped; finished work is saved: the same command continues it, train, finetune and demo with "
             "--resume\n"

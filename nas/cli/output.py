@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+BROKEN_PIPE = 141
+"""Exit code where the reader of the output has ended: 128 and the number of SIGPIPE, as shells have it."""
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -30,7 +34,9 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     table = Table(*(rows[0] if rows else ()))
     for row in rows:
         table.add_row(*map(_cell, row.values()))
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    write(captured.get())
 
 
 def _cell(value: object) -> str:
@@ -55,4 +61,35 @@ def _finite(content: Any) -> Any:
 
 def line(text: str) -> None:
     """Print one line."""
-    sys.stdout.write(text + "\n")
+    write(text + "\n")
+
+
+def write(text: str) -> None:
+    """Write to standard output at once.
+
+    Raises:
+        typer.Exit: what reads the output has ended, as `head` does after its lines.
+        OSError: it cannot be written, for example because the disk is full.
+    """
+    import typer
+
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        raise typer.Exit(BROKEN_PIPE) from None
+
+
+def open_standard_streams() -> None:
+    """Connect standard streams that are closed, as by `>&-`, to the null device.
+
+    Otherwise the next file that is opened would take their place.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)

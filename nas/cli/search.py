@@ -99,6 +99,7 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search the best subnets for a device; stopped, the same command goes on where it was."""
+    from nas.commands import command, data_options
     from nas.devices.find_device import find_device
     from nas.evaluation.workers import workers as make_workers
     from nas.progress import shown
@@ -129,10 +130,13 @@ def search(
         )
     show(records(outcome.front.drop(columns=["arch", "feasible", "on_front"])), json)
     if not json:
-        line(
-            f"hypervolume {outcome.result.hypervolume:.4g}, {_baseline(outcome)}; "
-            f"{_predictor(outcome)}; next: nas export {run} --pick knee"
-        )
+        line(f"hypervolume {outcome.result.hypervolume:.4g}, {_baseline(outcome)}; {_predictor(outcome)}")
+        choice = "knee"
+        if not outcome.front["keeps_limits"].any():
+            line("no subnet of the front keeps the limits as measured; search with wider ones")
+            choice = outcome.front["arch_id"][0]
+        data = data_options(dataset, data_root, allow_import=allow_import)
+        line(f"next: {command('export', run, '--pick', choice, *data)}")
         if outcome.best_for_all:
             regrets = ", ".join(f"{name} {r:.3f}" for name, r in outcome.best_for_all["regret"].items())
             line(f"best for all devices: {outcome.best_for_all['arch_id']}, regret {regrets}")

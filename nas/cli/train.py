@@ -40,7 +40,9 @@ def train(
 ) -> None:
     """Train a supernet."""
     from hw_profiles.command import profile_command
+    from nas.commands import command
     from nas.progress import shown
+    from nas.run_dir import RunDir
     from nas.training.devices import is_first
     from nas.training.train import train as run_training
 
@@ -50,4 +52,5 @@ def train(
     with signal_exit_code(), shown(loaded.log_steps) as progress:
         run_training(loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
-        line(f"trained: {out}; next: nas evaluate {out}, or {profile_command(str(out), 'NAME')}")
+        evaluate = command("evaluate", out, *RunDir(out).info().data_options)
+        line(f"trained: {out}; next: {evaluate}, or {profile_command(str(out), 'NAME')}")

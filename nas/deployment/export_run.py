@@ -12,6 +12,7 @@ import pandas as pd
 from hw_profiles.runner import instruction_set
 from hw_profiles.store import Device
 from nas.assessment.deployed import Target
+from nas.commands import command
 from nas.deployment.export import Exported, export
 from nas.deployment.export_precision import Measure, export_lower
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
@@ -54,8 +55,9 @@ def export_picked(
     run = trained.run
     if device is None and run.last_device is None:
         raise ValueError(
-            f"the run {run.path} has no front to pick from yet; `nas search {run.path} --device NAME` makes "
-            f"one, and `nas export {run.path} --arch largest` works without a search"
+            f"the run {run.path} has no front to pick from yet; "
+            f"`{command('search', run.path, '--device', 'NAME')}` makes one, and "
+            f"`{command('export', run.path, '--arch', 'largest')}` works without a search"
         )
     results = run.search(device)
     front, search = results.read_csv(FRONT), results.read_json(SEARCH)

@@ -66,7 +66,7 @@ def scheme(instruction_set: str | None) -> Scheme:
     if instruction_set is None or instruction_set not in SCHEMES:
         raise ValueError(
             f"INT8 must know the device's instruction set, one of {list(SCHEMES)}, got {instruction_set}; "
-            f"`nas profile --int8-for` says it"
+            f"the option --int8-for of `nas profile` sets it"
         )
     return SCHEMES[instruction_set]
 

@@ -201,12 +201,13 @@ def commands(data: ReportData) -> Html:
     begin = "nas train --config RUN/recipe.yaml --out NEW"
     if data.run.imported:
         origin = paragraph("CHECKPOINT is the file of weights, NEW a run directory of your choice.")
-        space = f" --space {shlex.quote(data.space.name)}" if data.run.imported.source == "ofa" else ""
-        begin = f"nas import {data.run.imported.source} CHECKPOINT{space} --out NEW --data-root FOLDER"
+        begin = "nas import attentivenas CHECKPOINT --out NEW --data-root FOLDER"
+        if data.run.imported.source == "ofa":
+            space = shlex.quote(data.space.name)
+            begin = f"nas import ofa CHECKPOINT --space {space} --out NEW --data-root FOLDER"
     lines = [begin, "nas evaluate NEW", "nas export NEW", "nas report NEW"]
     if data.run.arch:
-        origin = paragraph("SOURCE is the run of the supernet, ARCH the subnet as a JSON file.")
-        lines[0] = "nas finetune SOURCE --arch ARCH --config RUN/recipe.yaml --out NEW"
+        origin = join([origin, paragraph("The recipe names the run whose weights training begins with.")])
     else:
         lines[2:2] = [f"nas profile NEW --device {name}", f"nas search NEW --device {name}"]
     versions = ", ".join(f"{package} {version}" for package, version in data.run.versions.items())

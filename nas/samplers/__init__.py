@@ -17,6 +17,7 @@ from nas.samplers.complexity_banks import ComplexityBanks
 from nas.samplers.largest import Largest
 from nas.samplers.macs_uniform import MacsUniform
 from nas.samplers.nested import Nested
+from nas.samplers.one_subnet import OneSubnet
 from nas.samplers.path_importance import PathImportance
 from nas.samplers.performance_banks import PerformanceBanks
 from nas.samplers.preferred import Preferred
@@ -48,11 +49,13 @@ SAMPLERS: Mapping[str, SamplerFactory] = {
 
 
 def make_sampler(space: Space, recipe: Recipe) -> Sampler:
-    """The sampler that the recipe names.
+    """The sampler that the recipe names, or the one of a recipe that trains one subnet.
 
     Raises:
         ValueError: unknown name, or a user's object that makes no `Sampler`.
     """
+    if recipe.arch:
+        return OneSubnet(recipe.arch)
     sampler = resolve("sampler", recipe.sampler, SAMPLERS, allow_import=True)(space, recipe)
     check("sampler", recipe.sampler, sampler, Sampler)
     return sampler

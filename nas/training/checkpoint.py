@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from hw_profiles.files import replace_file
+from nas.commands import command
 from nas.network.supernet import Supernet
-from nas.run_dir import CHECKPOINTS, SUPERNET, RunDir
+from nas.run_dir import CHECKPOINTS, RECIPE, SUPERNET, RunDir
 
 SCHEMA_VERSION = 1
 _log = logging.getLogger("nas")
@@ -35,7 +36,8 @@ def load_supernet(run: RunDir) -> Supernet:
         ValueError: the run is not trained yet, or the file is truncated or belongs to another space.
     """
     if not run.has(SUPERNET):
-        raise ValueError(f"the run {run.path} is not trained yet; go on with `nas train --resume --out …`")
+        again = command("train", "--config", run.file(RECIPE), "--out", run.path, "--resume")
+        raise ValueError(f"the run {run.path} is not trained yet; continue with `{again}`")
     weights = _trained_weights(run)
     supernet = Supernet(run.space())
     check_weights(weights, supernet.state_dict(), str(run.file(SUPERNET)))

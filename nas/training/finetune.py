@@ -7,7 +7,6 @@ from pathlib import Path
 from nas.progress import Progress, silent
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SPACE, RunDir
-from nas.samplers.base import FixedRule, Step
 from nas.training.train import train
 from search_spaces import Arch
 
@@ -47,18 +46,6 @@ def finetune(
         recipe.model_copy(update=update),
         out,
         resume=resume,
-        sampler=OneSubnet(arch),
         check_images=check_images,
         progress=progress,
     )
-
-
-class OneSubnet(FixedRule):
-    """The subnet that is fine-tuned, and no other."""
-
-    def __init__(self, arch: Arch) -> None:
-        self.arch = arch
-
-    def subnets(self, step: Step) -> list[Arch]:
-        """See `Sampler`."""
-        return [self.arch]

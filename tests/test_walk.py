@@ -1,0 +1,100 @@
+"""The whole way from a folder of images to reports for two devices, by the commands that each step prints."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Nas, make_device
+from PIL import Image
+
+from hw_profiles.bundle import read_job
+from hw_profiles.connections.here import Here
+from hw_profiles.results import Results
+from hw_profiles.store import Device, ProfileStore
+from nas.assessment import final_test
+from nas.run_dir import EXPORTS, REPORT, RunDir
+from search_spaces import Space
+
+DEVICES = ("first", "second one")
+YAML = """\
+name: small
+classes: 5
+channels: 3
+resolutions: [8, 12]
+divisor: 2
+stem: {width: [2, 4]}
+stages:
+  - {width: [4, 6], depth: [1, 2], kernel: [3, 5], expand: [1, 2], stride: 2}
+head: {width: [6, 8]}
+"""
+
+
+def write_images(root: Path, classes: int, mode: str) -> None:
+    """Ten images of each class, of one colour or grey level and noise."""
+    rng = np.random.default_rng(0)
+    for c in range(classes):
+        folder = root / f"class {c:03d}"
+        folder.mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 60, (16, 16, 3)) + c * 190 // classes
+            Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(folder / f"{i}.png")
+
+
+def steps(text: str) -> list[list[str]]:
+    """The commands that a step names as the next ones."""
+    named = re.findall(r"next: (.*)", text)[-1]
+    return [shlex.split(command)[1:] for command in named.split(", or ")]
+
+
+def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
+    write_images(folder / "images", classes, mode)
+    (folder / "space.yaml").write_text(YAML)
+    recipe = f"space: {folder}/space.yaml\ndataset: imagefolder\ndata_root: {folder}/images\n"
+    (folder / "recipe.yaml").write_text(recipe + "epochs: 1\nbatch_size: 8\naccelerator: cpu\n")
+
+    def done(*command: object) -> str:
+        answer = nas(*command)
+        assert answer.code == 0, f"{command}: {answer.err}"
+        return answer.out
+
+    run = folder / "my run"
+    evaluate, profile = steps(done("train", "--config", folder / "recipe.yaml", "--out", run))
+    done(*evaluate)
+    for device in DEVICES:
+        (search,) = steps(done(*(device if part == "NAME" else part for part in profile), "--held-out", 8))
+        (export,) = steps(done(*search, "--budget", 10, "--predictor", "ridge"))
+        benchmark, report = steps(done(*export))
+        done(*benchmark)
+        done(*report)
+    made = RunDir(run)
+    assert made.searched() == sorted(DEVICES)
+    for device in DEVICES:
+        assert made.search(device).has(REPORT)
+        assert list((run / EXPORTS / device).glob("*.onnx"))
+        done("report", run, "--device", device)
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_the_way_through_all_commands(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def profile(space: Space, name: str, store: ProfileStore, **options: object) -> Device:
+        device = make_device(space, name)
+        store.save(device)
+        return device
+
+    def measure(self: Here, bundle: Path, progress: object) -> Results:
+        job = read_job(bundle)
+        return Results.of_tool(job, {model.id: [1.5] * 4 for model in job.models}, "quick", 0.0)
+
+    monkeypatch.setattr("nas.devices.profiling.profile_device", profile)
+    monkeypatch.setattr(Here, "measure", measure)
+    monkeypatch.setattr(final_test, "N_RANDOM", 2)
+    walk(nas, tmp_path, 3, "L")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [3, 10, 250])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_way_through_all_commands_measured(nas: Nas, tmp_path: Path, classes: int, mode: str) -> None:
+    walk(nas, tmp_path, classes, mode)
