@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from search_spaces.text_files import read_text
 
 TEXT_COLUMNS = frozenset({"arch_id", "arch", "data", "model_id", "block_key", "key"})
 """Columns that are text whatever they look like: ids such as 1234567890123456 and 12e3 are no numbers."""
+NUMBER_COLUMNS = re.compile(r".*_ms|cross_entropy|top1|accuracy|macs|params|step|lr|loss_.*")
+"""Columns that are numbers."""
 SEPARATORS = (",", ";", "\t")
 
 
@@ -29,8 +32,8 @@ def read_table(path: Path, columns: Sequence[str] = (), *, comment: str | None =
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is no text, lacks a column, names one twice, or has a row of another length; the
-            message names the file and the line.
+        ValueError: the file is no text, lacks a column, names one twice, has a row of another length, or has
+            text in a column of numbers; the message names the file and the line.
     """
     lines = [
         (number, line)
@@ -53,7 +56,13 @@ def read_table(path: Path, columns: Sequence[str] = (), *, comment: str | None =
                 f"got {len(row)}"
             )
     frame = pd.DataFrame(rows, columns=header, index=[number for number, _ in lines[1:]], dtype=str)
-    return frame.apply(_typed) if rows else frame
+    typed = frame.apply(_typed) if rows else frame
+    for name in filter(NUMBER_COLUMNS.fullmatch, header if rows else ()):
+        if not pd.api.types.is_numeric_dtype(typed[name]):
+            wrong = pd.to_numeric(frame[name], errors="coerce").isna() & (frame[name] != "")
+            line = frame.index[wrong][0]
+            raise ValueError(f"{path}, line {line}: {name} must be a number, got {frame[name][line]!r}")
+    return typed
 
 
 def _fields(line: str, separator: str) -> list[str]:

@@ -33,6 +33,13 @@ from search_spaces.errors import one_line
 PROFILE = "profile.json"
 TABLE, EDGES, FITTED, HELD_OUT = "table.csv", "edges.csv", "fitted.csv", "held_out.csv"
 FITTED_COLUMNS = ("arch", "measured_latency_ms")
+READ_COLUMNS = {
+    TABLE: COLUMNS,
+    EDGES: ("channels", "size", "probe_ms", "overhead_ms"),
+    FITTED: FITTED_COLUMNS,
+    HELD_OUT: ("arch", "predicted_latency_ms", "measured_latency_ms"),
+}
+"""Columns that each table of a profile must have."""
 NO_CALIBRATION = Affine(slope=1.0, intercept_ms=0.0)
 BUNDLE = "bundle"
 """Inside a device's folder while it is being measured."""
@@ -273,23 +280,17 @@ def read_device(folder: Path) -> Device:
     """
     profile = _read_profile(folder)
     frames = {}
-    for name in (TABLE, EDGES, FITTED, HELD_OUT):
+    for name, columns in READ_COLUMNS.items():
         try:
-            frames[name] = read_table(folder / name).reset_index(drop=True)
+            frames[name] = read_table(folder / name, columns).reset_index(drop=True)
         except OSError as error:
             raise ValueError(f"cannot read {folder / name}: {error.strerror}") from None
-    absent = [column for column in COLUMNS if column not in frames[TABLE]]
-    if absent or len(frames[TABLE]) != profile.n_blocks:
-        raise ValueError(
-            f"{folder / TABLE} must have {profile.n_blocks} rows with the columns {list(COLUMNS)}, got "
-            f"{len(frames[TABLE])} rows with {list(frames[TABLE])}; remove the folder and measure again"
-        )
-    if len(frames[FITTED]) != profile.n_calibration or not {*FITTED_COLUMNS} <= {*frames[FITTED]}:
-        raise ValueError(
-            f"{folder / FITTED} must have {profile.n_calibration} rows with the columns "
-            f"{list(FITTED_COLUMNS)}, got {len(frames[FITTED])} rows with {list(frames[FITTED])}; "
-            f"remove the folder and measure again"
-        )
+    for name, n_rows in ((TABLE, profile.n_blocks), (FITTED, profile.n_calibration)):
+        if len(frames[name]) != n_rows:
+            raise ValueError(
+                f"{folder / name} must have {n_rows} rows, got {len(frames[name])}; "
+                f"remove the folder and measure again"
+            )
     space = search_spaces.get(folder / SPACE)
     return Device(
         profile,

@@ -46,6 +46,42 @@ TEST = "test.csv"
 REPORT = "report.html"
 
 
+class CertificateRecord(BaseModel):
+    """What later steps read of the certificate in `search.json`."""
+
+    front: str
+    found_share: float | None
+
+
+class SearchRecord(BaseModel):
+    """What later steps read of `search.json`."""
+
+    algorithm: str
+    device: str
+    calibration: str
+    objectives: list[str]
+    maximised: list[str]
+    reference: dict[str, float]
+    certificate: CertificateRecord | None = None
+
+
+class LastSearch(BaseModel):
+    """The device that was searched last."""
+
+    device: str
+
+
+JSON_CONTENT: Mapping[str, type[BaseModel]] = {SEARCH: SearchRecord, LAST_SEARCH: LastSearch}
+"""What JSON files must hold that are read without a model of their own."""
+CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    FRONT: ("arch_id", "arch", "latency_ms", "measured_latency_ms"),
+    BASELINE: ("arch_id", "arch", "latency_ms"),
+    TEST: ("arch_id",),
+    TRAINING_LOG: ("step", "lr", "loss_largest", "loss_smallest", "loss_random"),
+}
+"""Columns that tables must have."""
+
+
 class Imported(BaseModel, extra="forbid"):
     """Weights that were trained elsewhere: all training images count as seen."""
 
@@ -167,11 +203,14 @@ class Folder:
             content = json.loads(self.read_text(name))
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.file(name)} is not JSON (truncated?): {error}") from None
-        if not isinstance(content, dict) or content.get("schema_version", 0) > SCHEMA_VERSION:
+        version = content.get("schema_version", 0) if isinstance(content, dict) else None
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
             raise ValueError(
                 f"{self.file(name)} must have schema_version <= {SCHEMA_VERSION}; update the toolkit"
             )
-        return content
+        if name in JSON_CONTENT:
+            self._check(name, JSON_CONTENT[name], content)
+        return dict(content)
 
     def read_model(self, name: str, model: type[Model]) -> Model:
         """Content of a JSON file as a typed value.
@@ -179,8 +218,11 @@ class Folder:
         Raises:
             ValueError: as `read_json`, or the content does not fit the model.
         """
+        return self._check(name, model, self.read_json(name))
+
+    def _check(self, name: str, model: type[Model], content: object) -> Model:
         try:
-            return model.model_validate(self.read_json(name))
+            return model.model_validate(content)
         except ValidationError as error:
             raise ValueError(one_line(error, str(self.file(name)))) from None
 
@@ -196,7 +238,7 @@ class Folder:
         """
         if not self.has(name):
             raise ValueError(f"{self.path} has no {name} yet")
-        return read_table(self.file(name)).reset_index(drop=True)
+        return read_table(self.file(name), CSV_COLUMNS.get(name, ())).reset_index(drop=True)
 
 
 class RunDir(Folder):

@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+AT_MOST = 6
+"""Findings that are listed."""
+
 
 def one_line(
     error: ValidationError, source: str, locate: Callable[[tuple[int | str, ...]], str] | None = None
 ) -> str:
-    """All findings of a validation in one line: `source: where: what; where: what`.
+    """The first findings of a validation in one line: `source: where: what; where: what`.
 
     A finding about a whole, such as a list that is too short, is left out where one of its parts is wrong:
     pydantic makes it from the parts that are right.
@@ -32,7 +35,8 @@ def one_line(
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
             what = "unknown key"
         elif item["type"] != "missing" and not isinstance(item["input"], dict | list):
-            what += f", got {item['input']!r}"
+            what += f", got {item['input']!r:.100}"
         prefix = f"{locate(place)}{where}: " if locate else f"{where}: "
         findings.append((prefix if where else "") + what)
-    return f"{source}: " + "; ".join(findings)
+    more = f"; and {len(findings) - AT_MOST} more" if len(findings) > AT_MOST else ""
+    return f"{source}: " + "; ".join(findings[:AT_MOST]) + more

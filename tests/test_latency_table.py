@@ -70,7 +70,7 @@ def make_device(name: str = "pi4") -> Device:
     )
     edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
     fitted = pd.DataFrame({"arch": [SPACE.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
-    held_out = pd.DataFrame({"arch_id": ["x"], "measured_latency_ms": [1.0]})
+    held_out = pd.DataFrame({"arch": ["{}"], "predicted_latency_ms": [1.0], "measured_latency_ms": [1.0]})
     return Device(profile, blocks, edges, fitted, held_out, SPACE)
 
 

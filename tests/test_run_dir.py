@@ -101,13 +101,13 @@ def test_missing_files_are_named(run: RunDir) -> None:
 
 def test_tables_keep_every_digit(run: RunDir) -> None:
     table = pd.DataFrame({"latency_ms": [0.1 + 0.2, 1 / 3], "arch_id": ["a", "b"]})
-    run.write_csv("front.csv", table)
-    pd.testing.assert_frame_equal(run.read_csv("front.csv"), table, check_exact=True)
+    run.write_csv("table.csv", table)
+    pd.testing.assert_frame_equal(run.read_csv("table.csv"), table, check_exact=True)
 
 
 def test_json_carries_a_schema_version(run: RunDir) -> None:
-    run.write_json("search.json", {"evaluations": 3})
-    assert run.read_json("search.json") == {"schema_version": 1, "evaluations": 3}
+    run.write_json("figures.json", {"evaluations": 3})
+    assert run.read_json("figures.json") == {"schema_version": 1, "evaluations": 3}
 
 
 def test_writing_is_whole_or_not_at_all(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
