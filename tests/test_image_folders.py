@@ -44,7 +44,7 @@ def test_three_split_folders_are_the_three_splits(tmp_path: Path, validation: st
     for folder, count in counts.items():
         touch(tmp_path / folder, "cat dog", count)
     dataset = get("imagefolder", tmp_path)
-    assert summary(dataset) == "2 classes; 10 / 4 / 6 images (train / validation / test)"
+    assert summary(dataset) == "2 classes; 10 / 4 / 6 images (train / validation / test), RGB"
     for split, folder in zip(SPLITS, counts, strict=True):
         assert {name.split("/")[0] for name in names(dataset.split(split), tmp_path)} == {folder}
     imported = get_for_imported("imagefolder", tmp_path, 0, validation_images=3)
@@ -72,7 +72,7 @@ def test_what_is_no_image_of_a_class_is_left_out_and_counted(tmp_path: Path) -> 
     dataset = get("imagefolder", tmp_path)
     assert dataset.class_names == ("cat", "dog")
     assert summary(dataset) == (
-        f"2 classes; {counted(tmp_path, 20)} images (train / validation / test); left out: 4 .txt, 2 .xml, "
+        f"2 classes; {counted(tmp_path, 20)} images (train / validation / test), RGB; left out: 4 .txt, 2 .xml, "
         "1 without suffix, 3 hidden files, 5 hidden folders, 1 image outside of class folders"
     )
 
@@ -117,7 +117,7 @@ def test_all_suffixes_that_pillow_reads_count_in_any_case(tmp_path: Path) -> Non
     touch(tmp_path, "cat dog", 1, ".eps")  # Pillow runs another program for it
     dataset = get("imagefolder", tmp_path)
     assert summary(dataset) == (
-        f"2 classes; {counted(tmp_path, 16)} images (train / validation / test); left out: 2 .eps"
+        f"2 classes; {counted(tmp_path, 16)} images (train / validation / test), RGB; left out: 2 .eps"
     )
 
 

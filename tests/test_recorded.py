@@ -79,6 +79,7 @@ def test_added_images_are_ignored_with_one_notice(folder: Path, caplog: pytest.L
     (first,) = opened(folder).evaluator()([opened(folder).space.smallest], "evaluate")
     write_images(root / "dog", ("x", "y"), 2)
     shutil.copy(root / "ant" / "ant00.bmp", root / "ant" / "aaa.bmp")
+    shutil.copy(root / "ant" / "ant00.bmp", root / "unlabelled.bmp")  # in no class folder: never counted
     caplog.clear()
     caplog.set_level("INFO", logger="nas")
     run = opened(folder)
@@ -236,3 +237,22 @@ def test_a_users_data_set_must_stay_the_same(
             train(recipe, tmp_path / "run", resume=True)
     finally:
         sys.modules.pop("recorded_images", None)
+
+
+def test_grey_folders_are_read_as_grey_by_every_command(folder: Path, tmp_path: Path) -> None:
+    root = folder / "images"
+    recipe = recipe_in(folder, dataset="imagefolder-grey", data_root=str(root))
+    run = TrainedRun.open(train(recipe, tmp_path / "grey").path)
+    assert run.space.config.channels == 1
+    assert run.dataset.preprocess.channels == 1
+    image = run.dataset.split("validation").images[0]
+    assert image.mode == "L"  # type: ignore[union-attr]
+    expected = Image.open(root / files(run, root)["validation"][0]).convert("L")
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_run_inside_of_its_images_is_refused(folder: Path) -> None:
+    root = folder / "images"
+    with pytest.raises(ValueError, match="must lie outside of the images"):
+        train(recipe_in(folder, data_root=str(root)), root / "run")
+    assert not (root / "run").exists()

@@ -18,6 +18,7 @@ DATASETS: Mapping[str, Factory] = {
     "cifar10": cifar.load_cifar10,
     "cifar100": cifar.load_cifar100,
     "imagefolder": image_folder.load,
+    "imagefolder-grey": partial(image_folder.load, channels=1),
 }
 """Factories, called with the folder of the files and the seed of the splits."""
 

@@ -123,9 +123,11 @@ class ImageDataset:
 
 
 def summary(dataset: Dataset) -> str:
-    """One line on what was found: `3 classes; 48 / 6 / 6 images (train / validation / test)`."""
+    """One line on what was found: `3 classes; 48 / 6 / 6 images (train / validation / test), RGB`."""
     sizes = " / ".join(str(len(dataset.split(name))) for name in get_args(SplitName))
-    counts = f"{len(dataset.class_names)} classes; {sizes} images ({' / '.join(get_args(SplitName))})"
+    colours = "grey" if dataset.preprocess.channels == 1 else "RGB"
+    splits = " / ".join(get_args(SplitName))
+    counts = f"{len(dataset.class_names)} classes; {sizes} images ({splits}), {colours}"
     left_out = getattr(dataset, "left_out", "")
     return f"{counts}; left out: {left_out}" if left_out else counts
 

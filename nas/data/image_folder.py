@@ -21,6 +21,8 @@ from nas.data.image_scan import scan, visible_folders
 from nas.data.preprocess import Preprocess, RawImage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+"""The means over the colours."""
 TENTH = 0.1
 MAX_VALIDATION = 10_000
 """Images of the validation split at most, as many as the published supernets held out of ImageNet."""
@@ -31,16 +33,18 @@ class ImageFiles(Sequence[RawImage]):
     """Images that are opened when asked for."""
 
     paths: Sequence[str]
+    channels: int = 3
+    """1 for grey, 3 for RGB."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Image.Image:  # type: ignore[override]  # nobody slices it
-        return image_file.read(self.paths[index])
+        return image_file.converted(image_file.read(self.paths[index]), "L" if self.channels == 1 else "RGB")
 
 
-def load(root: Path | None, split_seed: int) -> ImageDataset:
-    """Any images, as RGB, in one of these layouts; `folder_layout.SPLIT_FOLDERS` lists other names of `val`.
+def load(root: Path | None, split_seed: int, *, channels: int = 3) -> ImageDataset:
+    """Any images in one of these layouts; `folder_layout.SPLIT_FOLDERS` lists other names of `val`.
 
     - `root/CLASS/…`: about 80/10/10 % of each class into train, validation and test; at least 3 images per
       class.
@@ -57,6 +61,7 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
     Args:
         root: folder of the class folders, or of the split folders.
         split_seed: draws the splits.
+        channels: 1 reads the images as grey, 3 as RGB.
 
     Raises:
         ValueError: another layout, fewer than two classes, a class with too few images, or split folders that
@@ -65,11 +70,11 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
     root = _existing(root)
     layout = read_layout(root)
     if not layout.splits:
-        return _one_folder(root, layout, split_seed)
+        return _one_folder(root, layout, split_seed, channels)
     _check_same_classes(root, layout)
     classes = list(layout.splits["train"])
     _check_classes(root, layout.splits["train"])
-    splits = {name: _files(root, files, classes) for name, files in layout.splits.items()}
+    splits = {name: _files(root, files, classes, channels) for name, files in layout.splits.items()}
     if len(splits) == 3:
         return _dataset(classes, splits["train"], splits["validation"], splits["test"], layout.left_out)
     train, test = splits.values()
@@ -137,14 +142,19 @@ def file_names(split: Split, root: Path) -> list[str]:
     return [Path(os.path.abspath(path)).relative_to(start).as_posix() for path in split.images.paths]
 
 
-def of_files(root: Path, classes: Sequence[str], files: Iterable[tuple[SplitName, str, int]]) -> ImageDataset:
+def of_files(
+    root: Path, classes: Sequence[str], files: Iterable[tuple[SplitName, str, int]], channels: int
+) -> ImageDataset:
     """The data set of these files: split, name relative to `root` and label of each."""
     paths: dict[SplitName, list[str]] = {name: [] for name in get_args(SplitName)}
     labels: dict[SplitName, list[int]] = {name: [] for name in paths}
     for split, file, label in files:
         paths[split].append(str(root / file))
         labels[split].append(label)
-    splits = {name: Split(ImageFiles(paths[name]), np.array(labels[name], dtype=np.int64)) for name in paths}
+    splits = {
+        name: Split(ImageFiles(paths[name], channels), np.array(labels[name], dtype=np.int64))
+        for name in paths
+    }
     return _dataset(classes, splits["train"], splits["validation"], splits["test"])
 
 
@@ -161,11 +171,11 @@ def _existing(root: Path | None) -> Path:
     return root
 
 
-def _one_folder(root: Path, layout: Layout, split_seed: int) -> ImageDataset:
+def _one_folder(root: Path, layout: Layout, split_seed: int, channels: int) -> ImageDataset:
     classes = list(layout.classes)
     _check_classes(root, layout.classes)
     _check_at_least(root, layout.classes, 3)
-    files = _files(root, layout.classes, classes)
+    files = _files(root, layout.classes, classes, channels)
     validation, test, train = hashed_cut(file_names(files, root), files.labels, [TENTH, TENTH], split_seed)
     return _dataset(
         classes, _part(files, train), _part(files, validation), _part(files, test), layout.left_out
@@ -199,20 +209,23 @@ def _check_same_classes(root: Path, layout: Layout) -> None:
             )
 
 
-def _files(root: Path, classes: Classes, names: Sequence[str]) -> Split:
+def _files(root: Path, classes: Classes, names: Sequence[str], channels: int = 3) -> Split:
     """All images of these classes; labels are indices of `names`."""
     index = {name: i for i, name in enumerate(names)}
     paths = [str(root / file) for files in classes.values() for file in files]
     labels = np.repeat([index[name] for name in classes], [len(files) for files in classes.values()])
-    return Split(ImageFiles(paths), labels.astype(np.int64))
+    return Split(ImageFiles(paths, channels), labels.astype(np.int64))
 
 
 def _dataset(
     classes: Sequence[str], train: Split, validation: Split, test: Split, left_out: str = ""
 ) -> ImageDataset:
+    assert isinstance(train.images, ImageFiles)
+    grey = train.images.channels == 1
+    mean, std = (GREY_MEAN, GREY_STD) if grey else (IMAGENET_MEAN, IMAGENET_STD)
     return ImageDataset(
         class_names=tuple(classes),
-        preprocess=Preprocess(mean=IMAGENET_MEAN, std=IMAGENET_STD, crop_fraction=0.875),
+        preprocess=Preprocess(mean=mean, std=std, crop_fraction=0.875),
         augment=RandomResizedCrop(),
         splits={"train": train, "validation": validation, "test": test},
         left_out=left_out,
@@ -221,4 +234,5 @@ def _dataset(
 
 def _part(files: Split, indices: NDArray[np.int64]) -> Split:
     assert isinstance(files.images, ImageFiles)
-    return Split(ImageFiles([files.images.paths[i] for i in indices]), files.labels[indices])
+    paths = [files.images.paths[i] for i in indices]
+    return Split(ImageFiles(paths, files.images.channels), files.labels[indices])

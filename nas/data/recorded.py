@@ -25,8 +25,8 @@ from nas.run_dir import FILES, RUN, RunDir, RunInfo
 from search_spaces import Space
 
 _log = logging.getLogger("nas")
-FOLDER = "imagefolder"
-"""The data set whose files are recorded; of any other the fingerprint alone is."""
+FOLDERS = {"imagefolder": 3, "imagefolder-grey": 1}
+"""Channels of the data sets whose files are recorded; of any other the fingerprint alone is."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def record(name: str, dataset: Dataset, data_root: str | Path | None) -> DataRec
         ValueError: an image cannot be read.
     """
     root = None if data_root is None else os.path.abspath(data_root)
-    if name != FOLDER:
+    if name not in FOLDERS:
         return DataRecord(root, content_hash(dataset))
     assert root is not None
     files = record_files(dataset, Path(root))
@@ -114,12 +114,15 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
     if fingerprint(files) != info.data_fingerprint:
         raise ValueError(f"{run.file(FILES)} must be the list that the run was made with; restore it")
     refuse_changed(files, root)
-    added = set(image_folder.image_names(root)) - {file.file for file in files}
+    depth = min(file.file.count("/") for file in files)  # images nearer to the root are in no class folder
+    images = {name for name in image_folder.image_names(root) if name.count("/") >= depth}
+    added = images - {file.file for file in files}
     if added:
         are = "is" if len(added) == 1 else "are"
-        images = plural(len(added), "image")
-        _log.info("%s in %s %s not part of the run and %s ignored", images, root, are, are)
-    return image_folder.of_files(root, info.classes, [(f.split, f.file, f.label) for f in files])
+        count = plural(len(added), "image")
+        _log.info("%s in %s %s not part of the run and %s ignored", count, root, are, are)
+    recorded = [(f.split, f.file, f.label) for f in files]
+    return image_folder.of_files(root, info.classes, recorded, FOLDERS[info.dataset])
 
 
 def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_import: bool) -> Dataset:

@@ -79,6 +79,8 @@ def train(
         Stopped: on SIGINT, SIGTERM or SIGHUP, after the state was saved; a `KeyboardInterrupt`.
     """
     keep_freed_memory()
+    if recipe.data_root and Path(out).resolve().is_relative_to(Path(recipe.data_root).resolve()):
+        raise ValueError(f"the run directory {out} must lie outside of the images in {recipe.data_root}")
     fabric = make_fabric(recipe)
     with ExitStack() as stack:
         first_does(fabric, lambda: stack.enter_context(locked(out, create=True)))
