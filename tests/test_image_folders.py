@@ -72,8 +72,8 @@ def test_what_is_no_image_of_a_class_is_left_out_and_counted(tmp_path: Path) -> 
     dataset = get("imagefolder", tmp_path)
     assert dataset.class_names == ("cat", "dog")
     assert summary(dataset) == (
-        f"2 classes; {counted(tmp_path, 20)} images (train / validation / test), RGB; left out: 4 .txt, 2 .xml, "
-        "1 without suffix, 3 hidden files, 5 hidden folders, 1 image outside of class folders"
+        f"2 classes; {counted(tmp_path, 20)} images (train / validation / test), RGB; left out: 4 .txt, "
+        "2 .xml, 1 without suffix, 3 hidden files, 5 hidden folders, 1 image outside of class folders"
     )
 
 
