@@ -71,7 +71,7 @@ def search(
         budget: real evaluations in all, smallest and largest subnet included.
         seed: of everything random.
         batch: subnets evaluated between two decisions of the algorithm.
-        predictors: candidates for the models of the metrics.
+        predictors: candidates for the models of the metrics; none for an algorithm that needs no models.
         start: subnets to evaluate before the algorithm's own, such as another device's front, shape
             (n, n_genes); at most half of the budget.
         deadline: time by `time.monotonic`, in seconds, after which no more evaluations begin than

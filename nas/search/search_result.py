@@ -55,7 +55,7 @@ class SearchResult:
             algorithm: its name, for the record.
             evaluated: the subnets, smallest and largest first; at least one keeps the limits.
             measured: all their metrics, one column each.
-            predictors: candidates for the models.
+            predictors: candidates for the models; none: no models.
             seed: of whatever is random in them.
         """
         genomes, minimised = evaluated.genomes, evaluated.minimised
@@ -65,7 +65,7 @@ class SearchResult:
         models, tables, frame = {}, {}, _identity(problem, genomes)
         for metric, values in evaluated.metrics.items():
             frame[f"predicted_{metric}"] = np.nan
-            if len(genomes) >= MIN_SAMPLES:
+            if predictors and len(genomes) >= MIN_SAMPLES:
                 features = Features(problem.space)
                 models[metric], table = fit_best(metric, features, genomes, values, predictors, seed=seed)
                 tables[metric] = table

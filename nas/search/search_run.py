@@ -136,7 +136,7 @@ def search_run(
     first, _ = results.outcome(None, "the search was stopped before its random baseline", None, None)
     first.write(trained, seed)  # nothing of what follows is needed for it
     deadline = None if minutes is None else began + 60 * minutes
-    random, no_baseline = _random_baseline(found, evaluate, candidates, seed, deadline)
+    random, no_baseline = _random_baseline(found, evaluate, seed, deadline)
     predictor = None
     if random:
         predictor = judge_predictor(
@@ -160,7 +160,6 @@ def search_run(
 def _random_baseline(
     found: SearchResult,
     evaluate: Evaluator,
-    candidates: Mapping[str, PredictorFactory],
     seed: int,
     deadline: float | None,
 ) -> tuple[SearchResult | None, str]:
@@ -174,7 +173,7 @@ def _random_baseline(
             algorithm="random",
             budget=len(found.evaluations),
             seed=seed,
-            predictors=candidates,
+            predictors={},  # it is compared by what was measured
             deadline=deadline,
             origin="baseline",
         )
