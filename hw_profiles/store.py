@@ -140,6 +140,11 @@ class Device:
 
         networks = [self.space.blocks(arch) for arch in self._fitted_archs]
         made = candidates(self.table.raw_ms if self.profile.n_blocks else None)
+        if self.profile.latency_model not in made:
+            raise ValueError(
+                f"the latency_model of the profile {self.profile.name!r} must be one of "
+                f"{sorted({TABLE_MODEL, *made})}, got {self.profile.latency_model!r}"
+            )
         model = made[self.profile.latency_model]().fit(networks, self._fitted_ms)
         return model.block_ms, model.intercept_ms
 

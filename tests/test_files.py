@@ -7,11 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Nas, assert_refused
 
 from hw_profiles.files import replace_file
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("nas", "hw_profiles", "search_spaces", "predictors", "benchmarks")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a folder in use cannot be removed")
+def test_a_removed_current_folder_is_said(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert_refused(nas("describe", "digits"), "the current folder does not exist any more")
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")

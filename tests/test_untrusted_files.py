@@ -5,8 +5,7 @@ import re
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +89,9 @@ RECORDED: dict[str, Hostile] = {
     "space": in_json("run.json", lambda run: run | {"space": NAME}),
     "objectives": in_json("search.json", lambda record: record | {"objectives": [NAME, "latency_ms"]}),
     "metric": in_json("search.json", lambda record: record | {"objectives": ["cross_entropy", NAME]}),
+    "own objectives": in_json(
+        "search.json", lambda r: r | {"objectives": ["mine", "latency_ms"], "own_objectives": {"mine": NAME}}
+    ),
     "algorithm": in_json("search.json", lambda record: record | {"algorithm": NAME}),
     "predictors": in_json(
         "search.json", lambda record: record | {"predictors": {NAME: [{"predictor": NAME}]}}
@@ -98,9 +100,9 @@ RECORDED: dict[str, Hostile] = {
     "device": in_json("search.json", lambda record: record | {"device": NAME}),
     "predictor": in_json("predictor.json", lambda record: record | {"name": NAME}),
     "surrogate": in_json("surrogate.json", lambda s: s | {"metrics": {NAME: s["metrics"]["top1"]}}),
-    "recipe's data set": in_text("recipe.yaml", "^dataset: .*", f"dataset: {NAME}"),
-    "recipe's sampler": in_text("recipe.yaml", "^sampler: .*", f"sampler: {NAME}"),
-    "recipe's space": in_text("recipe.yaml", "^space: .*", f"space: {NAME}"),
+    "recipe's data set": in_text("searched/recipe.yaml", "^dataset: .*", f"dataset: {NAME}"),
+    "recipe's sampler": in_text("searched/recipe.yaml", "^sampler: .*", f"sampler: {NAME}"),
+    "recipe's space": in_text("searched/recipe.yaml", "^space: .*", f"space: {NAME}"),
     "name of the space": in_text("space.yaml", "^name: .*", f"name: '{NAME}'"),
     "profile's space": in_json("profile.json", lambda profile: profile | {"space": NAME}),
     "profile's model": in_json("profile.json", lambda profile: profile | {"latency_model": NAME}),
@@ -112,7 +114,9 @@ RECORDED: dict[str, Hostile] = {
 
 
 @pytest.fixture
-def files(searched: TrainedRun, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def files(
+    searched: TrainedRun, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A folder with a searched run, a device's profile and code that must not run, as current folder."""
     ProfileStore(tmp_path / "profiles").save(make_device(searched.space))
     (tmp_path / "payload.py").write_text(
@@ -120,7 +124,8 @@ def files(searched: TrainedRun, recipe: Path, tmp_path: Path, monkeypatch: pytes
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # importing it is possible everywhere
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("payload", None)
 
 
 def call(nas: Nas, command: str, folder: Path) -> None:
@@ -133,8 +138,7 @@ def call(nas: Nas, command: str, folder: Path) -> None:
         "OUT": folder / "out",
     }
     text = re.sub("|".join(places), lambda found: str(places[found[0]]), command)
-    with suppress(Exception):  # what is said of such a file is another test's concern
-        nas(*text.split())
+    nas(*text.split())
     assert "payload" not in sys.modules, command
     assert not (folder / "IMPORTED").exists(), command
 
@@ -183,7 +187,7 @@ def test_names_in_a_run_are_refused_until_they_are_allowed(nas: Nas, files: Path
     pick = ("pick", run, "--device", "desk", "--profiles", files / "profiles")
     assert_refused(nas(*pick), f"the objective '{NAME}' is code outside the toolkit")
     for name in ("recipe's data set", "data set"):
-        RECORDED[name](run)
+        RECORDED[name](files)
     for command in (
         ("evaluate", run),
         ("train", "--config", run / "recipe.yaml", "--out", files / "out"),

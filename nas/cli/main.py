@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -73,6 +74,7 @@ def main() -> None:
     logging.getLogger("nas").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
+        _check_current_folder()
         code = app(args=arguments or ["--help"], prog_name="nas", standalone_mode=False)
     except (typer.TyperException, ValueError, OSError) as error:
         if "--debug" in sys.argv:
@@ -85,6 +87,13 @@ def main() -> None:
             "--resume\n"
         )
     sys.exit(code)
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ValueError("the current folder does not exist any more; change to another one") from None
 
 
 def _reason(error: typer.TyperException | ValueError | OSError) -> str:

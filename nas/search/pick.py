@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 from nas.problem.objectives import is_latency
 
@@ -72,7 +73,14 @@ def pick(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
 
 
 def minimised_columns(front: pd.DataFrame, objectives: Sequence[str], maximised: Sequence[str]) -> Matrix:
-    """Objectives of a front's rows to be minimised, latency as measured where it was; shape (n, m)."""
+    """Objectives of a front's rows to be minimised, latency as measured where it was; shape (n, m).
+
+    Raises:
+        ValueError: the table has no column of an objective, or one that is text.
+    """
+    wrong = [name for name in objectives if name not in front or not is_numeric_dtype(front[name])]
+    if wrong:
+        raise ValueError(f"the front must have numbers for each objective, lacks those of {', '.join(wrong)}")
     columns = []
     for name in objectives:
         values = front[name].to_numpy(dtype=np.float64)

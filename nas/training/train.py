@@ -184,7 +184,8 @@ def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
             run = source
     if run is None:
         return get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed, allow_import=True)
-    return open_data(run, recipe.data_root, allow_import=True)
+    given = recipe.dataset == run.info().dataset  # else it is the run that names code to import
+    return open_data(run, recipe.data_root, allow_import=given)
 
 
 def _check_recipe(recipe: Recipe, run: RunDir) -> None:
