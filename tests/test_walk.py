@@ -94,7 +94,6 @@ def test_the_way_through_all_commands(nas: Nas, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("classes", [3, 10, 250])
-@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(("classes", "mode"), [(3, "RGB"), (10, "L"), (250, "RGB")])
 def test_the_way_through_all_commands_measured(nas: Nas, tmp_path: Path, classes: int, mode: str) -> None:
     walk(nas, tmp_path, classes, mode)
