@@ -44,7 +44,7 @@ def test_supernet_comes_back_whole_and_in_eval_mode(run: RunDir, tiny: Space, ti
 
 
 def test_untrained_run_says_how_to_go_on(run: RunDir) -> None:
-    with pytest.raises(ValueError, match=r"not trained yet; go on with `nas train --resume"):
+    with pytest.raises(ValueError, match=r"not trained yet; continue with `nas train --config .* --resume`"):
         load_supernet(run)
 
 

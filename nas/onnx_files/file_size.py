@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Block, BlockTable, Genomes, LayerSpec, Space
 
-CARD_BYTES = 800
+CARD_BYTES = 1700
 """Of the model card that `nas export` stores in the file, class names aside."""
 _CLASS_NAME_BYTES = 12
 _FOLDED = ("none", "relu", "relu6")
