@@ -158,7 +158,10 @@ def _other_files(run: RunDir) -> None:
         (_pickle, r"supernet\.safetensors is truncated or not a safetensors file"),
         (_other_space, r"supernet\.safetensors does not fit the space of the run"),
         (_other_files, r"cannot use the archive .*: file is not a database"),
-        (lambda run: run.file(SUPERNET).unlink(), "is not trained yet; go on with `nas train --resume"),
+        (
+            lambda run: run.file(SUPERNET).unlink(),
+            "is not trained yet; continue with `nas train --config .* --resume`",
+        ),
         (lambda run: run.file(RECIPE).unlink(), "is not a run directory"),
     ],
 )
