@@ -190,6 +190,18 @@ def test_many_files_are_checked_only_if_wanted(folder: Path, monkeypatch: pytest
         check_files(get("digits"), True)
 
 
+@pytest.mark.parametrize(("largest", "warned"), [(4095, True), (4096, False)])
+def test_twelve_bits_in_sixteen_are_warned_of(
+    largest: int, warned: bool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in folder.rglob("*.png"):
+        Image.fromarray(np.full((3, 3), 100, dtype=np.uint16)).save(path)
+    Image.fromarray(np.full((3, 3), largest, dtype=np.uint16)).save(folder / "cat" / "00.png")
+    Image.fromarray(np.full((3, 3), 255, dtype=np.uint8)).save(folder / "dog" / "00.png")  # has 8 bits
+    check_files(get("imagefolder", folder))
+    assert ["all 39 16-bit images" in message for message in caplog.messages] == [True] * warned
+
+
 def test_training_checks_the_images_before_it_makes_the_run(folder: Path, tmp_path: Path) -> None:
     recipe = parse(
         "space: digits\ndataset: imagefolder\nepochs: 1\nbatch_size: 8\nlr: 0.1\n", [f"data_root={folder}"]

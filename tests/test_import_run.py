@@ -129,8 +129,25 @@ def test_images_may_be_given_later(space: Space, tmp_path: Path, checkpoint: Pat
     assert not run.has(FILES)
     with pytest.raises(ValueError, match="imagefolder needs data_root"):
         TrainedRun.open(run.path)
+    damaged = root / "val" / "n00000001" / "5.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:60])
+    with pytest.raises(ValueError, match=r"1 of 30 images cannot be read, .*val/n00000001/5\.png"):
+        TrainedRun.open(run.path, data_root=root)
+    assert not run.has(FILES)
+    damaged.write_bytes(whole)
     TrainedRun.open(run.path, data_root=root)
     assert len(validation_files(run)) == 9
+
+
+def test_what_does_not_fit_the_images_is_refused(tmp_path: Path, checkpoint: Path, root: Path) -> None:
+    grey = search_spaces.parse(SMALL.replace("channels: 3", "channels: 1"))
+    with pytest.raises(ValueError, match="weights have 1 input channel, the data set gives images of 3"):
+        make(grey, tmp_path / "run", checkpoint, root)
+    with pytest.raises(ValueError, match="must lie outside of the images"):
+        make(search_spaces.parse(SMALL), root / "run", checkpoint, root)
+    assert not (tmp_path / "run").exists()
+    assert not (root / "run").exists()
 
 
 def test_images_may_move_but_not_change(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from nas.data import data_record
 from nas.data.dataset import SplitName
 from nas.data.image_folder import file_names
-from nas.data.recorded import open_data
+from nas.data.recorded import open_data, refuse_inside
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import load as load_recipe
 from nas.run_dir import FILES, RECIPE, RunDir
@@ -239,12 +239,27 @@ def test_a_users_data_set_must_stay_the_same(
         sys.modules.pop("recorded_images", None)
 
 
-def test_grey_folders_are_read_as_grey_by_every_command(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dataset", "channels", "wanted"),
+    [("imagefolder", 1, 1), ("imagefolder", 3, 3), ("imagefolder-grey", 3, 1)],
+)
+def test_a_space_of_one_channel_or_the_data_set_asks_for_grey(
+    dataset: str, channels: int, wanted: int, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="nas")
+    (folder / "tiny.yaml").write_text(TINY_YAML.replace("channels: 1", f"channels: {channels}"))
+    out = folder / "other"
+    train(recipe_in(folder, dataset=dataset), out)
+    assert {1: ", grey", 3: ", RGB"}[wanted] in caplog.text
+    train(recipe_in(folder, dataset=dataset), out, resume=True)
+    run = TrainedRun.open(out)
+    assert run.info.dataset == {1: "imagefolder-grey", 3: "imagefolder"}[wanted]
+    assert run.space.config.channels == run.dataset.preprocess.channels == wanted
+
+
+def test_grey_folders_are_read_as_grey(folder: Path) -> None:
     root = folder / "images"
-    recipe = recipe_in(folder, dataset="imagefolder-grey", data_root=str(root))
-    run = TrainedRun.open(train(recipe, tmp_path / "grey").path)
-    assert run.space.config.channels == 1
-    assert run.dataset.preprocess.channels == 1
+    run = opened(folder)  # its space has one channel
     image = run.dataset.split("validation").images[0]
     assert image.mode == "L"  # type: ignore[union-attr]
     expected = Image.open(root / files(run, root)["validation"][0]).convert("L")
@@ -254,5 +269,28 @@ def test_grey_folders_are_read_as_grey_by_every_command(folder: Path, tmp_path: 
 def test_run_inside_of_its_images_is_refused(folder: Path) -> None:
     root = folder / "images"
     with pytest.raises(ValueError, match="must lie outside of the images"):
-        train(recipe_in(folder, data_root=str(root)), root / "run")
+        train(recipe_in(folder), root / "run")
     assert not (root / "run").exists()
+    for name, data_root in (("cifar10", root), ("imagefolder", None), ("imagefolder", root / "ant")):
+        refuse_inside(name, data_root, root / "run")  # no class folder can be mistaken for the run
+
+
+def test_of_split_folders_only_images_in_classes_count_as_added(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(folder / "images", folder / "split" / split)
+    root = folder / "split"
+    out = train(recipe_in(folder, data_root=str(root)), folder / "other")
+    image = root / "val" / "ant" / "ant00.bmp"
+    (root / "test").mkdir()
+    for name in ("test/a.bmp", "a.bmp", "train/a.bmp"):  # labelled by no folder
+        shutil.copy(image, root / name)
+    shutil.copytree(root / "val", root / "more" / "val")  # of no split
+    caplog.set_level("INFO", logger="nas")
+    caplog.clear()
+    open_data(out)
+    assert caplog.messages == []
+    shutil.copy(image, root / "train" / "ant" / "a.bmp")
+    open_data(out)
+    assert caplog.messages == [f"1 image in {root} is not part of the run and is ignored"]

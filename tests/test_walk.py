@@ -1,5 +1,6 @@
 """The whole way from a folder of images to reports for two devices, by the commands that each step prints."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -50,7 +51,8 @@ def steps(text: str) -> list[list[str]]:
 
 def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
     write_images(folder / "images", classes, mode)
-    (folder / "space.yaml").write_text(YAML)
+    channels = {"L": 1, "RGB": 3}[mode]
+    (folder / "space.yaml").write_text(YAML.replace("channels: 3", f"channels: {channels}"))
     recipe = f"space: {folder}/space.yaml\ndataset: imagefolder\ndata_root: {folder}/images\n"
     (folder / "recipe.yaml").write_text(recipe + "epochs: 1\nbatch_size: 8\naccelerator: cpu\n")
 
@@ -61,6 +63,7 @@ def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
 
     run = folder / "my run"
     evaluate, profile = steps(done("train", "--config", folder / "recipe.yaml", "--out", run))
+    assert RunDir(run).space().config.channels == channels
     done(*evaluate)
     for device in DEVICES:
         (search,) = steps(done(*(device if part == "NAME" else part for part in profile), "--held-out", 8))
@@ -72,7 +75,11 @@ def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
     assert made.searched() == sorted(DEVICES)
     for device in DEVICES:
         assert made.search(device).has(REPORT)
-        assert list((run / EXPORTS / device).glob("*.onnx"))
+        models = list((run / EXPORTS / device).glob("*.onnx"))
+        assert models
+        for model in models:
+            card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+            assert len(card["preprocess"]["mean"]) == channels
         done("report", run, "--device", device)
 
 

@@ -40,6 +40,11 @@ def get(
     return _make(DATASETS, name, root, split_seed, allow_import)
 
 
+def for_channels(name: str, channels: int) -> str:
+    """The data set for networks of these input channels: one channel reads an image folder as grey."""
+    return "imagefolder-grey" if name == "imagefolder" and channels == 1 else name
+
+
 def get_for_imported(
     name: str,
     root: str | Path | None,

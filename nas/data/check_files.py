@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import get_args
+
+import numpy as np
 
 from hw_profiles.usable_cores import usable_cores
 from nas.data import image_file
@@ -16,6 +19,8 @@ from nas.progress import Progress, silent
 MAX_FILES = 5_000
 """A data set with more files is checked only if asked for."""
 LISTED = 10
+DARK = 256 // 16
+"""High bytes of 12-bit values are smaller."""
 _AT_ONCE = 256
 """Files that are handed to the threads together, so that an interruption waits for no more."""
 _log = logging.getLogger("nas")
@@ -23,6 +28,8 @@ _log = logging.getLogger("nas")
 
 def check_files(dataset: Dataset, wanted: bool | None = None, progress: Progress = silent) -> None:
     """Read every image file of all splits completely; data sets in memory have none.
+
+    A warning says where 16-bit images look like 12-bit ones, which are read as dark.
 
     Args:
         dataset: whose files to check.
@@ -41,27 +48,48 @@ def check_files(dataset: Dataset, wanted: bool | None = None, progress: Progress
             "%d image files are not checked, more than %d; --check-images does it", len(paths), MAX_FILES
         )
     elif wanted is not False:
-        _refuse(_failures(paths, progress), len(paths))
+        checked = _checked(paths, progress)
+        _refuse([each.failure for each in checked if each.failure], len(paths))
+        _warn_of_dark([each.high_byte for each in checked if each.high_byte is not None])
 
 
-def _failures(paths: Sequence[str], progress: Progress) -> list[str]:
-    """What is wrong with the files that cannot be read."""
-    failures: list[str] = []
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What was found in one file."""
+
+    failure: str | None = None
+    """Why it cannot be read."""
+    high_byte: int | None = None
+    """Of a 16-bit image, the largest one."""
+
+
+def _checked(paths: Sequence[str], progress: Progress) -> list[_Checked]:
+    found: list[_Checked] = []
     with ThreadPoolExecutor(usable_cores()) as threads:
         for start in range(0, len(paths), _AT_ONCE):
-            checked = threads.map(_failure, paths[start : start + _AT_ONCE])
-            for done, failure in enumerate(checked, start=start + 1):
-                failures += [failure] if failure else []
-                progress("check images", done, len(paths))
-    return failures
+            for checked in threads.map(_check, paths[start : start + _AT_ONCE]):
+                found.append(checked)
+                progress("check images", len(found), len(paths))
+    return found
 
 
-def _failure(path: str) -> str | None:
+def _check(path: str) -> _Checked:
     try:
-        image_file.read(path)
+        image = image_file.read(path)
+        if not image_file.has_sixteen_bits(path):
+            return _Checked()
+        return _Checked(high_byte=int(np.asarray(image).max()))
     except ValueError as error:
-        return str(error)
-    return None
+        return _Checked(failure=str(error))
+
+
+def _warn_of_dark(high_bytes: Sequence[int]) -> None:
+    if high_bytes and max(high_bytes) < DARK:
+        _log.warning(
+            "all %d 16-bit images use less than 1/16 of the range, as 12-bit values do, and are read as "
+            "dark: of 16-bit values the high byte counts; if that is not meant, save the values times 16",
+            len(high_bytes),
+        )
 
 
 def _refuse(failures: Sequence[str], count: int) -> None:

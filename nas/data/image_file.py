@@ -59,6 +59,12 @@ def read(path: str | PathLike[str]) -> Image.Image:
         raise ValueError(f"{CANNOT_READ}{fspath(path)}: {_reason(error)}") from None
 
 
+def has_sixteen_bits(path: str | PathLike[str]) -> bool:
+    """Whether `read` keeps only the high byte of an image file that it can read."""
+    with open(path, "rb") as file, Image.open(file, formats=formats()) as image:
+        return image.mode.startswith("I")
+
+
 def plain(image: Image.Image) -> Image.Image:
     """The image upright, as 8-bit grey (mode L) or colour (mode RGB).
 

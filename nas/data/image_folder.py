@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -158,9 +158,16 @@ def of_files(
     return _dataset(classes, splits["train"], splits["validation"], splits["test"])
 
 
-def image_names(root: Path) -> list[str]:
-    """All images below `root`, relative to it, with `/`."""
-    return scan(root, visible_folders(root)).images
+def image_names(root: Path, splits: Collection[str] = ()) -> list[str]:
+    """All images in class folders, relative to `root`, with `/`.
+
+    Args:
+        root: folder of the class folders, or of the split folders.
+        splits: names of the split folders, if there are any.
+    """
+    found = scan(root, sorted(splits) or visible_folders(root))
+    depth = 2 if splits else 1
+    return [name for name in found.images if name.count("/") >= depth]
 
 
 def _existing(root: Path | None) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.data import catalog, image_folder
+from nas.data.check_files import check_files
 from nas.data.content_hash import content_hash
 from nas.data.data_record import (
     FileRecord,
@@ -90,12 +91,33 @@ def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import:
     return dataset
 
 
-def check_classes(dataset: Dataset, space: Space) -> None:
-    """Check that there is a class for every output.
+def refuse_inside(name: str, data_root: str | Path | None, out: str | Path) -> None:
+    """Check that a run is not made among its images, where its folder would be read as a class.
+
+    Args:
+        name: the data set.
+        data_root: its folder.
+        out: the run directory.
 
     Raises:
-        ValueError: there are more or fewer, so that the output of each class is unknown.
+        ValueError: the data set is an image folder and `out` lies in it.
     """
+    if name in FOLDERS and data_root and Path(out).resolve().is_relative_to(Path(data_root).resolve()):
+        raise ValueError(f"the run directory {out} must lie outside of the images in {data_root}")
+
+
+def check_fits(dataset: Dataset, space: Space) -> None:
+    """Check that a data set has the input channels of imported weights and a class for every output.
+
+    Raises:
+        ValueError: other channels, or more or fewer classes, so that the output of each class is unknown.
+    """
+    channels, inputs = dataset.preprocess.channels, space.config.channels
+    if channels != inputs:
+        raise ValueError(
+            f"imported weights have {plural(inputs, 'input channel')}, the data set gives images "
+            f"of {channels}; give a data set of your own (module:object) whose preprocess has as many"
+        )
     classes, outputs = len(dataset.class_names), space.config.classes
     if classes != outputs:
         raise ValueError(
@@ -114,9 +136,9 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
     if fingerprint(files) != info.data_fingerprint:
         raise ValueError(f"{run.file(FILES)} must be the list that the run was made with; restore it")
     refuse_changed(files, root)
-    depth = min(file.file.count("/") for file in files)  # images nearer to the root are in no class folder
-    images = {name for name in image_folder.image_names(root) if name.count("/") >= depth}
-    added = images - {file.file for file in files}
+    in_classes = all(file.file.startswith(f"{info.classes[file.label]}/") for file in files)
+    splits = set() if in_classes else {file.file.partition("/")[0] for file in files}
+    added = set(image_folder.image_names(root, splits)) - {file.file for file in files}
     if added:
         are = "is" if len(added) == 1 else "are"
         count = plural(len(added), "image")
@@ -133,7 +155,8 @@ def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_im
         )
     dataset = _load(info, root, allow_import=allow_import)
     _check_classes(info, dataset.class_names)
-    check_classes(dataset, run.space())
+    check_fits(dataset, run.space())
+    check_files(dataset)
     found = record(info.dataset, dataset, root)
     update = {
         "data_root": found.data_root,

@@ -9,7 +9,7 @@ from pathlib import Path
 from nas.data.catalog import get_for_imported
 from nas.data.check_files import check_files
 from nas.data.image_folder import MAX_VALIDATION
-from nas.data.recorded import check_classes, record
+from nas.data.recorded import check_fits, record, refuse_inside
 from nas.importing.importers import has_statistics
 from nas.network.supernet import Supernet
 from nas.progress import Progress, silent
@@ -54,12 +54,13 @@ def import_run(
         progress: called after every image file that was checked.
 
     Raises:
-        ValueError: `out` holds something already, the images are missing or do not fit the weights, or the
-            space has no such resolution.
+        ValueError: `out` holds something already or lies in `data_root`, the images are missing or do not fit
+            the weights, or the space has no such resolution.
     """
     name = dataset or DEFAULT_DATASET
     space = supernet.space.with_resolutions(resolutions) if resolutions else supernet.space
     images = None
+    refuse_inside(name, data_root, out)
     if dataset or data_root:
         images = get_for_imported(
             name,
@@ -69,7 +70,7 @@ def import_run(
             classes=classes,
             allow_import=True,
         )
-        check_classes(images, space)
+        check_fits(images, space)
         RunDir.check_free(out)
         check_files(images, check_images, progress)
     data = record(name, images, data_root) if images else None

@@ -13,10 +13,11 @@ from lightning_fabric import Fabric
 import search_spaces
 from nas.allocator import keep_freed_memory
 from nas.data.batches import batches_per_epoch
+from nas.data.catalog import for_channels
 from nas.data.catalog import get as get_dataset
 from nas.data.check_files import check_files
 from nas.data.dataset import Dataset, summary
-from nas.data.recorded import FOLDERS, open_data, record
+from nas.data.recorded import open_data, record, refuse_inside
 from nas.progress import Progress, silent
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.recipes.recipe import parse as parse_recipe
@@ -79,12 +80,9 @@ def train(
         Stopped: on SIGINT, SIGTERM or SIGHUP, after the state was saved; a `KeyboardInterrupt`.
     """
     keep_freed_memory()
-    if (
-        recipe.dataset in FOLDERS
-        and recipe.data_root
-        and Path(out).resolve().is_relative_to(Path(recipe.data_root).resolve())
-    ):
-        raise ValueError(f"the run directory {out} must lie outside of the images in {recipe.data_root}")
+    refuse_inside(recipe.dataset, recipe.data_root, out)
+    channels = search_spaces.get(recipe.space).config.channels
+    recipe = recipe.model_copy(update={"dataset": for_channels(recipe.dataset, channels)})
     fabric = make_fabric(recipe)
     with ExitStack() as stack:
         first_does(fabric, lambda: stack.enter_context(locked(out, create=True)))
