@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,6 +72,20 @@ class TrainedRun:
     def notable_archs(self) -> list[Arch]:
         """The largest and the smallest subnet, or the only one that was trained."""
         return [self.info.arch] if self.info.arch else [self.space.largest, self.space.smallest]
+
+    def check_holds(self, archs: Iterable[Arch]) -> None:
+        """Check that subnets are among those that the run trained.
+
+        Raises:
+            ValueError: the run fine-tuned another subnet.
+        """
+        only = self.info.arch
+        for arch in archs:
+            if only and arch.id != only.id:
+                raise ValueError(
+                    f"the run {self.run.path} holds one subnet, {only.id}; the subnet {arch.id} was not "
+                    "trained in it: leave out --arch and --samples, or use the run it was tuned from"
+                )
 
     def evaluator(
         self,

@@ -258,6 +258,14 @@ def test_output_that_is_closed_or_full() -> None:
             "epoch: unknown key; the keys are",
         ),
         (["train", "--config", "digits", "--set", "epochs", "--out", "r"], "--set must look like key=value"),
+        (
+            ["train", "--config", "digits", "--set", "epochs=1", "--set", " epochs=2", "--out", "r"],
+            "--set must have each name once, got 'epochs' twice; leave one out",
+        ),
+        (
+            ["search", "r", "--device", "d", "--max", "macs=1", "--max", "macs=2"],
+            "--max must have each name once, got 'macs' twice; leave one out",
+        ),
         (["train", "--config", "digits", "--set", "dataset=cats", "--out", "r"], "dataset must be one of"),
         (["train", "--config", "digits", "--set", "space=cats", "--out", "r"], "space must be one of"),
         (["evaluate", "nowhere"], "nowhere is not a run directory"),

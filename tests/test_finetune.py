@@ -31,6 +31,11 @@ def test_finetuned_run_evaluates_and_exports(
     assert tuned.notable_archs == [tiny_arch]
     assert tuned.space.resolutions == (tiny_arch.resolution,)
     assert tuned.evaluator()([tiny_arch], "test")[0]["cross_entropy"] < before
+    tuned.check_holds([tiny_arch])
+    with pytest.raises(
+        ValueError, match=f"holds one subnet, {tiny_arch.id}; .* was not trained in it: leave"
+    ):
+        tuned.check_holds([tiny_arch, tuned.space.largest])
     (exported,) = export_archs(tuned, [tiny_arch])
     assert exported.path.exists()
 

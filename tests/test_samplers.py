@@ -11,7 +11,7 @@ import search_spaces
 from nas.network.supernet import Supernet
 from nas.recipes.phases import Phase, phase_at
 from nas.recipes.recipe import Recipe
-from nas.samplers import SAMPLERS, Sampler, Step
+from nas.samplers import SAMPLERS, Sampler, Step, make_sampler
 from nas.samplers.adaptive import BINS, ComplexityAdaptive
 from nas.samplers.attentive import Attentive
 from nas.samplers.complexity_banks import ComplexityBanks
@@ -45,6 +45,12 @@ def make_step(
 @pytest.fixture(scope="module")
 def supernet(tiny: Space) -> Supernet:
     return Supernet(tiny)
+
+
+def test_a_users_factory_that_fails_is_named(tiny: Space) -> None:
+    own = RECIPE.model_copy(update={"sampler": "math:sqrt"})  # takes one number
+    with pytest.raises(ValueError, match=r"^the sampler 'math:sqrt' failed with TypeError: [^\n]*$"):
+        make_sampler(tiny, own)
 
 
 # ---------------------------------------------------------------------- what all samplers have in common

@@ -99,6 +99,11 @@ def test_plain_latency_limits_must_name_a_device(tiny: Space) -> None:
         make_problem(tiny, make_device(tiny), maxima=["latency_ms=1"], others=[launch_bound(tiny)])
 
 
+def test_repeated_objectives_are_refused(tiny: Space) -> None:
+    with pytest.raises(ValueError, match=r"objectives must have different names, got 'macs' twice"):
+        make_problem(tiny, make_device(tiny), ["macs", "params", "macs"])
+
+
 def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(searched: TrainedRun) -> None:
     run, gpu = searched.run, launch_bound(searched.space)
     (exported,) = export_picked(searched, "first")

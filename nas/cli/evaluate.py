@@ -47,6 +47,7 @@ def evaluate(
     if not arch and not samples:
         archs = trained.notable_archs
     archs += space.decode(space.sample(np.random.default_rng(seed), samples or 0))
+    trained.check_holds(archs)
     with shown() as progress:
         evaluator = trained.evaluator(
             calibration=Calibration(calibration_images, method=calibration),

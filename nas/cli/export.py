@@ -70,6 +70,7 @@ def export(
             if pick:
                 raise ValueError(f"--pick has no effect: the run {run} holds one subnet; leave it out")
             archs = [trained.info.arch]
+        trained.check_holds(archs)
         if archs:
             exported = export_archs(
                 trained,

@@ -76,6 +76,9 @@ RULES: Mapping[str, Sequence[Rule]] = {
 }
 """By command."""
 
+_ONCE_PER_NAME = ("--set", "--max", "--min")
+"""Options of the form NAME=VALUE; of two values of one name, one would have no effect."""
+
 
 class Command(TyperCommand):
     """A command that refuses options without effect."""
@@ -91,6 +94,8 @@ class Command(TyperCommand):
             for option in rule.options:
                 if _is_given(option, given):
                     _check(option, rule, given)
+        for option in _ONCE_PER_NAME:
+            _check_names(option, given.get(option, ()))
         return super().invoke(ctx)
 
 
@@ -127,6 +132,13 @@ def _check(option: str, rule: Rule, given: Mapping[str, list[str]]) -> None:
             )
         if not rule.without:
             raise ValueError(f"{_spelled(option)} has no effect here; leave it out")
+
+
+def _check_names(option: str, values: Sequence[str]) -> None:
+    names = [value.partition("=")[0].strip() for value in values]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{option} must have each name once, got {name!r} twice; leave one out")
 
 
 def _spelled(option: str) -> str:

@@ -7,6 +7,7 @@ factory as `module:object` in the recipe.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 from nas.plugins import check, resolve
 from nas.recipes.recipe import Recipe
@@ -25,6 +26,7 @@ from nas.samplers.progressive import Progressive
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
 from search_spaces import Space
+from search_spaces.checked import errors_of
 
 __all__ = ["SAMPLERS", "Sampler", "SamplerFactory", "Sandwich", "Step", "make_sampler"]
 
@@ -52,10 +54,13 @@ def make_sampler(space: Space, recipe: Recipe) -> Sampler:
     """The sampler that the recipe names, or the one of a recipe that trains one subnet.
 
     Raises:
-        ValueError: unknown name, or a user's object that makes no `Sampler`.
+        ValueError: unknown name, or a user's object that fails or makes no `Sampler`.
     """
     if recipe.arch:
         return OneSubnet(recipe.arch)
-    sampler = resolve("sampler", recipe.sampler, SAMPLERS, allow_import=True)(space, recipe)
+    factory = resolve("sampler", recipe.sampler, SAMPLERS, allow_import=True)
+    own = recipe.sampler not in SAMPLERS
+    with errors_of(f"the sampler {recipe.sampler!r}") if own else nullcontext():
+        sampler = factory(space, recipe)
     check("sampler", recipe.sampler, sampler, Sampler)
     return sampler

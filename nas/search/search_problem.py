@@ -28,7 +28,7 @@ def make_problem(
     """Objectives and limits by name, for one device or for several; `allow_import` as in `plugins.resolve`.
 
     Raises:
-        ValueError: unknown names or limits that are not NAME=NUMBER.
+        ValueError: unknown or repeated names, or limits that are not NAME=NUMBER.
     """
     devices = {d.profile.name: d.latency(space) for d in (device, *others)}
     if others:
@@ -38,6 +38,10 @@ def make_problem(
     limits = [parse_constraint(text, "max", context, allow_import=allow_import) for text in maxima]
     limits += [parse_constraint(text, "min", context, allow_import=allow_import) for text in minima]
     found = [objective_table.get(name, context, allow_import=allow_import) for name in objectives]
+    used = [part.name for part in found]
+    repeated = next((name for name in used if used.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"the objectives must have different names, got {repeated!r} twice; leave one out")
     return Problem(space, found, limits)
 
 
