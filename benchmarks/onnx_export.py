@@ -15,7 +15,6 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,7 +46,7 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
 def subnet(space: Space, seed: int = 0) -> Arch:
     """A random subnet at 224 px."""
     arch = space.decode(space.sample(np.random.default_rng(seed), 1))[0]
-    return replace(arch, resolution=RESOLUTION)
+    return arch | {"resolution": RESOLUTION}
 
 
 def write_file(layers: Sequence[LayerSpec], net: StaticNet, path: Path) -> None:

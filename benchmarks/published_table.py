@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
+from nas.importing.notation.attentivenas import arch_from_attentivenas
+from nas.importing.notation.ofa import arch_from_ofa
 from search_spaces import Arch, Space
-from search_spaces.notation import arch_from_attentivenas, arch_from_ofa
 
 PAPER, CODE = "authors", "authors' code"
 """Where a figure comes from: the authors print it, or it was counted on the network their code builds."""
@@ -124,7 +125,7 @@ their weights. Where a count differs from the figure on record, the row says so 
 COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "network": lambda row: row.name,
     "space": lambda row: f"`{row.space.name}`",
-    "resolution": lambda row: str(row.arch.resolution),
+    "resolution": lambda row: str(row.arch["resolution"]),
     "MACs published (M)": lambda row: row.macs,
     "MACs here (M)": lambda row: row.ours[0],
     "parameters published (M)": lambda row: row.params,

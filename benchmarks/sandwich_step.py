@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ def measure(space_name: str, batch: int, rounds: int, seed: int) -> float:
     rng = np.random.default_rng(seed)
     resolution = space.resolutions[-1]
     archs = [space.largest, space.smallest, *space.decode(space.sample(rng, 2))]
-    archs = [replace(arch, resolution=resolution) for arch in archs]
+    archs = [arch | {"resolution": resolution} for arch in archs]
     supernet = Supernet(space).train()
     statics = [supernet.extract(arch).train() for arch in archs]
     images = torch.randn(batch, space.config.channels, resolution, resolution)

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 import search_spaces
 from nas.allocator import keep_freed_memory
+from nas.importing.notation.ofa import arch_from_ofa
 from nas.network.functional import run_block
 from nas.network.static import StaticNet, weight_path
 from nas.network.supernet import Supernet
 from nas.training.losses import kl_loss, label_loss
 from search_spaces import Arch, Space
-from search_spaces.notation import arch_from_ofa
 
 OFA_LARGEST = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5}
 OFA_SMALLEST = {"ks": [3] * 20, "e": [3] * 20, "d": [2] * 5}

@@ -146,7 +146,7 @@ def _elastic_difference(trained: TrainedRun, n: int = 10) -> float:
     generator = torch.Generator().manual_seed(0)
     differences = []
     for arch in archs:
-        shape = (4, space.config.channels, arch.resolution, arch.resolution)
+        shape = (4, space.config.channels, *[space.image_size(arch)] * 2)
         images = torch.randn(shape, generator=generator)
         elastic, extracted = trained.supernet(images, arch), trained.supernet.extract(arch)(images)
         differences.append(float((elastic - extracted).abs().max()))

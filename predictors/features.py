@@ -48,33 +48,33 @@ class Features:
 
     def __init__(self, space: Space, extras: Mapping[str, Column] | None = None) -> None:
         self.space, self.extras = space, dict(extras or {})
-        kinds = np.array([gene.name.rpartition(".")[2] for gene in space.genes])
-        parts = np.array([_part(gene.name) for gene in space.genes])
+        kinds = np.array([gene.kind for gene in space.genes])
+        parts = np.array([gene.part for gene in space.genes])
         self._columns = {kind: np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())}
         self._sums = _sums(self._columns, parts)
         self._gene = np.repeat(np.arange(len(space.genes)), space.n_options)
         self._option = np.concatenate([np.arange(1, n + 1) for n in space.n_options]).astype(np.int16)
         self._table = BlockTable(space, lambda block: [value(block) for value in STATISTICS.values()])
-        self._stages = _membership(np.array([_part(slot.name) for slot in space.slots]))
+        self._stages = _membership(np.array([slot.part for slot in space.slots]))
         order = np.concatenate(list(self._columns.values()))
         of_ordinal = parts[order]
         self.parts = tuple(
             tuple(np.flatnonzero(of_ordinal == part).tolist()) for part in dict.fromkeys(parts)
         )
         """The ordinal columns of each part of the network (stem, stages, head) that has genes."""
-        blocks_of_ordinal = np.array([gene.name.rpartition(".")[0] for gene in space.genes])[order]
+        blocks = [(gene.stage, gene.block) for gene in space.genes]
         members = [
-            np.flatnonzero(blocks_of_ordinal == block).tolist()
-            for block in dict.fromkeys(gene.name.rpartition(".")[0] for gene in space.genes)
-            if ".blocks." in block
+            [column for column, gene in enumerate(order) if blocks[gene] == block]
+            for block in dict.fromkeys(blocks)
+            if block[1] is not None
         ]
         self.neighbours = tuple((*a, *b) for a, b in itertools.pairwise(members))
         """The ordinal columns of each pair of blocks that follow each other."""
-        blocks = self._blocks(space.encode([space.smallest]))
-        ends = np.cumsum([block.shape[1] for block in blocks.values()]).tolist()
+        groups = self._blocks(space.encode([space.smallest]))
+        ends = np.cumsum([group.shape[1] for group in groups.values()]).tolist()
         self.groups = {
-            name: slice(end - block.shape[1], end)
-            for (name, block), end in zip(blocks.items(), ends, strict=True)
+            name: slice(end - group.shape[1], end)
+            for (name, group), end in zip(groups.items(), ends, strict=True)
         }
         self.n_features: int = ends[-1]
 
@@ -100,11 +100,6 @@ class Features:
             "total": np.log1p(total),
             **{f"extra.{name}": column(genomes)[:, None] for name, column in self.extras.items()},
         }
-
-
-def _part(name: str) -> str:
-    """The part of the network that a gene or slot belongs to: `stages.2` of `stages.2.blocks.0.kernel`."""
-    return ".".join(name.split(".")[:2]) if name.startswith("stages.") else name.partition(".")[0]
 
 
 def _membership(parts: NDArray[np.str_]) -> Matrix:

@@ -1,7 +1,6 @@
 """What an architecture is: search spaces, archs, genomes and the layers of a network. No torch here."""
 
 from search_spaces.arch import Arch as Arch
-from search_spaces.arch import StageArch as StageArch
 from search_spaces.catalog import get as get
 from search_spaces.catalog import names as names
 from search_spaces.catalog import parse as parse

@@ -1,84 +1,82 @@
-"""One architecture as a typed value."""
+"""One architecture as a typed value: a mapping from the names of its choices to their values."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
 
-_STRICT = ConfigDict(extra="forbid")
+Value = int | float
+"""What a choice may be: a number of channels or blocks, a kernel size, a ratio, ..."""
 
 
-@dataclass(frozen=True, slots=True)
-class StageArch:
-    """The choices of one stage; it has as many blocks as `kernels` has entries."""
+class Arch(Mapping[str, Value]):
+    """One subnet of a space: the value of every choice that is active in it.
 
-    __pydantic_config__ = _STRICT
+    A choice that a depth switches off is absent, so equal networks are equal values. An arch is immutable and
+    hashable. `arch | {"resolution": 32}` is a copy with another resolution.
 
-    width: int
-    """Output channels."""
-    kernels: tuple[int, ...]
-    """Depthwise kernel size of each block, in pixels."""
-    expands: tuple[float, ...]
-    """Expansion ratio of each block: its inner channels / its input channels (ResNet: output channels)."""
+    Args:
+        values: by the names of the choices. Whole numbers are kept as integers, so 2.0 and 2 give one arch.
+    """
 
-    def __post_init__(self) -> None:
-        # 2 == 2.0, but they are spelled differently in the JSON text that the id comes from
-        object.__setattr__(self, "expands", tuple(float(expand) for expand in self.expands))
+    __slots__ = ("_hash", "_values")
 
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.kernels)
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self._values = {name: _plain(value) for name, value in values.items()}
+        self._hash = hash(frozenset(self._values.items()))
 
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
 
-@dataclass(frozen=True, slots=True)
-class Arch:
-    """One subnet of a space. Only blocks that exist are listed, so equal networks are equal values."""
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
-    __pydantic_config__ = _STRICT
+    def __len__(self) -> int:
+        return len(self._values)
 
-    resolution: int
-    """Side of the square input image in pixels."""
-    stem_width: int
-    stages: tuple[StageArch, ...]
-    head_width: int
-    """Features that the classifier reads."""
-    stem_mid: int | None = None
-    """Inner channels of a stem of several convolutions; None: the stem is one."""
-    stem_depth: int | None = None
-    """Number of convolutions of such a stem."""
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self._values == other._values if isinstance(other, Arch) else NotImplemented
+
+    def __or__(self, changes: Mapping[str, Value]) -> Arch:
+        return Arch({**self._values, **changes})
+
+    def __reduce__(self) -> tuple[type[Arch], tuple[dict[str, Value]]]:
+        return Arch, (self._values,)
+
+    def __repr__(self) -> str:
+        return f"Arch({self._values})"
 
     @property
     def id(self) -> str:
-        """Short name that depends on the choices alone, equal on every machine."""
-        text = json.dumps(self._choices(), sort_keys=True, separators=(",", ":"))
+        """Name of 16 hexadecimal digits that depends on the choices alone, equal on every machine."""
+        text = json.dumps(self._values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The arch as JSON text; `from_json` reads it back."""
-        return json.dumps(self._choices())
-
-    def _choices(self) -> dict[str, Any]:
-        """Plain values, without those that the arch's family of spaces does not have."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(self._values)
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str = "arch") -> Arch:
         """Read an arch from JSON text; `source` names the text in error messages.
 
         Raises:
-            ValueError: the text is not JSON or does not describe an arch.
+            ValueError: the text is not a JSON object of numbers.
         """
         try:
-            return _ARCH.validate_json(text)
+            return cls(_VALUES.validate_json(text))
         except ValidationError as error:
             raise ValueError(one_line(error, source)) from None
 
@@ -87,7 +85,7 @@ class Arch:
         """Read an arch from a JSON file.
 
         Raises:
-            ValueError: the file is missing, not JSON, or does not describe an arch.
+            ValueError: the file is missing or not a JSON object of numbers.
         """
         try:
             text = read_text(path)
@@ -95,5 +93,20 @@ class Arch:
             raise ValueError(f"cannot read the arch file {path}: {error.strerror}") from None
         return cls.from_json(text, source=str(path))
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let pydantic models have a field of this type, stored as a plain mapping."""
+        return core_schema.no_info_after_validator_function(
+            lambda values: values if isinstance(values, cls) else cls(values),
+            core_schema.union_schema([core_schema.is_instance_schema(cls), handler.generate_schema(_Values)]),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
 
-_ARCH = TypeAdapter(Arch)
+
+def _plain(value: Value) -> Value:
+    """Whole floats as integers: 2 == 2.0, but the JSON text that the id comes from differs."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Values = dict[str, Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)]]
+_VALUES: TypeAdapter[dict[str, Value]] = TypeAdapter(_Values)

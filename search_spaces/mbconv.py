@@ -5,15 +5,13 @@ One declarative type covers the spaces of OFA, BigNAS and AttentiveNAS and a use
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from search_spaces.arch import Arch, StageArch
 from search_spaces.building import BlockBuilder
 from search_spaces.layers import BLOCK_INPUT, Activation, Block
 from search_spaces.mbconv_config import MBConvConfig as MBConvConfig
 from search_spaces.mbconv_config import StageConfig
-from search_spaces.space import Choice, Slot, Space, Value, listed
+from search_spaces.space import Choice, Kind, Slot, Space, listed
 
 
 def make_divisible(channels: float, divisor: int) -> int:
@@ -32,64 +30,6 @@ class MBConvSpace(Space):
 
     def __init__(self, config: MBConvConfig) -> None:
         super().__init__(config, _choices(config), _slots(config))
-
-    def values_of(self, arch: Arch) -> dict[str, Value]:
-        """See `Space.values_of`."""
-        stages = self.config.stages
-        if len(arch.stages) != len(stages):
-            raise ValueError(
-                f"an arch of the space {self.name!r} must have {len(stages)} stages, got {len(arch.stages)}"
-            )
-        if (arch.stem_mid, arch.stem_depth) != (None, None):
-            raise ValueError(
-                f"an arch of the space {self.name!r} must have no stem_mid or stem_depth, "
-                f"got {arch.stem_mid} and {arch.stem_depth}"
-            )
-        values: dict[str, Value] = {"resolution": arch.resolution, "stem.width": arch.stem_width}
-        for s, (stage, config) in enumerate(zip(arch.stages, stages, strict=True)):
-            if len(stage.expands) != stage.depth:
-                raise ValueError(
-                    f"stages.{s} must list a kernel and an expand for each block, "
-                    f"got {stage.depth} kernels and {len(stage.expands)} expands"
-                )
-            values |= {f"stages.{s}.width": stage.width, f"stages.{s}.depth": stage.depth}
-            for kind, chosen in (("kernel", stage.kernels), ("expand", stage.expands)):
-                if config.per == "block":
-                    values |= {f"stages.{s}.blocks.{b}.{kind}": v for b, v in enumerate(chosen)}
-                elif len(set(chosen)) == 1:
-                    values[f"stages.{s}.{kind}"] = chosen[0]
-                else:
-                    raise ValueError(
-                        f"stages.{s}.{kind} must be the same in all blocks of the stage "
-                        f"in the space {self.name!r}, got {chosen}"
-                    )
-            if stage.depth not in config.depth:  # before the names of blocks that cannot exist
-                raise ValueError(
-                    f"stages.{s}.depth must be one of {config.depth} in the space {self.name!r}, "
-                    f"got {stage.depth}"
-                )
-        values["head.width"] = arch.head_width
-        return values
-
-    def arch_of(self, values: Mapping[str, Value]) -> Arch:
-        """See `Space.arch_of`."""
-        stages = []
-        for s, config in enumerate(self.config.stages):
-            blocks = range(int(values[f"stages.{s}.depth"]))
-            prefixes = [f"stages.{s}.blocks.{b}" if config.per == "block" else f"stages.{s}" for b in blocks]
-            stages.append(
-                StageArch(
-                    width=int(values[f"stages.{s}.width"]),
-                    kernels=tuple(int(values[f"{prefix}.kernel"]) for prefix in prefixes),
-                    expands=tuple(values[f"{prefix}.expand"] for prefix in prefixes),
-                )
-            )
-        return Arch(
-            resolution=int(values["resolution"]),
-            stem_width=int(values["stem.width"]),
-            stages=tuple(stages),
-            head_width=int(values["head.width"]),
-        )
 
     def stages(self) -> list[dict[str, str]]:
         """See `Space.stages`."""
@@ -127,18 +67,26 @@ def _row(
 
 
 def _choices(config: MBConvConfig) -> list[Choice]:
-    choices = [Choice("resolution", config.resolutions), Choice("stem.width", config.stem.width)]
+    choices = [
+        Choice("resolution", "resolution", config.resolutions),
+        Choice("stem.width", "width", config.stem.width),
+    ]
     for s, stage in enumerate(config.stages):
         depth = f"stages.{s}.depth"
-        choices += [Choice(f"stages.{s}.width", stage.width), Choice(depth, stage.depth)]
-        for kind, options in (("kernel", stage.kernel), ("expand", stage.expand)):
+        choices += [
+            Choice(f"stages.{s}.width", "width", stage.width, s),
+            Choice(depth, "depth", stage.depth, s),
+        ]
+        kinds: list[tuple[Kind, tuple[float, ...]]] = [("kernel", stage.kernel), ("expand", stage.expand)]
+        for kind, options in kinds:
             if stage.per == "stage":
-                choices.append(Choice(f"stages.{s}.{kind}", options))
+                choices.append(Choice(f"stages.{s}.{kind}", kind, options, s))
             else:
                 choices += [
-                    Choice(f"stages.{s}.blocks.{b}.{kind}", options, depth, b) for b in range(stage.depth[-1])
+                    Choice(f"stages.{s}.blocks.{b}.{kind}", kind, options, s, b, depth, position=b)
+                    for b in range(stage.depth[-1])
                 ]
-    return [*choices, Choice("head.width", config.head.width)]
+    return [*choices, Choice("head.width", "width", config.head.width)]
 
 
 def _slots(config: MBConvConfig) -> list[Slot]:

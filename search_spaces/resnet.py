@@ -5,18 +5,17 @@ Source: He et al. 2019, "Bag of tricks", §4.2 (ResNet-D); OFA-ResNet50 of Cai e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from search_spaces.arch import Arch, StageArch
 from search_spaces.building import BlockBuilder
 from search_spaces.layers import BLOCK_INPUT, Block
 from search_spaces.mbconv import make_divisible
 from search_spaces.mbconv_config import rising
-from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, Value, listed
+from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, listed
 
 STEM_STRIDE = 4
 """Of the first convolution and the max pool together."""
@@ -86,52 +85,6 @@ class ResNetSpace(Space):
         mid = self.config.stem.mid
         return self.n_subnets // len(set(mid)) * len(mid)
 
-    def values_of(self, arch: Arch) -> dict[str, Value]:
-        """See `Space.values_of`."""
-        stages = self.config.stages
-        if len(arch.stages) != len(stages) or arch.stem_mid is None or arch.stem_depth is None:
-            raise ValueError(
-                f"an arch of the space {self.name!r} must have stem_mid, stem_depth and {len(stages)} "
-                f"stages, got {arch.stem_mid}, {arch.stem_depth} and {len(arch.stages)} stages"
-            )
-        if arch.head_width != arch.stages[-1].width:
-            raise ValueError(
-                f"head_width must be the width of the last stage in the space {self.name!r}, "
-                f"{arch.stages[-1].width}, got {arch.head_width}"
-            )
-        values: dict[str, Value] = {
-            "resolution": arch.resolution,
-            "stem.depth": arch.stem_depth,
-            "stem.mid": arch.stem_mid,
-            "stem.width": arch.stem_width,
-        }
-        for s, (stage, config) in enumerate(zip(arch.stages, stages, strict=True)):
-            if stage.depth not in config.depth or stage.kernels != (3,) * len(stage.expands):
-                raise ValueError(
-                    f"stages.{s} must list kernel 3 and an expand for each block and have one of "
-                    f"{config.depth} blocks in the space {self.name!r}, "
-                    f"got kernels {stage.kernels} and expands {stage.expands}"
-                )
-            values |= {f"stages.{s}.width": stage.width, f"stages.{s}.depth": stage.depth}
-            values |= {f"stages.{s}.blocks.{b}.expand": e for b, e in enumerate(stage.expands)}
-        return values
-
-    def arch_of(self, values: Mapping[str, Value]) -> Arch:
-        """See `Space.arch_of`."""
-        stages = []
-        for s in range(len(self.config.stages)):
-            depth = int(values[f"stages.{s}.depth"])
-            expands = tuple(values[f"stages.{s}.blocks.{b}.expand"] for b in range(depth))
-            stages.append(StageArch(int(values[f"stages.{s}.width"]), (3,) * depth, expands))
-        return Arch(
-            resolution=int(values["resolution"]),
-            stem_width=int(values["stem.width"]),
-            stem_mid=int(values["stem.mid"]),
-            stem_depth=int(values["stem.depth"]),
-            stages=tuple(stages),
-            head_width=stages[-1].width,
-        )
-
     def stages(self) -> list[dict[str, str]]:
         """See `Space.stages`."""
         stem = self.config.stem
@@ -156,16 +109,16 @@ def _row(
 
 
 def _choices(config: ResNetConfig) -> Iterator[Choice]:
-    yield Choice("resolution", config.resolutions)
-    yield Choice("stem.depth", config.stem.depth)
-    yield Choice("stem.mid", tuple(dict.fromkeys(config.stem.mid)))
-    yield Choice("stem.width", config.stem.width)
+    yield Choice("resolution", "resolution", config.resolutions)
+    yield Choice("stem.depth", "depth", config.stem.depth)
+    yield Choice("stem.mid", "mid", tuple(dict.fromkeys(config.stem.mid)))
+    yield Choice("stem.width", "width", config.stem.width)
     for s, stage in enumerate(config.stages):
         depth = f"stages.{s}.depth"
-        yield Choice(f"stages.{s}.width", stage.width)
-        yield Choice(depth, stage.depth)
+        yield Choice(f"stages.{s}.width", "width", stage.width, s)
+        yield Choice(depth, "depth", stage.depth, s)
         for b in range(stage.depth[-1]):
-            yield Choice(f"stages.{s}.blocks.{b}.expand", stage.expand, depth, b)
+            yield Choice(f"stages.{s}.blocks.{b}.expand", "expand", stage.expand, s, b, depth, position=b)
 
 
 def _slots(config: ResNetConfig) -> Iterator[Slot]:

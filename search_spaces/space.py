@@ -16,13 +16,14 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from search_spaces.arch import Arch
+from search_spaces.arch import Arch, Value
 from search_spaces.layers import Block, LayerSpec, stitch
 from search_spaces.memory import peak_memory_bytes
 from search_spaces.tables import BlockTable
 
 Positive = Annotated[int, Field(gt=0)]
-Value = int | float
+Kind = Literal["resolution", "width", "mid", "depth", "kernel", "expand"]
+"""What a choice decides."""
 Genomes = NDArray[np.int64]
 """Integer matrix of shape (n, n_genes): one architecture a row, each gene the index of an option."""
 
@@ -32,12 +33,22 @@ class Choice:
     """One decision of a space. Those with several options are the genes, in this order."""
 
     name: str
+    kind: Kind
     options: tuple[Value, ...]
     """Rising, so that index 0 is the smallest."""
+    stage: int | None = None
+    """Index of the stage that the choice belongs to; None: stem, head or the whole network."""
+    block: int | None = None
+    """Index of the block in its stage; None: the choice is made once for the stage."""
     depth: str | None = None
     """Name of the depth choice that can switch this one off."""
     position: int = 0
-    """The choice exists only where the value of `depth` is above this."""
+    """The choice is active only where the value of `depth` is above this."""
+
+    @property
+    def part(self) -> str:
+        """The part of the network that the choice belongs to: `stages.1`, `stem`, `head`, `resolution`."""
+        return self.name.partition(".")[0] if self.stage is None else f"stages.{self.stage}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,11 @@ class Slot:
     learned_kernels: tuple[int, ...] = ()
     """Kernel sizes of which each is a learned linear map of the next larger one's centre; none: a smaller
     kernel is the centre of the largest."""
+
+    @property
+    def part(self) -> str:
+        """The part of the network that the slot belongs to: `stages.1`, `stem`, `head`."""
+        return self.name.partition(".")[0] if self.stage is None else f"stages.{self.stage}"
 
 
 class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -80,11 +96,21 @@ def listed(options: Sequence[Value]) -> str:
     return " ".join(f"{option:g}" for option in options)
 
 
+def _is_active(choice: Choice, values: Mapping[str, Value]) -> bool:
+    """Whether the depth that can switch a choice off leaves it on."""
+    return choice.depth is None or values.get(choice.depth, 0) > choice.position
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names as text."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}" if names else "none"
+
+
 class Space(ABC):
     """A search space: which architectures exist and which layers each of them has.
 
-    A family derives from it and says what its choices and slots are and how an `Arch` spells the choices;
-    everything else follows here, without a loop over names of spaces.
+    A family derives from it and says what its choices and slots are; everything else follows here.
     """
 
     def __init__(self, config: SpaceConfig, choices: Sequence[Choice], slots: Sequence[Slot]) -> None:
@@ -111,18 +137,6 @@ class Space(ABC):
     # ------------------------------------------------------------------ what a family says
 
     @abstractmethod
-    def values_of(self, arch: Arch) -> dict[str, Value]:
-        """The value of every choice that exists in `arch`, by name.
-
-        Raises:
-            ValueError: the arch has another form than this family's.
-        """
-
-    @abstractmethod
-    def arch_of(self, values: Mapping[str, Value]) -> Arch:
-        """The arch with these values; those of choices that a depth switches off are ignored."""
-
-    @abstractmethod
     def stages(self) -> list[dict[str, str]]:
         """The space as a table for people: a row for the stem, each stage and the head."""
 
@@ -136,16 +150,38 @@ class Space(ABC):
         """
         genomes = np.zeros((len(archs), len(self.genes)), dtype=np.int64)
         for row, arch in zip(genomes, archs, strict=True):
-            values = self.values_of(arch)
-            for name, value in values.items():
-                options = self.choices[name].options
+            for name in arch.keys() & self.choices.keys():
+                options, value = self.choices[name].options, arch[name]
                 if value not in options:
                     raise ValueError(
                         f"{name} must be one of {options} in the space {self.name!r}, got {value}"
                     )
                 if name in self._column:
                     row[self._column[name]] = options.index(value)
+            self._check_names(arch)
         return genomes
+
+    def _check_names(self, arch: Arch) -> None:
+        """Check that an arch has exactly the choices that are active in it.
+
+        Raises:
+            ValueError: names the choices that are missing or do not belong.
+        """
+        active = {name for name, choice in self.choices.items() if _is_active(choice, arch)}
+        if active != arch.keys():
+            missing, unknown = sorted(active - arch.keys()), sorted(arch.keys() - active)
+            raise ValueError(
+                f"an arch of the space {self.name!r} must have a value for each active choice and no other: "
+                f"missing {_some(missing)}, unknown or switched off {_some(unknown)}"
+            )
+
+    def arch(self, values: Mapping[str, Value]) -> Arch:
+        """The arch with these values; those of choices that a depth switches off are dropped.
+
+        Args:
+            values: of at least every choice that is active.
+        """
+        return Arch({name: values[name] for name, c in self.choices.items() if _is_active(c, values)})
 
     def decode(self, genomes: Genomes) -> list[Arch]:
         """The archs of `genomes`, raw or canonical, shape (n, n_genes).
@@ -158,7 +194,7 @@ class Space(ABC):
             raise ValueError(f"genomes must have shape (n, {len(self.genes)}), got {genomes.shape}")
         if (genomes < 0).any() or (genomes >= self.n_options).any():
             raise ValueError(f"genes must lie in 0..{self.n_options.max() - 1} and below n_options")
-        return [self.arch_of(self._values_of_row(row)) for row in genomes.tolist()]
+        return [self.arch(self._values_of_row(row)) for row in genomes.tolist()]
 
     def _values_of_row(self, row: Sequence[int]) -> dict[str, Value]:
         return {
@@ -246,11 +282,10 @@ class Space(ABC):
             ValueError: the arch is not in the space.
         """
         self.encode([arch])  # refuses what the space does not offer
-        values = self.values_of(arch)
         return tuple(
-            slot.build(*(values[name] for name in slot.choices))
+            slot.build(*(arch[name] for name in slot.choices))
             for slot in self.slots
-            if slot.depth is None or values[slot.depth] > slot.position
+            if slot.depth is None or arch[slot.depth] > slot.position
         )
 
     def _layers(self, arch: Arch) -> tuple[LayerSpec, ...]:

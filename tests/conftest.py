@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import search_spaces
-from search_spaces import Arch, Space, StageArch, block_key
+from search_spaces import Arch, Space, block_key
 
 if TYPE_CHECKING:  # tests of runs alone need these, and they take seconds to import
     from hw_profiles.store import Device
@@ -34,10 +34,21 @@ head: {width: [6, 8], activation: hard_swish}
 """
 
 TINY_ARCH = Arch(
-    resolution=8,
-    stem_width=4,
-    stages=(StageArch(4, (3, 5), (1, 2)), StageArch(6, (3,), (2,))),
-    head_width=6,
+    {
+        "resolution": 8,
+        "stem.width": 4,
+        "stages.0.width": 4,
+        "stages.0.depth": 2,
+        "stages.0.blocks.0.kernel": 3,
+        "stages.0.blocks.1.kernel": 5,
+        "stages.0.blocks.0.expand": 1,
+        "stages.0.blocks.1.expand": 2,
+        "stages.1.width": 6,
+        "stages.1.depth": 1,
+        "stages.1.kernel": 3,
+        "stages.1.expand": 2,
+        "head.width": 6,
+    }
 )
 
 

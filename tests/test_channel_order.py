@@ -54,9 +54,9 @@ def logits(supernet: Supernet, arch: Arch) -> Tensor:
 
 def with_expand(space: Space, expand: float) -> Arch:
     """The largest subnet with this expand ratio wherever it is on offer."""
-    values = space.values_of(space.largest)
-    offered = {k for k in values if k.endswith("expand") and expand in space.choices[k].options}
-    return space.arch_of(values | dict.fromkeys(offered, expand))
+    choices = space.choices.values()
+    offered = [choice.name for choice in choices if choice.kind == "expand" and expand in choice.options]
+    return space.largest | dict.fromkeys(offered, expand)
 
 
 def equal(a: Tensor, b: Tensor) -> bool:
@@ -75,9 +75,8 @@ def test_the_largest_subnet_computes_the_same(text: str, smaller: float) -> None
 
 def test_smaller_kernels_and_depths_compute_the_same() -> None:
     supernet = random_supernet(MBCONV)
-    values = supernet.space.values_of(supernet.space.largest)
     archs = [
-        supernet.space.arch_of(values | changed)
+        supernet.space.arch(supernet.space.largest | changed)
         for changed in ({"stages.1.blocks.0.kernel": 5, "stages.1.blocks.1.kernel": 3}, {"stages.1.depth": 1})
     ]
     before = [logits(supernet, arch) for arch in archs]

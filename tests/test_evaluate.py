@@ -158,6 +158,6 @@ def test_subnet_inherits_weights_and_leaves_the_supernet_alone(
 def test_arch_of_another_space_is_refused(supernet: Supernet, dataset: Dataset, tmp_path: Path) -> None:
     evaluator, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
     with pytest.raises(ValueError, match="must have 2 stages"):
-        evaluator([Arch(8, 4, (), 6)], "random")
+        evaluator([Arch({"resolution": 8})], "random")
     assert counting.calls == 0
     assert evaluator.archive.frame().empty

@@ -56,7 +56,7 @@ def test_outputs_equal_torch_on_all_validation_images(trained: TrainedRun) -> No
     for arch in [trained.space.smallest, trained.space.largest, *trained.space.decode(draws)]:
         exported = export(trained, arch, batch=None)
         net, run = trained.evaluator().subnet(arch), session(exported.path)
-        for images, _ in eval_batches(trained.dataset, "validation", arch.resolution, 100):
+        for images, _ in eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 100):
             with torch.no_grad():
                 expected = net(images).numpy()
             (logits,) = run.run(None, {"input": images.numpy()})
@@ -70,7 +70,7 @@ def test_every_batch_is_checked_and_fixed_in_the_file(
 ) -> None:
     path = export(trained, arch, batch=batch).path
     (taken,), (given,) = session(path).get_inputs(), session(path).get_outputs()
-    assert taken.shape == [batch or "batch", 1, arch.resolution, arch.resolution]
+    assert taken.shape == [batch or "batch", 1, arch["resolution"], arch["resolution"]]
     assert given.shape == [batch or "batch", 10]
     assert card_of(path)["batch"] == (batch or "dynamic")
 
@@ -98,7 +98,7 @@ def test_a_file_that_computes_something_else_is_not_written(
 def test_the_graph_equals_what_torchs_own_exporter_gives(trained: TrainedRun, arch: Arch) -> None:
     ours = session(export(trained, arch, batch=2).path)
     net = trained.evaluator().subnet(arch)
-    images, _ = next(iter(eval_batches(trained.dataset, "validation", arch.resolution, 2)))
+    images, _ = next(iter(eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 2)))
     theirs = torch_onnx(net, images)
     names = (theirs.get_inputs()[0].name, ours.get_inputs()[0].name)
     (reference,) = theirs.run(None, {names[0]: images.numpy()})
@@ -134,8 +134,8 @@ def test_card_says_all_that_a_deployer_needs_and_the_model_says_the_same(
     assert Arch.from_json(json.dumps(card["arch"])) == arch
     assert (card["arch_id"], card["space"], card["dataset"]) == (arch.id, "tiny", "digits")
     assert card["class_names"] == [str(digit) for digit in range(10)]
-    assert card["resolution"] == arch.resolution
-    assert card["preprocess"] == trained.dataset.preprocess.card(arch.resolution)
+    assert card["resolution"] == arch["resolution"]
+    assert card["preprocess"] == trained.dataset.preprocess.card(int(arch["resolution"]))
     assert card["measured_on"].startswith("arrays of 8-bit pixels in memory, 8 x 8 each")
     assert card["validation_metrics"] == trained.evaluator()([arch], "again")[0]
     assert card["calibration"] == Calibration().key
@@ -200,7 +200,7 @@ print(json.loads(extra["card.json"])["arch_id"])
 def test_torch_file_loads_with_torch_alone(trained: TrainedRun, arch: Arch, tmp_path: Path) -> None:
     path = export(trained, arch, format="torch", batch=None).path
     assert path.suffix == ".pt2"
-    images, _ = next(iter(eval_batches(trained.dataset, "validation", arch.resolution, 7)))
+    images, _ = next(iter(eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 7)))
     torch.save(images, tmp_path / "images.pt")
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(path), str(tmp_path / "images.pt"), str(tmp_path / "logits.pt")],
@@ -269,5 +269,5 @@ def test_bad_options_write_nothing(trained: TrainedRun, arch: Arch) -> None:
     with pytest.raises(ValueError, match=r"format must be one of \['onnx', 'torch'\], got 'tflite'"):
         export(trained, arch, format="tflite")
     with pytest.raises(ValueError, match="must have 2 stages"):
-        export(trained, Arch(8, 4, (), 6))
+        export(trained, Arch({"resolution": 8}))
     assert not trained.run.has(EXPORTS)

@@ -51,7 +51,7 @@ def test_card_has_the_accuracy_of_the_very_file(
     assert exported.path.name == f"{arch.id}{'' if batch else '.dynamic'}.{precision}.onnx"
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     (images,), (labels,) = zip(
-        *eval_batches(trained.dataset, "validation", arch.resolution, 600), strict=True
+        *eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 600), strict=True
     )
     step = batch or len(images)
     whole = len(images) // step * step

@@ -1,5 +1,4 @@
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ def test_finetuned_run_evaluates_and_exports(
     tuned = TrainedRun.open(finetune(trained.run.path, tiny_arch, more, tmp_path / "tuned").path)
     assert tuned.info.arch == tiny_arch
     assert tuned.notable_archs == [tiny_arch]
-    assert tuned.space.resolutions == (tiny_arch.resolution,)
+    assert tuned.space.resolutions == (int(tiny_arch["resolution"]),)
     assert tuned.evaluator()([tiny_arch], "test")[0]["cross_entropy"] < before
     tuned.check_holds([tiny_arch])
     with pytest.raises(
@@ -45,7 +44,7 @@ def test_other_subnets_keep_their_own_weights(
 ) -> None:
     still = recipe.model_copy(update={"weight_decay": 0.0})  # which acts on all weights
     tuned = load_supernet(finetune(trained.run.path, trained.space.smallest, still, tmp_path / "tuned"))
-    name, width = "stem.conv.weight", trained.space.smallest.stem_width
+    name, width = "stem.conv.weight", int(trained.space.smallest["stem.width"])
     after, before = tuned.get_parameter(name), trained.supernet.get_parameter(name)
     assert not torch.equal(after[:width], before[:width])
     assert torch.equal(after[width:], before[width:])
@@ -67,7 +66,7 @@ def test_arch_of_another_space_starts_no_run(
     trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"head\.width must be one of"):
-        finetune(trained.run.path, replace(tiny_arch, head_width=7), recipe, tmp_path / "tuned")
+        finetune(trained.run.path, tiny_arch | {"head.width": 7}, recipe, tmp_path / "tuned")
     assert not (tmp_path / "tuned").exists()
 
 

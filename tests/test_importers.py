@@ -16,8 +16,9 @@ from published import agree, images, save
 
 from nas.importing.foreign_checkpoint import read_state_dicts
 from nas.importing.importers import has_statistics, load_attentivenas, load_ofa
+from nas.importing.notation.attentivenas import arch_to_attentivenas
+from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
 from nas.importing.published_names import canonical
-from search_spaces.notation import arch_from_ofa, arch_to_attentivenas, arch_to_ofa
 
 OFA = sorted(published.OFA_CHANNELS)
 

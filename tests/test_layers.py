@@ -95,7 +95,7 @@ def test_layers_fit_together(space: Space, rng: np.random.Generator) -> None:
                 assert layer.size_out == -(-layer.size_in // layer.stride)
         assert (network[0].c_in, network[0].size_in) == (config.channels, space.image_size(arch))
         first_conv = next(layer for layer in network if layer.op == "conv")
-        assert first_conv.size_in == arch.resolution
+        assert first_conv.size_in == arch["resolution"]
         assert network[-1].c_out == config.classes
 
 

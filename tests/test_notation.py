@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 import search_spaces
+from nas.importing.notation.arch_file import load_arch
+from nas.importing.notation.attentivenas import arch_from_attentivenas, arch_to_attentivenas
+from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
 from search_spaces import Arch, Space
-from search_spaces.notation import (
-    arch_from_attentivenas,
-    arch_from_ofa,
-    arch_to_attentivenas,
-    arch_to_ofa,
-    load_arch,
-)
 
 W10 = search_spaces.get("ofa-mbv3-w1.0")
 PROXYLESS = search_spaces.get("ofa-proxyless-w1.3")
@@ -46,11 +42,11 @@ def test_attentivenas_round_trip(rng: np.random.Generator) -> None:
 
 def test_ofa_notation_by_hand() -> None:
     arch = arch_from_ofa(W10, NOTATION)
-    assert (arch.resolution, arch.stem_width, arch.head_width) == (160, 16, 1280)
-    assert [stage.depth for stage in arch.stages] == [1, 2, 3, 4, 2, 3]  # the static block comes first
-    assert [stage.width for stage in arch.stages] == [16, 24, 40, 80, 112, 160]
-    assert arch.stages[3].kernels == (3, 5, 7, 3)
-    assert arch.stages[5].expands == (3, 4, 6)
+    assert (arch["resolution"], arch["stem.width"], arch["head.width"]) == (160, 16, 1280)
+    assert [arch[f"stages.{s}.depth"] for s in range(6)] == [1, 2, 3, 4, 2, 3]  # the static block comes first
+    assert [arch[f"stages.{s}.width"] for s in range(6)] == [16, 24, 40, 80, 112, 160]
+    assert [arch[f"stages.3.blocks.{b}.kernel"] for b in range(4)] == [3, 5, 7, 3]
+    assert [arch[f"stages.5.blocks.{b}.expand"] for b in range(3)] == [3, 4, 6]
 
 
 def test_ofa_notation_of_equal_networks() -> None:
@@ -74,7 +70,7 @@ def test_ofa_notation_of_equal_networks() -> None:
         ({"ks": [3] * 19}, r"ks must have 20 numbers"),
         ({"ks": ["3"] * 20}, r"ks must have 20 numbers"),
         ({"d": [2] * 6}, r"d must have 5 numbers"),
-        ({"d": [5] * 5}, r"each d must be one of \(2, 3, 4\) .*'ofa-mbv3-w1.0', got 5"),
+        ({"d": [5] * 5}, r"stages\.1\.depth must be one of \(2, 3, 4\) .*'ofa-mbv3-w1.0', got 5"),
         ({"e": [5] * 20}, r"expand must be one of \(3.0, 4.0, 6.0\).*got 5"),
         ({"ks": [0] * 20}, r"kernel must be one of"),
         ({"ks": [3.5] * 20}, r"ks must have whole numbers"),

@@ -16,7 +16,8 @@ METRICS = {"cross_entropy": np.linspace(0.1, 0.6, 6), "top1": np.linspace(0.99, 
 
 
 def depth_ms(genomes: Genomes) -> NDArray[np.float64]:
-    return np.array([sum(stage.depth for stage in arch.stages) for arch in SPACE.decode(genomes)], float)
+    archs = SPACE.decode(genomes)
+    return np.array([arch["stages.0.depth"] + arch["stages.1.depth"] for arch in archs], float)
 
 
 CONTEXT = Context(SPACE, {"here": depth_ms})
@@ -101,7 +102,8 @@ def test_objective_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "from nas.problem.objectives import Computed\n"
         "def widest(context):\n"
         "    def widths(genomes):\n"
-        "        return [max(s.width for s in a.stages) for a in context.space.decode(genomes)]\n"
+        "        archs = context.space.decode(genomes)\n"
+        "        return [max(arch['stages.0.width'], arch['stages.2.width']) for arch in archs]\n"
         "    return Computed('widest', widths, 'channels')\n"
         "def wrong(context):\n"
         "    return 3\n"

@@ -11,10 +11,11 @@ import torch
 
 import search_spaces
 from benchmarks import onnx_export
+from nas.importing.notation.attentivenas import arch_from_attentivenas
+from nas.importing.notation.ofa import arch_from_ofa
 from nas.network.supernet import Supernet
 from nas.onnx_files import onnx_graph
 from search_spaces import Arch, Space
-from search_spaces.notation import arch_from_attentivenas, arch_from_ofa
 
 OFA = ["ofa-mbv3-w1.0", "ofa-mbv3-w1.2", "ofa-proxyless-w1.3"]
 PUBLISHED = [*OFA, "attentivenas", "bignas"]

@@ -10,7 +10,9 @@ DOCS = Path(__file__).parent.parent / "docs" / "published.md"
 ROWS = list(rows())
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.space.name}, {row.name} @{row.arch.resolution}")
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row.space.name}, {row.name} @{row.arch['resolution']}"
+)
 def test_counts_equal_the_figures_on_record_or_the_row_says_why_not(row: Row) -> None:
     macs, params = row.ours
     assert macs == row.macs

@@ -340,7 +340,7 @@ def test_more_channels_make_a_higher_box(tiny: Space, tiny_arch: Arch) -> None:
         svg = ElementTree.fromstring(draw(tiny, arch))
         return next(float(e.get("height", "nan")) for e in svg.iter() if e.get("class", "").startswith("box"))
 
-    assert first_box(replace(tiny_arch, stem_width=4)) > first_box(replace(tiny_arch, stem_width=2))
+    assert first_box(tiny_arch | {"stem.width": 4}) > first_box(tiny_arch | {"stem.width": 2})
 
 
 def test_arch_of_another_space_is_refused(tiny_arch: Arch) -> None:

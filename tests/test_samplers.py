@@ -20,7 +20,7 @@ from nas.samplers.nested import Nested
 from nas.samplers.path_importance import PathImportance
 from nas.samplers.performance_banks import PerformanceBanks
 from nas.samplers.preferred import Preferred, archs_with_every_layer, saliency
-from nas.samplers.progressive import PHASES, Progressive, kind_of, open_options
+from nas.samplers.progressive import PHASES, Progressive, open_options
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
 from search_spaces import Arch, Space
@@ -86,7 +86,7 @@ def test_every_sampler_chooses_subnets_that_take_the_images(
         subnets = sampler.subnets(make_step(supernet, resolution=resolution, progress=progress))
         assert len(subnets) > 0
         tiny.encode(subnets)  # all are in the space
-        assert {arch.resolution for arch in subnets} == {resolution}
+        assert {arch["resolution"] for arch in subnets} == {resolution}
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -104,13 +104,13 @@ def test_network_that_resizes_takes_all_resolutions_at_once() -> None:
     step = replace(make_step(Supernet(space)), resolutions=space.resolutions)
     assert step.largest == space.largest
     assert step.smallest == space.smallest
-    assert {arch.resolution for arch in step.decode(step.sample(50))} == set(space.resolutions)
+    assert {arch["resolution"] for arch in step.decode(step.sample(50))} == set(space.resolutions)
 
 
 def test_resolutions_that_do_not_fit_move_to_the_nearest(tiny: Space, supernet: Supernet) -> None:
     step = make_step(supernet, resolution=6)
-    assert step.largest == replace(tiny.largest, resolution=6)
-    assert {arch.resolution for arch in step.decode(tiny.sample(np.random.default_rng(0), 20))} == {6}
+    assert step.largest == tiny.largest | {"resolution": 6}
+    assert {arch["resolution"] for arch in step.decode(tiny.sample(np.random.default_rng(0), 20))} == {6}
 
 
 # ---------------------------------------------------------------------- one by one
@@ -119,7 +119,7 @@ def test_resolutions_that_do_not_fit_move_to_the_nearest(tiny: Space, supernet: 
 def test_sandwich_is_largest_smallest_and_random_ones(tiny: Space, supernet: Supernet) -> None:
     largest, smallest, *random = Sandwich(5).subnets(make_step(supernet))
     assert largest == tiny.largest
-    assert smallest == replace(tiny.smallest, resolution=8)
+    assert smallest == tiny.smallest | {"resolution": 8}
     assert len(random) == 5
     assert len(set(random)) > 1
 
@@ -288,7 +288,7 @@ def test_phases_open_choices_from_the_largest_on(tiny: Space, supernet: Supernet
         counts.append(len(drawn[0]))
         genomes = tiny.encode([arch for archs in drawn for arch in archs])
         largest = tiny.encode([tiny.largest])
-        seen.append({kind_of(tiny.genes[g]) for g in np.flatnonzero((genomes != largest).any(axis=0))})
+        seen.append({tiny.genes[g].kind for g in np.flatnonzero((genomes != largest).any(axis=0))})
     assert counts == [1, 1, 2, 2, 4, 4]
     assert seen[0] == set()
     assert seen[1] == {"kernel"}
@@ -321,7 +321,7 @@ def test_phase_and_share_by_hand() -> None:
 
 
 def test_open_options_are_the_largest(tiny: Space) -> None:
-    expand = next(choice for choice in tiny.genes if kind_of(choice) == "expand")
+    expand = next(choice for choice in tiny.genes if choice.kind == "expand")
     assert open_options(expand, Phase(epochs=1)) == expand.options[-1:]
     assert open_options(expand, Phase(epochs=1, elastic={"expand": 99})) == expand.options
     assert open_options(tiny.choices["resolution"], Phase(epochs=1)) == tiny.resolutions

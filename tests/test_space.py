@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from strategies import small_spaces
 
 import search_spaces
-from search_spaces import Arch, Genomes, Space, StageArch
+from search_spaces import Arch, Genomes, Space
 from search_spaces.mbconv import make_divisible
 
 
@@ -101,36 +101,29 @@ def test_with_data_changes_only_input_channels_and_classes(tiny: Space, tiny_arc
 
 
 @pytest.mark.parametrize(
-    ("arch", "message"),
+    ("changes", "message"),
     [
-        (Arch(7, 4, (), 6), "must have 2 stages, got 0"),
-        (
-            Arch(7, 4, (StageArch(4, (3,), (1,)), StageArch(6, (3,), (1,))), 6),
-            r"resolution must be one of \(6, 8\) in the space 'tiny', got 7",
-        ),
-        (
-            Arch(8, 4, (StageArch(4, (7,), (1,)), StageArch(6, (3,), (1,))), 6),
-            r"stages\.0\.blocks\.0\.kernel must be one of \(3, 5\)",
-        ),
-        (
-            Arch(8, 4, (StageArch(4, (3, 3, 3), (1, 1, 1)), StageArch(6, (3,), (1,))), 6),
-            r"stages\.0\.depth must be one of \(1, 2\) in the space 'tiny', got 3",
-        ),
-        (
-            Arch(8, 4, (StageArch(4, (3, 3), (1,)), StageArch(6, (3,), (1,))), 6),
-            "stages.0 must list a kernel and an expand for each block, got 2 kernels and 1 expands",
-        ),
-        (
-            Arch(8, 4, (StageArch(4, (3,), (1,)), StageArch(6, (3, 3), (1, 2))), 6),
-            r"stages\.1\.expand must be the same in all blocks",
-        ),
+        ({"resolution": 7}, r"resolution must be one of \(6, 8\) in the space 'tiny', got 7"),
+        ({"stages.0.blocks.0.kernel": 7}, r"stages\.0\.blocks\.0\.kernel must be one of \(3, 5\)"),
+        ({"stages.0.depth": 3}, r"stages\.0\.depth must be one of \(1, 2\) in the space 'tiny', got 3"),
+        ({"stages.0.depth": 1}, r"missing none, unknown or switched off stages\.0\.blocks\.1\.expand, "),
+        ({"colour": 3}, r"missing none, unknown or switched off colour"),
     ],
 )
-def test_arch_outside_the_space_is_refused(tiny: Space, arch: Arch, message: str) -> None:
+def test_arch_outside_the_space_is_refused(
+    tiny: Space, tiny_arch: Arch, changes: dict[str, int], message: str
+) -> None:
+    arch = tiny_arch | changes
     with pytest.raises(ValueError, match=message):
         tiny.encode([arch])
     with pytest.raises(ValueError, match=message):
         tiny.layers(arch)
+
+
+def test_arch_that_lacks_a_choice_is_refused(tiny: Space, tiny_arch: Arch) -> None:
+    for name in tiny_arch:
+        with pytest.raises(ValueError, match=rf"missing .*{name}"):
+            tiny.encode([Arch({other: value for other, value in tiny_arch.items() if other != name})])
 
 
 def test_wrong_genomes_are_refused(tiny: Space) -> None:

@@ -9,7 +9,8 @@ import torch
 from published import agree, images, save
 
 import search_spaces
-from nas.importing.importers import arch_from_ofa, load_ofa, load_specialised
+from nas.importing.importers import load_ofa, load_specialised
+from nas.importing.notation.ofa import arch_from_ofa
 from nas.network.supernet import Supernet
 from search_spaces import Arch
 
@@ -53,12 +54,13 @@ def net_config(name: str, arch: Arch, old: bool) -> dict[str, Any]:
 
     blocks = [block(first, c, 3, 1, 1, acts[1], False)]
     skipped = {"name": residual, conv: None, "shortcut": identity}
-    for s, stage in enumerate(arch.stages[1:]):
+    for s in range(len(published.OFA_CHANNELS[name])):
         channels = published.OFA_CHANNELS[name][s]
         width, se = channels[0][2], bool(channels[0][1])
-        for b, (kernel, expand) in enumerate(zip(stage.kernels, stage.expands, strict=True)):
+        for b in range(int(arch[f"stages.{s + 1}.depth"])):
+            kernel, expand = (arch[f"stages.{s + 1}.blocks.{b}.{kind}"] for kind in ("kernel", "expand"))
             stride = published.OFA_STRIDES[s] if b == 0 else 1
-            blocks.append(block(c, width, kernel, stride, int(expand), acts[s + 2], se))
+            blocks.append(block(c, width, int(kernel), stride, int(expand), acts[s + 2], se))
             c = width
         blocks.append(skipped)
     classifier = {"name": "LinearLayer", "in_features": 0, "out_features": 1000, "bias": True}
@@ -81,7 +83,7 @@ def write_folder(folder: Path, name: str, supernet: Supernet, arch: Arch, *, old
     """A specialised network with the weights of a subnet, renamed by the tables of the format."""
     config = net_config(name, arch, old)
     (folder / "net.config").write_text(json.dumps(config))
-    (folder / "run.config").write_text(json.dumps({"image_size": arch.resolution}))
+    (folder / "run.config").write_text(json.dumps({"image_size": int(arch["resolution"])}))
     conv = "mobile_inverted_conv" if old else "conv"
     places = [i for i, block in enumerate(config["blocks"]) if block[conv] is not None]
     ours = list(
@@ -123,7 +125,7 @@ def test_specialised_networks_are_read(
     assert not net.training
     assert sum(layer.macs for layer in layers) == space.macs(arch)
     assert sum(layer.params for layer in layers) == space.params(arch)
-    x = images(1, arch.resolution)
+    x = images(1, int(arch["resolution"]))
     with torch.no_grad():
         agree(net(x), supernet(x, arch))
 
@@ -165,7 +167,7 @@ def resnet_config(code: dict[str, list[Any]], middle: bool) -> dict[str, Any]:
 
 def resnet_weights(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
     """The weights of a subnet under the names of a specialised ResNet."""
-    last = 2 if arch.stem_depth == 3 else 1
+    last = 2 if arch["stem.depth"] == 3 else 1
     units = {
         "stem.0.conv": "input_stem.0",
         "stem.1.conv": "input_stem.1.conv",

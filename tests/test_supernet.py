@@ -305,7 +305,7 @@ def test_wrong_images_and_archs_are_refused(tiny: Space, tiny_arch: Arch) -> Non
     for shape in ((2, 3, 8, 8), (2, 1, 6, 6), (1, 8, 8)):
         with pytest.raises(ValueError, match=r"images must have shape \(n, 1, 8, 8\), got"):
             supernet(torch.zeros(shape), tiny_arch)
-    foreign = Arch(8, 3, tiny_arch.stages, 6)
+    foreign = tiny_arch | {"stem.width": 3}
     with pytest.raises(ValueError, match=r"stem\.width must be one of \(2, 4\)"):
         supernet(torch.zeros(2, 1, 8, 8), foreign)
     with pytest.raises(ValueError, match=r"stem\.width must be one of \(2, 4\)"):

@@ -1,6 +1,5 @@
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ RECIPE = Recipe(space="tiny", dataset="digits", epochs=1, batch_size=16)
 
 
 def steps(space: Space, tiny_arch: Arch) -> list[list[TrainedSubnet]]:
-    small_images = replace(space.largest, resolution=6)
+    small_images = space.largest | {"resolution": 6}
     return [
         [TrainedSubnet(space.largest, 1.0, 0.5), TrainedSubnet(tiny_arch, 4.0, 0.1)],
         [TrainedSubnet(small_images, 3.0, 0.7), TrainedSubnet(tiny_arch, 6.0, 0.3)],
@@ -33,7 +32,7 @@ def test_row_has_means_by_role(tiny: Space, tiny_arch: Arch) -> None:
     assert (row["step"], row["lr"]) == (2, 0.2)
     assert row["loss_largest"] == (1.0 + 3.0) / 2
     assert row["top1_largest"] == pytest.approx((0.5 + 0.7) / 2)
-    sizes = [tiny.macs(tiny.largest), tiny.macs(replace(tiny.largest, resolution=6))]
+    sizes = [tiny.macs(tiny.largest), tiny.macs(tiny.largest | {"resolution": 6})]
     assert row["macs_largest"] == sum(sizes) / 2
     assert (row["loss_random"], row["macs_random"]) == (5.0, tiny.macs(tiny_arch))
     assert math.isnan(row["loss_smallest"])  # there was none

@@ -43,7 +43,7 @@ class Fake:
                 if not mark.exists():
                     mark.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
-        return {"resolution": float(arch.resolution), "pid": float(os.getpid())}
+        return {"resolution": float(arch["resolution"]), "pid": float(os.getpid())}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_processes_measure_each_subnet_once_and_stay(archs: list[Arch], tmp_path
     first, second = (collect(pool, Fake(tmp_path), archs) for _ in range(2))  # equal, not identical
     pool.close()
     for found in (first, second):
-        assert [found[i]["resolution"] for i in range(len(archs))] == [arch.resolution for arch in archs]
+        assert [found[i]["resolution"] for i in range(len(archs))] == [arch["resolution"] for arch in archs]
     pids = {metrics["pid"] for found in (first, second) for metrics in found.values()}
     assert 1 <= len(pids) <= 2
     assert os.getpid() not in pids
@@ -203,4 +203,4 @@ class Slow:
 
     def __call__(self, arch: Arch) -> Metrics:
         time.sleep(1.0)
-        return {"resolution": float(arch.resolution), "stem": float(arch.stem_width)}
+        return {"resolution": float(arch["resolution"]), "stem": float(arch["stem.width"])}

@@ -16,7 +16,7 @@ def find_arch(space: Space, name: str, seed: int = 0) -> Arch:
     """
     import numpy as np
 
-    from search_spaces.notation import load_arch
+    from nas.importing.notation.arch_file import load_arch
 
     if name == "largest":
         return space.largest

@@ -25,10 +25,6 @@ from nas.importing.published_names import (
 from nas.importing.specialised import load_specialised as load_specialised
 from nas.network.supernet import Supernet
 from search_spaces import Space
-from search_spaces.notation import arch_from_attentivenas as arch_from_attentivenas
-from search_spaces.notation import arch_from_ofa as arch_from_ofa
-from search_spaces.notation import arch_to_attentivenas as arch_to_attentivenas
-from search_spaces.notation import arch_to_ofa as arch_to_ofa
 
 
 def load_ofa(path: str | Path, space_name: str, key: str | None = None) -> Supernet:

@@ -16,7 +16,7 @@ from torch import Tensor
 from nas.network.elastic import ElasticLayer
 from nas.network.supernet import Supernet
 from search_spaces import BLOCK_INPUT, Block, LayerSpec, Slot, Space
-from search_spaces.space import Value
+from search_spaces.arch import Value
 
 
 @torch.no_grad()
@@ -106,8 +106,8 @@ def largest_block(space: Space, slot: Slot, expand: float | None = None) -> Bloc
     """The block of a slot with its largest choices, but `expand` where the slot offers that ratio."""
 
     def chosen(name: str) -> Value:
-        options = space.choices[name].options
-        return expand if expand in options and name.endswith(".expand") else options[-1]
+        choice = space.choices[name]
+        return expand if choice.kind == "expand" and expand in choice.options else choice.options[-1]
 
     return slot.build(*map(chosen, slot.choices))
 

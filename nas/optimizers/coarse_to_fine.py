@@ -63,7 +63,7 @@ class CoarseToFine:
 
 def skeletons(space: Space) -> Genomes:
     """Subnets whose genes of a kind are all at one level, canonical, shape (at most 3^kinds, n_genes)."""
-    kinds = [gene.name.rsplit(".", 1)[-1] for gene in space.genes]
+    kinds = [gene.kind for gene in space.genes]
     distinct = list(dict.fromkeys(kinds))
     levels = np.array(list(itertools.product(LEVELS, repeat=len(distinct))))
     rows = levels[:, [distinct.index(kind) for kind in kinds]] * (space.n_options - 1)

@@ -34,7 +34,7 @@ class Part:
     @property
     def title(self) -> str:
         """The stage that the slot belongs to, or `stem` or `head`."""
-        return self.slot.name.partition(".")[0] if self.slot.stage is None else f"stage {self.slot.stage}"
+        return self.slot.part if self.slot.stage is None else f"stage {self.slot.stage}"
 
     @property
     def width(self) -> int:
@@ -50,12 +50,11 @@ def parts(space: Space, arch: Arch) -> list[Part]:
         ValueError: the arch is not in the space.
     """
     blocks = {block[0].block: block for block in space.blocks(arch)}
-    values = space.values_of(arch)
 
     def chosen(slot: Slot) -> tuple[str, ...]:
-        kinds = {name: name.rpartition(".")[2] for name in slot.choices}
-        own = (name for name in slot.choices if kinds[name] not in ("resolution", "width"))
-        return tuple(f"{kinds[name][0]}{values[name]:g}" for name in own)
+        choices = [space.choices[name] for name in slot.choices]
+        own = [choice for choice in choices if choice.kind not in ("resolution", "width")]
+        return tuple(f"{choice.kind[0]}{arch[choice.name]:g}" for choice in own)
 
     return [
         Part(slot, blocks.get(slot.name, ()), chosen(slot) if slot.name in blocks else ())
@@ -75,7 +74,7 @@ def compact(space: Space, arch: Arch) -> str:
         if present:
             chosen = " ".join("".join(part.chosen) for part in present)
             pieces.append(f"{present[-1].width}" + (f": {chosen}" if chosen else ""))
-    return f"{arch.resolution}px · " + " | ".join(pieces)
+    return f"{arch['resolution']}px · " + " | ".join(pieces)
 
 
 def draw(space: Space, arch: Arch) -> Html:

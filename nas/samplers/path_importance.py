@@ -49,7 +49,7 @@ class PathImportance:
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
         """Follow the gradient norms of the layers that the step's options shaped."""
         squares = _squared_norms(step)
-        values = step.space.values_of(subnets[0])
+        values = subnets[0]
         for g, gene in enumerate(step.space.genes):
             if gene.name not in values:  # switched off by a depth
                 continue

@@ -11,6 +11,7 @@ from scipy.special import softmax
 from nas.samplers.base import Step
 from nas.samplers.complexity_banks import BANKS, ComplexityBanks
 from search_spaces import Arch, Genomes
+from search_spaces.space import Kind
 
 SIZE = 50
 """Subnets that a bank keeps at most."""
@@ -53,11 +54,11 @@ class PerformanceBanks(ComplexityBanks):
         shallow = macs(self._like_anchor(step, genomes, "depth"))
         return tuple(genomes[(narrow - shallow).argmin()].tolist())
 
-    def _like_anchor(self, step: Step, genomes: Genomes, kind: str) -> Genomes:
+    def _like_anchor(self, step: Step, genomes: Genomes, kind: Kind) -> Genomes:
         """`genomes` with the widths, or depths, of the best subnet of the smallest bank."""
         best = min(self.kept[0], key=lambda genome: self.kept[0][genome], default=None)
         anchor = np.zeros(genomes.shape[1], dtype=np.int64) if best is None else np.array(best)
-        columns = [i for i, gene in enumerate(step.space.genes) if gene.name.endswith(f".{kind}")]
+        columns = [i for i, gene in enumerate(step.space.genes) if gene.kind == kind]
         changed = genomes.copy()
         changed[:, columns] = anchor[columns]
         return changed

@@ -41,7 +41,7 @@ class Progressive:
     def __init__(self, space: Space, phases: Sequence[Phase] = ()) -> None:
         self.phases = phases or PHASES
         self.phase = 0
-        kinds = {kind_of(choice) for choice in space.choices.values()}
+        kinds = {choice.kind for choice in space.choices.values()}
         unknown = {kind for phase in phases for kind in phase.elastic} - kinds
         if unknown:
             raise ValueError(
@@ -62,7 +62,7 @@ class Progressive:
 
     def _enter(self, index: int, step: Step) -> None:
         before, self.phase = self.phases[self.phase], index
-        expands = [choice for choice in step.space.choices.values() if kind_of(choice) == "expand"]
+        expands = [choice for choice in step.space.choices.values() if choice.kind == "expand"]
         trained = {ratio for choice in expands for ratio in open_options(choice, before)}
         opened = {ratio for choice in expands for ratio in open_options(choice, self.phases[index])}
         if opened - trained:
@@ -81,13 +81,8 @@ class Progressive:
         self.phase = state["phase"]
 
 
-def kind_of(choice: Choice) -> str:
-    """`kernel` of `stages.0.blocks.1.kernel`."""
-    return choice.name.rpartition(".")[2]
-
-
 def open_options(choice: Choice, phase: Phase) -> tuple[float, ...]:
     """The options of a choice that a phase may draw; the resolution is the batch's, and never closed."""
-    if kind_of(choice) == "resolution":
+    if choice.kind == "resolution":
         return choice.options
-    return choice.options[-phase.elastic.get(kind_of(choice), 1) :]
+    return choice.options[-phase.elastic.get(choice.kind, 1) :]

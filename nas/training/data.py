@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -90,5 +90,5 @@ def resolutions_by_size(space: Space) -> Mapping[int, Sequence[int]]:
     """
     found: dict[int, list[int]] = defaultdict(list)
     for resolution in space.resolutions:
-        found[space.image_size(replace(space.largest, resolution=resolution))].append(resolution)
+        found[space.image_size(space.largest | {"resolution": resolution})].append(resolution)
     return found

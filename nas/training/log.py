@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,6 @@ class TrainingLog:
     def _role(self, arch: Arch) -> str:
         corners = {"largest": self.space.largest, "smallest": self.space.smallest}
         for role, corner in corners.items():
-            if arch == replace(corner, resolution=arch.resolution):
+            if arch == corner | {"resolution": arch["resolution"]}:
                 return role
         return "random"

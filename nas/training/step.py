@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -179,7 +178,7 @@ class TrainingStep:
     def _dropout_of(self, arch: Arch) -> Dropout | None:
         """The noise that a subnet is trained with."""
         largest = self.state.supernet.space.largest
-        with_noise = self.recipe.regularize == "all" or arch == replace(largest, resolution=arch.resolution)
+        with_noise = self.recipe.regularize == "all" or arch == largest | {"resolution": arch["resolution"]}
         return self.dropout if with_noise else None
 
     def _noise(self) -> AbstractContextManager[None]:

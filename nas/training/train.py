@@ -118,7 +118,7 @@ def _train(
     space = search_spaces.get(recipe.space).with_data(
         classes=len(dataset.class_names),
         channels=dataset.preprocess.channels,
-        resolutions=(recipe.arch.resolution,) if recipe.arch else None,
+        resolutions=(int(recipe.arch["resolution"]),) if recipe.arch else None,
     )
     sampler = sampler or make_sampler(space, recipe)
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)

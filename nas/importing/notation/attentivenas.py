@@ -1,0 +1,63 @@
+"""The notation of AttentiveNAS and AlphaNet:
+`{"resolution": …, "width": […], "depth": […], "kernel_size": […], "expand_ratio": […]}`.
+
+`width` has entries for stem, stages and head, the other lists one for each stage.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.importing.notation.fields import Notation, check_keys, checked, integers, mbconv_config, numbers
+from search_spaces import Arch, Space
+from search_spaces.arch import Value
+
+KEYS = ("resolution", "width", "depth", "kernel_size", "expand_ratio")
+
+
+def arch_from_attentivenas(space: Space, notation: Notation) -> Arch:
+    """The arch that AttentiveNAS describes by `notation`.
+
+    Raises:
+        ValueError: an unknown or missing key, a wrong number of entries, or a choice that is not offered.
+    """
+    stages = _stages(space)
+    check_keys(notation, KEYS, optional=())
+    stem, *widths, head = integers(notation, "width", len(stages) + 2)
+    (resolution,) = integers(notation, "resolution", 1)
+    depths = integers(notation, "depth", len(stages))
+    kernels = integers(notation, "kernel_size", len(stages))
+    expands = numbers(notation, "expand_ratio", len(stages))
+    values: dict[str, Value] = {"resolution": resolution, "stem.width": stem}
+    for stage, width, depth, kernel, expand in zip(stages, widths, depths, kernels, expands, strict=True):
+        values |= {f"{stage}.width": width, f"{stage}.depth": depth}
+        values |= {f"{stage}.kernel": kernel, f"{stage}.expand": expand}
+    return checked(space, Arch({**values, "head.width": head}))
+
+
+def arch_to_attentivenas(space: Space, arch: Arch) -> dict[str, Any]:
+    """The inverse of `arch_from_attentivenas`.
+
+    Raises:
+        ValueError: the space is of another family or the arch is not in it.
+    """
+    stages = _stages(space)
+    checked(space, arch)
+    return {
+        "resolution": arch["resolution"],
+        "width": [arch[f"{part}.width"] for part in ("stem", *stages, "head")],
+        "depth": [arch[f"{stage}.depth"] for stage in stages],
+        "kernel_size": [arch[f"{stage}.kernel"] for stage in stages],
+        "expand_ratio": [arch[f"{stage}.expand"] for stage in stages],
+    }
+
+
+def _stages(space: Space) -> list[str]:
+    """Names of the stages, each of which must choose its kernel and expand ratio once."""
+    stages = mbconv_config(space).stages
+    if any(stage.per == "block" for stage in stages):
+        raise ValueError(
+            f"AttentiveNAS's notation has one kernel and expand for each stage; the space {space.name!r} "
+            f"chooses them for each block"
+        )
+    return [f"stages.{s}" for s in range(len(stages))]

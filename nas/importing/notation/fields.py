@@ -1,0 +1,83 @@
+"""Reading and checking the fields of a notation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from search_spaces import Arch, Space
+from search_spaces.arch import Value
+from search_spaces.mbconv_config import MBConvConfig
+
+Notation = Mapping[str, Any]
+
+
+def mbconv_config(space: Space) -> MBConvConfig:
+    """The config of a space of the family mbconv.
+
+    Raises:
+        ValueError: the space is of another family.
+    """
+    if not isinstance(space.config, MBConvConfig):
+        raise ValueError(f"this notation is for spaces of the family mbconv, got {space.config.family!r}")
+    return space.config
+
+
+def checked(space: Space, arch: Arch) -> Arch:
+    """`arch`, if it is in the space.
+
+    Raises:
+        ValueError: it is not.
+    """
+    space.encode([arch])
+    return arch
+
+
+def check_keys(notation: Notation, required: Sequence[str], optional: Sequence[str]) -> None:
+    """Check that a notation has all of `required` and nothing but these and `optional`.
+
+    Raises:
+        ValueError: names the keys that are missing or unknown.
+    """
+    missing = sorted(set(required) - notation.keys())
+    unknown = sorted(notation.keys() - {*required, *optional})
+    if missing or unknown:
+        raise ValueError(
+            f"the notation must have the keys {list(required)} and may have {list(optional)}: "
+            f"missing {missing}, unknown {unknown}"
+        )
+
+
+def numbers(notation: Notation, key: str, n: int) -> list[Value]:
+    """The `n` numbers of a list; a single number stands for `n` equal ones.
+
+    Raises:
+        ValueError: another count, or something that is not a number.
+    """
+    value = notation[key]
+    entries = [value] * n if isinstance(value, Real) else value
+    if (
+        not isinstance(entries, Iterable)
+        or len(entries := list(entries)) != n
+        or not all(isinstance(entry, Real) for entry in entries)
+    ):
+        raise ValueError(f"{key} must have {n} numbers, got {value!r}")
+    return [plain_number(float(entry)) for entry in entries]
+
+
+def plain_number(value: float) -> Value:
+    """`6` rather than `6.0`, as the published tools write it."""
+    return int(value) if value.is_integer() else value
+
+
+def integers(notation: Notation, key: str, n: int) -> list[int]:
+    """The same for whole numbers.
+
+    Raises:
+        ValueError: as `numbers`, or a fraction.
+    """
+    entries = numbers(notation, key, n)
+    if not all(isinstance(entry, int) for entry in entries):
+        raise ValueError(f"{key} must have whole numbers, got {notation[key]!r}")
+    return [int(entry) for entry in entries]

@@ -1,0 +1,164 @@
+"""The notation of OFA's tools: `{"ks": […], "e": […], "d": […], "r": …}`.
+
+`ks` and `e` have an entry for each block that a stage may have, `d` one for each stage; a single number
+stands for a list of equal entries. `r` is a number or a list of one; without it the largest resolution is
+meant. ResNets have `w` instead of `ks`, and `d` and `w` are indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from nas.importing.notation.fields import (
+    Notation,
+    check_keys,
+    checked,
+    integers,
+    mbconv_config,
+    numbers,
+    plain_number,
+)
+from search_spaces import Arch, Space
+from search_spaces.arch import Value
+from search_spaces.resnet import ResNetConfig
+
+
+def arch_from_ofa(space: Space, notation: Notation) -> Arch:
+    """The arch that OFA describes by `notation`.
+
+    Raises:
+        ValueError: an unknown or missing key, a wrong number of entries, or a choice that is not offered.
+    """
+    return checked(space, _of_family(space)[0](space, notation))
+
+
+def arch_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
+    """The inverse of `arch_from_ofa`; entries beyond a stage's depth are the smallest choice.
+
+    Raises:
+        ValueError: the space is none of OFA's families or the arch is not in it.
+    """
+    return _of_family(space)[1](space, checked(space, arch))
+
+
+def resolution(space: Space, notation: Notation) -> int:
+    """The value of `r`: a number or a list of one; without it the space's largest."""
+    if notation.get("r") is None:
+        return space.resolutions[-1]
+    (value,) = integers(notation, "r", 1)
+    return value
+
+
+def _mbconv_from_ofa(space: Space, notation: Notation) -> Arch:
+    """OFA leaves the first stage unnamed: it is one static block."""
+    stages = mbconv_config(space).stages
+    check_keys(notation, ("ks", "e", "d"), optional=("r", "w", "wid"))
+    n_blocks = sum(stage.depth[-1] for stage in stages[1:])
+    kernels, expands = iter(integers(notation, "ks", n_blocks)), iter(numbers(notation, "e", n_blocks))
+    values: dict[str, Value] = _fixed(space) | {"resolution": resolution(space, notation)}
+    for s, depth in enumerate(integers(notation, "d", len(stages) - 1), start=1):
+        if len(stages[s].depth) > 1:
+            values[f"stages.{s}.depth"] = depth
+        for b in range(stages[s].depth[-1]):
+            values[f"stages.{s}.blocks.{b}.kernel"] = next(kernels)
+            values[f"stages.{s}.blocks.{b}.expand"] = next(expands)
+    return space.arch(values)
+
+
+def _mbconv_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
+    stages = mbconv_config(space).stages
+    blocks = [(s, b) for s, stage in enumerate(stages) if s for b in range(stage.depth[-1])]
+    return {
+        "ks": _per_block(space, arch, "kernel", blocks),
+        "e": _per_block(space, arch, "expand", blocks),
+        "d": [arch[f"stages.{s}.depth"] for s in range(1, len(stages))],
+        "r": [arch["resolution"]],
+    }
+
+
+def _resnet_from_ofa(space: Space, notation: Notation) -> Arch:
+    """`d` counts the blocks beyond a stage's fewest, and the stem has its middle convolution where the first
+    entry is the largest; `w` has indices of widths: inside the stem, after it, of the stages."""
+    config = _resnet_config(space)
+    check_keys(notation, ("d", "e", "w"), optional=("r", "ks"))
+    stem_code, *extra = numbers(notation, "d", len(config.stages) + 1)
+    mid, width, *widths = numbers(notation, "w", len(config.stages) + 2)
+    values: dict[str, Value] = {
+        "resolution": resolution(space, notation),
+        "stem.depth": _option("d", _stem_depths(config), stem_code),
+        "stem.mid": _option("w", config.stem.mid, mid),
+        "stem.width": _option("w", config.stem.width, width),
+    }
+    expands = iter(numbers(notation, "e", sum(stage.depth[-1] for stage in config.stages)))
+    for s, stage in enumerate(config.stages):
+        values[f"stages.{s}.depth"] = _option("d", stage.depth, extra[s])
+        values[f"stages.{s}.width"] = _option("w", stage.width, widths[s])
+        values |= {f"stages.{s}.blocks.{b}.expand": next(expands) for b in range(stage.depth[-1])}
+    return space.arch(values)
+
+
+def _resnet_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
+    """Of several codes that give the same network, the smallest."""
+    config = _resnet_config(space)
+    stages = [f"stages.{s}" for s in range(len(config.stages))]
+    options = [config.stem.mid, config.stem.width, *(stage.width for stage in config.stages)]
+    names = ["stem.mid", "stem.width", *(f"{stage}.width" for stage in stages)]
+    full_stem = arch["stem.depth"] == config.stem.depth[-1]
+    extra = [
+        stage.depth.index(int(arch[f"{s}.depth"])) for s, stage in zip(stages, config.stages, strict=True)
+    ]
+    blocks = [(s, b) for s, stage in enumerate(config.stages) for b in range(stage.depth[-1])]
+    return {
+        "d": [_largest_stem_code(config) if full_stem else 0, *extra],
+        "e": _per_block(space, arch, "expand", blocks),
+        "w": [widths.index(int(arch[name])) for widths, name in zip(options, names, strict=True)],
+        "r": [arch["resolution"]],
+    }
+
+
+def _per_block(space: Space, arch: Arch, kind: str, blocks: Iterable[tuple[int, int]]) -> list[Value]:
+    """A choice of every block; of blocks that are switched off, its smallest option."""
+    names = [f"stages.{s}.blocks.{b}.{kind}" for s, b in blocks]
+    return [arch.get(name, plain_number(float(space.choices[name].options[0]))) for name in names]
+
+
+def _fixed(space: Space) -> dict[str, Value]:
+    """The values of the choices with one option."""
+    return {name: choice.options[0] for name, choice in space.choices.items() if len(choice.options) == 1}
+
+
+def _largest_stem_code(config: ResNetConfig) -> int:
+    """OFA's code of a stem with all its convolutions: the most blocks beyond the fewest of a stage."""
+    return config.stages[0].depth[-1] - config.stages[0].depth[0]
+
+
+def _stem_depths(config: ResNetConfig) -> tuple[int, ...]:
+    """The number of convolutions of the stem for each of OFA's codes."""
+    return (config.stem.depth[0],) * _largest_stem_code(config) + (config.stem.depth[-1],)
+
+
+def _option(key: str, options: Sequence[int], index: Value) -> int:
+    if index not in range(len(options)):
+        raise ValueError(f"each {key} must be an index of {tuple(options)} here, got {index}")
+    return options[int(index)]
+
+
+def _resnet_config(space: Space) -> ResNetConfig:
+    assert isinstance(space.config, ResNetConfig)  # `FAMILIES` has checked it
+    return space.config
+
+
+FAMILIES: dict[str, tuple[Callable[[Space, Notation], Arch], Callable[[Space, Arch], dict[str, Any]]]] = {
+    "mbconv": (_mbconv_from_ofa, _mbconv_to_ofa),
+    "resnet": (_resnet_from_ofa, _resnet_to_ofa),
+}
+"""Readers and writers of OFA's notation by family of spaces."""
+
+
+def _of_family(
+    space: Space,
+) -> tuple[Callable[[Space, Notation], Arch], Callable[[Space, Arch], dict[str, Any]]]:
+    if space.config.family not in FAMILIES:
+        raise ValueError(f"OFA's notation is for spaces of {sorted(FAMILIES)}, got {space.config.family!r}")
+    return FAMILIES[space.config.family]
