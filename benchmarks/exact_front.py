@@ -32,8 +32,7 @@ def accuracy(rng: np.random.Generator) -> BlockTable:
     """Grows with the logarithm of a block's work, and each block has a share of its own."""
 
     def share(block: Block) -> float:
-        macs = sum(layer.macs for layer in block)
-        return float(np.log1p(macs / 1e6) * rng.uniform(0.5, 1.5))
+        return float(np.log1p(block.macs / 1e6) * rng.uniform(0.5, 1.5))
 
     space = search_spaces.get("ofa-mbv3-w1.0")
     return BlockTable(space, share)
@@ -43,8 +42,7 @@ def made_up_latency(rng: np.random.Generator) -> BlockTable:
     """Milliseconds: like MACs, with a part for each layer and ±20 % for each block."""
 
     def cost(block: Block) -> float:
-        macs = sum(layer.macs for layer in block)
-        return float((0.02 * len(block) + 1e-8 * macs) * rng.uniform(0.8, 1.2))
+        return float((0.02 * len(block.nodes) + 1e-8 * block.macs) * rng.uniform(0.8, 1.2))
 
     return BlockTable(search_spaces.get("ofa-mbv3-w1.0"), cost)
 

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import ofa_mbv3
 from hw_profiles.errors import compare
 from hw_profiles.layer_fit import LayerFit
-from hw_profiles.layer_terms import KINDS, TERMS, Shape, terms
+from hw_profiles.layer_terms import KINDS, TERMS, shapes, terms
 from search_spaces import Block, BlockTable, Genomes, Space
 
 Matrix = NDArray[np.float64]
@@ -72,9 +72,9 @@ class Measurements:
 
 def _statistics(space: Space, genomes: Genomes) -> Matrix:
     values: list[Callable[[Block], float]] = [
-        lambda block: sum(layer.macs for layer in block),
-        lambda block: sum(layer.params for layer in block),
-        lambda block: sum(layer.activations for layer in block),
+        lambda block: block.macs,
+        lambda block: block.params,
+        lambda block: sum(node.output.numel for node in block.nodes if not node.op.in_place),
         *(partial(_count, kind) for kind in KINDS),
     ]
     columns = [BlockTable(space, value)(genomes) for value in values]
@@ -83,7 +83,7 @@ def _statistics(space: Space, genomes: Genomes) -> Matrix:
 
 
 def _count(kind: str, block: Block) -> float:
-    return sum(Shape.of(layer).kind == kind for layer in block)
+    return sum(shape.kind == kind for shape in shapes(block))
 
 
 def _stage_costs(space: Space, genomes: Genomes) -> Matrix:
@@ -97,7 +97,7 @@ def _stage_costs(space: Space, genomes: Genomes) -> Matrix:
 
 
 def _term(term: int, block: Block) -> float:
-    return float(sum(terms(Shape.of(layer))[term] for layer in block))
+    return float(sum(terms(shape)[term] for shape in shapes(block)))
 
 
 def _varying(columns: Matrix) -> Matrix:

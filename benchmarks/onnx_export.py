@@ -27,7 +27,7 @@ from nas.allocator import keep_freed_memory
 from nas.network.static import StaticNet
 from nas.network.supernet import Supernet
 from nas.onnx_files import onnx_graph
-from search_spaces import Arch, LayerSpec, Space
+from search_spaces import Arch, Block, Space
 
 SPACES = ("ofa-mbv3-w1.0", "ofa-mbv3-w1.2", "ofa-proxyless-w1.3", "ofa-resnet50", "attentivenas", "bignas")
 RESOLUTION = 224
@@ -49,9 +49,9 @@ def subnet(space: Space, seed: int = 0) -> Arch:
     return arch | {"resolution": RESOLUTION}
 
 
-def write_file(layers: Sequence[LayerSpec], net: StaticNet, path: Path) -> None:
+def write_file(blocks: Sequence[Block], net: StaticNet, path: Path) -> None:
     """What `nas export` writes, to the disk as it does that."""
-    replace_file(path, onnx_graph.serialize(layers, net.weights()))
+    replace_file(path, onnx_graph.serialize(blocks, net.weights()))
 
 
 def write_file_by_torch(net: StaticNet, x: torch.Tensor, path: Path) -> None:
@@ -64,13 +64,13 @@ def write_file_by_torch(net: StaticNet, x: torch.Tensor, path: Path) -> None:
 def compare(space: Space, folder: Path) -> dict[str, float]:
     """Seconds of both sides for one subnet, and the size of the file."""
     arch, supernet = subnet(space), Supernet(space).eval()
-    net, layers, size = supernet.extract(arch), space.layers(arch), space.image_size(arch)
+    net, blocks, size = supernet.extract(arch), space.blocks(arch), space.image_size(arch)
     x = torch.zeros(1, space.config.channels, size, size)
     ours, theirs = folder / "here.onnx", folder / "torch.onnx"
     seconds_here = {
         "extract": seconds(lambda: supernet.extract(arch), 5),
-        "here": seconds(lambda: write_file(layers, supernet.extract(arch), ours), 5),
-        "here, same subnet": seconds(lambda: write_file(layers, net, ours), 5),
+        "here": seconds(lambda: write_file(blocks, supernet.extract(arch), ours), 5),
+        "here, same subnet": seconds(lambda: write_file(blocks, net, ours), 5),
     }
     by_torch = seconds(lambda: write_file_by_torch(net, x, theirs), 2)
     return seconds_here | {"torch, same subnet": by_torch, "MB": ours.stat().st_size / 1e6}

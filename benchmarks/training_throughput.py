@@ -26,7 +26,7 @@ import search_spaces
 from nas.allocator import keep_freed_memory
 from nas.importing.notation.ofa import arch_from_ofa
 from nas.network.functional import run_block
-from nas.network.static import StaticNet, weight_path
+from nas.network.static import StaticNet
 from nas.network.supernet import Supernet
 from nas.training.losses import kl_loss, label_loss
 from search_spaces import Arch, Space
@@ -142,14 +142,15 @@ class _NCHWNet(StaticNet):
     """A static network that leaves its maps as torch makes them."""
 
     def forward(self, x: Tensor) -> Tensor:
+        tensors = [x]
         for block in self.blocks:
-            x = run_block(block, x, lambda layer, x: self.get_submodule(weight_path(layer))(x))
-        return x
+            tensors = run_block(block, tensors, self._compute)
+        return tensors[0]
 
 
 def _static(options: argparse.Namespace) -> list[Forward]:
     space = space_of(options)
-    nets: list[nn.Module] = [_NCHWNet(space.layers(arch)) for arch in sandwich(options)]
+    nets: list[nn.Module] = [_NCHWNet(space.blocks(arch)) for arch in sandwich(options)]
     return [net.train() for net in nets]
 
 

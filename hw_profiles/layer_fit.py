@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from hw_profiles.errors import Latencies
 from hw_profiles.latency_model import Additive, BlockValue, Network, checked
-from hw_profiles.layer_terms import KINDS, Shape, terms
+from hw_profiles.layer_terms import KINDS, Shape, shapes, terms
 from search_spaces import Block
 
 Matrix = NDArray[np.float64]
@@ -60,7 +60,7 @@ class LayerFit(Additive, RegressorMixin, BaseEstimator):  # type: ignore[misc]  
         intercept, *self._costs = robust_costs(costs, latency_ms)
         self.intercept_ms = float(intercept)
         base = costs @ [intercept, *self._costs]
-        self._shapes = list(dict.fromkeys(Shape.of(layer) for net in X for block in net for layer in block))
+        self._shapes = list(dict.fromkeys(shape for net in X for block in net for shape in shapes(block)))
         shares = self._layer_ms(X) / base[:, None]
         self._weights = _deviations(shares, self._alike(self._shapes), latency_ms / base - 1)
         self._deviation = lru_cache(maxsize=None)(self._deviation_of)
@@ -68,15 +68,15 @@ class LayerFit(Additive, RegressorMixin, BaseEstimator):  # type: ignore[misc]  
 
     def block_ms(self, block: Block) -> float:
         """See `Additive`."""
-        deviations = [self._deviation(Shape.of(layer)) for layer in block]
+        deviations = [self._deviation(shape) for shape in shapes(block)]
         return float(self._terms(block) @ self._costs @ np.add(1.0, deviations))
 
     def _terms(self, block: Block) -> Matrix:
         """The terms of each layer of a block, shape (n_layers, n_terms)."""
-        rows = np.array([terms(Shape.of(layer)) for layer in block])
+        rows = np.array([terms(shape) for shape in shapes(block)])
         if self.table_ms is None:
             return rows
-        return np.column_stack([rows, np.full(len(block), self.table_ms(block) / len(block))])
+        return np.column_stack([rows, np.full(len(rows), self.table_ms(block) / len(rows))])
 
     def _layer_ms(self, networks: Sequence[Network]) -> Matrix:
         """Cost of the layers of each shape in each network, shape (n_networks, n_shapes)."""
@@ -85,12 +85,12 @@ class LayerFit(Additive, RegressorMixin, BaseEstimator):  # type: ignore[misc]  
         for row, network in zip(result, networks, strict=True):
             for block in network:
                 costs = self._terms(block) @ self._costs
-                np.add.at(row, [column[Shape.of(layer)] for layer in block], costs)
+                np.add.at(row, [column[shape] for shape in shapes(block)], costs)
         return result
 
-    def _alike(self, shapes: Sequence[Shape]) -> Matrix:
-        """Correlation of the deviations of layers with those fitted, shape (len(shapes), n_shapes)."""
-        return _correlation(shapes, self._shapes)
+    def _alike(self, others: Sequence[Shape]) -> Matrix:
+        """Correlation of the deviations of layers with those fitted, shape (len(others), n_shapes)."""
+        return _correlation(others, self._shapes)
 
     def _deviation_of(self, shape: Shape) -> float:
         return float(self._alike([shape])[0] @ self._weights)
@@ -128,8 +128,8 @@ def robust_costs(terms: Matrix, latency_ms: Latencies) -> Matrix:
 
 def _correlation(left: Sequence[Shape], right: Sequence[Shape]) -> Matrix:
     """exp(-½ distance² / LENGTH_SCALE²) between layers of one kind, 0 otherwise."""
-    places = [np.array([shape.place for shape in shapes]) / LENGTH_SCALE for shapes in (left, right)]
-    kinds = [np.array([KINDS.index(shape.kind) for shape in shapes]) for shapes in (left, right)]
+    places = [np.array([shape.place for shape in side]) / LENGTH_SCALE for side in (left, right)]
+    kinds = [np.array([KINDS.index(shape.kind) for shape in side]) for side in (left, right)]
     squares = (
         (places[0] ** 2).sum(axis=1)[:, None] + (places[1] ** 2).sum(axis=1) - 2 * places[0] @ places[1].T
     )

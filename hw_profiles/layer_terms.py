@@ -1,19 +1,21 @@
-"""What a layer costs a device, in numbers that its time is made of: the roofline of each kind of layer.
+"""What a node costs a device, in numbers that its time is made of: the roofline of each kind of operator.
 
-A layer takes a launch, and computes or moves memory, whichever is slower (Williams, Waterman and Patterson,
-Roofline, CACM 2009); how fast either is depends on the kind of layer.
+A node takes a launch, and computes or moves memory, whichever is slower (Williams, Waterman and Patterson,
+Roofline, CACM 2009); how fast either is depends on the kind of operator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from math import log2
+from math import log2, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import LayerSpec
+from search_spaces import Block, Node
+from search_spaces import operators as ops
 
 Vector = NDArray[np.float64]
 
@@ -23,60 +25,99 @@ COMPUTING = ("pointwise", "depthwise", "dense", "linear")
 TERMS = ("launch", *(f"traffic.{kind}" for kind in KINDS), *(f"macs.{kind}" for kind in COMPUTING))
 """Names of the numbers of `Shape.terms`."""
 
-_KIND_OF_OP = {
-    "linear": "linear",
-    "add": "elementwise",
-    "multiply": "elementwise",
-    "avg_pool": "pool",
-    "max_pool": "pool",
-    "global_avg_pool": "pool",
-    "resize": "resize",
+
+def _of_conv(node: Node) -> str:
+    assert isinstance(node.op, ops.Conv2d)
+    if node.op.groups > 1:
+        return "depthwise"
+    return "pointwise" if node.op.kernel == (1, 1) else "dense"
+
+
+def _always(kind: str) -> Callable[[Node], str]:
+    return lambda node: kind
+
+
+KIND_OF: Mapping[type[ops.Operator], Callable[[Node], str] | None] = {
+    ops.Conv2d: _of_conv,
+    ops.Linear: _always("linear"),
+    ops.BatchNorm: None,
+    ops.LayerNorm: _always("elementwise"),
+    ops.Relu: None,
+    ops.Relu6: None,
+    ops.HardSwish: None,
+    ops.Swish: None,
+    ops.Sigmoid: None,
+    ops.HardSigmoid: None,
+    ops.Gelu: _always("elementwise"),
+    ops.AvgPool2d: _always("pool"),
+    ops.MaxPool2d: _always("pool"),
+    ops.GlobalAvgPool: _always("pool"),
+    ops.Resize: _always("resize"),
+    ops.Add: _always("elementwise"),
+    ops.Multiply: _always("elementwise"),
+    ops.Concat: _always("elementwise"),
+    ops.Slice: _always("elementwise"),
+    ops.Flatten: None,
 }
+"""The kind of every operator; None: it is fused with its neighbours or moves nothing, and costs no time."""
 
 
 class Shape(NamedTuple):
-    """All that the time of a layer depends on here; layers of equal shape are equally fast."""
+    """All that the time of a node depends on here; nodes of equal shape are equally fast."""
 
     kind: str
     n_inputs: int
     c_in: int
     c_out: int
-    size_in: int
-    size_out: int
-    kernel: int
-    stride: int
+    pixels_in: int
+    pixels_out: int
+    kernel: float
+    """Geometric mean of height and width."""
+    stride: float
     macs: int
-
-    @classmethod
-    def of(cls, layer: LayerSpec) -> Shape:
-        """The shape of a layer."""
-        return cls(
-            _kind(layer),
-            len(layer.inputs),
-            layer.c_in,
-            layer.c_out,
-            layer.size_in,
-            layer.size_out,
-            layer.kernel,
-            layer.stride,
-            layer.macs,
-        )
 
     @property
     def traffic(self) -> int:
         """Numbers read and written for one image, weights aside."""
-        return self.n_inputs * self.c_in * self.size_in**2 + self.c_out * self.size_out**2
+        return self.n_inputs * self.c_in * self.pixels_in + self.c_out * self.pixels_out
 
     @property
     def place(self) -> tuple[float, ...]:
-        """Where the layer lies among those of its kind, in steps of about a doubling of the work."""
-        return (
-            log2(self.c_in),
-            log2(self.c_out),
-            2 * log2(self.size_out),
-            self.kernel / 2,
-            float(self.stride),
-        )
+        """Where the node lies among those of its kind, in steps of about a doubling of the work."""
+        return log2(self.c_in), log2(self.c_out), log2(self.pixels_out), self.kernel / 2, self.stride
+
+
+def shapes(block: Block) -> list[Shape]:
+    """The shapes of the nodes of a block that take time."""
+    found = []
+    for node in block.nodes:
+        kind = KIND_OF[type(node.op)]
+        if kind is not None:
+            kernel, stride = _window(node.op)
+            source = node.specs[0]
+            found.append(
+                Shape(
+                    kind(node),
+                    len(node.inputs),
+                    source.channels,
+                    node.output.channels,
+                    source.pixels,
+                    node.output.pixels,
+                    kernel,
+                    stride,
+                    node.macs,
+                )
+            )
+    return found
+
+
+def _window(op: ops.Operator) -> tuple[float, float]:
+    """Kernel and stride of an operator, 1 where it has none."""
+    if isinstance(op, ops.Conv2d):
+        return sqrt(op.kernel[0] * op.kernel[1]), sqrt(op.stride[0] * op.stride[1])
+    if isinstance(op, ops.Pool2d):
+        return float(op.kernel), float(op.stride)
+    return 1.0, 1.0
 
 
 @lru_cache(maxsize=1 << 16)
@@ -88,11 +129,3 @@ def terms(shape: Shape) -> Vector:
     if shape.kind in COMPUTING:
         row[TERMS.index(f"macs.{shape.kind}")] = shape.macs
     return row
-
-
-def _kind(layer: LayerSpec) -> str:
-    if layer.op != "conv":
-        return _KIND_OF_OP[layer.op]
-    if layer.groups > 1:
-        return "depthwise"
-    return "pointwise" if layer.kernel == 1 else "dense"

@@ -27,12 +27,12 @@ MACS = "MACs alone"
 
 def block_macs(block: Block) -> float:
     """Multiply-accumulates of a block."""
-    return float(sum(layer.macs for layer in block))
+    return float(block.macs)
 
 
 def block_params(block: Block) -> float:
     """Parameters of a block."""
-    return float(sum(layer.params for layer in block))
+    return float(block.params)
 
 
 def candidates(table_ms: BlockValue | None = None) -> dict[str, Callable[[], LatencyEstimator]]:

@@ -16,10 +16,10 @@ from typing import Self
 
 import numpy as np
 
-from search_spaces import BLOCK_INPUT, Arch, Block, LayerSpec, Slot, Space, block_key
-from search_spaces.layers import stitch
+from search_spaces import Arch, Block, Slot, Space, block_key
+from search_spaces.building import BlockBuilder
+from search_spaces.tensors import TensorSpec
 
-_EPS = 1e-5
 ENUMERATED = 1000
 """Subnets of a space that are listed before some are drawn; of larger ones they are drawn one by one."""
 
@@ -28,19 +28,14 @@ ENUMERATED = 1000
 class Edge:
     """A feature map that passes from one block to the next."""
 
-    channels: int
-    size: int
-    """Side in pixels."""
+    spec: TensorSpec
 
     def probes(self, n: int, name: str = "probe") -> Block:
         """A chain of `n` probes on this feature map."""
-        c, size = self.channels, self.size
-        return tuple(
-            LayerSpec(
-                "conv", f"conv{i}", name, (i - 1 if i else BLOCK_INPUT,), c, c, size, size, norm_eps=_EPS
-            )
-            for i in range(n)
-        )
+        block = BlockBuilder(name, self.spec)
+        for i in range(n):
+            block.conv(f"conv{i}", self.spec.channels)
+        return block.build()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +47,11 @@ class TimedBlock:
     after: Edge | None
 
     @property
-    def layers(self) -> tuple[LayerSpec, ...]:
+    def blocks(self) -> tuple[Block, ...]:
         """What is timed."""
         before = [self.before.probes(1, "before")] if self.before else []
         after = [self.after.probes(1, "after")] if self.after else []
-        return stitch([*before, self.block, *after])
+        return (*before, self.block, *after)
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -75,8 +70,8 @@ def timed_blocks(space: Space, slots: Iterable[Slot] | None = None) -> dict[str,
     first, last = space.slots[0], space.slots[-1]
     for slot in space.slots if slots is None else slots:
         for block in space.slot_blocks(slot):
-            before = None if slot is first else Edge(block[0].c_in, block[0].size_in)
-            after = None if slot is last else Edge(block[-1].c_out, block[-1].size_out)
+            before = None if slot is first else Edge(block.inputs[0])
+            after = None if slot is last else Edge(block.output_specs[0])
             found.setdefault(block_key(block), TimedBlock(block, before, after))
     return found
 

@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold
 
 from predictors.correlation import tau
 from search_spaces import Block, Genomes, SlotTable, Space
+from search_spaces.operators import Add
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
@@ -80,6 +81,4 @@ def _slot_features(space: Space) -> Iterator[Matrix]:
 
 
 def _statistics(block: Block) -> list[float]:
-    macs, params = sum(layer.macs for layer in block), sum(layer.params for layer in block)
-    shortcut = any(layer.op == "add" for layer in block)
-    return [1.0, float(np.log1p(macs)), float(np.log1p(params)), float(shortcut)]
+    return [1.0, float(np.log1p(block.macs)), float(np.log1p(block.params)), float(block.has(Add))]

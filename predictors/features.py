@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces import Block, BlockTable, Genomes, Space
+from search_spaces.operators import Add
 
 Matrix = NDArray[np.float32]
 Column = Callable[[Genomes], NDArray[np.float64]]
 
 STATISTICS: dict[str, Callable[[Block], float]] = {
-    "macs": lambda block: sum(layer.macs for layer in block),
-    "params": lambda block: sum(layer.params for layer in block),
-    "channels": lambda block: np.log1p(max(layer.c_out for layer in block)),
-    "shortcut": lambda block: any(layer.op == "add" for layer in block),
+    "macs": lambda block: block.macs,
+    "params": lambda block: block.params,
+    "channels": lambda block: np.log1p(max(node.output.channels for node in block.nodes)),
+    "shortcut": lambda block: block.has(Add),
     "depth": lambda block: 1,
 }
 """Numbers of one block. `shortcut` matters where a width choice decides whether the block has one."""

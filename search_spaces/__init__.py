@@ -1,13 +1,13 @@
-"""What an architecture is: search spaces, archs, genomes and the layers of a network. No torch here."""
+"""What an architecture is: search spaces, archs, genomes and the graph of a network. No torch here."""
 
 from search_spaces.arch import Arch as Arch
 from search_spaces.catalog import get as get
 from search_spaces.catalog import names as names
 from search_spaces.catalog import parse as parse
-from search_spaces.layers import BLOCK_INPUT as BLOCK_INPUT
-from search_spaces.layers import Block as Block
-from search_spaces.layers import LayerSpec as LayerSpec
-from search_spaces.layers import block_key as block_key
+from search_spaces.graph import BLOCK_INPUT as BLOCK_INPUT
+from search_spaces.graph import Block as Block
+from search_spaces.graph import Node as Node
+from search_spaces.graph import block_key as block_key
 from search_spaces.space import Choice as Choice
 from search_spaces.space import Genomes as Genomes
 from search_spaces.space import Slot as Slot

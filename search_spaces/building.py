@@ -1,139 +1,88 @@
-"""Writing the layers of a block: indices, channels and sizes follow from what a layer reads."""
+"""Writing the nodes of a block: indices and shapes follow from what a node reads."""
 
 from __future__ import annotations
 
-from search_spaces.layers import BLOCK_INPUT, Activation, Block, LayerSpec, Op
+from search_spaces.graph import Block, Node
+from search_spaces.operators import ACTIVATIONS, BatchNorm, Conv2d, Flatten, GlobalAvgPool, Linear, Operator
+from search_spaces.tensors import TensorSpec
 
 
 class BlockBuilder:
-    """Collects the layers of one block in order.
+    """Collects the nodes of one block in order.
 
-    Each method appends a layer and returns its index. A layer reads the one before it unless `after` says
-    otherwise.
+    Each method appends nodes and returns the index of the last one. A node reads the one before it unless
+    `after` says otherwise.
 
     Args:
         name: of the block.
-        channels: of the feature map that enters the block.
-        size: its side in pixels.
+        inputs: specs of what enters the block.
         norm_eps: epsilon of the block's batch norms.
     """
 
-    def __init__(self, name: str, channels: int, size: int, norm_eps: float) -> None:
+    def __init__(self, name: str, *inputs: TensorSpec, norm_eps: float = 1e-5) -> None:
         self.name = name
         self.norm_eps = norm_eps
-        self._entry = (channels, size)
-        self._layers: list[LayerSpec] = []
+        self._inputs = inputs
+        self._nodes: list[Node] = []
 
     @property
     def last(self) -> int:
-        """Index of the last layer so far, at first `BLOCK_INPUT`."""
-        return len(self._layers) - 1
+        """Index of the last node so far, at first `BLOCK_INPUT`."""
+        return len(self._nodes) - 1
 
-    def shape(self, index: int) -> tuple[int, int]:
-        """Channels and size of what a layer hands on."""
-        if index == BLOCK_INPUT:
-            return self._entry
-        return self._layers[index].c_out, self._layers[index].size_out
+    def spec(self, index: int) -> TensorSpec:
+        """Spec of a node's output, or of an input for a negative index."""
+        return self._inputs[-1 - index] if index < 0 else self._nodes[index].output
 
-    def build(self) -> Block:
-        """The block."""
-        return tuple(self._layers)
+    def build(self, *outputs: int) -> Block:
+        """The block; without `outputs` the last node is its output."""
+        return Block(self.name, self._inputs, tuple(self._nodes), outputs or (self.last,))
+
+    def add(self, op: Operator, name: str, *after: int) -> int:
+        """Any operator; `after` are the indices that it reads, without them the last node."""
+        sources = after or (self.last,)
+        self._nodes.append(Node(op, name, self.name, sources, tuple(map(self.spec, sources))))
+        return self.last
 
     def conv(
         self,
         name: str,
-        c_out: int,
+        channels: int,
         *,
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
         norm: bool = True,
         bias: bool = False,
-        activation: Activation = "none",
+        activation: str = "none",
         after: int | None = None,
     ) -> int:
-        """A convolution; a stride rounds the size up."""
-        source = self.last if after is None else after
-        c_in, size = self.shape(source)
-        layer = LayerSpec(
-            "conv",
-            name,
-            self.name,
-            (source,),
-            c_in,
-            c_out,
-            size,
-            -(-size // stride),
-            kernel,
-            stride,
-            groups=groups,
-            bias=bias,
-            norm_eps=self.norm_eps if norm else None,
-            activation=activation,
-        )
-        return self._append(layer)
+        """A convolution with its batch norm `NAME.norm` and activation `NAME.act`; a stride rounds up."""
+        op = Conv2d.same(channels, kernel, stride, groups=groups, bias=bias)
+        self.add(op, name, *(() if after is None else (after,)))
+        if norm:
+            self.add(BatchNorm(self.norm_eps), f"{name}.norm")
+        return self._activate(name, activation)
 
-    def depthwise(self, name: str, kernel: int, stride: int, *, activation: Activation) -> int:
-        """A convolution of each channel alone."""
-        channels, _ = self.shape(self.last)
+    def depthwise(self, name: str, kernel: int, stride: int, *, activation: str) -> int:
+        """A convolution of each channel alone, with its batch norm."""
+        channels = self.spec(self.last).channels
         return self.conv(name, channels, kernel=kernel, stride=stride, groups=channels, activation=activation)
 
-    def linear(self, name: str, c_out: int, *, bias: bool = False, activation: Activation = "none") -> int:
-        """A linear layer on pooled maps."""
-        c_in, _ = self.shape(self.last)
-        layer = LayerSpec(
-            "linear", name, self.name, (self.last,), c_in, c_out, 1, 1, bias=bias, activation=activation
-        )
-        return self._append(layer)
+    def linear(self, name: str, channels: int, *, bias: bool = False, activation: str = "none") -> int:
+        """A linear layer on a vector."""
+        self.add(Linear(channels, bias), name)
+        return self._activate(name, activation)
 
-    def pool(
-        self,
-        op: Op,
-        name: str,
-        *,
-        kernel: int,
-        stride: int,
-        padding: int = 0,
-        after: int | None = None,
-    ) -> int:
-        """An `avg_pool` or `max_pool`; a stride rounds the size up."""
-        source = self.last if after is None else after
-        channels, size = self.shape(source)
-        layer = LayerSpec(
-            op,
-            name,
-            self.name,
-            (source,),
-            channels,
-            channels,
-            size,
-            -(-size // stride),
-            kernel,
-            stride,
-            padding=padding,
-        )
-        return self._append(layer)
+    def pooled_features(self, name: str) -> int:
+        """The mean of each channel as a vector."""
+        self.add(GlobalAvgPool(), name)
+        return self.add(Flatten(), f"{name}.flat")
 
-    def global_avg_pool(self, name: str) -> int:
-        """The mean of each channel."""
-        return self._resized("global_avg_pool", name, 1)
+    def combine(self, op: Operator, name: str, first: int, second: int, *, activation: str = "none") -> int:
+        """An operator on two tensors; the result has the shape of `first`."""
+        self.add(op, name, first, second)
+        return self._activate(name, activation)
 
-    def resize(self, name: str, size: int) -> int:
-        """Bicubic resizing."""
-        return self._resized("resize", name, size)
-
-    def combine(self, op: Op, name: str, first: int, second: int, *, activation: Activation = "none") -> int:
-        """`add` or `multiply` two layers; the result has the shape of `first`."""
-        channels, size = self.shape(first)
-        layer = LayerSpec(
-            op, name, self.name, (first, second), channels, channels, size, size, activation=activation
-        )
-        return self._append(layer)
-
-    def _resized(self, op: Op, name: str, size_out: int) -> int:
-        channels, size = self.shape(self.last)
-        return self._append(LayerSpec(op, name, self.name, (self.last,), channels, channels, size, size_out))
-
-    def _append(self, layer: LayerSpec) -> int:
-        self._layers.append(layer)
-        return self.last
+    def _activate(self, name: str, activation: str) -> int:
+        return self.last if activation == "none" else self.add(ACTIVATIONS[activation], f"{name}.act")

@@ -8,10 +8,12 @@ from __future__ import annotations
 from functools import partial
 
 from search_spaces.building import BlockBuilder
-from search_spaces.layers import BLOCK_INPUT, Activation, Block
+from search_spaces.graph import BLOCK_INPUT, Block
 from search_spaces.mbconv_config import MBConvConfig as MBConvConfig
 from search_spaces.mbconv_config import StageConfig
+from search_spaces.operators import Add, AvgPool2d, GlobalAvgPool, Multiply, Resize
 from search_spaces.space import Choice, Kind, Slot, Space, listed
+from search_spaces.tensors import image
 
 
 def make_divisible(channels: float, divisor: int) -> int:
@@ -120,9 +122,10 @@ def _size(resolution: int, stride: int) -> int:
 
 def _stem(config: MBConvConfig, resolution: int, width: int) -> Block:
     stem = config.stem
-    block = BlockBuilder("stem", config.channels, config.input_size or resolution, config.norm_eps)
+    images = image(config.channels, config.input_size or resolution)
+    block = BlockBuilder("stem", images, norm_eps=config.norm_eps)
     if config.input_size:
-        block.resize("resize", resolution)
+        block.add(Resize((resolution, resolution)), "resize")
     block.conv("conv", width, kernel=stem.kernel, stride=stem.stride, activation=stem.activation)
     return block.build()
 
@@ -140,7 +143,7 @@ def _stage_block(
     expand: float,
 ) -> Block:
     mid = None if expand == 1 else make_divisible(round(c_in * expand), config.divisor)
-    block = BlockBuilder(name, c_in, _size(resolution, stride_in), config.norm_eps)
+    block = BlockBuilder(name, image(c_in, _size(resolution, stride_in)), norm_eps=config.norm_eps)
     hidden = make_divisible((mid or c_in) // config.se_reduction, config.divisor) if stage.se else None
     mbconv(
         block,
@@ -163,9 +166,9 @@ def mbconv(
     mid: int | None,
     kernel: int,
     stride: int,
-    activation: Activation,
+    activation: str,
     se_hidden: int | None,
-    se_gate: Activation,
+    se_gate: str,
 ) -> None:
     """Expansion 1×1, depthwise k×k, SE, projection 1×1 (MobileNetV3, Howard et al. 2019, §5).
 
@@ -183,30 +186,28 @@ def mbconv(
         block.conv("expand", mid, activation=activation)
     depthwise = block.depthwise("depthwise", kernel, stride, activation=activation)
     if se_hidden is not None:
-        channels, _ = block.shape(depthwise)
-        block.global_avg_pool("se.pool")
+        channels = block.spec(depthwise).channels
+        block.add(GlobalAvgPool(), "se.pool")
         block.conv("se.reduce", se_hidden, norm=False, bias=True, activation="relu")
         gate = block.conv("se.expand", channels, norm=False, bias=True, activation=se_gate)
-        block.combine("multiply", "se.scale", depthwise, gate)
+        block.combine(Multiply(), "se.scale", depthwise, gate)
     block.conv("project", width)
 
 
 def add_shortcut(block: BlockBuilder, kind: str, stride: int) -> None:
     """Add the block's input to its output as far as `StageConfig.shortcut` says, which explains `kind`."""
-    (c_in, size), end = block.shape(BLOCK_INPUT), block.last
-    width, _ = block.shape(end)
+    source, end = block.spec(BLOCK_INPUT), block.last
+    width = block.spec(end).channels
     reach = ("none", "identity", "pool", "projection").index(kind)
-    needed = 3 if c_in != width else 2 if stride > 1 else 1
+    needed = 3 if source.channels != width else 2 if stride > 1 else 1
     if reach < needed:
         return
     start = BLOCK_INPUT
     if stride > 1:
-        start = block.pool(
-            "avg_pool", "shortcut.pool", kernel=stride, stride=stride, padding=size % 2, after=start
-        )
-    if c_in != width:
+        start = block.add(AvgPool2d(stride, stride, source.size[0] % 2), "shortcut.pool", start)
+    if source.channels != width:
         start = block.conv("shortcut.conv", width, norm=False, after=start)
-    block.combine("add", "shortcut", start, end)
+    block.combine(Add(), "shortcut", start, end)
 
 
 def _head(config: MBConvConfig, stride: int, resolution: int, c_in: int, width: int) -> Block:
@@ -214,9 +215,9 @@ def _head(config: MBConvConfig, stride: int, resolution: int, c_in: int, width: 
     pooled = head.pool_width or width
     if head.pool_expand is not None:
         pooled = make_divisible(round(c_in * head.pool_expand), config.divisor)
-    block = BlockBuilder("head", c_in, _size(resolution, stride), config.norm_eps)
+    block = BlockBuilder("head", image(c_in, _size(resolution, stride)), norm_eps=config.norm_eps)
     block.conv("conv", pooled, activation=head.activation)
-    block.global_avg_pool("pool")
+    block.pooled_features("pool")
     if head.pool_width is not None or head.pool_expand is not None:
         block.linear("mix", width, activation=head.activation)
     block.linear("classifier", config.classes, bias=True)

@@ -6,10 +6,13 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from search_spaces.layers import Activation
 from search_spaces.space import Positive, SpaceConfig
 
 _Number = TypeVar("_Number", int, float)
+
+
+ActivationName = Literal["none", "relu", "relu6", "hard_swish", "swish", "sigmoid", "hard_sigmoid", "gelu"]
+"""Keys of `search_spaces.operators.ACTIVATIONS`, or no activation."""
 
 
 def rising(options: tuple[_Number, ...]) -> tuple[_Number, ...]:
@@ -48,7 +51,7 @@ class StageConfig(BaseModel, frozen=True, extra="forbid"):
     per: Literal["block", "stage"] = "block"
     """Whether kernel and expand are chosen for every block or once for the stage."""
     stride: Literal[1, 2] = 1
-    activation: Activation = "relu"
+    activation: ActivationName = "relu"
     se: bool = False
     """Squeeze-and-excitation after the depthwise convolution."""
     shortcut: Literal["none", "identity", "pool", "projection"] = "identity"
@@ -66,7 +69,7 @@ class StemConfig(BaseModel, frozen=True, extra="forbid"):
     width: tuple[Positive, ...]
     kernel: int = 3
     stride: Literal[1, 2] = 2
-    activation: Activation = "hard_swish"
+    activation: ActivationName = "hard_swish"
 
     _rising = field_validator("width")(rising)
 
@@ -88,7 +91,7 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """Channels of the convolution before pooling (MobileNetV3's head); `width` then comes after it."""
     pool_expand: float | None = None
     """The same as a multiple of the last stage's width (AttentiveNAS's head)."""
-    activation: Activation = "hard_swish"
+    activation: ActivationName = "hard_swish"
 
     _rising = field_validator("width")(rising)
 

@@ -1,33 +1,35 @@
-"""Peak memory of activations, by liveness over the layers."""
+"""Peak memory of activations, by liveness over the nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from search_spaces.layers import BLOCK_INPUT, LayerSpec
+from search_spaces.graph import Block
 
 BYTES_PER_NUMBER = 4
 """Activations are float32."""
 
 
-def peak_memory_bytes(layers: Sequence[LayerSpec]) -> int:
+def peak_memory_bytes(block: Block) -> int:
     """The most bytes of activations that are alive at once, for one image.
 
-    Layers run in their order. While one runs, its output, its inputs and every earlier output that a later
-    layer still reads are alive; the input of the whole is freed after its last use like any other. Batch norm
-    and activation change a layer's output in place. Weights and what a kernel needs for itself do not count.
+    Nodes run in their order. While one runs, its output, its inputs and every earlier output that a later
+    node still reads are alive; the inputs of the whole are freed after their last use like any other tensor.
+    Norms and activations change their input in place. Weights and what a kernel needs do not count.
 
-    Only one feature map passes between blocks, so the peak of a network is the largest of its blocks' peaks.
+    Where one tensor passes between blocks, the peak of a network is the largest of its blocks' peaks.
 
     Args:
-        layers: of a network, or of a block.
+        block: a block, or a whole network (`search_spaces.graph.chain`).
     """
-    last_use = {source: reader for reader, layer in enumerate(layers) for source in layer.inputs}
-    numbers = {BLOCK_INPUT: layers[0].c_in * layers[0].size_in ** 2}
-    alive, peak = {BLOCK_INPUT}, 0
-    for i, layer in enumerate(layers):
-        numbers[i] = layer.activations
-        alive.add(i)
+    memory = {-1 - i: -1 - i for i in range(len(block.inputs))}  # by node, the tensor whose memory it takes
+    numbers = {-1 - i: spec.numel for i, spec in enumerate(block.inputs)}
+    for i, node in enumerate(block.nodes):
+        memory[i] = memory[node.inputs[0]] if node.op.in_place else i
+        numbers.setdefault(memory[i], node.output.numel)
+    last_use = {memory[source]: i for i, node in enumerate(block.nodes) for source in node.inputs}
+    last_use |= {memory[output]: len(block.nodes) for output in block.outputs}
+    alive, peak = {-1 - i for i in range(len(block.inputs))}, 0
+    for i in range(len(block.nodes)):
+        alive.add(memory[i])
         peak = max(peak, sum(numbers[tensor] for tensor in alive))
-        alive = {tensor for tensor in alive if last_use.get(tensor, i) > i or tensor == i}
+        alive = {tensor for tensor in alive if last_use.get(tensor, i) > i}
     return BYTES_PER_NUMBER * peak

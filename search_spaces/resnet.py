@@ -12,10 +12,12 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from search_spaces.building import BlockBuilder
-from search_spaces.layers import BLOCK_INPUT, Block
+from search_spaces.graph import BLOCK_INPUT, Block
 from search_spaces.mbconv import make_divisible
 from search_spaces.mbconv_config import rising
+from search_spaces.operators import Add, AvgPool2d, MaxPool2d
 from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, listed
+from search_spaces.tensors import image
 
 STEM_STRIDE = 4
 """Of the first convolution and the max pool together."""
@@ -146,7 +148,7 @@ def _slots(config: ResNetConfig) -> Iterator[Slot]:
 
 def _builder(config: ResNetConfig, name: str, c_in: int, resolution: int, stride: int) -> BlockBuilder:
     """A block that reads a map after a total `stride`: every stride of 2 halves the size and rounds up."""
-    return BlockBuilder(name, c_in, -(-resolution // stride), config.norm_eps)
+    return BlockBuilder(name, image(c_in, -(-resolution // stride)), norm_eps=config.norm_eps)
 
 
 def _stem_entry(config: ResNetConfig, resolution: int, mid: int) -> Block:
@@ -158,7 +160,7 @@ def _stem_entry(config: ResNetConfig, resolution: int, mid: int) -> Block:
 def _stem_middle(config: ResNetConfig, resolution: int, mid: int) -> Block:
     block = _builder(config, "stem.1", mid, resolution, 2)
     end = block.conv("conv", mid, kernel=3, activation="relu")
-    block.combine("add", "shortcut", BLOCK_INPUT, end)
+    block.combine(Add(), "shortcut", BLOCK_INPUT, end)
     return block.build()
 
 
@@ -171,7 +173,7 @@ def _stem_exit(config: ResNetConfig, resolution: int, mid: int, width: int) -> B
 
 def stem_pool(block: BlockBuilder) -> None:
     """The max pool that ends the stem."""
-    block.pool("max_pool", "pool", kernel=3, stride=2, padding=1)
+    block.add(MaxPool2d(3, 2, 1), "pool")
 
 
 def _first_bottleneck(
@@ -215,16 +217,16 @@ def bottleneck(block: BlockBuilder, width: int, *, mid: int, stride: int, projec
     start = BLOCK_INPUT
     if projected:
         if stride > 1:
-            start = block.pool("avg_pool", "downsample.pool", kernel=stride, stride=stride, after=start)
+            start = block.add(AvgPool2d(stride, stride), "downsample.pool", start)
         start = block.conv("downsample.conv", width, after=start)
     block.conv("conv1", mid, activation="relu", after=BLOCK_INPUT)
     block.conv("conv2", mid, kernel=3, stride=stride, activation="relu")
     end = block.conv("conv3", width)
-    block.combine("add", "shortcut", start, end, activation="relu")
+    block.combine(Add(), "shortcut", start, end, activation="relu")
 
 
 def _head(config: ResNetConfig, stride: int, resolution: int, c_in: int) -> Block:
     block = _builder(config, "head", c_in, resolution, stride)
-    block.global_avg_pool("pool")
+    block.pooled_features("pool")
     block.linear("classifier", config.classes, bias=True)
     return block.build()

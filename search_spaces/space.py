@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from search_spaces.arch import Arch, Value
-from search_spaces.layers import Block, LayerSpec, stitch
+from search_spaces.graph import Block, chain
 from search_spaces.memory import peak_memory_bytes
 from search_spaces.tables import BlockTable
 
@@ -125,7 +125,7 @@ class Space(ABC):
         self._column = {gene.name: i for i, gene in enumerate(self.genes)}
         # pure functions of an immutable space: a subnet is walked once however often it is used
         self.blocks = lru_cache(maxsize=1024)(self._blocks)
-        self.layers = lru_cache(maxsize=1024)(self._layers)
+        self.network = lru_cache(maxsize=1024)(self._network)
 
     def __reduce__(self) -> tuple[type[Self], tuple[SpaceConfig], dict[str, str]]:
         # the family's constructor takes its config alone
@@ -288,13 +288,13 @@ class Space(ABC):
             if slot.depth is None or arch[slot.depth] > slot.position
         )
 
-    def _layers(self, arch: Arch) -> tuple[LayerSpec, ...]:
-        """All layers of `arch` in topological order; index -1 stands for the image.
+    def _network(self, arch: Arch) -> Block:
+        """All nodes of `arch` as one block, whose input is the images and whose output is the logits.
 
         Raises:
             ValueError: the arch is not in the space.
         """
-        return stitch(self.blocks(arch))
+        return chain(self.blocks(arch))
 
     def slot_blocks(self, slot: Slot) -> Iterator[Block]:
         """Every block that may stand in `slot`, first choice slowest."""
@@ -312,7 +312,7 @@ class Space(ABC):
 
         Its resolution, unless the network itself resizes them.
         """
-        return self.layers(arch)[0].size_in
+        return self.blocks(arch)[0].inputs[0].size[0]
 
     @property
     def resizes(self) -> bool:
@@ -322,26 +322,26 @@ class Space(ABC):
     # ------------------------------------------------------------------ costs
 
     def macs(self, arch: Arch) -> int:
-        """Multiply-accumulates for one image (see `LayerSpec.macs`)."""
-        return sum(layer.macs for layer in self.layers(arch))
+        """Multiply-accumulates for one image (see `search_spaces.operators.Operator.macs`)."""
+        return sum(block.macs for block in self.blocks(arch))
 
     def params(self, arch: Arch) -> int:
-        """Learned numbers of the extracted subnet (see `LayerSpec.params`)."""
-        return sum(layer.params for layer in self.layers(arch))
+        """Learned numbers of the extracted subnet."""
+        return sum(block.params for block in self.blocks(arch))
 
     @cached_property
     def macs_table(self) -> BlockTable:
         """Multiply-accumulates of many genomes at once."""
-        return BlockTable(self, lambda block: sum(layer.macs for layer in block))
+        return BlockTable(self, lambda block: block.macs)
 
     @cached_property
     def params_table(self) -> BlockTable:
         """Parameters of many genomes at once."""
-        return BlockTable(self, lambda block: sum(layer.params for layer in block))
+        return BlockTable(self, lambda block: block.params)
 
     def peak_memory_bytes(self, arch: Arch) -> int:
         """Most bytes of activations alive at once for one image (see `search_spaces.memory`)."""
-        return peak_memory_bytes(self.layers(arch))
+        return peak_memory_bytes(self.network(arch))
 
     @cached_property
     def peak_memory_table(self) -> BlockTable:

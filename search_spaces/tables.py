@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from search_spaces.layers import Block
+    from search_spaces.graph import Block
     from search_spaces.space import Genomes, Slot, Space
 
 

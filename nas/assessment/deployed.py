@@ -54,7 +54,7 @@ class Target:
 def fp32_model(trained: TrainedRun, arch: Arch, batch: int | None) -> onnx.ModelProto:
     """One recalibrated subnet with inherited weights."""
     weights = trained.evaluator().subnet(arch).weights()
-    return onnx_graph.build(trained.space.layers(arch), weights, batch=batch)
+    return onnx_graph.build(trained.space.blocks(arch), weights, batch=batch)
 
 
 def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.ModelProto) -> onnx.ModelProto:

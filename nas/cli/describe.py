@@ -89,32 +89,29 @@ def _described(name: str) -> tuple[Space, Imported | None]:
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
     from nas.onnx_files.file_size import FLOAT32, INT8
 
-    layers = space.layers(arch)
+    blocks = space.blocks(arch)
     rows = [
         {
-            "block": layer.block,
-            "layer": layer.name,
-            "op": layer.op,
-            "channels": f"{layer.c_in}>{layer.c_out}",
-            "kernel": layer.kernel,
-            "stride": layer.stride,
-            "size": f"{layer.size_in}>{layer.size_out}",
-            "activation": layer.activation,
-            "macs": layer.macs,
-            "params": layer.params,
+            "block": node.block,
+            "node": node.name,
+            "operator": node.op.token(*node.specs),
+            "output": str(node.output),
+            "macs": node.macs,
+            "params": node.params,
         }
-        for layer in layers
+        for block in blocks
+        for node in block.nodes
     ]
     totals = {
         "arch_id": arch.id,
         "macs": space.macs(arch),
         "params": space.params(arch),
         "peak_memory_bytes": space.peak_memory_bytes(arch),
-        "file_size_bytes": FLOAT32.of_file(layers),
-        "int8_file_size_bytes": INT8.of_file(layers),
+        "file_size_bytes": FLOAT32.of_file(blocks),
+        "int8_file_size_bytes": INT8.of_file(blocks),
     }
     if as_json:
-        print_json(totals | {"arch": json.loads(arch.to_json()), "layers": rows})
+        print_json(totals | {"arch": json.loads(arch.to_json()), "nodes": rows})
         return
     show(rows, False)
     line(

@@ -180,7 +180,7 @@ def _write_onnx(
     trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
 ) -> bytes:
     content = onnx_graph.serialize(
-        trained.space.layers(arch), net.weights(), batch=batch, metadata=metadata_text(card)
+        trained.space.blocks(arch), net.weights(), batch=batch, metadata=metadata_text(card)
     )
     onnx.checker.check_model(content, full_check=True)
     return content

@@ -21,7 +21,7 @@ from hw_profiles.bundle import LIGHT, WEIGHTS, BundledModel, Region, Visits, Wei
 from hw_profiles.key import RunSettings
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.precision import convert
-from search_spaces import LayerSpec
+from search_spaces import Block
 
 SHARED_FROM = 256
 """Smaller constants stay in their graph."""
@@ -35,10 +35,10 @@ _Kind = tuple[str, float]
 
 @dataclass(frozen=True, slots=True)
 class TimedGraph:
-    """Layers that are timed; see `BundledModel` for the rest."""
+    """Blocks that are timed; see `BundledModel` for the rest."""
 
     id: str
-    layers: tuple[LayerSpec, ...]
+    blocks: tuple[Block, ...]
     passes: int
     """How often its latency is told; see `visits_alone` for what that takes."""
     alone: bool = False
@@ -60,7 +60,7 @@ def bundled(
 
 def _visits(graph: TimedGraph, settings: RunSettings) -> Visits:
     """Of each pass."""
-    params = sum(layer.params for layer in graph.layers)
+    params = sum(block.params for block in graph.blocks)
     return visits_alone(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else LIGHT
 
 
@@ -68,8 +68,8 @@ def _models(
     graphs: Iterable[TimedGraph], settings: RunSettings, rng: np.random.Generator
 ) -> Iterator[onnx.ModelProto]:
     for graph in graphs:
-        weights = onnx_graph.random_weights(graph.layers, rng)
-        model = onnx_graph.build(graph.layers, weights, batch=settings.batch)
+        weights = onnx_graph.random_weights(graph.blocks, rng)
+        model = onnx_graph.build(graph.blocks, weights, batch=settings.batch)
         yield convert(model, settings.precision, settings.int8_for)
 
 

@@ -120,7 +120,7 @@ def _content(space: Space, archs: Sequence[Arch], device: Device, images: Images
     """Whole subnets with random weights, on which latency does not depend."""
     sizes = {arch.id: space.image_size(arch) for arch in archs}
     graphs = [
-        TimedGraph(arch.id, space.layers(arch), 1, alone=True, images=str(sizes[arch.id])) for arch in archs
+        TimedGraph(arch.id, space.blocks(arch), 1, alone=True, images=str(sizes[arch.id])) for arch in archs
     ]
     profile = device.profile
     models, weights = bundled(graphs, profile.key, np.random.default_rng(0))

@@ -101,7 +101,7 @@ def measure_twice(
         ValueError: the device cannot be reached, is another one, or measured some subnets once.
     """
     profile = device.profile
-    graphs = [TimedGraph(arch.id, space.layers(arch), 2, alone=True) for arch in archs]
+    graphs = [TimedGraph(arch.id, space.blocks(arch), 2, alone=True) for arch in archs]
     models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
     with TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"

@@ -106,13 +106,13 @@ class ProfileWork:
     def _parts(self) -> list[TimedGraph]:
         if not self.blocks:
             return []
-        middle = self.space.layers(self._middle)
+        middle = self.space.blocks(self._middle)
         edges = self.edges
         return [
             TimedGraph(SENTINEL, middle, SENTINEL_ROUNDS),
-            *(TimedGraph(f"block{i}", b.layers, BLOCK_ROUNDS) for i, b in enumerate(self.blocks.values())),
-            *(TimedGraph(f"one{i}", edge.probes(1), EDGE_ROUNDS) for i, edge in enumerate(edges)),
-            *(TimedGraph(f"three{i}", edge.probes(3), EDGE_ROUNDS) for i, edge in enumerate(edges)),
+            *(TimedGraph(f"block{i}", b.blocks, BLOCK_ROUNDS) for i, b in enumerate(self.blocks.values())),
+            *(TimedGraph(f"one{i}", (edge.probes(1),), EDGE_ROUNDS) for i, edge in enumerate(edges)),
+            *(TimedGraph(f"three{i}", (edge.probes(3),), EDGE_ROUNDS) for i, edge in enumerate(edges)),
         ]
 
     @property
@@ -122,7 +122,7 @@ class ProfileWork:
 
     def _networks(self) -> list[TimedGraph]:
         def network(name: str, arch: Arch, passes: int, images: str | None = None) -> TimedGraph:
-            return TimedGraph(name, self.space.layers(arch), passes, alone=True, images=images)
+            return TimedGraph(name, self.space.blocks(arch), passes, alone=True, images=images)
 
         return [
             *(network(f"{CALIBRATION}{i}", arch, 1) for i, arch in enumerate(self.calibration)),
@@ -181,8 +181,8 @@ class ProfileWork:
         """See `Device.edges`."""
         rows = [
             {
-                "channels": edge.channels,
-                "size": edge.size,
+                "channels": edge.spec.channels,
+                "size": edge.spec.size[0],
                 "probe_ms": times.probe_ms,
                 "overhead_ms": times.overhead_ms,
             }

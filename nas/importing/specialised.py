@@ -20,16 +20,17 @@ from nas.importing.published_names import (
     network_modules,
 )
 from nas.network.static import StaticNet
-from search_spaces import BLOCK_INPUT, Block, LayerSpec
+from search_spaces import BLOCK_INPUT, Block
 from search_spaces.building import BlockBuilder
-from search_spaces.layers import Activation, stitch
 from search_spaces.mbconv import make_divisible, mbconv
+from search_spaces.operators import Add
 from search_spaces.resnet import bottleneck, stem_pool
+from search_spaces.tensors import image
 
 Config = Mapping[str, Any]
 Writer = Callable[[BlockBuilder], None]
 
-_ACTIVATIONS: dict[str | None, Activation] = {
+_ACTIVATIONS: dict[str | None, str] = {
     None: "none",
     "relu": "relu",
     "relu6": "relu6",
@@ -38,8 +39,8 @@ _ACTIVATIONS: dict[str | None, Activation] = {
 }
 
 
-def load_specialised(folder: str | Path) -> tuple[StaticNet, tuple[LayerSpec, ...]]:
-    """The network of a folder, in eval mode, and its layers.
+def load_specialised(folder: str | Path) -> tuple[StaticNet, tuple[Block, ...]]:
+    """The network of a folder, in eval mode, and its blocks.
 
     Raises:
         ValueError: a file is missing or damaged, or the network is of a kind that is not known here.
@@ -53,16 +54,16 @@ def load_specialised(folder: str | Path) -> tuple[StaticNet, tuple[LayerSpec, ..
         raise ValueError(f"{folder / 'run.config'} must give image_size in pixels, got {resolution!r}")
     try:
         network = NETWORKS[kind](config)
-        layers = stitch(_blocks(network, config, resolution))
+        blocks = _blocks(network, config, resolution)
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__} {error}"
         raise ValueError(f"{folder / 'net.config'} does not describe a {kind}: {reason}") from None
-    net = StaticNet(layers)
+    net = StaticNet(blocks)
     own = net.state_dict()
     counters = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
     weights = read_as(folder / "init", {n: own[n] for n in own.keys() - counters.keys()}, network.modules)
     net.load_state_dict(weights | counters)
-    return net.eval(), layers
+    return net.eval(), tuple(blocks)
 
 
 def _read(path: Path) -> Config:
@@ -90,13 +91,13 @@ class Network:
 
 
 def _blocks(network: Network, config: Config, resolution: int) -> list[Block]:
-    """The blocks in order; those that write no layer vanish."""
-    channels, size = network.channels, resolution
+    """The blocks in order; those that write no node are left out."""
+    spec = image(network.channels, resolution)
     blocks = []
     for name, write in network.writers.items():
-        block = BlockBuilder(name, channels, size, config["bn"]["eps"])
+        block = BlockBuilder(name, spec, norm_eps=config["bn"]["eps"])
         write(block)
-        channels, size = block.shape(block.last)
+        spec = block.spec(block.last)
         if block.last != BLOCK_INPUT:
             blocks.append(block.build())
     return blocks
@@ -143,7 +144,7 @@ def _block(config: Config, block: BlockBuilder) -> None:
     )
     shortcut = config["shortcut"]
     if shortcut is not None and shortcut["name"] != "ZeroLayer":
-        block.combine("add", "shortcut", BLOCK_INPUT, block.last)
+        block.combine(Add(), "shortcut", BLOCK_INPUT, block.last)
 
 
 def _conv(name: str, config: Config, block: BlockBuilder) -> None:
@@ -158,7 +159,7 @@ def _conv(name: str, config: Config, block: BlockBuilder) -> None:
 
 def _residual(config: Config, block: BlockBuilder) -> None:
     _conv("conv", config["conv"], block)
-    block.combine("add", "shortcut", BLOCK_INPUT, block.last)
+    block.combine(Add(), "shortcut", BLOCK_INPUT, block.last)
 
 
 def _bottleneck(config: Config, block: BlockBuilder) -> None:
@@ -169,7 +170,7 @@ def _bottleneck(config: Config, block: BlockBuilder) -> None:
 
 
 def _classifier(config: Config, block: BlockBuilder) -> None:
-    block.global_avg_pool("pool")
+    block.pooled_features("pool")
     block.linear("classifier", config["classifier"]["out_features"], bias=True)
 
 
@@ -181,7 +182,7 @@ def _proxyless_head(config: Config, block: BlockBuilder) -> None:
 def _mobilenet_v3_head(config: Config, block: BlockBuilder) -> None:
     mix = config["feature_mix_layer"]
     _conv("conv", config["final_expand_layer"], block)
-    block.global_avg_pool("pool")
+    block.pooled_features("pool")
     block.linear("mix", mix["out_channels"], activation=_ACTIVATIONS[mix["act_func"]])
     block.linear("classifier", config["classifier"]["out_features"], bias=True)
 

@@ -13,9 +13,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from nas.network.elastic import ElasticLayer
+from nas.network.elastic import ElasticOperator
 from nas.network.supernet import Supernet
-from search_spaces import BLOCK_INPUT, Block, LayerSpec, Slot, Space
+from search_spaces import BLOCK_INPUT, Block, Node, Slot, Space
 from search_spaces.arch import Value
 
 
@@ -40,22 +40,27 @@ def sort_channels(supernet: Supernet, trained_expands: Collection[float] = ()) -
             continue
         for group in inner_channels(largest_block(space, slot)):
             reader = group.readers[-1]  # the block's own path: squeeze-and-excitation reads earlier
-            kept = {_inputs_at(space, slot, reader, expand) for expand in trained_expands}
-            importance = supernet.layer(reader).weight.abs().sum((0, 2, 3))
-            order = descending(importance, sorted(kept))
-            for layer in group.writers:
-                permute_outputs(supernet.layer(layer), order)
-            for layer in group.readers:
-                weight = supernet.layer(layer).weight
+            boundaries = {_inputs_at(space, slot, reader, expand) for expand in trained_expands}
+            importance = reader_weight(supernet, reader).abs().sum((0, 2, 3))
+            order = descending(importance, sorted(boundaries))
+            for node in group.writers:
+                permute_outputs(supernet.operator(node), order)
+            for node in group.readers:
+                weight = reader_weight(supernet, node)
                 weight.copy_(weight[:, order])
 
 
-def _inputs_at(space: Space, slot: Slot, reader: LayerSpec, expand: float) -> int:
-    """Inner channels that a layer of the slot reads at an expand ratio."""
+def reader_weight(supernet: Supernet, node: Node) -> Tensor:
+    """The weight of the convolution that reads a group of channels, shape (c_out, c_in, height, width)."""
+    return supernet.operator(node).get_parameter("weight")
+
+
+def _inputs_at(space: Space, slot: Slot, reader: Node, expand: float) -> int:
+    """Inner channels that a node of the slot reads at an expand ratio."""
     for group in inner_channels(largest_block(space, slot, expand)):
-        for layer in group.readers:
-            if layer.name == reader.name:
-                return layer.c_in
+        for node in group.readers:
+            if node.name == reader.name:
+                return node.specs[0].channels
     raise ValueError(
         f"channels can only be sorted between ratios with inner channels: at {expand:g} {slot.name} has none"
     )
@@ -63,43 +68,39 @@ def _inputs_at(space: Space, slot: Slot, reader: LayerSpec, expand: float) -> in
 
 @dataclass(frozen=True)
 class InnerChannels:
-    """Layers of a block that must change together where the order of some inner channels does."""
+    """Nodes of a block that must change together where the order of some inner channels does."""
 
-    writers: Sequence[LayerSpec]
-    """Their outputs are these channels, or, as for a depthwise convolution, are made of them one by one."""
-    readers: Sequence[LayerSpec]
+    writers: Sequence[Node]
+    """Their outputs are these channels: a dense convolution, and all with weights that follow it channel by
+    channel, such as a batch norm or a depthwise convolution."""
+    readers: Sequence[Node]
     """Dense convolutions that read these channels."""
 
 
 def inner_channels(block: Block) -> Iterator[InnerChannels]:
     """The groups of channels in a block that are neither its input nor its output."""
     tied = _tied(block)
-    outside = {tied[BLOCK_INPUT], tied[len(block) - 1]}
+    outside = {tied[BLOCK_INPUT], *(tied[index] for index in block.outputs)}
     for group in dict.fromkeys(tied.values()):
-        writers = [layer for i, layer in enumerate(block) if layer.op == "conv" and tied[i] == group]
-        readers = [layer for layer in block if _is_dense(layer) and tied[layer.inputs[0]] == group]
+        writers = [node for i, node in enumerate(block.nodes) if node.parameters and tied[i] == group]
+        readers = [node for node in block.nodes if node.mixes_channels and tied[node.inputs[0]] == group]
         if group not in outside and readers:
             yield InnerChannels(writers, readers)
 
 
 def _tied(block: Block) -> dict[int, int]:
-    """For the input of the block and each layer a number that is equal where channels must keep one order.
+    """For each input of the block and each node a number, equal where channels must keep one order.
 
-    All layers but dense ones compute each channel from the same one of each of their inputs.
+    All nodes but those that mix channels compute each channel from the same one of each of their inputs.
     """
-    tied = {BLOCK_INPUT: BLOCK_INPUT}
-    for i, layer in enumerate(block):
+    tied = {-1 - i: -1 - i for i in range(len(block.inputs))}
+    for i, node in enumerate(block.nodes):
         tied[i] = i
-        if _is_dense(layer):
+        if node.mixes_channels:
             continue
-        joined = {tied[j] for j in layer.inputs} | {i}
+        joined = {tied[j] for j in node.inputs} | {i}
         tied = {j: min(joined) if group in joined else group for j, group in tied.items()}
     return tied
-
-
-def _is_dense(layer: LayerSpec) -> bool:
-    """Whether every output channel reads every input channel."""
-    return layer.op == "linear" or (layer.op == "conv" and layer.groups == 1)
 
 
 def largest_block(space: Space, slot: Slot, expand: float | None = None) -> Block:
@@ -119,12 +120,7 @@ def descending(importance: Tensor, boundaries: Sequence[int] = ()) -> Tensor:
     return torch.cat(parts)
 
 
-def permute_outputs(layer: ElasticLayer, order: Tensor) -> None:
-    """Put the output channels of a layer, its batch norm included, in another order, in place."""
-    norm = layer.norm
-    tensors: list[Tensor | None] = [layer.weight, layer.bias]
-    if norm is not None:
-        tensors += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
-    for tensor in tensors:
-        if tensor is not None:
-            tensor.copy_(tensor[order])
+def permute_outputs(operator: ElasticOperator, order: Tensor) -> None:
+    """Put the output channels of an operator's weights and statistics in another order, in place."""
+    for tensor in (*operator.parameters(recurse=False), *operator.buffers(recurse=False)):
+        tensor.copy_(tensor[order])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import stochastic_depth
 
-from nas.network.functional import Weighted
-from search_spaces import Block, LayerSpec, Space
+from nas.network.functional import Compute
+from search_spaces import Block, Node, Space
+from search_spaces import operators as ops
 
 
 class Dropout:
@@ -31,14 +34,15 @@ class Dropout:
             name: branches * i / len(slots) for i, (name, stage) in enumerate(slots) if stage >= first
         }
 
-    def __call__(self, weighted: Weighted, block: Block) -> Weighted:
-        """`weighted` of a block with the noise added; it is drawn from torch's global generator."""
-        end = block[-1]
-        branch = block[end.inputs[-1]].name if end.op == "add" else None
-        rate = self.rates.get(end.block, 0.0)
+    def __call__(self, compute: Compute, block: Block) -> Compute:
+        """`compute` of a block with the noise added; it is drawn from torch's global generator."""
+        branch = None if block.branch is None else block.branch.path
+        rate = self.rates.get(block.name, 0.0)
 
-        def noisy(layer: LayerSpec, x: Tensor) -> Tensor:
-            out = weighted(layer, F.dropout(x, self.features) if layer.op == "linear" else x)
-            return stochastic_depth(out, rate, "row") if layer.name == branch and rate else out
+        def noisy(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+            if isinstance(node.op, ops.Linear):
+                inputs = [F.dropout(inputs[0], self.features)]
+            out = compute(node, inputs)
+            return stochastic_depth(out, rate, "row") if node.path == branch and rate else out
 
         return noisy

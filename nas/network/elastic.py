@@ -1,136 +1,220 @@
-"""Layers that hold the weights of the largest choice and compute any smaller one.
+"""Weights of the largest choice, of which any smaller one takes its part.
 
-The choice arrives as a `LayerSpec` with the call. Weights are sliced as views: no copy, no state.
+The choice is a `Node` that comes with the call. Weights are sliced as views: no copy, no state.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.network.depthwise import depthwise_conv
-from search_spaces import LayerSpec
+from nas.network.functional import FUNCTIONS
+from search_spaces import Block, Node
+from search_spaces import operators as ops
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The largest shape of each parameter of a node, by name."""
 
 
-class ElasticBatchNorm(nn.Module):
+def take(weight: Tensor, parameter: ops.Parameter) -> Tensor:
+    """The part of a weight that a choice takes, by the rule of each axis; a view where ranges allow it."""
+    for dim, axis in enumerate(parameter.axes):
+        ranges = axis.ranges(weight.shape[dim])
+        if len(ranges) == 1:
+            start, end = ranges[0]
+            if end - start != weight.shape[dim]:
+                weight = weight.narrow(dim, start, end - start)
+        else:
+            weight = torch.cat([weight.narrow(dim, start, end - start) for start, end in ranges], dim)
+    return weight
+
+
+class ElasticOperator(nn.Module):
+    """An operator with weights, as large as the largest choice of its slot.
+
+    Args:
+        node: one choice; its operator says which parameters there are.
+        shapes: of the largest choice.
+    """
+
+    def __init__(self, node: Node, shapes: Shapes) -> None:
+        super().__init__()
+        for name, parameter in node.parameters.items():
+            if parameter.learned:
+                self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
+            else:
+                self.register_buffer(name, torch.empty(shapes[name]))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw initial weights."""
+        raise NotImplementedError
+
+    def sliced(self, node: Node) -> dict[str, Tensor]:
+        """The weights of a choice by name."""
+        return {name: take(self._full(name), parameter) for name, parameter in node.parameters.items()}
+
+    def forward(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        """Compute a choice from its inputs, shapes (n, *spec.shape)."""
+        return FUNCTIONS[type(node.op)](node.op, inputs, self.sliced(node))
+
+    def _full(self, name: str) -> Tensor:
+        tensor = getattr(self, name)
+        assert isinstance(tensor, Tensor)
+        return tensor
+
+
+class ElasticLinear(ElasticOperator):
+    """A linear layer."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def reset(self, generator: torch.Generator) -> None:
+        """A small normal distribution, and a bias of zeros."""
+        with torch.no_grad():
+            self.weight.normal_(0, 0.01, generator=generator)
+            if "bias" in self._parameters:
+                nn.init.zeros_(self._full("bias"))
+
+
+class ElasticConv2d(ElasticOperator):
+    """A convolution.
+
+    Args:
+        node: one choice.
+        shapes: of the largest choice.
+        learned_kernels: kernel sizes of which each is a learned linear map of the next larger one's centre,
+            shared by all channels (OFA, Cai et al. 2020, §3.3); none: a smaller kernel is the centre of the
+            largest. The maps begin as the identity.
+    """
+
+    weight: Tensor
+
+    def __init__(self, node: Node, shapes: Shapes, learned_kernels: Sequence[int] = ()) -> None:
+        super().__init__(node, shapes)
+        larger_first = sorted(learned_kernels, reverse=True)
+        self.transforms = nn.ParameterDict(
+            [(f"{a}to{b}", nn.Parameter(torch.eye(b * b))) for a, b in pairwise(larger_first)]
+        )
+
+    def reset(self, generator: torch.Generator) -> None:
+        """He et al. 2015, fan out; a depthwise filter counts alone."""
+        with torch.no_grad():
+            depthwise = self.weight.shape[1] == 1
+            fan_out = self.weight[0, 0].numel() * (1 if depthwise else self.weight.shape[0])
+            self.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
+            if "bias" in self._parameters:
+                nn.init.zeros_(self._full("bias"))
+
+    def sliced(self, node: Node) -> dict[str, Tensor]:
+        """The weights of a choice; views unless its kernel is learned."""
+        if not self.transforms:
+            return super().sliced(node)
+        parameter = node.parameters["weight"]
+        *channels, height, width = parameter.axes
+        full = tuple(map(ops.Prefix, self.weight.shape[2:]))
+        weight = take(self.weight, ops.Parameter((*channels, *full)))
+        for matrix in self.transforms.values():
+            size = math.isqrt(len(matrix))
+            if size >= height.size:
+                centre = take(weight, ops.Parameter((*channels, ops.Centre(size), ops.Centre(size))))
+                weight = F.linear(centre.flatten(2), matrix).unflatten(2, (size, size))
+        weight = take(weight, ops.Parameter((*channels, height, width)))
+        others = {name: p for name, p in node.parameters.items() if name != "weight"}
+        return {"weight": weight} | {name: take(self._full(name), p) for name, p in others.items()}
+
+
+class ElasticNorm(ElasticOperator):
+    """A layer norm over the active channels."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """The identity."""
+        with torch.no_grad():
+            nn.init.ones_(self._full("weight"))
+            nn.init.zeros_(self._full("bias"))
+
+
+class ElasticBatchNorm(ElasticNorm):
     """Batch norm over the first channels.
 
     While training it uses the moments of the batch and leaves the running statistics alone: shared between
     subnets they would describe none of them. A subnet gets its own by BN recalibration after `extract`.
     """
 
+    weight: Tensor
+    bias: Tensor
     running_mean: Tensor
     running_var: Tensor
     mean_over_processes: Callable[[Tensor], Tensor] | None = None
     """Differentiable; None: each process uses the moments of its own images (`nas.training.reductions`)."""
 
-    def __init__(self, channels: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
+    def reset(self, generator: torch.Generator) -> None:
+        """The identity, also by its statistics."""
+        super().reset(generator)
+        nn.init.zeros_(self.running_mean)
+        nn.init.ones_(self.running_var)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x` of shape (n, c, h, w), c up to the number of channels."""
+    def forward(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        """See `ElasticOperator`."""
+        if not self.training:
+            return super().forward(node, inputs)
+        assert isinstance(node.op, ops.BatchNorm)
+        x, eps = inputs[0], node.op.eps
         c = x.shape[1]
         weight, bias = self.weight[:c], self.bias[:c]
-        if not self.training:
-            mean, var = self.running_mean[:c], self.running_var[:c]
-            return F.batch_norm(x, mean, var, weight, bias, eps=self.eps)
         if self.mean_over_processes is None:
-            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        n = self.mean_over_processes(
-            x.new_tensor(len(x), dtype=torch.float32)
-        )  # shares may differ by an image
+            return F.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
+        # the shares of the processes may differ by an image
+        n = self.mean_over_processes(x.new_tensor(len(x), dtype=torch.float32))
         weight_of_share = len(x) / n
         mean = self.mean_over_processes(weight_of_share * x.float().mean((0, 2, 3)))
         centred = x.float() - _per_channel(mean)
         var = self.mean_over_processes(weight_of_share * centred.square().mean((0, 2, 3)))
-        scale = weight * (var + self.eps).rsqrt()
+        scale = weight * (var + eps).rsqrt()
         return (centred * _per_channel(scale) + _per_channel(bias)).to(x.dtype)
 
 
-class ElasticLayer(nn.Module):
-    """A convolution or linear layer with its batch norm, as wide as the widest choice of its slot.
+MODULES: Mapping[type[ops.Operator], type[ElasticOperator]] = {
+    ops.Conv2d: ElasticConv2d,
+    ops.Linear: ElasticLinear,
+    ops.BatchNorm: ElasticBatchNorm,
+    ops.LayerNorm: ElasticNorm,
+}
+"""The elastic module of every operator with weights."""
+
+
+def elastic_operators(
+    blocks: Iterable[Block], learned_kernels: Sequence[int] = ()
+) -> dict[str, ElasticOperator]:
+    """The modules that hold the weights of all blocks that may fill a slot, by path, not initialised yet.
 
     Args:
-        widest: a layer as wide as the widest choice, with the largest kernel.
-        learned_kernels: kernel sizes of which each is a learned linear map of the next larger one's centre,
-            shared by all channels (OFA, Cai et al. 2020, §3.3); none: a smaller kernel is the centre of the
-            largest. The maps begin as the identity.
+        blocks: the choices.
+        learned_kernels: of convolutions with a kernel of more than one pixel, see `ElasticConv2d`.
     """
-
-    def __init__(self, widest: LayerSpec, learned_kernels: Sequence[int] = ()) -> None:
-        super().__init__()
-        c_in = widest.c_in // widest.groups
-        shape = (widest.c_out, c_in) + (widest.kernel, widest.kernel) * (widest.op == "conv")
-        self.weight = nn.Parameter(torch.empty(shape))
-        self.bias = nn.Parameter(torch.zeros(widest.c_out)) if widest.bias else None
-        larger_first = sorted(learned_kernels, reverse=True)
-        self.transforms = nn.ParameterDict(
-            [(f"{a}to{b}", nn.Parameter(torch.eye(b * b))) for a, b in pairwise(larger_first)]
-        )
-        self.norm = ElasticBatchNorm(widest.c_out, widest.norm_eps) if widest.norm_eps is not None else None
-
-    def reset(self, generator: torch.Generator) -> None:
-        """Draw new weights: He et al. 2015 (fan out) for convolutions, a small normal for linear layers."""
-        with torch.no_grad():
-            if self.weight.ndim == 4:
-                fan_out = self.weight.shape[0] * self.weight[0, 0].numel()
-                if self.weight.shape[1] == 1:  # depthwise: each output channel reads one input channel
-                    fan_out = self.weight[0, 0].numel()
-                self.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
-            else:
-                self.weight.normal_(0, 0.01, generator=generator)
-
-    def sliced(self, layer: LayerSpec) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of `layer`: the first channels, the active kernel; views unless that is learned."""
-        weight = self.weight[: layer.c_out, : layer.c_in // layer.groups]
-        if layer.op == "conv":
-            weight = self._kernel(weight, layer.kernel)
-        return weight, None if self.bias is None else self.bias[: layer.c_out]
-
-    def _kernel(self, weight: Tensor, kernel: int) -> Tensor:
-        """The kernel of this size, through the learned maps from the largest one down to it."""
-        for matrix in self.transforms.values():
-            size = math.isqrt(len(matrix))
-            if size >= kernel:
-                weight = F.linear(_centre(weight, size).flatten(2), matrix).unflatten(2, (size, size))
-        return _centre(weight, kernel)
-
-    def forward(self, x: Tensor, layer: LayerSpec) -> Tensor:
-        """Compute `layer` without its activation.
-
-        Args:
-            x: (n, layer.c_in, size_in, size_in).
-            layer: the active choice.
-
-        Returns:
-            (n, layer.c_out, size_out, size_out); linear: (n, layer.c_out).
-        """
-        weight, bias = self.sliced(layer)
-        if layer.op == "linear":
-            return F.linear(x.flatten(1), weight, bias)
-        if layer.groups == layer.c_in == layer.c_out and bias is None:
-            out = depthwise_conv(x, weight, layer.stride)
+    nodes: dict[str, Node] = {}
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for node in (node for block in blocks for node in block.nodes if node.parameters):
+        nodes.setdefault(node.path, node)
+        largest = shapes.setdefault(node.path, {})
+        for name, parameter in node.parameters.items():
+            shape = parameter.shape
+            largest[name] = tuple(map(max, largest.get(name, shape), shape))
+    found: dict[str, ElasticOperator] = {}
+    for path, node in nodes.items():
+        module = MODULES[type(node.op)]
+        if module is ElasticConv2d and shapes[path]["weight"][-1] > 1:
+            found[path] = ElasticConv2d(node, shapes[path], learned_kernels)
         else:
-            out = F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, groups=layer.groups)
-        return out if self.norm is None else self.norm(out)
+            found[path] = module(node, shapes[path])
+    return found
 
 
 def _per_channel(values: Tensor) -> Tensor:
-    """(c,) as a tensor that meets maps of shape (n, c, h, w)."""
+    """(c,) as a tensor that broadcasts over maps of shape (n, c, h, w)."""
     return values[:, None, None]
-
-
-def _centre(weight: Tensor, size: int) -> Tensor:
-    """A view of the middle size × size weights of each filter."""
-    margin = (weight.shape[2] - size) // 2
-    return weight.narrow(2, margin, size).narrow(3, margin, size)

@@ -2,75 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas.network.functional import run_network
-from search_spaces import LayerSpec
-from search_spaces.layers import split_blocks
+from nas.network.functional import FUNCTIONS, run_network
+from search_spaces import Block, Node
+from search_spaces import operators as ops
 
 
-class Conv(nn.Conv2d):
-    """Convolution with the batch norm that follows it, if any."""
-
-    def __init__(self, layer: LayerSpec) -> None:
-        super().__init__(
-            layer.c_in,
-            layer.c_out,
-            layer.kernel,
-            layer.stride,
-            layer.kernel // 2,
-            groups=layer.groups,
-            bias=layer.bias,
-        )
-        self.norm = nn.BatchNorm2d(layer.c_out, layer.norm_eps) if layer.norm_eps is not None else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, c_in, h, w) -> (n, c_out, h', w')."""
-        out = super().forward(x)
-        return out if self.norm is None else self.norm(out)
+def _conv(op: ops.Conv2d, node: Node) -> nn.Module:
+    """With the padding of top and left; `StaticNet` computes other paddings itself."""
+    channels = node.specs[0].channels
+    return nn.Conv2d(
+        channels, op.channels, op.kernel, op.stride, op.padding[:2], op.dilation, op.groups, op.bias
+    )
 
 
-class Linear(nn.Linear):
-    """Linear layer on pooled maps."""
-
-    def __init__(self, layer: LayerSpec) -> None:
-        super().__init__(layer.c_in, layer.c_out, bias=layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, c_in, 1, 1) or (n, c_in) -> (n, c_out)."""
-        return F.linear(x.flatten(1), self.weight, self.bias)
+MODULES: Mapping[type[ops.Operator], Callable[[Any, Node], nn.Module]] = {
+    ops.Conv2d: _conv,
+    ops.Linear: lambda op, node: nn.Linear(node.specs[0].channels, op.channels, bias=op.bias),
+    ops.BatchNorm: lambda op, node: nn.BatchNorm2d(node.specs[0].channels, op.eps),
+    ops.LayerNorm: lambda op, node: nn.LayerNorm(node.specs[0].channels, op.eps),
+}
+"""Makes the torch module of every operator with weights."""
 
 
 class StaticNet(nn.Module):
-    """The network that a tuple of layers describes.
+    """The network that blocks describe.
 
-    Weights are named after the layers: `stages.0.blocks.1.depthwise.weight`, `….norm.running_mean`.
+    Weights are named after the nodes: `stages.0.blocks.1.depthwise.weight`, `….norm.running_mean`.
 
     Args:
-        layers: in topological order, as `Space.layers` gives them.
+        blocks: in order, as `Space.blocks` gives them.
         fast: whether it may round otherwise than the supernet in eval mode too, see `run_network`.
     """
 
-    def __init__(self, layers: Sequence[LayerSpec], *, fast: bool = False) -> None:
+    def __init__(self, blocks: Sequence[Block], *, fast: bool = False) -> None:
         super().__init__()
         self.fast = fast
-        self.blocks = split_blocks(layers)
-        for layer in layers:
-            if layer.op in ("conv", "linear"):
-                put_module(self, weight_path(layer), Conv(layer) if layer.op == "conv" else Linear(layer))
+        self.blocks = tuple(blocks)
+        for node in (node for block in blocks for node in block.nodes if node.parameters):
+            put_module(self, node.path, MODULES[type(node.op)](node.op, node))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (n, channels, resolution, resolution) -> logits (n, classes)."""
-        fast = self.fast or self.training
-        return run_network(
-            self.blocks, x, lambda layer, x: self.get_submodule(weight_path(layer))(x), fast=fast
-        )
+        """Images (n, channels, height, width) -> logits (n, classes)."""
+        return run_network(self.blocks, x, self._compute, fast=self.fast or self.training)
+
+    def _compute(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        module, op = self.get_submodule(node.path), node.op
+        if isinstance(op, ops.Conv2d) and op.padding[:2] != op.padding[2:]:
+            return FUNCTIONS[ops.Conv2d](op, inputs, dict(module.named_parameters(recurse=False)))
+        return cast(Tensor, module(inputs[0]))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """All weights and statistics by name, as `nas.onnx_files.onnx_graph.build` reads them."""
@@ -80,11 +66,6 @@ class StaticNet(nn.Module):
             for name, tensor in state.items()
             if not name.endswith("num_batches_tracked")
         }
-
-
-def weight_path(layer: LayerSpec) -> str:
-    """Name of the module that holds the weights of `layer`."""
-    return f"{layer.block}.{layer.name}"
 
 
 def put_module(root: nn.Module, path: str, module: nn.Module) -> None:

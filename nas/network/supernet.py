@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from nas.network.dropout import Dropout
-from nas.network.elastic import ElasticLayer
+from nas.network.elastic import ElasticBatchNorm, ElasticLinear, ElasticOperator, elastic_operators
 from nas.network.functional import run_network
-from nas.network.static import StaticNet, put_module, weight_path
-from search_spaces import Arch, Block, LayerSpec, Slot, Space
+from nas.network.static import StaticNet, put_module
+from search_spaces import Arch, Block, Node, Space
+from search_spaces import operators as ops
 
 
 class Supernet(nn.Module):
@@ -28,12 +29,13 @@ class Supernet(nn.Module):
     def __init__(self, space: Space, seed: int = 0, *, zero_init_residual: bool = True) -> None:
         super().__init__()
         self.space = space
+        self._operators: dict[str, ElasticOperator] = {}  # by path, for fast access
         generator = torch.Generator().manual_seed(seed)
         for slot in space.slots:
-            for widest in widest_layers(space, slot).values():
-                layer = ElasticLayer(widest, slot.learned_kernels if widest.kernel > 1 else ())
-                layer.reset(generator)
-                put_module(self, weight_path(widest), layer)
+            for path, module in elastic_operators(space.slot_blocks(slot), slot.learned_kernels).items():
+                module.reset(generator)
+                put_module(self, path, module)
+                self._operators[path] = module
         if zero_init_residual:
             self._zero_residual_branches()
 
@@ -41,7 +43,7 @@ class Supernet(nn.Module):
         """Logits of one subnet.
 
         Args:
-            x: images, shape (n, channels, arch.resolution, arch.resolution), or of any size where the
+            x: images, shape (n, channels, resolution, resolution) of the arch, or of any size where the
                 network itself resizes them.
             arch: the active subnet.
             dropout: noise to train with.
@@ -53,30 +55,31 @@ class Supernet(nn.Module):
             ValueError: the arch is not in the space, or the images have another size than its resolution.
         """
         blocks = self.space.blocks(arch)
-        self._check_images(x, blocks[0][0])
-        return run_network(blocks, x, self._weighted, fast=self.training, noise=dropout)
+        self._check_images(x, blocks[0])
+        return run_network(blocks, x, self._compute, fast=self.training, noise=dropout)
 
-    def _check_images(self, x: Tensor, first: LayerSpec) -> None:
-        size = tuple(x.shape[2:]) if first.op == "resize" else (first.size_in, first.size_in)
-        expected = (first.c_in, *size)
+    def _check_images(self, x: Tensor, first: Block) -> None:
+        spec = first.inputs[0]
+        size = tuple(x.shape[2:]) if isinstance(first.nodes[0].op, ops.Resize) else spec.size
+        expected = (spec.channels, *size)
         if tuple(x.shape[1:]) != expected:
             raise ValueError(
                 f"images must have shape (n, {', '.join(map(str, expected))}), got {tuple(x.shape)}"
             )
 
-    def _weighted(self, layer: LayerSpec, x: Tensor) -> Tensor:
-        return self.layer(layer)(x, layer)  # type: ignore[no-any-return]
+    def _compute(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        return self._operators[node.path](node, inputs)  # type: ignore[no-any-return]
 
-    def layer(self, layer: LayerSpec) -> ElasticLayer:
-        """The elastic layer that holds the weights of `layer`."""
-        module = self.get_submodule(weight_path(layer))
-        assert isinstance(module, ElasticLayer)
-        return module
+    def operator(self, node: Node) -> ElasticOperator:
+        """The module that holds the weights of `node`."""
+        return self._operators[node.path]
 
     @property
-    def classifier(self) -> ElasticLayer:
+    def classifier(self) -> ElasticLinear:
         """The last layer, whose outputs are the classes."""
-        return self.layer(self.space.layers(self.space.largest)[-1])
+        last = self.operator(self.space.blocks(self.space.largest)[-1].nodes[-1])
+        assert isinstance(last, ElasticLinear)
+        return last
 
     @torch.no_grad()
     def extract(self, arch: Arch, *, fast: bool = False) -> StaticNet:
@@ -89,62 +92,27 @@ class Supernet(nn.Module):
         Raises:
             ValueError: the arch is not in the space.
         """
-        layers = self.space.layers(arch)
+        blocks = self.space.blocks(arch)
         with torch.device("meta"):  # no memory, no random weights: all of them are given below
-            net = StaticNet(layers, fast=fast)
+            net = StaticNet(blocks, fast=fast)
         state: dict[str, Tensor] = {}
-        for layer in layers:
-            if layer.op not in ("conv", "linear"):
-                continue
-            elastic, path = self.layer(layer), weight_path(layer)
-            weight, bias = elastic.sliced(layer)
-            state[f"{path}.weight"] = weight
-            if bias is not None:
-                state[f"{path}.bias"] = bias
-            if elastic.norm is not None:
-                for name, tensor in elastic.norm.state_dict().items():
-                    state[f"{path}.norm.{name}"] = tensor[: layer.c_out]
-                state[f"{path}.norm.num_batches_tracked"] = torch.tensor(0, device=weight.device)
+        for node in (node for block in blocks for node in block.nodes if node.parameters):
+            weights = self.operator(node).sliced(node)
+            state |= {f"{node.path}.{name}": tensor for name, tensor in weights.items()}
+            if isinstance(node.op, ops.BatchNorm):
+                device = weights["running_mean"].device
+                state[f"{node.path}.num_batches_tracked"] = torch.tensor(0, device=device)
         copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
         net.load_state_dict(copies, assign=True)
         return net.train(self.training)
 
     def _zero_residual_branches(self) -> None:
         for slot in self.space.slots:
-            branches = [residual_branch(block) for block in self.space.slot_blocks(slot)]
-            for branch in branches if all(branches) else []:
-                assert branch is not None
-                norm = self.layer(branch).norm
-                assert norm is not None
-                nn.init.zeros_(norm.weight)
-
-
-def residual_branch(block: Block) -> LayerSpec | None:
-    """The last layer of the branch that `block` adds to its shortcut; None if it may not start at zero.
-
-    Without a shortcut a block of zeros would hide the image from all later layers. Behind an activation
-    such as ReLU, zeros would pass no gradient back.
-    """
-    end = block[-1]
-    if end.op != "add":
-        return None
-    branch = block[end.inputs[-1]]
-    return branch if branch.activation == "none" else None
-
-
-def widest_layers(space: Space, slot: Slot) -> dict[str, LayerSpec]:
-    """For each role in a slot, a layer as wide as its widest choice."""
-    widest: dict[str, LayerSpec] = {}
-    for block in space.slot_blocks(slot):
-        for layer in block:
-            if layer.op not in ("conv", "linear"):
-                continue
-            other = widest.get(layer.name, layer)
-            widest[layer.name] = replace(
-                layer,
-                c_in=max(layer.c_in, other.c_in),
-                c_out=max(layer.c_out, other.c_out),
-                kernel=max(layer.kernel, other.kernel),
-                groups=max(layer.groups, other.groups),
-            )
-    return widest
+            branches = [block.branch for block in self.space.slot_blocks(slot)]
+            # without a shortcut a block of zeros would hide the image; behind a ReLU zeros pass no gradient
+            if all(branch is not None and isinstance(branch.op, ops.BatchNorm) for branch in branches):
+                for branch in branches:
+                    assert branch is not None
+                    norm = self.operator(branch)
+                    assert isinstance(norm, ElasticBatchNorm)
+                    nn.init.zeros_(norm.weight)

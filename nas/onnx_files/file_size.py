@@ -6,20 +6,45 @@ spaces: it is within 20 bytes per layer of them in fp32, and INT8 sizes are with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces import Block, BlockTable, Genomes, LayerSpec, Space
+from search_spaces import Block, BlockTable, Genomes, Node, Space
+from search_spaces import operators as ops
+from search_spaces.graph import fold_batch_norms
 
 CARD_BYTES = 1700
 """Of the model card that `nas export` stores in the file, class names aside."""
 _CLASS_NAME_BYTES = 12
-_FOLDED = ("none", "relu", "relu6")
-"""Activations that need no numbers of their own between integer layers."""
-_CLIPPED = "relu6"
+
+Kind = Literal["weighted", "plain", "free", "curved", "clipped"]
+KINDS: Mapping[type[ops.Operator], Kind] = {
+    ops.Conv2d: "weighted",
+    ops.Linear: "weighted",
+    ops.BatchNorm: "weighted",
+    ops.LayerNorm: "weighted",
+    ops.Relu: "free",  # needs no numbers of its own between integer layers
+    ops.Relu6: "clipped",
+    ops.HardSwish: "curved",
+    ops.Swish: "curved",
+    ops.Sigmoid: "curved",
+    ops.HardSigmoid: "curved",
+    ops.Gelu: "curved",
+    ops.AvgPool2d: "plain",
+    ops.MaxPool2d: "plain",
+    ops.GlobalAvgPool: "plain",
+    ops.Resize: "plain",
+    ops.Add: "plain",
+    ops.Multiply: "plain",
+    ops.Concat: "plain",
+    ops.Slice: "plain",
+    ops.Flatten: "free",
+}
+"""How the text of every operator counts, see `FileFormat`."""
 
 
 @dataclass(frozen=True)
@@ -35,38 +60,43 @@ class FileFormat:
     weighted_node: int
     """The text of such a layer."""
     other_node: int
-    """The text of any other layer."""
+    """The text of any other layer, activations aside."""
     curved_activation: int
     """The text of an activation other than ReLU and ReLU6."""
     clipped_activation: int
     """The text of a ReLU6, with its two limits."""
 
-    def of_layers(self, layers: Sequence[LayerSpec]) -> int:
-        """Bytes of the layers of a block or network."""
-        return sum(self._of_layer(layer) for layer in layers)
+    def of_blocks(self, blocks: Sequence[Block]) -> int:
+        """Bytes of the graph of some blocks."""
+        return sum(map(self._of_block, blocks))
 
-    def of_file(self, layers: Sequence[LayerSpec]) -> int:
+    def of_file(self, blocks: Sequence[Block]) -> int:
         """Bytes of the file of a whole network, its card included."""
-        return self.of_layers(layers) + _card_bytes(layers[-1].c_out)
+        return self.of_blocks(blocks) + _card_bytes(blocks[-1].output_specs[0].channels)
 
     def of(self, space: Space) -> Callable[[Genomes], NDArray[np.float64]]:
         """The size of the file of each genome, shape (n,)."""
         table, card = BlockTable(space, self._of_block), _card_bytes(space.config.classes)
         return lambda genomes: table(genomes) + card
 
-    def _of_block(self, block: Block) -> float:
-        return float(self.of_layers(block))
+    def _of_block(self, block: Block) -> int:
+        deployed, _ = fold_batch_norms(block)
+        return sum(map(self._of_node, deployed.nodes))
 
-    def _of_layer(self, layer: LayerSpec) -> int:
-        activation = 0 if layer.activation in _FOLDED else self.curved_activation
-        if layer.activation == _CLIPPED:
-            activation = self.clipped_activation
-        if layer.op not in ("conv", "linear"):
-            return self.other_node + activation
-        weights = layer.c_in // layer.groups * layer.kernel**2 * layer.c_out
-        biased = layer.bias or layer.norm_eps is not None
-        channels = layer.c_out * (self.biased_channel if biased else self.channel)
-        return self.weight * weights + channels + self.weighted_node + activation
+    def _of_node(self, node: Node) -> int:
+        match KINDS[type(node.op)]:
+            case "weighted":
+                weights, *rest = node.parameters.values()
+                channels = weights.shape[0] * (self.biased_channel if rest else self.channel)
+                return self.weight * weights.numel + channels + self.weighted_node
+            case "plain":
+                return self.other_node
+            case "curved":
+                return self.curved_activation
+            case "clipped":
+                return self.clipped_activation
+            case "free":
+                return 0
 
 
 def _card_bytes(classes: int) -> int:

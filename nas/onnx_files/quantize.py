@@ -18,26 +18,37 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from nas.onnx_files.onnx_graph import BATCH, INPUT
+from search_spaces import operators as ops
 
 Ranges = Mapping[str, tuple[float, float]]
 """Least and greatest value of every activation by the name of its tensor."""
 
-QUANTIZED = (
-    "Conv",
-    "Gemm",
-    "Add",
-    "Mul",
-    "Relu",
-    "Clip",
-    "Sigmoid",
-    "GlobalAveragePool",
-    "AveragePool",
-    "MaxPool",
-    "Flatten",
-)
-"""Operators that have an integer kernel. Conv and Gemm alone are slower than float: the values between them
-would be converted back and forth. HardSwish, HardSigmoid and the bicubic Resize stay float; writing the first
-two as integer additions and products made whole networks only 2-6 % faster."""
+QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
+    ops.Conv2d: ("Conv",),
+    ops.Linear: ("Gemm", "MatMul"),
+    ops.BatchNorm: (),
+    ops.LayerNorm: (),
+    ops.Relu: ("Relu",),
+    ops.Relu6: ("Clip",),
+    ops.HardSwish: (),
+    ops.Swish: ("Sigmoid", "Mul"),
+    ops.Sigmoid: ("Sigmoid",),
+    ops.HardSigmoid: (),
+    ops.Gelu: (),
+    ops.AvgPool2d: ("AveragePool",),
+    ops.MaxPool2d: ("MaxPool",),
+    ops.GlobalAvgPool: ("GlobalAveragePool",),
+    ops.Resize: (),
+    ops.Add: ("Add",),
+    ops.Multiply: ("Mul",),
+    ops.Concat: ("Concat",),
+    ops.Slice: (),
+    ops.Flatten: ("Flatten",),
+}
+"""Types of the ONNX nodes of every operator that are computed in integers. Conv and Gemm alone are slower
+than float: the values between them would be converted again and again. HardSwish, HardSigmoid and the bicubic
+Resize stay float; writing the first two as integer additions and products made whole networks only 2-6 %
+faster."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.Mod
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
         nodes_to_exclude=[],
-        op_types_to_quantize=list(QUANTIZED),
+        op_types_to_quantize=sorted({op for types in QUANTIZED.values() for op in types}),
         extra_options={},
     )
     quantizer.quantize_model()

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from nas.report.markup import Html, count, escape, join
-from search_spaces import BLOCK_INPUT, Arch, Block, Slot, Space
+from search_spaces import Arch, Block, Slot, Space
+from search_spaces import operators as ops
+from search_spaces.tensors import TensorSpec
 
 BOX_WIDTH, BOX_GAP, STAGE_GAP = 30, 7, 8
 PADDING, MIN_STAGE = 9, 54
@@ -26,8 +28,8 @@ class Part:
     """One slot of a space as an arch fills it."""
 
     slot: Slot
-    block: Block
-    """No layers: the depth of the stage leaves the slot empty."""
+    block: Block | None
+    """None: the depth of the stage leaves the slot empty."""
     chosen: tuple[str, ...]
     """What was chosen for this block alone, such as `k5` and `e2`."""
 
@@ -39,8 +41,10 @@ class Part:
     @property
     def width(self) -> int:
         """Channels that the block hands on; in the head, those that the classifier reads."""
-        last = self.block[-1]
-        return last.c_in if self.slot.stage is None and last.op == "linear" else last.c_out
+        assert self.block is not None
+        last = self.block.nodes[-1]
+        spec = last.specs[0] if self.slot.stage is None and isinstance(last.op, ops.Linear) else last.output
+        return spec.channels
 
 
 def parts(space: Space, arch: Arch) -> list[Part]:
@@ -49,7 +53,7 @@ def parts(space: Space, arch: Arch) -> list[Part]:
     Raises:
         ValueError: the arch is not in the space.
     """
-    blocks = {block[0].block: block for block in space.blocks(arch)}
+    blocks = {block.name: block for block in space.blocks(arch)}
 
     def chosen(slot: Slot) -> tuple[str, ...]:
         choices = [space.choices[name] for name in slot.choices]
@@ -57,8 +61,7 @@ def parts(space: Space, arch: Arch) -> list[Part]:
         return tuple(f"{choice.kind[0]}{arch[choice.name]:g}" for choice in own)
 
     return [
-        Part(slot, blocks.get(slot.name, ()), chosen(slot) if slot.name in blocks else ())
-        for slot in space.slots
+        Part(slot, blocks.get(slot.name), chosen(slot) if slot.name in blocks else ()) for slot in space.slots
     ]
 
 
@@ -104,8 +107,9 @@ def draw(space: Space, arch: Arch) -> Html:
 def _panel(title: str, stage: list[Part], x: float, panel: float, left: float, scale: float) -> Html:
     """A stage: its name, channels and feature map, and its boxes from `left` on."""
     last = [part for part in stage if part.block][-1]
-    side = last.block[-1].size_out
-    size = f"{last.width} · {side}²" if side > 1 else f"{last.width}"
+    assert last.block is not None
+    spec = last.block.output_specs[0]
+    size = f"{last.width} · {_extent(spec)}" if spec.pixels > 1 else f"{last.width}"
     boxes = []
     for part in stage:
         boxes.append(_box(part, left, scale) if part.block else _empty(part, left, last.width, scale))
@@ -119,15 +123,16 @@ def _panel(title: str, stage: list[Part], x: float, panel: float, left: float, s
 
 def _box(part: Part, x: float, scale: float) -> Html:
     """A block: what it hands on (solid) before its widest inner layer (pale), choices, marks."""
-    kernel = max(layer.kernel for layer in part.block)
-    solid, pale = (_height(channels, scale) for channels in (part.width, _inner(part.block)))
+    block = part.block
+    assert block is not None
+    solid, pale = (_height(channels, scale) for channels in (part.width, _inner(block)))
     return Html(
         f"<g><title>{escape(_describe(part))}</title>"
         + _rect("inner", x, pale)
-        + _rect(f"box k{kernel}", x, solid)
-        + _shortcut(part.block, x, max(pale, solid))
+        + _rect(f"box k{_kernel(block)}", x, solid)
+        + _shortcut(block, x, max(pale, solid))
         + "".join(_lines(part.chosen or (f"{part.width}",), x + BOX_WIDTH / 2))
-        + "".join(_marks(part.block, x))
+        + "".join(_marks(block, x))
         + "</g>"
     )
 
@@ -139,8 +144,22 @@ def _empty(part: Part, x: float, channels: int, scale: float) -> Html:
 
 
 def _inner(block: Block) -> int:
-    """Channels of the widest layer, the classifier's outputs left out."""
-    return max(layer.c_in for layer in block[1:]) if len(block) > 1 else block[0].c_out
+    """Channels of the widest tensor inside, the classifier's outputs left out."""
+    inner = [spec.channels for node in block.nodes[1:] for spec in node.specs]
+    return max(inner, default=block.nodes[0].output.channels)
+
+
+def _kernel(block: Block) -> int:
+    """Side of the largest window of a block."""
+    convolutions = [max(node.op.kernel) for node in block.nodes if isinstance(node.op, ops.Conv2d)]
+    pools = [node.op.kernel for node in block.nodes if isinstance(node.op, ops.Pool2d)]
+    return max([1, *convolutions, *pools])
+
+
+def _extent(spec: TensorSpec) -> str:
+    """`8²`, `8x6` or `197` of a feature map or tokens."""
+    square = len(spec.size) == 2 and spec.size[0] == spec.size[1]
+    return f"{spec.size[0]}²" if square else "x".join(map(str, spec.size))
 
 
 def _height(channels: int, scale: float) -> float:
@@ -154,7 +173,7 @@ def _rect(kind: str, x: float, height: float) -> str:
 
 def _shortcut(block: Block, x: float, height: float) -> str:
     """An arch over the box where the block adds its input to its output."""
-    if not any(layer.op == "add" for layer in block):
+    if not block.has(ops.Add):
         return ""
     y = TOP + (BODY - height) / 2 - 2
     return f'<path class="shortcut" d="M{x + 5:g} {y:.1f}q{BOX_WIDTH / 2 - 5:g} -9 {BOX_WIDTH - 10:g} 0"/>'
@@ -169,7 +188,7 @@ def _lines(label: tuple[str, ...], x: float) -> Iterator[str]:
 def _marks(block: Block, x: float) -> Iterator[str]:
     """Pills under the box: squeeze-and-excitation, stride."""
     stride = _stride(block)
-    texts = ["SE"] * any(layer.op == "multiply" for layer in block) + [f"s{stride}"] * (stride > 1)
+    texts = ["SE"] * block.has(ops.Multiply) + [f"s{stride}"] * (stride > 1)
     left, wide = x + 2, BOX_WIDTH - 4
     for i, text in enumerate(texts):
         y = TOP + BODY + 3 + 18 * i
@@ -179,15 +198,14 @@ def _marks(block: Block, x: float) -> Iterator[str]:
 
 
 def _stride(block: Block) -> int:
-    """Of the main branch; a shortcut beside it has the same."""
-    stride, index = 1, len(block) - 1
-    while index != BLOCK_INPUT:
-        stride *= block[index].stride
-        index = block[index].inputs[-1]
-    return stride
+    """By how much the block shrinks the side of its feature map; 1 where it has none."""
+    before, after = block.inputs[0].size, block.output_specs[0].size
+    return -(-before[0] // after[0]) if before and after else 1
 
 
 def _describe(part: Part) -> str:
-    first, macs = part.block[0], sum(layer.macs for layer in part.block)
-    channels = f"{first.c_in} → {_inner(part.block)} → {part.width} channels"
-    return f"{part.slot.name}: {channels}, {first.size_in}² px, {count(macs)} MACs"
+    block = part.block
+    assert block is not None
+    source = block.inputs[0]
+    channels = f"{source.channels} → {_inner(block)} → {part.width} channels"
+    return f"{part.slot.name}: {channels}, {_extent(source)} px, {count(block.macs)} MACs"

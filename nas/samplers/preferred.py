@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nas.network.static import weight_path
+from nas.network.elastic import take
 from nas.network.supernet import Supernet
 from nas.samplers.base import FixedRule, Step
 from nas.samplers.macs_bins import MacsBins, spread
-from search_spaces import Arch, BlockTable, Genomes, LayerSpec, Space
+from search_spaces import Arch, BlockTable, Genomes, Node, Space
 
 SUBNETS = 16
 """Intervals of MACs, of each of which one subnet is trained."""
@@ -81,20 +81,15 @@ def saliency(space: Space, seed: int) -> BlockTable:
             if parameter.grad is not None:
                 parameter.requires_grad = False
 
-    def score(layer: LayerSpec) -> float:
-        elastic = supernet.layer(layer)
-        weight, gradient = elastic.weight.detach(), elastic.weight.grad
+    def score(node: Node) -> float:
+        weight = supernet.operator(node).get_parameter("weight")
+        gradient = weight.grad
         assert gradient is not None
-        whole = weight.abs().sum() * gradient.abs().sum()
-        kept = (weight * gradient).abs()[: layer.c_out, : layer.c_in // layer.groups]
-        if layer.op == "conv":
-            margin = (kept.shape[2] - layer.kernel) // 2
-            kept = kept.narrow(2, margin, layer.kernel).narrow(3, margin, layer.kernel)
-        return float(kept.sum() / whole.clamp_min(torch.finfo().tiny))
+        whole = weight.detach().abs().sum() * gradient.abs().sum()
+        active = take((weight.detach() * gradient).abs(), node.parameters["weight"])
+        return float(active.sum() / whole.clamp_min(torch.finfo().tiny))
 
-    return BlockTable(
-        space, lambda block: sum(score(layer) for layer in block if layer.op in ("conv", "linear"))
-    )
+    return BlockTable(space, lambda block: sum(score(node) for node in block.nodes if node.macs))
 
 
 def archs_with_every_layer(space: Space) -> list[Arch]:
@@ -102,15 +97,19 @@ def archs_with_every_layer(space: Space) -> list[Arch]:
 
     The largest subnet may lack a shortcut's convolution that stands only between unequal widths.
     """
-    archs = [space.largest]
-    largest = space.values_of(space.largest)
-    seen = {weight_path(layer) for layer in space.layers(space.largest)}
+    largest = space.largest
+    archs, seen = [largest], _layers(space, largest)
     for slot in space.slots:
         names = tuple(dict.fromkeys(slot.choices))
         for values in itertools.product(*(space.choices[name].options for name in names)):
-            arch = space.arch_of(largest | dict(zip(names, values, strict=True)))
-            new = {weight_path(layer) for layer in space.layers(arch)} - seen
+            arch = space.arch(largest | dict(zip(names, values, strict=True)))
+            new = _layers(space, arch) - seen
             if new:
                 archs.append(arch)
                 seen |= new
     return archs
+
+
+def _layers(space: Space, arch: Arch) -> set[str]:
+    """Paths of the nodes that have weights."""
+    return {node.path for node in space.network(arch).nodes if node.parameters}

@@ -1,0 +1,177 @@
+"""The one description of a concrete network: blocks of operators in topological order.
+
+MACs, parameters, activation sizes, latency keys, the torch modules and the ONNX graph all read it; nothing
+else knows what a block is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from search_spaces.operators import BatchNorm, Conv2d, Linear, Operator, Parameter
+from search_spaces.operators.joining import Add
+from search_spaces.tensors import TensorSpec
+
+BLOCK_INPUT = -1
+"""Index of the first input of a block; further ones are -2, -3, ..."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator at its place in a block."""
+
+    op: Operator
+    name: str
+    """Role in the block, such as `depthwise`; the same role holds the same weights in every subnet."""
+    block: str
+    """Name of the slot that the block fills, such as `stages.0.blocks.1`."""
+    inputs: tuple[int, ...]
+    """Indices of the nodes that are read; negative ones are inputs of the block, see `BLOCK_INPUT`."""
+    specs: tuple[TensorSpec, ...]
+    """Of the inputs."""
+
+    @cached_property
+    def path(self) -> str:
+        """Name in the whole network: the module that holds the weights."""
+        return f"{self.block}.{self.name}"
+
+    @cached_property
+    def output(self) -> TensorSpec:
+        """Spec of the output."""
+        return self.op.output(*self.specs)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self.op.macs(*self.specs)
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Weights and statistics by name."""
+        return self.op.parameters(*self.specs)
+
+    @cached_property
+    def params(self) -> int:
+        """Learned numbers."""
+        return sum(parameter.numel for parameter in self.parameters.values() if parameter.learned)
+
+    @cached_property
+    def mixes_channels(self) -> bool:
+        """Whether an output channel reads several input channels."""
+        return self.op.mixes_channels(*self.specs)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a network between two boundaries.
+
+    The inputs of a block are the outputs of the block before it, in their order; of the first, the images.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    nodes: tuple[Node, ...]
+    """In topological order."""
+    outputs: tuple[int, ...]
+    """Indices of the tensors that are handed on; a negative one passes an input through."""
+
+    def spec(self, index: int) -> TensorSpec:
+        """Spec of a node's output, or of an input for a negative index."""
+        return self.inputs[-1 - index] if index < 0 else self.nodes[index].output
+
+    @property
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """Specs of the outputs."""
+        return tuple(self.spec(index) for index in self.outputs)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(node.macs for node in self.nodes)
+
+    @cached_property
+    def params(self) -> int:
+        """Learned numbers."""
+        return sum(node.params for node in self.nodes)
+
+    @cached_property
+    def branch(self) -> Node | None:
+        """The last node of the residual branch, if the block ends by adding one to its shortcut."""
+        index = self.outputs[-1]
+        while index >= 0 and self.nodes[index].op.in_place:
+            index = self.nodes[index].inputs[0]
+        if index < 0 or not isinstance(self.nodes[index].op, Add):
+            return None
+        end = self.nodes[index].inputs[-1]
+        return None if end < 0 else self.nodes[end]
+
+    def has(self, operator: type[Operator]) -> bool:
+        """Whether a node of the block is such an operator."""
+        return any(isinstance(node.op, operator) for node in self.nodes)
+
+
+def chain(blocks: Iterable[Block], name: str = "network") -> Block:
+    """Blocks one after the other as one block; its nodes keep the names of the blocks they come from."""
+    blocks = tuple(blocks)
+    nodes: list[Node] = []
+    sources = tuple(-1 - i for i in range(len(blocks[0].inputs)))
+    for block in blocks:
+        start = len(nodes)
+
+        def place(index: int, sources: tuple[int, ...] = sources, start: int = start) -> int:
+            return sources[-1 - index] if index < 0 else start + index
+
+        nodes += [replace(node, inputs=tuple(map(place, node.inputs))) for node in block.nodes]
+        sources = tuple(map(place, block.outputs))
+    return Block(name, blocks[0].inputs, tuple(nodes), sources)
+
+
+def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
+    """The block as a runtime executes it: a batch norm behind a convolution or linear layer becomes its bias.
+
+    Returns:
+        the block, and by the path of each changed node the batch norm that it takes in.
+    """
+    readers: dict[int, int] = dict.fromkeys(range(len(block.nodes)), 0)
+    for index in (*(i for node in block.nodes for i in node.inputs), *block.outputs):
+        if index >= 0:
+            readers[index] += 1
+    folded: dict[str, Node] = {}
+    new_index = {-1 - i: -1 - i for i in range(len(block.inputs))}
+    nodes: list[Node] = []
+    for i, node in enumerate(block.nodes):
+        source = node.inputs[0]
+        if isinstance(node.op, BatchNorm) and source >= 0 and readers[source] == 1:
+            before = nodes[new_index[source]]
+            if isinstance(before.op, Conv2d | Linear):
+                nodes[new_index[source]] = replace(before, op=replace(before.op, bias=True))
+                folded[before.path] = node
+                new_index[i] = new_index[source]
+                continue
+        new_index[i] = len(nodes)
+        nodes.append(replace(node, inputs=tuple(new_index[j] for j in node.inputs)))
+    outputs = tuple(new_index[index] for index in block.outputs)
+    return replace(block, nodes=tuple(nodes), outputs=outputs), folded
+
+
+def block_key(block: Block) -> str:
+    """Text that two blocks share exactly when they compute with equal shapes: the key of a latency table.
+
+    The inputs, then one token for each node of the block as it is deployed, in order. `<0,2` names the inputs
+    of a node where they are not simply the node before it; `@n` is the size of a tensor in pixels where it
+    changes. Names and the place in the network do not count.
+    """
+    deployed, _ = fold_batch_norms(block)
+    parts = ["in " + " ".join(map(str, deployed.inputs))]
+    for i, node in enumerate(deployed.nodes):
+        words = [node.op.token(*node.specs)]
+        if node.output.size != node.specs[0].size:
+            words.append(f"@{str(node.output).partition('@')[2] or 1}")
+        if node.inputs != (i - 1,):
+            words.append("<" + ",".join("in" if j == BLOCK_INPUT else str(j) for j in node.inputs))
+        parts.append(" ".join(words))
+    if deployed.outputs != (len(deployed.nodes) - 1,):
+        parts.append("out " + ",".join(map(str, deployed.outputs)))
+    return " | ".join(parts)

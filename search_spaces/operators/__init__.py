@@ -1,0 +1,38 @@
+"""The operators that networks are made of."""
+
+from search_spaces.operators.activations import ACTIVATIONS as ACTIVATIONS
+from search_spaces.operators.activations import Activation as Activation
+from search_spaces.operators.activations import Gelu as Gelu
+from search_spaces.operators.activations import HardSigmoid as HardSigmoid
+from search_spaces.operators.activations import HardSwish as HardSwish
+from search_spaces.operators.activations import Relu as Relu
+from search_spaces.operators.activations import Relu6 as Relu6
+from search_spaces.operators.activations import Sigmoid as Sigmoid
+from search_spaces.operators.activations import Swish as Swish
+from search_spaces.operators.axes import Axis as Axis
+from search_spaces.operators.axes import Centre as Centre
+from search_spaces.operators.axes import Groups as Groups
+from search_spaces.operators.axes import Parameter as Parameter
+from search_spaces.operators.axes import Prefix as Prefix
+from search_spaces.operators.axes import Segments as Segments
+from search_spaces.operators.base import Operator as Operator
+from search_spaces.operators.joining import Add as Add
+from search_spaces.operators.joining import Concat as Concat
+from search_spaces.operators.joining import Flatten as Flatten
+from search_spaces.operators.joining import Multiply as Multiply
+from search_spaces.operators.joining import Slice as Slice
+from search_spaces.operators.linear import Conv2d as Conv2d
+from search_spaces.operators.linear import Linear as Linear
+from search_spaces.operators.norms import BatchNorm as BatchNorm
+from search_spaces.operators.norms import LayerNorm as LayerNorm
+from search_spaces.operators.pooling import AvgPool2d as AvgPool2d
+from search_spaces.operators.pooling import GlobalAvgPool as GlobalAvgPool
+from search_spaces.operators.pooling import MaxPool2d as MaxPool2d
+from search_spaces.operators.pooling import Pool2d as Pool2d
+from search_spaces.operators.pooling import Resize as Resize
+
+OPERATORS: tuple[type[Operator], ...] = (
+    Conv2d, Linear, BatchNorm, LayerNorm, Relu, Relu6, HardSwish, Swish, Sigmoid, HardSigmoid, Gelu,
+    AvgPool2d, MaxPool2d, GlobalAvgPool, Resize, Add, Multiply, Concat, Slice, Flatten,
+)  # fmt: skip
+"""Every operator; each has an entry in the tables of torch, ONNX, latency, file size and quantisation."""

@@ -1,0 +1,83 @@
+"""Activation functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from search_spaces.operators.base import Operator
+from search_spaces.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Activation(Operator):
+    """A function of each element."""
+
+    in_place: ClassVar[bool] = True
+    name: ClassVar[str]
+    """In YAML files and latency keys."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Relu(Activation):
+    """max(x, 0)."""
+
+    name: ClassVar[str] = "relu"
+
+
+@dataclass(frozen=True, slots=True)
+class Relu6(Activation):
+    """min(max(x, 0), 6)."""
+
+    name: ClassVar[str] = "relu6"
+
+
+@dataclass(frozen=True, slots=True)
+class HardSwish(Activation):
+    """x · relu6(x + 3) / 6 (MobileNetV3, Howard et al. 2019)."""
+
+    name: ClassVar[str] = "hard_swish"
+
+
+@dataclass(frozen=True, slots=True)
+class Swish(Activation):
+    """x · sigmoid(x), also called SiLU."""
+
+    name: ClassVar[str] = "swish"
+
+
+@dataclass(frozen=True, slots=True)
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x))."""
+
+    name: ClassVar[str] = "sigmoid"
+
+
+@dataclass(frozen=True, slots=True)
+class HardSigmoid(Activation):
+    """relu6(x + 3) / 6."""
+
+    name: ClassVar[str] = "hard_sigmoid"
+
+
+@dataclass(frozen=True, slots=True)
+class Gelu(Activation):
+    """x · Φ(x), with the error function and not its approximation by tanh (Hendrycks and Gimpel 2016)."""
+
+    name: ClassVar[str] = "gelu"
+
+
+ACTIVATIONS: Mapping[str, Activation] = {
+    activation.name: activation
+    for activation in (Relu(), Relu6(), HardSwish(), Swish(), Sigmoid(), HardSigmoid(), Gelu())
+}
+"""Activations by the names of YAML files."""

@@ -1,0 +1,117 @@
+"""How a smaller choice takes its part of a weight: one rule for each axis.
+
+A rule gives the ranges of indices that are active. A single range is a view of the weight and costs nothing;
+several ranges are copied together.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+Ranges = tuple[tuple[int, int], ...]
+"""Half-open ranges of indices, in order."""
+
+
+class Axis(ABC):
+    """One axis of a weight."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of active indices."""
+
+    @abstractmethod
+    def ranges(self, full: int) -> Ranges:
+        """The active indices of an axis that has `full` of them in the largest choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix(Axis):
+    """The first `n` indices: channels, or whole heads where `n` is a multiple of a head's size."""
+
+    n: int
+
+    @property
+    def size(self) -> int:
+        """See `Axis`."""
+        return self.n
+
+    def ranges(self, full: int) -> Ranges:
+        """See `Axis`."""
+        return ((0, self.n),)
+
+
+@dataclass(frozen=True, slots=True)
+class Centre(Axis):
+    """The `n` indices in the middle: a smaller kernel inside a larger one."""
+
+    n: int
+
+    @property
+    def size(self) -> int:
+        """See `Axis`."""
+        return self.n
+
+    def ranges(self, full: int) -> Ranges:
+        """See `Axis`."""
+        start = (full - self.n) // 2
+        return ((start, start + self.n),)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups(Axis):
+    """The first `n` indices of each of `count` equal groups: query, key and value of fused attention."""
+
+    count: int
+    n: int
+
+    @property
+    def size(self) -> int:
+        """See `Axis`."""
+        return self.count * self.n
+
+    def ranges(self, full: int) -> Ranges:
+        """See `Axis`."""
+        if full == self.size:
+            return ((0, full),)
+        step = full // self.count
+        return tuple((i * step, i * step + self.n) for i in range(self.count))
+
+
+@dataclass(frozen=True, slots=True)
+class Segments(Axis):
+    """The ranges that are listed: the parts of a concatenation of elastic tensors."""
+
+    parts: Ranges
+
+    @property
+    def size(self) -> int:
+        """See `Axis`."""
+        return sum(end - start for start, end in self.parts)
+
+    def ranges(self, full: int) -> Ranges:
+        """See `Axis`."""
+        return self.parts
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A named tensor of an operator."""
+
+    axes: tuple[Axis, ...]
+    learned: bool = True
+    """Whether training changes it by gradients; else it is a statistic."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)

@@ -1,0 +1,52 @@
+"""Normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from search_spaces.operators.axes import Parameter, Prefix
+from search_spaces.operators.base import Operator
+from search_spaces.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm(Operator):
+    """Normalisation of each channel over the batch (Ioffe and Szegedy 2015); deployed: fixed statistics."""
+
+    in_place: ClassVar[bool] = True
+    eps: float = 1e-5
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
+        """See `Operator`."""
+        axes = (Prefix(inputs[0].channels),)
+        learned = {name: Parameter(axes) for name in ("weight", "bias")}
+        return learned | {name: Parameter(axes, learned=False) for name in ("running_mean", "running_var")}
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "batch_norm"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm(Operator):
+    """Normalisation over the active channels of each token or vector (Ba et al. 2016)."""
+
+    eps: float = 1e-5
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
+        """See `Operator`."""
+        return {name: Parameter((Prefix(inputs[0].channels),)) for name in ("weight", "bias")}
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "layer_norm"

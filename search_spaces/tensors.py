@@ -1,0 +1,61 @@
+"""What passes between operators: the shape of a tensor for one image, and its precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["image", "tokens", "vector"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Shape and precision of a tensor, without the batch.
+
+    In torch and ONNX an image has the shape (channels, height, width), tokens have (n, channels), and a
+    vector has (channels,).
+    """
+
+    layout: Layout
+    channels: int
+    size: tuple[int, ...] = ()
+    """Of an image (height, width) in pixels, of tokens their number (n,)."""
+    precision: Precision = "fp32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions in the order of torch and ONNX."""
+        return (*self.size, self.channels) if self.layout == "tokens" else (self.channels, *self.size)
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.channels * math.prod(self.size)
+
+    @property
+    def pixels(self) -> int:
+        """Positions at which the channels are computed: pixels or tokens, 1 of a vector."""
+        return math.prod(self.size)
+
+    def __str__(self) -> str:
+        """Text for a latency key, such as `16@24x24`, `192@197` or `64`; equal sides are written once."""
+        size = self.size[:1] if self.layout == "image" and len(set(self.size)) == 1 else self.size
+        text = f"{self.channels}" + (f"@{'x'.join(map(str, size))}" if size else "")
+        return text + ("t" if self.layout == "tokens" else "")
+
+
+def image(channels: int, height: int, width: int | None = None) -> TensorSpec:
+    """A feature map; without `width` it is square."""
+    return TensorSpec("image", channels, (height, height if width is None else width))
+
+
+def tokens(n: int, channels: int) -> TensorSpec:
+    """A sequence of `n` tokens."""
+    return TensorSpec("tokens", channels, (n,))
+
+
+def vector(channels: int) -> TensorSpec:
+    """A vector of features."""
+    return TensorSpec("vector", channels)
