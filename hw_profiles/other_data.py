@@ -79,7 +79,7 @@ def other_data(
             continue
         if key in measured_ms:
             difference = measured_ms[key] - measured_ms[block_key(other)]
-        elif timed.block[0].c_in == other[0].c_in:
+        elif timed.block.inputs == other.inputs:
             difference = _head_difference(timed.block, other, profiled, measured_ms, negligible_weights)
         else:
             difference = np.nan
@@ -112,7 +112,8 @@ def _head_difference(
     negligible_weights: Callable[[], float],
 ) -> float:
     """What a head takes beyond one with another number of classes, ms; NaN where nobody knows."""
-    classes, own, inputs = head[-1].c_out, other[-1].c_out, head[-1].c_in
+    classes, own = (block.output_specs[0].channels for block in (head, other))
+    inputs = head.nodes[-1].specs[0].channels
     largest = {n: _largest_head(profiled, n) for n in {*CLASSES, own}}
     known = {n: measured_ms[key] for n, (key, _) in sorted(largest.items()) if key in measured_ms}
     numbers = list(known) or [own]
@@ -122,4 +123,4 @@ def _head_difference(
     if not known:
         return 0.0
     before, after = np.interp([own, classes], numbers, list(known.values()))
-    return float(after - before) * inputs / largest[own][1].block[-1].c_in
+    return float(after - before) * inputs / largest[own][1].block.nodes[-1].specs[0].channels

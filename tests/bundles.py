@@ -11,25 +11,30 @@ from hw_profiles.bundle import BundleContent, write_bundle
 from hw_profiles.key import RunSettings
 from nas.devices.check_images import noise_images
 from nas.devices.device_graphs import TimedGraph, bundled
-from search_spaces import BLOCK_INPUT, LayerSpec
+from search_spaces import Block
+from search_spaces.building import BlockBuilder
+from search_spaces.operators import Conv2d
+from search_spaces.tensors import image
 
 VISITS = 4 + 4 + 1 + 8
 """Of the models of `make_bundle`."""
 
 
-def layers(channels: int) -> tuple[LayerSpec, ...]:
+def network(channels: int) -> tuple[Block, ...]:
     """One convolution; from 6 channels on, 9 * 36 = 324 weights, it leaves them to the device."""
-    return (LayerSpec("conv", "conv", "b", (BLOCK_INPUT,), channels, channels, 4, 4, kernel=3),)
+    block = BlockBuilder("b", image(channels, 4))
+    block.add(Conv2d.same(channels, 3), "conv")
+    return (block.build(),)
 
 
 def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None, repeats: float = 0) -> Path:
     """Two small graphs, a network alone that is checked on images, and a sentinel."""
     settings = settings or RunSettings()
     graphs = [
-        TimedGraph("small", layers(2), 4),
-        TimedGraph("big", layers(6), 4),
-        TimedGraph("net", layers(8), 1, alone=True, images="noise"),
-        TimedGraph("sentinel", layers(4), 8),
+        TimedGraph("small", network(2), 4),
+        TimedGraph("big", network(6), 4),
+        TimedGraph("net", network(8), 1, alone=True, images="noise"),
+        TimedGraph("sentinel", network(4), 8),
     ]
     models, weights = bundled(graphs, settings, np.random.default_rng(0))
     images = {"noise": noise_images(8, 4)}

@@ -40,9 +40,9 @@ def write_graph(
 
 
 def write_model(path: Path, *, batch: int | None = 1, metadata: dict[str, str] | None = None) -> Path:
-    layers = SPACE.layers(SPACE.smallest)
-    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
-    model = onnx_graph.build(layers, weights, batch=batch, metadata=metadata)
+    blocks = SPACE.blocks(SPACE.smallest)
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
+    model = onnx_graph.build(blocks, weights, batch=batch, metadata=metadata)
     path.write_bytes(model.SerializeToString())
     return path
 

@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 
 import search_spaces
-from nas.network.channel_order import descending, inner_channels, largest_block, sort_channels
+from nas.network.channel_order import (
+    descending,
+    inner_channels,
+    largest_block,
+    reader_weight,
+    sort_channels,
+)
 from nas.network.supernet import Supernet
 from search_spaces import Arch, Space
 
@@ -93,10 +99,10 @@ def test_the_weights_that_read_channels_fall_in_norm(text: str, readers: list[st
     supernet = random_supernet(text)
     sort_channels(supernet)
     for slot in supernet.space.slots:
-        for layer in largest_block(supernet.space, slot):
+        for layer in largest_block(supernet.space, slot).nodes:
             # the first stage has no expansion: its inner channels are those of its input
             if layer.name in readers and (slot.name, layer.name) != ("stages.0.blocks.0", "project"):
-                norms = supernet.layer(layer).weight.abs().sum((0, 2, 3))
+                norms = reader_weight(supernet, layer).abs().sum((0, 2, 3))
                 assert (norms.diff() <= 0).all()
                 assert (norms.diff() < 0).any()
 
@@ -111,11 +117,11 @@ def test_ratios_that_were_trained_keep_their_channels(text: str, trained: float,
     sort_channels(supernet, [trained])
     assert equal(logits(supernet, arch), before)
     for slot in supernet.space.slots:
-        for layer in largest_block(supernet.space, slot, trained):
+        for layer in largest_block(supernet.space, slot, trained).nodes:
             if layer.name == reader and slot.name != "stages.0.blocks.0":
-                norms = supernet.layer(layer).weight.abs().sum((0, 2, 3))
-                assert (norms[: layer.c_in].diff() <= 0).all()
-                assert (norms[layer.c_in :].diff() <= 0).all()
+                norms = reader_weight(supernet, layer).abs().sum((0, 2, 3))
+                assert (norms[: layer.specs[0].channels].diff() <= 0).all()
+                assert (norms[layer.specs[0].channels :].diff() <= 0).all()
 
 
 def test_a_ratio_without_inner_channels_is_refused() -> None:
@@ -130,7 +136,7 @@ def test_groups_of_an_mbconv_block() -> None:
     groups = list(inner_channels(largest_block(space, slots["stages.1.blocks.0"])))
     names = [([x.name for x in group.writers], [x.name for x in group.readers]) for group in groups]
     assert names == [
-        (["expand", "depthwise", "se.expand"], ["se.reduce", "project"]),
+        (["expand", "expand.norm", "depthwise", "depthwise.norm", "se.expand"], ["se.reduce", "project"]),
         (["se.reduce"], ["se.expand"]),
     ]
     # without an expansion the depthwise convolution reads the input of the block; a head sorts nothing

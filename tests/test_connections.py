@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bundles import VISITS, ignore, layers, make_bundle
+from bundles import VISITS, ignore, make_bundle, network
 from pydantic import TypeAdapter
 
 from hw_profiles import session
@@ -34,7 +34,7 @@ from nas.devices.device_graphs import TimedGraph, bundled
 
 def networks(folder: Path) -> Path:
     """A bundle of two whole networks, the second visited twice."""
-    graphs = [TimedGraph("a", layers(2), 1, alone=True), TimedGraph("b", layers(8), 2, alone=True)]
+    graphs = [TimedGraph("a", network(2), 1, alone=True), TimedGraph("b", network(8), 2, alone=True)]
     models, weights = bundled(graphs, RunSettings(), np.random.default_rng(0))
     write_bundle(folder, BundleContent(models, RunSettings(), weights))
     return folder

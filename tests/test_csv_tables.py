@@ -8,10 +8,10 @@ import pytest
 
 import search_spaces
 from hw_profiles.csv_tables import read_table
+from nas.importing.notation.arch_file import load_arch
 from nas.recipes.recipe import load as load_recipe
 from nas.recipes.recipe import parse as parse_recipe
 from search_spaces import Arch
-from search_spaces.notation import load_arch
 from search_spaces.text_files import read_text
 
 IDS = ["1234567890123456", "12e3456789012345", "0000000000000001"]

@@ -19,6 +19,9 @@ from nas.recipes import recipe
 from nas.run_dir import SUPERNET, RunDir
 from nas.training.checkpoint import Checkpoints
 from nas.training.train import train
+from search_spaces import Node
+from search_spaces.operators import BatchNorm
+from search_spaces.tensors import image
 
 PLAIN_DIGITS = """
 from dataclasses import replace
@@ -148,10 +151,12 @@ def test_batch_norm_by_means_equals_torchs(channels: int) -> None:
     x = torch.randn(4, channels, 3, 3, generator=generator, dtype=torch.float32) * 2 + 3
     outputs, gradients = [], []
     for mean_over_processes in (None, lambda means: means):  # one process: its means are those of all
-        norm = ElasticBatchNorm(6, 1e-5).train()
+        node = Node(BatchNorm(), "norm", "b", (-1,), (image(6, 3),))
+        norm = ElasticBatchNorm(node, dict.fromkeys(node.parameters, (6,))).train()
+        norm.reset(generator)
         norm.mean_over_processes = mean_over_processes
         images = x.clone().requires_grad_()
-        outputs.append(norm(images))
+        outputs.append(norm(node, [images]))
         (outputs[-1] ** 3).sum().backward()
         assert images.grad is not None
         assert norm.weight.grad is not None

@@ -90,8 +90,8 @@ class MadeCounter(runner.Counter):
 
 def test_what_waiting_takes_is_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     space = search_spaces.get("cifar")
-    layers = space.layers(space.smallest)
-    model = onnx_graph.build(layers, onnx_graph.random_weights(layers, np.random.default_rng(0)))
+    blocks = space.blocks(space.smallest)
+    model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     opened = runner.Model(str(tmp_path / "model.onnx"), RunSettings().model_dump())
     assert runner.energy(opened) == {"energy_mj": None, "energy_counter": None}

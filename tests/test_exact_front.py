@@ -20,6 +20,7 @@ from nas.problem.exact_front import Additive, ExactFront, Negated, exact_front
 from nas.problem.hypervolume import nondominated
 from search_spaces import Block, BlockTable, Genomes, Space, block_key
 from search_spaces.mbconv import MBConvConfig, MBConvSpace
+from search_spaces.operators import Conv2d
 from search_spaces.resnet import ResNetConfig, ResNetSpace
 
 Matrix = NDArray[np.float64]
@@ -205,16 +206,15 @@ def calibrated(space: Space) -> LatencyTable:
 
 def roofline(block: Block) -> float:
     """Milliseconds: like MACs, but steps of 32 channels and a part for each layer."""
-    return sum(
-        0.02 + 2e-8 * layer.macs * (-(-layer.c_out // 32) * 32 / layer.c_out) for layer in block if layer.macs
-    )
+    work = [(node.macs, node.output.channels) for node in block.nodes if node.macs]
+    return sum(0.02 + 2e-8 * macs * (-(-channels // 32) * 32 / channels) for macs, channels in work)
 
 
 def gain(block: Block) -> float:
     """Accuracy that grows with the logarithm of the work and likes some kernels more."""
-    macs = sum(layer.macs for layer in block)
-    taste = {3: 0.0, 5: 0.4, 7: 0.2}.get(max(layer.kernel for layer in block), 0.0)
-    return 0.5 * float(np.log1p(macs / 1e6)) + taste
+    kernels = [node.op.kernel[0] for node in block.nodes if isinstance(node.op, Conv2d)]
+    taste = {3: 0.0, 5: 0.4, 7: 0.2}.get(max(kernels), 0.0)
+    return 0.5 * float(np.log1p(block.macs / 1e6)) + taste
 
 
 def integer_program(space: Space, latency: BlockTable, accuracy: BlockTable) -> Callable[[float], float]:

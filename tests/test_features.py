@@ -4,6 +4,7 @@ import pytest
 import search_spaces
 from predictors.features import Features
 from search_spaces import Genomes, Space
+from search_spaces.operators import Add
 
 SPACES = [search_spaces.get(name) for name in search_spaces.names()]
 
@@ -32,10 +33,10 @@ def test_totals_and_stage_sums_are_those_of_the_walk(space: Space) -> None:
             row[features.groups["total"]], np.log1p([space.macs(arch), space.params(arch)])
         )
         sums: dict[str, int] = {}
-        for layer in space.layers(arch):
-            part, _, rest = layer.block.partition(".")
+        for block in space.blocks(arch):
+            part, _, rest = block.name.partition(".")
             stage = f"stage {rest.partition('.')[0]}" if part == "stages" else part
-            sums[stage] = sums.get(stage, 0) + layer.macs
+            sums[stage] = sums.get(stage, 0) + block.macs
         np.testing.assert_allclose(row[features.groups["stage.macs"]], np.log1p(list(sums.values())))
 
 
@@ -60,7 +61,7 @@ def test_shortcut_column_follows_the_width_choice() -> None:
     features = Features(space)
     genomes = some(space)
     shortcuts = features(genomes)[:, features.groups["slot.shortcut"]].sum(axis=1)
-    truth = [sum(layer.op == "add" for layer in space.layers(arch)) for arch in space.decode(genomes)]
+    truth = [sum(block.has(Add) for block in space.blocks(arch)) for arch in space.decode(genomes)]
     np.testing.assert_allclose(shortcuts, truth)
     assert len(set(truth)) > 1
 

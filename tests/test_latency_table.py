@@ -26,7 +26,7 @@ from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.results import Conditions
 from hw_profiles.store import Device, ProfileStore
 from hw_profiles.table import LatencyTable
-from search_spaces import Block, LayerSpec, block_key
+from search_spaces import Block, block_key
 
 SPACE = search_spaces.get("digits")
 LINE = Affine(slope=1.5, intercept_ms=0.25)
@@ -34,7 +34,7 @@ LINE = Affine(slope=1.5, intercept_ms=0.25)
 
 def block_cost(block: Block) -> float:
     """A made-up latency: any function of the block will do."""
-    return 0.001 * len(block) + 1e-6 * sum(layer.macs for layer in block)
+    return 0.001 * len(block.nodes) + 1e-6 * block.macs
 
 
 def block_frame() -> pd.DataFrame:
@@ -175,12 +175,12 @@ def test_blocks_are_exact_on_an_additive_machine(overhead: float, seed: int) -> 
     blocks = timed_blocks(SPACE)
     edge_cost = {edge: overhead * rng.random() for edge in edges_of(blocks)}
 
-    def run(layers: tuple[LayerSpec, ...], edges: tuple[Edge, ...]) -> float:
-        return block_cost(layers) + sum(edge_cost[edge] / 2 for edge in edges)
+    def run(blocks: tuple[Block, ...], edges: tuple[Edge, ...]) -> float:
+        return sum(map(block_cost, blocks)) + sum(edge_cost[edge] / 2 for edge in edges)
 
-    times = {e: EdgeTimes(run(e.probes(1), (e, e)), run(e.probes(3), (e, e))) for e in edge_cost}
+    times = {e: EdgeTimes(run((e.probes(1),), (e, e)), run((e.probes(3),), (e, e))) for e in edge_cost}
     for timed in blocks.values():
-        measured = run(timed.layers, timed.edges)
+        measured = run(timed.blocks, timed.edges)
         assert inside_network_ms(timed, measured, times) == pytest.approx(block_cost(timed.block))
 
 

@@ -9,7 +9,7 @@ import search_spaces
 from hw_profiles.errors import compare
 from hw_profiles.latency_model import Linear, Network, sums
 from hw_profiles.layer_fit import LayerFit, robust_costs
-from hw_profiles.layer_terms import KINDS, TERMS, Shape, terms
+from hw_profiles.layer_terms import KINDS, TERMS, shapes, terms
 from hw_profiles.model_choice import (
     LAYERS,
     MACS,
@@ -21,6 +21,7 @@ from hw_profiles.model_choice import (
     choose,
 )
 from search_spaces import Block, Genomes
+from search_spaces.operators import Conv2d
 
 Vector = NDArray[np.float64]
 SPACE = search_spaces.get("digits")
@@ -34,36 +35,37 @@ def networks(genomes: Genomes) -> list[Network]:
 
 def roofline_ms(block: Block) -> float:
     """A device that is exactly a roofline: 2 µs a launch, 1 µs for 1000 numbers moved or 2000 MACs."""
-    shapes = [Shape.of(layer) for layer in block]
-    return sum(0.002 + 1e-6 * shape.traffic + 5e-7 * shape.macs for shape in shapes)
+    return sum(0.002 + 1e-6 * shape.traffic + 5e-7 * shape.macs for shape in shapes(block))
 
 
 def launch_ms(block: Block) -> float:
     """A device on which only launches count."""
-    return 0.01 * len(block)
+    return 0.01 * len(shapes(block))
 
 
 def jagged_ms(block: Block) -> float:
     """A device slower by up to 40 % on some shapes, in a way that no sum of MACs and traffic can express."""
-    bump = 1 + 0.2 * np.sin(block[0].c_in / 5) + 0.2 * np.cos(len(block) * block[-1].size_out / 3)
+    nodes = shapes(block)
+    side = np.sqrt(nodes[-1].pixels_out)
+    bump = 1 + 0.2 * np.sin(block.inputs[0].channels / 5) + 0.2 * np.cos(len(nodes) * side / 3)
     return float(bump * roofline_ms(block))
 
 
 def test_terms_add_up_to_what_the_layers_say() -> None:
-    layers = SPACE.layers(SPACE.largest)
-    total = dict(zip(TERMS, np.sum([terms(Shape.of(layer)) for layer in layers], axis=0), strict=True))
-    assert total["launch"] == len(layers)
+    network = SPACE.network(SPACE.largest)
+    total = dict(zip(TERMS, np.sum([terms(shape) for shape in shapes(network)], axis=0), strict=True))
+    assert total["launch"] == sum(not node.op.in_place for node in network.nodes)
     assert sum(v for k, v in total.items() if k.startswith("macs.")) == SPACE.macs(SPACE.largest)
-    depthwise = [layer for layer in layers if layer.groups > 1]
-    assert total["macs.depthwise"] == sum(layer.macs for layer in depthwise)
-    moved = sum(layer.c_in * layer.size_in**2 + layer.activations for layer in depthwise)
+    depthwise = [n for n in network.nodes if isinstance(n.op, Conv2d) and n.op.groups > 1]
+    assert total["macs.depthwise"] == sum(node.macs for node in depthwise)
+    moved = sum(node.specs[0].numel + node.output.numel for node in depthwise)
     assert total["traffic.depthwise"] == moved
 
 
 @pytest.mark.parametrize("name", search_spaces.names())
 def test_every_layer_of_every_space_has_a_kind(name: str) -> None:
     space = search_spaces.get(name)
-    assert {Shape.of(layer).kind for layer in space.layers(space.largest)} <= set(KINDS)
+    assert {shape.kind for shape in shapes(space.network(space.largest))} <= set(KINDS)
 
 
 @pytest.mark.parametrize("device_ms", [roofline_ms, launch_ms])
@@ -156,7 +158,7 @@ def test_a_table_that_is_right_is_chosen_and_one_that_is_not_is_corrected() -> N
     assert right.name == TABLE
     np.testing.assert_allclose(right.model.predict(networks(TEST)), truth, rtol=1e-6)
     # the table misses what the device spends on launches: 0.03 ms for every layer
-    launched = known + sums(networks(TRAIN), lambda block: 0.03 * len(block))
+    launched = known + sums(networks(TRAIN), lambda block: 0.03 * len(shapes(block)))
     corrected = choose(networks(TRAIN), launched, jagged_ms)
     assert corrected.name == TABLE_AND_LAYERS
     assert corrected.errors[TABLE_AND_LAYERS].mape < 0.5 * corrected.errors[TABLE].mape

@@ -1,44 +1,58 @@
-from collections.abc import Sequence
-
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given, settings
 from strategies import small_spaces
 
-from search_spaces import BLOCK_INPUT, LayerSpec, Space
+from search_spaces import BLOCK_INPUT, Block, Space
 from search_spaces.building import BlockBuilder
 from search_spaces.memory import peak_memory_bytes
+from search_spaces.operators import Add
+from search_spaces.tensors import image
 
 
-def brute_force(layers: Sequence[LayerSpec]) -> int:
+def brute_force(network: Block) -> int:
     """At every step the sum over all tensors that exist by then and are still to be read."""
-    tensors = [(BLOCK_INPUT, layers[0].c_in * layers[0].size_in ** 2)]
-    tensors += [(i, layer.activations) for i, layer in enumerate(layers)]
+    steps = [node for node in network.nodes if not node.op.in_place]
+    origin = {BLOCK_INPUT: BLOCK_INPUT}  # of each node, the step whose memory holds its output
+    for i, node in enumerate(network.nodes):
+        origin[i] = origin[node.inputs[0]] if node.op.in_place else steps.index(node)
+    reads = [{origin[j] for j in node.inputs} for node in steps]
+    tensors = [(BLOCK_INPUT, network.inputs[0].numel)]
+    tensors += [(i, node.output.numel) for i, node in enumerate(steps)]
     peak = 0
-    for step in range(len(layers)):
+    for step in range(len(steps)):
         alive = 0
         for made, numbers in tensors:
-            readers = [i for i, layer in enumerate(layers) if made in layer.inputs]
+            readers = [i for i, read in enumerate(reads) if made in read]
             alive += numbers * (made <= step <= max([made, *readers]))
         peak = max(peak, alive)
     return 4 * peak
 
 
 def test_of_a_chain_it_is_the_largest_pair_of_neighbours() -> None:
-    block = BlockBuilder("b", channels=2, size=8, norm_eps=1e-5)
+    block = BlockBuilder("b", image(2, 8))
     block.conv("first", 3)
-    block.conv("second", 5, stride=2)
+    block.conv("second", 5, stride=2, activation="relu")
     # 8×8: 2·64 + 3·64 = 320 numbers while the first runs; then 3·64 + 5·16 = 272
     assert peak_memory_bytes(block.build()) == 4 * 320
 
 
 def test_a_shortcut_keeps_the_input_alive() -> None:
-    block = BlockBuilder("b", channels=2, size=8, norm_eps=1e-5)
-    block.conv("expand", 8)
+    block = BlockBuilder("b", image(2, 8))
+    block.conv("expand", 8, activation="relu")
     end = block.conv("project", 2)
-    block.combine("add", "shortcut", BLOCK_INPUT, end)
+    block.combine(Add(), "shortcut", BLOCK_INPUT, end)
     # while the projection runs: input 2, expansion 8 and output 2, of 64 pixels each
     assert peak_memory_bytes(block.build()) == 4 * 12 * 64
+
+
+def test_an_output_stays_alive_to_the_end() -> None:
+    block = BlockBuilder("b", image(2, 8))
+    first = block.conv("first", 8)
+    block.conv("second", 1)
+    block.conv("third", 8)
+    # while the third runs: the first, which is handed on as well, 1 and 8 channels of 64 pixels
+    assert peak_memory_bytes(block.build(first, block.last)) == 4 * 17 * 64
 
 
 @settings(max_examples=30, deadline=None)
@@ -46,12 +60,12 @@ def test_a_shortcut_keeps_the_input_alive() -> None:
 def test_many_genomes_at_once_equal_brute_force_on_whole_networks(space: Space, seed: int) -> None:
     raw = np.random.default_rng(seed).integers(0, space.n_options, size=(10, len(space.genes)))
     archs = space.decode(raw)
-    expected = [brute_force(space.layers(arch)) for arch in archs]
+    expected = [brute_force(space.network(arch)) for arch in archs]
     assert space.peak_memory_table.largest(raw).tolist() == expected
     assert [space.peak_memory_bytes(arch) for arch in archs] == expected
 
 
 def test_shipped_spaces_equal_brute_force(space: Space, rng: np.random.Generator) -> None:
     genomes = space.sample(rng, 3)
-    expected = [brute_force(space.layers(arch)) for arch in space.decode(genomes)]
+    expected = [brute_force(space.network(arch)) for arch in space.decode(genomes)]
     assert space.peak_memory_table.largest(genomes).tolist() == expected

@@ -1,5 +1,5 @@
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_spaces
-from nas.network.functional import ACTIVATIONS, run_block
+from nas.network.functional import FUNCTIONS
 from nas.network.static import StaticNet
 from nas.onnx_files import onnx_file, onnx_graph
-from search_spaces import BLOCK_INPUT, LayerSpec
-from search_spaces.layers import split_blocks
+from search_spaces import Block, Node
+from search_spaces import operators as ops
+from search_spaces.building import BlockBuilder
+from search_spaces.tensors import TensorSpec, image, vector
 
 DIGITS = search_spaces.get("digits")
 
@@ -24,10 +26,10 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(None, {onnx_graph.INPUT: x})[0])
 
 
-def torch_net(layers: tuple[LayerSpec, ...], seed: int) -> StaticNet:
+def torch_net(blocks: Sequence[Block], seed: int) -> StaticNet:
     """A network whose batch norms differ from the identity, as after training."""
     torch.manual_seed(seed)
-    net = StaticNet(layers).eval()
+    net = StaticNet(blocks).eval()
     for name, tensor in net.state_dict().items():
         if name.endswith(("norm.weight", "running_var")):
             torch.nn.init.uniform_(tensor, 0.5, 2.0)
@@ -41,46 +43,30 @@ def torch_net(layers: tuple[LayerSpec, ...], seed: int) -> StaticNet:
 def test_outputs_equal_torch(seed: int, name: str, n: int) -> None:
     space = search_spaces.get(name)
     rng = np.random.default_rng(seed)
-    layers = space.layers(space.decode(space.sample(rng, 1))[0])
-    net = torch_net(layers, seed)
-    x = rng.standard_normal((n, layers[0].c_in, layers[0].size_in, layers[0].size_in), dtype=np.float32)
+    blocks = space.blocks(space.decode(space.sample(rng, 1))[0])
+    net = torch_net(blocks, seed)
+    x = rng.standard_normal((n, *blocks[0].inputs[0].shape), dtype=np.float32)
     expected = net(torch.from_numpy(x)).detach().numpy()
     for batch in (n, None):
-        found = run(onnx_graph.build(layers, net.weights(), batch=batch), x)
+        found = run(onnx_graph.build(blocks, net.weights(), batch=batch), x)
         np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
 def test_blocks_chain_to_the_network() -> None:
-    layers = DIGITS.layers(DIGITS.largest)
-    weights = torch_net(layers, 0).weights()
-    x = np.random.default_rng(0).standard_normal(
-        (1, 1, layers[0].size_in, layers[0].size_in), dtype=np.float32
-    )
-    whole = run(onnx_graph.build(layers, weights), x)
-    for block in split_blocks(layers):
-        x = run(onnx_graph.build(block, weights), x)
+    blocks = DIGITS.blocks(DIGITS.largest)
+    weights = torch_net(blocks, 0).weights()
+    x = np.random.default_rng(0).standard_normal((1, *blocks[0].inputs[0].shape), dtype=np.float32)
+    whole = run(onnx_graph.build(blocks, weights), x)
+    for block in blocks:
+        x = run(onnx_graph.build([block], weights), x)
     np.testing.assert_allclose(x, whole, atol=1e-4)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-def test_every_activation(activation: str) -> None:
-    layer = LayerSpec("conv", "conv", "b", (BLOCK_INPUT,), 2, 4, 5, 5, 3, activation=activation)  # type: ignore[arg-type]
-    weights = onnx_graph.random_weights([layer], np.random.default_rng(0))
-    x = 8 * np.random.default_rng(1).standard_normal(
-        (1, 2, 5, 5), dtype=np.float32
-    )  # beyond the knees at 3, 6
-    linear = torch.nn.functional.conv2d(
-        torch.from_numpy(x), torch.from_numpy(weights["b.conv.weight"]), padding=1
-    )
-    np.testing.assert_allclose(
-        run(onnx_graph.build([layer], weights), x), ACTIVATIONS[activation](linear).numpy(), atol=1e-4
-    )
-
-
 def test_the_file_is_what_protobuf_would_write() -> None:
-    layers = search_spaces.get("attentivenas").layers(search_spaces.get("attentivenas").smallest)
-    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
-    content = onnx_graph.serialize(layers, weights, metadata={"arch": "{}"})
+    space = search_spaces.get("attentivenas")
+    blocks = space.blocks(space.smallest)
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
+    content = onnx_graph.serialize(blocks, weights, metadata={"arch": "{}"})
     model = onnx.load_from_string(content)
     assert model.ByteSize() == len(content)  # nothing is written twice, nothing is unknown to protobuf
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -103,50 +89,54 @@ def test_constants_of_any_shape(shape: tuple[int, ...], dtype: type) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-POOL = LayerSpec("avg_pool", "pool", "b", (BLOCK_INPUT,), 2, 2, 8, 4, kernel=2, stride=2)
+def one(op: ops.Operator, *specs: TensorSpec) -> Block:
+    """A block of one operator."""
+    node = Node(op, "op", "b", tuple(-1 - i for i in range(len(specs))), specs)
+    return Block("b", specs, (node,), (0,))
 
 
 @pytest.mark.parametrize(
-    ("layer", "reference"),
+    ("op", "size", "reference"),
     [
-        (POOL, torch.nn.AvgPool2d(2)),
-        (replace(POOL, size_in=7, padding=1), torch.nn.AvgPool2d(2, padding=1)),
-        (replace(POOL, size_in=7), torch.nn.AvgPool2d(2, ceil_mode=True)),
-        (replace(POOL, op="max_pool", kernel=3, padding=1), torch.nn.MaxPool2d(3, 2, 1)),
-        (replace(POOL, op="max_pool", size_in=7, kernel=3, padding=1), torch.nn.MaxPool2d(3, 2, 1)),
-        (replace(POOL, op="resize", size_out=8), torch.nn.Identity()),
-        (replace(POOL, op="resize", size_out=11), torch.nn.Upsample(size=11, mode="bicubic")),
-        (replace(POOL, op="resize", size_out=5), torch.nn.Upsample(size=5, mode="bicubic")),
+        (ops.AvgPool2d(2, 2), 8, torch.nn.AvgPool2d(2)),
+        (ops.AvgPool2d(2, 2, 1), 7, torch.nn.AvgPool2d(2, padding=1)),
+        (ops.AvgPool2d(2, 2), 7, torch.nn.AvgPool2d(2, ceil_mode=True)),
+        (ops.MaxPool2d(3, 2, 1), 8, torch.nn.MaxPool2d(3, 2, 1)),
+        (ops.MaxPool2d(3, 2, 1), 7, torch.nn.MaxPool2d(3, 2, 1)),
+        (ops.Resize((8, 8)), 8, torch.nn.Identity()),
+        (ops.Resize((11, 11)), 8, torch.nn.Upsample(size=11, mode="bicubic")),
+        (ops.Resize((5, 6)), 8, torch.nn.Upsample(size=(5, 6), mode="bicubic")),
     ],
 )
-def test_pools_and_resizing(layer: LayerSpec, reference: torch.nn.Module) -> None:
-    x = torch.randn(3, 2, layer.size_in, layer.size_in, generator=torch.Generator().manual_seed(0)) + 1
+def test_pools_and_resizing(op: ops.Operator, size: int, reference: torch.nn.Module) -> None:
+    block = one(op, image(2, size))
+    x = torch.randn(3, 2, size, size, generator=torch.Generator().manual_seed(0)) + 1
     expected = reference(x)
-    torch.testing.assert_close(run_block((layer,), x, lambda layer, x: x), expected)
+    torch.testing.assert_close(FUNCTIONS[type(op)](op, [x], {}), expected)
     for batch in (3, None):
-        model = onnx_graph.build([layer], {}, batch=batch)
+        model = onnx_graph.build([block], {}, batch=batch)
         onnx.checker.check_model(model, full_check=True)
         np.testing.assert_allclose(run(model, x.numpy()), expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_linear_after_linear() -> None:
-    layers = [
-        LayerSpec("linear", "mix", "head", (BLOCK_INPUT,), 3, 5, 1, 1, activation="relu"),
-        LayerSpec("linear", "classifier", "head", (0,), 5, 2, 1, 1, bias=True),
-    ]
-    weights = onnx_graph.random_weights(layers, np.random.default_rng(0)) | {
+    block = BlockBuilder("head", vector(3))
+    block.linear("mix", 5, activation="relu")
+    block.linear("classifier", 2, bias=True)
+    blocks = [block.build()]
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0)) | {
         "head.classifier.bias": np.array([1, -1], np.float32)
     }
-    x = np.random.default_rng(1).standard_normal((1, 3, 1, 1), dtype=np.float32)
-    hidden = np.maximum(x[:, :, 0, 0] @ weights["head.mix.weight"].T, 0)
+    x = np.random.default_rng(1).standard_normal((1, 3), dtype=np.float32)
+    hidden = np.maximum(x @ weights["head.mix.weight"].T, 0)
     expected = hidden @ weights["head.classifier.weight"].T + [1, -1]
-    np.testing.assert_allclose(run(onnx_graph.build(layers, weights), x), expected, atol=1e-5)
+    np.testing.assert_allclose(run(onnx_graph.build(blocks, weights), x), expected, atol=1e-5)
 
 
 def test_model_is_valid_and_describes_itself() -> None:
-    layers = DIGITS.layers(DIGITS.smallest)
-    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
-    model = onnx_graph.build(layers, weights, batch=4, metadata={"arch": "{}"})
+    blocks = DIGITS.blocks(DIGITS.smallest)
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
+    model = onnx_graph.build(blocks, weights, batch=4, metadata={"arch": "{}"})
     onnx.checker.check_model(model, full_check=True)  # full: shape inference agrees with the declared output
     assert [(o.domain, o.version) for o in model.opset_import] == [("", onnx_graph.OPSET)]
     assert {p.key: p.value for p in model.metadata_props} == {"arch": "{}"}
@@ -160,41 +150,41 @@ def test_model_is_valid_and_describes_itself() -> None:
 
 
 def test_block_with_a_feature_map_as_output() -> None:
-    block = DIGITS.blocks(DIGITS.largest)[1]
-    model = onnx_graph.build(block, onnx_graph.random_weights(block, np.random.default_rng(0)))
+    blocks = DIGITS.blocks(DIGITS.largest)[1:2]
+    model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     onnx.checker.check_model(model, full_check=True)
     assert [o.name for o in model.graph.output] == [onnx_graph.FEATURES]
 
 
 def test_dynamic_batch_has_a_name() -> None:
-    layers = DIGITS.layers(DIGITS.smallest)
-    model = onnx_graph.build(layers, onnx_graph.random_weights(layers, np.random.default_rng(0)), batch=None)
+    blocks = DIGITS.blocks(DIGITS.smallest)
+    model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)), batch=None)
     for value in (*model.graph.input, *model.graph.output):
         assert value.type.tensor_type.shape.dim[0].dim_param == onnx_graph.BATCH
 
 
 def test_random_weights_keep_activations_in_range() -> None:
     space = search_spaces.get("cifar")
-    layers = space.layers(space.largest)
-    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
+    blocks = space.blocks(space.largest)
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
     x = np.random.default_rng(1).standard_normal((1, 3, 32, 32), dtype=np.float32)
-    logits = run(onnx_graph.build(layers, weights), x)
+    logits = run(onnx_graph.build(blocks, weights), x)
     assert 1e-6 < np.abs(logits).max() < 1e6  # far from denormals (1e-38) and from overflow
 
 
 def test_random_weights_repeat_with_the_seed() -> None:
-    layers = DIGITS.layers(DIGITS.smallest)
-    a, b = (onnx_graph.random_weights(layers, np.random.default_rng(7)) for _ in range(2))
+    blocks = DIGITS.blocks(DIGITS.smallest)
+    a, b = (onnx_graph.random_weights(blocks, np.random.default_rng(7)) for _ in range(2))
     assert a.keys() == b.keys()
     assert all((a[k] == b[k]).all() for k in a)
 
 
 def test_build_is_fast() -> None:
-    layers = DIGITS.layers(DIGITS.largest)
-    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
+    blocks = DIGITS.blocks(DIGITS.largest)
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
     times = []
     for _ in range(5):
         start = time.process_time()
-        onnx_graph.build(layers, weights)
+        onnx_graph.build(blocks, weights)
         times.append(time.process_time() - start)
     assert min(times) < 0.1  # torch's exporter takes seconds

@@ -60,8 +60,8 @@ def test_provider_that_fuses_the_whole_graph() -> None:
 
 def model(folder: Path, precision: Precision, int8_for: str | None = None) -> Model:
     space = search_spaces.get("cifar")
-    layers = space.layers(space.smallest)
-    graph = onnx_graph.build(layers, onnx_graph.random_weights(layers, np.random.default_rng(0)))
+    blocks = space.blocks(space.smallest)
+    graph = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     path = folder / "model.onnx"
     path.write_bytes(convert(graph, precision, int8_for).SerializeToString())
     return Model(str(path), RunSettings(precision=precision).model_dump())

@@ -227,7 +227,7 @@ def test_more_threads_than_cores_are_refused(store: ProfileStore, monkeypatch: p
 
 def truth_ms(space: Space, archs: Sequence[Arch], folder: Path) -> list[float]:
     """What the made-up machine takes for subnets."""
-    graphs = [TimedGraph(arch.id, space.layers(arch), 1, alone=True) for arch in archs]
+    graphs = [TimedGraph(arch.id, space.blocks(arch), 1, alone=True) for arch in archs]
     models, weights = bundled(graphs, RunSettings(), np.random.default_rng(0))
     write_bundle(folder, BundleContent(models, RunSettings(), weights))
     return [modelled_ms(folder / "models" / f"{arch.id}.onnx") for arch in archs]

@@ -143,18 +143,18 @@ def test_attentivenas_extremes_are_those_of_the_space() -> None:
 
 def test_shortcuts_of_attentivenas() -> None:
     space = search_spaces.get("attentivenas")
-    ops = {
-        block[0].block: [(layer.name, layer.op) for layer in block] for block in space.blocks(space.largest)
+    shortcuts = {
+        block.name: [node.name for node in block.nodes if "shortcut" in node.name]
+        for block in space.blocks(space.largest)
     }
-    shortcuts = {name: [n for n, _ in layers if "shortcut" in n] for name, layers in ops.items()}
     assert shortcuts["stages.0.blocks.0"] == ["shortcut"]  # 24 > 24
     assert shortcuts["stages.1.blocks.0"] == ["shortcut.pool", "shortcut.conv", "shortcut"]  # 24 > 32, halved
     assert shortcuts["stages.4.blocks.0"] == ["shortcut.conv", "shortcut"]  # 72 > 128
     assert shortcuts["stages.4.blocks.7"] == ["shortcut"]
     # 24 > 24 in the smallest width of stage 1 after the widest of stage 0: pooled only
     arch = arch_from_attentivenas(space, MAXIMUM | {"width": [24, 24, 24, 40, 72, 128, 216, 224, 1984]})
-    block = next(b for b in space.blocks(arch) if b[0].block == "stages.1.blocks.0")
-    assert [layer.name for layer in block if "shortcut" in layer.name] == ["shortcut.pool", "shortcut"]
+    block = next(b for b in space.blocks(arch) if b.name == "stages.1.blocks.0")
+    assert [node.name for node in block.nodes if "shortcut" in node.name] == ["shortcut.pool", "shortcut"]
 
 
 @pytest.mark.parametrize("size", [48, pytest.param(None, marks=pytest.mark.slow)], ids=["small", "full"])
@@ -173,7 +173,7 @@ def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -
         with torch.no_grad():
             expected = supernet(x, arch)
             torch.testing.assert_close(static(x), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
-        model = onnx_graph.build(space.layers(arch), static.weights())
+        model = onnx_graph.build(space.blocks(arch), static.weights())
         onnx.checker.check_model(model, full_check=True)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         logits = session.run(None, {onnx_graph.INPUT: x.numpy()})[0]
@@ -190,7 +190,7 @@ def test_writing_the_file_is_far_faster_than_torchs_exporter(name: str, tmp_path
     size = space.image_size(arch)
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
-    written = onnx_export.seconds(lambda: onnx_export.write_file(space.layers(arch), static, ours), 3)
+    written = onnx_export.seconds(lambda: onnx_export.write_file(space.blocks(arch), static, ours), 3)
     exported = onnx_export.seconds(lambda: onnx_export.write_file_by_torch(static, x, theirs), 2)
     assert written <= 1
     assert exported / written >= 20

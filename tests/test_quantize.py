@@ -15,22 +15,22 @@ import search_spaces
 from hw_profiles.runner import instruction_set
 from nas.onnx_files import onnx_graph
 from nas.onnx_files.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
-from search_spaces import LayerSpec
+from search_spaces import Block
+from search_spaces import operators as ops
 
 SPACE = search_spaces.parse(TINY_YAML)
-LAYERS = SPACE.layers(SPACE.largest)  # ReLU, h-swish, SE branches and shortcuts
+BLOCKS = SPACE.blocks(SPACE.largest)  # ReLU, h-swish, SE branches and shortcuts
+OPERATORS = Counter(type(node.op) for block in BLOCKS for node in block.nodes)
 VNNI = SCHEMES["x86-vnni"]
 
 
-def float_model(batch: int | None = 1, layers: tuple[LayerSpec, ...] = LAYERS) -> onnx.ModelProto:
-    weights = onnx_graph.random_weights(layers, np.random.default_rng(0))
-    return onnx_graph.build(layers, weights, batch=batch, metadata={"key": "text"})
+def float_model(batch: int | None = 1, blocks: tuple[Block, ...] = BLOCKS) -> onnx.ModelProto:
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
+    return onnx_graph.build(blocks, weights, batch=batch, metadata={"key": "text"})
 
 
 def images(n: int) -> NDArray[np.float32]:
-    first = LAYERS[0]
-    size = (n, first.c_in, first.size_in, first.size_in)
-    return np.random.default_rng(1).standard_normal(size, dtype=np.float32)
+    return np.random.default_rng(1).standard_normal((n, *BLOCKS[0].inputs[0].shape), dtype=np.float32)
 
 
 def run(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ def test_signs_by_instruction_set(name: str, activations: int) -> None:
     zero_points = [constants[n.input[2]] for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
     assert {constant.data_type for constant in zero_points} == {activations}
     weights = [constant for key, constant in constants.items() if key.endswith("weight_quantized")]
-    assert len(weights) == sum(layer.op in ("conv", "linear") for layer in LAYERS)
+    assert len(weights) == OPERATORS[ops.Conv2d] + OPERATORS[ops.Linear]
     assert {weight.data_type for weight in weights} == {TensorProto.INT8}
     largest = max(np.abs(onnx.numpy_helper.to_array(weight).astype(int)).max() for weight in weights)
     assert (largest <= 64) == (name == "x86")  # 7 bits
@@ -93,18 +93,17 @@ def test_signs_by_instruction_set(name: str, activations: int) -> None:
 
 def test_all_convolutions_and_shortcuts_run_in_integers(tmp_path: Path) -> None:
     model = float_model()
-    ops = optimized_ops(
+    found = optimized_ops(
         quantize(model, assumed_ranges(model), scheme(instruction_set())), tmp_path / "m.onnx"
     )
-    kinds = Counter(layer.op for layer in LAYERS)
-    assert ops["QLinearConv"] == kinds["conv"]
-    assert ops["QLinearAdd"] == kinds["add"]
-    assert ops["QLinearMul"] == kinds["multiply"]
-    assert ops["QLinearGlobalAveragePool"] == kinds["global_avg_pool"]
-    assert ops["Conv"] == ops["Gemm"] == 0
+    assert found["QLinearConv"] == OPERATORS[ops.Conv2d]
+    assert found["QLinearAdd"] == OPERATORS[ops.Add]
+    assert found["QLinearMul"] == OPERATORS[ops.Multiply]
+    assert found["QLinearGlobalAveragePool"] == OPERATORS[ops.GlobalAvgPool]
+    assert found["Conv"] == found["Gemm"] == 0
     # float islands alone are left: h-swish and hard-sigmoid, and the two ends
-    islands = sum(layer.activation in ("hard_swish", "hard_sigmoid") for layer in LAYERS)
-    assert ops["QuantizeLinear"] == ops["DequantizeLinear"] == islands + 1
+    islands = OPERATORS[ops.HardSwish] + OPERATORS[ops.HardSigmoid]
+    assert found["QuantizeLinear"] == found["DequantizeLinear"] == islands + 1
 
 
 def test_metadata_and_interface_stay() -> None:

@@ -24,6 +24,7 @@ from nas.report.figures import NO_BREAK, pareto
 from nas.report.markup import DASH, count, number, percent, power_of_ten, table
 from nas.run_dir import RunInfo
 from search_spaces import Arch, Genomes, Space
+from search_spaces import operators as ops
 
 DIGITS = search_spaces.get("digits")
 EVIL = "</script><script>console.log('evil')</script>&\"'"
@@ -319,11 +320,12 @@ def test_picture_shows_every_slot(space: Space, rng: np.random.Generator) -> Non
         marks = ["".join(element.itertext()) for element in svg.iter() if "mark" in element.get("class", "")]
         assert classes.count("box") == len(blocks)
         assert classes.count("off") == len(space.slots) - len(blocks)
-        assert marks.count("SE") == sum(any(layer.op == "multiply" for layer in block) for block in blocks)
-        assert classes.count("shortcut") == sum(layer.op == "add" for layer in space.layers(arch))
-        assert len(marks) - marks.count("SE") == sum(
-            any(layer.stride > 1 for layer in block) for block in blocks
-        )
+        assert marks.count("SE") == sum(block.has(ops.Multiply) for block in blocks)
+        assert classes.count("shortcut") == sum(block.has(ops.Add) for block in blocks)
+        strides = [
+            any(getattr(node.op, "stride", 1) not in (1, (1, 1)) for node in block.nodes) for block in blocks
+        ]
+        assert len(marks) - marks.count("SE") == sum(strides)
 
 
 def test_picture_stays_in_its_frame(space: Space) -> None:

@@ -11,6 +11,7 @@ import search_spaces
 from nas.network.supernet import Supernet
 from nas.onnx_files import onnx_graph
 from search_spaces import Arch, Space
+from search_spaces.operators import Add, Relu
 from search_spaces.resnet import ResNetConfig, ResNetSpace
 
 TINY_YAML = """\
@@ -65,7 +66,7 @@ def test_genomes_archs_and_yaml_round_trip(space: Space, seed: int) -> None:
     np.testing.assert_array_equal(space.encode(archs), space.canonical(raw))
     assert [Arch.from_json(arch.to_json()) for arch in archs] == archs
     again = search_spaces.parse(space.to_yaml())
-    assert [again.layers(arch) for arch in archs] == [space.layers(arch) for arch in archs]
+    assert [again.blocks(arch) for arch in archs] == [space.blocks(arch) for arch in archs]
     np.testing.assert_array_equal(space.macs_table(raw), [space.macs(arch) for arch in archs])
     np.testing.assert_array_equal(space.params_table(raw), [space.params(arch) for arch in archs])
 
@@ -88,7 +89,7 @@ def test_onnx_computes_the_same() -> None:
     supernet = Supernet(TINY, zero_init_residual=False).eval()
     for arch in TINY.decode(TINY.sample(np.random.default_rng(0), 5)):
         x = torch.randn(1, 3, *[TINY.image_size(arch)] * 2, generator=torch.Generator().manual_seed(1))
-        model = onnx_graph.build(TINY.layers(arch), supernet.extract(arch).weights())
+        model = onnx_graph.build(TINY.blocks(arch), supernet.extract(arch).weights())
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         with torch.no_grad():
             expected = supernet(x, arch).numpy()
@@ -151,16 +152,14 @@ def test_inner_channels_are_the_published_ones(width: int, mids: tuple[int, ...]
     found = set()
     for slot in OFA.slots:
         for block in OFA.slot_blocks(slot) if slot.stage is not None else ():
-            by_name = {layer.name: layer for layer in block}
-            if by_name["conv3"].c_out == width:
-                found.add(by_name["conv2"].c_out)
+            channels = {node.name: node.output.channels for node in block.nodes}
+            if channels["conv3"] == width:
+                found.add(channels["conv2"])
     assert tuple(sorted(found)) == mids
 
 
 def test_stem_skips_its_middle_convolution() -> None:
-    names = [
-        [layer.block for layer in TINY.layers(a) if layer.op == "conv"] for a in (TINY.smallest, TINY.largest)
-    ]
+    names = [[block.name for block in TINY.blocks(arch)] for arch in (TINY.smallest, TINY.largest)]
     assert "stem.1" not in names[0]
     assert names[1][:3] == ["stem.0", "stem.1", "stem.2"]
 
@@ -170,14 +169,14 @@ def test_downsampling_averages_and_projects_in_first_blocks_alone() -> None:
         if slot.stage is None:
             continue
         block = next(iter(OFA.slot_blocks(slot)))
-        shortcut = [(layer.op, layer.name) for layer in block if layer.name.startswith("downsample")]
+        shortcut = [node.name for node in block.nodes if node.name.startswith("downsample")]
         if slot.position:
             assert shortcut == []
         elif slot.stage == 0:  # stride 1: nothing to average
-            assert shortcut == [("conv", "downsample.conv")]
+            assert shortcut == ["downsample.conv", "downsample.conv.norm"]
         else:
-            assert shortcut == [("avg_pool", "downsample.pool"), ("conv", "downsample.conv")]
-        assert (block[-1].op, block[-1].activation) == ("add", "relu")
+            assert shortcut == ["downsample.pool", "downsample.conv", "downsample.conv.norm"]
+        assert [type(node.op) for node in block.nodes[-2:]] == [Add, Relu]
 
 
 GOOD = TINY.smallest
@@ -195,7 +194,7 @@ GOOD = TINY.smallest
 )  # fmt: skip
 def test_arch_outside_the_space_is_refused(arch: Arch, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TINY.layers(arch)
+        TINY.blocks(arch)
 
 
 @pytest.mark.parametrize(

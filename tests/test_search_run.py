@@ -399,10 +399,10 @@ class NoEstimator:
 
 
 def depth(context):
-    """Number of layers."""
+    """Number of nodes."""
     space = context.space
     def count(genomes):
-        return np.array([len(space.layers(arch)) for arch in space.decode(genomes)])
+        return np.array([len(space.network(arch).nodes) for arch in space.decode(genomes)])
 
     return Computed("my_parts:depth", count)
 
@@ -453,9 +453,9 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
     assert outcome.predictor
     assert outcome.predictor.name == "my_parts:linear"
     assert sys.modules["my_parts"].asked == [BUDGET - 2]  # all but the two corners
-    layers = [len(trained.space.layers(Arch.from_json(text))) for text in outcome.front["arch"]]
-    assert outcome.front["my_parts:depth"].tolist() == layers
-    assert pd.read_csv(trained.run.search().file(FRONT))["my_parts:depth"].tolist() == layers
+    nodes = [len(trained.space.network(Arch.from_json(text)).nodes) for text in outcome.front["arch"]]
+    assert outcome.front["my_parts:depth"].tolist() == nodes
+    assert pd.read_csv(trained.run.search().file(FRONT))["my_parts:depth"].tolist() == nodes
 
 
 @pytest.mark.usefixtures("own_parts")

@@ -37,7 +37,7 @@ def test_yaml_says_the_whole_space(space: Space, seed: int) -> None:
     again = search_spaces.parse(space.to_yaml())
     assert again.config == space.config
     archs = space.decode(space.sample(np.random.default_rng(seed), 5))
-    assert [again.layers(arch) for arch in archs] == [space.layers(arch) for arch in archs]
+    assert [again.blocks(arch) for arch in archs] == [space.blocks(arch) for arch in archs]
 
 
 def test_tiny_space_has_as_many_subnets_as_by_hand(tiny: Space) -> None:
@@ -89,15 +89,15 @@ def test_smallest_and_largest_bound_all_costs(space: Space, rng: np.random.Gener
 def test_space_survives_pickling(space: Space) -> None:
     again = pickle.loads(pickle.dumps(space))
     assert again.config == space.config
-    assert again.layers(again.largest) == space.layers(space.largest)
+    assert again.blocks(again.largest) == space.blocks(space.largest)
 
 
 def test_with_data_changes_only_input_channels_and_classes(tiny: Space, tiny_arch: Arch) -> None:
-    layers = tiny.with_data(classes=7, channels=3).layers(tiny_arch)
-    before = tiny.layers(tiny_arch)
-    assert layers[0].c_in == 3
-    assert layers[-1].c_out == 7
-    assert layers[1:-1] == before[1:-1]
+    network = tiny.with_data(classes=7, channels=3).network(tiny_arch)
+    before = tiny.network(tiny_arch)
+    assert network.inputs[0].channels == 3
+    assert network.output_specs[0].channels == 7
+    assert network.nodes[1:-1] == before.nodes[1:-1]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_arch_outside_the_space_is_refused(
     with pytest.raises(ValueError, match=message):
         tiny.encode([arch])
     with pytest.raises(ValueError, match=message):
-        tiny.layers(arch)
+        tiny.blocks(arch)
 
 
 def test_arch_that_lacks_a_choice_is_refused(tiny: Space, tiny_arch: Arch) -> None:
@@ -170,8 +170,8 @@ def test_own_file_works_where_a_name_does(tmp_path: Path, tiny: Space) -> None:
         ("channels: 1", "channels: 2", r"line 3, channels: .* 1 or 3, got 2"),
         (
             "activation: hard_swish, se",
-            "activation: gelu, se",
-            r"line 9, stages\.1\.activation: .*got 'gelu'",
+            "activation: mish, se",
+            r"line 9, stages\.1\.activation: .*got 'mish'",
         ),
         ("relu}\nstages", "relu9}\nstages", r"line 6, stem\.activation: .*got 'relu9'"),
         ("depth: [1, 2], kernel", "depth: [0, 2], kernel", r"line 8, stages\.0\.depth\.0: .*greater than 0"),

@@ -86,9 +86,7 @@ def write_folder(folder: Path, name: str, supernet: Supernet, arch: Arch, *, old
     (folder / "run.config").write_text(json.dumps({"image_size": int(arch["resolution"])}))
     conv = "mobile_inverted_conv" if old else "conv"
     places = [i for i, block in enumerate(config["blocks"]) if block[conv] is not None]
-    ours = list(
-        dict.fromkeys(layer.block for layer in supernet.space.layers(arch) if "blocks" in layer.block)
-    )
+    ours = [block.name for block in supernet.space.blocks(arch) if "blocks" in block.name]
     state = {}
     for key, tensor in supernet.extract(arch).state_dict().items():
         for block, place in zip(ours, places, strict=True):
@@ -121,10 +119,10 @@ def test_specialised_networks_are_read(
     space = supernet.space
     arch = space.decode(space.sample(rng, 1))[0]
     write_folder(tmp_path, name, supernet, arch, old=old)
-    net, layers = load_specialised(tmp_path)
+    net, blocks = load_specialised(tmp_path)
     assert not net.training
-    assert sum(layer.macs for layer in layers) == space.macs(arch)
-    assert sum(layer.params for layer in layers) == space.params(arch)
+    assert sum(block.macs for block in blocks) == space.macs(arch)
+    assert sum(block.params for block in blocks) == space.params(arch)
     x = images(1, int(arch["resolution"]))
     with torch.no_grad():
         agree(net(x), supernet(x, arch))
@@ -173,8 +171,8 @@ def resnet_weights(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
         "stem.1.conv": "input_stem.1.conv",
         "stem.2.conv": f"input_stem.{last}",
     }
-    layers = supernet.space.layers(arch)
-    for i, block in enumerate(dict.fromkeys(layer.block for layer in layers if "blocks" in layer.block)):
+    names = [block.name for block in supernet.space.blocks(arch) if "blocks" in block.name]
+    for i, block in enumerate(names):
         units |= {f"{block}.{role}": f"blocks.{i}.{role}" for role in ("conv1", "conv2", "conv3")}
         units[f"{block}.downsample.conv"] = f"blocks.{i}.downsample"
     state = {}
@@ -193,9 +191,9 @@ def test_specialised_resnets_are_read(middle: bool, tmp_path: Path) -> None:
     (tmp_path / "net.config").write_text(json.dumps(resnet_config(code, middle)))
     (tmp_path / "run.config").write_text(json.dumps({"image_size": 148}))
     torch.save({"state_dict": resnet_weights(supernet, arch)}, tmp_path / "init")
-    net, layers = load_specialised(tmp_path)
-    assert sum(layer.macs for layer in layers) == supernet.space.macs(arch)
-    assert sum(layer.params for layer in layers) == supernet.space.params(arch)
+    net, blocks = load_specialised(tmp_path)
+    assert sum(block.macs for block in blocks) == supernet.space.macs(arch)
+    assert sum(block.params for block in blocks) == supernet.space.params(arch)
     x = images(1, 148)
     with torch.no_grad():
         agree(net(x), supernet(x, arch))

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import search_spaces
-from nas.network.elastic import ElasticBatchNorm, ElasticLayer
+from nas.network.elastic import ElasticConv2d, ElasticOperator, elastic_operators
 from nas.network.static import StaticNet
 from nas.network.supernet import Supernet
-from search_spaces import BLOCK_INPUT, Arch, LayerSpec, Space
+from search_spaces import Arch, Block, Space
+from search_spaces import operators as ops
+from search_spaces.building import BlockBuilder
 from search_spaces.mbconv import MBConvSpace
+from search_spaces.tensors import image
 
 
 def random_supernet(space: Space, seed: int = 0) -> Supernet:
@@ -132,7 +135,7 @@ def test_largest_subnet_has_every_weight(space: Space, supernet: Supernet) -> No
 
 def test_extracted_subnet_is_plain_and_a_copy(space: Space, supernet: Supernet) -> None:
     static = supernet.extract(space.smallest)
-    assert not [m for m in static.modules() if isinstance(m, ElasticLayer | ElasticBatchNorm)]
+    assert not [m for m in static.modules() if isinstance(m, ElasticOperator)]
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     with torch.no_grad():
         for tensor in static.state_dict().values():
@@ -167,29 +170,24 @@ def test_costs_are_those_that_torch_counts(
 
 def test_weights_are_numpy_under_the_names_of_the_layers(space: Space, supernet: Supernet) -> None:
     weights = supernet.extract(space.largest).weights()
-    for layer in space.layers(space.largest):
-        if layer.op not in ("conv", "linear"):
-            continue
-        name = f"{layer.block}.{layer.name}"
-        kernel = (layer.kernel, layer.kernel) if layer.op == "conv" else ()
-        weight = weights.pop(f"{name}.weight")
-        assert weight.shape == (layer.c_out, layer.c_in // layer.groups, *kernel)
-        assert weight.dtype == np.float32
-        suffixes = ["bias"] * layer.bias
-        if layer.norm_eps is not None:
-            suffixes += [f"norm.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-        for suffix in suffixes:
-            assert weights.pop(f"{name}.{suffix}").shape == (layer.c_out,)
+    for node in space.network(space.largest).nodes:
+        for name, parameter in node.parameters.items():
+            weight = weights.pop(f"{node.path}.{name}")
+            assert weight.shape == parameter.shape
+            assert weight.dtype == np.float32
     assert not weights
 
 
 def test_learned_kernels_are_chained_maps_of_the_centre() -> None:
-    def depthwise(kernel: int) -> LayerSpec:
-        return LayerSpec("conv", "conv", "b", (BLOCK_INPUT,), 2, 2, 9, 9, kernel, groups=2)
+    def depthwise(kernel: int) -> Block:
+        block = BlockBuilder("b", image(2, 9))
+        block.add(ops.Conv2d.same(2, kernel, groups=2), "conv")
+        return block.build()
 
-    layer = ElasticLayer(depthwise(7), (3, 5, 7))
+    layer = elastic_operators([depthwise(7)], (3, 5, 7))["b.conv"]
+    assert isinstance(layer, ElasticConv2d)
     layer.reset(torch.Generator().manual_seed(0))
-    first, _ = layer.sliced(depthwise(3))
+    first = layer.sliced(depthwise(3).nodes[0])["weight"]
     torch.testing.assert_close(first, layer.weight[:, :, 2:5, 2:5])  # the maps begin as the identity
     with torch.no_grad():
         for i, matrix in enumerate(layer.transforms.values()):
@@ -199,7 +197,7 @@ def test_learned_kernels_are_chained_maps_of_the_centre() -> None:
     five = np.stack([(matrices["7to5"] @ f[0, 1:6, 1:6].ravel()).reshape(1, 5, 5) for f in seven])
     three = np.stack([(matrices["5to3"] @ f[0, 1:4, 1:4].ravel()).reshape(1, 3, 3) for f in five])
     for kernel, expected in ((7, seven), (5, five), (3, three)):
-        weight, _ = layer.sliced(depthwise(kernel))
+        weight = layer.sliced(depthwise(kernel).nodes[0])["weight"]
         np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -293,7 +291,7 @@ def test_initial_weights_follow_the_seed_alone(tiny: Space) -> None:
 def test_signal_keeps_its_size_through_the_initial_layers(space: Space) -> None:
     # He initialisation: a ReLU layer keeps the second moment of gradients within a factor of a few
     for name, module in Supernet(space).named_modules():
-        if isinstance(module, ElasticLayer) and module.weight.ndim == 4 and module.weight.numel() > 500:
+        if isinstance(module, ElasticConv2d) and module.weight.numel() > 500:
             depthwise = module.weight.shape[1] == 1
             fan_out = module.weight[0, 0].numel() * (1 if depthwise else module.weight.shape[0])
             ratio = float(module.weight.detach().square().mean()) * fan_out / 2
@@ -312,7 +310,7 @@ def test_wrong_images_and_archs_are_refused(tiny: Space, tiny_arch: Arch) -> Non
         supernet.extract(foreign)
 
 
-def test_static_net_needs_only_layers(tiny: Space, tiny_arch: Arch) -> None:
-    net = StaticNet(tiny.layers(tiny_arch)).eval()
+def test_static_net_needs_only_blocks(tiny: Space, tiny_arch: Arch) -> None:
+    net = StaticNet(tiny.blocks(tiny_arch)).eval()
     assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
     assert isinstance(net.get_submodule("stem.conv"), nn.Conv2d)

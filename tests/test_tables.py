@@ -7,8 +7,8 @@ from search_spaces import Block, BlockTable, Space
 
 
 def largest_map(block: Block) -> float:
-    """A value that is no plain sum over layers."""
-    return max(layer.activations for layer in block)
+    """A value that is no plain sum over nodes."""
+    return max(node.output.numel for node in block.nodes)
 
 
 def test_totals_equal_the_sums_over_blocks(space: Space, rng: np.random.Generator) -> None:
@@ -35,7 +35,7 @@ def test_columns_are_slots_and_empty_ones_are_zero(space: Space, rng: np.random.
     table = BlockTable(space, largest_map)
     genomes = space.sample(rng, 30)
     for row, arch in zip(table.per_slot(genomes), space.decode(genomes), strict=True):
-        found = {block[0].block: largest_map(block) for block in space.blocks(arch)}
+        found = {block.name: largest_map(block) for block in space.blocks(arch)}
         assert row.tolist() == [found.get(slot.name, 0.0) for slot in space.slots]
 
 

@@ -194,7 +194,7 @@ class Touch:
     def __call__(self, arch: Arch) -> Metrics:
         time.sleep(0.5)
         (self.folder / arch.id).touch()
-        return {"resolution": float(arch.resolution)}
+        return {"resolution": float(arch["resolution"])}
 
 
 @dataclass(frozen=True)

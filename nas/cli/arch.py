@@ -12,7 +12,7 @@ def find_arch(space: Space, name: str, seed: int = 0) -> Arch:
     """The arch that an option names: `largest`, `smallest`, `random` (by `seed`) or a JSON file.
 
     Raises:
-        ValueError: as `search_spaces.notation.load_arch`.
+        ValueError: as `nas.importing.notation.arch_file.load_arch`.
     """
     import numpy as np
 

@@ -71,7 +71,7 @@ def check_profile(
     profile = device.profile
     if not space.same_but_for_data(device.space):
         raise ValueError(f"the device {profile.name!r} is measured for {profile.space!r}, not {space.name!r}")
-    sizes = np.array([Arch.from_json(text).resolution for text in device.held_out["arch"]])
+    sizes = np.array([Arch.from_json(text)["resolution"] for text in device.held_out["arch"]])
     ordered = device.held_out[np.isin(sizes, space.resolutions)].sort_values("measured_latency_ms")
     if ordered.empty:
         raise ValueError(

@@ -1,0 +1,155 @@
+"""Every operator in every table: elastic = extracted = ONNX, and costs as torch counts them."""
+
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hw_profiles.layer_terms import KIND_OF
+from nas.network import elastic, static
+from nas.network.functional import FUNCTIONS, run_block
+from nas.network.static import StaticNet
+from nas.onnx_files import file_size, onnx_graph, quantize
+from search_spaces import Block, Node
+from search_spaces import operators as ops
+from search_spaces.building import BlockBuilder
+from search_spaces.tensors import TensorSpec, image, tokens, vector
+
+TABLES: Mapping[str, Mapping[type[ops.Operator], object]] = {
+    "torch": FUNCTIONS,
+    "ONNX": onnx_graph.NODES,
+    "latency terms": KIND_OF,
+    "file size": file_size.KINDS,
+    "quantisation": quantize.QUANTIZED,
+}
+
+
+def defined_operators() -> set[type[ops.Operator]]:
+    """Operators that the package defines and that are not the base of others."""
+    modules = [import_module(f"search_spaces.operators.{m.name}") for m in pkgutil.iter_modules(ops.__path__)]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return {c for c in classes if issubclass(c, ops.Operator)} - {ops.Operator, ops.Activation, ops.Pool2d}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_operator_is_in_every_table(name: str) -> None:
+    assert set(ops.OPERATORS) == set(TABLES[name]) == defined_operators()
+
+
+def test_every_operator_with_weights_has_its_modules() -> None:
+    weighted = {type(op) for (op, specs), _ in CASES.values() if op.parameters(*specs)}
+    assert weighted == set(elastic.MODULES) == set(static.MODULES)
+
+
+Choice = tuple[ops.Operator, tuple[TensorSpec, ...]]
+"""An operator and what it reads."""
+CONV = ops.Conv2d(8, (3, 5), (2, 1), (0, 1, 2, 3), (2, 1), bias=True)
+CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller one
+    "conv": (
+        (CONV, (image(6, 9, 7),)),
+        (replace(CONV, channels=5, kernel=(1, 3)), (image(4, 9, 7),)),
+    ),
+    "depthwise": (
+        (ops.Conv2d.same(6, 5, groups=6), (image(6, 7),)),
+        (ops.Conv2d.same(4, 3, groups=4), (image(4, 7),)),
+    ),
+    "linear": ((ops.Linear(8, bias=True), (vector(6),)), (ops.Linear(5, bias=True), (vector(4),))),
+    "linear of tokens": (
+        (ops.Linear(8, bias=True), (tokens(5, 6),)),
+        (ops.Linear(5, bias=True), (tokens(5, 4),)),
+    ),
+    "batch_norm": ((ops.BatchNorm(), (image(6, 3),)), (ops.BatchNorm(), (image(4, 3),))),
+    "layer_norm": ((ops.LayerNorm(1e-6), (tokens(5, 6),)), (ops.LayerNorm(1e-6), (tokens(5, 4),))),
+    "concat": ((ops.Concat(), (image(6, 3), image(2, 3))), (ops.Concat(), (image(4, 3), image(2, 3)))),
+    "concat of tokens": (
+        (ops.Concat(), (tokens(5, 6), tokens(5, 2))),
+        (ops.Concat(), (tokens(5, 4), tokens(5, 2))),
+    ),
+    "slice": ((ops.Slice(1, 4), (image(6, 3),)), (ops.Slice(2, 4), (image(4, 3),))),
+    "slice of tokens": ((ops.Slice(1, 4), (tokens(5, 6),)), (ops.Slice(2, 4), (tokens(5, 4),))),
+    "add": ((ops.Add(), (image(6, 3), image(6, 3))), (ops.Add(), (image(4, 3), image(4, 3)))),
+    "multiply": ((ops.Multiply(), (image(6, 3), image(6, 1))), (ops.Multiply(), (image(4, 3), image(4, 1)))),
+    "flatten": ((ops.Flatten(), (image(6, 2),)), (ops.Flatten(), (image(4, 2),))),
+    "global_avg_pool": ((ops.GlobalAvgPool(), (image(6, 3, 5),)), (ops.GlobalAvgPool(), (image(4, 3, 5),))),
+    **{
+        name: ((activation, (tokens(5, 6),)), (activation, (image(4, 3),)))
+        for name, activation in ops.ACTIVATIONS.items()
+    },
+}
+
+
+def block_of(op: ops.Operator, specs: tuple[TensorSpec, ...]) -> Block:
+    node = Node(op, "op", "b", tuple(-1 - i for i in range(len(specs))), specs)
+    return Block("b", specs, (node,), (0,))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_elastic_extracted_and_onnx_compute_the_same(name: str) -> None:
+    blocks = [block_of(*choice) for choice in CASES[name]]
+    generator = torch.Generator().manual_seed(0)
+    modules = elastic.elastic_operators(blocks)
+    for module in modules.values():
+        module.reset(generator)
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    for block in blocks:
+        # activations have their knees at -3, 3 and 6
+        inputs = [4 * torch.randn(2, *spec.shape, generator=generator) for spec in block.inputs]
+        node = block.nodes[0]
+        with torch.no_grad():
+            elastic_output = run_block(
+                block, inputs, lambda node, tensors: modules[node.path].eval()(node, tensors)
+            )[0]
+        assert elastic_output.shape == (2, *node.output.shape)
+        net = StaticNet([block]).eval()
+        sliced = modules[node.path].sliced(node) if node.parameters else {}
+        state = {f"{node.path}.{key}": tensor for key, tensor in sliced.items()}
+        missing = net.load_state_dict(state, strict=False).missing_keys
+        assert all(key.endswith("num_batches_tracked") for key in missing)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            extracted = run_block(block, inputs, net._compute)[0]
+        torch.testing.assert_close(extracted, elastic_output, rtol=1e-6, atol=1e-6)
+        assert counter.get_total_flops() == 2 * 2 * node.macs  # 2 images, 2 operations for each
+        assert sum(parameter.numel() for parameter in net.parameters()) == node.params
+        model = onnx_graph.build([block], net.weights(), batch=2)
+        onnx.checker.check_model(model, full_check=True)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        feeds = {value.name: x.numpy() for value, x in zip(session.get_inputs(), inputs, strict=True)}
+        np.testing.assert_allclose(session.run(None, feeds)[0], elastic_output, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_of_an_axis_are_gathered() -> None:
+    weight = torch.arange(24.0).reshape(12, 2)
+    taken = elastic.take(weight, ops.Parameter((ops.Groups(3, 2), ops.Prefix(1))))
+    assert taken.flatten().tolist() == [0, 2, 8, 10, 16, 18]  # rows 0 1, 4 5, 8 9 of the first column
+    view = elastic.take(weight, ops.Parameter((ops.Prefix(2), ops.Centre(2))))
+    assert view.data_ptr() == weight.data_ptr()  # a prefix is a view
+    segments = ops.Parameter((ops.Segments(((1, 2), (11, 12))), ops.Prefix(2)))
+    assert elastic.take(weight, segments).tolist() == [[2, 3], [22, 23]]
+
+
+def test_a_norm_may_come_before() -> None:
+    # pre-norm: its batch norm cannot be folded into a layer before it
+    block = BlockBuilder("b", image(3, 4))
+    block.add(ops.BatchNorm(), "norm")
+    block.add(ops.Relu(), "act")
+    block.add(ops.Conv2d(5), "conv")
+    net = StaticNet([block.build()]).eval()
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if not name.endswith("tracked"):
+                tensor.uniform_(0.5, 1.5)
+    x = torch.randn(1, 3, 4, 4)
+    session = onnxruntime.InferenceSession(
+        onnx_graph.serialize(net.blocks, net.weights()), providers=["CPUExecutionProvider"]
+    )
+    expected = net(x).detach().numpy()
+    np.testing.assert_allclose(session.run(None, {onnx_graph.INPUT: x.numpy()})[0], expected, atol=1e-5)
