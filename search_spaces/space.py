@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from search_spaces.arch import Arch, Value
 from search_spaces.graph import Block, chain
 from search_spaces.memory import peak_memory_bytes
+from search_spaces.operators import Resize
 from search_spaces.tables import BlockTable
 
 Positive = Annotated[int, Field(gt=0)]
@@ -317,7 +318,7 @@ class Space(ABC):
     @property
     def resizes(self) -> bool:
         """Whether the network itself resizes its images."""
-        return self.layers(self.largest)[0].op == "resize"
+        return isinstance(self.blocks(self.largest)[0].nodes[0].op, Resize)
 
     # ------------------------------------------------------------------ costs
 

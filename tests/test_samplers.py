@@ -251,15 +251,10 @@ def test_layers_that_the_largest_lacks_are_scored() -> None:
     )
     archs = archs_with_every_layer(space)
     assert archs[0] == space.largest
-    layers = {(layer.block, layer.name) for arch in archs for layer in space.layers(arch)}
-    assert ("stages.0.blocks.0", "shortcut.conv") in layers
-    every = {
-        (layer.block, layer.name)
-        for slot in space.slots
-        for block in space.slot_blocks(slot)
-        for layer in block
-    }
-    assert layers == every
+    nodes = {node.path for arch in archs for node in space.network(arch).nodes if node.parameters}
+    assert "stages.0.blocks.0.shortcut.conv" in nodes
+    blocks = [block for slot in space.slots for block in space.slot_blocks(slot)]
+    assert nodes == {node.path for block in blocks for node in block.nodes if node.parameters}
     assert (saliency(space, 0)(space.encode([space.smallest, space.largest])) > 0).all()
 
 

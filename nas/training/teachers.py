@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +75,7 @@ class Teacher(nn.Module):
             supernet.space = supernet.space.with_data(
                 classes=config.classes, channels=config.channels, resolutions=tuple(sorted(sizes))
             )
-            self.archs = {size: replace(supernet.space.largest, resolution=size) for size in sizes}
+            self.archs = {size: supernet.space.largest | {"resolution": size} for size in sizes}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, channels, size, size)."""
