@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import search_spaces
 from hw_profiles.store import ProfileStore
-from nas.optimizers.evolution import evolve
-from nas.problem.exact_front import Additive, Negated, exact_front
-from nas.problem.hypervolume import hypervolume, reference_point
+from nas.search.algorithms.evolution import evolve
+from nas.search.problem.exact_front import Additive, Negated, exact_front
+from nas.search.problem.hypervolume import hypervolume, reference_point
 from search_spaces import Block, BlockTable, Genomes
 
 Matrix = NDArray[np.float64]

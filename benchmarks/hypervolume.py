@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.store import Device, ProfileStore
-from nas.assessment.final_test import final_test
+from nas.report.final_test import final_test
 from nas.progress import silent
 from nas.report.figures_of_merit import test_hypervolume
 from nas.search.search import search

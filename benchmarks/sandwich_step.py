@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import search_spaces
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.training.losses import kl_loss, label_loss
 
 

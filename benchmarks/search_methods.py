@@ -21,9 +21,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from benchmarks import ofa_mbv3
-from nas.optimizers import SEARCH_ALGORITHMS, Task
-from nas.problem.hypervolume import hypervolume, reference_point
-from nas.problem.objectives import Computed, Measured, Metrics, Problem
+from nas.search.algorithms import SEARCH_ALGORITHMS, Task
+from nas.search.problem.hypervolume import hypervolume, reference_point
+from nas.search.problem.objectives import Computed, Measured, Metrics, Problem
 from search_spaces import Genomes
 
 METHODS = {

@@ -24,11 +24,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import search_spaces
-from hw_profiles.calibration import Affine
-from hw_profiles.table import LatencyTable, SpaceLatency
-from nas.optimizers.evolution import Score, evolve
-from nas.optimizers.surrogate import Surrogate
-from nas.problem.objectives import Computed, Measured, Problem
+from hw_profiles.latency_models.robust_regression import Affine
+from hw_profiles.latency_models.lookup_table import LatencyTable, SpaceLatency
+from nas.search.algorithms.evolution import Score, evolve
+from nas.search.algorithms.surrogate import Surrogate
+from nas.search.problem.objectives import Computed, Measured, Problem
 from predictors import PREDICTORS, Features, MetricModel
 from search_spaces import Genomes, Space, block_key
 

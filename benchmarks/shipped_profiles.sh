@@ -22,7 +22,7 @@ done
 "$python" - "$profiles" <<'END'
 import shutil, sys
 from hw_profiles.store import ProfileStore
-from hw_profiles.doubts import doubts_about
+from hw_profiles.profile_warnings import doubts_about
 
 store = ProfileStore(sys.argv[1])
 for profile in store.profiles():

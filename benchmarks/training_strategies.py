@@ -24,7 +24,7 @@ import torch
 
 import search_spaces
 from benchmarks.strategy_table import summary, table
-from hw_profiles.files import replace_file
+from hw_profiles.atomic_write import replace_file
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SPEED, RunDir

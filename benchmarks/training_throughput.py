@@ -25,9 +25,9 @@ from torch import Tensor, nn
 import search_spaces
 from nas.allocator import keep_freed_memory
 from nas.importing.notation.ofa import arch_from_ofa
-from nas.network.functional import run_block
-from nas.network.static import StaticNet
-from nas.network.supernet import Supernet
+from nas.torch_backend.functional import run_block
+from nas.torch_backend.static import StaticNet
+from nas.torch_backend.supernet import Supernet
 from nas.training.losses import kl_loss, label_loss
 from search_spaces import Arch, Space
 

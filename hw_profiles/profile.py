@@ -6,13 +6,13 @@ import logging
 
 from pydantic import BaseModel, computed_field
 
-from hw_profiles.calibration import Affine
+from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.connections.base import Description
-from hw_profiles.connections.here import Here
-from hw_profiles.connections.table import AnyConnection
-from hw_profiles.errors import ErrorRecord
-from hw_profiles.key import DeviceKey
-from hw_profiles.results import Conditions
+from hw_profiles.connections.local import Here
+from hw_profiles.connections.registry import AnyConnection
+from hw_profiles.latency_models.prediction_error import ErrorRecord
+from hw_profiles.run_settings import DeviceKey
+from hw_profiles.measuring.results import Conditions
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class DeviceProfile(BaseModel, frozen=True):
     calibration: Affine | None
     """From the sum of a subnet's blocks to its latency alone in a fresh process; None without a table."""
     latency_model: str
-    """What predicts latencies, of those that `hw_profiles.model_choice` compares."""
+    """What predicts latencies, of those that `hw_profiles.latency_models.selection` compares."""
     cross_validated: dict[str, ErrorRecord]
     """Errors of all that were compared on the subnets fitted to, each subnet predicted without itself."""
     held_out: ErrorRecord
@@ -88,7 +88,7 @@ class DeviceProfile(BaseModel, frozen=True):
     split_half_spearman: float | None
     """Rank correlation of block latencies from even with those from odd rounds."""
     slow_visits: float = 0.0
-    """Share of visits that saw slow moments of the processor alone, see `hw_profiles.runner`."""
+    """Share of visits that saw slow moments of the processor alone, see `hw_profiles.measuring.runner`."""
     throttled_visits: float = 0.0
     """Share of visits in which a CPU quota stopped the measurement."""
     least_gauge_ms: float | None = None

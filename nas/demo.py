@@ -15,8 +15,8 @@ import torch
 
 from hw_profiles.profile import DeviceProfile
 from hw_profiles.store import ProfileStore
-from nas.deployment.export import Exported
-from nas.deployment.export_run import export_picked
+from nas.export.export import Exported
+from nas.export.export_run import export_picked
 from nas.devices.benchmark import BenchmarkRow, benchmark
 from nas.devices.profiling import profile_device
 from nas.progress import Progress, silent

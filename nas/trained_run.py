@@ -15,7 +15,7 @@ from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.workers import Workers
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.progress import Progress, silent
 from nas.run_dir import ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
 from nas.training.checkpoint import load_supernet

@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from search_spaces.errors import one_line
-from search_spaces.mbconv import MBConvConfig, MBConvSpace
-from search_spaces.resnet import ResNetConfig, ResNetSpace
+from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
+from search_spaces.families.resnet import ResNetConfig, ResNetSpace
 from search_spaces.space import Space
 from search_spaces.text_files import read_text
 from search_spaces.yaml_text import load_yaml

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from hw_profiles.bundle import BundleContent, write_bundle
-from hw_profiles.key import RunSettings
+from hw_profiles.measuring.bundle import BundleContent, write_bundle
+from hw_profiles.run_settings import RunSettings
 from nas.devices.check_images import noise_images
 from nas.devices.device_graphs import TimedGraph, bundled
 from search_spaces import Block

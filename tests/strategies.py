@@ -6,7 +6,7 @@ from typing import Any
 import hypothesis.strategies as st
 
 from search_spaces import Space
-from search_spaces.mbconv import MBConvConfig, MBConvSpace
+from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
 
 
 def options(*values: float) -> st.SearchStrategy[list[float]]:

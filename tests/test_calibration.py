@@ -12,8 +12,8 @@ from nas.data.dataset import ImageDataset, Split
 from nas.data.loading import Batch
 from nas.data.preprocess import Preprocess, RawImage
 from nas.evaluation.calibration import DEFAULT, METHODS, Calibration, Method, recalibrate
-from nas.network.static import StaticNet
-from nas.network.supernet import Supernet
+from nas.torch_backend.static import StaticNet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
 
 SIZE = 8

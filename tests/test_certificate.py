@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from nas.optimizers import SEARCH_ALGORITHMS, Task
-from nas.problem.hypervolume import hypervolume, reference_point
-from nas.problem.objectives import Computed, Constraint, Measured, Objective, Problem
+from nas.search.algorithms import SEARCH_ALGORITHMS, Task
+from nas.search.problem.hypervolume import hypervolume, reference_point
+from nas.search.problem.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.search.certificate import certify
 from nas.search.search import search
 from predictors import fit_additive, tau

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 import search_spaces
-from nas.network.channel_order import (
+from nas.torch_backend.channel_order import (
     descending,
     inner_channels,
     largest_block,
     reader_weight,
     sort_channels,
 )
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 
 MBCONV = """\

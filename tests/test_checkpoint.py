@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.run_dir import SUPERNET, RunDir, RunInfo
 from nas.training.checkpoint import Checkpoints, check_weights, load_state, load_supernet, save_supernet
 from search_spaces import Arch, Space

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Nas
 
-from nas.assessment import final_test
+from nas.report import final_test
 from nas.trained_run import TrainedRun
 
 COMMANDS = (

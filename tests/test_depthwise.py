@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nas.network.depthwise import depthwise_conv
+from nas.torch_backend.depthwise import depthwise_conv
 
 
 def gradients(x: Tensor, weight: Tensor, out: Tensor) -> tuple[Tensor, ...]:

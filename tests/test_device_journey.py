@@ -7,7 +7,7 @@ import pytest
 from loopback import loopback
 
 from hw_profiles.store import ProfileStore
-from nas.deployment.export_run import export_picked
+from nas.export.export_run import export_picked
 from nas.devices.benchmark import benchmark_on
 from nas.devices.profiling import profile_device
 from nas.search.search_run import search_run

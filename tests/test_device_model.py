@@ -9,7 +9,7 @@ import pytest
 from conftest import make_device
 
 import search_spaces
-from hw_profiles.model_choice import LAYERS, TABLE_AND_LAYERS
+from hw_profiles.latency_models.selection import LAYERS, TABLE_AND_LAYERS
 from hw_profiles.store import FITTED, Device, ProfileStore
 from nas.search.search_problem import make_problem
 from search_spaces import Block, Space

@@ -13,8 +13,8 @@ import torch
 from conftest import TINY_YAML
 from safetensors.torch import load_file
 
-from nas.network.elastic import ElasticBatchNorm
-from nas.network.supernet import Supernet
+from nas.torch_backend.elastic import ElasticBatchNorm
+from nas.torch_backend.supernet import Supernet
 from nas.recipes import recipe
 from nas.run_dir import SUPERNET, RunDir
 from nas.training.checkpoint import Checkpoints

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from nas.data.global_generator import seeded
-from nas.network.dropout import Dropout
-from nas.network.supernet import Supernet
+from nas.torch_backend.dropout import Dropout
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 
 

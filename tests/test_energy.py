@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import search_spaces
-from hw_profiles import runner
-from hw_profiles.key import RunSettings
-from nas.onnx_files import onnx_graph
+from hw_profiles.measuring import runner
+from hw_profiles.run_settings import RunSettings
+from nas.onnx_backend import onnx_graph
 
 
 def package(folder: Path, name: str, energy_uj: int, wrap_uj: int) -> Path:

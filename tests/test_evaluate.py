@@ -14,7 +14,7 @@ from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator, measure
 from nas.evaluation.metrics import METRICS, Direction
 from nas.evaluation.workers import Threads
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 
 

@@ -16,12 +16,13 @@ from conftest import make_device
 from onnx import TensorProto
 
 from hw_profiles.store import write_device
-from nas.assessment.deployed import Target
+from nas.evaluation.deployed import Target
 from nas.data.batches import eval_batches
-from nas.deployment import export_precision, export_run
-from nas.deployment.export import READER
-from nas.deployment.export_precision import export_lower
-from nas.deployment.export_run import export_archs, exported_table
+from nas.export import export_precision
+from nas.export import export_run
+from nas.export.export import READER
+from nas.export.export_precision import export_lower
+from nas.export.export_run import export_archs, exported_table
 from nas.run_dir import EXPORTS, PROFILES
 from nas.trained_run import TrainedRun
 from search_spaces import Arch

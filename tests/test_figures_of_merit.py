@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import make_device
 
-from nas.assessment.predictor_record import PredictorRecord
+from nas.search.predictor_record import PredictorRecord
 from nas.demo import targets_on
 from nas.report.figures_of_merit import (
     accuracy_figures,

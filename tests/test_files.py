@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Nas, assert_refused
 
-from hw_profiles.files import replace_file
+from hw_profiles.atomic_write import replace_file
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("nas", "hw_profiles", "search_spaces", "predictors", "benchmarks")

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.deployment.export_run import export_archs
-from nas.network.supernet import Supernet
+from nas.export.export_run import export_archs
+from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET
 from nas.trained_run import TrainedRun

@@ -19,7 +19,7 @@ from nas.data.augment import RandomResizedCrop
 from nas.data.catalog import get
 from nas.data.check_files import check_files
 from nas.data.image_folder import ImageFiles
-from nas.deployment import reference_reader
+from nas.export import reference_reader
 from nas.recipes.recipe import parse
 from nas.training.train import train
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import search_spaces
 from hw_profiles import store as store_module
-from hw_profiles.calibration import Affine, fit_affine
-from hw_profiles.errors import compare
-from hw_profiles.key import DeviceKey
-from hw_profiles.plan import (
+from hw_profiles.latency_models.robust_regression import Affine, fit_affine
+from hw_profiles.latency_models.prediction_error import compare
+from hw_profiles.run_settings import DeviceKey
+from nas.devices.block_probes import (
     Edge,
     EdgeTimes,
     Split,
@@ -23,9 +23,9 @@ from hw_profiles.plan import (
     timed_blocks,
 )
 from hw_profiles.profile import DeviceProfile, Hardware
-from hw_profiles.results import Conditions
+from hw_profiles.measuring.results import Conditions
 from hw_profiles.store import Device, ProfileStore
-from hw_profiles.table import LatencyTable
+from hw_profiles.latency_models.lookup_table import LatencyTable
 from search_spaces import Block, block_key
 
 SPACE = search_spaces.get("digits")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import MEASURED, make_device
 
-from hw_profiles.calibration import Affine
+from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.store import Device, ProfileStore
 from nas.cli.pick import pick as pick_command
 from nas.run_dir import SURROGATE

@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 import search_spaces
-from nas.problem import objectives
-from nas.problem.objectives import OBJECTIVES, Context, Objective, Problem, parse_constraint
+from nas.search.problem import objectives
+from nas.search.problem.objectives import OBJECTIVES, Context, Objective, Problem, parse_constraint
 from search_spaces import Genomes
 
 SPACE = search_spaces.get("digits")
@@ -99,7 +99,7 @@ def test_limit_that_is_no_positive_number_is_refused(number: str) -> None:
 
 def test_objective_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_objective.py").write_text(
-        "from nas.problem.objectives import Computed\n"
+        "from nas.search.problem.objectives import Computed\n"
         "def widest(context):\n"
         "    def widths(genomes):\n"
         "        archs = context.space.decode(genomes)\n"

@@ -12,11 +12,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hw_profiles.layer_terms import KIND_OF
-from nas.network import elastic, static
-from nas.network.functional import FUNCTIONS, run_block
-from nas.network.static import StaticNet
-from nas.onnx_files import file_size, onnx_graph, quantize
+from hw_profiles.latency_models.roofline import KIND_OF
+from nas.torch_backend import elastic
+from nas.torch_backend import static
+from nas.torch_backend.functional import FUNCTIONS, run_block
+from nas.torch_backend.static import StaticNet
+from nas.onnx_backend import file_size
+from nas.onnx_backend import onnx_graph
+from nas.onnx_backend import quantize
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.building import BlockBuilder

@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 import search_spaces
 from nas.evaluation.metrics import METRICS, LogitMetric, compute
-from nas.problem import objectives
-from nas.problem.objectives import OBJECTIVES, Context, Objective, Problem
+from nas.search.problem import objectives
+from nas.search.problem.objectives import OBJECTIVES, Context, Objective, Problem
 from nas.search.search import search
 from predictors import Features, MetricModel, cross_validate
 from search_spaces import Arch, Space
@@ -24,7 +24,7 @@ GENOMES = np.unique(SPACE.sample(np.random.default_rng(0), 30), axis=0)[:20]
 SOURCE = """
 import numpy as np
 import torch
-from nas.problem.objectives import Computed
+from nas.search.problem.objectives import Computed
 
 class Own:
     unit, maximise, name, metrics = "", False, "own", ()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import search_spaces
-from hw_profiles.key import Precision, RunSettings
-from hw_profiles.runner import CPU, Model, RunnerError, instruction_set, refuse_misplaced
-from nas.onnx_files import onnx_graph
-from nas.onnx_files.precision import convert
+from hw_profiles.run_settings import Precision, RunSettings
+from hw_profiles.measuring.runner import CPU, Model, RunnerError, instruction_set, refuse_misplaced
+from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.precision import convert
 
 GPU = "CUDAExecutionProvider"
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import search_spaces
-from hw_profiles.calibration import Affine
-from hw_profiles.errors import ErrorRecord
-from hw_profiles.key import DeviceKey
+from hw_profiles.latency_models.robust_regression import Affine
+from hw_profiles.latency_models.prediction_error import ErrorRecord
+from hw_profiles.run_settings import DeviceKey
 from hw_profiles.profile import DeviceProfile, Hardware
-from hw_profiles.results import Conditions
+from hw_profiles.measuring.results import Conditions
 from nas.report import ReportData, front_plot, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw

@@ -9,10 +9,10 @@ import pytest
 from conftest import BUDGET, make_device
 
 import nas
-from nas.assessment import final_test as module
-from nas.assessment.final_test import final_test
+from nas.report import final_test as module
+from nas.report.final_test import final_test
 from nas.data.dataset import ImageDataset, Split, SplitName
-from nas.deployment.export_run import export_archs, export_picked
+from nas.export.export_run import export_archs, export_picked
 from nas.recipes.recipe import Recipe
 from nas.report.figures_of_merit import as_json
 from nas.report.report_run import report_run
@@ -69,7 +69,7 @@ def test_no_target_where_the_caller_gives_none(searched: TrainedRun) -> None:
 
 
 def test_exports_of_every_kind_are_named(searched: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.deployment.export_run._measure", lambda *_: None)  # there is no such device
+    monkeypatch.setattr("nas.export.export_run._measure", lambda *_: None)  # there is no such device
     (picked,) = export_picked(searched, "first")
     files = [picked, *export_archs(searched, [picked.arch], format="torch")]
     files += export_archs(searched, [picked.arch], precision="int8")

@@ -1,7 +1,7 @@
 """Which of a model's visits tells its latency."""
 
-from hw_profiles.bundle import HEAVY, HEAVY_BYTES, LIGHT, visits_alone
-from hw_profiles.results import AloneFigures, Results
+from hw_profiles.measuring.bundle import HEAVY, HEAVY_BYTES, LIGHT, visits_alone
+from hw_profiles.measuring.results import AloneFigures, Results
 
 
 def results(*latencies_ms: float) -> Results:

@@ -14,7 +14,7 @@ import torch
 from conftest import TINY_YAML
 from torch import nn
 
-from hw_profiles import files
+from hw_profiles import atomic_write as files
 from nas.progress import Progress
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.run_dir import SUPERNET, TRAINING_LOG, RunDir

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 import search_spaces
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.recipes.phases import Phase, phase_at
 from nas.recipes.recipe import Recipe
 from nas.samplers import SAMPLERS, Sampler, Step, make_sampler

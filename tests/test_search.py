@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 
 import search_spaces
 from nas.evaluation.archive import Archive
-from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
-from nas.optimizers.base import Evaluated
-from nas.optimizers.coarse_to_fine import skeletons
-from nas.optimizers.evolution import Evolved, evolve, reference_directions
-from nas.optimizers.local_search import improve, neighbours
-from nas.optimizers.ranking import crowded_order
-from nas.optimizers.regularized import RegularizedEvolution
-from nas.problem.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
-from nas.problem.objectives import Computed, Constraint, Measured, Objective, Problem
+from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, Task
+from nas.search.algorithms import iterative
+from nas.search.algorithms import linas
+from nas.search.algorithms import predictor_once
+from nas.search.algorithms.base import Evaluated
+from nas.search.algorithms.coarse_to_fine import skeletons
+from nas.search.algorithms.evolution import Evolved, evolve, reference_directions
+from nas.search.algorithms.local_search import improve, neighbours
+from nas.search.algorithms.ranking import crowded_order
+from nas.search.algorithms.regularized import RegularizedEvolution
+from nas.search.problem.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
+from nas.search.problem.objectives import Computed, Constraint, Measured, Objective, Problem
 from nas.search.search import search
 from predictors import PREDICTORS
 from search_spaces import Arch, Genomes, Space

@@ -10,7 +10,7 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.store import Device
-from nas.deployment.export_run import export_picked
+from nas.export.export_run import export_picked
 from nas.report.report_run import report_run
 from nas.run_dir import FRONT, SEARCH
 from nas.search.compromise import best_for_all

@@ -14,8 +14,8 @@ import pytest
 
 import search_spaces
 from nas.evaluation.archive import Archive
-from nas.optimizers import iterative
-from nas.problem.objectives import Computed, Measured, Problem
+from nas.search.algorithms import iterative
+from nas.search.problem.objectives import Computed, Measured, Problem
 from nas.search.search import search
 from nas.search.search_result import SearchResult
 from predictors import PREDICTORS

@@ -12,13 +12,13 @@ import pytest
 from conftest import BUDGET, MEASURED, make_device, make_search_quick
 
 import search_spaces
-from hw_profiles.bundle import read_job
+from hw_profiles.measuring.bundle import read_job
 from hw_profiles.connections.base import NotMeasuredError
-from hw_profiles.connections.carried import Carried
-from hw_profiles.connections.here import Here
-from hw_profiles.results import Results
+from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.local import Here
+from hw_profiles.measuring.results import Results
 from hw_profiles.store import Device, read_device
-from nas.assessment.predictor_record import PredictorRecord
+from nas.search.predictor_record import PredictorRecord
 from nas.devices.check_images import noise_images
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.evaluate import Measurement
@@ -380,8 +380,8 @@ def test_latency_is_measured_as_the_device_runs_it_and_kept(
 
 SOURCE = '''
 import numpy as np
-from nas.problem.objectives import Computed
-from nas.optimizers.random_search import RandomSearch
+from nas.search.problem.objectives import Computed
+from nas.search.algorithms.random_search import RandomSearch
 from sklearn.linear_model import LinearRegression
 
 asked = []

@@ -11,7 +11,7 @@ from strategies import small_spaces
 
 import search_spaces
 from search_spaces import Arch, Genomes, Space
-from search_spaces.mbconv import make_divisible
+from search_spaces.families.mbconv import make_divisible
 
 
 def all_genomes(space: Space) -> Genomes:

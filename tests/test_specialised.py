@@ -11,7 +11,7 @@ from published import agree, images, save
 import search_spaces
 from nas.importing.importers import load_ofa, load_specialised
 from nas.importing.notation.ofa import arch_from_ofa
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch
 
 OFA = sorted(published.OFA_CHANNELS)

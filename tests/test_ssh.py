@@ -12,10 +12,10 @@ import pytest
 from bundles import VISITS, ignore, make_bundle
 from loopback import Loopback, loopback
 
-from hw_profiles import session
-from hw_profiles.bundle import read_job
+from hw_profiles.measuring import session
+from hw_profiles.measuring.bundle import read_job
 from hw_profiles.connections.ssh import Ssh
-from hw_profiles.runner import VISITS as JOURNAL
+from hw_profiles.measuring.runner import VISITS as JOURNAL
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import search_spaces
-from nas.network.elastic import ElasticConv2d, ElasticOperator, elastic_operators
-from nas.network.static import StaticNet
-from nas.network.supernet import Supernet
+from nas.torch_backend.elastic import ElasticConv2d, ElasticOperator, elastic_operators
+from nas.torch_backend.static import StaticNet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Block, Space
 from search_spaces import operators as ops
 from search_spaces.building import BlockBuilder
-from search_spaces.mbconv import MBConvSpace
+from search_spaces.families.mbconv import MBConvSpace
 from search_spaces.tensors import image
 
 

@@ -6,7 +6,7 @@ from conftest import TINY_YAML
 from torch import nn
 
 import search_spaces
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET
 from nas.trained_run import TrainedRun

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hw_profiles.results import AloneFigures
-from hw_profiles.timing_warnings import timing_warnings
+from hw_profiles.measuring.results import AloneFigures
+from hw_profiles.measuring.timing_warnings import timing_warnings
 
 STEADY = AloneFigures(latency_ms=10.0, min_ms=10.1, median_ms=10.5, p90_ms=12.0, runs=100, clock="cpu")
 

@@ -11,7 +11,7 @@ import torch
 from conftest import TINY_YAML
 from safetensors.torch import load_file
 
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import CHECKPOINTS, RECIPE, RUN, SPACE, SUPERNET, TRAINING_LOG, RunDir
 from nas.training.checkpoint import Checkpoints

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY_YAML
 
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET, TRANSFER
 from nas.trained_run import TrainedRun

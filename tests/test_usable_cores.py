@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hw_profiles.runner import throttled_periods
-from hw_profiles.usable_cores import cpu_quota, usable_cores
+from hw_profiles.measuring.runner import throttled_periods
+from hw_profiles.measuring.usable_cores import cpu_quota, usable_cores
 from nas.training import devices
 
 

@@ -10,11 +10,11 @@ import pytest
 from conftest import Nas, make_device
 from PIL import Image
 
-from hw_profiles.bundle import read_job
-from hw_profiles.connections.here import Here
-from hw_profiles.results import Results
+from hw_profiles.measuring.bundle import read_job
+from hw_profiles.connections.local import Here
+from hw_profiles.measuring.results import Results
 from hw_profiles.store import Device, ProfileStore
-from nas.assessment import final_test
+from nas.report import final_test
 from nas.run_dir import EXPORTS, REPORT, RunDir
 from search_spaces import Space
 

@@ -1,4 +1,4 @@
 """Ways to reach a device: one small object for each, kept in the device's profile.
 
-A new way is a file beside this one and a line in `hw_profiles.connections.table`.
+A new way is a file beside this one and a line in `hw_profiles.connections.registry`.
 """

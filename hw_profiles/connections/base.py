@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 from hw_profiles.connections.process import Progress
-from hw_profiles.results import Results
+from hw_profiles.measuring.results import Results
 
 Description = dict[str, str | int | float | None]
-"""What a device says about itself: see `hw_profiles.runner.device`."""
+"""What a device says about itself: see `hw_profiles.measuring.runner.device`."""
 
 
 class NotMeasuredError(ValueError):
@@ -38,7 +38,7 @@ class Connection(Protocol):
         """Do the visits of a bundle that are still missing.
 
         Args:
-            bundle: a folder that `hw_profiles.bundle.write_bundle` wrote; nobody else uses it meanwhile.
+            bundle: a folder that `hw_profiles.measuring.bundle.write_bundle` wrote; nobody else uses it meanwhile.
             progress: hears about visits.
 
         Raises:

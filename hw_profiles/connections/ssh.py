@@ -20,7 +20,7 @@ from hw_profiles.connections.base import Description
 from hw_profiles.connections.marked import output_there
 from hw_profiles.connections.process import ProcessError, Progress
 from hw_profiles.connections.remote import RemoteRunner
-from hw_profiles.results import Results
+from hw_profiles.measuring.results import Results
 
 NO_CONNECTION = 255
 """Exit code of ssh itself; all others are those of the command there."""

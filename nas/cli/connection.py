@@ -13,7 +13,7 @@ from nas.cli.output import line, print_json
 
 if TYPE_CHECKING:
     from hw_profiles.connections.base import Connection
-    from hw_profiles.connections.command import Tool
+    from hw_profiles.connections.external_tool import Tool
 
 _PANEL = "How the device is reached"
 ANY = "any"
@@ -119,8 +119,8 @@ def connection(
         ValueError: they contradict each other, or one is wrong.
     """
     from hw_profiles.connections.adb import Adb
-    from hw_profiles.connections.carried import Carried
-    from hw_profiles.connections.command import Command
+    from hw_profiles.connections.offline_bundle import Carried
+    from hw_profiles.connections.external_tool import Command
     from hw_profiles.connections.ssh import Ssh
 
     tool = _tool(command, latency_pattern, latency_unit, retries) if command else None
@@ -159,7 +159,7 @@ def told_what_to_carry(as_json: bool) -> Iterator[None]:
 def _tool(command: str, pattern: str | None, unit: str, retries: int) -> Tool:
     from pydantic import ValidationError
 
-    from hw_profiles.connections.command import Tool
+    from hw_profiles.connections.external_tool import Tool
     from hw_profiles.connections.latency_text import LatencyPattern
     from search_spaces.errors import one_line
 

@@ -87,7 +87,7 @@ def _described(name: str) -> tuple[Space, Imported | None]:
 
 
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
-    from nas.onnx_files.file_size import FLOAT32, INT8
+    from nas.onnx_backend.file_size import FLOAT32, INT8
 
     blocks = space.blocks(arch)
     rows = [

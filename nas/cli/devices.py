@@ -102,12 +102,12 @@ def profile(
     if check:
         _check(space, device, profiles, json)
         return
-    from hw_profiles.doubts import doubts_about
-    from hw_profiles.key import RunSettings
+    from hw_profiles.profile_warnings import doubts_about
+    from hw_profiles.run_settings import RunSettings
     from hw_profiles.store import ProfileStore
     from nas.devices.earlier_profile import settings_of
     from nas.devices.profiling import profile_device
-    from nas.onnx_files.precision import check_precision
+    from nas.onnx_backend.precision import check_precision
     from nas.progress import shown
 
     if precision:
@@ -235,7 +235,7 @@ def benchmark(
     json: JsonOption = False,
 ) -> None:
     """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
-    from hw_profiles.key import RunSettings
+    from hw_profiles.run_settings import RunSettings
     from hw_profiles.store import ProfileStore
     from nas.devices import benchmark as benchmarks
     from nas.devices.model_files import parse_shapes

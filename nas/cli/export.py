@@ -56,9 +56,9 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write chosen subnets as files, checked against torch, each with a model card beside it."""
-    from hw_profiles.connections.here import Here
+    from hw_profiles.connections.local import Here
     from nas.commands import command, data_options
-    from nas.deployment.export_run import export_archs, export_picked, exported_table
+    from nas.export.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
     from nas.run_dir import ONNX
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw_profiles.bundle import Images
+from hw_profiles.measuring.bundle import Images
 
 N_IMAGES = 8
 MAX_VALUES = 2**19

@@ -17,10 +17,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.bundle import LIGHT, WEIGHTS, BundledModel, Region, Visits, Weights, visits_alone
-from hw_profiles.key import RunSettings
-from nas.onnx_files import onnx_graph
-from nas.onnx_files.precision import convert
+from hw_profiles.measuring.bundle import LIGHT, WEIGHTS, BundledModel, Region, Visits, Weights, visits_alone
+from hw_profiles.run_settings import RunSettings
+from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.precision import convert
 from search_spaces import Block
 
 SHARED_FROM = 256

@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from hw_profiles import runner
-from hw_profiles.key import RunSettings
+from hw_profiles.measuring import runner
+from hw_profiles.run_settings import RunSettings
 
 Shape = tuple[int, ...]
 _DECLARED = list[int | str | None]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hw_profiles.connections.base import Description
-from hw_profiles.key import RunSettings
-from hw_profiles.results import Results
-from nas.onnx_files.precision import INT8
-from nas.onnx_files.quantize import scheme
+from hw_profiles.run_settings import RunSettings
+from hw_profiles.measuring.results import Results
+from nas.onnx_backend.precision import INT8
+from nas.onnx_backend.quantize import scheme
 
 
 def complete(settings: RunSettings, told: Description | None) -> RunSettings:

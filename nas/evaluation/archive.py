@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hw_profiles.files import replace_file
+from hw_profiles.atomic_write import replace_file
 from nas.run_dir import ARCHIVE, RunDir, now
 from search_spaces import Arch
 

@@ -15,8 +15,8 @@ from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.metrics import Metric, compute
 from nas.evaluation.workers import Threads, Workers
-from nas.network.static import StaticNet
-from nas.network.supernet import Supernet
+from nas.torch_backend.static import StaticNet
+from nas.torch_backend.supernet import Supernet
 from nas.progress import Progress, silent
 from search_spaces import Arch
 

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from nas.data.batches import calibration_batches
 from nas.data.dataset import Dataset
 from nas.evaluation.calibration import recalibrate
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Genomes
 
 IMAGES = 64

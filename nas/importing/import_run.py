@@ -11,7 +11,7 @@ from nas.data.check_files import check_files
 from nas.data.image_folder import MAX_VALIDATION
 from nas.data.recorded import check_fits, record, refuse_inside
 from nas.importing.importers import has_statistics
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.progress import Progress, silent
 from nas.run_dir import Imported, RunDir, RunInfo, now, versions
 from nas.run_lock import locked

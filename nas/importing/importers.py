@@ -23,7 +23,7 @@ from nas.importing.published_names import (
     network_modules,
 )
 from nas.importing.specialised import load_specialised as load_specialised
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
 
 

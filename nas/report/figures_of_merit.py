@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.profile import DeviceProfile
-from nas.assessment.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST, TRAINED
-from nas.assessment.predictor_record import PredictorRecord
-from nas.problem.hypervolume import hypervolume
+from nas.report.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST, TRAINED
+from nas.search.predictor_record import PredictorRecord
+from nas.search.problem.hypervolume import hypervolume
 from nas.report.data import FigureOfMerit
 
 

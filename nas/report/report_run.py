@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from hw_profiles.store import Device
-from nas.assessment.final_test import final_test
-from nas.assessment.predictor_record import PredictorRecord
+from nas.report.final_test import final_test
+from nas.search.predictor_record import PredictorRecord
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
 from nas.report.data import FigureOfMerit

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hw_profiles.errors import ErrorRecord, compare
-from nas.onnx_files.precision import FP32
+from hw_profiles.latency_models.prediction_error import ErrorRecord, compare
+from nas.onnx_backend.precision import FP32
 from nas.report import figures
 from nas.report.data import ReportData
 from nas.report.drawing import compact, draw

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Genomes, Space
 
 Probe = Callable[[Sequence[Arch]], list[float]]

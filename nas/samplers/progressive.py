@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.network.channel_order import sort_channels
+from nas.torch_backend.channel_order import sort_channels
 from nas.recipes.phases import Phase, phase_at
 from nas.samplers.base import Step
 from search_spaces import Arch, Choice, Space

@@ -1,1 +1,1 @@
-"""The search of a run and what it leaves to choose from; `nas.optimizers` proposes."""
+"""The search of a run and what it leaves to choose from; `nas.search.algorithms` proposes."""

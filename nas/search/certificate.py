@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.problem.exact_front import ExactFront
-from nas.problem.exact_problem import is_additive, problem_front
-from nas.problem.hypervolume import hypervolume
-from nas.problem.objectives import Problem
+from nas.search.problem.exact_front import ExactFront
+from nas.search.problem.exact_problem import is_additive, problem_front
+from nas.search.problem.hypervolume import hypervolume
+from nas.search.problem.objectives import Problem
 from predictors import AdditiveFit
 from search_spaces import Genomes
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.problem.hypervolume import nondominated
+from nas.search.problem.hypervolume import nondominated
 from nas.search.pick import scaled_distance
 
 Matrix = NDArray[np.float64]

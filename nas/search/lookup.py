@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from hw_profiles.store import Device
 from nas.evaluation.archive import open_archive
-from nas.problem import objectives as objective_table
-from nas.problem.exact_front import nondominated_rows
-from nas.problem.exact_problem import is_additive, problem_front
-from nas.problem.limits import impossible
-from nas.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
+from nas.search.problem import objectives as objective_table
+from nas.search.problem.exact_front import nondominated_rows
+from nas.search.problem.exact_problem import is_additive, problem_front
+from nas.search.problem.limits import impossible
+from nas.search.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
 from nas.run_dir import FRONT, SEARCH, SEARCH_CSV, SURROGATE, Folder, RunDir
 from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.stored_surrogate import StoredSurrogate
@@ -29,7 +29,7 @@ from search_spaces import Arch, Genomes
 
 Matrix = NDArray[np.float64]
 FP32 = "fp32"
-"""As in `nas.onnx_files.precision`, which takes long to import."""
+"""As in `nas.onnx_backend.precision`, which takes long to import."""
 MEASURED, PREDICTED, TABLE = "measured", "predicted", "table"
 """Where a number comes from: an evaluation or the device; the surrogate; the device's latency table."""
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
-from nas.problem.objectives import is_latency
+from nas.search.problem.objectives import is_latency
 
 Matrix = NDArray[np.float64]
 

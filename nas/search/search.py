@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.evaluation.deadline import evaluate_until
-from nas.optimizers import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
-from nas.optimizers.base import Evaluated, Unseen
-from nas.optimizers.evolution import evolve
-from nas.optimizers.exhaustive import Exhaustive
-from nas.optimizers.own import OwnOptimizer
+from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
+from nas.search.algorithms.base import Evaluated, Unseen
+from nas.search.algorithms.evolution import evolve
+from nas.search.algorithms.exhaustive import Exhaustive
+from nas.search.algorithms.own import OwnOptimizer
 from nas.plugins import resolve
-from nas.problem.limits import LimitsNotMetError, impossible
-from nas.problem.objectives import Problem
+from nas.search.problem.limits import LimitsNotMetError, impossible
+from nas.search.problem.objectives import Problem
 from nas.progress import Progress, silent
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory

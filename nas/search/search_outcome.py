@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from hw_profiles.store import Device, write_device
-from nas.assessment.predictor_record import PredictorRecord
-from nas.problem.objectives import OwnObjective
+from nas.search.predictor_record import PredictorRecord
+from nas.search.problem.objectives import OwnObjective
 from nas.report import front_plot
 from nas.run_dir import (
     BASELINE,

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas.optimizers.base import Evaluated
-from nas.problem.hypervolume import hypervolume, nondominated
-from nas.problem.objectives import Problem
+from nas.search.algorithms.base import Evaluated
+from nas.search.problem.hypervolume import hypervolume, nondominated
+from nas.search.problem.objectives import Problem
 from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Arch, Genomes

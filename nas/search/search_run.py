@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.connections.base import Connection, NotMeasuredError
-from hw_profiles.doubts import doubts_about, doubts_about_order
+from hw_profiles.profile_warnings import doubts_about, doubts_about_order
 from hw_profiles.store import Device
-from nas.assessment.predictor_record import PredictorRecord, judge_predictor
+from nas.search.predictor_record import PredictorRecord, judge_predictor
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
-from nas.problem.limits import LimitsNotMetError
+from nas.search.problem.limits import LimitsNotMetError
 from nas.progress import Progress, silent
 from nas.run_lock import writes_run
 from nas.search.certificate import certify
@@ -82,7 +82,7 @@ def search_run(
         device: where the subnets shall run.
         others: further devices that the same search serves, by their tables; `latency_ms` as an objective
             stands for the latency on each of them.
-        objectives: names as in `nas.problem.objectives.OBJECTIVES`, or `module:object`.
+        objectives: names as in `nas.search.problem.objectives.OBJECTIVES`, or `module:object`.
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
         algorithm: as in `nas.search.search.search`.

@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hw_profiles.connections.base import Connection, NotMeasuredError
-from hw_profiles.connections.carried import Carried
+from hw_profiles.connections.offline_bundle import Carried
 from nas.devices.measured_latencies import MeasuredLatencies
-from nas.problem.hypervolume import nondominated
-from nas.problem.objectives import Computed, Objective, Problem, Vector, is_latency
+from nas.search.problem.hypervolume import nondominated
+from nas.search.problem.objectives import Computed, Objective, Problem, Vector, is_latency
 from nas.progress import Progress
 from nas.search.search_result import SearchResult
 from search_spaces import Arch, Genomes

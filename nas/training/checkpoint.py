@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from hw_profiles.files import replace_file
+from hw_profiles.atomic_write import replace_file
 from nas.commands import command
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.run_dir import CHECKPOINTS, RECIPE, SUPERNET, RunDir
 
 SCHEMA_VERSION = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.network.supernet import Supernet
+from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 
 LR_SHARE = "lr_share"

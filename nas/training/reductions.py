@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nas.network.elastic import ElasticBatchNorm
+from nas.torch_backend.elastic import ElasticBatchNorm
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], values: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from nas.data.global_generator import seeded
-from nas.network.dropout import Dropout
+from nas.torch_backend.dropout import Dropout
 from nas.recipes.recipe import Recipe
 from nas.samplers import Step
 from nas.training.data import TrainingBatch, resolutions_by_size

@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
-from search_spaces.mbconv_config import MBConvConfig
+from search_spaces.families.mbconv_config import MBConvConfig
 
 Notation = Mapping[str, Any]
 

@@ -21,7 +21,7 @@ from nas.importing.notation.fields import (
 )
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
-from search_spaces.resnet import ResNetConfig
+from search_spaces.families.resnet import ResNetConfig
 
 
 def arch_from_ofa(space: Space, notation: Notation) -> Arch:

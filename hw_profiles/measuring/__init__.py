@@ -1,0 +1,1 @@
+"""Measuring on a device: the runner, its bundles and its results."""

@@ -1,1 +1,0 @@
-"""How good a trained run is: on the test split, as deployed, and how well its accuracy is predicted."""

@@ -1,0 +1,106 @@
+"""Subnets as they are deployed: recalibrated, in the device's precision, and how good they are there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from hw_profiles.measuring.runner import instruction_set
+from hw_profiles.store import Device
+from nas.data.batches import calibration_batches, eval_batches
+from nas.evaluation.evaluate import BATCH_SIZE
+from nas.evaluation.metrics import Metric, compute
+from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.precision import FP32, convert
+from nas.onnx_backend.quantize import Ranges, calibrate
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From images (batch, channels, size, size) to logits (batch, classes)."""
+
+CALIBRATION_IMAGES = 512
+_CALIBRATION_BATCH = 16
+"""All activations of a batch are held at once."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a subnet is written for."""
+
+    precision: str = FP32
+    """One of `nas.onnx_backend.precision.PRECISIONS`."""
+    batch: int | None = 1
+    """Images at a time; None: decided at run time."""
+    instruction_set: str | None = field(default_factory=instruction_set)
+    """Of the device, which decides how INT8 values are stored; by default this machine's, None: not known."""
+
+    @classmethod
+    def of(cls, device: Device | None) -> Target:
+        """The target that a device stands for; None: this machine in fp32."""
+        if device is None:
+            return cls()
+        key, hardware = device.profile.key, device.profile.hardware
+        return cls(key.precision, key.batch, key.int8_for or hardware.instruction_set)
+
+
+def fp32_model(trained: TrainedRun, arch: Arch, batch: int | None) -> onnx.ModelProto:
+    """One recalibrated subnet with inherited weights."""
+    weights = trained.evaluator().subnet(arch).weights()
+    return onnx_graph.build(trained.space.blocks(arch), weights, batch=batch)
+
+
+def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.ModelProto) -> onnx.ModelProto:
+    """The subnet in the target's precision; INT8 is calibrated on clean training images.
+
+    Raises:
+        ValueError: no such precision, or no INT8 scheme for the instruction set.
+    """
+    size = trained.space.image_size(arch)
+
+    def ranges(model: onnx.ModelProto) -> Ranges:
+        batches = calibration_batches(trained.dataset, CALIBRATION_IMAGES, size, _CALIBRATION_BATCH, seed=0)
+        return calibrate(model, (images.numpy() for images, _ in batches))
+
+    return convert(fp32, target.precision, target.instruction_set, ranges)
+
+
+def open_onnx(content: bytes) -> Network:
+    """The network in an ONNX file, run by ONNX Runtime on this machine."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: images})[0]
+        return logits
+
+    return run
+
+
+def in_batches(network: Network, images: torch.Tensor, batch: int | None) -> NDArray[np.float32]:
+    """Logits of any number of images from a network that takes `batch` at a time (None: any number).
+
+    The last batch is filled up with the first images again.
+    """
+    step = batch or len(images)
+    count = step * math.ceil(len(images) / step)
+    filled = images[torch.arange(count) % len(images)]
+    return np.concatenate([network(part.numpy()) for part in filled.split(step)])[: len(images)]
+
+
+def validation_metrics(
+    trained: TrainedRun, arch: Arch, network: Network, batch: int | None, metrics: Mapping[str, Metric]
+) -> dict[str, float]:
+    """Metrics of a network on the validation split."""
+    batches = eval_batches(trained.dataset, "validation", trained.space.image_size(arch), BATCH_SIZE)
+    outputs = [(torch.from_numpy(in_batches(network, x, batch)), labels) for x, labels in batches]
+    logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+    return compute(metrics, logits, labels, f"the subnet {arch.id} as deployed")

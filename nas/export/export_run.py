@@ -1,0 +1,162 @@
+"""Export as a step of a run: subnets of its front, or any others, with what is known about their latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hw_profiles.measuring.runner import instruction_set
+from hw_profiles.store import Device
+from nas.evaluation.deployed import Target
+from nas.commands import command
+from nas.export.export import Exported, export
+from nas.export.export_precision import Measure, export_lower
+from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
+from nas.onnx_backend.precision import FP32
+from nas.progress import Progress, silent
+from nas.run_dir import FRONT, SEARCH
+from nas.run_lock import writes_run
+from nas.search.pick import minimised_columns, pick
+from nas.trained_run import TrainedRun
+from search_spaces import Arch
+
+
+def export_picked(
+    trained: TrainedRun,
+    how: str = "knee",
+    *,
+    device: str | None = None,
+    format: str = "onnx",
+    dynamic_batch: bool = False,
+    precision: str | None = None,
+    out: Path | None = None,
+    progress: Progress = silent,
+) -> list[Exported]:
+    """Export subnets of a front of the run.
+
+    Args:
+        trained: the run.
+        how: as in `nas.search.pick.pick`.
+        device: whose front, and what the files are for; None: the device that was searched last.
+        format: as in `nas.export.export.export`.
+        dynamic_batch: leave the batch open instead of the device's.
+        precision: one of `nas.onnx_backend.precision.PRECISIONS`; None: the device's, fp32 before the first
+            search.
+        out: the folder to write to; None: one in the run.
+        progress: called after every file.
+
+    Raises:
+        ValueError: the run was not searched for the device, or as `pick` and `export`.
+    """
+    run = trained.run
+    if device is None and run.last_device is None:
+        raise ValueError(
+            f"the run {run.path} has no front to pick from yet; "
+            f"`{command('search', run.path, '--device', 'NAME')}` makes one, and "
+            f"`{command('export', run.path, '--arch', 'largest')}` works without a search"
+        )
+    results = run.search(device)
+    front, search = results.read_csv(FRONT), results.read_json(SEARCH)
+    rows = pick(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
+    archs = [Arch.from_json(text) for text in rows["arch"]]
+    return export_archs(
+        trained,
+        archs,
+        device=device,
+        format=format,
+        dynamic_batch=dynamic_batch,
+        precision=precision,
+        out=out,
+        progress=progress,
+    )
+
+
+@writes_run
+def export_archs(
+    trained: TrainedRun,
+    archs: Sequence[Arch],
+    *,
+    device: str | None = None,
+    format: str = "onnx",
+    dynamic_batch: bool = False,
+    precision: str | None = None,
+    out: Path | None = None,
+    progress: Progress = silent,
+) -> list[Exported]:
+    """Export any subnets of the space, found by a search or not; arguments as `export_picked`.
+
+    Raises:
+        ValueError: as `export`, or a format that has no such precision.
+    """
+    profiled = trained.device(device)
+    name = profiled.profile.name if profiled else None
+    trained.run.exports(name, out).refuse_read_only("give another folder with --out")
+    target = Target.of(profiled)
+    if dynamic_batch:
+        target = replace(target, batch=None)
+    if precision:
+        target = replace(target, precision=precision)
+    if target.precision != FP32 and format != "onnx":
+        raise ValueError(f"a file in {target.precision} must have the format onnx, got {format}")
+    exported = []
+    for i, arch in enumerate(archs):
+        extra = _latency(trained, profiled, arch, target)
+        if target.precision == FP32:
+            exported.append(
+                export(trained, arch, format=format, batch=target.batch, device=name, out=out, extra=extra)
+            )
+        else:
+            measure = _measure(profiled, target)
+            exported.append(
+                export_lower(trained, arch, target, device=name, out=out, extra=extra, measure=measure)
+            )
+        progress("export", i + 1, len(archs))
+    return exported
+
+
+def _latency(trained: TrainedRun, device: Device | None, arch: Arch, target: Target) -> dict[str, Any]:
+    """For the card of an arch: the device, the latency by its table and, on the front, as measured."""
+    if device is None or target.precision != device.profile.key.precision:
+        return {}
+    predicted = device.latency(trained.space)(trained.space.encode([arch]))[0]
+    known = {DEVICE: device.profile.name, PREDICTED: float(predicted)}
+    front = trained.run.search(device.profile.name).read_csv(FRONT).set_index("arch_id")
+    measured = front["measured_latency_ms"].dropna()
+    return known | ({"measured_latency_ms": float(measured[arch.id])} if arch.id in measured.index else {})
+
+
+def _measure(device: Device | None, target: Target) -> Measure | None:
+    """Times files on the target; None where it is another machine that nobody has profiled."""
+    if device is None:
+        return _measure_here if target.instruction_set == instruction_set() else None
+    key = device.profile.key.model_copy(
+        update={"precision": FP32, "int8_for": None}
+    )  # files of all precisions
+    profile = device.profile.model_copy(update={"key": key})
+    reached = device.connection
+    return lambda paths: [row.latency_ms for row in benchmark_on(profile, paths, connection=reached)]
+
+
+def _measure_here(paths: Sequence[Path]) -> list[float]:
+    return [row.latency_ms for row in benchmark(paths)]
+
+
+def exported_table(exported: Sequence[Exported]) -> pd.DataFrame:
+    """One row per file: top-1 is that on the validation split; `max_difference` is that to torch's logits."""
+    return pd.DataFrame(
+        [
+            {
+                "arch_id": e.arch.id,
+                "precision": e.precision,
+                "file": str(e.path),
+                "top1": e.metrics["top1"],
+                "fp32_top1": e.fp32_metrics["top1"],
+                "max_difference": e.max_difference,
+            }
+            for e in exported
+        ]
+    )

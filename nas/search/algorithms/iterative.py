@@ -1,0 +1,90 @@
+"""Search that fits its predictor again after every batch of real evaluations.
+
+In the line of LINAS (Cummings et al. 2022) and ParEGO-like Bayesian optimization, with the Gaussian process's
+uncertainty, exact costs, a batch chosen for the hypervolume that it may add, and part of it from the exact
+front of a simpler model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.search.algorithms.base import Evaluated, Task, Unseen, spread_of_sizes
+from nas.search.algorithms.evolution import evolve
+from nas.search.algorithms.exact import best_of_exact_front
+from nas.search.algorithms.local_search import improve
+from nas.search.algorithms.surrogate import Surrogate, SurrogateFitter
+from nas.search.problem.exact_problem import has_quick_front
+from nas.search.problem.hypervolume import greedy_batch, nondominated
+from nas.search.problem.objectives import Metrics
+from predictors.selection import MIN_SAMPLES
+from search_spaces import Genomes
+
+START = 50
+"""Subnets evaluated before the first fit, at most a third of the budget."""
+INNER_EVALUATIONS = 5_000
+"""Subnets that NSGA-II scores on the predictor in each round."""
+LOCAL_PASSES = 2
+"""Passes of local search over the front that it finds."""
+EXACT_SHARE = 0.5
+"""Share of a batch that is taken from the exact front of an additive surrogate, where that is quick: it errs
+in other places than the predictor, so that a batch is seldom misled as a whole."""
+EXACT_UNTIL = 250
+"""Evaluations from which on the share falls as their inverse: by then the predictor is the better one."""
+HANDED_ON = 50
+"""Subnets of the inner front that join the next round's first population."""
+DEVIATIONS = 0.5
+"""How optimistic a batch is chosen, in standard deviations: what is uncertain is worth a look. The front that
+it is chosen from is that of the mean, which takes a sixth of the time to predict from 1900 evaluations."""
+
+
+class IterativeSearch:
+    """A spread of sizes first; then rounds of fit, NSGA-II on the predictor, and a new batch."""
+
+    def __init__(self, task: Task) -> None:
+        self._problem, self._space, self._rng = task.problem, task.problem.space, task.rng
+        self._fit = SurrogateFitter(task)
+        self._evaluated = Evaluated(task.problem)
+        self._unseen = Unseen(self._space)
+        n = max(MIN_SAMPLES, min(START, task.budget // 3))
+        self._start = spread_of_sizes(self._space, self._rng, n)
+        self._population = self._start
+
+    def ask(self, n: int) -> Genomes:
+        """See `Optimizer`."""
+        batch = self._unseen.filter(self._start)[:n]
+        if len(batch) == 0 and len(self._evaluated) < MIN_SAMPLES:  # a tiny space: some were equal
+            batch = self._unseen.filter(spread_of_sizes(self._space, self._rng, START))[:n]
+        if len(batch) == 0:
+            batch = self._round(n)
+        return self._unseen.take(batch)
+
+    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
+        """See `Optimizer`."""
+        self._unseen.take(genomes)
+        self._evaluated.add(genomes, metrics)
+
+    def _round(self, n: int) -> Genomes:
+        """The next batch, at most `n` subnets."""
+        surrogate = self._fit(self._evaluated)
+
+        found = evolve(self._space, surrogate.mean, self._population, self._rng, INNER_EVALUATIONS)
+        front = improve(self._space, surrogate.mean, found, self._rng, LOCAL_PASSES)
+        chosen = self._rng.permutation(len(front))[:HANDED_ON]
+        self._population = np.concatenate([front[chosen], found.population])
+        best = self._most_promising(self._unseen.filter(front), surrogate, n)
+        exact = best[:0]
+        if has_quick_front(self._problem):
+            share = EXACT_SHARE * min(1, EXACT_UNTIL / len(self._evaluated))
+            exact = best_of_exact_front(self._problem, self._evaluated, self._unseen, round(share * n))
+        return self._unseen.filter(np.concatenate([exact, best, front, found.population]))[:n]
+
+    def _most_promising(self, candidates: Genomes, surrogate: Surrogate, n: int) -> Genomes:
+        """Those that would add most hypervolume to the measured front."""
+        if len(candidates) == 0:
+            return candidates
+        feasible = self._evaluated.minimised[self._evaluated.feasible]
+        promised, _ = surrogate.optimistic(candidates, DEVIATIONS)
+        return candidates[
+            greedy_batch(feasible[nondominated(feasible)], promised, self._evaluated.reference, n)
+        ]

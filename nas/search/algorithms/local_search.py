@@ -1,0 +1,53 @@
+"""Pareto local search (Paquete, Chiarandini and Stützle 2004): the neighbours of a front, then theirs.
+
+NSGA-II keeps no more subnets than its population; this keeps the whole front and tries each step of a gene.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.search.algorithms.evolution import Evolved, Score
+from nas.search.problem.hypervolume import nondominated
+from search_spaces import Genomes, Space
+
+EXPANDED = 100
+"""Subnets of the front whose neighbours one pass looks at."""
+
+
+def improve(space: Space, score: Score, found: Evolved, rng: np.random.Generator, passes: int) -> Genomes:
+    """The canonical front after some passes of local search; as it is where nothing keeps the limits.
+
+    Args:
+        space: of the genomes.
+        score: what is minimised.
+        found: the front to start from.
+        rng: chooses the subnets of a pass.
+        passes: at most; fewer where the neighbours of all subnets are known.
+    """
+    front, minimised = found.genomes, found.minimised
+    if found.violation > 0:
+        return front
+    expanded: set[bytes] = set()
+    for _ in range(passes):
+        fresh = [row for row in front[rng.permutation(len(front))] if row.tobytes() not in expanded]
+        if not fresh:
+            break
+        expanded.update(row.tobytes() for row in fresh[:EXPANDED])
+        candidates = np.unique(np.concatenate([neighbours(space, row) for row in fresh[:EXPANDED]]), axis=0)
+        scores, violations = score(candidates)
+        keep = (violations <= 0).all(axis=1)
+        front = np.concatenate([front, candidates[keep]])
+        minimised = np.concatenate([minimised, scores[keep]])
+        best = nondominated(minimised)
+        front, minimised = front[best], minimised[best]
+    return front
+
+
+def neighbours(space: Space, genome: Genomes) -> Genomes:
+    """Canonical genomes with another option of one gene, shape (at most the sum of options, n_genes)."""
+    columns = np.repeat(np.arange(len(genome)), space.n_options)
+    options = np.concatenate([np.arange(n) for n in space.n_options])
+    rows = np.tile(genome, (len(columns), 1))
+    rows[np.arange(len(columns)), columns] = options
+    return space.canonical(rows[options != genome[columns]])

@@ -1,0 +1,60 @@
+"""Search on a predictor that is fitted once (once-for-all, Cai et al. 2020, §3.4)."""
+
+from __future__ import annotations
+
+from nas.search.algorithms.base import Evaluated, Task, Unseen
+from nas.search.algorithms.evolution import evolve
+from nas.search.algorithms.random_search import RandomSearch
+from nas.search.algorithms.surrogate import SurrogateFitter
+from nas.search.problem.hypervolume import greedy_batch, reference_point
+from nas.search.problem.objectives import Metrics
+from predictors.selection import MIN_SAMPLES
+from search_spaces import Genomes
+
+FIT_SHARE = 0.75
+"""Share of the budget for random subnets to fit to; the rest validates the predicted front."""
+INNER_EVALUATIONS = 20_000
+"""Subnets that NSGA-II scores on the predictor."""
+
+
+class PredictorOnce:
+    """Random subnets to fit to, NSGA-II on the predictor, then its front for validation.
+
+    Where the front is smaller than what the budget leaves, it ends early.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._random = RandomSearch(task)
+        self._evaluated = Evaluated(task.problem)
+        self._to_fit = max(MIN_SAMPLES, round(FIT_SHARE * task.budget))
+        self._front: Genomes | None = None
+
+    def ask(self, n: int) -> Genomes:
+        """See `Optimizer`."""
+        missing = self._to_fit - len(self._evaluated)
+        if missing > 0:
+            return self._random.ask(min(n, missing))
+        if self._front is None:
+            self._front = self._predicted_front()
+        batch, self._front = self._front[:n], self._front[n:]
+        return batch
+
+    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
+        """See `Optimizer`."""
+        self._random.tell(genomes, metrics)
+        self._evaluated.add(genomes, metrics)
+
+    def _predicted_front(self) -> Genomes:
+        """The front that the predictor promises, what adds most hypervolume first."""
+        space, rng = self._task.problem.space, self._task.rng
+        surrogate = SurrogateFitter(self._task)(self._evaluated)
+        found = evolve(space, surrogate.mean, self._evaluated.genomes, rng, INNER_EVALUATIONS)
+        unseen = Unseen(space)
+        unseen.take(self._evaluated.genomes)
+        genomes = unseen.take(found.genomes)
+        if len(genomes) == 0:
+            return genomes
+        minimised, _ = surrogate.mean(genomes)
+        reference = reference_point(*surrogate.mean(space.encode([space.smallest, space.largest]))[0])
+        return genomes[greedy_batch(minimised[:0], minimised, reference, len(genomes))]

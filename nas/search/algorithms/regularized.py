@@ -1,0 +1,72 @@
+"""Regularised evolution (Real et al. 2019, "Regularized evolution for image classifier architecture search").
+
+The oldest subnet leaves the population, not the worst. With several objectives a tournament is won by
+non-dominated rank first and crowding distance second, as in NSGA-II (Deb et al. 2002).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from nas.search.algorithms.base import Evaluated, Task, Unseen
+from nas.search.algorithms.ranking import crowded_order
+from nas.search.problem.objectives import Metrics
+from search_spaces import Genomes
+
+POPULATION = 100
+TOURNAMENT = 25
+"""Both as in §3.3 of the paper; a small budget has a smaller population and the same share of it."""
+TRIES = 100
+"""Mutations of one parent after which another one is drawn."""
+
+
+class RegularizedEvolution:
+    """Random subnets first; then each child is the winner of a tournament with one gene redrawn."""
+
+    def __init__(self, task: Task) -> None:
+        self._problem, self._space, self._rng = task.problem, task.problem.space, task.rng
+        size = min(POPULATION, max(2, task.budget // 4))
+        self._tournament = max(2, round(size * TOURNAMENT / POPULATION))
+        self._evaluated = Evaluated(task.problem)
+        self._unseen = Unseen(self._space)
+        self._start = self._space.sample(self._rng, size)
+        self._alive: deque[int] = deque(maxlen=size)
+
+    def ask(self, n: int) -> Genomes:
+        """See `Optimizer`."""
+        batch = self._unseen.filter(self._start)[:n]
+        if len(batch) == 0:
+            batch = self._children(n)
+        return self._unseen.take(batch)
+
+    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
+        """See `Optimizer`."""
+        self._unseen.take(genomes)
+        self._alive.extend(range(len(self._evaluated), len(self._evaluated) + len(genomes)))
+        self._evaluated.add(genomes, metrics)
+
+    def _children(self, n: int) -> Genomes:
+        """Up to `n` new subnets, all of the population as it is now."""
+        alive = np.array(self._alive)
+        genomes = self._evaluated.genomes[alive]
+        place = crowded_order(self._evaluated, alive)
+        children = Unseen(self._space)
+        found: Genomes = genomes[:0]
+        for _ in range(TRIES * n):
+            if len(found) == n:
+                break
+            competitors = self._rng.choice(len(alive), size=self._tournament, replace=False)
+            winner = competitors[place[competitors].argmin()]
+            child = self._unseen.filter(self._mutated(genomes[winner])[None])
+            found = np.concatenate([found, children.take(child)])
+        return found
+
+    def _mutated(self, genome: Genomes) -> Genomes:
+        """The genome with another option of one gene."""
+        column = int(self._rng.integers(len(genome)))
+        step = int(self._rng.integers(1, self._space.n_options[column]))
+        child: Genomes = genome.copy()
+        child[column] = (child[column] + step) % self._space.n_options[column]
+        return child

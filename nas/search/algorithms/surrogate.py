@@ -1,0 +1,94 @@
+"""Models in place of evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.search.algorithms.base import Evaluated, Task
+from nas.search.problem.objectives import Problem
+from predictors import Features, MetricModel, cross_validate
+from predictors.selection import FOLDS
+from search_spaces import Genomes
+
+Matrix = NDArray[np.float64]
+SETTLED = 200
+"""Evaluations after which the choice of the predictor stands."""
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A problem whose metrics are predicted; what the genome says itself stays computed."""
+
+    problem: Problem
+    models: Mapping[str, MetricModel]
+    """By metric."""
+
+    def mean(self, genomes: Genomes) -> tuple[Matrix, Matrix]:
+        """Minimised objectives and violations as predicted (a `Score` for `evolve`)."""
+        metrics = {name: model.predict(genomes) for name, model in self.models.items()}
+        return self.problem.minimised(genomes, metrics), self.problem.violations(genomes, metrics)
+
+    def optimistic(self, genomes: Genomes, deviations: float) -> tuple[Matrix, Matrix]:
+        """As `mean`, but each value the better one of `deviations` standard deviations above and below."""
+        predicted = {name: model.predict_std(genomes) for name, model in self.models.items()}
+        high, low = (
+            {name: mean + sign * deviations * std for name, (mean, std) in predicted.items()}
+            for sign in (1, -1)
+        )
+        return (
+            np.minimum(self.problem.minimised(genomes, high), self.problem.minimised(genomes, low)),
+            np.minimum(self.problem.violations(genomes, high), self.problem.violations(genomes, low)),
+        )
+
+
+class SurrogateFitter:
+    """Fits surrogates to a growing set of evaluations.
+
+    The predictor of each metric is chosen by cross-validation, again whenever the evaluations have doubled,
+    up to `SETTLED` of them: that costs more than all the fits in between. The first in the table is kept
+    unless another one is better by more than two standard errors: it is the one whose uncertainty tells
+    subnets apart.
+
+    Args:
+        task: of the search.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._problem, self._predictors = task.problem, task.predictors
+        self._features = Features(task.problem.space)
+        self._seed = int(task.rng.integers(2**31))
+        self._chosen: dict[str, str] = {}
+        self._chosen_at = 0
+
+    def __call__(self, evaluated: Evaluated) -> Surrogate:
+        """The surrogate of everything that was evaluated so far."""
+        if self._chosen_at < SETTLED and len(evaluated) >= 2 * self._chosen_at:
+            self._chosen = {metric: self._choose(evaluated, metric) for metric in self._problem.metrics}
+            self._chosen_at = len(evaluated)
+        models = {
+            metric: MetricModel.fit(
+                metric,
+                name,
+                self._predictors[name],
+                self._features,
+                evaluated.genomes,
+                evaluated.metrics[metric],
+                self._seed,
+            )
+            for metric, name in self._chosen.items()
+        }
+        return Surrogate(self._problem, models)
+
+    def _choose(self, evaluated: Evaluated, metric: str) -> str:
+        if len(self._predictors) == 1:
+            return next(iter(self._predictors))
+        values = evaluated.metrics[metric]
+        table = cross_validate(self._features, evaluated.genomes, values, self._predictors, seed=self._seed)
+        best = table[0]
+        margin = 2 * best.tau_std / np.sqrt(FOLDS)
+        near = {entry.predictor for entry in table if entry.tau >= best.tau - margin}
+        return next(name for name in self._predictors if name in near)

@@ -1,0 +1,83 @@
+"""The exact front of a search problem whose metrics are modelled as sums over slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nas.search.problem.exact_front import Additive, ExactFront, Negated, exact_front
+from nas.search.problem.objectives import Computed, Measured, Objective, OwnObjective, Problem
+
+Models = Mapping[str, Additive]
+"""By metric."""
+
+
+def problem_front(problem: Problem, models: Models, *, tolerance: float = 0.0) -> ExactFront:
+    """The Pareto front of everything in the problem's space that keeps its limits.
+
+    Args:
+        problem: its objectives and limits must add up over slots.
+        models: what stands for each metric.
+        tolerance: as in `exact_front`.
+
+    Raises:
+        ValueError: an objective does not add up, or the front is too large.
+    """
+    check_additive(problem)
+    objectives = [_rising(_additive(o, models), not o.maximise) for o in problem.objectives]
+    limits = [
+        (_rising(_additive(limit.objective, models), limit.sense == "max"), _signed(limit.bound, limit.sense))
+        for limit in problem.constraints
+    ]
+    return exact_front(problem.space, objectives, limits, tolerance=tolerance)
+
+
+def is_additive(problem: Problem) -> bool:
+    """Whether all objectives and limits add up over slots."""
+    parts = (*problem.objectives, *(limit.objective for limit in problem.constraints))
+    return all(
+        isinstance(part, Measured) or (isinstance(part, Computed) and isinstance(part.compute, Additive))
+        for part in map(_plain, parts)
+    )
+
+
+def has_quick_front(problem: Problem) -> bool:
+    """Whether the exact front takes no longer than a search round may: two quantities that add up."""
+    parts = (*problem.objectives, *(limit.objective for limit in problem.constraints))
+    return is_additive(problem) and len({part.name for part in parts}) <= 2
+
+
+def check_additive(problem: Problem) -> None:
+    """Refuse problems that have no exact front.
+
+    Raises:
+        ValueError: an objective or a limit does not add up over slots.
+    """
+    for part in (*problem.objectives, *(limit.objective for limit in problem.constraints)):
+        if not is_additive(Problem(problem.space, [part])):
+            raise ValueError(
+                f"the exact front needs objectives and limits that add up over blocks, such as latency_ms, "
+                f"macs, params, accuracy and cross_entropy; {part.name!r} does not: "
+                f"use --algorithm iterative"
+            )
+
+
+def _plain(objective: Objective) -> Objective:
+    """A user's own objective as it was made."""
+    return objective.objective if isinstance(objective, OwnObjective) else objective
+
+
+def _additive(objective: Objective, models: Models) -> Additive:
+    objective = _plain(objective)
+    if isinstance(objective, Measured):
+        return models[objective.metric]
+    assert isinstance(objective, Computed)  # `check_additive` let it pass
+    assert isinstance(objective.compute, Additive)
+    return objective.compute
+
+
+def _rising(quantity: Additive, less_is_better: bool) -> Additive:
+    return quantity if less_is_better else Negated(quantity)
+
+
+def _signed(bound: float, sense: str) -> float:
+    return bound if sense == "max" else -bound

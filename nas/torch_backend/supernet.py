@@ -1,0 +1,118 @@
+"""The elastic network that holds every subnet of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nas.torch_backend.dropout import Dropout
+from nas.torch_backend.elastic import ElasticBatchNorm, ElasticLinear, ElasticOperator, elastic_operators
+from nas.torch_backend.functional import run_network
+from nas.torch_backend.static import StaticNet, put_module
+from search_spaces import Arch, Block, Node, Space
+from search_spaces import operators as ops
+
+
+class Supernet(nn.Module):
+    """All subnets of `space` in one set of weights; the active one is an argument of the call.
+
+    Args:
+        space: the search space.
+        seed: of the initial weights.
+        zero_init_residual: start the last batch norm of residual branches at 0, so that each block begins as
+            its shortcut (BigNAS, Yu et al. 2020, §3.1). A slot that also holds blocks without a shortcut
+            keeps its initial weights, which all its blocks share.
+    """
+
+    def __init__(self, space: Space, seed: int = 0, *, zero_init_residual: bool = True) -> None:
+        super().__init__()
+        self.space = space
+        self._operators: dict[str, ElasticOperator] = {}  # by path, for fast access
+        generator = torch.Generator().manual_seed(seed)
+        for slot in space.slots:
+            for path, module in elastic_operators(space.slot_blocks(slot), slot.learned_kernels).items():
+                module.reset(generator)
+                put_module(self, path, module)
+                self._operators[path] = module
+        if zero_init_residual:
+            self._zero_residual_branches()
+
+    def forward(self, x: Tensor, arch: Arch, dropout: Dropout | None = None) -> Tensor:
+        """Logits of one subnet.
+
+        Args:
+            x: images, shape (n, channels, resolution, resolution) of the arch, or of any size where the
+                network itself resizes them.
+            arch: the active subnet.
+            dropout: noise to train with.
+
+        Returns:
+            shape (n, classes).
+
+        Raises:
+            ValueError: the arch is not in the space, or the images have another size than its resolution.
+        """
+        blocks = self.space.blocks(arch)
+        self._check_images(x, blocks[0])
+        return run_network(blocks, x, self._compute, fast=self.training, noise=dropout)
+
+    def _check_images(self, x: Tensor, first: Block) -> None:
+        spec = first.inputs[0]
+        size = tuple(x.shape[2:]) if isinstance(first.nodes[0].op, ops.Resize) else spec.size
+        expected = (spec.channels, *size)
+        if tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"images must have shape (n, {', '.join(map(str, expected))}), got {tuple(x.shape)}"
+            )
+
+    def _compute(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        return self._operators[node.path](node, inputs)  # type: ignore[no-any-return]
+
+    def operator(self, node: Node) -> ElasticOperator:
+        """The module that holds the weights of `node`."""
+        return self._operators[node.path]
+
+    @property
+    def classifier(self) -> ElasticLinear:
+        """The last layer, whose outputs are the classes."""
+        last = self.operator(self.space.blocks(self.space.largest)[-1].nodes[-1])
+        assert isinstance(last, ElasticLinear)
+        return last
+
+    @torch.no_grad()
+    def extract(self, arch: Arch, *, fast: bool = False) -> StaticNet:
+        """A copy of one subnet as a plain network; its outputs equal `self(x, arch)`.
+
+        Args:
+            arch: the subnet.
+            fast: outputs in eval mode may differ by rounding, and come 1.1 to 1.7 times as fast.
+
+        Raises:
+            ValueError: the arch is not in the space.
+        """
+        blocks = self.space.blocks(arch)
+        with torch.device("meta"):  # no memory, no random weights: all of them are given below
+            net = StaticNet(blocks, fast=fast)
+        state: dict[str, Tensor] = {}
+        for node in (node for block in blocks for node in block.nodes if node.parameters):
+            weights = self.operator(node).sliced(node)
+            state |= {f"{node.path}.{name}": tensor for name, tensor in weights.items()}
+            if isinstance(node.op, ops.BatchNorm):
+                device = weights["running_mean"].device
+                state[f"{node.path}.num_batches_tracked"] = torch.tensor(0, device=device)
+        copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+        net.load_state_dict(copies, assign=True)
+        return net.train(self.training)
+
+    def _zero_residual_branches(self) -> None:
+        for slot in self.space.slots:
+            branches = [block.branch for block in self.space.slot_blocks(slot)]
+            # without a shortcut a block of zeros would hide the image; behind a ReLU zeros pass no gradient
+            if all(branch is not None and isinstance(branch.op, ops.BatchNorm) for branch in branches):
+                for branch in branches:
+                    assert branch is not None
+                    norm = self.operator(branch)
+                    assert isinstance(norm, ElasticBatchNorm)
+                    nn.init.zeros_(norm.weight)

@@ -1,0 +1,1 @@
+"""Families of spaces: MBConv networks and bottleneck ResNets."""
