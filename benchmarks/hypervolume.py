@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.store import Device, ProfileStore
-from nas.report.final_test import final_test
 from nas.progress import silent
 from nas.report.figures_of_merit import test_hypervolume
+from nas.report.final_test import final_test
 from nas.search.search import search
 from nas.search.search_problem import make_problem
 from nas.search.search_run import DEFAULT_BUDGET

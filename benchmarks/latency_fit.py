@@ -2,10 +2,10 @@
 
     python -m benchmarks.latency_fit --data CSV --target latency_2080ti_64_ms --train 20 50 --seeds 10 --json
 
-`layers` is the toolkit's fit (`hw_profiles.latency_models.layerwise`). `ridge` is what it has to beat: ridge regression on
-computed statistics (MACs, parameters, activations, resolution, layers of each kind). `ceiling` is what noise
-in labels leaves: least relative deviations on the costs of each kind of layer in each stage, fitted to 80 %
-of the subnets and judged on the others.
+`layers` is the toolkit's fit (`hw_profiles.latency_models.layerwise`). `ridge` is what it has to beat: ridge
+regression on computed statistics (MACs, parameters, activations, resolution, layers of each kind). `ceiling` is
+what noise in labels leaves: least relative deviations on the costs of each kind of layer in each stage, fitted
+to 80 % of the subnets and judged on the others.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import ofa_mbv3
-from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.layerwise import LayerFit
+from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.roofline import KINDS, TERMS, shapes, terms
 from search_spaces import Block, BlockTable, Genomes, Space
 

@@ -24,19 +24,19 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import search_spaces
-from hw_profiles.profile_warnings import doubts_about
 from hw_profiles.latency_models.prediction_error import compare
-from hw_profiles.run_settings import RunSettings
 from hw_profiles.profile import DeviceProfile
+from hw_profiles.profile_warnings import doubts_about
+from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import Device, ProfileStore
 from nas.devices.profile_check import measure_twice
 from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device
 from nas.onnx_backend.precision import PRECISIONS
-from nas.search.algorithms.evolution import Evolution
-from nas.search.problem.hypervolume import nondominated
 from nas.progress import shown
 from nas.run_dir import SEARCH_CSV
+from nas.search.algorithms.evolution import Evolution
+from nas.search.problem.hypervolume import nondominated
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 from search_spaces import Arch, Space

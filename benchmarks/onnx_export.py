@@ -24,9 +24,9 @@ import torch
 import search_spaces
 from hw_profiles.atomic_write import replace_file
 from nas.allocator import keep_freed_memory
+from nas.onnx_backend import onnx_graph
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
-from nas.onnx_backend import onnx_graph
 from search_spaces import Arch, Block, Space
 
 SPACES = ("ofa-mbv3-w1.0", "ofa-mbv3-w1.2", "ofa-proxyless-w1.3", "ofa-resnet50", "attentivenas", "bignas")

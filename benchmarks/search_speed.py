@@ -24,8 +24,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import search_spaces
-from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.latency_models.lookup_table import LatencyTable, SpaceLatency
+from hw_profiles.latency_models.robust_regression import Affine
 from nas.search.algorithms.evolution import Score, evolve
 from nas.search.algorithms.surrogate import Surrogate
 from nas.search.problem.objectives import Computed, Measured, Problem

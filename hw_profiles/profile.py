@@ -6,13 +6,13 @@ import logging
 
 from pydantic import BaseModel, computed_field
 
-from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.local import Here
 from hw_profiles.connections.registry import AnyConnection
 from hw_profiles.latency_models.prediction_error import ErrorRecord
-from hw_profiles.run_settings import DeviceKey
+from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.measuring.results import Conditions
+from hw_profiles.run_settings import DeviceKey
 
 _log = logging.getLogger(__name__)
 

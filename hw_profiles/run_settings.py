@@ -18,7 +18,7 @@ class RunSettings(BaseModel, frozen=True):
     """Of one operator."""
     precision: Precision = "fp32"
     int8_for: str | None = None
-    """Instruction set (see `hw_profiles.measuring.runner.instruction_set`) that INT8 graphs are written for; None in
+    """Instruction set (see `runner.instruction_set`) that INT8 graphs are written for; None in
     other precisions, and before the device was asked."""
     fallback: bool = False
     """Let the CPU run the nodes that another provider does not take."""

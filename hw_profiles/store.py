@@ -15,18 +15,18 @@ import platformdirs
 from pydantic import ValidationError
 
 import search_spaces
-from hw_profiles.latency_models.robust_regression import Affine, fit_affine
+from hw_profiles.atomic_write import replace_file
 from hw_profiles.command import profile_command
-from hw_profiles.connections.offline_bundle import Carried
 from hw_profiles.connections.local import Here
+from hw_profiles.connections.offline_bundle import Carried
 from hw_profiles.connections.registry import AnyConnection
 from hw_profiles.csv_tables import read_table
-from hw_profiles.latency_models.prediction_error import Latencies
-from hw_profiles.atomic_write import replace_file
 from hw_profiles.latency_models.base import TABLE as TABLE_MODEL
-from hw_profiles.latency_models.other_data import OtherData, other_data
-from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
 from hw_profiles.latency_models.lookup_table import COLUMNS, LatencyTable, SpaceLatency, lacking
+from hw_profiles.latency_models.other_data import OtherData, other_data
+from hw_profiles.latency_models.prediction_error import Latencies
+from hw_profiles.latency_models.robust_regression import Affine, fit_affine
+from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
 from search_spaces import Arch, Block, BlockTable, Space, block_key
 from search_spaces.errors import one_line
 
@@ -136,7 +136,9 @@ class Device:
         if self.profile.latency_model == TABLE_MODEL:
             line = self.profile.calibration or NO_CALIBRATION
             return lambda block: line.slope * self.table.raw_ms(block), line.intercept_ms
-        from hw_profiles.latency_models.selection import candidates  # slow to import, and a table needs none of it
+        from hw_profiles.latency_models.selection import (
+            candidates,  # slow to import, and a table needs none of it
+        )
 
         networks = [self.space.blocks(arch) for arch in self._fitted_archs]
         made = candidates(self.table.raw_ms if self.profile.n_blocks else None)

@@ -15,10 +15,10 @@ import torch
 
 from hw_profiles.profile import DeviceProfile
 from hw_profiles.store import ProfileStore
-from nas.export.export import Exported
-from nas.export.export_run import export_picked
 from nas.devices.benchmark import BenchmarkRow, benchmark
 from nas.devices.profiling import profile_device
+from nas.export.export import Exported
+from nas.export.export_run import export_picked
 from nas.progress import Progress, silent
 from nas.recipes import recipe as recipes
 from nas.report.data import FigureOfMerit

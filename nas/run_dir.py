@@ -15,8 +15,8 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 import search_spaces
-from hw_profiles.csv_tables import read_table
 from hw_profiles.atomic_write import replace_file
+from hw_profiles.csv_tables import read_table
 from nas.commands import command, data_options
 from search_spaces import Arch, Space
 from search_spaces.errors import one_line
@@ -37,7 +37,7 @@ PREDICTOR = "predictor.json"
 SURROGATE = "surrogate.json"
 PROFILES = "profiles"
 SEARCH, SEARCH_CSV = "search.json", "search.csv"
-FRONT, FRONT_PLOT, BASELINE = "front.csv", "front.html", "baseline.csv"
+FRONT, BASELINE = "front.csv", "baseline.csv"
 LOCK = ".lock"
 SEARCHES, LAST_SEARCH = "searches", "last_search.json"
 EXPORTS = "exports"

@@ -15,9 +15,9 @@ from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.workers import Workers
-from nas.torch_backend.supernet import Supernet
 from nas.progress import Progress, silent
 from nas.run_dir import ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
+from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import load_supernet
 from search_spaces import Arch, Space
 

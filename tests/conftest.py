@@ -160,12 +160,12 @@ MEASURED = 1.02
 
 def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     """A device with a made-up latency for each block: 10 us and 1 us for each 1,000 MACs."""
-    from hw_profiles.latency_models.robust_regression import Affine
+    from hw_profiles.latency_models.block_probes import timed_blocks
     from hw_profiles.latency_models.prediction_error import compare
-    from hw_profiles.run_settings import DeviceKey
-    from nas.devices.block_probes import timed_blocks
-    from hw_profiles.profile import DeviceProfile, Hardware
+    from hw_profiles.latency_models.robust_regression import Affine
     from hw_profiles.measuring.results import Conditions
+    from hw_profiles.profile import DeviceProfile, Hardware
+    from hw_profiles.run_settings import DeviceKey
     from hw_profiles.store import Device
 
     blocks = pd.DataFrame(
@@ -222,10 +222,9 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
     """Less of all that only takes time; with `measured`, latency is the table's, a little more."""
     from hw_profiles.connections.local import Here
-    from nas.search import predictor_record
     from nas.devices.measured_latencies import MeasuredLatencies
+    from nas.search import predictor_record, search
     from nas.search.algorithms import iterative
-    from nas.search import search
     from predictors import agreement
 
     def measure(self: MeasuredLatencies, connection: object, archs: Sequence[Arch], progress: object) -> None:

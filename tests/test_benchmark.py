@@ -9,13 +9,13 @@ from conftest import make_device
 from onnx import TensorProto, helper, numpy_helper
 
 import search_spaces
-from hw_profiles.measuring.bundle import LIGHT, BundleContent, read_job
 from hw_profiles.connections.external_tool import Command, Tool
 from hw_profiles.connections.local import Here
-from hw_profiles.run_settings import RunSettings
+from hw_profiles.measuring.bundle import LIGHT, BundleContent, read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner import MIN_RUNS
 from hw_profiles.measuring.usable_cores import usable_cores
+from hw_profiles.run_settings import RunSettings
 from nas.devices.benchmark import DEVICE, PREDICTED, BenchmarkError, benchmark, benchmark_on
 from nas.devices.model_files import parse_shapes, read_model
 from nas.onnx_backend import onnx_graph

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nas.search.algorithms import SEARCH_ALGORITHMS, Task
+from nas.search.certificate import certify
 from nas.search.problem.hypervolume import hypervolume, reference_point
 from nas.search.problem.objectives import Computed, Constraint, Measured, Objective, Problem
-from nas.search.certificate import certify
 from nas.search.search import search
 from predictors import fit_additive, tau
 from search_spaces import Arch, Genomes, Space

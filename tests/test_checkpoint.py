@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.torch_backend.supernet import Supernet
 from nas.run_dir import SUPERNET, RunDir, RunInfo
+from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import Checkpoints, check_weights, load_state, load_supernet, save_supernet
 from search_spaces import Arch, Space
 

@@ -19,15 +19,15 @@ import typer
 from conftest import BUDGET, TINY_YAML, Answer, Nas, assert_refused, make_device
 
 import search_spaces
-from hw_profiles.measuring.bundle import read_job
 from hw_profiles.connections.local import Here
+from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import ProfileStore
-from nas.report import final_test
 from nas.cli import main as cli
 from nas.cli.output import BROKEN_PIPE
 from nas.demo import DemoResult
 from nas.export.export_run import export_picked
+from nas.report import final_test
 from nas.run_dir import ARCHIVE_CSV, BASELINE, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET, RunDir
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import Checkpoints

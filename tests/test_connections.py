@@ -13,22 +13,22 @@ import pytest
 from bundles import VISITS, ignore, make_bundle, network
 from pydantic import TypeAdapter
 
-from hw_profiles.measuring import session
-from hw_profiles.measuring.bundle import JOB, RESULTS, BundleContent, BundledModel, read_job, write_bundle
 from hw_profiles.connections import ssh as ssh_module
 from hw_profiles.connections.adb import Adb
 from hw_profiles.connections.base import NotMeasuredError
-from hw_profiles.connections.offline_bundle import Carried, write_folder
 from hw_profiles.connections.external_tool import Command, Tool
-from hw_profiles.connections.local import Here
 from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
+from hw_profiles.connections.local import Here
 from hw_profiles.connections.marked import output_there
+from hw_profiles.connections.offline_bundle import Carried, write_folder
 from hw_profiles.connections.process import ProcessError
-from hw_profiles.connections.ssh import Ssh, SshShell
 from hw_profiles.connections.registry import AnyConnection
-from hw_profiles.run_settings import RunSettings
+from hw_profiles.connections.ssh import Ssh, SshShell
+from hw_profiles.measuring import session
+from hw_profiles.measuring.bundle import JOB, RESULTS, BundleContent, BundledModel, read_job, write_bundle
 from hw_profiles.measuring.results import read_results
 from hw_profiles.measuring.runner import VISITS as JOURNAL
+from hw_profiles.run_settings import RunSettings
 from nas.devices.device_graphs import TimedGraph, bundled
 
 

@@ -89,7 +89,6 @@ FILES = (
     "searches/desk/front.csv",
     "searches/desk/baseline.csv",
     "searches/desk/search.csv",
-    "searches/desk/front.html",
 )
 
 

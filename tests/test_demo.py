@@ -12,7 +12,7 @@ from bundles import onnx_metadata
 from nas.demo import _help_seconds, run_demo
 from nas.recipes import recipe
 from nas.report.figures_of_merit import as_json
-from nas.run_dir import FRONT, FRONT_PLOT, PROFILES, REPORT, SUPERNET, RunDir
+from nas.run_dir import FRONT, PROFILES, REPORT, SUPERNET, RunDir
 
 FIGURES = 13
 """3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, the certificate, 2 differences and the
@@ -42,7 +42,7 @@ def test_demo_leaves_files_report_and_figures_and_can_be_resumed(tmp_path: Path)
 
     results = run.search("this-machine")
     assert result.report == results.file(REPORT)
-    assert all(results.has(name) for name in (REPORT, FRONT_PLOT))
+    assert all(results.has(name) for name in (REPORT, FRONT))
     assert run.has(f"{PROFILES}/this-machine/profile.json")
     exported = {path.stem for path in run.exports("this-machine").path.glob("*.onnx")}
     assert set(result.chosen["arch_id"]) == exported <= set(results.read_csv(FRONT)["arch_id"])

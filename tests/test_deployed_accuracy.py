@@ -7,7 +7,7 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.latency_models.prediction_error import compare
-from nas.evaluation.deployed import Target
+from nas.deployed import Target
 from nas.export.export_precision import export_lower
 from nas.run_dir import SEARCH, SEARCH_CSV
 from nas.search.deployed_accuracy import DeployedAccuracies

@@ -7,9 +7,9 @@ import pytest
 from loopback import loopback
 
 from hw_profiles.store import ProfileStore
-from nas.export.export_run import export_picked
 from nas.devices.benchmark import benchmark_on
 from nas.devices.profiling import profile_device
+from nas.export.export_run import export_picked
 from nas.search.search_run import search_run
 from nas.trained_run import TrainedRun
 

@@ -13,10 +13,10 @@ import torch
 from conftest import TINY_YAML
 from safetensors.torch import load_file
 
-from nas.torch_backend.elastic import ElasticBatchNorm
-from nas.torch_backend.supernet import Supernet
 from nas.recipes import recipe
 from nas.run_dir import SUPERNET, RunDir
+from nas.torch_backend.elastic import ElasticBatchNorm
+from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import Checkpoints
 from nas.training.train import train
 from search_spaces import Node

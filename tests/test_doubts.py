@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import make_device
 
-from hw_profiles.profile_warnings import doubts_about, doubts_about_order
 from hw_profiles.latency_models.prediction_error import compare
-from hw_profiles.profile import DeviceProfile
 from hw_profiles.measuring.results import Conditions
+from hw_profiles.profile import DeviceProfile
+from hw_profiles.profile_warnings import doubts_about, doubts_about_order
 from search_spaces import Space
 
 TRUTH = np.array([1.0, 2.0, 4.0])

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 import search_spaces
+from hw_profiles.latency_models.lookup_table import LatencyTable
 from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.store import NO_CALIBRATION
-from hw_profiles.latency_models.lookup_table import LatencyTable
 from nas.search.algorithms.evolution import evolve
 from nas.search.problem import exact_front as module
 from nas.search.problem.exact_front import Additive, ExactFront, Negated, exact_front
 from nas.search.problem.hypervolume import nondominated
 from search_spaces import Block, BlockTable, Genomes, Space, block_key
 from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
-from search_spaces.operators import Conv2d
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
+from search_spaces.operators import Conv2d
 
 Matrix = NDArray[np.float64]
 OFA = search_spaces.get("ofa-mbv3-w1.0")

@@ -16,10 +16,9 @@ from conftest import make_device
 from onnx import TensorProto
 
 from hw_profiles.store import write_device
-from nas.evaluation.deployed import Target
 from nas.data.batches import eval_batches
-from nas.export import export_precision
-from nas.export import export_run
+from nas.deployed import Target
+from nas.export import export_precision, export_run
 from nas.export.export import READER
 from nas.export.export_precision import export_lower
 from nas.export.export_run import export_archs, exported_table

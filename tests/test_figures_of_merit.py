@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from conftest import make_device
 
-from nas.search.predictor_record import PredictorRecord
 from nas.demo import targets_on
 from nas.report.figures_of_merit import (
     accuracy_figures,
@@ -18,6 +17,7 @@ from nas.report.figures_of_merit import (
 from nas.report.figures_of_merit import (
     test_hypervolume as hypervolume_on_test,
 )
+from nas.search.predictor_record import PredictorRecord
 from search_spaces import Space
 
 

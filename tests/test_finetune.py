@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from nas.export.export_run import export_archs
-from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET
+from nas.torch_backend.supernet import Supernet
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import load_supernet
 from nas.training.finetune import finetune

@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 
 import search_spaces
 from hw_profiles import store as store_module
-from hw_profiles.latency_models.robust_regression import Affine, fit_affine
-from hw_profiles.latency_models.prediction_error import compare
-from hw_profiles.run_settings import DeviceKey
-from nas.devices.block_probes import (
+from hw_profiles.latency_models.block_probes import (
     Edge,
     EdgeTimes,
     Split,
@@ -22,10 +19,13 @@ from nas.devices.block_probes import (
     inside_network_ms,
     timed_blocks,
 )
-from hw_profiles.profile import DeviceProfile, Hardware
-from hw_profiles.measuring.results import Conditions
-from hw_profiles.store import Device, ProfileStore
 from hw_profiles.latency_models.lookup_table import LatencyTable
+from hw_profiles.latency_models.prediction_error import compare
+from hw_profiles.latency_models.robust_regression import Affine, fit_affine
+from hw_profiles.measuring.results import Conditions
+from hw_profiles.profile import DeviceProfile, Hardware
+from hw_profiles.run_settings import DeviceKey
+from hw_profiles.store import Device, ProfileStore
 from search_spaces import Block, block_key
 
 SPACE = search_spaces.get("digits")

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 import search_spaces
-from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.base import Linear, Network, sums
 from hw_profiles.latency_models.layerwise import LayerFit, robust_costs
+from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.roofline import KINDS, TERMS, shapes, terms
 from hw_profiles.latency_models.selection import (
     LAYERS,

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_spaces
+from nas.onnx_backend import onnx_file, onnx_graph
 from nas.torch_backend.functional import FUNCTIONS
 from nas.torch_backend.static import StaticNet
-from nas.onnx_backend import onnx_file
-from nas.onnx_backend import onnx_graph
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.building import BlockBuilder

@@ -13,13 +13,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hw_profiles.latency_models.roofline import KIND_OF
-from nas.torch_backend import elastic
-from nas.torch_backend import static
+from nas.onnx_backend import file_size, onnx_graph, quantize
+from nas.torch_backend import elastic, static
 from nas.torch_backend.functional import FUNCTIONS, run_block
 from nas.torch_backend.static import StaticNet
-from nas.onnx_backend import file_size
-from nas.onnx_backend import onnx_graph
-from nas.onnx_backend import quantize
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.building import BlockBuilder

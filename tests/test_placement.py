@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import search_spaces
-from hw_profiles.run_settings import Precision, RunSettings
 from hw_profiles.measuring.runner import CPU, Model, RunnerError, instruction_set, refuse_misplaced
+from hw_profiles.run_settings import Precision, RunSettings
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import convert
 

@@ -9,17 +9,17 @@ import onnx
 import pytest
 
 import search_spaces
-from hw_profiles.measuring.bundle import BundleContent, read_job, write_bundle
 from hw_profiles.connections.base import Description, NotMeasuredError
-from hw_profiles.connections.offline_bundle import Carried
 from hw_profiles.connections.local import Here
+from hw_profiles.connections.offline_bundle import Carried
 from hw_profiles.connections.process import Progress
 from hw_profiles.connections.ssh import Ssh
-from hw_profiles.profile_warnings import doubts_about
-from hw_profiles.run_settings import Precision, RunSettings
 from hw_profiles.latency_models.selection import LAYERS, MACS, TABLE, TABLE_AND_LAYERS
+from hw_profiles.measuring.bundle import BundleContent, read_job, write_bundle
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner import instruction_set
+from hw_profiles.profile_warnings import doubts_about
+from hw_profiles.run_settings import Precision, RunSettings
 from hw_profiles.store import BUNDLE, ProfileStore
 from nas.devices.device_graphs import TimedGraph, bundled
 from nas.devices.profile_work import N_HELD_OUT

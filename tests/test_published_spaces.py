@@ -13,8 +13,8 @@ import search_spaces
 from benchmarks import onnx_export
 from nas.importing.notation.attentivenas import arch_from_attentivenas
 from nas.importing.notation.ofa import arch_from_ofa
-from nas.torch_backend.supernet import Supernet
 from nas.onnx_backend import onnx_graph
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 
 OFA = ["ofa-mbv3-w1.0", "ofa-mbv3-w1.2", "ofa-proxyless-w1.3"]

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 import search_spaces
-from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.latency_models.prediction_error import ErrorRecord
-from hw_profiles.run_settings import DeviceKey
-from hw_profiles.profile import DeviceProfile, Hardware
+from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.measuring.results import Conditions
-from nas.report import ReportData, front_plot, write_report
+from hw_profiles.profile import DeviceProfile, Hardware
+from hw_profiles.run_settings import DeviceKey
+from nas.report import ReportData, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
 from nas.report.figures import NO_BREAK, pareto
@@ -249,12 +249,6 @@ def test_cost_is_macs_where_no_device_was_profiled(data: ReportData) -> None:
     plot = pareto(DIGITS, None, unknown, None, {})["top-1"]
     assert plot.layout.xaxis.title.text == "MACs"
     assert list(plot.data[0].x) == list(unknown["macs"])
-
-
-def test_front_plot_is_a_page_of_its_own(data: ReportData) -> None:
-    page = front_plot(DIGITS, data.front, data.evaluations)
-    assert page.startswith("<!DOCTYPE html>")
-    assert page.count('class="plot"') == 1
 
 
 def test_chosen_are_the_exported_or_spread_over_the_front(data: ReportData) -> None:

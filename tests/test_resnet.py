@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 
 import search_spaces
-from nas.torch_backend.supernet import Supernet
 from nas.onnx_backend import onnx_graph
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
-from search_spaces.operators import Add, Relu
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
+from search_spaces.operators import Add, Relu
 
 TINY_YAML = """\
 family: resnet

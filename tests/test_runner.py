@@ -21,13 +21,13 @@ from bundles import VISITS, ignore, make_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hw_profiles.connections.local import Here
+from hw_profiles.connections.process import Progress
 from hw_profiles.measuring import runner
 from hw_profiles.measuring.bundle import RESULTS, RUNNER, read_job
 from hw_profiles.measuring.output_check import check_outputs
-from hw_profiles.connections.local import Here
-from hw_profiles.connections.process import Progress
-from hw_profiles.run_settings import RunSettings
 from hw_profiles.measuring.results import Results, read_results
+from hw_profiles.run_settings import RunSettings
 
 JOB = RunSettings().model_dump()
 

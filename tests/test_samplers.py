@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 import search_spaces
-from nas.torch_backend.supernet import Supernet
 from nas.recipes.phases import Phase, phase_at
 from nas.recipes.recipe import Recipe
 from nas.samplers import SAMPLERS, Sampler, Step, make_sampler
@@ -23,6 +22,7 @@ from nas.samplers.preferred import Preferred, archs_with_every_layer, saliency
 from nas.samplers.progressive import PHASES, Progressive, open_options
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 
 RECIPE = Recipe(space="tiny", dataset="digits", epochs=1)

@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 
 import search_spaces
 from nas.evaluation.archive import Archive
-from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, Task
-from nas.search.algorithms import iterative
-from nas.search.algorithms import linas
-from nas.search.algorithms import predictor_once
+from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
 from nas.search.algorithms.base import Evaluated
 from nas.search.algorithms.coarse_to_fine import skeletons
 from nas.search.algorithms.evolution import Evolved, evolve, reference_directions

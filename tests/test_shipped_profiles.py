@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import search_spaces
+from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.robust_regression import fit_affine
 from hw_profiles.profile_warnings import doubts_about
-from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.store import SHIPPED, Device, ProfileStore, read_device
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/profile.json"))

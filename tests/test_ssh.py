@@ -12,9 +12,9 @@ import pytest
 from bundles import VISITS, ignore, make_bundle
 from loopback import Loopback, loopback
 
+from hw_profiles.connections.ssh import Ssh
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import read_job
-from hw_profiles.connections.ssh import Ssh
 from hw_profiles.measuring.runner import VISITS as JOURNAL
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import TINY_YAML
 
-from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import SUPERNET, TRANSFER
+from nas.torch_backend.supernet import Supernet
 from nas.trained_run import TrainedRun
 from nas.training.checkpoint import Checkpoints, load_supernet, newest_weights
 from nas.training.train import train

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from hw_profiles.connections.base import NotMeasuredError
-from hw_profiles.connections.offline_bundle import Carried
 from hw_profiles.connections.local import Here
-from nas.search.problem.objectives import Computed, Constraint, Measured, Problem
+from hw_profiles.connections.offline_bundle import Carried
 from nas.progress import silent
+from nas.search.problem.objectives import Computed, Constraint, Measured, Problem
 from nas.search.search_result import SearchResult
 from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
 from search_spaces import Arch, Space

@@ -10,8 +10,8 @@ import pytest
 from conftest import Nas, make_device
 from PIL import Image
 
-from hw_profiles.measuring.bundle import read_job
 from hw_profiles.connections.local import Here
+from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import Device, ProfileStore
 from nas.report import final_test

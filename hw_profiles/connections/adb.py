@@ -10,13 +10,13 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from hw_profiles.measuring import runner
-from hw_profiles.measuring.bundle import MODELS, VISITS, WEIGHTS, read_job
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.external_tool import TIMEOUT_SECONDS, Tool, run_tool
 from hw_profiles.connections.marked import output_there
 from hw_profiles.connections.process import ProcessError, Progress, output
 from hw_profiles.connections.remote import RemoteRunner
+from hw_profiles.measuring import runner
+from hw_profiles.measuring.bundle import MODELS, VISITS, WEIGHTS, read_job
 from hw_profiles.measuring.results import Results
 
 

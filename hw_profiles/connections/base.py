@@ -38,7 +38,7 @@ class Connection(Protocol):
         """Do the visits of a bundle that are still missing.
 
         Args:
-            bundle: a folder that `hw_profiles.measuring.bundle.write_bundle` wrote; nobody else uses it meanwhile.
+            bundle: a folder written by `hw_profiles.measuring.bundle.write_bundle`.
             progress: hears about visits.
 
         Raises:

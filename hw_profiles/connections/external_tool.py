@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from hw_profiles.measuring import runner
-from hw_profiles.measuring.bundle import VISITS, Job, read_job
 from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
 from hw_profiles.connections.process import ProcessError, Progress, output
+from hw_profiles.measuring import runner
+from hw_profiles.measuring.bundle import VISITS, Job, read_job
 from hw_profiles.measuring.results import Results
 
 ONNX = "{onnx}"

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
-from hw_profiles.measuring.bundle import RESULTS, RUNNER, VISITS, read_job
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.process import Progress, follow, output
+from hw_profiles.measuring.bundle import RESULTS, RUNNER, VISITS, read_job
 from hw_profiles.measuring.results import Results, read_results
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from hw_profiles.measuring.bundle import IMAGES, JOB, MODELS, RESULTS, RUNNER, read_job
+from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.process import Progress
-from hw_profiles.atomic_write import replace_file
+from hw_profiles.measuring.bundle import IMAGES, JOB, MODELS, RESULTS, RUNNER, read_job
 from hw_profiles.measuring.results import CSV_COLUMNS, Results, read_results
 
 RUN = "run.py"

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from hw_profiles.measuring.bundle import JOB, RESULTS, RUNNER, VISITS, read_job
+from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.marked import follow_there, output_there
 from hw_profiles.connections.process import ProcessError, Progress
-from hw_profiles.atomic_write import replace_file
+from hw_profiles.measuring.bundle import JOB, RESULTS, RUNNER, VISITS, read_job
 from hw_profiles.measuring.results import Results, read_results
 
 OLD_RUNNER_SECONDS = 30

@@ -8,8 +8,8 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hw_profiles.latency_models.robust_regression import fit_linear
 from hw_profiles.latency_models.prediction_error import Latencies
+from hw_profiles.latency_models.robust_regression import fit_linear
 from search_spaces import Block, BlockTable, SlotTable, Space
 
 Network = Sequence[Block]

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.base import Additive, BlockValue, Network, checked
+from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.roofline import KINDS, Shape, shapes, terms
 from search_spaces import Block
 

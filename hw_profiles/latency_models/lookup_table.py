@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.command import profile_command
+from hw_profiles.latency_models.robust_regression import Affine
 from search_spaces import Arch, Block, BlockTable, SlotTable, Space, block_key
 from search_spaces.space import Genomes
 

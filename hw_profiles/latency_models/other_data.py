@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.devices.block_probes import TimedBlock, timed_blocks
+from hw_profiles.latency_models.block_probes import TimedBlock, timed_blocks
 from search_spaces import Block, Space, block_key
 
 CLASSES = (2, 10, 100, 300, 1000)

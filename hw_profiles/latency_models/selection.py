@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from hw_profiles.latency_models.base import TABLE as TABLE
 from hw_profiles.latency_models.base import BlockValue, LatencyEstimator, Linear, Network, checked
 from hw_profiles.latency_models.layerwise import LayerFit
+from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from search_spaces import Block
 
 FOLDS = 5

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from hw_profiles.atomic_write import replace_file
-from hw_profiles.run_settings import RunSettings
 from hw_profiles.measuring.runner import JOB, LOCK, RESULTS, SCHEMA_VERSION, VISITS
+from hw_profiles.run_settings import RunSettings
 from search_spaces.errors import one_line
 
 __all__ = ["JOB", "LOCK", "RESULTS", "SCHEMA_VERSION", "VISITS"]
@@ -77,7 +77,7 @@ class BundledModel:
 
 
 class Region(BaseModel, frozen=True):
-    """Random constants that the runner writes on the device; see `hw_profiles.measuring.runner.write_weights`."""
+    """Random constants that the runner writes on the device, see `runner.write_weights`."""
 
     dtype: str
     scale: float
@@ -124,7 +124,7 @@ class Job(RunSettings, frozen=True):
     repeats: float
     """Visits at slow moments that are done again, at most, as a share of all visits."""
     least_gauge_ms: float | None
-    """What earlier work on the device knows of its fastest moments, see `hw_profiles.measuring.runner.gauge_ms`."""
+    """The fastest time of the gauge in earlier work on the device, see `runner.gauge_ms`."""
     keep_going: bool
     """Measure the other models where one fails."""
     weights: Weights | None

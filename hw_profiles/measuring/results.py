@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from hw_profiles.measuring.bundle import SCHEMA_VERSION, Job
 from hw_profiles.csv_tables import read_table
 from hw_profiles.latency_models.prediction_error import Latencies
+from hw_profiles.measuring.bundle import SCHEMA_VERSION, Job
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
 
@@ -88,8 +88,8 @@ class Results(BaseModel, frozen=True):
     def told(self, name: str, nth: int = 0, passes: int = 1) -> AloneFigures | None:
         """What a model takes alone: the visit at the lower quartile in one of several interleaved passes.
 
-        That is the fastest of up to four; `hw_profiles.measuring.bundle.HEAVY_BYTES` says why it is this one. None
-        where there were fewer visits than passes.
+        That is the fastest of up to four; `bundle.HEAVY_BYTES` says why it is this one. None where
+        there were fewer visits than passes.
         """
         visits = sorted(self.alone[name][nth::passes], key=lambda figures: figures.latency_ms)
         return visits[(len(visits) - 1) // 4] if visits else None

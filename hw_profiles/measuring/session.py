@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hw_profiles.measuring.bundle import LOCK
-from hw_profiles.measuring.output_check import check_outputs
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.process import Progress
+from hw_profiles.measuring.bundle import LOCK
+from hw_profiles.measuring.output_check import check_outputs
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner import RunnerError, locked
 

@@ -119,8 +119,8 @@ def connection(
         ValueError: they contradict each other, or one is wrong.
     """
     from hw_profiles.connections.adb import Adb
-    from hw_profiles.connections.offline_bundle import Carried
     from hw_profiles.connections.external_tool import Command
+    from hw_profiles.connections.offline_bundle import Carried
     from hw_profiles.connections.ssh import Ssh
 
     tool = _tool(command, latency_pattern, latency_unit, retries) if command else None

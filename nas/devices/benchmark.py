@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hw_profiles.measuring import session
-from hw_profiles.measuring.bundle import BundleContent, BundledModel, visits_alone, write_bundle
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.local import Here
-from hw_profiles.run_settings import RunSettings
-from hw_profiles.profile import DeviceProfile
+from hw_profiles.measuring import session
+from hw_profiles.measuring.bundle import BundleContent, BundledModel, visits_alone, write_bundle
 from hw_profiles.measuring.results import AloneFigures, Results
 from hw_profiles.measuring.runner import CPU
 from hw_profiles.measuring.timing_warnings import timing_warnings
+from hw_profiles.profile import DeviceProfile
+from hw_profiles.run_settings import RunSettings
 from nas.devices.check_images import noise_images
 from nas.devices.model_files import ModelFile, Shape, read_model
 from nas.progress import Progress, silent

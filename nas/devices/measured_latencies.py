@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hw_profiles.measuring import session
-from hw_profiles.measuring.bundle import BundleContent, Images, read_job, write_bundle
-from hw_profiles.measuring.output_check import check_outputs
+from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.offline_bundle import Carried
 from hw_profiles.csv_tables import read_table
-from hw_profiles.atomic_write import replace_file
+from hw_profiles.measuring import session
+from hw_profiles.measuring.bundle import BundleContent, Images, read_job, write_bundle
+from hw_profiles.measuring.output_check import check_outputs
 from hw_profiles.measuring.results import Results, read_results
 from hw_profiles.store import BUNDLE, Device
 from nas.devices.device_graphs import TimedGraph, bundled

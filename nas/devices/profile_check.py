@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
+from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import BundleContent, write_bundle
-from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from hw_profiles.profile import MAX_NOISE_FLOOR
 from hw_profiles.store import Device
 from nas.devices.device_graphs import TimedGraph, bundled

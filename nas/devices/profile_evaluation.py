@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
-from hw_profiles.latency_models.robust_regression import fit_affine
 from hw_profiles.connections.base import Connection
-from hw_profiles.latency_models.prediction_error import Latencies, compare
-from hw_profiles.run_settings import DeviceKey, RunSettings
 from hw_profiles.latency_models.base import Linear, sums
-from hw_profiles.latency_models.selection import block_macs, choose
-from hw_profiles.profile import DeviceProfile, Hardware
-from hw_profiles.measuring.results import Results
-from hw_profiles.store import NO_CALIBRATION, Device
 from hw_profiles.latency_models.lookup_table import LatencyTable
+from hw_profiles.latency_models.prediction_error import Latencies, compare
+from hw_profiles.latency_models.robust_regression import fit_affine
+from hw_profiles.latency_models.selection import block_macs, choose
+from hw_profiles.measuring.results import Results
+from hw_profiles.profile import DeviceProfile, Hardware
+from hw_profiles.run_settings import DeviceKey, RunSettings
+from hw_profiles.store import NO_CALIBRATION, Device
 from nas.devices.profile_work import HELD_OUT, ProfileWork
 
 

@@ -9,11 +9,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from hw_profiles.measuring.bundle import BundleContent, Images
-from hw_profiles.latency_models.prediction_error import Latencies
-from hw_profiles.run_settings import RunSettings
-from hw_profiles.latency_models.other_data import reference_blocks
-from nas.devices.block_probes import (
+from hw_profiles.latency_models.block_probes import (
     Edge,
     EdgeTimes,
     Split,
@@ -22,8 +18,12 @@ from nas.devices.block_probes import (
     inside_network_ms,
     timed_blocks,
 )
-from hw_profiles.measuring.results import Results
 from hw_profiles.latency_models.lookup_table import COLUMNS
+from hw_profiles.latency_models.other_data import reference_blocks
+from hw_profiles.latency_models.prediction_error import Latencies
+from hw_profiles.measuring.bundle import BundleContent, Images
+from hw_profiles.measuring.results import Results
+from hw_profiles.run_settings import RunSettings
 from nas.devices.check_images import noise_images
 from nas.devices.device_graphs import TimedGraph, bundled
 from search_spaces import Arch, Space

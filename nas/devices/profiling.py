@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hw_profiles.measuring import session
-from hw_profiles.measuring.bundle import Job, read_job, write_bundle
 from hw_profiles.command import profile_command
 from hw_profiles.connections.base import Connection
-from hw_profiles.connections.offline_bundle import Carried
 from hw_profiles.connections.local import Here
+from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.measuring import session
+from hw_profiles.measuring.bundle import Job, read_job, write_bundle
 from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import BUNDLE, Device, ProfileStore
 from nas.devices.earlier_profile import (

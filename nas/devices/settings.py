@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hw_profiles.connections.base import Description
-from hw_profiles.run_settings import RunSettings
 from hw_profiles.measuring.results import Results
+from hw_profiles.run_settings import RunSettings
 from nas.onnx_backend.precision import INT8
 from nas.onnx_backend.quantize import scheme
 

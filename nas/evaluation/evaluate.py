@@ -15,9 +15,9 @@ from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.metrics import Metric, compute
 from nas.evaluation.workers import Threads, Workers
+from nas.progress import Progress, silent
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
-from nas.progress import Progress, silent
 from search_spaces import Arch
 
 BATCH_SIZE = 256

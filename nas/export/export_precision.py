@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 
 from hw_profiles.connections.base import NotMeasuredError
-from nas.evaluation.deployed import (
+from nas.data.batches import eval_batches
+from nas.deployed import (
     CALIBRATION_IMAGES,
     Network,
     Target,
@@ -22,7 +23,6 @@ from nas.evaluation.deployed import (
     open_onnx,
     validation_metrics,
 )
-from nas.data.batches import eval_batches
 from nas.export.export import CHECKED_IMAGES, Exported, file_stem, metadata_text, model_card, write_card
 from nas.onnx_backend.precision import FP32, INT8
 from nas.trained_run import TrainedRun

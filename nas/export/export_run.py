@@ -11,11 +11,11 @@ import pandas as pd
 
 from hw_profiles.measuring.runner import instruction_set
 from hw_profiles.store import Device
-from nas.evaluation.deployed import Target
 from nas.commands import command
+from nas.deployed import Target
+from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.export.export import Exported, export
 from nas.export.export_precision import Measure, export_lower
-from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
 from nas.run_dir import FRONT, SEARCH

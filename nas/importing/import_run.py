@@ -11,10 +11,10 @@ from nas.data.check_files import check_files
 from nas.data.image_folder import MAX_VALIDATION
 from nas.data.recorded import check_fits, record, refuse_inside
 from nas.importing.importers import has_statistics
-from nas.torch_backend.supernet import Supernet
 from nas.progress import Progress, silent
 from nas.run_dir import Imported, RunDir, RunInfo, now, versions
 from nas.run_lock import locked
+from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import save_supernet
 from search_spaces.text_files import read_text
 

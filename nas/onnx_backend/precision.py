@@ -42,7 +42,7 @@ def convert(
     Args:
         model: float32, as `nas.onnx_backend.onnx_graph.build` writes it.
         precision: one of `PRECISIONS`.
-        instruction_set: of the device, as `hw_profiles.measuring.runner.instruction_set` names it; only INT8 reads it.
+        instruction_set: of the device, see `runner.instruction_set`; only INT8 reads it.
         ranges: finds those of the activations, which only INT8 asks for; by default what serves a graph that
             is timed and not used.
 

@@ -65,7 +65,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "x86": Scheme(QuantType.QUInt8, reduce_range=True),
     "arm": Scheme(QuantType.QInt8, reduce_range=False),
 }
-"""By instruction set, as `hw_profiles.measuring.runner.instruction_set` names it. Source: docs of the quantiser."""
+"""By instruction set, see `runner.instruction_set`. Source: docs of the quantiser."""
 
 
 def scheme(instruction_set: str | None) -> Scheme:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.profile import DeviceProfile
+from nas.report.data import FigureOfMerit
 from nas.report.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST, TRAINED
 from nas.search.predictor_record import PredictorRecord
 from nas.search.problem.hypervolume import hypervolume
-from nas.report.data import FigureOfMerit
 
 
 def accuracy_figures(test: pd.DataFrame) -> list[FigureOfMerit]:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import pandas as pd
-
 from nas.report import sections
 from nas.report.data import ReportData
-from nas.report.figures import pareto
-from nas.report.markup import Html, join, page, plot, section
-from search_spaces import Space
+from nas.report.markup import join, page
 
 
 def write_report(data: ReportData) -> str:
@@ -44,26 +38,3 @@ def write_report(data: ReportData) -> str:
         ]
     body = join(parts)
     return page(f"Space {data.space.name} on {data.run.dataset}", body)
-
-
-def front_plot(
-    space: Space,
-    front: pd.DataFrame | None,
-    evaluations: pd.DataFrame | None,
-    baseline: pd.DataFrame | None = None,
-    reference_point: Mapping[str, float] | None = None,
-) -> str:
-    """The Pareto plot alone, as a page like the report's.
-
-    Args:
-        space: the space of the subnets.
-        front: as in `ReportData`.
-        evaluations: as in `ReportData`.
-        baseline: as in `ReportData`.
-        reference_point: as in `ReportData`.
-
-    Raises:
-        ValueError: a table holds an arch that is not in the space.
-    """
-    views: Html = plot(pareto(space, front, evaluations, baseline, reference_point or {}))
-    return page(f"Pareto front of {space.name}", section("Pareto front", views))

@@ -9,8 +9,6 @@ from typing import Any
 import pandas as pd
 
 from hw_profiles.store import Device
-from nas.report.final_test import final_test
-from nas.search.predictor_record import PredictorRecord
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
 from nas.report.data import FigureOfMerit
@@ -22,6 +20,7 @@ from nas.report.figures_of_merit import (
     predictor_figures,
     test_hypervolume,
 )
+from nas.report.final_test import final_test
 from nas.run_dir import (
     BASELINE,
     EXPORTS,
@@ -37,6 +36,7 @@ from nas.run_dir import (
     RunDir,
 )
 from nas.run_lock import writes_run
+from nas.search.predictor_record import PredictorRecord
 from nas.trained_run import TrainedRun
 from search_spaces import Arch
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nas.torch_backend.elastic import take
-from nas.torch_backend.supernet import Supernet
 from nas.samplers.base import FixedRule, Step
 from nas.samplers.macs_bins import MacsBins, spread
+from nas.torch_backend.elastic import take
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, BlockTable, Genomes, Node, Space
 
 SUBNETS = 16

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.torch_backend.channel_order import sort_channels
 from nas.recipes.phases import Phase, phase_at
 from nas.samplers.base import Step
+from nas.torch_backend.channel_order import sort_channels
 from search_spaces import Arch, Choice, Space
 
 _ALL = 1_000

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.problem.hypervolume import nondominated
 from nas.search.pick import scaled_distance
+from nas.search.problem.hypervolume import nondominated
 
 Matrix = NDArray[np.float64]
 

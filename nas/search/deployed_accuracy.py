@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.evaluation.deployed import Target, deployed_model, fp32_model, open_onnx, validation_metrics
+from nas.deployed import Target, deployed_model, fp32_model, open_onnx, validation_metrics
 from nas.evaluation.metrics import Metric
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent

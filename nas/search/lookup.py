@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from hw_profiles.store import Device
 from nas.evaluation.archive import open_archive
+from nas.run_dir import FRONT, SEARCH, SEARCH_CSV, SURROGATE, Folder, RunDir
+from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.exact_front import nondominated_rows
 from nas.search.problem.exact_problem import is_additive, problem_front
 from nas.search.problem.limits import impossible
 from nas.search.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
-from nas.run_dir import FRONT, SEARCH, SEARCH_CSV, SURROGATE, Folder, RunDir
-from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Arch, Genomes
 

@@ -12,15 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.evaluation.deadline import evaluate_until
+from nas.plugins import resolve
+from nas.progress import Progress, silent
 from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
 from nas.search.algorithms.base import Evaluated, Unseen
 from nas.search.algorithms.evolution import evolve
 from nas.search.algorithms.exhaustive import Exhaustive
 from nas.search.algorithms.own import OwnOptimizer
-from nas.plugins import resolve
 from nas.search.problem.limits import LimitsNotMetError, impossible
 from nas.search.problem.objectives import Problem
-from nas.progress import Progress, silent
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES

@@ -9,13 +9,9 @@ from typing import Any
 import pandas as pd
 
 from hw_profiles.store import Device, write_device
-from nas.search.predictor_record import PredictorRecord
-from nas.search.problem.objectives import OwnObjective
-from nas.report import front_plot
 from nas.run_dir import (
     BASELINE,
     FRONT,
-    FRONT_PLOT,
     PREDICTOR,
     PROFILES,
     SEARCH,
@@ -24,6 +20,8 @@ from nas.run_dir import (
 )
 from nas.search.certificate import Certificate
 from nas.search.compromise import Compromise
+from nas.search.predictor_record import PredictorRecord
+from nas.search.problem.objectives import OwnObjective
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredSurrogate
 from nas.trained_run import TrainedRun
@@ -145,8 +143,4 @@ class SearchOutcome:
         if self.predictor:
             folder.write_json(PREDICTOR, self.predictor)
         folder.write_json(SURROGATE, self.surrogate)
-        evaluations = result.evaluations.assign(split="validation")
-        reference = record["reference"]
-        plot = front_plot(trained.space, found.front, evaluations, found.baseline, reference)
-        folder.write_text(FRONT_PLOT, plot)
         folder.write_json(SEARCH, record)

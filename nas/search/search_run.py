@@ -15,15 +15,15 @@ import pandas as pd
 from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.profile_warnings import doubts_about, doubts_about_order
 from hw_profiles.store import Device
-from nas.search.predictor_record import PredictorRecord, judge_predictor
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
-from nas.search.problem.limits import LimitsNotMetError
 from nas.progress import Progress, silent
 from nas.run_lock import writes_run
 from nas.search.certificate import certify
 from nas.search.compromise import Compromise, best_for_all
+from nas.search.predictor_record import PredictorRecord, judge_predictor
+from nas.search.problem.limits import LimitsNotMetError
 from nas.search.search import Evaluator, search
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
 from nas.search.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_on, read_front

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from hw_profiles.measuring.bundle import Images
 from hw_profiles.connections.base import Connection, NotMeasuredError
+from hw_profiles.measuring.bundle import Images
 from hw_profiles.store import Device
-from nas.evaluation.deployed import Target
 from nas.data.batches import eval_batches
+from nas.deployed import Target
 from nas.devices.check_images import n_images
 from nas.devices.measured_latencies import ImagesOf, MeasuredLatencies
 from nas.progress import Progress

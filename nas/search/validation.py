@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.connections.offline_bundle import Carried
 from nas.devices.measured_latencies import MeasuredLatencies
+from nas.progress import Progress
 from nas.search.problem.hypervolume import nondominated
 from nas.search.problem.objectives import Computed, Objective, Problem, Vector, is_latency
-from nas.progress import Progress
 from nas.search.search_result import SearchResult
 from search_spaces import Arch, Genomes
 

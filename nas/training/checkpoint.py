@@ -16,8 +16,8 @@ from torch import Tensor
 
 from hw_profiles.atomic_write import replace_file
 from nas.commands import command
-from nas.torch_backend.supernet import Supernet
 from nas.run_dir import CHECKPOINTS, RECIPE, SUPERNET, RunDir
+from nas.torch_backend.supernet import Supernet
 
 SCHEMA_VERSION = 1
 _log = logging.getLogger("nas")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
+from nas.torch_backend.supernet import Supernet
 
 LR_SHARE = "lr_share"
 """Key of a group: its learning rate as a share of the schedule's."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
-from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
+from nas.torch_backend.supernet import Supernet
 from nas.training.groups import parameter_groups
 
 Groups = list[dict[str, Any]]

@@ -11,9 +11,9 @@ from lightning_fabric.plugins import Precision
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.samplers import Sampler
+from nas.torch_backend.supernet import Supernet
 from nas.training.data_order import DataOrder
 from nas.training.log import TrainingLog
 from nas.training.optimizers import make_optimizer

@@ -12,9 +12,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from nas.data.global_generator import seeded
-from nas.torch_backend.dropout import Dropout
 from nas.recipes.recipe import Recipe
 from nas.samplers import Step
+from nas.torch_backend.dropout import Dropout
 from nas.training.data import TrainingBatch, resolutions_by_size
 from nas.training.groups import LR_SHARE
 from nas.training.log import TrainedSubnet

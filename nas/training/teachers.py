@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nas.torch_backend.supernet import Supernet
 from nas.recipes.recipe import Recipe
 from nas.run_dir import RunDir
+from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import load_supernet
 from nas.training.data import resolutions_by_size
 from search_spaces import Space

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from nas.torch_backend.supernet import Supernet
 from nas.run_dir import SCHEMA_VERSION, RunDir
+from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import newest_weights
 from search_spaces import Space
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.search.algorithms.base import Optimizer, OptimizerFactory, Task, Unseen
 from nas.plugins import check
+from nas.search.algorithms.base import Optimizer, OptimizerFactory, Task, Unseen
 from nas.search.problem.objectives import Metrics
 from search_spaces import Genomes
 from search_spaces.checked import errors_of
