@@ -3,9 +3,9 @@
     python -m benchmarks.latency_fit --data CSV --target latency_2080ti_64_ms --train 20 50 --seeds 10 --json
 
 `layers` is the toolkit's fit (`hw_profiles.latency_models.layerwise`). `ridge` is what it has to beat: ridge
-regression on computed statistics (MACs, parameters, activations, resolution, layers of each kind). `ceiling` is
-what noise in labels leaves: least relative deviations on the costs of each kind of layer in each stage, fitted
-to 80 % of the subnets and judged on the others.
+regression on computed statistics (MACs, parameters, activations, resolution, layers of each kind). `ceiling`
+is what noise in labels leaves: least relative deviations on the costs of each kind of layer in each stage,
+fitted to 80 % of the subnets and tested on the others.
 """
 
 from __future__ import annotations
