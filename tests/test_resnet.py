@@ -203,6 +203,7 @@ def test_arch_outside_the_space_is_refused(arch: Arch, message: str) -> None:
         ("mid: [2, 2, 4]", "mid: [4, 2, 2]", r"line 7, stem\.mid: options must be a rising list"),
         ("depth: [2, 3]}\nst", "depth: [1, 3]}\nst", r"line 7, stem\.depth\.0: input should be 2 or 3"),
         ("expand: [0.25, 0.5], stride: 1", "expand: [0, 0.5], stride: 1", r"stages\.0\.expand\.0: .*greater"),
+        ("expand: [0.25, 0.5], stride: 1", "expand: [0.25, .inf], stride: 1", r"\.expand\.1: .*finite"),
     ],
 )
 def test_wrong_file_is_refused_with_the_line(old: str, new: str, message: str) -> None:

@@ -166,6 +166,7 @@ def test_own_file_works_where_a_name_does(tmp_path: Path, tiny: Space) -> None:
         ("divisor: 2", "stages: []\ndivisor: 2", r"the key 'stages' must stand once"),
         ("stages:", "stages: []\nx:", r"line 7, stages: tuple should have at least 1 item"),
         ("stride: 1,", "stride: 1, stride: 2,", r"the key 'stride' must stand once"),
+        ("divisor: 2", "divisor: 2\nnorm_eps: .inf", r"line 6, norm_eps: .*finite number, got inf"),
         ("classes: 3", "classes: 0", r"line 2, classes: .* greater than 0, got 0"),
         ("channels: 1", "channels: 2", r"line 3, channels: .* 1 or 3, got 2"),
         (

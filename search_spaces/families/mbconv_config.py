@@ -46,7 +46,7 @@ class StageConfig(BaseModel, frozen=True, extra="forbid"):
     """Numbers of blocks on offer."""
     kernel: tuple[int, ...] = (3,)
     """Depthwise kernel sizes on offer, in pixels."""
-    expand: tuple[Annotated[float, Field(ge=1)], ...] = (1.0,)
+    expand: tuple[Annotated[float, Field(ge=1, allow_inf_nan=False)], ...] = (1.0,)
     """Expansion ratios on offer: inner channels / input channels of a block."""
     per: Literal["block", "stage"] = "block"
     """Whether kernel and expand are chosen for every block or once for the stage."""
@@ -89,7 +89,7 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """Features that the classifier reads."""
     pool_width: Positive | None = None
     """Channels of the convolution before pooling (MobileNetV3's head); `width` then comes after it."""
-    pool_expand: float | None = None
+    pool_expand: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The same as a multiple of the last stage's width (AttentiveNAS's head)."""
     activation: ActivationName = "hard_swish"
 
@@ -120,7 +120,7 @@ class MBConvConfig(SpaceConfig, frozen=True):
     se_gate: Literal["hard_sigmoid", "sigmoid"] = "hard_sigmoid"
     se_reduction: Positive = 4
     """Inner channels of a block / hidden channels of its SE branch."""
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """Epsilon of every batch norm."""
 
     _rising = field_validator("resolutions")(rising)

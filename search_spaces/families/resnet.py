@@ -52,7 +52,7 @@ class StageConfig(BaseModel, frozen=True, extra="forbid"):
     """Output channels on offer."""
     depth: tuple[Positive, ...]
     """Numbers of blocks on offer."""
-    expand: tuple[Annotated[float, Field(gt=0)], ...]
+    expand: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     """Inner channels / output channels of a block, chosen for each block."""
     stride: Literal[1, 2] = 2
 
@@ -67,7 +67,7 @@ class ResNetConfig(SpaceConfig, frozen=True):
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     divisor: Positive = 8
     """Inner channels are rounded to multiples of this."""
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """Epsilon of every batch norm."""
 
     _rising = field_validator("resolutions")(rising)
