@@ -23,10 +23,10 @@ import torch
 
 import search_spaces
 from benchmarks.training_strategies import changed_recipe, once, train_alone, workers
+from nas.evaluation.trained_run import TrainedRun
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
-from nas.run_dir import TRAINING_LOG
-from nas.trained_run import TrainedRun
+from nas.runs.run_dir import TRAINING_LOG
 from nas.training.train import train
 from search_spaces import Arch
 

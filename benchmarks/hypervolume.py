@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.store import Device, ProfileStore
+from nas.evaluation.trained_run import TrainedRun
 from nas.progress import silent
 from nas.report.figures_of_merit import test_hypervolume
 from nas.report.final_test import final_test
@@ -25,7 +26,6 @@ from nas.search.search import search
 from nas.search.search_problem import make_problem
 from nas.search.search_run import DEFAULT_BUDGET
 from nas.search.validated_search import accuracies_on, latencies_on, validate
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 

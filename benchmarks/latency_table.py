@@ -32,13 +32,13 @@ from hw_profiles.store import Device, ProfileStore
 from nas.devices.profile_check import measure_twice
 from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device
+from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend.precision import PRECISIONS
 from nas.progress import shown
-from nas.run_dir import SEARCH_CSV
+from nas.runs.run_dir import SEARCH_CSV
 from nas.search.algorithms.evolution import Evolution
 from nas.search.problem.hypervolume import nondominated
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 from search_spaces import Arch, Space
 
 GENERATIONS, POPULATION = 100, 100

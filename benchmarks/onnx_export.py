@@ -23,8 +23,8 @@ import torch
 
 import search_spaces
 from hw_profiles.atomic_write import replace_file
-from nas.allocator import keep_freed_memory
 from nas.onnx_backend import onnx_graph
+from nas.torch_backend.allocator import keep_freed_memory
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Block, Space

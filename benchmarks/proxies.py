@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from nas.evaluation.proxies import PROXIES, ProxyColumns
-from nas.trained_run import TrainedRun
+from nas.evaluation.trained_run import TrainedRun
 from predictors import PREDICTORS, Features, MetricModel, keep_helpful, tau
 from search_spaces import Arch, Genomes
 

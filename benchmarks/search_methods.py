@@ -77,8 +77,8 @@ def synthetic(path: str) -> Work:
 
 def of_run(path: Path) -> Work:
     """Cross-entropy and latency of a run's subnets on the device that it was searched for."""
+    from nas.evaluation.trained_run import TrainedRun
     from nas.search.search_problem import make_problem
-    from nas.trained_run import TrainedRun
 
     trained = TrainedRun.open(path)
     device = trained.device()

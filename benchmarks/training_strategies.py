@@ -25,12 +25,12 @@ import torch
 import search_spaces
 from benchmarks.strategy_table import summary, table
 from hw_profiles.atomic_write import replace_file
+from nas.evaluation.trained_run import TrainedRun
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
-from nas.run_dir import SPEED, RunDir
+from nas.runs.run_dir import SPEED, RunDir
 from nas.samplers.one_subnet import OneSubnet
 from nas.samplers.progressive import PHASES
-from nas.trained_run import TrainedRun
 from nas.training.train import train
 from search_spaces import Arch, Space
 

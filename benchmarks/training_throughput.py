@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import search_spaces
-from nas.allocator import keep_freed_memory
 from nas.importing.notation.ofa import arch_from_ofa
+from nas.torch_backend.allocator import keep_freed_memory
 from nas.torch_backend.functional import run_block
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet

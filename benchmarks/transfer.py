@@ -19,9 +19,9 @@ import pandas as pd
 
 from nas.data import digits
 from nas.data.dataset import ImageDataset, Split
+from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, shown
 from nas.recipes import recipe
-from nas.trained_run import TrainedRun
 from nas.training.train import train
 
 HERE = "benchmarks.transfer"

@@ -18,7 +18,7 @@ from search_spaces import Arch, Space, block_key
 
 if TYPE_CHECKING:  # tests of runs alone need these, and they take seconds to import
     from hw_profiles.store import Device
-    from nas.trained_run import TrainedRun
+    from nas.evaluation.trained_run import TrainedRun
 
 TINY_YAML = """\
 name: tiny
@@ -118,8 +118,8 @@ def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def _searched_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run after a short search."""
+    from nas.evaluation.trained_run import TrainedRun
     from nas.search.search_run import search_run
-    from nas.trained_run import TrainedRun
 
     folder = tmp_path_factory.mktemp("searched") / "run"
     shutil.copytree(_trained_folder, folder)
@@ -133,7 +133,7 @@ def _searched_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def trained(_trained_folder: Path, tmp_path: Path) -> TrainedRun:
     """A trained run that the test may write to."""
-    from nas.trained_run import TrainedRun
+    from nas.evaluation.trained_run import TrainedRun
 
     return TrainedRun.open(shutil.copytree(_trained_folder, tmp_path / "trained"))
 
@@ -141,7 +141,7 @@ def trained(_trained_folder: Path, tmp_path: Path) -> TrainedRun:
 @pytest.fixture
 def searched(_searched_folder: Path, tmp_path: Path) -> TrainedRun:
     """A searched run that the test may write to."""
-    from nas.trained_run import TrainedRun
+    from nas.evaluation.trained_run import TrainedRun
 
     return TrainedRun.open(shutil.copytree(_searched_folder, tmp_path / "searched"))
 

@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys, torch
-from nas.allocator import keep_freed_memory
+from nas.torch_backend.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.run_dir import SUPERNET, RunDir, RunInfo
+from nas.runs.run_dir import SUPERNET, RunDir, RunInfo
+from nas.runs.weights import check_weights, load_supernet, save_supernet
 from nas.torch_backend.supernet import Supernet
-from nas.training.checkpoint import Checkpoints, check_weights, load_state, load_supernet, save_supernet
+from nas.training.checkpoint import Checkpoints, load_state
 from search_spaces import Arch, Space
 
 

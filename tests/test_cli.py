@@ -24,12 +24,12 @@ from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import ProfileStore
 from nas.cli import main as cli
+from nas.cli.demo_run import DemoResult
 from nas.cli.output import BROKEN_PIPE
-from nas.demo import DemoResult
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
 from nas.report import final_test
-from nas.run_dir import ARCHIVE_CSV, BASELINE, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET, RunDir
-from nas.trained_run import TrainedRun
+from nas.runs.run_dir import ARCHIVE_CSV, BASELINE, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET, RunDir
 from nas.training.checkpoint import Checkpoints
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -215,7 +215,7 @@ def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     figures = [("test top-1", 98.0, "%", ">= 97"), ("strange", float("nan"), "", "")]
     chosen = pd.DataFrame({"arch_id": ["a"], "test_top1": [0.5]})
     result = DemoResult(chosen, figures, tmp_path / "report.html", 1.5)
-    monkeypatch.setattr("nas.demo.run_demo", lambda out, **_: result)
+    monkeypatch.setattr("nas.cli.demo_run.run_demo", lambda out, **_: result)
     assert nas("demo").out.splitlines()[-1] == f"report: {result.report}"
     answer = nas("demo", "--seed", 2, "--json")
     assert len(answer.out.splitlines()) == 1  # for programs there is nothing else

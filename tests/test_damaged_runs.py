@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Nas
 
+from nas.evaluation.trained_run import TrainedRun
 from nas.report import final_test
-from nas.trained_run import TrainedRun
 
 COMMANDS = (
     "describe RUN",

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from bundles import onnx_metadata
 
-from nas.demo import _help_seconds, run_demo
+from nas.cli.demo_run import _help_seconds, run_demo
 from nas.recipes import recipe
 from nas.report.figures_of_merit import as_json
-from nas.run_dir import FRONT, PROFILES, REPORT, SUPERNET, RunDir
+from nas.runs.run_dir import FRONT, PROFILES, REPORT, SUPERNET, RunDir
 
 FIGURES = 13
 """3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, the certificate, 2 differences and the

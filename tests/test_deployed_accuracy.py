@@ -7,9 +7,10 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.latency_models.prediction_error import compare
-from nas.deployed import Target
+from nas.evaluation.deployed import Target
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_precision import export_lower
-from nas.run_dir import SEARCH, SEARCH_CSV
+from nas.runs.run_dir import SEARCH, SEARCH_CSV
 from nas.search.deployed_accuracy import DeployedAccuracies
 from nas.search.evaluated_as import EVALUATED_AS
 from nas.search.lookup import lookup
@@ -17,7 +18,6 @@ from nas.search.search import search
 from nas.search.search_problem import make_problem
 from nas.search.search_result import SearchResult
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 pytestmark = pytest.mark.usefixtures("quick_search")

@@ -9,9 +9,9 @@ from loopback import loopback
 from hw_profiles.store import ProfileStore
 from nas.devices.benchmark import benchmark_on
 from nas.devices.profiling import profile_device
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -14,7 +14,7 @@ from conftest import TINY_YAML
 from safetensors.torch import load_file
 
 from nas.recipes import recipe
-from nas.run_dir import SUPERNET, RunDir
+from nas.runs.run_dir import SUPERNET, RunDir
 from nas.torch_backend.elastic import ElasticBatchNorm
 from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import Checkpoints

@@ -21,15 +21,15 @@ from PIL import Image
 from hw_profiles.store import write_device
 from nas.data.batches import eval_batches
 from nas.evaluation.calibration import Calibration
+from nas.evaluation.trained_run import TrainedRun
 from nas.export import export as module
 from nas.export.export import export
 from nas.export.export_run import export_archs, export_picked, exported_table
 from nas.onnx_backend import onnx_graph
 from nas.report import final_test
 from nas.report.report_run import report_run
-from nas.run_dir import EXPORTS, FRONT, PROFILES, TEST
+from nas.runs.run_dir import EXPORTS, FRONT, PROFILES, TEST
 from nas.torch_backend.static import StaticNet
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 

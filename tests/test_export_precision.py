@@ -17,13 +17,13 @@ from onnx import TensorProto
 
 from hw_profiles.store import write_device
 from nas.data.batches import eval_batches
-from nas.deployed import Target
+from nas.evaluation.deployed import Target
+from nas.evaluation.trained_run import TrainedRun
 from nas.export import export_precision, export_run
 from nas.export.export import READER
 from nas.export.export_precision import export_lower
 from nas.export.export_run import export_archs, exported_table
-from nas.run_dir import EXPORTS, PROFILES
-from nas.trained_run import TrainedRun
+from nas.runs.run_dir import EXPORTS, PROFILES
 from search_spaces import Arch
 
 

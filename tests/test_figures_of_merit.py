@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import make_device
 
-from nas.demo import targets_on
+from nas.cli.demo_run import targets_on
 from nas.report.figures_of_merit import (
     accuracy_figures,
     hypervolume_figures,

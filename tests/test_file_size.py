@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import search_spaces
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export import export
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.file_size import FLOAT32, INT8, FileFormat
 from nas.onnx_backend.quantize import assumed_ranges, quantize, scheme
-from nas.trained_run import TrainedRun
 from search_spaces import Space
 
 DIGITS = search_spaces.get("digits")

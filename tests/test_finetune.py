@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_archs
 from nas.recipes.recipe import Recipe
-from nas.run_dir import SUPERNET
+from nas.runs.run_dir import SUPERNET
+from nas.runs.weights import load_supernet
 from nas.torch_backend.supernet import Supernet
-from nas.trained_run import TrainedRun
-from nas.training.checkpoint import load_supernet
 from nas.training.finetune import finetune
 from nas.training.groups import LR_SHARE, parameter_groups
 from search_spaces import Arch, Space

@@ -9,7 +9,7 @@ import pytest
 from nas.data import Split, SplitName, image_folder
 from nas.data.catalog import get, get_for_imported
 from nas.data.dataset import summary
-from nas.data.recorded import record
+from nas.runs.recorded_data import record
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 

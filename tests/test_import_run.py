@@ -17,11 +17,11 @@ from nas.cli.main import main
 from nas.data import image_folder
 from nas.data.data_record import read_csv
 from nas.devices import profile_work
+from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run, read_classes
 from nas.report.final_test import final_test
-from nas.run_dir import EXPORTS, FILES, FRONT, SPACE, RunDir
+from nas.runs.run_dir import EXPORTS, FILES, FRONT, SPACE, RunDir
 from nas.torch_backend.supernet import Supernet
-from nas.trained_run import TrainedRun
 from search_spaces import Space
 
 SMALL = """\

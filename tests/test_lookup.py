@@ -13,10 +13,10 @@ from conftest import MEASURED, make_device
 from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.store import Device, ProfileStore
 from nas.cli.pick import pick as pick_command
-from nas.run_dir import SURROGATE
+from nas.evaluation.trained_run import TrainedRun
+from nas.runs.run_dir import SURROGATE
 from nas.search.lookup import lookup
 from nas.search.stored_surrogate import StoredSurrogate
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 CALIBRATION = "default:512:seed0"

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from nas.run_dir import PREDICTOR, SEARCH_CSV
+from nas.evaluation.trained_run import TrainedRun
+from nas.runs.run_dir import PREDICTOR, SEARCH_CSV
 from nas.search.predictor_record import PredictorRecord, judge_predictor
-from nas.trained_run import TrainedRun
 from predictors import PREDICTORS, Features, tau
 
 Matrix = NDArray[np.float64]

@@ -14,7 +14,7 @@ from nas.evaluation.proxies import PROXIES, ProxyColumns
 from predictors import Features
 
 if TYPE_CHECKING:
-    from nas.trained_run import TrainedRun
+    from nas.evaluation.trained_run import TrainedRun
 
 IMAGES = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
 LABELS = torch.tensor([0, 1])

@@ -14,11 +14,11 @@ from PIL import Image
 from nas.data import data_record
 from nas.data.dataset import SplitName
 from nas.data.image_folder import file_names
-from nas.data.recorded import open_data, refuse_inside
+from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import load as load_recipe
-from nas.run_dir import FILES, RECIPE, RunDir
-from nas.trained_run import TrainedRun
+from nas.runs.recorded_data import open_data, refuse_inside
+from nas.runs.run_dir import FILES, RECIPE, RunDir
 from nas.training.finetune import finetune
 from nas.training.train import train
 

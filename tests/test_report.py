@@ -22,7 +22,7 @@ from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
 from nas.report.figures import NO_BREAK, pareto
 from nas.report.markup import DASH, count, number, percent, power_of_ten, table
-from nas.run_dir import RunInfo
+from nas.runs.run_dir import RunInfo
 from search_spaces import Arch, Genomes, Space
 from search_spaces import operators as ops
 

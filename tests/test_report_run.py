@@ -10,15 +10,15 @@ from conftest import BUDGET, make_device
 
 import nas
 from nas.data.dataset import ImageDataset, Split, SplitName
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_archs, export_picked
 from nas.recipes.recipe import Recipe
 from nas.report import final_test as module
 from nas.report.figures_of_merit import as_json
 from nas.report.final_test import final_test
 from nas.report.report_run import report_run
-from nas.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST
+from nas.runs.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 from nas.training.finetune import finetune
 from search_spaces import Arch
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nas.run_dir import RECIPE, RUN, SPACE, RunDir, RunInfo, now, versions
+from nas.runs.run_dir import RECIPE, RUN, SPACE, RunDir, RunInfo, now, versions
 from search_spaces import Space
 
 INFO = RunInfo(

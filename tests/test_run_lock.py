@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.run_dir import LOCK
-from nas.run_lock import locked
+from nas.runs.lock import locked
+from nas.runs.run_dir import LOCK
 
-HOLD = "import sys, nas.run_lock as l\nwith l.locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
+HOLD = "import sys, nas.runs.lock as l\nwith l.locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
 
 
 @contextmanager

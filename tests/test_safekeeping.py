@@ -17,7 +17,7 @@ from torch import nn
 from hw_profiles import atomic_write as files
 from nas.progress import Progress
 from nas.recipes.recipe import MAY_CHANGE, Recipe
-from nas.run_dir import SUPERNET, TRAINING_LOG, RunDir
+from nas.runs.run_dir import SUPERNET, TRAINING_LOG, RunDir
 from nas.samplers.base import FixedRule, Step
 from nas.training.checkpoint import Checkpoints
 from nas.training.data import TrainingBatch

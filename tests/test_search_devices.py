@@ -10,15 +10,15 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.store import Device
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
 from nas.report.report_run import report_run
-from nas.run_dir import FRONT, SEARCH
+from nas.runs.run_dir import FRONT, SEARCH
 from nas.search.compromise import best_for_all
 from nas.search.lookup import lookup
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem, problem_on, read_front
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 from search_spaces import Arch, Space
 
 pytestmark = pytest.mark.usefixtures("quick_search")

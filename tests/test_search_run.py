@@ -21,11 +21,12 @@ from hw_profiles.store import Device, read_device
 from nas.devices.check_images import noise_images
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.evaluate import Measurement
+from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Measure, Threads
 from nas.evaluation.workers import Results as Measurements
 from nas.progress import silent
 from nas.report.report_run import report_run
-from nas.run_dir import (
+from nas.runs.run_dir import (
     ARCHIVE,
     ARCHIVE_CSV,
     BASELINE,
@@ -39,7 +40,6 @@ from nas.search.lookup import lookup
 from nas.search.predictor_record import PredictorRecord
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 pytestmark = pytest.mark.usefixtures("quick_search")

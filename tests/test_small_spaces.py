@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from conftest import make_device
 
+from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
 from nas.report.report_run import report_run
-from nas.run_dir import BASELINE, PREDICTOR, SEARCH
+from nas.runs.run_dir import BASELINE, PREDICTOR, SEARCH
 from nas.search.lookup import lookup
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 from nas.training.train import train
 
 

@@ -6,10 +6,10 @@ from conftest import TINY_YAML
 from torch import nn
 
 import search_spaces
+from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
-from nas.run_dir import SUPERNET
+from nas.runs.run_dir import SUPERNET
 from nas.torch_backend.supernet import Supernet
-from nas.trained_run import TrainedRun
 from nas.training.data import resolutions_by_size
 from nas.training.losses import kl_loss, label_loss
 from nas.training.supervision import External, make_supervision

@@ -12,9 +12,9 @@ from conftest import TINY_YAML, make_device
 import search_spaces
 from hw_profiles.store import write_device
 from nas.data.digits import load as load_digits
+from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
-from nas.run_dir import ARCHIVE_CSV, PROFILES, RECIPE, RUN, SEARCH, SPACE, SUPERNET, RunDir
-from nas.trained_run import TrainedRun
+from nas.runs.run_dir import ARCHIVE_CSV, PROFILES, RECIPE, RUN, SEARCH, SPACE, SUPERNET, RunDir
 from nas.training.train import train
 
 SOURCE = """

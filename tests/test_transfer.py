@@ -7,11 +7,12 @@ import pytest
 import torch
 from conftest import TINY_YAML
 
+from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
-from nas.run_dir import SUPERNET, TRANSFER
+from nas.runs.run_dir import SUPERNET, TRANSFER
+from nas.runs.weights import load_supernet
 from nas.torch_backend.supernet import Supernet
-from nas.trained_run import TrainedRun
-from nas.training.checkpoint import Checkpoints, load_supernet, newest_weights
+from nas.training.checkpoint import Checkpoints, newest_weights
 from nas.training.train import train
 from nas.training.transfer import Transfer, transfer
 from search_spaces import Space, parse

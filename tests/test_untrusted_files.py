@@ -14,8 +14,8 @@ import torch
 from conftest import Nas, assert_refused, make_device
 
 from hw_profiles.store import ProfileStore
-from nas.run_dir import CHECKPOINTS, SUPERNET
-from nas.trained_run import TrainedRun
+from nas.evaluation.trained_run import TrainedRun
+from nas.runs.run_dir import CHECKPOINTS, SUPERNET
 
 NAME = "payload:f"
 COMMANDS = (

@@ -15,7 +15,7 @@ from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import Device, ProfileStore
 from nas.report import final_test
-from nas.run_dir import EXPORTS, REPORT, RunDir
+from nas.runs.run_dir import EXPORTS, REPORT, RunDir
 from search_spaces import Space
 
 DEVICES = ("first", "second one")

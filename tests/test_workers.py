@@ -18,7 +18,7 @@ from nas.evaluation.workers import ATTEMPTS, Measure, Metrics, Processes, RayTas
 from search_spaces import Arch, Space
 
 if TYPE_CHECKING:  # processes import this file, and should not wait for torch
-    from nas.trained_run import TrainedRun
+    from nas.evaluation.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Do the whole job on handwritten digits: train, profile, search, export, benchmark, report."""
-    from nas.demo import run_demo
+    from nas.cli.demo_run import run_demo
     from nas.progress import shown
     from nas.report.figures_of_merit import as_json
 

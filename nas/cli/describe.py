@@ -14,7 +14,7 @@ from nas.cli.options import JsonOption, SeedOption, SpaceOrRun
 from nas.cli.output import line, print_json, show
 
 if TYPE_CHECKING:
-    from nas.run_dir import Imported
+    from nas.runs.run_dir import Imported
     from search_spaces import Arch, Space
 
 
@@ -81,7 +81,7 @@ def describe(
 
 def _described(name: str) -> tuple[Space, Imported | None]:
     """The space of this name, file or run, and where the run's weights come from if not from training."""
-    from nas.run_dir import RunDir
+    from nas.runs.run_dir import RunDir
 
     return open_space(name), RunDir.open(name).info().imported if Path(name).is_dir() else None
 

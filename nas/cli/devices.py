@@ -180,8 +180,8 @@ def profile(
 
 def _say_next(space: str, device: str, profiles: Path | None) -> None:
     """Name the search, unless what was profiled is a run of one subnet."""
-    from nas.commands import command
-    from nas.run_dir import RunDir
+    from nas.runs.commands import command
+    from nas.runs.run_dir import RunDir
 
     run = RunDir(space)
     info = run.info() if run.created else None

@@ -57,10 +57,10 @@ def export(
 ) -> None:
     """Write chosen subnets as files, checked against torch, each with a model card beside it."""
     from hw_profiles.connections.local import Here
-    from nas.commands import command, data_options
     from nas.export.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
-    from nas.run_dir import ONNX
+    from nas.runs.commands import command, data_options
+    from nas.runs.run_dir import ONNX
 
     wanted = "int8" if int8 else precision
     trained = open_run(run, dataset, data_root, allow_import)

@@ -32,9 +32,9 @@ def finetune(
 ) -> None:
     """Train one subnet of a run on, perhaps on other data with other classes."""
     from nas.cli.arch import find_arch
-    from nas.commands import command
     from nas.progress import shown
-    from nas.run_dir import RunDir
+    from nas.runs.commands import command
+    from nas.runs.run_dir import RunDir
     from nas.training.devices import is_first
     from nas.training.finetune import finetune as run_finetune
 

@@ -12,7 +12,7 @@ from nas.cli.options import CheckImages
 from nas.cli.output import line
 
 if TYPE_CHECKING:
-    from nas.run_dir import RunDir
+    from nas.runs.run_dir import RunDir
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -128,7 +128,7 @@ def attentivenas(
 
 def _tell(run: RunDir) -> None:
     from hw_profiles.command import profile_command
-    from nas.commands import command
+    from nas.runs.commands import command
 
     info = run.info()
     imported = info.imported

@@ -46,7 +46,7 @@ def pick(
 ) -> None:
     """Name the best known subnets for a device at once, each with whether its numbers are measured."""
     from nas.devices.find_device import find_device
-    from nas.run_dir import RunDir
+    from nas.runs.run_dir import RunDir
     from nas.search.lookup import lookup
     from nas.search.pick import pick as pick_rows
 

@@ -99,11 +99,11 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search the best subnets for a device; stopped, the same command goes on where it was."""
-    from nas.commands import command, data_options
     from nas.devices.find_device import find_device
     from nas.evaluation.workers import workers as make_workers
     from nas.progress import shown
-    from nas.run_dir import RunDir
+    from nas.runs.commands import command, data_options
+    from nas.runs.run_dir import RunDir
     from nas.search.search_problem import DEFAULT_OBJECTIVES
     from nas.search.search_run import search_run
 

@@ -40,9 +40,9 @@ def train(
 ) -> None:
     """Train a supernet."""
     from hw_profiles.command import profile_command
-    from nas.commands import command
     from nas.progress import shown
-    from nas.run_dir import RunDir
+    from nas.runs.commands import command
+    from nas.runs.run_dir import RunDir
     from nas.training.devices import is_first
     from nas.training.train import train as run_training
 

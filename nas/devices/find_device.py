@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from hw_profiles.store import Device, ProfileStore
-from nas.run_dir import PROFILES, RunDir
+from nas.runs.run_dir import PROFILES, RunDir
 
 _log = logging.getLogger("nas")
 

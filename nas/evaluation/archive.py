@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from hw_profiles.atomic_write import replace_file
-from nas.run_dir import ARCHIVE, RunDir, now
+from nas.runs.run_dir import ARCHIVE, RunDir, now
 from search_spaces import Arch
 
 SCHEMA_VERSION = 2

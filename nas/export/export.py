@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from nas.data.batches import eval_batches
 from nas.data.dataset import Dataset
-from nas.deployed import Network, in_batches, open_onnx
+from nas.evaluation.deployed import Network, in_batches, open_onnx
+from nas.evaluation.trained_run import TrainedRun
 from nas.export import reference_reader
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32
-from nas.run_dir import ONNX, TORCH, Folder, now, versions
+from nas.runs.run_dir import ONNX, TORCH, Folder, now, versions
 from nas.torch_backend.static import StaticNet
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 CARD_SCHEMA_VERSION = 1

@@ -13,7 +13,7 @@ import onnx
 
 from hw_profiles.connections.base import NotMeasuredError
 from nas.data.batches import eval_batches
-from nas.deployed import (
+from nas.evaluation.deployed import (
     CALIBRATION_IMAGES,
     Network,
     Target,
@@ -23,9 +23,9 @@ from nas.deployed import (
     open_onnx,
     validation_metrics,
 )
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export import CHECKED_IMAGES, Exported, file_stem, metadata_text, model_card, write_card
 from nas.onnx_backend.precision import FP32, INT8
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 Measure = Callable[[Sequence[Path]], list[float]]

@@ -11,17 +11,17 @@ import pandas as pd
 
 from hw_profiles.measuring.runner import instruction_set
 from hw_profiles.store import Device
-from nas.commands import command
-from nas.deployed import Target
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
+from nas.evaluation.deployed import Target
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export import Exported, export
 from nas.export.export_precision import Measure, export_lower
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
-from nas.run_dir import FRONT, SEARCH
-from nas.run_lock import writes_run
+from nas.runs.commands import command
+from nas.runs.lock import writes_run
+from nas.runs.run_dir import FRONT, SEARCH
 from nas.search.pick import minimised_columns, pick
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from nas.data.catalog import get_for_imported
 from nas.data.check_files import check_files
 from nas.data.image_folder import MAX_VALIDATION
-from nas.data.recorded import check_fits, record, refuse_inside
 from nas.importing.importers import has_statistics
 from nas.progress import Progress, silent
-from nas.run_dir import Imported, RunDir, RunInfo, now, versions
-from nas.run_lock import locked
+from nas.runs.lock import locked
+from nas.runs.recorded_data import check_fits, record, refuse_inside
+from nas.runs.run_dir import Imported, RunDir, RunInfo, now, versions
+from nas.runs.weights import save_supernet
 from nas.torch_backend.supernet import Supernet
-from nas.training.checkpoint import save_supernet
 from search_spaces.text_files import read_text
 
 DEFAULT_DATASET = "imagefolder"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.run_dir import RunInfo
+from nas.runs.run_dir import RunInfo
 from search_spaces import Space
 
 MAX_CHOSEN = 6

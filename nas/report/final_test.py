@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, silent
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 N_RANDOM = 100

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hw_profiles.store import Device
+from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
 from nas.report.data import FigureOfMerit
@@ -21,7 +22,8 @@ from nas.report.figures_of_merit import (
     test_hypervolume,
 )
 from nas.report.final_test import final_test
-from nas.run_dir import (
+from nas.runs.lock import writes_run
+from nas.runs.run_dir import (
     BASELINE,
     EXPORTS,
     FRONT,
@@ -35,9 +37,7 @@ from nas.run_dir import (
     Folder,
     RunDir,
 )
-from nas.run_lock import writes_run
 from nas.search.predictor_record import PredictorRecord
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hw_profiles.store import Device
 from nas.evaluation.archive import open_archive
-from nas.run_dir import FRONT, SEARCH, SEARCH_CSV, SURROGATE, Folder, RunDir
+from nas.runs.run_dir import FRONT, SEARCH, SEARCH_CSV, SURROGATE, Folder, RunDir
 from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.exact_front import nondominated_rows

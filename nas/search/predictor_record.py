@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.deadline import evaluate_until
+from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
-from nas.trained_run import TrainedRun
 from predictors import Features, PredictorFactory, agreement, fit_best, tau
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Arch

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from hw_profiles.store import Device, write_device
-from nas.run_dir import (
+from nas.evaluation.trained_run import TrainedRun
+from nas.runs.run_dir import (
     BASELINE,
     FRONT,
     PREDICTOR,
@@ -24,7 +25,6 @@ from nas.search.predictor_record import PredictorRecord
 from nas.search.problem.objectives import OwnObjective
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredSurrogate
-from nas.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hw_profiles.csv_tables import read_table
 from hw_profiles.store import Device
-from nas.run_dir import FRONT, RunDir
+from nas.runs.run_dir import FRONT, RunDir
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.objectives import Context, Objective, Problem, is_latency, parse_constraint
 from search_spaces import Arch, Genomes, Space

@@ -16,10 +16,11 @@ from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.profile_warnings import doubts_about, doubts_about_order
 from hw_profiles.store import Device
 from nas.devices.measured_latencies import MeasuredLatencies
+from nas.evaluation.trained_run import DEFAULT_METRICS, TrainedRun
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
-from nas.run_lock import writes_run
+from nas.runs.lock import writes_run
 from nas.search.certificate import certify
 from nas.search.compromise import Compromise, best_for_all
 from nas.search.predictor_record import PredictorRecord, judge_predictor
@@ -30,7 +31,6 @@ from nas.search.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredMetric, StoredSurrogate
 from nas.search.validated_search import accuracies_on, latencies_on, validate
-from nas.trained_run import DEFAULT_METRICS, TrainedRun
 from predictors import (
     CANDIDATES,
     PREDICTORS,

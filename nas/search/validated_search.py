@@ -12,15 +12,15 @@ from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.measuring.bundle import Images
 from hw_profiles.store import Device
 from nas.data.batches import eval_batches
-from nas.deployed import Target
 from nas.devices.check_images import n_images
 from nas.devices.measured_latencies import ImagesOf, MeasuredLatencies
+from nas.evaluation.deployed import Target
+from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress
-from nas.run_dir import PROFILES
+from nas.runs.run_dir import PROFILES
 from nas.search.deployed_accuracy import DeployedAccuracies
 from nas.search.search_result import SearchResult
 from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
-from nas.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Weights and training state on disk. Nothing that is read back can execute code."""
+"""Checkpoints of a training on disk. Reading one back executes no code in it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from hw_profiles.atomic_write import replace_file
-from nas.commands import command
-from nas.run_dir import CHECKPOINTS, RECIPE, SUPERNET, RunDir
-from nas.torch_backend.supernet import Supernet
+from nas.runs.run_dir import CHECKPOINTS, SUPERNET, RunDir
+from nas.runs.weights import check_weights, trained_weights
 
 SCHEMA_VERSION = 1
 _log = logging.getLogger("nas")
-
-
-def save_supernet(run: RunDir, weights: Mapping[str, Tensor]) -> None:
-    """Write the weights of a trained supernet."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    run.write_bytes(SUPERNET, safetensors.torch.save(tensors, {"schema_version": str(SCHEMA_VERSION)}))
-
-
-def load_supernet(run: RunDir) -> Supernet:
-    """The trained supernet of a run, in eval mode.
-
-    Raises:
-        ValueError: the run is not trained yet, or the file is truncated or belongs to another space.
-    """
-    if not run.has(SUPERNET):
-        again = command("train", "--config", run.file(RECIPE), "--out", run.path, "--resume")
-        raise ValueError(f"the run {run.path} is not trained yet; continue with `{again}`")
-    weights = _trained_weights(run)
-    supernet = Supernet(run.space())
-    check_weights(weights, supernet.state_dict(), str(run.file(SUPERNET)))
-    supernet.load_state_dict(weights)
-    return supernet.eval()
 
 
 def newest_weights(run: RunDir) -> dict[str, Tensor]:
@@ -52,40 +27,12 @@ def newest_weights(run: RunDir) -> dict[str, Tensor]:
         ValueError: there are none yet, or the file is damaged.
     """
     if run.has(SUPERNET):
-        return _trained_weights(run)
+        return trained_weights(run)
     checkpoints = Checkpoints(run).paths()
     if not checkpoints:
         raise ValueError(f"the run {run.path} has neither trained weights nor a checkpoint yet")
     weights: dict[str, Tensor] = load_state(checkpoints[0])["supernet"]
     return weights
-
-
-def _trained_weights(run: RunDir) -> dict[str, Tensor]:
-    path = run.file(SUPERNET)
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
-
-
-def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
-    """Check names and shapes, and report everything that is wrong together.
-
-    Raises:
-        ValueError: missing or surplus names or wrong shapes.
-    """
-    problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
-    problems += [f"unknown {name}" for name in weights.keys() - expected.keys()]
-    problems += [
-        f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in expected.keys() & weights.keys()
-        if weights[name].shape != expected[name].shape
-    ]
-    if problems:
-        some = "; ".join(sorted(problems)[:5])
-        raise ValueError(
-            f"{source} does not fit the space of the run: {len(problems)} of its tensors differ ({some})"
-        )
 
 
 class Checkpoints:

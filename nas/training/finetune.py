@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas.progress import Progress, silent
 from nas.recipes.recipe import Recipe
-from nas.run_dir import SPACE, RunDir
+from nas.runs.run_dir import SPACE, RunDir
 from nas.training.train import train
 from search_spaces import Arch
 

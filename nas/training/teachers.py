@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nas.recipes.recipe import Recipe
-from nas.run_dir import RunDir
+from nas.runs.run_dir import RunDir
+from nas.runs.weights import load_supernet
 from nas.torch_backend.supernet import Supernet
-from nas.training.checkpoint import load_supernet
 from nas.training.data import resolutions_by_size
 from search_spaces import Space
 

@@ -11,21 +11,22 @@ import torch
 from lightning_fabric import Fabric
 
 import search_spaces
-from nas.allocator import keep_freed_memory
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import for_channels
 from nas.data.catalog import get as get_dataset
 from nas.data.check_files import check_files
 from nas.data.dataset import Dataset, summary
-from nas.data.recorded import open_data, record, refuse_inside
 from nas.progress import Progress, silent
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.recipes.recipe import parse as parse_recipe
-from nas.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
-from nas.run_lock import locked
+from nas.runs.lock import locked
+from nas.runs.recorded_data import open_data, record, refuse_inside
+from nas.runs.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
+from nas.runs.weights import save_supernet
 from nas.samplers import Sampler, make_sampler
 from nas.stopping import Stopped
-from nas.training.checkpoint import Checkpoints, save_supernet
+from nas.torch_backend.allocator import keep_freed_memory
+from nas.training.checkpoint import Checkpoints
 from nas.training.data import batches, with_augmentation
 from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import (

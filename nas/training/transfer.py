@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from nas.run_dir import SCHEMA_VERSION, RunDir
+from nas.runs.run_dir import SCHEMA_VERSION, RunDir
 from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import newest_weights
 from search_spaces import Space

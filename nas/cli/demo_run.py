@@ -17,16 +17,16 @@ from hw_profiles.profile import DeviceProfile
 from hw_profiles.store import ProfileStore
 from nas.devices.benchmark import BenchmarkRow, benchmark
 from nas.devices.profiling import profile_device
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.export import Exported
 from nas.export.export_run import export_picked
 from nas.progress import Progress, silent
 from nas.recipes import recipe as recipes
 from nas.report.data import FigureOfMerit
 from nas.report.report_run import report_run
-from nas.run_dir import FRONT, PROFILES, TEST
-from nas.run_lock import locked
+from nas.runs.lock import locked
+from nas.runs.run_dir import FRONT, PROFILES, TEST
 from nas.search.search_run import search_run
-from nas.trained_run import TrainedRun
 from nas.training.train import train
 
 DEVICE = "this-machine"

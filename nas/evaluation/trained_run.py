@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hw_profiles.store import Device, read_device
-from nas.allocator import keep_freed_memory
 from nas.data.dataset import Dataset, SplitName
-from nas.data.recorded import open_data
 from nas.evaluation import metrics
 from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
-from nas.run_dir import ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
+from nas.runs.recorded_data import open_data
+from nas.runs.run_dir import ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
+from nas.runs.weights import load_supernet
+from nas.torch_backend.allocator import keep_freed_memory
 from nas.torch_backend.supernet import Supernet
-from nas.training.checkpoint import load_supernet
 from search_spaces import Arch, Space
 
 DEFAULT_METRICS = ("cross_entropy", "top1")

@@ -17,10 +17,10 @@ from hw_profiles.store import Device
 from nas.data.batches import calibration_batches, eval_batches
 from nas.evaluation.evaluate import BATCH_SIZE
 from nas.evaluation.metrics import Metric, compute
+from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32, convert
 from nas.onnx_backend.quantize import Ranges, calibrate
-from nas.trained_run import TrainedRun
 from search_spaces import Arch
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 import search_spaces
 from hw_profiles.atomic_write import replace_file
 from hw_profiles.csv_tables import read_table
-from nas.commands import command, data_options
+from nas.runs.commands import command, data_options
 from search_spaces import Arch, Space
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
