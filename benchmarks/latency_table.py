@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 import search_spaces
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.profile import DeviceProfile
-from hw_profiles.profile_warnings import doubts_about
+from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import Device, ProfileStore
 from nas.devices.profile_check import measure_twice
@@ -96,7 +96,7 @@ def figures(profile: DeviceProfile) -> dict[str, Any]:
         "seconds": profile.seconds - profile.check_seconds,
         "check_seconds": profile.check_seconds,
         "noise_floor": profile.noise_floor,
-        "doubts": doubts_about(profile),
+        "warnings": profile_warnings(profile),
         **profile.held_out.model_dump(),
         "by_macs": profile.held_out_macs.model_dump(),
     }
@@ -180,7 +180,7 @@ def targets(space: Space, profile: DeviceProfile, result: dict[str, Any]) -> lis
         rows.append(("searched: |bias|", abs(result["searched"]["bias"]), "<=", 0.02))
     if "loaded" in result:
         rows.append(("loaded: Spearman to quiet", result["loaded"]["spearman_to_quiet"], ">=", 0.98))
-        rows.append(("loaded: doubts told", len(result["loaded"]["doubts"]), ">=", 1))
+        rows.append(("loaded: warnings told", len(result["loaded"]["warnings"]), ">=", 1))
     return [
         {"figure": name, "value": value, "goal": f"{sign} {goal:g}", "met": _met(value, sign, goal)}
         for name, value, sign, goal in rows

@@ -22,12 +22,12 @@ done
 "$python" - "$profiles" <<'END'
 import shutil, sys
 from hw_profiles.store import ProfileStore
-from hw_profiles.profile_warnings import doubts_about
+from hw_profiles.profile_warnings import profile_warnings
 
 store = ProfileStore(sys.argv[1])
 for profile in store.profiles():
-    for doubt in doubts_about(profile):
-        print(doubt)
+    for warning in profile_warnings(profile):
+        print(warning)
     if profile.too_noisy:
         shutil.rmtree(store.folder(profile.name))
 END

@@ -7,7 +7,7 @@ import logging
 from pydantic import BaseModel, computed_field
 
 from hw_profiles.connections.base import Description
-from hw_profiles.connections.local import Here
+from hw_profiles.connections.local import Local
 from hw_profiles.connections.registry import AnyConnection
 from hw_profiles.latency_models.prediction_error import ErrorRecord
 from hw_profiles.latency_models.robust_regression import Affine
@@ -16,7 +16,7 @@ from hw_profiles.run_settings import DeviceKey
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_NOISE_FLOOR = 0.04
 """Above it a machine is too noisy for its figures to mean anything."""
 IDENTITY = ("cpu", "machine", "instruction_set")
@@ -63,7 +63,7 @@ class DeviceProfile(BaseModel, frozen=True):
     """Of these, on the held-out subnets, which only tell how good the predictions are."""
     conditions: Conditions
     """Of the device meanwhile."""
-    connection: AnyConnection = Here()
+    connection: AnyConnection = Local()
     """How the device is reached."""
     key: DeviceKey
     hardware: Hardware
@@ -86,12 +86,12 @@ class DeviceProfile(BaseModel, frozen=True):
     """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process;
     None where only one pass was measured."""
     split_half_spearman: float | None
-    """Rank correlation of block latencies from even with those from odd rounds."""
-    slow_visits: float = 0.0
-    """Share of visits that saw slow moments of the processor alone, see `hw_profiles.measuring.runner`."""
-    throttled_visits: float = 0.0
-    """Share of visits in which a CPU quota stopped the measurement."""
-    least_gauge_ms: float | None = None
+    """Rank correlation of block latencies from even with those from odd trials."""
+    slow_share: float = 0.0
+    """Share of trials that saw slow moments of the processor alone, see `hw_profiles.measuring.runner`."""
+    throttled_share: float = 0.0
+    """Share of trials in which a CPU quota stopped the measurement."""
+    best_speed_probe_ms: float | None = None
     """Of the device's fastest moment, by which later measurements know a slow one; None: unknown."""
     sentinel_drift: float | None
     """Change of one network's latency over the whole time / its latency."""

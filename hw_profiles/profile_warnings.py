@@ -8,7 +8,7 @@ from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.profile import DeviceProfile
 
 
-def doubts_about(profile: DeviceProfile) -> list[str]:
+def profile_warnings(profile: DeviceProfile) -> list[str]:
     """Sentences about a profile whose figures are not good enough; none if there is nothing to say."""
     found = []
     error, rival = profile.held_out, profile.held_out_macs
@@ -23,9 +23,9 @@ def doubts_about(profile: DeviceProfile) -> list[str]:
             f"{profile.conditions.load[1]:.1f} at {profile.key.threads} threads); measuring again differed "
             f"by {profile.noise_floor or 0:.1%}"
         )
-    if profile.throttled_visits:
+    if profile.throttled_share:
         found.append(
-            f"a CPU quota stopped {profile.throttled_visits:.0%} of the measurements on the device "
+            f"a CPU quota stopped {profile.throttled_share:.0%} of the measurements on the device "
             f"{profile.name!r}: its latencies hold for single runs, a steady load takes longer"
         )
     if error.mape > rival.mape:
@@ -36,7 +36,7 @@ def doubts_about(profile: DeviceProfile) -> list[str]:
     return found
 
 
-def doubts_about_order(profile: DeviceProfile, predicted_ms: Latencies) -> list[str]:
+def order_warnings(profile: DeviceProfile, predicted_ms: Latencies) -> list[str]:
     """A sentence where neighbours differ by less than the predictions' mean error.
 
     Args:

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 import search_spaces
 from hw_profiles.atomic_write import replace_file
 from hw_profiles.command import profile_command
-from hw_profiles.connections.local import Here
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.local import Local
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.connections.registry import AnyConnection
 from hw_profiles.csv_tables import read_table
 from hw_profiles.latency_models.base import TABLE as TABLE_MODEL
@@ -31,11 +31,11 @@ from search_spaces import Arch, Block, BlockTable, Space, block_key
 from search_spaces.errors import one_line
 
 PROFILE = "profile.json"
-TABLE, EDGES, FITTED, HELD_OUT = "table.csv", "edges.csv", "fitted.csv", "held_out.csv"
+TABLE, BOUNDARIES, FITTED, HELD_OUT = "table.csv", "boundaries.csv", "fitted.csv", "held_out.csv"
 FITTED_COLUMNS = ("arch", "measured_latency_ms")
 READ_COLUMNS = {
     TABLE: COLUMNS,
-    EDGES: ("channels", "size", "probe_ms", "overhead_ms"),
+    BOUNDARIES: ("channels", "size", "conv_ms", "overhead_ms"),
     FITTED: FITTED_COLUMNS,
     HELD_OUT: ("arch", "predicted_latency_ms", "measured_latency_ms"),
 }
@@ -60,8 +60,8 @@ class Device:
     profile: DeviceProfile
     blocks: pd.DataFrame
     """See `LatencyTable`."""
-    edges: pd.DataFrame
-    """What was subtracted at the blocks' edges: `channels`, `size`, `probe_ms`, `overhead_ms`."""
+    boundaries: pd.DataFrame
+    """What was subtracted at the blocks' boundaries: `channels`, `size`, `conv_ms`, `overhead_ms`."""
     fitted: pd.DataFrame
     """The whole subnets that the latency model is fitted to: `arch` (JSON), `measured_latency_ms`. A model is
     never stored but fitted again, with the same result."""
@@ -87,7 +87,7 @@ class Device:
             ValueError: the profile is a run's copy, and the user has no profile with the same connection.
         """
         asked = self.profile.connection
-        if self.run_copy is None or isinstance(asked, (Here, Carried)):
+        if self.run_copy is None or isinstance(asked, (Local, OfflineBundle)):
             return asked
         name, own = self.profile.name, ProfileStore()
         if name not in own.names() or own.load(name).profile.connection != asked:
@@ -272,7 +272,12 @@ class ProfileStore:
 
 def write_device(folder: Path, device: Device) -> None:
     """Write a device's files into `folder`; the profile last, for it marks the others as whole."""
-    frames = {TABLE: device.blocks, EDGES: device.edges, FITTED: device.fitted, HELD_OUT: device.held_out}
+    frames = {
+        TABLE: device.blocks,
+        BOUNDARIES: device.boundaries,
+        FITTED: device.fitted,
+        HELD_OUT: device.held_out,
+    }
     for name, frame in frames.items():
         replace_file(folder / name, frame.to_csv(index=False))
     replace_file(folder / SPACE, device.space.to_yaml())
@@ -302,7 +307,7 @@ def read_device(folder: Path) -> Device:
     return Device(
         profile,
         frames[TABLE],
-        frames[EDGES],
+        frames[BOUNDARIES],
         frames[FITTED],
         frames[HELD_OUT],
         space,
@@ -317,9 +322,10 @@ def _read_profile(folder: Path) -> DeviceProfile:
         raise ValueError(f"cannot read {folder / PROFILE}: {error.strerror}") from None
     except ValidationError as error:
         raise ValueError(one_line(error, str(folder / PROFILE))) from None
-    if profile.schema_version > SCHEMA_VERSION:
+    found = profile.schema_version
+    if found != SCHEMA_VERSION:
+        remedy = "update the toolkit" if found > SCHEMA_VERSION else "profile the device again"
         raise ValueError(
-            f"{folder / PROFILE} must have schema_version <= {SCHEMA_VERSION}, "
-            f"got {profile.schema_version}; update the toolkit"
+            f"{folder / PROFILE} must have schema_version {SCHEMA_VERSION}, got {found}; {remedy}"
         )
     return profile

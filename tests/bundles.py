@@ -16,7 +16,7 @@ from search_spaces.building import BlockBuilder
 from search_spaces.operators import Conv2d
 from search_spaces.tensors import image
 
-VISITS = 4 + 4 + 1 + 8
+TRIALS = 4 + 4 + 1 + 8
 """Of the models of `make_bundle`."""
 
 

@@ -173,7 +173,7 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
             {
                 "block_key": block_key(timed.block),
                 "latency_ms": 0.01 + 1e-6 * timed.block.macs,
-                "visits": 4,
+                "trials": 4,
                 "spread": 0.01,
             }
             for timed in timed_blocks(space).values()
@@ -203,7 +203,7 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
         split_half_spearman=1.0,
         sentinel_drift=0.0,
     )
-    edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
+    boundaries = pd.DataFrame({"channels": [8], "size": [24], "conv_ms": [0.1], "overhead_ms": [0.2]})
     ms = [1.0, 2.0, 3.0]
     archs = space.decode(space.sample(np.random.default_rng(0), 3))
     fitted = pd.DataFrame({"arch": [space.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
@@ -216,12 +216,12 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
             "remeasured_latency_ms": ms,
         }
     )
-    return Device(profile, blocks, edges, fitted, held_out, space)
+    return Device(profile, blocks, boundaries, fitted, held_out, space)
 
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
     """Less of all that only takes time; with `measured`, latency is the table's, a little more."""
-    from hw_profiles.connections.local import Here
+    from hw_profiles.connections.local import Local
     from nas.devices.measured_latencies import MeasuredLatencies
     from nas.search import predictor_record, search
     from nas.search.algorithms import iterative
@@ -233,7 +233,7 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
 
     if measured:
         monkeypatch.setattr(MeasuredLatencies, "measure", measure)
-        monkeypatch.setattr(Here, "describe", lambda self: {})
+        monkeypatch.setattr(Local, "describe", lambda self: {})
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
     monkeypatch.setattr(search, "FEASIBILITY_EVALUATIONS", 500)
     monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))

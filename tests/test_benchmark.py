@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import search_spaces
 from hw_profiles.connections.external_tool import Command, Tool
-from hw_profiles.connections.local import Here
+from hw_profiles.connections.local import Local
 from hw_profiles.measuring.bundle import LIGHT, BundleContent, read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner import MIN_RUNS
@@ -220,11 +220,11 @@ def test_shapes_as_text(tmp_path: Path) -> None:
 def measured_as(monkeypatch: pytest.MonkeyPatch, **told: str) -> None:
     """The device takes 1.5 ms and says this about itself."""
 
-    def measure(self: Here, bundle: Path, progress: object) -> Results:
+    def measure(self: Local, bundle: Path, progress: object) -> Results:
         results = Results.of_tool(read_job(bundle), {"model0": [1.5]}, "onnxruntime", 0.0)
         return results.model_copy(update={"device": told})
 
-    monkeypatch.setattr(Here, "measure", measure)
+    monkeypatch.setattr(Local, "measure", measure)
 
 
 def test_benchmark_on_a_device_says_where_it_was_measured(

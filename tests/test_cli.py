@@ -19,7 +19,7 @@ import typer
 from conftest import BUDGET, TINY_YAML, Answer, Nas, assert_refused, make_device
 
 import search_spaces
-from hw_profiles.connections.local import Here
+from hw_profiles.connections.local import Local
 from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import ProfileStore
@@ -143,10 +143,10 @@ def test_search_export_benchmark_report(
     assert by_name[0]["file"] != exported["file"]  # the file of the device's batch stays
     assert len(nas("export", run, "--arch", "largest", "--arch", "smallest", "--json").json) == 2
 
-    def quick(self: Here, bundle: Path, progress: object) -> Results:
+    def quick(self: Local, bundle: Path, progress: object) -> Results:
         return Results.of_tool(read_job(bundle), {"model0": [1.5]}, "quick", 0.0)
 
-    monkeypatch.setattr(Here, "measure", quick)
+    monkeypatch.setattr(Local, "measure", quick)
     (measured,) = nas("benchmark", exported["file"], "--json").json
     row = next(row for row in front if row["arch_id"] == exported["arch_id"])
     assert measured["latency_ms"] == 1.5

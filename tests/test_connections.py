@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bundles import VISITS, ignore, make_bundle, network
+from bundles import TRIALS, ignore, make_bundle, network
 from pydantic import TypeAdapter
 
 from hw_profiles.connections import ssh as ssh_module
@@ -18,22 +18,22 @@ from hw_profiles.connections.adb import Adb
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.external_tool import Command, Tool
 from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
-from hw_profiles.connections.local import Here
+from hw_profiles.connections.local import Local
 from hw_profiles.connections.marked import output_there
-from hw_profiles.connections.offline_bundle import Carried, write_folder
+from hw_profiles.connections.offline_bundle import OfflineBundle, write_folder
 from hw_profiles.connections.process import ProcessError
 from hw_profiles.connections.registry import AnyConnection
 from hw_profiles.connections.ssh import Ssh, SshShell
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import JOB, RESULTS, BundleContent, BundledModel, read_job, write_bundle
 from hw_profiles.measuring.results import read_results
-from hw_profiles.measuring.runner import VISITS as JOURNAL
+from hw_profiles.measuring.runner import TRIALS as JOURNAL
 from hw_profiles.run_settings import RunSettings
 from nas.devices.device_graphs import TimedGraph, bundled
 
 
 def networks(folder: Path) -> Path:
-    """A bundle of two whole networks, the second visited twice."""
+    """A bundle of two whole networks, the second measured twice."""
     graphs = [TimedGraph("a", network(2), 1, alone=True), TimedGraph("b", network(8), 2, alone=True)]
     models, weights = bundled(graphs, RunSettings(), np.random.default_rng(0))
     write_bundle(folder, BundleContent(models, RunSettings(), weights))
@@ -43,10 +43,10 @@ def networks(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "connection",
     [
-        Here(),
+        Local(),
         Ssh(host="pi@box", port=22, options=("Compression=yes",)),
         Adb(serial="x", tool=Tool(template="perf {onnx}", pattern=LatencyPattern(regex="(.)", unit="us"))),
-        Carried(whole=True),
+        OfflineBundle(whole=True),
         Command(tool=Tool(template="tool {onnx}")),
     ],
     ids=lambda connection: connection.kind,
@@ -111,7 +111,7 @@ def test_tool_measures_whole_networks_and_goes_on_after_a_failure(tmp_path: Path
     connection = Command(tool=Tool(template=f"{tool} {{onnx}}", retries=1))
     results = session.measure(connection, bundle, ignore)
     # calls 1, 3, 4 succeeded, call 2 was made again
-    assert sorted(ms for visits in results.visits_ms.values() for ms in visits) == [1, 3, 4]
+    assert sorted(ms for trials in results.trials_ms.values() for ms in trials) == [1, 3, 4]
     assert len(results.alone["b"]) == 2
     assert len(calls.read_text().splitlines()) == 4
     assert session.measure(connection, bundle, ignore) == results  # nothing is measured twice
@@ -121,7 +121,7 @@ def test_tool_measures_whole_networks_and_goes_on_after_a_failure(tmp_path: Path
         session.measure(connection, bundle, ignore)
     assert len((bundle / JOURNAL).read_text().splitlines()) == 1  # call 9 is kept
     calls.write_text("x\n" * 30)
-    assert session.measure(connection, bundle, ignore).visits_ms["a"] != []
+    assert session.measure(connection, bundle, ignore).trials_ms["a"] != []
     assert len(calls.read_text().splitlines()) == 32
 
 
@@ -134,7 +134,7 @@ def test_tool_goes_on_with_the_other_models_where_the_job_says_so(tmp_path: Path
     models = [BundledModel(name, b"model", 2, alone=True) for name in ("a", "b")]
     write_bundle(bundle, BundleContent(models, RunSettings(), keep_going=True))
     results = session.measure(Command(tool=Tool(template=f"{tool} {{onnx}}", retries=0)), bundle, ignore)
-    assert results.visits_ms == {"a": [2.0, 2.0]}
+    assert results.trials_ms == {"a": [2.0, 2.0]}
     assert results.failed["b"].endswith("failed 1 times: no memory")
 
 
@@ -204,8 +204,8 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
         "import sys; assert open(sys.argv[1]).close() is None; print('P50 Latency: 0.002 s')",
     )
     connection = Adb(tool=Tool(template=f"{perf} {{onnx}}"), folder=str(folder))
-    assert not connection.tabled
-    assert session.measure(connection, bundle, ignore).visits_ms == {"a": [2.0], "b": [2.0, 2.0]}
+    assert not connection.supports_block_timing
+    assert session.measure(connection, bundle, ignore).trials_ms == {"a": [2.0], "b": [2.0, 2.0]}
     called = [ast.literal_eval(line) for line in adb.read_text(encoding="utf-8").splitlines()]
     there = folder / read_job(bundle).id[:16]
     assert any(f"{perf} {there}/models/a.onnx" in call[-1] for call in called if call[0] == "shell")
@@ -217,7 +217,7 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
         ("adb: no devices/emulators found", "adb finds no device; connect one"),
         ("error: device unauthorized.", "allow USB debugging on its screen"),
         ("error: more than one device/emulator", "name one with --adb SERIAL"),
-        ("error: closed", "finished visits are kept: the same command goes on"),
+        ("error: closed", "finished trials are kept: the same command goes on"),
     ],
 )
 def test_adb_that_fails(
@@ -260,7 +260,7 @@ def test_banners_do_not_disturb_a_measurement(talking: Ssh, tmp_path: Path) -> N
     bundle = make_bundle(tmp_path / "bundle")
     seen: list[tuple[int, int]] = []
     results = session.measure(talking, bundle, lambda done, total: seen.append((done, total)))
-    assert seen == [(n + 1, VISITS) for n in range(VISITS)]  # no line of a banner counts as a visit
+    assert seen == [(n + 1, TRIALS) for n in range(TRIALS)]  # no line of a banner counts as a trial
     assert list(results.outputs) == ["net"]
     assert list((tmp_path / "box").iterdir()) == []
 
@@ -312,13 +312,13 @@ def test_carried_there_and_back(tmp_path: Path) -> None:
     with pytest.raises(
         NotMeasuredError, match=r"stick \(0\.\d MB\) is ready to be carried; .*`python run\.py`"
     ):
-        session.measure(Carried(out=out), bundle, ignore)
+        session.measure(OfflineBundle(out=out), bundle, ignore)
     assert {path.name for path in out.iterdir()} == {"models", "images", "run.py", "README.txt", JOB}
     subprocess.run([sys.executable, "run.py"], cwd=out, check=True, capture_output=True)
-    results = session.measure(Carried(results=out / RESULTS), bundle, ignore)
-    assert len(results.visits_ms["sentinel"]) == 8
-    with pytest.raises(NotMeasuredError):  # the same folder again: its visits are kept
-        session.measure(Carried(out=out), bundle, ignore)
+    results = session.measure(OfflineBundle(results=out / RESULTS), bundle, ignore)
+    assert len(results.trials_ms["sentinel"]) == 8
+    with pytest.raises(NotMeasuredError):  # the same folder again: its trials are kept
+        session.measure(OfflineBundle(out=out), bundle, ignore)
     assert (out / RESULTS).exists()
 
 
@@ -334,7 +334,7 @@ def test_results_in_a_csv(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text("model_id, latency_ms\na.onnx,1.5\nb,2\nb,3\n")
     results = read_results(path, job)
-    assert results.visits_ms == {"a": [1.5], "b": [2.0, 3.0]}
+    assert results.trials_ms == {"a": [1.5], "b": [2.0, 3.0]}
     assert results.alone["b"][1].latency_ms == 3.0
 
 
@@ -360,11 +360,11 @@ def test_csv_that_is_wrong(tmp_path: Path, text: str, told: str) -> None:
         read_results(path, job)
 
 
-def test_results_that_lack_visits(tmp_path: Path) -> None:
+def test_results_that_lack_trials(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
-    Here().measure(bundle, ignore)
+    Local().measure(bundle, ignore)
     content = json.loads((bundle / RESULTS).read_text())
-    content["visits_ms"]["big"].pop()
+    content["trials_ms"]["big"].pop()
     (bundle / RESULTS).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"results\.json is not whole, it lacks visits of big; run"):
+    with pytest.raises(ValueError, match=r"results\.json is not whole, it lacks trials of big; run"):
         read_results(bundle / RESULTS, read_job(bundle))

@@ -80,7 +80,7 @@ FILES = (
     "profiles/desk/profile.json",
     "profiles/desk/space.yaml",
     "profiles/desk/table.csv",
-    "profiles/desk/edges.csv",
+    "profiles/desk/boundaries.csv",
     "profiles/desk/fitted.csv",
     "profiles/desk/held_out.csv",
     "searches/desk/search.json",

@@ -28,7 +28,7 @@ def fitted_device(space: Space, model: str) -> Device:
     update = {"latency_model": model, "n_calibration": 20}
     if model == LAYERS:
         update |= {"n_blocks": 0, "calibration": None}
-        device = replace(device, blocks=device.blocks.iloc[:0], edges=device.edges.iloc[:0])
+        device = replace(device, blocks=device.blocks.iloc[:0], boundaries=device.boundaries.iloc[:0])
     return replace(device, profile=device.profile.model_copy(update=update))
 
 

@@ -322,11 +322,11 @@ def test_describe_prints_codes_beside_networks(
     assert "2.459e+12 codes" in output
 
 
-FEW_VISITS = {
+FEW_TRIALS = {
     "N_CALIBRATION": 10,
-    "BLOCK_ROUNDS": 2,
-    "EDGE_ROUNDS": 2,
-    "SENTINEL_ROUNDS": 4,
+    "BLOCK_TRIALS": 2,
+    "BOUNDARY_TRIALS": 2,
+    "SENTINEL_TRIALS": 4,
 }
 """Of a latency table that is quick to measure; how good it is is tested elsewhere."""
 
@@ -343,9 +343,9 @@ def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machi
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for constant, few in FEW_VISITS.items():
+    for constant, few in FEW_TRIALS.items():
         monkeypatch.setattr(profile_work, constant, few)
-    monkeypatch.setattr(bundle, "HEAVY", bundle.Visits(2, 2))
+    monkeypatch.setattr(bundle, "HEAVY", bundle.Trials(2, 2))
     states = {"ofa-resnet50": published.resnet_state, "attentivenas": published.attentivenas_state}
     state = states[name]() if name in states else published.ofa_state(name)
     file = published.save(tmp_path / "weights.pt", state)

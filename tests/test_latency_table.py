@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import search_spaces
 from hw_profiles import store as store_module
 from hw_profiles.latency_models.block_probes import (
-    Edge,
-    EdgeTimes,
+    Boundary,
+    BoundaryTimes,
     Split,
+    boundaries_of,
     calibration_subnets,
-    edges_of,
     inside_network_ms,
     timed_blocks,
 )
@@ -39,7 +39,7 @@ def block_cost(block: Block) -> float:
 
 def block_frame() -> pd.DataFrame:
     rows = [
-        {"block_key": key, "latency_ms": block_cost(timed.block), "visits": 4, "spread": 0.01}
+        {"block_key": key, "latency_ms": block_cost(timed.block), "trials": 4, "spread": 0.01}
         for key, timed in timed_blocks(SPACE).items()
     ]
     return pd.DataFrame(rows)
@@ -68,10 +68,10 @@ def make_device(name: str = "pi4") -> Device:
         split_half_spearman=1.0,
         sentinel_drift=0.0,
     )
-    edges = pd.DataFrame({"channels": [8], "size": [24], "probe_ms": [0.1], "overhead_ms": [0.2]})
+    boundaries = pd.DataFrame({"channels": [8], "size": [24], "conv_ms": [0.1], "overhead_ms": [0.2]})
     fitted = pd.DataFrame({"arch": [SPACE.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
     held_out = pd.DataFrame({"arch": ["{}"], "predicted_latency_ms": [1.0], "measured_latency_ms": [1.0]})
-    return Device(profile, blocks, edges, fitted, held_out, SPACE)
+    return Device(profile, blocks, boundaries, fitted, held_out, SPACE)
 
 
 # ---------------------------------------------------------------- table
@@ -170,17 +170,20 @@ def test_every_block_of_random_subnets_is_planned() -> None:
 @settings(max_examples=20, deadline=None)
 @given(overhead=st.floats(0, 1), seed=st.integers(0, 2**31))
 def test_blocks_are_exact_on_an_additive_machine(overhead: float, seed: int) -> None:
-    # a machine on which layers add up, with a random cost for each edge of a graph
+    # a machine on which layers add up, with a random cost for each boundary of a graph
     rng = np.random.default_rng(seed)
     blocks = timed_blocks(SPACE)
-    edge_cost = {edge: overhead * rng.random() for edge in edges_of(blocks)}
+    boundary_cost = {boundary: overhead * rng.random() for boundary in boundaries_of(blocks)}
 
-    def run(blocks: tuple[Block, ...], edges: tuple[Edge, ...]) -> float:
-        return sum(map(block_cost, blocks)) + sum(edge_cost[edge] / 2 for edge in edges)
+    def run(blocks: tuple[Block, ...], boundaries: tuple[Boundary, ...]) -> float:
+        return sum(map(block_cost, blocks)) + sum(boundary_cost[boundary] / 2 for boundary in boundaries)
 
-    times = {e: EdgeTimes(run((e.probes(1),), (e, e)), run((e.probes(3),), (e, e))) for e in edge_cost}
+    times = {
+        e: BoundaryTimes(run((e.calibration_convs(1),), (e, e)), run((e.calibration_convs(3),), (e, e)))
+        for e in boundary_cost
+    }
     for timed in blocks.values():
-        measured = run(timed.blocks, timed.edges)
+        measured = run(timed.blocks, timed.boundaries)
         assert inside_network_ms(timed, measured, times) == pytest.approx(block_cost(timed.block))
 
 
@@ -303,12 +306,15 @@ def test_damaged_profiles_are_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_profile_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("difference", "remedy"), [(1, "update the toolkit"), (-1, "profile the device again")]
+)
+def test_profile_of_another_version_is_refused(tmp_path: Path, difference: int, remedy: str) -> None:
     store = ProfileStore(tmp_path)
     device = make_device()
-    newer = device.profile.model_copy(update={"schema_version": 2})
-    store.save(replace(device, profile=newer))
-    with pytest.raises(ValueError, match="update the toolkit"):
+    version = device.profile.schema_version + difference
+    store.save(replace(device, profile=device.profile.model_copy(update={"schema_version": version})))
+    with pytest.raises(ValueError, match=f"got {version}; {remedy}"):
         store.load("pi4")
 
 

@@ -10,15 +10,15 @@ import pytest
 
 import search_spaces
 from hw_profiles.connections.base import Description, NotMeasuredError
-from hw_profiles.connections.local import Here
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.local import Local
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.connections.process import Progress
 from hw_profiles.connections.ssh import Ssh
 from hw_profiles.latency_models.selection import LAYERS, MACS, TABLE, TABLE_AND_LAYERS
 from hw_profiles.measuring.bundle import BundleContent, read_job, write_bundle
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner import instruction_set
-from hw_profiles.profile_warnings import doubts_about
+from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.run_settings import Precision, RunSettings
 from hw_profiles.store import BUNDLE, ProfileStore
 from nas.devices.device_graphs import TimedGraph, bundled
@@ -51,21 +51,21 @@ def modelled_ms(path: Path) -> float:
     return 0.005 + 0.002 * len(graph.node) + 1e-5 * weights
 
 
-def modelled_device(noise: float = 0.0) -> Callable[[Here, Path, Progress], Results]:
+def modelled_device(noise: float = 0.0) -> Callable[[Local, Path, Progress], Results]:
     """Stands in for `Here.measure`: what the runner would tell on a machine with relative noise."""
     rng = np.random.default_rng(0)
 
-    def measure(self: Here, bundle: Path, progress: Progress) -> Results:
+    def measure(self: Local, bundle: Path, progress: Progress) -> Results:
         job = read_job(bundle)
-        visits = {
+        trials = {
             model.id: [
                 modelled_ms(bundle / model.file) * (1 + noise * rng.uniform(-1, 1))
-                for _ in range(model.rounds)
+                for _ in range(model.n_trials)
             ]
             for model in job.models
         }
         progress(1, 1)
-        told = Results.of_tool(job, visits, "onnxruntime", 1.0)
+        told = Results.of_tool(job, trials, "onnxruntime", 1.0)
         return told.model_copy(update={"device": told.device | DESCRIBED})
 
     return measure
@@ -73,9 +73,9 @@ def modelled_device(noise: float = 0.0) -> Callable[[Here, Path, Progress], Resu
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProfileStore:
-    monkeypatch.setattr(Here, "measure", modelled_device())
+    monkeypatch.setattr(Local, "measure", modelled_device())
     described = DESCRIBED | {"instruction_set": instruction_set()}
-    monkeypatch.setattr(Here, "describe", lambda self: described)
+    monkeypatch.setattr(Local, "describe", lambda self: described)
     return ProfileStore(tmp_path)
 
 
@@ -102,7 +102,7 @@ def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
 def test_a_device_that_cannot_be_tabled_is_fitted_from_whole_networks(
     store: ProfileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Here, "tabled", False)
+    monkeypatch.setattr(Local, "supports_block_timing", False)
     device = profile_device(SMALL, "modelled", store, n_held_out=20)
     profile = device.profile
     assert (profile.latency_model, profile.n_blocks, profile.calibration) == (LAYERS, 0, None)
@@ -116,14 +116,14 @@ def test_a_device_that_cannot_be_tabled_is_fitted_from_whole_networks(
 def test_other_precisions_are_tabled_as_exactly(store: ProfileStore, precision: Precision) -> None:
     settings = RunSettings(precision=precision, int8_for="arm" if precision == "int8" else None)
     profile = profile_device(SMALL, "modelled", store, settings=settings, n_held_out=10).profile
-    # conversions at the edges of blocks are nodes; what the probes have of them is subtracted
+    # conversions at the boundaries of blocks are nodes; what the probes have of them is subtracted
     assert profile.held_out.mape < 1e-6
     assert profile.held_out.n == 10
     assert (profile.key.precision, profile.key.int8_for) == (precision, settings.int8_for)
 
 
 def test_graphs_are_timed_in_their_precision(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(self: Here, bundle: Path, progress: Progress) -> Results:
+    def stop(self: Local, bundle: Path, progress: Progress) -> Results:
         job = read_job(bundle)
         assert job.int8_for == instruction_set()  # as this machine told when it was asked
         for model in job.models:
@@ -131,7 +131,7 @@ def test_graphs_are_timed_in_their_precision(store: ProfileStore, monkeypatch: p
             assert "QuantizeLinear" in {node.op_type for node in graph.node}
         raise ValueError("seen")
 
-    monkeypatch.setattr(Here, "measure", stop)
+    monkeypatch.setattr(Local, "measure", stop)
     with pytest.raises(ValueError, match="seen"):
         profile_device(SMALL, "here", store, settings=RunSettings(precision="int8"), n_held_out=10)
 
@@ -141,11 +141,11 @@ def test_int8_on_another_processor_than_it_was_written_for(
 ) -> None:
     measure = modelled_device()
 
-    def on_arm(self: Here, bundle: Path, progress: Progress) -> Results:
+    def on_arm(self: Local, bundle: Path, progress: Progress) -> Results:
         results = measure(self, bundle, progress)
         return results.model_copy(update={"device": results.device | {"instruction_set": "arm"}})
 
-    monkeypatch.setattr(Here, "measure", on_arm)
+    monkeypatch.setattr(Local, "measure", on_arm)
     settings = RunSettings(precision="int8", int8_for="x86")
     with pytest.raises(ValueError, match=r"written for x86, but the device is arm: .* --int8-for arm"):
         profile_device(SMALL, "here", store, settings=settings, n_held_out=10)
@@ -155,35 +155,35 @@ def test_int8_on_another_processor_than_it_was_written_for(
 
 
 def test_noise_shows_in_the_profile(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Here, "measure", modelled_device(noise=0.15))
+    monkeypatch.setattr(Local, "measure", modelled_device(noise=0.15))
     profile = profile_device(SMALL, "noisy", store).profile
     # two draws from ±15 % differ by 10 % in the mean; with 48 subnets that is above 4 % beyond doubt
     assert profile.too_noisy
 
 
 def test_interrupted_profile_goes_on(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: Here, folder: Path, progress: Progress) -> Results:
-        (folder / "visits.jsonl").write_text("finished\n")
+    def interrupt(self: Local, folder: Path, progress: Progress) -> Results:
+        (folder / "trials.jsonl").write_text("finished\n")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Here, "measure", interrupt)
+    monkeypatch.setattr(Local, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         profile_device(SMALL, "here", store)
     assert store.names() == []
     found: list[bool] = []
 
-    def watch(self: Here, folder: Path, progress: Progress) -> Results:
-        found.append((folder / "visits.jsonl").exists())
+    def watch(self: Local, folder: Path, progress: Progress) -> Results:
+        found.append((folder / "trials.jsonl").exists())
         return modelled_device()(self, folder, progress)
 
-    monkeypatch.setattr(Here, "measure", watch)
+    monkeypatch.setattr(Local, "measure", watch)
     profile_device(SMALL, "here", store)
-    assert found == [True]  # the same bundle, with its visits
-    monkeypatch.setattr(Here, "measure", interrupt)
+    assert found == [True]  # the same bundle, with its trials
+    monkeypatch.setattr(Local, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         profile_device(SMALL, "here", store)
     assert store.load("here").profile.space == "small"  # the old profile stays until the new one is whole
-    monkeypatch.setattr(Here, "measure", watch)
+    monkeypatch.setattr(Local, "measure", watch)
     profile_device(SMALL, "here", store, resume=False)
     assert found == [True, False]
 
@@ -200,7 +200,7 @@ def test_a_profile_of_another_device_or_other_settings_is_not_replaced(
     before = profile_device(SMALL, "here", store, n_held_out=10).profile
     with pytest.raises(ValueError, match=r"'here' was measured with threads 1, got threads 2; .*--restart"):
         profile_device(SMALL, "here", store, settings=RunSettings(threads=2))
-    monkeypatch.setattr(Here, "describe", lambda self: DESCRIBED | {"cpu": "d"})
+    monkeypatch.setattr(Local, "describe", lambda self: DESCRIBED | {"cpu": "d"})
     with pytest.raises(ValueError, match=r"measured on another device \(cpu c\) than this one \(cpu d\)"):
         profile_device(SMALL, "here", store)
     assert store.load("here").profile == before
@@ -209,12 +209,12 @@ def test_a_profile_of_another_device_or_other_settings_is_not_replaced(
     profile_device(SMALL, "here", store, settings=settings, n_held_out=10, resume=False)
     assert store.load("here").profile.key.threads == 2
     # without settings those of the profile count
-    monkeypatch.setattr(Here, "describe", lambda self: DESCRIBED)
+    monkeypatch.setattr(Local, "describe", lambda self: DESCRIBED)
     assert profile_device(SMALL, "here", store, n_held_out=10).profile.key.threads == 2
 
 
 def test_more_threads_than_cores_are_refused(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Here, "describe", lambda self: DESCRIBED | {"usable_cores": 2})
+    monkeypatch.setattr(Local, "describe", lambda self: DESCRIBED | {"usable_cores": 2})
     with pytest.raises(ValueError, match=r"threads must be at most 2, .* got 64"):
         profile_device(SMALL, "here", store, settings=RunSettings(threads=64))
     assert (
@@ -257,11 +257,11 @@ def test_lacking_blocks_are_added(store: ProfileStore, tmp_path: Path) -> None:
     many = SMALL.with_data(classes=5000, channels=1)
     stick, back = tmp_path / "stick", tmp_path / "results.json"
     with pytest.raises(NotMeasuredError):
-        profile_device(many, "here", store, connection=Carried(out=stick))
-    # two heads, after 4 and after 8 channels; one and three probes of the edge before each; the sentinel
+        profile_device(many, "here", store, connection=OfflineBundle(out=stick))
+    # two heads, after 4 and after 8 channels; one and three probes of the boundary before each; the sentinel
     assert len(read_job(stick).models) == 7
-    back.write_text(modelled_device()(Here(), stick, lambda done, total: None).model_dump_json())
-    added = profile_device(many, "here", store, connection=Carried(results=back))
+    back.write_text(modelled_device()(Local(), stick, lambda done, total: None).model_dump_json())
+    added = profile_device(many, "here", store, connection=OfflineBundle(results=back))
     assert added.profile.n_blocks == first.profile.n_blocks + 2
     assert added.profile.held_out == first.profile.held_out
     archs = [SMALL.smallest, SMALL.largest]
@@ -274,18 +274,18 @@ def test_lacking_blocks_are_added(store: ProfileStore, tmp_path: Path) -> None:
 def carried_there_and_back(store: ProfileStore, stick: Path) -> Results:
     """Writes the bundle of `SMALL` to carry, and measures it on the made-up machine."""
     with pytest.raises(NotMeasuredError, match="ready to be carried"):
-        profile_device(SMALL, "far", store, connection=Carried(out=stick), seed=3)
+        profile_device(SMALL, "far", store, connection=OfflineBundle(out=stick), seed=3)
     assert store.names() == []
-    return modelled_device()(Here(), stick, lambda done, total: None)
+    return modelled_device()(Local(), stick, lambda done, total: None)
 
 
 def test_device_that_is_measured_by_hand(store: ProfileStore, tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     (tmp_path / "results.json").write_text(carried_there_and_back(store, stick).model_dump_json())
-    back = Carried(results=tmp_path / "results.json")
+    back = OfflineBundle(results=tmp_path / "results.json")
     device = profile_device(SMALL, "far", store, connection=back)  # the bundle knows its seed
     assert device.profile.held_out.mape < 1e-6
-    assert store.load("far").profile.connection == Carried()
+    assert store.load("far").profile.connection == OfflineBundle()
     with pytest.raises(ValueError, match="no bundle of the device 'far' waits for results"):
         profile_device(SMALL, "far", store, connection=back)
 
@@ -297,7 +297,7 @@ def test_whole_subnets_in_a_csv(store: ProfileStore, tmp_path: Path) -> None:
     ]
     whole = [row for row in rows if row.startswith(("calibration", "held_out"))]
     (tmp_path / "results.csv").write_text("\n".join(["model_id,latency_ms", *whole]))
-    back = Carried(results=tmp_path / "results.csv")
+    back = OfflineBundle(results=tmp_path / "results.csv")
     profile = profile_device(SMALL, "far", store, connection=back).profile
     assert profile.n_blocks == 0
     assert profile.latency_model != "table"
@@ -308,18 +308,18 @@ def test_whole_subnets_in_a_csv(store: ProfileStore, tmp_path: Path) -> None:
 def test_results_of_another_space(store: ProfileStore, tmp_path: Path) -> None:
     carried_there_and_back(store, tmp_path / "stick")
     with pytest.raises(ValueError, match="is of the space 'small', not 'digits'"):
-        profile_device(search_spaces.get("digits"), "far", store, connection=Carried(results=tmp_path))
+        profile_device(search_spaces.get("digits"), "far", store, connection=OfflineBundle(results=tmp_path))
 
 
 def test_device_is_reached_as_its_profile_says(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ssh, "describe", lambda self: {})
     monkeypatch.setattr(Ssh, "measure", modelled_device())
     profile_device(SMALL, "pi", store, connection=Ssh(host="pi@box"))
-    monkeypatch.delattr(Here, "measure")
+    monkeypatch.delattr(Local, "measure")
     assert profile_device(SMALL, "pi", store).profile.connection == Ssh(host="pi@box")
 
 
-@pytest.mark.parametrize("tabled", [True, False])
+@pytest.mark.parametrize("supports_block_timing", [True, False])
 @pytest.mark.parametrize(("kernel", "expand", "n"), [([3], [1], 1), ([3, 5], [1], 2), ([3, 5], [1, 2, 3], 6)])
 def test_all_subnets_of_a_small_space_are_measured(
     store: ProfileStore,
@@ -328,9 +328,9 @@ def test_all_subnets_of_a_small_space_are_measured(
     kernel: list[int],
     expand: list[int],
     n: int,
-    tabled: bool,
+    supports_block_timing: bool,
 ) -> None:
-    monkeypatch.setattr(Here, "tabled", tabled)
+    monkeypatch.setattr(Local, "supports_block_timing", supports_block_timing)
     config = SMALL.config.model_dump()
     config["stages"] = [
         config["stages"][0] | {"width": [4], "depth": [1], "kernel": kernel, "expand": expand}
@@ -342,7 +342,9 @@ def test_all_subnets_of_a_small_space_are_measured(
     archs = few.decode(few.all_subnets())
     predicted = store.load("here").latency(few)(few.encode(archs))
     # one subnet measured: its latency is met; of a table, those of all
-    exact = archs if tabled or n == 1 else [Arch.from_json(text) for text in device.fitted["arch"]]
+    exact = (
+        archs if supports_block_timing or n == 1 else [Arch.from_json(text) for text in device.fitted["arch"]]
+    )
     known = dict(zip([arch.id for arch in archs], predicted, strict=True))
     truth = truth_ms(few, exact, tmp_path / "truth")
     np.testing.assert_allclose([known[arch.id] for arch in exact], truth, rtol=0.03)
@@ -359,7 +361,7 @@ def test_digits_on_this_machine(tmp_path: Path) -> None:
     profile = profile_device(search_spaces.get("digits"), "here", ProfileStore(tmp_path)).profile
     assert profile.noise_floor is not None
     if profile.too_noisy or profile.busy:
-        pytest.skip(f"nothing is known of the table: {doubts_about(profile)[0]}")
+        pytest.skip(f"nothing is known of the table: {profile_warnings(profile)[0]}")
     assert profile.held_out.mape <= max(3 * profile.noise_floor, 0.03)
     assert profile.held_out.kendall_tau >= 0.95
     assert profile.held_out.mape < profile.held_out_macs.mape

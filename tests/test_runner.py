@@ -17,11 +17,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from bundles import VISITS, ignore, make_bundle
+from bundles import TRIALS, ignore, make_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw_profiles.connections.local import Here
+from hw_profiles.connections.local import Local
 from hw_profiles.connections.process import Progress
 from hw_profiles.measuring import runner
 from hw_profiles.measuring.bundle import RESULTS, RUNNER, read_job
@@ -33,7 +33,7 @@ JOB = RunSettings().model_dump()
 
 
 def run_bundle(bundle: Path, progress: Progress = ignore) -> Results:
-    return Here().measure(bundle, progress)
+    return Local().measure(bundle, progress)
 
 
 def read(bundle: Path) -> Results:
@@ -51,54 +51,54 @@ def test_bundle_is_measured_by_the_file_alone(tmp_path: Path) -> None:
         [sys.executable, copied, "bundle"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     results = read(bundle)
-    assert {name: len(ms) for name, ms in results.visits_ms.items()} == {
+    assert {name: len(ms) for name, ms in results.trials_ms.items()} == {
         "small": 4,
         "big": 4,
         "net": 1,
         "sentinel": 8,
     }
-    assert all(ms > 0 for visits in results.visits_ms.values() for ms in visits)
+    assert all(ms > 0 for trials in results.trials_ms.values() for ms in trials)
     assert results.device["version"] == onnxruntime.__version__
-    assert done.stdout.splitlines()[-1] == f"{VISITS} {VISITS}"
+    assert done.stdout.splitlines()[-1] == f"{TRIALS} {TRIALS}"
 
 
-def test_where_a_model_runs_is_checked_at_its_first_visit(tmp_path: Path) -> None:
+def test_where_a_model_runs_is_checked_at_its_first_trial(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle")
     job = json.loads((folder / runner.JOB).read_text()) | {"precision": "int8"}  # its models are fp32
     (folder / runner.JOB).write_text(json.dumps(job))
     bundle = runner.Bundle(str(folder))
     assert bundle.models["net"]["alone"]
     with pytest.raises(runner.RunnerError, match=r"does not run int8: .* computed in float"):
-        bundle.visit("net", 0, float("inf"))
-    assert bundle.visit("net", 1, float("inf"))["ms"] > 0
+        bundle.trial("net", 0, float("inf"))
+    assert bundle.trial("net", 1, float("inf"))["ms"] > 0
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40])
-def test_killed_runner_goes_on_after_the_last_whole_visit(tmp_path: Path, cut: int) -> None:
+def test_killed_runner_goes_on_after_the_last_whole_trial(tmp_path: Path, cut: int) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     run_bundle(bundle)
-    journal = bundle / runner.VISITS
+    journal = bundle / runner.TRIALS
     lines = journal.read_text().splitlines(keepends=True)
-    kept = lines[:8]  # the outputs of one model and seven visits
-    journal.write_text("".join(kept) + lines[8][:cut])  # killed while it wrote the next visit
+    kept = lines[:8]  # the outputs of one model and seven trials
+    journal.write_text("".join(kept) + lines[8][:cut])  # killed while it wrote the next trial
     (bundle / RESULTS).unlink()
     progress: list[tuple[int, int]] = []
     run_bundle(bundle, lambda done, total: progress.append((done, total)))
     after = journal.read_text().splitlines(keepends=True)
     assert after[:8] == kept
-    visits = [json.loads(line) for line in after]
-    assert max(Counter((v["model"], v["round"]) for v in visits).values()) == 1
-    assert len(visits) == len(lines)
-    assert progress[0] == (8, VISITS)  # nothing finished was measured again
-    assert sum(map(len, read(bundle).visits_ms.values())) == VISITS
+    trials = [json.loads(line) for line in after]
+    assert max(Counter((v["model"], v["index"]) for v in trials).values()) == 1
+    assert len(trials) == len(lines)
+    assert progress[0] == (8, TRIALS)  # nothing finished was measured again
+    assert sum(map(len, read(bundle).trials_ms.values())) == TRIALS
 
 
 def test_killed_at_random_moments_nothing_is_lost_or_measured_twice(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
-    journal, rng = bundle / runner.VISITS, random.Random(0)
+    journal, rng = bundle / runner.TRIALS, random.Random(0)
     finished: set[str] = set()
     for kill in range(5):
-        wanted = rng.randrange(kill * VISITS // 6, (kill + 1) * VISITS // 6)  # visits before this kill
+        wanted = rng.randrange(kill * TRIALS // 6, (kill + 1) * TRIALS // 6)  # trials before this kill
         with subprocess.Popen([sys.executable, RUNNER, bundle], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -112,17 +112,17 @@ def test_killed_at_random_moments_nothing_is_lost_or_measured_twice(tmp_path: Pa
     after = journal.read_text().splitlines(keepends=True)
     assert finished
     assert finished <= set(after)
-    visits = [json.loads(line) for line in after]
-    times = Counter((visit["model"], visit["round"]) for visit in visits)
+    trials = [json.loads(line) for line in after]
+    times = Counter((trial["model"], trial["index"]) for trial in trials)
     assert max(times.values()) == 1
-    assert len(times) == VISITS + 1  # and the outputs of one model
+    assert len(times) == TRIALS + 1  # and the outputs of one model
     assert set(read(bundle).latency_ms) == {"small", "big", "net", "sentinel"}
 
 
 def test_garbage_after_a_power_cut_is_dropped(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     run_bundle(bundle)
-    journal = bundle / runner.VISITS
+    journal = bundle / runner.TRIALS
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:5]) + b"\0" * 40 + b"\n" + b"".join(lines[5:]))
     run_bundle(bundle)
@@ -198,8 +198,8 @@ def test_onnxruntime_too_old_for_the_opset(tmp_path: Path) -> None:
 def test_journal_of_another_bundle_is_refused(tmp_path: Path) -> None:
     first, second = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", seed=1)
     run_bundle(first)
-    shutil.copy(first / runner.VISITS, second)
-    with pytest.raises(ValueError, match=r"visits\.jsonl must be of this bundle .*remove it"):
+    shutil.copy(first / runner.TRIALS, second)
+    with pytest.raises(ValueError, match=r"trials\.jsonl must be of this bundle .*remove it"):
         run_bundle(second)
 
 
@@ -221,23 +221,23 @@ def test_truncated_results_are_refused(tmp_path: Path) -> None:
         read(bundle)
 
 
-def test_equal_bundle_keeps_its_visits_and_another_one_replaces_them(tmp_path: Path) -> None:
+def test_equal_bundle_keeps_its_trials_and_another_one_replaces_them(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "a")
-    (bundle / runner.VISITS).write_text("")
+    (bundle / runner.TRIALS).write_text("")
     make_bundle(bundle)
-    assert (bundle / runner.VISITS).exists()
+    assert (bundle / runner.TRIALS).exists()
     make_bundle(bundle, seed=1)
-    assert not (bundle / runner.VISITS).exists()
+    assert not (bundle / runner.TRIALS).exists()
 
 
 def test_rounds_spread_over_the_time(tmp_path: Path) -> None:
     plan = runner.Bundle(str(make_bundle(tmp_path / "a"))).plan()
     assert Counter(name for name, _ in plan) == {"small": 4, "big": 4, "net": 1, "sentinel": 8}
     for name in ("small", "big", "sentinel"):
-        rounds = [r for other, r in plan if other == name]
-        assert rounds == sorted(rounds)
-    # between two visits of a model lie at most 2 of its rounds, in which the sentinel (8 rounds to its 4) is
-    # visited at most 2 * 8/4 + 1 times
+        trials = [r for other, r in plan if other == name]
+        assert trials == sorted(trials)
+    # between two trials of a model lie at most 2 of its trials, in which the sentinel (8 trials to its 4) is
+    # measured at most 2 * 8/4 + 1 times
     where = [i for i, (name, _) in enumerate(plan) if name == "small"]
     for start, end in itertools.pairwise(where):
         assert sum(name == "sentinel" for name, _ in plan[start:end]) <= 5
@@ -266,29 +266,29 @@ def test_robust_figure_ignores_disturbed_sessions(quiet: list[float], busy: list
 
 
 class TwoSpeeds(runner.Bundle):
-    """A machine on which every visit of the first rounds falls into a slow moment, 1.8 times as slow."""
+    """A machine on which every trial of the first trials falls into a slow moment, 1.8 times as slow."""
 
     n_slow = 0
 
-    def visit(self, name: str, r: int, least_gauge_ms: float) -> dict[str, Any]:
+    def trial(self, name: str, r: int, best_speed_probe_ms: float) -> dict[str, Any]:
         slowness = 1.8 if self.n_slow > 0 else 1.0
         self.n_slow -= 1
         figures = {"latency_ms": slowness, "min_ms": 1, "median_ms": 1, "p90_ms": 1, "runs": 1}
         alone = {"alone": figures} if self.models[name]["alone"] else {}
-        return {"ms": slowness, "gauge_ms": 0.05 * slowness, "throttled": 0, **alone}
+        return {"ms": slowness, "speed_probe_ms": 0.05 * slowness, "throttled": 0, **alone}
 
 
-@pytest.mark.parametrize(("n_slow", "repeats", "n_visits"), [(0, 1.0, 17), (9, 1.0, 26), (9, 0.0, 17)])
-def test_visits_at_slow_moments_are_repeated(
-    tmp_path: Path, n_slow: int, repeats: float, n_visits: int
+@pytest.mark.parametrize(("n_slow", "repeats", "n_trials"), [(0, 1.0, 17), (9, 1.0, 26), (9, 0.0, 17)])
+def test_trials_at_slow_moments_are_repeated(
+    tmp_path: Path, n_slow: int, repeats: float, n_trials: int
 ) -> None:
     bundle = TwoSpeeds(str(make_bundle(tmp_path / "bundle", repeats=repeats)))
     bundle.n_slow = n_slow
     bundle.run(0)
     results = read(tmp_path / "bundle")
-    lines = (tmp_path / "bundle" / runner.VISITS).read_text().splitlines()
-    assert len(lines) == n_visits + 1  # and the outputs of one model
-    assert {name: len(ms) for name, ms in results.visits_ms.items()} == {
+    lines = (tmp_path / "bundle" / runner.TRIALS).read_text().splitlines()
+    assert len(lines) == n_trials + 1  # and the outputs of one model
+    assert {name: len(ms) for name, ms in results.trials_ms.items()} == {
         "small": 4,
         "big": 4,
         "net": 1,
@@ -296,18 +296,18 @@ def test_visits_at_slow_moments_are_repeated(
     }
     # without repetitions, what models saw at steady moments still counts alone, where they have seen some
     assert all(results.latency_ms[name] == 1.0 for name in ("small", "big", "sentinel"))
-    assert results.slow_visits == pytest.approx(0 if repeats else n_slow / VISITS)
+    assert results.slow_share == pytest.approx(0 if repeats else n_slow / TRIALS)
 
 
 def test_machine_that_is_never_steady_counts_as_it_is(tmp_path: Path) -> None:
     bundle = TwoSpeeds(str(make_bundle(tmp_path / "bundle")))
-    bundle.n_slow = VISITS - 1  # all but the last visit
+    bundle.n_slow = TRIALS - 1  # all but the last trial
     bundle.run(0)
     results = read(tmp_path / "bundle")
     assert sorted(results.latency_ms.values()) == pytest.approx([1.8] * 4)
-    assert results.slow_visits == pytest.approx(1 - 1 / VISITS)
-    assert len(results.never_steady) == 3
-    assert results.least_gauge_ms == pytest.approx(0.05)
+    assert results.slow_share == pytest.approx(1 - 1 / TRIALS)
+    assert len(results.always_slow) == 3
+    assert results.best_speed_probe_ms == pytest.approx(0.05)
 
 
 def test_slow_moments_are_known_by_an_earlier_gauge(tmp_path: Path) -> None:
@@ -315,19 +315,19 @@ def test_slow_moments_are_known_by_an_earlier_gauge(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "unaware")
     (aware := tmp_path / "aware").mkdir()
     shutil.copytree(bundle, aware, dirs_exist_ok=True)
-    job = json.loads((aware / "job.json").read_text()) | {"least_gauge_ms": 0.05}
+    job = json.loads((aware / "job.json").read_text()) | {"best_speed_probe_ms": 0.05}
     (aware / "job.json").write_text(json.dumps(job))
     for folder, told in ((bundle, []), (aware, ["big", "net", "sentinel", "small"])):
         slow = TwoSpeeds(str(folder))
-        slow.n_slow = 2 * VISITS
+        slow.n_slow = 2 * TRIALS
         slow.run(0)
-        assert sorted(read(folder).never_steady) == told
+        assert sorted(read(folder).always_slow) == told
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity of Linux")
 @pytest.mark.parametrize("threads", [1, len(runner.CORES), len(runner.CORES) + 1])
 def test_gauge_leaves_the_cores_as_they_were(threads: int) -> None:
-    assert runner.gauge_ms(threads) > 0
+    assert runner.speed_probe_ms(threads) > 0
     assert os.sched_getaffinity(0) == runner.CORES
 
 
@@ -336,7 +336,7 @@ def test_threads_that_take_all_cores_stay_on_them(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle", settings=RunSettings(threads=len(runner.CORES)))
     model = runner.Bundle(str(folder)).model("big")
     assert len(model.first_core) == (1 if len(runner.CORES) > 1 else 0)
-    assert model.timed(0.001).gauge_ms > 0
+    assert model.timed(0.001).speed_probe_ms > 0
     assert os.sched_getaffinity(0) == runner.CORES
 
 
@@ -381,20 +381,20 @@ def test_cpu_time_does_not_count_while_a_quota_stops_the_process(
 
 
 @pytest.mark.parametrize("permanent", [False, True])
-def test_throttled_visits_are_repeated_and_said(tmp_path: Path, permanent: bool) -> None:
+def test_throttled_trials_are_repeated_and_said(tmp_path: Path, permanent: bool) -> None:
     class Throttled(TwoSpeeds):
-        n_throttled = VISITS * 3 if permanent else 5
+        n_throttled = TRIALS * 3 if permanent else 5
 
-        def visit(self, name: str, r: int, least_gauge_ms: float) -> dict[str, Any]:
+        def trial(self, name: str, r: int, best_speed_probe_ms: float) -> dict[str, Any]:
             self.n_throttled -= 1
-            return super().visit(name, r, least_gauge_ms) | {"throttled": int(self.n_throttled >= 0)}
+            return super().trial(name, r, best_speed_probe_ms) | {"throttled": int(self.n_throttled >= 0)}
 
     Throttled(str(make_bundle(tmp_path / "bundle", repeats=1.0))).run(0)
     results = read(tmp_path / "bundle")
-    assert results.throttled_visits == (1 if permanent else 0)
-    assert len(results.never_steady) == (4 if permanent else 0)
-    n_lines = len((tmp_path / "bundle" / runner.VISITS).read_text().splitlines())
-    assert n_lines == 1 + VISITS + (VISITS if permanent else 5)  # and the outputs of one model
+    assert results.throttled_share == (1 if permanent else 0)
+    assert len(results.always_slow) == (4 if permanent else 0)
+    n_lines = len((tmp_path / "bundle" / runner.TRIALS).read_text().splitlines())
+    assert n_lines == 1 + TRIALS + (TRIALS if permanent else 5)  # and the outputs of one model
 
 
 def test_failed_run_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +416,7 @@ def test_core_that_went_offline_ends_the_measurement(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runner, "CORES", {min(runner.CORES), missing})
     message = r"cannot use the CPU cores .*10000\].* start it again"
     with pytest.raises(runner.RunnerError, match=message):
-        runner.gauge_ms(2)
+        runner.speed_probe_ms(2)
     with pytest.raises(runner.RunnerError, match=message):
         runner.settle(0.0, 1)
     os.sched_setaffinity(0, mine)

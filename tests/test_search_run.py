@@ -13,8 +13,8 @@ from conftest import BUDGET, MEASURED, make_device, make_search_quick
 
 import search_spaces
 from hw_profiles.connections.base import NotMeasuredError
-from hw_profiles.connections.local import Here
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.local import Local
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import Device, read_device
@@ -276,7 +276,7 @@ def test_front_that_is_not_measured_says_so(trained: TrainedRun, device: Device)
 def test_device_that_is_another_one_is_refused_before_the_search(
     trained: TrainedRun, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Here, "describe", lambda self: {"cpu": "another", "machine": "arm64"})
+    monkeypatch.setattr(Local, "describe", lambda self: {"cpu": "another", "machine": "arm64"})
     with pytest.raises(ValueError, match=r"is not the device 'desk': it says \{'cpu': 'another'\}"):
         search(trained, device)
     assert trained.run.last_device is None
@@ -288,22 +288,22 @@ def test_front_of_a_carried_device_is_measured_when_its_results_are_back(
     monkeypatch.undo()
     make_search_quick(monkeypatch, measured=False)
     with pytest.raises(ValueError, match="--bundle DIR writes the folder"):
-        search(trained, device, connection=Carried())
+        search(trained, device, connection=OfflineBundle())
     out = tmp_path / "stick"
     with pytest.raises(NotMeasuredError, match=r"stick .* is ready to be carried"):
-        search(trained, device, connection=Carried(out=out))
+        search(trained, device, connection=OfflineBundle(out=out))
     assert trained.run.search().read_csv(FRONT)["measured_latency_ms"].isna().all()
     names = [model.id for model in read_job(out).models]
     assert set(trained.run.search().read_csv(FRONT)["arch_id"]) <= set(names)
     assert {model.images for model in read_job(out).models} <= {"images/6.npy", "images/8.npy"}
     results = tmp_path / "results.csv"
     results.write_text("model_id,latency_ms\n" + "".join(f"{name},{i + 1}\n" for i, name in enumerate(names)))
-    outcome = search(trained, device, connection=Carried(results=results))
+    outcome = search(trained, device, connection=OfflineBundle(results=results))
     measured = dict(zip(outcome.front["arch_id"], outcome.front["measured_latency_ms"], strict=True))
     assert measured
     assert all(measured[name] == names.index(name) + 1 for name in measured)
     with pytest.raises(ValueError, match="no bundle of this run waits for results"):
-        search(trained, device, connection=Carried(results=results))
+        search(trained, device, connection=OfflineBundle(results=results))
 
 
 @pytest.mark.parametrize(
@@ -351,25 +351,25 @@ def test_latency_is_measured_as_the_device_runs_it_and_kept(
     monkeypatch.undo()
     seen = []
 
-    def measure(self: Here, bundle: Path, progress: object) -> Results:
+    def measure(self: Local, bundle: Path, progress: object) -> Results:
         job = read_job(bundle)
         seen.append((job.batch, job.threads, job.provider, [model.id for model in job.models]))
-        visits = {model.id: [i + 1.0] for i, model in enumerate(job.models)}
-        return Results.of_tool(job, visits, "made up", 0.0)
+        trials = {model.id: [i + 1.0] for i, model in enumerate(job.models)}
+        return Results.of_tool(job, trials, "made up", 0.0)
 
-    monkeypatch.setattr(Here, "measure", measure)
+    monkeypatch.setattr(Local, "measure", measure)
     space, archs = trained.space, [trained.space.smallest, trained.space.largest]
 
     def latencies(device: Device) -> MeasuredLatencies:
         return MeasuredLatencies(tmp_path, device, space, lambda size: noise_images(1, size))
 
     device = make_device(space, batch=2)
-    latencies(device).measure(Here(), archs, silent)
+    latencies(device).measure(Local(), archs, silent)
     assert seen == [(2, 1, "CPUExecutionProvider", [arch.id for arch in archs])]
     assert latencies(device).ms == {archs[0].id: 1.0, archs[1].id: 2.0}
     other = make_device(space, batch=1)
     assert latencies(other).ms == {}  # of another key: not comparable
-    latencies(other).measure(Here(), archs[:1], silent)
+    latencies(other).measure(Local(), archs[:1], silent)
     assert latencies(other).ms == {archs[0].id: 1.0}
     assert latencies(device).ms == {archs[0].id: 1.0, archs[1].id: 2.0}  # still there
 

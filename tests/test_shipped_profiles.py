@@ -8,7 +8,7 @@ import pytest
 import search_spaces
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.robust_regression import fit_affine
-from hw_profiles.profile_warnings import doubts_about
+from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.store import SHIPPED, Device, ProfileStore, read_device
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/profile.json"))
@@ -34,7 +34,7 @@ def test_name_says_what_was_measured(device: Device) -> None:
 def test_no_doubts(device: Device) -> None:
     assert device.profile.noise_floor is not None
     assert not device.profile.too_noisy
-    assert doubts_about(device.profile) == []
+    assert profile_warnings(device.profile) == []
     assert device.profile.held_out.n >= 48
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundles import VISITS, ignore, make_bundle
+from bundles import TRIALS, ignore, make_bundle
 from loopback import Loopback, loopback
 
 from hw_profiles.connections.ssh import Ssh
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import read_job
-from hw_profiles.measuring.runner import VISITS as JOURNAL
+from hw_profiles.measuring.runner import TRIALS as JOURNAL
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_bundle_is_measured_there_and_nothing_is_left(device: Loopback, tmp_path
     bundle = make_bundle(tmp_path / "bundle")
     seen: list[tuple[int, int]] = []
     results = session.measure(device.connection(), bundle, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (VISITS, VISITS)
+    assert seen[-1] == (TRIALS, TRIALS)
     assert results.device["python"] == ".".join(map(str, sys.version_info[:3]))
     assert list(results.outputs) == ["net"]
     assert not folder_there(device, bundle).exists()
@@ -47,14 +47,14 @@ def test_device_that_vanishes_goes_on_with_the_same_command(device: Loopback, tm
         if done == 5:
             kill_sessions(device)
 
-    with pytest.raises(ValueError, match=r"no connection to .*127\.0\.0\.1; finished visits are kept"):
+    with pytest.raises(ValueError, match=r"no connection to .*127\.0\.0\.1; finished trials are kept"):
         session.measure(device.connection(), bundle, vanish)
     kept = (folder_there(device, bundle) / JOURNAL).read_text().splitlines()
-    assert len(kept) >= 6  # the outputs of one model and five visits
+    assert len(kept) >= 6  # the outputs of one model and five trials
     seen: list[int] = []
     session.measure(device.connection(), bundle, lambda done, total: seen.append(done))
     assert seen[0] >= 6
-    assert seen[-1] == VISITS
+    assert seen[-1] == TRIALS
 
 
 def kill_sessions(device: Loopback) -> None:
@@ -67,7 +67,7 @@ def kill_sessions(device: Loopback) -> None:
 
 
 @pytest.mark.slow
-def test_forgotten_visits_are_made_again(device: Loopback, tmp_path: Path) -> None:
+def test_forgotten_trials_are_made_again(device: Loopback, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     connection = device.connection()
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from hw_profiles.connections.base import NotMeasuredError
-from hw_profiles.connections.local import Here
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.local import Local
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from nas.progress import silent
 from nas.search.problem.objectives import Computed, Constraint, Measured, Problem
 from nas.search.search_result import SearchResult
@@ -70,7 +70,7 @@ class Case:
         return FakeMeasurements(self.really, told)
 
     def run(self, measured: FakeMeasurements, connection: object = None) -> NotMeasuredError | None:
-        return measure_fronts([self.validation], measured, connection or Here(), silent)  # type: ignore[arg-type]
+        return measure_fronts([self.validation], measured, connection or Local(), silent)  # type: ignore[arg-type]
 
     def named(self, ids: Iterable[str]) -> list[str]:
         return [self.names[i] for i in ids]
@@ -124,6 +124,6 @@ def test_device_that_is_reached_by_hand_leaves_the_front_as_predicted(tiny: Spac
 def test_results_that_came_back_are_one_round(tiny: Space, tmp_path_factory: pytest.TempPathFactory) -> None:
     case = Case(tiny)
     measured = case.measured()
-    back = Carried(results=tmp_path_factory.getbasetemp() / "results.json")
+    back = OfflineBundle(results=tmp_path_factory.getbasetemp() / "results.json")
     assert case.run(measured, back) is None
     assert measured.calls == []

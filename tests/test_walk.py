@@ -10,7 +10,7 @@ import pytest
 from conftest import Nas, make_device
 from PIL import Image
 
-from hw_profiles.connections.local import Here
+from hw_profiles.connections.local import Local
 from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import Device, ProfileStore
@@ -90,12 +90,12 @@ def test_the_way_through_all_commands(nas: Nas, tmp_path: Path, monkeypatch: pyt
         store.save(device)
         return device
 
-    def measure(self: Here, bundle: Path, progress: object) -> Results:
+    def measure(self: Local, bundle: Path, progress: object) -> Results:
         job = read_job(bundle)
         return Results.of_tool(job, {model.id: [1.5] * 4 for model in job.models}, "quick", 0.0)
 
     monkeypatch.setattr("nas.devices.profiling.profile_device", profile)
-    monkeypatch.setattr(Here, "measure", measure)
+    monkeypatch.setattr(Local, "measure", measure)
     monkeypatch.setattr(final_test, "N_RANDOM", 2)
     walk(nas, tmp_path, 3, "L")
 

@@ -16,7 +16,7 @@ from hw_profiles.connections.marked import output_there
 from hw_profiles.connections.process import ProcessError, Progress, output
 from hw_profiles.connections.remote import RemoteRunner
 from hw_profiles.measuring import runner
-from hw_profiles.measuring.bundle import MODELS, VISITS, WEIGHTS, read_job
+from hw_profiles.measuring.bundle import MODELS, TRIALS, WEIGHTS, read_job
 from hw_profiles.measuring.results import Results
 
 
@@ -34,7 +34,7 @@ class Adb(BaseModel, frozen=True, extra="forbid"):
     """Where bundles are put there; programs may be run from it."""
 
     @property
-    def tabled(self) -> bool:
+    def supports_block_timing(self) -> bool:
         """See `Connection`."""
         return self.tool is None
 
@@ -53,7 +53,7 @@ class Adb(BaseModel, frozen=True, extra="forbid"):
         if self.tool is None:
             self._runner().forget(bundle)
         else:
-            (bundle / VISITS).unlink(missing_ok=True)
+            (bundle / TRIALS).unlink(missing_ok=True)
 
     def _runner(self) -> RemoteRunner:
         return RemoteRunner(AdbShell(self.serial), self.python, self.folder)
@@ -101,14 +101,14 @@ class AdbShell:
         for sign, remedy in REMEDIES.items():
             if sign in error.errors:
                 return ValueError(f"{remedy} ({error})")
-        return ValueError(f"adb: {error}; finished visits are kept: the same command goes on")
+        return ValueError(f"adb: {error}; finished trials are kept: the same command goes on")
 
 
 REMEDIES = {
     "no devices": "adb finds no device; connect one and allow USB debugging on it",
     "not found": "adb finds no such device or program; `adb devices` lists the devices",
     "unauthorized": "the device does not trust this machine; allow USB debugging on its screen",
-    "offline": "the device is offline; finished visits are kept: the same command goes on",
+    "offline": "the device is offline; finished trials are kept: the same command goes on",
     "more than one device": "adb finds several devices; name one with --adb SERIAL",
 }
 """By what adb says: what a user does about it."""

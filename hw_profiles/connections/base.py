@@ -24,7 +24,7 @@ class Connection(Protocol):
         """Its name in a profile."""
 
     @property
-    def tabled(self) -> bool:
+    def supports_block_timing(self) -> bool:
         """Whether the runner measures there, small graphs of a table included; else whole networks alone."""
 
     def describe(self) -> Description | None:
@@ -35,15 +35,15 @@ class Connection(Protocol):
         """
 
     def measure(self, bundle: Path, progress: Progress) -> Results:
-        """Do the visits of a bundle that are still missing.
+        """Do the trials of a bundle that are still missing.
 
         Args:
             bundle: a folder written by `hw_profiles.measuring.bundle.write_bundle`.
-            progress: hears about visits.
+            progress: hears about trials.
 
         Raises:
-            ValueError: the device failed or vanished; finished visits are kept, and the same call goes on.
+            ValueError: the device failed or vanished; finished trials are kept, and the same call goes on.
         """
 
     def forget(self, bundle: Path) -> None:
-        """Drop the visits that an earlier call has left."""
+        """Drop the trials that an earlier call has left."""

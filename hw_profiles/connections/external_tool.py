@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
 from hw_profiles.connections.process import ProcessError, Progress, output
 from hw_profiles.measuring import runner
-from hw_profiles.measuring.bundle import VISITS, Job, read_job
+from hw_profiles.measuring.bundle import TRIALS, Job, read_job
 from hw_profiles.measuring.results import Results
 
 ONNX = "{onnx}"
@@ -89,23 +89,23 @@ def run_tool(
     call: Callable[[Sequence[str]], str],
     progress: Progress,
 ) -> Results:
-    """Do the visits of a bundle with a tool, going on where an earlier call stopped.
+    """Do the trials of a bundle with a tool, going on where an earlier call stopped.
 
     Args:
         tool: it measures.
         bundle: the folder.
         command: for the file of a model, a path inside the bundle.
         call: runs a command and returns what it prints.
-        progress: called after each visit.
+        progress: called after each trial.
 
     Raises:
-        ValueError: the tool failed; finished visits are kept.
+        ValueError: the tool failed; finished trials are kept.
     """
     job = read_job(bundle)
     opened = runner.Bundle(str(bundle))
     journal = runner.Journal(opened)
     lines = {
-        (line["model"], line["round"]): line for line in journal.lines if line.get("tool") == tool.template
+        (line["model"], line["index"]): line for line in journal.lines if line.get("tool") == tool.template
     }
     plan = opened.plan()
     for done, (name, r) in enumerate(plan, 1):
@@ -117,7 +117,7 @@ def run_tool(
         figures: dict[str, Any] = {"tool": tool.template}
         try:
             ms = tool.measure(command(opened.models[name]["file"]), call)
-            figures |= {"ms": ms, "gauge_ms": 0.0, "throttled": 0}
+            figures |= {"ms": ms, "speed_probe_ms": 0.0, "throttled": 0}
         except ValueError as error:
             if not job.keep_going:
                 raise
@@ -134,9 +134,9 @@ def _results(
     models = [model for model in job.models if model.id not in failed]
     if not models:
         raise ValueError("; ".join(dict.fromkeys(failed.values())))
-    visits = {model.id: [lines[model.id, r]["ms"] for r in range(model.rounds)] for model in models}
+    trials = {model.id: [lines[model.id, r]["ms"] for r in range(model.n_trials)] for model in models}
     seconds = sum(line["seconds"] for line in lines.values())
-    return Results.of_tool(job, visits, tool.words("")[0], seconds, failed)
+    return Results.of_tool(job, trials, tool.words("")[0], seconds, failed)
 
 
 def _call(command: Sequence[str]) -> str:
@@ -147,7 +147,7 @@ class Command(BaseModel, frozen=True, extra="forbid"):
     """Any tool on this machine, such as `trtexec --onnx={onnx}`."""
 
     kind: Literal["command"] = "command"
-    tabled: ClassVar[bool] = False
+    supports_block_timing: ClassVar[bool] = False
     tool: Tool
 
     def describe(self) -> None:
@@ -160,4 +160,4 @@ class Command(BaseModel, frozen=True, extra="forbid"):
 
     def forget(self, bundle: Path) -> None:
         """See `Connection`."""
-        (bundle / VISITS).unlink(missing_ok=True)
+        (bundle / TRIALS).unlink(missing_ok=True)

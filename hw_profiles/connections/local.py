@@ -11,15 +11,15 @@ from pydantic import BaseModel
 
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.process import Progress, follow, output
-from hw_profiles.measuring.bundle import RESULTS, RUNNER, VISITS, read_job
+from hw_profiles.measuring.bundle import RESULTS, RUNNER, TRIALS, read_job
 from hw_profiles.measuring.results import Results, read_results
 
 
-class Here(BaseModel, frozen=True, extra="forbid"):
+class Local(BaseModel, frozen=True, extra="forbid"):
     """The runner on this machine, as a process of its own."""
 
-    kind: Literal["here"] = "here"
-    tabled: ClassVar[bool] = True
+    kind: Literal["local"] = "local"
+    supports_block_timing: ClassVar[bool] = True
 
     def describe(self) -> Description:
         """See `Connection`."""
@@ -33,4 +33,4 @@ class Here(BaseModel, frozen=True, extra="forbid"):
 
     def forget(self, bundle: Path) -> None:
         """See `Connection`."""
-        (bundle / VISITS).unlink(missing_ok=True)
+        (bundle / TRIALS).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ RUN = "run.py"
 README = "README.txt"
 
 
-class Carried(BaseModel, frozen=True, extra="forbid"):
+class OfflineBundle(BaseModel, frozen=True, extra="forbid"):
     """Writes a folder to carry, or reads what came back."""
 
     kind: Literal["bundle"] = "bundle"
@@ -30,14 +30,14 @@ class Carried(BaseModel, frozen=True, extra="forbid"):
     """What came back: `results.json`, or a CSV `model_id,latency_ms`."""
 
     @property
-    def tabled(self) -> bool:
+    def supports_block_timing(self) -> bool:
         """See `Connection`."""
         return not self.whole
 
     @property
-    def lasting(self) -> Carried:
+    def lasting(self) -> OfflineBundle:
         """What of it a profile keeps."""
-        return Carried(whole=self.whole)
+        return OfflineBundle(whole=self.whole)
 
     def describe(self) -> None:
         """See `Connection`.
@@ -72,7 +72,7 @@ class Carried(BaseModel, frozen=True, extra="forbid"):
 
 
 def write_folder(bundle: Path, out: Path) -> None:
-    """Write a bundle with the runner as a folder to carry; a finished visit in it is kept.
+    """Write a bundle with the runner as a folder to carry; a finished trial in it is kept.
 
     Raises:
         ValueError: the folder holds something else.

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 
 Progress = Callable[[int, int], None]
-"""Called with the visits done and their total number."""
+"""Called with the trials done and their total number."""
 
 
 class ProcessError(ValueError):
@@ -33,16 +33,16 @@ def follow(
     progress: Progress,
     own_lines: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> None:
-    """Wait for a runner, whose standard output is a line `DONE TOTAL` after each visit.
+    """Wait for a runner, whose standard output is a line `DONE TOTAL` after each trial.
 
     Args:
         command: what is started.
-        progress: called after each visit.
+        progress: called after each trial.
         own_lines: picks the runner's own lines from all that are printed.
 
     Raises:
         ValueError: there is no such program.
-        ProcessError: it failed; finished visits are kept where it runs.
+        ProcessError: it failed; finished trials are kept where it runs.
     """
     _find(command)
     with (

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from hw_profiles.connections.adb import Adb
 from hw_profiles.connections.external_tool import Command
-from hw_profiles.connections.local import Here
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.local import Local
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.connections.ssh import Ssh
 
-AnyConnection = Annotated[Here | Ssh | Adb | Carried | Command, Field(discriminator="kind")]
+AnyConnection = Annotated[Local | Ssh | Adb | OfflineBundle | Command, Field(discriminator="kind")]

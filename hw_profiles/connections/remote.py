@@ -12,7 +12,7 @@ from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.marked import follow_there, output_there
 from hw_profiles.connections.process import ProcessError, Progress
-from hw_profiles.measuring.bundle import JOB, RESULTS, RUNNER, VISITS, read_job
+from hw_profiles.measuring.bundle import JOB, RESULTS, RUNNER, TRIALS, read_job
 from hw_profiles.measuring.results import Results, read_results
 
 OLD_RUNNER_SECONDS = 30
@@ -70,8 +70,8 @@ class RemoteRunner:
         return results
 
     def forget(self, bundle: Path) -> None:
-        """Drop the visits that an earlier call has left."""
-        self._run(f"rm -f {shlex.quote(str(self._folder(bundle) / VISITS))}")
+        """Drop the trials that an earlier call has left."""
+        self._run(f"rm -f {shlex.quote(str(self._folder(bundle) / TRIALS))}")
 
     def _folder(self, bundle: Path) -> PurePosixPath:
         return self.root / read_job(bundle).id[:16]

@@ -30,7 +30,7 @@ class Ssh(BaseModel, frozen=True, extra="forbid"):
     """The system's `ssh`, never asking for anything: keys and host keys are set up beforehand."""
 
     kind: Literal["ssh"] = "ssh"
-    tabled: ClassVar[bool] = True
+    supports_block_timing: ClassVar[bool] = True
     host: str
     """`user@host` or a name of the user's ssh configuration."""
     port: int | None = None
@@ -128,7 +128,7 @@ class SshShell:
             if sign in error.errors:
                 return ValueError(f"{remedy.format(host=host)} ({error})")
         return ValueError(
-            f"no connection to {host}; finished visits are kept: the same command goes on ({error})"
+            f"no connection to {host}; finished trials are kept: the same command goes on ({error})"
         )
 
     def close(self) -> None:

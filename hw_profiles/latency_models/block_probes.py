@@ -1,11 +1,12 @@
-"""What is measured on a device to table the blocks of a space.
+"""What is measured on a device to build the latency table of a space.
 
-A block alone is not what it is inside a network: the runtime reorders memory where a graph begins and ends,
-and fuses less there. So each block is timed between two probes, 1×1 convolutions like those that surround it
-in a network, and the probes are subtracted. A probe's own time and the overhead of a graph's edges come from
-graphs of one and of three probes for each (channels, size): probe = (t3 - t1) / 2, overhead = t1 - probe,
-half of it for each edge. On a space of 0.02-0.13 ms, held-out MAPE after calibration was 1.0 % with probes,
-3.2 % with isolated blocks and the same subtraction, 4.9 % with isolated blocks as they are (floor 0.6 %).
+A block timed alone is slower than inside a network: the runtime reorders memory at the start and the end of a
+graph and fuses less there. So each block is timed between two calibration convolutions, 1×1 convolutions like
+those that surround it in a network, and their time is subtracted. It comes from graphs of one and of three
+calibration convolutions for each boundary (channels, size): conv = (t3 - t1) / 2, overhead = t1 - conv, half
+of it at each end. On a space of 0.02-0.13 ms, held-out MAPE after calibration was 1.0 % with calibration
+convolutions, 3.2 % with isolated blocks and the same subtraction, and 4.9 % with isolated blocks as measured
+(noise floor 0.6 %).
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ ENUMERATED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class Boundary:
     """A feature map that passes from one block to the next."""
 
     spec: TensorSpec
 
-    def probes(self, n: int, name: str = "probe") -> Block:
+    def calibration_convs(self, n: int, name: str = "calibration") -> Block:
         """A chain of `n` probes on this feature map."""
         block = BlockBuilder(name, self.spec)
         for i in range(n):
@@ -43,20 +44,20 @@ class TimedBlock:
     """A block and the probes around it; none where the network begins or ends."""
 
     block: Block
-    before: Edge | None
-    after: Edge | None
+    before: Boundary | None
+    after: Boundary | None
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """What is timed."""
-        before = [self.before.probes(1, "before")] if self.before else []
-        after = [self.after.probes(1, "after")] if self.after else []
+        before = [self.before.calibration_convs(1, "before")] if self.before else []
+        after = [self.after.calibration_convs(1, "after")] if self.after else []
         return (*before, self.block, *after)
 
     @property
-    def edges(self) -> tuple[Edge, ...]:
+    def boundaries(self) -> tuple[Boundary, ...]:
         """Edges that carry a probe."""
-        return tuple(edge for edge in (self.before, self.after) if edge)
+        return tuple(boundary for boundary in (self.before, self.after) if boundary)
 
 
 def timed_blocks(space: Space, slots: Iterable[Slot] | None = None) -> dict[str, TimedBlock]:
@@ -70,38 +71,42 @@ def timed_blocks(space: Space, slots: Iterable[Slot] | None = None) -> dict[str,
     first, last = space.slots[0], space.slots[-1]
     for slot in space.slots if slots is None else slots:
         for block in space.slot_blocks(slot):
-            before = None if slot is first else Edge(block.inputs[0])
-            after = None if slot is last else Edge(block.output_specs[0])
+            before = None if slot is first else Boundary(block.inputs[0])
+            after = None if slot is last else Boundary(block.output_specs[0])
             found.setdefault(block_key(block), TimedBlock(block, before, after))
     return found
 
 
-def edges_of(blocks: Mapping[str, TimedBlock]) -> list[Edge]:
-    """Every distinct edge, in order of first use."""
-    return list(dict.fromkeys(edge for timed in blocks.values() for edge in timed.edges))
+def boundaries_of(blocks: Mapping[str, TimedBlock]) -> list[Boundary]:
+    """Every distinct boundary, in order of first use."""
+    return list(dict.fromkeys(boundary for timed in blocks.values() for boundary in timed.boundaries))
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeTimes:
+class BoundaryTimes:
     """Measured graphs of one and of three probes, ms."""
 
     one_ms: float
     three_ms: float
 
     @property
-    def probe_ms(self) -> float:
+    def conv_ms(self) -> float:
         """Of one probe inside a network."""
         return (self.three_ms - self.one_ms) / 2
 
     @property
     def overhead_ms(self) -> float:
         """Of entering and leaving a graph with such feature maps."""
-        return self.one_ms - self.probe_ms
+        return self.one_ms - self.conv_ms
 
 
-def inside_network_ms(timed: TimedBlock, measured_ms: float, edges: Mapping[Edge, EdgeTimes]) -> float:
+def inside_network_ms(
+    timed: TimedBlock, measured_ms: float, boundaries: Mapping[Boundary, BoundaryTimes]
+) -> float:
     """What a block takes inside a network, from the graph with its probes."""
-    return measured_ms - sum(edges[edge].probe_ms + edges[edge].overhead_ms / 2 for edge in timed.edges)
+    return measured_ms - sum(
+        boundaries[boundary].conv_ms + boundaries[boundary].overhead_ms / 2 for boundary in timed.boundaries
+    )
 
 
 @dataclass(frozen=True, slots=True)

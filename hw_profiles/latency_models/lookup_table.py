@@ -16,7 +16,7 @@ from hw_profiles.latency_models.robust_regression import Affine
 from search_spaces import Arch, Block, BlockTable, SlotTable, Space, block_key
 from search_spaces.space import Genomes
 
-COLUMNS = ("block_key", "latency_ms", "visits", "spread")
+COLUMNS = ("block_key", "latency_ms", "trials", "spread")
 _KEYS_NAMED = 3
 
 
@@ -36,7 +36,7 @@ class LatencyTable:
     Args:
         device: name of the device, for messages.
         blocks: a row for each block: `block_key`, `latency_ms` inside a network (before calibration), number
-            of `visits`, and their `spread` (interquartile range / median).
+            of `trials`, and their `spread` (interquartile range / median).
         calibration: from the sum over blocks to the latency of a whole network.
     """
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from hw_profiles.atomic_write import replace_file
-from hw_profiles.measuring.runner import JOB, LOCK, RESULTS, SCHEMA_VERSION, VISITS
+from hw_profiles.measuring.runner import JOB, LOCK, RESULTS, SCHEMA_VERSION, TRIALS
 from hw_profiles.run_settings import RunSettings
 from search_spaces.errors import one_line
 
-__all__ = ["JOB", "LOCK", "RESULTS", "SCHEMA_VERSION", "VISITS"]
+__all__ = ["JOB", "LOCK", "RESULTS", "SCHEMA_VERSION", "TRIALS"]
 
 RUNNER = Path(__file__).with_name("runner.py")
 MODELS, IMAGES = "models", "images"
@@ -27,8 +27,8 @@ WEIGHTS = "weights.bin"
 """Beside the models, as ONNX wants it."""
 
 
-class Visits(NamedTuple):
-    """How a network alone is visited to tell its latency once."""
+class Trials(NamedTuple):
+    """How a network alone is measured to tell its latency once."""
 
     number: int
     """Fresh processes, spread over the whole time."""
@@ -36,14 +36,14 @@ class Visits(NamedTuple):
     """In each process at most."""
 
 
-LIGHT, HEAVY = Visits(1, 12), Visits(9, 2)
+LIGHT, HEAVY = Trials(1, 12), Trials(9, 2)
 HEAVY_BYTES = 4 * 2**20
 """Weights that do not fit into a core's own cache share the next one with all that runs on the machine: on a
 rented server such networks took 1.05 to 1.3 times their least for seconds to minutes, at steady moments by
-the runner's gauge. So they are visited more often, and more briefly, and the lower quartile is told.
-Difference of two passes drawn from 216 visits there (3 subnets, 3 to 4 ms at 128 pixels), in %:
-  visits x sessions    3 x 5   3 x 2   6 x 2   9 x 2   9 x 5
-  fastest visit told     4.3     4.4     3.7     3.5     3.0
+the runner's gauge. So they are measured more often, and more briefly, and the lower quartile is told.
+Difference of two passes drawn from 216 trials there (3 subnets, 3 to 4 ms at 128 pixels), in %:
+  trials x sessions    3 x 5   3 x 2   6 x 2   9 x 2   9 x 5
+  fastest trial told     4.3     4.4     3.7     3.5     3.0
   lower quartile         4.3     4.4     3.1     2.5     2.7
 """
 
@@ -51,7 +51,7 @@ Images = NDArray[np.float16]
 """As a network reads them, shape (n, channels, size, size)."""
 
 
-def visits_alone(weight_bytes: int) -> Visits:
+def trials_alone(weight_bytes: int) -> Trials:
     """What it takes to tell the latency of a network alone once."""
     return HEAVY if weight_bytes > HEAVY_BYTES else LIGHT
 
@@ -62,14 +62,14 @@ class BundledModel:
 
     id: str
     onnx: bytes
-    rounds: int
-    """How often it is visited."""
+    n_trials: int
+    """How often it is measured."""
     alone: bool = False
-    """Each visit in a fresh process, as `nas benchmark` does, instead of in the runner's."""
+    """Each trial in a fresh process, as `nas benchmark` does, instead of in the runner's."""
     images: str | None = None
     """Name of the images that its outputs are wanted for."""
     sessions: int = LIGHT.sessions
-    """How many a visit in a fresh process opens at most."""
+    """How many a trial in a fresh process opens at most."""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Of its inputs, by name; needed for those that leave dimensions open."""
     label: str | None = None
@@ -99,7 +99,7 @@ class ModelEntry(BaseModel, frozen=True):
 
     id: str
     file: str
-    rounds: int
+    n_trials: int
     alone: bool
     images: str | None
     sessions: int
@@ -116,24 +116,24 @@ class Job(RunSettings, frozen=True):
     space: str | None
     """The space that the models belong to."""
     seed: int
-    """Decides the order of visits."""
+    """Decides the order of trials."""
     sentinel: str | None
     """Id of the model that shows how steady the device is."""
     energy: bool
     """Measure the energy of models that are timed alone, where the device has a counter."""
     repeats: float
-    """Visits at slow moments that are done again, at most, as a share of all visits."""
-    least_gauge_ms: float | None
-    """The fastest time of the gauge in earlier work on the device, see `runner.gauge_ms`."""
+    """Trials at slow moments that are done again, at most, as a share of all trials."""
+    best_speed_probe_ms: float | None
+    """The fastest time of the gauge in earlier work on the device, see `runner.speed_probe_ms`."""
     keep_going: bool
     """Measure the other models where one fails."""
     weights: Weights | None
     models: tuple[ModelEntry, ...]
 
     @property
-    def visits(self) -> int:
+    def trials(self) -> int:
         """Of all models together."""
-        return sum(model.rounds for model in self.models)
+        return sum(model.n_trials for model in self.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +150,13 @@ class BundleContent:
     sentinel: str | None = None
     energy: bool = False
     repeats: float = 1.0
-    least_gauge_ms: float | None = None
+    best_speed_probe_ms: float | None = None
     keep_going: bool = False
     seed: int = 0
 
 
 def write_bundle(folder: Path, content: BundleContent) -> Job:
-    """Write a bundle; an equal one that is there already is left alone with the visits that it has.
+    """Write a bundle; an equal one that is there already is left alone with the trials that it has.
 
     Args:
         folder: where; an unequal bundle in it is removed first.
@@ -175,7 +175,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
         sentinel=content.sentinel,
         energy=content.energy,
         repeats=content.repeats,
-        least_gauge_ms=content.least_gauge_ms,
+        best_speed_probe_ms=content.best_speed_probe_ms,
         keep_going=content.keep_going,
         weights=content.weights,
         models=tuple(_entry(model) for model in content.models),
@@ -211,7 +211,7 @@ def _entry(model: BundledModel) -> ModelEntry:
     return ModelEntry(
         id=model.id,
         file=f"{MODELS}/{model.id}.onnx",
-        rounds=model.rounds,
+        n_trials=model.n_trials,
         alone=model.alone,
         images=f"{IMAGES}/{model.images}.npy" if model.images else None,
         sessions=model.sessions,

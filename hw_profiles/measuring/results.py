@@ -46,7 +46,7 @@ class AloneFigures(BaseModel, frozen=True):
 
 
 class Conditions(BaseModel, frozen=True):
-    """Lowest and highest value over all visits; None where the system does not say."""
+    """Lowest and highest value over all trials; None where the system does not say."""
 
     temperature_c: tuple[float, float] | None = None
     mhz: tuple[float, float] | None = None
@@ -63,40 +63,40 @@ class Results(BaseModel, frozen=True):
     seconds: float
     seconds_of: dict[str, float] = {}
     """The same by model; a tool does not tell."""
-    visits_ms: dict[str, list[float]]
-    """Of each model, by round; a tool may have fewer visits than were wanted, but one at least."""
+    trials_ms: dict[str, list[float]]
+    """Of each model, by round; a tool may have fewer trials than were wanted, but one at least."""
     latency_ms: dict[str, float]
-    """Of each model, the robust figure over its visits."""
+    """Of each model, the robust figure over its trials."""
     alone: dict[str, list[AloneFigures]]
     """Of each model that is timed alone, by round."""
     outputs: dict[str, list[list[float]]] = {}
     """Of each model with images: what it answers to each."""
     conditions: Conditions = Conditions()
-    least_gauge_ms: float | None = None
-    """Of the device's fastest moment, see `hw_profiles.measuring.runner.gauge_ms`; a tool does not tell."""
-    never_steady: list[str] = []
-    """Models whose visits all saw slow moments of the processor: their latencies may be too high."""
-    slow_visits: float = 0.0
-    """Share of visits that saw slow moments of the processor alone, however often they were repeated."""
-    throttled_visits: float = 0.0
-    """Share of visits in which a CPU quota stopped the process, however often they were repeated."""
+    best_speed_probe_ms: float | None = None
+    """The fastest speed probe, see `hw_profiles.measuring.runner`; None if a tool measured."""
+    always_slow: list[str] = []
+    """Models whose trials all saw slow moments of the processor: their latencies may be too high."""
+    slow_share: float = 0.0
+    """Share of trials that saw slow moments of the processor alone, however often they were repeated."""
+    throttled_share: float = 0.0
+    """Share of trials in which a CPU quota stopped the process, however often they were repeated."""
     failed: dict[str, str] = {}
     """Reasons of models that could not be measured, where the job says to keep going."""
     sentinel_drift: float | None = None
     split_half_spearman: float | None = None
 
-    def told(self, name: str, nth: int = 0, passes: int = 1) -> AloneFigures | None:
-        """What a model takes alone: the visit at the lower quartile in one of several interleaved passes.
+    def alone_latency(self, name: str, nth: int = 0, passes: int = 1) -> AloneFigures | None:
+        """What a model takes alone: the trial at the lower quartile in one of several interleaved passes.
 
         That is the fastest of up to four; `bundle.HEAVY_BYTES` says why it is this one. None where
-        there were fewer visits than passes.
+        there were fewer trials than passes.
         """
-        visits = sorted(self.alone[name][nth::passes], key=lambda figures: figures.latency_ms)
-        return visits[(len(visits) - 1) // 4] if visits else None
+        trials = sorted(self.alone[name][nth::passes], key=lambda figures: figures.latency_ms)
+        return trials[(len(trials) - 1) // 4] if trials else None
 
     def alone_ms(self, names: Iterable[str], nth: int = 0, passes: int = 1) -> Latencies | None:
         """The latency that `told` gives for each of several models, shape (n,); None where one has none."""
-        figures = [self.told(name, nth, passes) for name in names]
+        figures = [self.alone_latency(name, nth, passes) for name in names]
         known = [told.latency_ms for told in figures if told]
         return np.array(known) if len(known) == len(figures) else None
 
@@ -104,16 +104,16 @@ class Results(BaseModel, frozen=True):
     def of_tool(
         cls,
         job: Job,
-        visits_ms: dict[str, list[float]],
+        trials_ms: dict[str, list[float]],
         runtime: str,
         seconds: float,
         failed: Mapping[str, str] | None = None,
     ) -> Self:
-        """What another tool than the runner told: whole networks, one figure for each visit.
+        """What another tool than the runner told: whole networks, one figure for each trial.
 
         Args:
             job: what was to be measured.
-            visits_ms: by model, in ms.
+            trials_ms: by model, in ms.
             runtime: the tool.
             seconds: how long it took.
             failed: reasons of the models that it could not measure.
@@ -122,9 +122,9 @@ class Results(BaseModel, frozen=True):
             bundle=job.id,
             device={"runtime": runtime, "version": "unknown"},
             seconds=seconds,
-            visits_ms=visits_ms,
-            latency_ms={name: float(np.median(ms)) for name, ms in visits_ms.items()},
-            alone={name: [AloneFigures.single(value) for value in ms] for name, ms in visits_ms.items()},
+            trials_ms=trials_ms,
+            latency_ms={name: float(np.median(ms)) for name, ms in trials_ms.items()},
+            alone={name: [AloneFigures.single(value) for value in ms] for name, ms in trials_ms.items()},
             failed=dict(failed or {}),
         )
 
@@ -148,17 +148,17 @@ def _of_json(path: Path, content: str, job: Job) -> Results:
         raise ValueError(f"{one_line(error, str(path))}; run the bundle's runner again") from None
     if results.bundle != job.id:
         raise ValueError(f"{path} holds the results of another bundle")
-    done = {name: len(visits) for name, visits in results.visits_ms.items()}
-    missing = [m.id for m in job.models if m.id not in results.failed and done.get(m.id) != m.rounds]
+    done = {name: len(trials) for name, trials in results.trials_ms.items()}
+    missing = [m.id for m in job.models if m.id not in results.failed and done.get(m.id) != m.n_trials]
     if missing:
         raise ValueError(
-            f"{path} is not whole, it lacks visits of {_some(missing)}; run the bundle's runner again"
+            f"{path} is not whole, it lacks trials of {_some(missing)}; run the bundle's runner again"
         )
     return results
 
 
 def _of_csv(path: Path, job: Job) -> Results:
-    """A table that a person or another tool wrote; several rows of one model are its visits."""
+    """A table that a person or another tool wrote; several rows of one model are its trials."""
     table = read_table(path, CSV_COLUMNS, comment="#")
     ids = table["model_id"].astype(str).str.removesuffix(".onnx")
     times = pd.to_numeric(table["latency_ms"], errors="coerce")
@@ -175,8 +175,8 @@ def _of_csv(path: Path, job: Job) -> Results:
     missing = sorted(set(alone) - set(ids))
     if missing:
         raise ValueError(f"{path} must have a row for each of {len(alone)} models, it lacks {_some(missing)}")
-    visits = {name: times[ids == name].tolist() for name in alone}
-    return Results.of_tool(job, visits, "unknown", 0.0)
+    trials = {name: times[ids == name].tolist() for name in alone}
+    return Results.of_tool(job, trials, "unknown", 0.0)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -2,10 +2,10 @@
 
     python runner.py BUNDLE        does the work that BUNDLE/job.json describes
 
-A model of a bundle is visited several times. A visit is either one session in the runner's own process (small
+A model of a bundle is measured several times. A trial is either one session in the runner's process (small
 graphs of a latency table) or a fresh process with the model alone (whole networks); the latter is the latency
-that the toolkit means wherever it says `latency_ms`. All visits are shuffled over the whole time, so that a
-slow moment of the machine spreads over all models. Every finished visit is a line of BUNDLE/visits.jsonl: a
+that the toolkit means wherever it says `latency_ms`. All trials are shuffled over the whole time, so that a
+slow moment of the machine spreads over all models. Every finished trial is a line of BUNDLE/trials.jsonl: a
 runner that was killed goes on after the last whole line. BUNDLE/results.json, written at the end, adds what
 identifies the device, how steady it was, and what the models answer to the images that the bundle holds.
 """
@@ -38,8 +38,8 @@ except ImportError as error:
         raise
     sys.exit(f"{error}; on this device: {sys.executable} -m pip install numpy onnxruntime")
 
-SCHEMA_VERSION = 6
-JOB, VISITS, RESULTS, LOCK = "job.json", "visits.jsonl", "results.json", "lock"
+SCHEMA_VERSION = 7
+JOB, TRIALS, RESULTS, LOCK = "job.json", "trials.jsonl", "results.json", "lock"
 
 # How a latency is estimated. Where a session's buffers lie in memory decides 0.5-1 % of the latency for as
 # long as the session lives, so a process opens several and takes the fastest run of each; other load adds
@@ -71,15 +71,15 @@ LONG_SECONDS, FEW_SESSIONS = 0.7, 4
 # them: on a rented server with two speeds, networks took 1.01 to 1.03 of their least time while the gauge was
 # within STEADY of its own, and 1.3 to 2.1 else. So a session waits for a steady moment, on any core. What was
 # timed at a slow one is timed again later, as often as the job allows; where most models saw no steady one,
-# all visits count. With neighbours at work two thirds of the time the noise floor fell from 16-23 to 0.7 %.
+# all trials count. With neighbours at work two thirds of the time the noise floor fell from 16-23 to 0.7 %.
 STEADY = 1.2
 PATIENCE_SECONDS = 0.1
-GAUGE_LOOPS, GAUGE_TRIES = 1000, 3
-GAUGE_VALUES, GAUGE_ROUNDS = 32768, 12  # of all cores at once
-GAUGE_SECONDS = 10.0  # at most
+SPEED_PROBE_LOOPS, SPEED_PROBE_TRIES = 1000, 3
+SPEED_PROBE_VALUES, SPEED_PROBE_ROUNDS = 32768, 12  # of all cores at once
+SPEED_PROBE_SECONDS = 10.0  # at most
 
 THREAD_CLOCK_IS_FINE = time.get_clock_info("thread_time").resolution <= 1e-6  # 16 ms on Windows
-GAUGE_CLOCK = time.thread_time_ns if THREAD_CLOCK_IS_FINE else time.perf_counter_ns
+SPEED_PROBE_CLOCK = time.thread_time_ns if THREAD_CLOCK_IS_FINE else time.perf_counter_ns
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # that this process may use
 
 CPU = "CPUExecutionProvider"
@@ -115,31 +115,31 @@ def robust_ms(fastest_ms: list[float]) -> float:
     return float(np.quantile(fastest_ms, QUANTILE))
 
 
-def gauge_ms(threads: int) -> float:
+def speed_probe_ms(threads: int) -> float:
     """CPU time of a fixed piece of work of tens of microseconds, the fastest of a few.
 
     Args:
         threads: that a network will use; where they take every core, all cores work at once.
     """
     if 1 < threads >= len(CORES) > 0:
-        return _gauge_of_all_cores_ms()
+        return _all_cores_probe_ms()
     times = []
-    for _ in range(GAUGE_TRIES):
-        start, total = GAUGE_CLOCK(), 0
-        for i in range(GAUGE_LOOPS):
+    for _ in range(SPEED_PROBE_TRIES):
+        start, total = SPEED_PROBE_CLOCK(), 0
+        for i in range(SPEED_PROBE_LOOPS):
             total += i * i
-        times.append((GAUGE_CLOCK() - start) / 1e6)
+        times.append((SPEED_PROBE_CLOCK() - start) / 1e6)
     return min(times)
 
 
-def _gauge_of_all_cores_ms() -> float:
+def _all_cores_probe_ms() -> float:
     """Of the slowest core, while all work at once and on what another one has just written.
 
     The cores of a virtual machine may share one physical core, or no cache, from one moment to the next: no
     core alone tells, and networks take 1.5 and 2.0 times as long.
     """
-    shared = [np.linspace(0, 1, GAUGE_VALUES, dtype=np.float32) for _ in CORES]
-    together = threading.Barrier(len(CORES), timeout=GAUGE_SECONDS)
+    shared = [np.linspace(0, 1, SPEED_PROBE_VALUES, dtype=np.float32) for _ in CORES]
+    together = threading.Barrier(len(CORES), timeout=SPEED_PROBE_SECONDS)
     fastest: list[float] = []
 
     def work(i: int, core: int) -> None:
@@ -147,13 +147,13 @@ def _gauge_of_all_cores_ms() -> float:
             stay_on({core})
             result = np.empty_like(shared[i])
             times = []
-            for r in range(GAUGE_ROUNDS):
+            for r in range(SPEED_PROBE_ROUNDS):
                 values = shared[(i + r) % len(shared)]
                 together.wait()
-                start = GAUGE_CLOCK()
+                start = SPEED_PROBE_CLOCK()
                 np.negative(values, out=values)
                 np.exp(values, out=result)
-                times.append((GAUGE_CLOCK() - start) / 1e6)
+                times.append((SPEED_PROBE_CLOCK() - start) / 1e6)
         except (RunnerError, threading.BrokenBarrierError):
             together.abort()  # the other threads would wait for ever
         else:
@@ -171,7 +171,7 @@ def _gauge_of_all_cores_ms() -> float:
 
 _CORES_CHANGED = (
     "this process cannot use the CPU cores {cores} at once any more, as it could when it started; finished "
-    "visits are saved: start it again"
+    "trials are saved: start it again"
 )
 
 
@@ -203,11 +203,11 @@ def undisturbed(cores: set[int]) -> Iterator[None]:
         stay_on(CORES)
 
 
-def settle(least_gauge_ms: float, threads: int) -> float:
+def settle(best_speed_probe_ms: float, threads: int) -> float:
     """Wait for a steady moment, `PATIENCE_SECONDS` at most; returns the gauge of the moment that came.
 
     Args:
-        least_gauge_ms: the lowest gauge that is known of this device.
+        best_speed_probe_ms: the lowest gauge that is known of this device.
         threads: that a network will use; a single one looks for it on each core, and stays there.
 
     Raises:
@@ -217,8 +217,8 @@ def settle(least_gauge_ms: float, threads: int) -> float:
     end = time.perf_counter() + PATIENCE_SECONDS
     for core in itertools.cycle(cores):
         stay_on(core)
-        gauge = gauge_ms(threads)
-        if gauge <= STEADY * least_gauge_ms or time.perf_counter() > end:
+        gauge = speed_probe_ms(threads)
+        if gauge <= STEADY * best_speed_probe_ms or time.perf_counter() > end:
             break
     return gauge
 
@@ -230,7 +230,7 @@ class Timed(NamedTuple):
     """CPU time of the fastest run where one thread does all the work, else its wall-clock time."""
     runs_ms: list[float]
     """Wall-clock time of each run."""
-    gauge_ms: float
+    speed_probe_ms: float
     """How slow the moment was; 0 where the processor does not do the work."""
     throttled: int
     """Periods in which a CPU quota stopped this process or others of its control group."""
@@ -284,7 +284,7 @@ class Model:
             counted_from_1 = ";".join(str(core + 1) for core in others)
             self.options.add_session_config_entry("session.intra_op_thread_affinities", counted_from_1)
 
-    def timed(self, seconds: float, least_gauge_ms: float = float("inf")) -> Timed:
+    def timed(self, seconds: float, best_speed_probe_ms: float = float("inf")) -> Timed:
         """Time runs for about `seconds` in a new session, at a steady moment where there is one.
 
         Raises:
@@ -293,7 +293,7 @@ class Model:
         threads, on_cpu = self.options.intra_op_num_threads, self.provider == CPU
         # Before the session is there and after it is gone: its threads would keep the other cores busy.
         try:
-            gauge = settle(least_gauge_ms, threads) if on_cpu else 0.0
+            gauge = settle(best_speed_probe_ms, threads) if on_cpu else 0.0
             session = self.open()
             run = self.prepare(session)
             times: list[float] = []
@@ -309,7 +309,7 @@ class Model:
             throttled = throttled_periods() - throttled
             del run, session
             if on_cpu:
-                gauge = max(gauge, gauge_ms(threads))
+                gauge = max(gauge, speed_probe_ms(threads))
         finally:
             stay_on(CORES)
         return Timed(fastest, times, gauge, throttled)
@@ -517,13 +517,13 @@ def _enough(runs: int, elapsed: float, seconds: float) -> bool:
     return runs >= FEW_RUNS
 
 
-def benchmark(model: Model, n_sessions: int, least_gauge_ms: float = float("inf")) -> dict[str, Any]:
+def benchmark(model: Model, n_sessions: int, best_speed_probe_ms: float = float("inf")) -> dict[str, Any]:
     """Time one model in this process, which should be fresh.
 
     Args:
         model: what to time.
         n_sessions: how many to open at most.
-        least_gauge_ms: the lowest gauge that is known of this device.
+        best_speed_probe_ms: the lowest gauge that is known of this device.
 
     Raises:
         RunnerError: the model cannot be loaded or run.
@@ -531,11 +531,11 @@ def benchmark(model: Model, n_sessions: int, least_gauge_ms: float = float("inf"
     start = time.perf_counter()
     sessions: list[Timed] = []
     while len(sessions) < n_sessions:
-        sessions.append(model.timed(SESSION_SECONDS, least_gauge_ms))
-        least_gauge_ms = min(least_gauge_ms, sessions[-1].gauge_ms)
+        sessions.append(model.timed(SESSION_SECONDS, best_speed_probe_ms))
+        best_speed_probe_ms = min(best_speed_probe_ms, sessions[-1].speed_probe_ms)
         if len(sessions) >= FEW_SESSIONS and time.perf_counter() - start > LONG_SECONDS:
             break
-    used = [timed for timed in sessions if timed.gauge_ms <= STEADY * least_gauge_ms] or sessions
+    used = [timed for timed in sessions if timed.speed_probe_ms <= STEADY * best_speed_probe_ms] or sessions
     runs = np.concatenate([timed.runs_ms for timed in used])
     throttled = sum(timed.throttled for timed in sessions)
     by_cpu_time = model.clock is not time.perf_counter_ns and not throttled
@@ -547,7 +547,7 @@ def benchmark(model: Model, n_sessions: int, least_gauge_ms: float = float("inf"
         "p90_ms": float(np.quantile(runs, 0.9)),
         "runs": len(runs),
         "throttled": throttled,
-        "gauge_ms": float(np.median([timed.gauge_ms for timed in used])),
+        "speed_probe_ms": float(np.median([timed.speed_probe_ms for timed in used])),
     }
 
 
@@ -558,7 +558,7 @@ def drift(times_ms: list[float]) -> float:
 
 
 def split_half(times_ms: list[list[float]]) -> float:
-    """Spearman's rank correlation of the latencies by even rounds with those by odd rounds."""
+    """Spearman's rank correlation of the latencies by even trials with those by odd trials."""
     halves = [[robust_ms(times[start::2]) for times in times_ms if len(times) > 1] for start in (0, 1)]
     ranks = [np.argsort(np.argsort(half)) for half in halves]
     return float(np.asarray(np.corrcoef(ranks))[0, 1])
@@ -915,15 +915,15 @@ class Bundle:
             write_weights(self.file(weights["file"]), weights)
 
     def plan(self) -> list[tuple[str, int]]:
-        """All visits as (model id, round) in the order of the work.
+        """All trials as (model id, round) in the order of the work.
 
-        A model of `n` rounds is visited once in every n-th of the time, at a random moment.
+        A model of `n` trials is measured once in every n-th of the time, at a random moment.
         """
         rng = random.Random(self.job["seed"])
         moments = [
-            ((r + rng.random()) / model["rounds"], name, r)
+            ((r + rng.random()) / model["n_trials"], name, r)
             for name, model in self.models.items()
-            for r in range(model["rounds"])
+            for r in range(model["n_trials"])
         ]
         return [(name, r) for _, name, r in sorted(moments)]
 
@@ -932,17 +932,17 @@ class Bundle:
         images = np.load(self.file(self.models[name]["images"]))
         return {"outputs": self.model(name).outputs(images)}
 
-    def visit(self, name: str, r: int, least_gauge_ms: float) -> dict[str, Any]:
+    def trial(self, name: str, r: int, best_speed_probe_ms: float) -> dict[str, Any]:
         """Time a model once: its fastest run in one session, or what it takes alone in a fresh process."""
         if not self.models[name]["alone"]:
             model = self.model(name)
             if r == 0:
                 model.check_placement()
-            timed = model.timed(VISIT_SECONDS, least_gauge_ms)
+            timed = model.timed(VISIT_SECONDS, best_speed_probe_ms)
             ms = min(timed.runs_ms) if timed.throttled else timed.fastest_ms
-            return {"ms": ms, "gauge_ms": timed.gauge_ms, "throttled": timed.throttled}
+            return {"ms": ms, "speed_probe_ms": timed.speed_probe_ms, "throttled": timed.throttled}
         command = [sys.executable, os.path.abspath(__file__), self.folder, "--alone", name]
-        command += ["--least-gauge", str(least_gauge_ms), *(["--checked"] if r else [])]
+        command += ["--best-speed-probe", str(best_speed_probe_ms), *(["--checked"] if r else [])]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if done.returncode:
             label = self.models[name]["label"] or name
@@ -950,16 +950,16 @@ class Bundle:
             lines = done.stderr.strip().splitlines() or [f"the process that ran {label} ended with {how}"]
             raise RunnerError(lines[-1])
         figures = json.loads(done.stdout)
-        gauge = figures.pop("gauge_ms")
+        gauge = figures.pop("speed_probe_ms")
         return {
             "ms": figures["latency_ms"],
-            "gauge_ms": gauge,
+            "speed_probe_ms": gauge,
             "throttled": figures["throttled"],
             "alone": figures,
         }
 
     def run(self, wait_seconds: float) -> None:
-        """Do the visits that are missing, then write the results.
+        """Do the trials that are missing, then write the results.
 
         Args:
             wait_seconds: how long to wait for another runner in this folder to end.
@@ -970,18 +970,18 @@ class Bundle:
                 if model["images"] and (name, None) not in journal.done:
                     self._do(journal, name, None)
             plan = self.plan()
-            self._visit_all(journal, [visit for visit in plan if visit not in journal.done], len(plan))
+            self._run_trials(journal, [trial for trial in plan if trial not in journal.done], len(plan))
             limit = int((1 + self.job["repeats"]) * len(plan))
-            while journal.n_visits < limit:
-                slow = [visit for visit in plan if visit[0] not in journal.failed and journal.slow(*visit)]
-                again = slow[: limit - journal.n_visits]
+            while journal.n_trials < limit:
+                slow = [trial for trial in plan if trial[0] not in journal.failed and journal.slow(*trial)]
+                again = slow[: limit - journal.n_trials]
                 if not again:
                     break
-                self._visit_all(journal, again, journal.n_visits + len(again))
+                self._run_trials(journal, again, journal.n_trials + len(again))
             self.write_results(journal)
 
-    def _visit_all(self, journal: Journal, visits: list[tuple[str, int]], total: int) -> None:
-        for i, (name, r) in enumerate(visits, total - len(visits) + 1):
+    def _run_trials(self, journal: Journal, trials: list[tuple[str, int]], total: int) -> None:
+        for i, (name, r) in enumerate(trials, total - len(trials) + 1):
             if name not in journal.failed:
                 self._do(journal, name, r)
             sys.stdout.write(f"{i} {total}\n")
@@ -991,7 +991,7 @@ class Bundle:
         """Visit a model, or with round None compute its outputs, and save that it is done."""
         start = time.perf_counter()
         try:
-            done = self.outputs(name) if r is None else self.visit(name, r, journal.least_gauge_ms)
+            done = self.outputs(name) if r is None else self.trial(name, r, journal.best_speed_probe_ms)
         except RunnerError as error:
             if not self.job["keep_going"]:
                 raise
@@ -1007,19 +1007,19 @@ class Bundle:
         models = {name: model for name, model in self.models.items() if name not in journal.failed}
         if not models:
             raise RunnerError("; ".join(dict.fromkeys(journal.failed.values())))
-        visits = [visit for visit in journal.visits() if visit["model"] in models]
+        trials = [trial for trial in journal.trials() if trial["model"] in models]
         times: dict[str, list[float]] = {name: [] for name in models}
         steady: dict[str, list[float]] = {name: [] for name in models}
         alone: dict[str, list[dict[str, Any]]] = {}
-        for visit in visits:
-            name = visit["model"]
-            times[name].append(visit["ms"])
-            if not journal.slow(name, visit["round"]):
-                steady[name].append(visit["ms"])
-            if "alone" in visit:
-                alone.setdefault(name, []).append(visit["alone"])
-        never_steady = [name for name, found in steady.items() if not found]
-        if 2 * len(never_steady) > len(steady):
+        for trial in trials:
+            name = trial["model"]
+            times[name].append(trial["ms"])
+            if not journal.slow(name, trial["index"]):
+                steady[name].append(trial["ms"])
+            if "alone" in trial:
+                alone.setdefault(name, []).append(trial["alone"])
+        always_slow = [name for name, found in steady.items() if not found]
+        if 2 * len(always_slow) > len(steady):
             steady = times
         small = [times[name] for name, model in models.items() if not model["alone"]]
         sentinel = self.job["sentinel"]
@@ -1030,18 +1030,17 @@ class Bundle:
             "device": device(),
             "seconds": sum(line["seconds"] for line in lines),
             "seconds_of": {name: _seconds(lines, name) for name in models},
-            "visits_ms": times,
+            "trials_ms": times,
             "latency_ms": {name: robust_ms(steady[name] or times[name]) for name in models},
             "alone": alone,
             "outputs": {line["model"]: line["outputs"] for line in journal.lines if "outputs" in line},
             "conditions": {
                 name: _range([line["conditions"][name] for line in lines]) for name in conditions()
             },
-            "least_gauge_ms": journal.least_gauge_ms,
-            "never_steady": never_steady,
-            "slow_visits": sum(journal.slow(visit["model"], visit["round"]) for visit in visits)
-            / len(visits),
-            "throttled_visits": sum(visit["throttled"] > 0 for visit in visits) / len(visits),
+            "best_speed_probe_ms": journal.best_speed_probe_ms,
+            "always_slow": always_slow,
+            "slow_share": sum(journal.slow(trial["model"], trial["index"]) for trial in trials) / len(trials),
+            "throttled_share": sum(trial["throttled"] > 0 for trial in trials) / len(trials),
             "failed": journal.failed,
             "sentinel_drift": drift(times[sentinel]) if sentinel else None,
             "split_half_spearman": split_half(small) if len(small) > 1 else None,
@@ -1052,8 +1051,8 @@ class Bundle:
         os.replace(temporary, self.file(RESULTS))
 
 
-def _seconds(visits: list[dict[str, Any]], name: str) -> float:
-    return float(sum(visit["seconds"] for visit in visits if visit["model"] == name))
+def _seconds(trials: list[dict[str, Any]], name: str) -> float:
+    return float(sum(trial["seconds"] for trial in trials if trial["model"] == name))
 
 
 def _range(values: list[float | None]) -> list[float] | None:
@@ -1062,16 +1061,16 @@ def _range(values: list[float | None]) -> list[float] | None:
 
 
 class Journal:
-    """The finished visits of a bundle, a line each; a line that was cut off or damaged ends it.
+    """The finished trials of a bundle, a line each; a line that was cut off or damaged ends it.
 
-    A visit that is repeated has several lines. A model that failed has a line with the reason.
+    A trial that is repeated has several lines. A model that failed has a line with the reason.
 
     Raises:
-        RunnerError: the visits belong to another bundle or were made with another onnxruntime.
+        RunnerError: the trials belong to another bundle or were made with another onnxruntime.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.path, self.id = bundle.file(VISITS), bundle.id
+        self.path, self.id = bundle.file(TRIALS), bundle.id
         self.lines: list[dict[str, Any]] = []
         whole = 0
         with open(self.path, "a+b") as file:
@@ -1092,40 +1091,40 @@ class Journal:
                 f"{self.path} must be of this bundle and of onnxruntime {onnxruntime.__version__}; "
                 f"remove it to start again"
             )
-        self.done = {(line["model"], line["round"]) for line in self.lines}
-        known_gauge = bundle.job["least_gauge_ms"]
-        self.least_gauge_ms = float("inf") if known_gauge is None else float(known_gauge)
+        self.done = {(line["model"], line["index"]) for line in self.lines}
+        known_ms = bundle.job["best_speed_probe_ms"]
+        self.best_speed_probe_ms = float("inf") if known_ms is None else float(known_ms)
         self.failed: dict[str, str] = {}
         self._best: dict[tuple[str, int], dict[str, Any]] = {}
         for line in self.lines:
             self._note(line)
 
     @property
-    def n_visits(self) -> int:
-        """Visits so far, repeated ones included."""
+    def n_trials(self) -> int:
+        """Trials so far, repeated ones included."""
         return sum("ms" in line for line in self.lines)
 
-    def visits(self) -> list[dict[str, Any]]:
-        """By round, of each visit and its repetitions the one at the steadiest moment."""
-        return sorted(self._best.values(), key=lambda visit: visit["round"])
+    def trials(self) -> list[dict[str, Any]]:
+        """By round, of each trial and its repetitions the one at the steadiest moment."""
+        return sorted(self._best.values(), key=lambda trial: trial["index"])
 
     def slow(self, model: str, r: int) -> bool:
-        """Whether a visit saw slow moments alone, or a CPU quota stopped it."""
-        visit = self._best[model, r]
-        return bool(visit["throttled"] or visit["gauge_ms"] > STEADY * self.least_gauge_ms)
+        """Whether a trial saw slow moments alone, or a CPU quota stopped it."""
+        trial = self._best[model, r]
+        return bool(trial["throttled"] or trial["speed_probe_ms"] > STEADY * self.best_speed_probe_ms)
 
     def _note(self, line: dict[str, Any]) -> None:
         if "failed" in line:
             self.failed.setdefault(line["model"], line["failed"])
         if "ms" in line:
-            self.least_gauge_ms = min(self.least_gauge_ms, line["gauge_ms"])
-            known = self._best.setdefault((line["model"], line["round"]), line)
+            self.best_speed_probe_ms = min(self.best_speed_probe_ms, line["speed_probe_ms"])
+            known = self._best.setdefault((line["model"], line["index"]), line)
             if _disturbance(line) < _disturbance(known):
-                self._best[line["model"], line["round"]] = line
+                self._best[line["model"], line["index"]] = line
 
     def add(self, model: str, r: int | None, measured: dict[str, Any], seconds: float) -> None:
-        """Save a finished visit, or with round None the outputs of a model, so that no reboot loses it."""
-        line = {"bundle": self.id, "version": onnxruntime.__version__, "model": model, "round": r}
+        """Save a finished trial, or with round None the outputs of a model, so that no reboot loses it."""
+        line = {"bundle": self.id, "version": onnxruntime.__version__, "model": model, "index": r}
         line.update(measured, seconds=seconds, conditions=conditions())
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -1136,8 +1135,8 @@ class Journal:
         self._note(line)
 
 
-def _disturbance(visit: dict[str, Any]) -> tuple[bool, float]:
-    return visit["throttled"] > 0, visit["gauge_ms"]
+def _disturbance(trial: dict[str, Any]) -> tuple[bool, float]:
+    return trial["throttled"] > 0, trial["speed_probe_ms"]
 
 
 @contextmanager
@@ -1174,7 +1173,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Times ONNX models on this device.")
     parser.add_argument("bundle", nargs="?", help="folder with job.json; by default the runner's own")
     parser.add_argument("--alone", metavar="ID", help="time this model alone and print the figures as JSON")
-    parser.add_argument("--least-gauge", type=float, default=float("inf"), metavar="MS", help="with --alone")
+    parser.add_argument(
+        "--best-speed-probe", type=float, default=float("inf"), metavar="MS", help="with --alone"
+    )
     parser.add_argument("--checked", action="store_true", help="with --alone: it runs where it should")
     parser.add_argument("--weights", action="store_true", help="write the models' constants for another tool")
     parser.add_argument("--describe", action="store_true", help="print what this device is as JSON")
@@ -1189,7 +1190,7 @@ def main(arguments: list[str] | None = None) -> int:
             model, n_sessions = bundle.model(options.alone), bundle.models[options.alone]["sessions"]
             if not options.checked:
                 model.check_placement()
-            figures = benchmark(model, n_sessions, options.least_gauge)
+            figures = benchmark(model, n_sessions, options.best_speed_probe)
             if bundle.job["energy"]:
                 figures.update(energy(model))
             sys.stdout.write(json.dumps(figures) + "\n")

@@ -20,10 +20,10 @@ def measure(connection: Connection, bundle: Path, progress: Progress) -> Results
     Args:
         connection: reaches the device.
         bundle: the folder.
-        progress: hears about visits.
+        progress: hears about trials.
 
     Raises:
-        ValueError: the device failed or computes wrongly; finished visits are kept.
+        ValueError: the device failed or computes wrongly; finished trials are kept.
     """
     results = connection.measure(bundle, progress)
     check_outputs(bundle, results)

@@ -120,7 +120,7 @@ def connection(
     """
     from hw_profiles.connections.adb import Adb
     from hw_profiles.connections.external_tool import Command
-    from hw_profiles.connections.offline_bundle import Carried
+    from hw_profiles.connections.offline_bundle import OfflineBundle
     from hw_profiles.connections.ssh import Ssh
 
     tool = _tool(command, latency_pattern, latency_unit, retries) if command else None
@@ -133,16 +133,16 @@ def connection(
     elif tool:
         found["--command"] = Command(tool=tool)
     if bundle:
-        found["--bundle"] = Carried(out=bundle, whole=whole)
+        found["--bundle"] = OfflineBundle(out=bundle, whole=whole)
     if results:
-        found["--results"] = Carried(results=results)
+        found["--results"] = OfflineBundle(results=results)
     if len(found) > 1:
         raise ValueError(f"a device is reached in one way, got {' and '.join(found)}")
     return next(iter(found.values()), None)
 
 
 @contextmanager
-def told_what_to_carry(as_json: bool) -> Iterator[None]:
+def exit_if_offline(as_json: bool) -> Iterator[None]:
     """Where a person has to carry something next, say so and end well."""
     from hw_profiles.connections.base import NotMeasuredError
 

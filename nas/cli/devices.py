@@ -21,7 +21,7 @@ from nas.cli.connection import (
     UnitOption,
     WholeOption,
     connection,
-    told_what_to_carry,
+    exit_if_offline,
 )
 from nas.cli.open_run import open_space
 from nas.cli.options import (
@@ -102,7 +102,7 @@ def profile(
     if check:
         _check(space, device, profiles, json)
         return
-    from hw_profiles.profile_warnings import doubts_about
+    from hw_profiles.profile_warnings import profile_warnings
     from hw_profiles.run_settings import RunSettings
     from hw_profiles.store import ProfileStore
     from nas.devices.earlier_profile import settings_of
@@ -139,7 +139,7 @@ def profile(
         there = there.model_copy(update={"int8_for": None})
     update = {name: value for name, value in given.items() if value is not None}
     settings = RunSettings.model_validate(there.model_dump() | update)
-    with told_what_to_carry(json), shown() as progress:
+    with exit_if_offline(json), shown() as progress:
         measured = profile_device(
             measured_space,
             device,
@@ -173,8 +173,8 @@ def profile(
         f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
         f"held-out subnets; {floor}"
     )
-    for doubt in doubts_about(measured):
-        line(doubt)
+    for warning in profile_warnings(measured):
+        line(warning)
     _say_next(space, device, profiles)
 
 
@@ -246,7 +246,7 @@ def benchmark(
     settings = settings.model_copy(update=given)
     shapes = parse_shapes(shape or ())
     failed = None
-    with told_what_to_carry(json), shown() as progress:
+    with exit_if_offline(json), shown() as progress:
         try:
             if device:
                 rows = benchmarks.benchmark_on(

@@ -56,7 +56,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write chosen subnets as files, checked against torch, each with a model card beside it."""
-    from hw_profiles.connections.local import Here
+    from hw_profiles.connections.local import Local
     from nas.export.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
     from nas.runs.commands import command, data_options
@@ -98,6 +98,6 @@ def export(
         models = [file.path for file in exported if file.path.suffix == ONNX]
         profiled = trained.device(device)
         steps = [command("report", run, *data_options(dataset, data_root, allow_import=allow_import))]
-        if models and (profiled is None or isinstance(profiled.profile.connection, Here)):
+        if models and (profiled is None or isinstance(profiled.profile.connection, Local)):
             steps.insert(0, command("benchmark", *models))
         line(f"next: {', or '.join(steps)}")

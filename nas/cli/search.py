@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.connection import BundleOption, ResultsOption, connection, told_what_to_carry
+from nas.cli.connection import BundleOption, ResultsOption, connection, exit_if_offline
 from nas.cli.open_run import open_run
 from nas.cli.options import (
     AllowImport,
@@ -109,7 +109,7 @@ def search(
 
     found_device, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
     trained = open_run(run, dataset, data_root, allow_import)
-    with told_what_to_carry(json), shown() as progress:
+    with exit_if_offline(json), shown() as progress:
         outcome = search_run(
             trained,
             found_device,

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hw_profiles.connections.base import Connection
-from hw_profiles.connections.local import Here
+from hw_profiles.connections.local import Local
 from hw_profiles.measuring import session
-from hw_profiles.measuring.bundle import BundleContent, BundledModel, visits_alone, write_bundle
+from hw_profiles.measuring.bundle import BundleContent, BundledModel, trials_alone, write_bundle
 from hw_profiles.measuring.results import AloneFigures, Results
 from hw_profiles.measuring.runner import CPU
 from hw_profiles.measuring.timing_warnings import timing_warnings
@@ -95,7 +95,7 @@ def benchmark(
         BenchmarkError: a file is missing, is no ONNX model or cannot be run; it holds the rows of the others.
         ValueError: a shape is of no model's input.
     """
-    return _benchmark(models, settings, shapes or {}, energy, None, Here(), progress)
+    return _benchmark(models, settings, shapes or {}, energy, None, Local(), progress)
 
 
 def benchmark_on(
@@ -135,7 +135,7 @@ def _benchmark(
     connection: Connection,
     progress: Progress,
 ) -> list[BenchmarkRow]:
-    files, reasons = _read(models, settings.batch, shapes, fixed_only=not connection.tabled)
+    files, reasons = _read(models, settings.batch, shapes, fixed_only=not connection.supports_block_timing)
     if not files:
         raise BenchmarkError(reasons, [])
     unused = set(shapes) - {name for file in files.values() for name in file.shapes}
@@ -149,7 +149,7 @@ def _benchmark(
         images={_name(f.image): noise_images(*f.image) for f in files.values() if f.image and compare},
         energy=energy,
         keep_going=True,
-        least_gauge_ms=profile.least_gauge_ms if profile else None,
+        best_speed_probe_ms=profile.best_speed_probe_ms if profile else None,
     )
     with TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
@@ -193,7 +193,7 @@ def _reason(path: Path, reason: str) -> str:
 
 
 def _bundled(name: str, file: ModelFile, compare: bool) -> BundledModel:
-    n, sessions = visits_alone(len(file.content))
+    n, sessions = trials_alone(len(file.content))
     return BundledModel(
         name,
         file.content,
@@ -209,9 +209,9 @@ def _bundled(name: str, file: ModelFile, compare: bool) -> BundledModel:
 def _row(
     name: str, file: ModelFile, results: Results, settings: RunSettings, profile: DeviceProfile | None
 ) -> BenchmarkRow:
-    figures = results.told(name)
+    figures = results.alone_latency(name)
     assert figures, "a model that did not fail has figures"
-    disturbed = _disturbances(figures, name in results.never_steady)
+    disturbed = _disturbances(figures, name in results.always_slow)
     predicted = file.metadata.get(PREDICTED)
     return BenchmarkRow(
         model=str(file.path),
@@ -227,9 +227,9 @@ def _row(
     )
 
 
-def _disturbances(figures: AloneFigures, never_steady: bool) -> list[str]:
+def _disturbances(figures: AloneFigures, always_slow: bool) -> list[str]:
     found = timing_warnings(figures)
-    if never_steady and not figures.throttled:
+    if always_slow and not figures.throttled:
         found.append("the processor was slow during all runs: the latency may be too high")
     return found
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import Connection
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.csv_tables import read_table
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import BundleContent, Images, read_job, write_bundle
@@ -57,7 +57,7 @@ class MeasuredLatencies:
             ValueError: the device cannot be reached or is another one, or what came back is not its results.
         """
         self.device.profile.refuse_other(connection.describe() or {})
-        if isinstance(connection, Carried) and connection.results:
+        if isinstance(connection, OfflineBundle) and connection.results:
             self._accept(connection.results)
 
     def measure(self, connection: Connection, archs: Sequence[Arch], progress: Progress) -> None:
@@ -93,21 +93,21 @@ class MeasuredLatencies:
 
     def _keep(self, results: Results) -> None:
         self.device.profile.refuse_other(results.device)
-        if results.never_steady:
+        if results.always_slow:
             _log.warning(
                 "%d of %d subnets met slow moments of the device %r alone: their latencies may be too high",
-                len(results.never_steady),
+                len(results.always_slow),
                 len(results.alone),
                 self.device.profile.name,
             )
-        if results.throttled_visits:
+        if results.throttled_share:
             _log.warning(
                 "a CPU quota stopped %.0f %% of the measurements on the device %r: the latencies hold for "
                 "single runs, a steady load takes longer",
-                100 * results.throttled_visits,
+                100 * results.throttled_share,
                 self.device.profile.name,
             )
-        told = {arch_id: results.told(arch_id) for arch_id in results.alone}
+        told = {arch_id: results.alone_latency(arch_id) for arch_id in results.alone}
         self.ms |= {arch_id: figures.latency_ms for arch_id, figures in told.items() if figures}
         frame = pd.DataFrame(
             [(arch_id, ms, self.key) for arch_id, ms in self.ms.items()], columns=list(COLUMNS)
@@ -126,5 +126,5 @@ def _content(space: Space, archs: Sequence[Arch], device: Device, images: Images
     models, weights = bundled(graphs, profile.key, np.random.default_rng(0))
     found = {str(size): images(size) for size in sorted(set(sizes.values()))}
     return BundleContent(
-        models, profile.key, weights, found, space=space.name, least_gauge_ms=profile.least_gauge_ms
+        models, profile.key, weights, found, space=space.name, best_speed_probe_ms=profile.best_speed_probe_ms
     )

@@ -106,7 +106,7 @@ def measure_twice(
     with TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         content = BundleContent(
-            models, profile.key, weights, space=space.name, least_gauge_ms=profile.least_gauge_ms
+            models, profile.key, weights, space=space.name, best_speed_probe_ms=profile.best_speed_probe_ms
         )
         write_bundle(bundle, content)
         results = session.measure(
@@ -114,7 +114,7 @@ def measure_twice(
         )
     profile.refuse_other(results.device)
     first, second = (results.alone_ms((arch.id for arch in archs), nth, passes=2) for nth in (0, 1))
-    assert first is not None, "a model is visited once at least"
+    assert first is not None, "a model is measured once at least"
     if second is None:
         raise ValueError(f"the device {profile.name!r} must measure each subnet twice, it measured some once")
     return first, second

@@ -59,9 +59,9 @@ def evaluate(
         held_out_macs=compare(Linear(block_macs).fit(calibration, known).predict(held_out), measured),
         noise_floor=_noise_floor(measured, remeasured),
         split_half_spearman=results.split_half_spearman,
-        slow_visits=results.slow_visits,
-        throttled_visits=results.throttled_visits,
-        least_gauge_ms=results.least_gauge_ms,
+        slow_share=results.slow_share,
+        throttled_share=results.throttled_share,
+        best_speed_probe_ms=results.best_speed_probe_ms,
         sentinel_drift=results.sentinel_drift,
     )
     fitted = pd.DataFrame(
@@ -77,7 +77,7 @@ def evaluate(
             "remeasured_latency_ms": np.nan if remeasured is None else remeasured,
         }
     )
-    return Device(profile, blocks, work.edge_frame(results), fitted, judged, space)
+    return Device(profile, blocks, work.boundary_frame(results), fitted, judged, space)
 
 
 def _noise_floor(first: Latencies, second: Latencies | None) -> float | None:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.latency_models.block_probes import (
-    Edge,
-    EdgeTimes,
+    Boundary,
+    BoundaryTimes,
     Split,
     TimedBlock,
-    edges_of,
+    boundaries_of,
     inside_network_ms,
     timed_blocks,
 )
@@ -28,9 +28,9 @@ from nas.devices.check_images import noise_images
 from nas.devices.device_graphs import TimedGraph, bundled
 from search_spaces import Arch, Space
 
-BLOCK_ROUNDS, EDGE_ROUNDS, SENTINEL_ROUNDS = 3, 8, 60
-"""Visits of each graph. Held-out MAPE with 1, 2, 3, 4 rounds of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
-two profiles of the digits space, noise floor 0.56 %); edges are few and count in every block."""
+BLOCK_TRIALS, BOUNDARY_TRIALS, SENTINEL_TRIALS = 3, 8, 60
+"""Trials of each graph. Held-out MAPE with 1, 2, 3, 4 trials of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
+two profiles of the digits space, noise floor 0.56 %); boundaries are few and count in every block."""
 N_CALIBRATION, N_HELD_OUT = 24, 48
 HELD_OUT_PASSES = 2
 """The first is what predictions are judged by, the second tells the noise."""
@@ -40,9 +40,9 @@ SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
 """Ids of models; all but the first are followed by the position."""
 
 
-def n_calibration(*, tabled: bool) -> int:
+def n_calibration(*, supports_block_timing: bool) -> int:
     """Whole subnets that predictions are fitted to, with a table of blocks or without."""
-    return N_CALIBRATION if tabled else N_FIT
+    return N_CALIBRATION if supports_block_timing else N_FIT
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,23 @@ class ProfileWork:
 
     @classmethod
     def plan(
-        cls, space: Space, rng: np.random.Generator, *, tabled: bool, n_held_out: int = N_HELD_OUT
+        cls,
+        space: Space,
+        rng: np.random.Generator,
+        *,
+        supports_block_timing: bool,
+        n_held_out: int = N_HELD_OUT,
     ) -> Self:
         """What to time; of a small space all subnets.
 
         Args:
             space: its subnets and blocks.
             rng: draws the subnets.
-            tabled: time the blocks; else more whole subnets.
+            supports_block_timing: time the blocks; else more whole subnets.
             n_held_out: subnets that the predictions are judged on.
         """
-        split = Split.draw(space, rng, n_calibration(tabled=tabled), n_held_out)
-        blocks = timed_blocks(space) | reference_blocks(space) if tabled else {}
+        split = Split.draw(space, rng, n_calibration(supports_block_timing=supports_block_timing), n_held_out)
+        blocks = timed_blocks(space) | reference_blocks(space) if supports_block_timing else {}
         return cls(space, blocks, split.calibration, split.held_out)
 
     @classmethod
@@ -79,16 +84,16 @@ class ProfileWork:
         return cls(space, blocks, [], [])
 
     @property
-    def edges(self) -> list[Edge]:
+    def boundaries(self) -> list[Boundary]:
         """Where blocks meet."""
-        return edges_of(self.blocks)
+        return boundaries_of(self.blocks)
 
     def bundle(
         self,
         settings: RunSettings,
         rng: np.random.Generator,
         seed: int,
-        least_gauge_ms: float | None = None,
+        best_speed_probe_ms: float | None = None,
     ) -> BundleContent:
         """The work as a bundle; the smallest and the largest subnet are also checked on images."""
         models, weights = bundled([*self._parts(), *self._networks()], settings, rng)
@@ -99,7 +104,7 @@ class ProfileWork:
             images=self._images(),
             space=self.space.name,
             sentinel=SENTINEL if self.blocks else None,
-            least_gauge_ms=least_gauge_ms,
+            best_speed_probe_ms=best_speed_probe_ms,
             seed=seed,
         )
 
@@ -107,12 +112,18 @@ class ProfileWork:
         if not self.blocks:
             return []
         middle = self.space.blocks(self._middle)
-        edges = self.edges
+        boundaries = self.boundaries
         return [
-            TimedGraph(SENTINEL, middle, SENTINEL_ROUNDS),
-            *(TimedGraph(f"block{i}", b.blocks, BLOCK_ROUNDS) for i, b in enumerate(self.blocks.values())),
-            *(TimedGraph(f"one{i}", (edge.probes(1),), EDGE_ROUNDS) for i, edge in enumerate(edges)),
-            *(TimedGraph(f"three{i}", (edge.probes(3),), EDGE_ROUNDS) for i, edge in enumerate(edges)),
+            TimedGraph(SENTINEL, middle, SENTINEL_TRIALS),
+            *(TimedGraph(f"block{i}", b.blocks, BLOCK_TRIALS) for i, b in enumerate(self.blocks.values())),
+            *(
+                TimedGraph(f"one{i}", (boundary.calibration_convs(1),), BOUNDARY_TRIALS)
+                for i, boundary in enumerate(boundaries)
+            ),
+            *(
+                TimedGraph(f"three{i}", (boundary.calibration_convs(3),), BOUNDARY_TRIALS)
+                for i, boundary in enumerate(boundaries)
+            ),
         ]
 
     @property
@@ -147,7 +158,7 @@ class ProfileWork:
     def calibration_ms(self, results: Results) -> Latencies:
         """Latency of each subnet that predictions are fitted to, shape (n,)."""
         measured = results.alone_ms(f"{CALIBRATION}{i}" for i in range(len(self.calibration)))
-        assert measured is not None, "a model is visited once at least"
+        assert measured is not None, "a model is measured once at least"
         return measured
 
     def held_out_ms(self, results: Results, nth: int) -> Latencies | None:
@@ -155,37 +166,40 @@ class ProfileWork:
         names = (f"{HELD_OUT}{i}" for i in range(len(self.held_out)))
         return results.alone_ms(names, nth, HELD_OUT_PASSES)
 
-    def edge_times(self, results: Results) -> dict[Edge, EdgeTimes]:
-        """Probes and overhead at every edge."""
+    def boundary_times(self, results: Results) -> dict[Boundary, BoundaryTimes]:
+        """Probes and overhead at every boundary."""
         ms = results.latency_ms
-        return {edge: EdgeTimes(ms[f"one{i}"], ms[f"three{i}"]) for i, edge in enumerate(self.edges)}
+        return {
+            boundary: BoundaryTimes(ms[f"one{i}"], ms[f"three{i}"])
+            for i, boundary in enumerate(self.boundaries)
+        }
 
     def block_frame(self, results: Results) -> pd.DataFrame:
         """See `LatencyTable`."""
-        edges = self.edge_times(results)
+        boundaries = self.boundary_times(results)
         rows = []
         for i, (key, timed) in enumerate(self.blocks.items()):
-            visits = results.visits_ms[f"block{i}"]
-            low, middle, high = np.quantile(visits, [0.25, 0.5, 0.75])
+            trials = results.trials_ms[f"block{i}"]
+            low, middle, high = np.quantile(trials, [0.25, 0.5, 0.75])
             rows.append(
                 {
                     "block_key": key,
-                    "latency_ms": inside_network_ms(timed, results.latency_ms[f"block{i}"], edges),
-                    "visits": len(visits),
+                    "latency_ms": inside_network_ms(timed, results.latency_ms[f"block{i}"], boundaries),
+                    "trials": len(trials),
                     "spread": (high - low) / middle,
                 }
             )
         return pd.DataFrame(rows, columns=COLUMNS)
 
-    def edge_frame(self, results: Results) -> pd.DataFrame:
-        """See `Device.edges`."""
+    def boundary_frame(self, results: Results) -> pd.DataFrame:
+        """See `Device.boundaries`."""
         rows = [
             {
-                "channels": edge.spec.channels,
-                "size": edge.spec.size[0],
-                "probe_ms": times.probe_ms,
+                "channels": boundary.spec.channels,
+                "size": boundary.spec.size[0],
+                "conv_ms": times.conv_ms,
                 "overhead_ms": times.overhead_ms,
             }
-            for edge, times in self.edge_times(results).items()
+            for boundary, times in self.boundary_times(results).items()
         ]
-        return pd.DataFrame(rows, columns=["channels", "size", "probe_ms", "overhead_ms"])
+        return pd.DataFrame(rows, columns=["channels", "size", "conv_ms", "overhead_ms"])

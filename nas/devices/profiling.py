@@ -9,8 +9,8 @@ import numpy as np
 
 from hw_profiles.command import profile_command
 from hw_profiles.connections.base import Connection
-from hw_profiles.connections.local import Here
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.local import Local
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import Job, read_job, write_bundle
 from hw_profiles.run_settings import RunSettings
@@ -58,8 +58,8 @@ def profile_device(
             `n_held_out` and `seed` are those of the bundle where the connection brings its results back.
         n_held_out: subnets that the predictions are judged on, the smallest and the largest among them; fewer
             where the space is small.
-        seed: decides random weights, subnets and the order of visits.
-        progress: told about the visits.
+        seed: decides random weights, subnets and the order of trials.
+        progress: told about the trials.
         resume: False: forget what an earlier call, stopped half-way, has measured, and replace the profile
             that the name has, whatever was measured for it.
 
@@ -71,8 +71,8 @@ def profile_device(
     """
     folder = store.folder(name) / BUNDLE
     there = store.load(name) if name in store.names() else None
-    connection = connection or (there.profile.connection if there else Here())
-    if isinstance(connection, Carried) and connection.results:
+    connection = connection or (there.profile.connection if there else Local())
+    if isinstance(connection, OfflineBundle) and connection.results:
         job = _waiting(folder, space, name)
         connection = connection.model_copy(update={"whole": job.sentinel is None})
         settings, seed = RunSettings.model_validate(job.model_dump()), job.seed
@@ -81,19 +81,21 @@ def profile_device(
     earlier = there if resume else None
     if earlier:
         refuse_other_profile(earlier, space, settings)
-    lacking = blocks_to_add(earlier, space) if earlier and connection.tabled else []
+    lacking = blocks_to_add(earlier, space) if earlier and connection.supports_block_timing else []
     rng = np.random.default_rng(seed)
     if lacking:
         work = ProfileWork.addition(space, lacking)
     else:
-        work = ProfileWork.plan(space, rng, tabled=connection.tabled, n_held_out=n_held_out)
+        work = ProfileWork.plan(
+            space, rng, supports_block_timing=connection.supports_block_timing, n_held_out=n_held_out
+        )
     try:
         with session.alone_in(store.folder(name)):
             told = connection.describe()
             if earlier:
                 refuse_other_device(earlier, told or {})
             settings = complete(settings, told)
-            gauge = earlier.profile.least_gauge_ms if earlier and lacking else None
+            gauge = earlier.profile.best_speed_probe_ms if earlier and lacking else None
             write_bundle(folder, work.bundle(settings, rng, seed, gauge))
             if not resume:
                 connection.forget(folder)
@@ -103,7 +105,7 @@ def profile_device(
             refuse_other_instruction_set(settings, results)
             if earlier:
                 refuse_other_device(earlier, results.device)
-            lasting = connection.lasting if isinstance(connection, Carried) else connection
+            lasting = connection.lasting if isinstance(connection, OfflineBundle) else connection
             if earlier and lacking:
                 device = with_added(earlier, work.block_frame(results), results)
             else:

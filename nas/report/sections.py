@@ -157,7 +157,7 @@ def device(data: ReportData) -> Html:
         ("noise floor", percent(profile["noise_floor"], 2)),
         ("split-half Spearman", number(profile["split_half_spearman"])),
         ("sentinel drift", percent(profile["sentinel_drift"], 2)),
-        ("visits at slow moments alone", percent(profile["slow_visits"], 1)),
+        ("trials at slow moments alone", percent(profile["slow_share"], 1)),
         ("measured in", f"{profile['seconds']:.1f} s"),
     ]
     return section(

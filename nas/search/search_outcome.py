@@ -45,7 +45,7 @@ class DeviceOutcome:
     """The same of random search."""
     waiting: int
     """Subnets of the fronts that are not measured yet."""
-    doubts: list[str]
+    warnings: list[str]
     """Warnings about the predicted latencies."""
     certificate: Certificate | None
     """None where an objective does not add up over slots."""
@@ -130,7 +130,7 @@ class SearchOutcome:
             "no_baseline": self.no_baseline,
             "devices": [self.own.name, *self.fronts],
             "best_for_all": self.best_for_all,
-            "doubts": found.doubts,
+            "warnings": found.warnings,
             "certificate": found.certificate.record() if found.certificate else None,
         }
         folder = trained.run.start_search(found.name)

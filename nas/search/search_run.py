@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.connections.base import Connection, NotMeasuredError
-from hw_profiles.profile_warnings import doubts_about, doubts_about_order
+from hw_profiles.profile_warnings import order_warnings, profile_warnings
 from hw_profiles.store import Device
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.trained_run import DEFAULT_METRICS, TrainedRun
@@ -149,8 +149,8 @@ def search_run(
             progress=progress,
         )
     outcome, pending = results.outcome(random, no_baseline, predictor, reached)
-    for doubt in outcome.own.doubts:
-        _log.warning("%s", doubt)
+    for warning in outcome.own.warnings:
+        _log.warning("%s", warning)
     outcome.write(trained, seed)
     if pending:
         raise pending
@@ -266,7 +266,7 @@ class _Results:
             front=front,
             baseline=random_front[0] if random_front else None,
             waiting=validated.waiting,
-            doubts=doubts_about(device.profile) + doubts_about_order(device.profile, latency_ms),
+            warnings=profile_warnings(device.profile) + order_warnings(device.profile, latency_ms),
             certificate=certify(problem, fits, genomes, seen[0].reference) if fits else None,
         )
         return outcome, validated.pending

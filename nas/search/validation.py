@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hw_profiles.connections.base import Connection, NotMeasuredError
-from hw_profiles.connections.offline_bundle import Carried
+from hw_profiles.connections.offline_bundle import OfflineBundle
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.progress import Progress
 from nas.search.problem.hypervolume import nondominated
@@ -139,7 +139,7 @@ def measure_fronts(
     Raises:
         ValueError: the device cannot be reached, is another one, or computes wrongly.
     """
-    if isinstance(connection, Carried) and connection.results:
+    if isinstance(connection, OfflineBundle) and connection.results:
         return None  # what came back is kept; the next round is the next bundle
     for _ in range(MAX_ROUNDS):
         missing = {arch.id: arch for front in fronts for arch in front.missing(measured.ms)}
