@@ -52,7 +52,7 @@ def modelled_ms(path: Path) -> float:
 
 
 def modelled_device(noise: float = 0.0) -> Callable[[Local, Path, Progress], Results]:
-    """Stands in for `Here.measure`: what the runner would tell on a machine with relative noise."""
+    """Stands in for `Local.measure`: what the runner would tell on a machine with relative noise."""
     rng = np.random.default_rng(0)
 
     def measure(self: Local, bundle: Path, progress: Progress) -> Results:
