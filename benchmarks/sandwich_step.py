@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 import search_spaces
+from nas.tasks.classification.losses import kl_loss, label_loss
 from nas.torch_backend.supernet import Supernet
-from nas.training.losses import kl_loss, label_loss
 
 
 def main() -> None:

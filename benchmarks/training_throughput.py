@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 import search_spaces
 from nas.importing.notation.ofa import arch_from_ofa
+from nas.tasks.classification.losses import kl_loss, label_loss
 from nas.torch_backend.allocator import keep_freed_memory
 from nas.torch_backend.functional import run_block
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
-from nas.training.losses import kl_loss, label_loss
 from search_spaces import Arch, Space
 
 OFA_LARGEST = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5}

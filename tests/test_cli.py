@@ -516,11 +516,10 @@ def test_interrupted_search_goes_on(
 def own_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The current folder holds a user's metric."""
     (tmp_path / "own_metric.py").write_text(
-        "class One:\n"
-        "    name, direction, unit = 'one', 'max', ''\n"
-        "    def __call__(self, logits, labels):\n"
-        "        return 1\n"
-        "one = One()\n"
+        "from nas.tasks.metrics import SplitMetric\n"
+        "def ones(outputs, targets):\n"
+        "    return 1\n"
+        "one = SplitMetric('one', 'max', '', ones)\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from nas import tasks
+from nas.tasks import Task
 from nas.training.data_order import DATA_ORDERS, Importance
+
+TASK = tasks.get("classification")
 
 
 def rng() -> np.random.Generator:
@@ -14,7 +18,7 @@ def observed() -> Importance:
     order = Importance(8)
     labels = torch.zeros(8, dtype=torch.int64)
     logits = torch.tensor([[0.0, 0.0]] * 4 + [[50.0, 0.0]] * 4)
-    order.observe(np.arange(8), logits, labels)
+    order.observe(np.arange(8), TASK.errors(logits, labels))
     return order
 
 
@@ -28,9 +32,15 @@ def test_norm_is_that_of_the_error_of_the_probabilities() -> None:
 
 
 def test_mixed_labels_are_targets_too() -> None:
-    order = Importance(1)
-    order.observe(np.array([0]), torch.zeros(1, 2), torch.tensor([[0.5, 0.5]]))
-    assert order.norms.tolist() == [0.0]
+    assert TASK.errors(torch.zeros(1, 2), torch.tensor([[0.5, 0.5]])).tolist() == [0.0]
+
+
+def test_errors_are_norms_of_the_gradient_of_the_loss() -> None:
+    logits, labels = (
+        torch.randn(5, 3, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 1, 2, 0, 1]),
+    )
+    torch.testing.assert_close(TASK.errors(logits, labels), Task.errors(TASK, logits, labels))
 
 
 def test_wrong_images_are_drawn_more_as_training_goes_on() -> None:
@@ -48,7 +58,7 @@ def test_wrong_images_are_drawn_more_as_training_goes_on() -> None:
 def test_resumed_inside_an_epoch_it_draws_the_same_epoch_again() -> None:
     order = observed()
     first = order.epoch(3, rng(), 0.9)
-    order.observe(np.array([0, 5]), torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
+    order.observe(np.array([0, 5]), TASK.errors(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0])))
     resumed = Importance(8)
     resumed.load_state_dict(order.state_dict())
     assert resumed.epoch(3, rng(), 0.9).tolist() == first.tolist()

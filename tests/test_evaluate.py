@@ -4,7 +4,6 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from nas.data.batches import eval_batches
 from nas.data.catalog import get as get_dataset
@@ -12,8 +11,9 @@ from nas.data.dataset import Dataset
 from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator, measure
-from nas.evaluation.metrics import METRICS, Direction
 from nas.evaluation.workers import Threads
+from nas.tasks.classification.metrics import METRICS
+from nas.tasks.metrics import Accumulator, Direction
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 
@@ -35,7 +35,7 @@ def archs(supernet: Supernet) -> list[Arch]:
 
 
 class Counting:
-    """A metric that remembers how often it was asked."""
+    """A metric that counts how often it is computed."""
 
     name = "cross_entropy"
     direction: Direction = "min"
@@ -44,9 +44,9 @@ class Counting:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> float:
+    def accumulator(self) -> Accumulator:
         self.calls += 1
-        return METRICS["cross_entropy"](logits, labels)
+        return METRICS["cross_entropy"].accumulator()
 
 
 def make(
@@ -157,7 +157,7 @@ def test_subnet_inherits_weights_and_leaves_the_supernet_alone(
 
 def test_arch_of_another_space_is_refused(supernet: Supernet, dataset: Dataset, tmp_path: Path) -> None:
     evaluator, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
-    with pytest.raises(ValueError, match="must have 2 stages"):
+    with pytest.raises(ValueError, match="must have a value for each active choice"):
         evaluator([Arch({"resolution": 8})], "random")
     assert counting.calls == 0
     assert evaluator.archive.frame().empty

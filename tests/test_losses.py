@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nas.training.losses import (
+from nas.tasks.base import DistillationLoss
+from nas.tasks.classification.losses import (
     DISTILLATION_LOSSES,
-    DistillationLoss,
     adaptive_alpha_loss,
     kl_loss,
     label_loss,

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nas.data.global_generator import seeded
-from nas.data.mix import Mix
+from nas.tasks.classification.mix import Mix
 
 X = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8).contiguous()
 LABELS = torch.arange(4)

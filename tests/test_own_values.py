@@ -1,7 +1,7 @@
 """What a user's own objectives, metrics, predictors and algorithms give is checked where they are called."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 
 import search_spaces
-from nas.evaluation.metrics import METRICS, LogitMetric, compute
 from nas.search.problem import objectives
 from nas.search.problem.objectives import OBJECTIVES, Context, Objective, Problem
 from nas.search.search import search
+from nas.tasks.classification.metrics import METRICS
+from nas.tasks.metrics import Accumulators, Metric, SplitMetric
 from predictors import Features, MetricModel, cross_validate
 from search_spaces import Arch, Space
 
@@ -145,15 +146,17 @@ def test_wrong_objectives_are_refused_by_name(name: str, message: str, limit: bo
 # ---------------------------------------------------------------------- metrics
 
 
-def metric(function: Callable[[], Any]) -> LogitMetric:
-    class Own(LogitMetric):
-        def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> Any:
-            return function()
-
-    return Own("own", "min", "", lambda logits, labels: logits)
-
-
 LOGITS, LABELS = torch.eye(3), torch.arange(3)
+
+
+def values(metrics: Mapping[str, Metric], logits: torch.Tensor = LOGITS) -> dict[str, float]:
+    accumulators = Accumulators(metrics, "the subnet ab")
+    accumulators.update(logits, LABELS)
+    return accumulators.results()
+
+
+def values_of(function: Callable[[], Any]) -> dict[str, float]:
+    return values({"own": SplitMetric("own", "min", "", lambda logits, labels: function())})
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ LOGITS, LABELS = torch.eye(3), torch.arange(3)
     [0.5, np.float32(0.5), torch.tensor(0.5, requires_grad=True), np.array([0.5]), torch.tensor([0.5])],
 )
 def test_one_number_in_any_form_is_a_metric(value: object) -> None:
-    assert compute({"own": metric(lambda: value)}, LOGITS, LABELS, "a") == {"own": 0.5}
+    assert values_of(lambda: value) == {"own": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -178,14 +181,14 @@ def test_one_number_in_any_form_is_a_metric(value: object) -> None:
 )
 def test_wrong_metrics_are_refused_by_name(value: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"^the metric 'own' {message}"):
-        compute({"own": metric(lambda: value)}, LOGITS, LABELS, "the subnet ab")
+        values_of(lambda: value)
 
 
 def test_a_metric_that_fails_is_named() -> None:
     with pytest.raises(ValueError, match=r"^the metric 'own' failed with ZeroDivisionError"):
-        compute({"own": metric(lambda: 1 / 0)}, LOGITS, LABELS, "the subnet ab")
+        values_of(lambda: 1 / 0)
     with pytest.raises(ValueError, match=r"'cross_entropy' .* got nan for .*the training diverged"):
-        compute(METRICS, LOGITS * torch.nan, LABELS, "the subnet ab")
+        values(METRICS, LOGITS * torch.nan)
 
 
 # ---------------------------------------------------------------------- predictors

@@ -98,7 +98,6 @@ def test_every_key_is_explained() -> None:
     "override",
     [
         "distillation=outplace",
-        "distillation_loss=js",
         "optimizer=adagrad",
         "schedule=linear",
         "augment=random",

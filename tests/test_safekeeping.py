@@ -15,6 +15,7 @@ from conftest import TINY_YAML
 from torch import nn
 
 from hw_profiles import atomic_write as files
+from nas import tasks
 from nas.progress import Progress
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.runs.run_dir import SUPERNET, TRAINING_LOG, RunDir
@@ -292,11 +293,12 @@ def test_batches_too_small_for_batch_norm_and_wrong_precision_are_refused(
 
 def test_unequal_parts_weigh_by_their_images(tiny: Space) -> None:
     recipe = Recipe(space="tiny", dataset="digits", epochs=1, batch_size=12, accumulate=4, accelerator="cpu")
-    fabric, log = make_fabric(recipe), TrainingLog(tiny, 1)
+    fabric, log = make_fabric(recipe), TrainingLog(tiny, 1, "top1")
     state = TrainingState.start(recipe, tiny, fabric, Raises(""), Uniform(), log)
-    step = TrainingStep(fabric, state, recipe, lambda x, y: lambda logits: (logits[:, 0] * y).mean(), 1)
+    task = tasks.get("classification")
+    step = TrainingStep(fabric, state, recipe, task, lambda x, y: lambda logits: (logits[:, 0] * y).mean(), 1)
     weight = state.supernet.get_parameter("stem.conv.weight")
-    step._logits = lambda arch, x, dropout=None: weight.sum() * x.flatten(1)  # type: ignore[method-assign]
+    step._outputs = lambda arch, x, dropout=None: weight.sum() * x.flatten(1)  # type: ignore[method-assign]
     x, y = torch.arange(1.0, 11.0), torch.arange(10.0) ** 2
     batch = TrainingBatch(x.view(10, 1, 1, 1).expand(10, 1, 8, 8), y, None, total=10)
     step._compute_gradients([tiny.largest], batch)

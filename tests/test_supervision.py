@@ -6,18 +6,20 @@ from conftest import TINY_YAML
 from torch import nn
 
 import search_spaces
+from nas import tasks
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
 from nas.runs.run_dir import SUPERNET
+from nas.tasks.classification.losses import kl_loss, label_loss
 from nas.torch_backend.supernet import Supernet
 from nas.training.data import resolutions_by_size
-from nas.training.losses import kl_loss, label_loss
 from nas.training.supervision import External, make_supervision
 from nas.training.teachers import Teacher, load_teachers
 from nas.training.train import train
 
 X, LABELS = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
 CPU = torch.device("cpu")
+TASK = tasks.get("classification")
 FIRST, SECOND = torch.randn(2, 4, 3)
 
 
@@ -39,16 +41,27 @@ class Says(nn.Module):
 
 
 def test_in_place_the_first_learns_from_labels_and_the_others_from_it() -> None:
-    loss = make_supervision(make(), [])(X, LABELS)
+    loss = make_supervision(make(), TASK, [])(X, LABELS)
     assert loss(FIRST) == label_loss(FIRST, LABELS, 0.0)
     assert loss(SECOND) == kl_loss(SECOND, FIRST.softmax(1))
     assert loss(SECOND) == kl_loss(SECOND, FIRST.softmax(1))
-    again = make_supervision(make(), [])(X, LABELS)  # each step has its own teacher
+    again = make_supervision(make(), TASK, [])(X, LABELS)  # each step has its own teacher
     assert again(SECOND) == label_loss(SECOND, LABELS, 0.0)
 
 
+def test_smoothing_is_the_tasks_unless_the_recipe_has_another() -> None:
+    for smoothing, used in ((None, 0.1), (0.0, 0.0), (0.3, 0.3)):
+        loss = make_supervision(make(label_smoothing=smoothing), TASK, [])(X, LABELS)
+        assert loss(FIRST) == label_loss(FIRST, LABELS, used)
+
+
+def test_unknown_distillation_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one of \['alpha', 'kl'\] for the task 'classification', got 'js'"):
+        make_supervision(make(distillation_loss="js"), TASK, [])
+
+
 def test_without_distillation_all_learn_from_labels() -> None:
-    loss = make_supervision(make(distillation="none"), [])(X, LABELS)
+    loss = make_supervision(make(distillation="none"), TASK, [])(X, LABELS)
     for logits in (FIRST, SECOND):
         assert loss(logits) == label_loss(logits, LABELS, 0.0)
 
@@ -58,7 +71,7 @@ def test_external_teachers_are_averaged_and_labels_may_weigh() -> None:
     mean = torch.tensor([[0.5, 0.5, 0.0]] * 4)  # of probabilities, not of logits
     for weight in (0.0, 0.5):
         chosen = make(distillation="external", label_weight=weight)
-        loss = make_supervision(chosen, teachers)(X, LABELS)
+        loss = make_supervision(chosen, TASK, teachers)(X, LABELS)
         for logits in (FIRST, SECOND):
             expected = kl_loss(logits, mean) + weight * label_loss(logits, LABELS, 0.0)
             torch.testing.assert_close(loss(logits), expected)
@@ -72,7 +85,7 @@ def test_teacher_is_the_largest_subnet_in_training_mode(trained: TrainedRun) -> 
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     named = make(distillation="external", teachers=[str(trained.run.path)])
     assert len(load_teachers(named, trained.space, trained.dataset.class_names, CPU)) == 1
-    assert isinstance(make_supervision(recipe, [teacher]), External)
+    assert isinstance(make_supervision(recipe, TASK, [teacher]), External)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def steps(space: Space, tiny_arch: Arch) -> list[list[TrainedSubnet]]:
 
 
 def test_row_has_means_by_role(tiny: Space, tiny_arch: Arch) -> None:
-    log = TrainingLog(tiny, steps=2)
+    log = TrainingLog(tiny, steps=2, metric="top1")
     first, second = steps(tiny, tiny_arch)
     assert not log.add(1, 0.1, first)
     assert log.add(2, 0.2, second)
@@ -39,7 +39,7 @@ def test_row_has_means_by_role(tiny: Space, tiny_arch: Arch) -> None:
 
 
 def test_log_goes_on_from_the_middle_of_an_epoch(tiny: Space, tiny_arch: Arch) -> None:
-    whole, begun, resumed = (TrainingLog(tiny, steps=2) for _ in range(3))
+    whole, begun, resumed = (TrainingLog(tiny, steps=2, metric="top1") for _ in range(3))
     first, second = steps(tiny, tiny_arch)
     for step, subnets in enumerate([first, second, first, second], start=1):
         whole.add(step, 0.1, subnets)

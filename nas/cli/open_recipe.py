@@ -24,6 +24,6 @@ def open_recipe(config: str, changes: Sequence[str], allow_import: bool) -> Reci
     loaded = recipe.load(config, changes)
     if (Path(config).parent / RUN).exists():
         given = {change.partition("=")[0].strip() for change in changes}
-        for key in {"dataset", "sampler"} - given:
+        for key in {"dataset", "sampler", "task"} - given:
             refuse_import(key, getattr(loaded, key), allow_import=allow_import)
     return loaded

@@ -16,15 +16,15 @@ from hw_profiles.measuring.runner import instruction_set
 from hw_profiles.store import Device
 from nas.data.batches import calibration_batches, eval_batches
 from nas.evaluation.evaluate import BATCH_SIZE
-from nas.evaluation.metrics import Metric, compute
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32, convert
 from nas.onnx_backend.quantize import Ranges, calibrate
+from nas.tasks.metrics import Accumulators, Metric
 from search_spaces import Arch
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""From images (batch, channels, size, size) to logits (batch, classes)."""
+"""From images (batch, channels, size, size) to outputs (batch, ...)."""
 
 CALIBRATION_IMAGES = 512
 _CALIBRATION_BATCH = 16
@@ -79,14 +79,14 @@ def open_onnx(content: bytes) -> Network:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: images})[0]
-        return logits
+        outputs: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: images})[0]
+        return outputs
 
     return run
 
 
 def in_batches(network: Network, images: torch.Tensor, batch: int | None) -> NDArray[np.float32]:
-    """Logits of any number of images from a network that takes `batch` at a time (None: any number).
+    """Outputs for any number of images from a network that takes `batch` at a time (None: any number).
 
     The last batch is filled up with the first images again.
     """
@@ -101,6 +101,7 @@ def validation_metrics(
 ) -> dict[str, float]:
     """Metrics of a network on the validation split."""
     batches = eval_batches(trained.dataset, "validation", trained.space.image_size(arch), BATCH_SIZE)
-    outputs = [(torch.from_numpy(in_batches(network, x, batch)), labels) for x, labels in batches]
-    logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
-    return compute(metrics, logits, labels, f"the subnet {arch.id} as deployed")
+    accumulators = Accumulators(metrics, f"the subnet {arch.id} as deployed")
+    for images, targets in batches:
+        accumulators.update(torch.from_numpy(in_batches(network, images, batch)), targets)
+    return accumulators.results()

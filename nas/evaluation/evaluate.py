@@ -13,9 +13,9 @@ from nas.data.batches import eval_batches
 from nas.data.dataset import Dataset, SplitName
 from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
-from nas.evaluation.metrics import Metric, compute
 from nas.evaluation.workers import Threads, Workers
 from nas.progress import Progress, silent
+from nas.tasks.metrics import Accumulators, Metric
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch
@@ -30,8 +30,10 @@ def measure(
     net: nn.Module, batches: Batches, metrics: Mapping[str, Metric], of: str = "the network"
 ) -> dict[str, float]:
     """Metrics of a network in eval mode over `batches`; `of` names the network in messages."""
-    logits, labels = zip(*((net(x), y) for x, y in batches), strict=True)
-    return compute(metrics, torch.cat(logits), torch.cat(labels), of)
+    accumulators = Accumulators(metrics, of)
+    for images, targets in batches:
+        accumulators.update(net(images), targets)
+    return accumulators.results()
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hw_profiles.store import Device, read_device
+from nas import tasks
 from nas.data.dataset import Dataset, SplitName
-from nas.evaluation import metrics
 from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
@@ -17,11 +17,10 @@ from nas.progress import Progress, silent
 from nas.runs.recorded_data import open_data
 from nas.runs.run_dir import ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
 from nas.runs.weights import load_supernet
+from nas.tasks import Task, metrics
 from nas.torch_backend.allocator import keep_freed_memory
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
-
-DEFAULT_METRICS = ("cross_entropy", "top1")
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class TrainedRun:
     run: RunDir
     info: RunInfo
     space: Space
+    task: Task
     dataset: Dataset
     supernet: Supernet
     archive: Archive
@@ -63,10 +63,10 @@ class TrainedRun:
         if dataset not in (None, info.dataset):
             raise ValueError(f"the data set must be the one of the run, {info.dataset!r}, got {dataset!r}")
         allowed = allow_import or dataset is not None
-        space = run.space()
+        space, task = run.space(), tasks.get(info.task, allow_import=allowed)
         images = open_data(run, data_root, allow_import=allowed)
         info = run.info()  # an imported run records its data when they are first opened
-        return cls(run, info, space, images, load_supernet(run), open_archive(run))
+        return cls(run, info, space, task, images, load_supernet(run), open_archive(run))
 
     @property
     def notable_archs(self) -> list[Arch]:
@@ -105,8 +105,8 @@ class TrainedRun:
             self.dataset,
             self.archive,
             {
-                name: metrics.get(name, allow_import=True)
-                for name in dict.fromkeys((*DEFAULT_METRICS, *extra_metrics))
+                name: metrics.get(name, self.task.metrics, allow_import=True)
+                for name in dict.fromkeys((*self.task.shown, *extra_metrics))
             },
             split=split,
             calibration=calibration,

@@ -35,6 +35,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Name of a space or path of its YAML file."""
     dataset: str
     """Name of a data set, or `module:object`."""
+    task: str = "classification"
+    """What the network's outputs mean: classification, or `module:object` of a task of your own."""
     data_root: str | None = None
     """Folder of the data set, where it is not embedded."""
     split_seed: Seed = 0
@@ -59,8 +61,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     the run that training begins with."""
     label_weight: NotNegative = 0.0
     """Of `external`: weight of the loss on the labels, added to that of the distillation."""
-    distillation_loss: Literal["kl", "alpha"] = "kl"
-    """Divergence between the outputs of teacher and subnet: Kullback-Leibler or adaptive alpha (AlphaNet)."""
+    distillation_loss: str | None = None
+    """Distance between the outputs of teacher and subnet, by name; none: the first one of the task. Of
+    classification: `kl` (Kullback-Leibler) or `alpha` (adaptive alpha divergence, AlphaNet)."""
     optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
     """How gradients change the weights; SGD with Nesterov momentum."""
     lr: Positive = 0.1
@@ -81,8 +84,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """Of `exponential`."""
     lr_floor: Fraction = 0.0
     """Lowest learning rate after the warm-up, as a share of the peak."""
-    label_smoothing: Fraction = 0.1
-    """Share of the target that is spread over all classes."""
+    label_smoothing: Fraction | None = None
+    """Of classification: share of the target that is spread over all classes; none: 0.1."""
     augment: Literal["dataset", "crop", "crop_color", "autoaugment"] = "dataset"
     """Random variants of the images: those of the data set; a random part, mirrored half of the time; this
     with other brightness and saturation; or with AutoAugment's policies."""

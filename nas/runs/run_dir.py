@@ -118,6 +118,8 @@ class RunInfo(BaseModel, extra="forbid"):
     space: str
     dataset: str
     """Name, or `module:object` of a user's own."""
+    task: str = "classification"
+    """Likewise."""
     data_root: str | None = None
     """Absolute."""
     split_seed: int = 0

@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 
 from nas.evaluation.deployed import Target, deployed_model, fp32_model, open_onnx, validation_metrics
-from nas.evaluation.metrics import Metric
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
 from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.search_result import SearchResult
+from nas.tasks.metrics import Metric
 from search_spaces import Arch
 
 

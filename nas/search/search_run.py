@@ -16,7 +16,7 @@ from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.profile_warnings import order_warnings, profile_warnings
 from hw_profiles.store import Device
 from nas.devices.measured_latencies import MeasuredLatencies
-from nas.evaluation.trained_run import DEFAULT_METRICS, TrainedRun
+from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
@@ -226,7 +226,7 @@ class _Results:
         """
         results = [self.found, *([random] if random else [])]
         known = _known(*results)
-        fits = _additive_fits(self.found, known)
+        fits = _additive_fits(self.found, known, self.trained.task.shown)
         own, pending = self._seen_on(self.devices[0], results, fits, connection)
         outcome = SearchOutcome(
             own,
@@ -277,13 +277,16 @@ def _known(*results: SearchResult) -> pd.DataFrame:
     return pd.concat([result.evaluations for result in results]).drop_duplicates("arch_id")
 
 
-def _additive_fits(found: SearchResult, known: pd.DataFrame) -> dict[str, AdditiveFit]:
-    """Each metric as a sum over slots, fitted to all known evaluations; none where these are too few."""
+def _additive_fits(found: SearchResult, known: pd.DataFrame, shown: Sequence[str]) -> dict[str, AdditiveFit]:
+    """Each metric as a sum over slots, fitted to all known evaluations; none where these are too few.
+
+    The metrics are those `shown` by the task and those of the problem.
+    """
     if len(known) < MIN_SAMPLES:
         return {}
     space = found.problem.space
     genomes = space.encode([Arch.from_json(text) for text in known["arch"]])
-    names = dict.fromkeys((*DEFAULT_METRICS, *found.problem.metrics))
+    names = dict.fromkeys((*shown, *found.problem.metrics))
     return {name: fit_additive(space, genomes, known[name].to_numpy(dtype=np.float64)) for name in names}
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from nas.data.augment import AUGMENTATIONS
 from nas.data.batches import batches_per_epoch, train_batches, training_loader
 from nas.data.dataset import Dataset, ImageDataset
-from nas.data.mix import Mix
 from nas.recipes.recipe import Recipe
+from nas.tasks.classification.mix import Mix
 from nas.training.data_order import DataOrder
 from nas.training.seeds import rng_of
 from search_spaces import Space
@@ -29,7 +29,7 @@ class TrainingBatch:
     x: Tensor
     """Images, shape (n, channels, size, size)."""
     y: Tensor
-    """Labels, (n,) class indices, or (n, classes) probabilities where images are mixed."""
+    """Targets, shape (n, ...)."""
     indices: NDArray[np.int64] | None
     """Images of the whole batch, where the data order learns from them."""
     total: int

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,13 +26,12 @@ class DataOrder(Protocol):
             progress: share of the training that is done, 0 to below 1.
         """
 
-    def observe(self, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
-        """Hear what the first subnet of a step said.
+    def observe(self, indices: NDArray[np.int64], errors: Tensor) -> None:
+        """Learn how wrong the outputs of the first subnet of a step were.
 
         Args:
             indices: images of the batch, of all processes.
-            logits: (n, classes), of this process's images of the batch.
-            labels: (n,) class indices or (n, classes) probabilities.
+            errors: of this process's images of the batch, see `Task.errors`.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,7 +47,7 @@ class Uniform:
     def epoch(self, index: int, rng: np.random.Generator, progress: float) -> None:
         """See `DataOrder`."""
 
-    def observe(self, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
+    def observe(self, indices: NDArray[np.int64], errors: Tensor) -> None:
         """See `DataOrder`."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -63,9 +61,9 @@ class Uniform:
 class Importance:
     """Images drawn with replacement, more often those whose outputs are wrong (PA&DA, Lu et al. 2023).
 
-    The norm of softmax - target bounds that of the gradient in the last layer. An image's probability is
-    `progress` parts by the norm that it had when it was last seen, and the rest uniform. As in the published
-    code, losses are not divided by the probabilities.
+    The error of an image is the norm of the loss's gradient by the outputs, which bounds that of the gradient
+    in the last layer. An image's probability is `progress` parts by the error that it had when it was last
+    seen, and the rest uniform. As in the published code, losses are not divided by the probabilities.
 
     Args:
         n: number of training images.
@@ -87,12 +85,11 @@ class Importance:
         share = progress * norms / norms.sum() + (1 - progress) / n
         return rng.choice(n, n, p=share / share.sum())
 
-    def observe(self, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
+    def observe(self, indices: NDArray[np.int64], errors: Tensor) -> None:
         """See `DataOrder`."""
-        target = labels if labels.ndim == 2 else F.one_hot(labels, logits.shape[1])
         rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        norms = torch.zeros(len(indices), device=logits.device)
-        norms[rank::processes] = (logits.softmax(dim=1) - target).norm(dim=1)
+        norms = torch.zeros(len(indices), device=errors.device)
+        norms[rank::processes] = errors
         self.norms[indices] = (mean_over_processes(norms) * processes).cpu()
 
     def state_dict(self) -> dict[str, Any]:

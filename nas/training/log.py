@@ -1,4 +1,4 @@
-"""What is noted while training: losses, accuracies and costs of the subnets."""
+"""The training log: losses, metrics and costs of the subnets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROLES = ("largest", "smallest", "random")
 
 @dataclass(frozen=True, slots=True)
 class TrainedSubnet:
-    """What a step tells of one of its subnets; means over the images of all processes."""
+    """The result of a step for one of its subnets; means over the images of all processes."""
 
     arch: Arch
     loss: float
-    top1: float
-    """Share of the step's augmented images that it labels rightly; NaN where labels are mixed."""
+    metric: float
+    """The task's headline metric on the step's augmented images; NaN where it is not defined."""
 
 
 class TrainingLog:
@@ -31,26 +31,28 @@ class TrainingLog:
     Args:
         space: of the subnets.
         steps: how many make a row.
+        metric: name of the task's headline metric.
     """
 
-    def __init__(self, space: Space, steps: int) -> None:
+    def __init__(self, space: Space, steps: int, metric: str) -> None:
         self.space = space
         self.steps = steps
+        self.metric = metric
         self.rows: list[dict[str, float]] = []
         self.noted: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-        """Loss, top-1 and MACs of the subnets since the last row, by role."""
+        """Loss, metric and MACs of the subnets since the last row, by role."""
 
     def add(self, step: int, lr: float, subnets: Sequence[TrainedSubnet]) -> bool:
         """Note a step, the `step`-th of the training; whether it ends a row."""
         for subnet in subnets:
-            noted = (subnet.loss, subnet.top1, float(self.space.macs(subnet.arch)))
+            noted = (subnet.loss, subnet.metric, float(self.space.macs(subnet.arch)))
             self.noted[self._role(subnet.arch)].append(noted)
         if step % self.steps:
             return False
         row: dict[str, float] = {"step": step, "lr": lr}
         for role in ROLES:
             means = np.mean(self.noted[role], axis=0) if self.noted[role] else [math.nan] * 3
-            names = (f"loss_{role}", f"top1_{role}", f"macs_{role}")
+            names = (f"loss_{role}", f"{self.metric}_{role}", f"macs_{role}")
             row |= {name: float(mean) for name, mean in zip(names, means, strict=True)}
         self.rows.append(row)
         self.noted.clear()

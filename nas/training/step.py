@@ -14,11 +14,11 @@ from torch import Tensor
 from nas.data.global_generator import seeded
 from nas.recipes.recipe import Recipe
 from nas.samplers import Step
+from nas.tasks import Task
 from nas.torch_backend.dropout import Dropout
 from nas.training.data import TrainingBatch, resolutions_by_size
 from nas.training.groups import LR_SHARE
 from nas.training.log import TrainedSubnet
-from nas.training.losses import label_loss
 from nas.training.optimizers import clip_gradients
 from nas.training.reductions import average_gradients, mean_over_processes
 from nas.training.seeds import rng_of
@@ -34,16 +34,24 @@ class TrainingStep:
         fabric: devices and precision.
         state: what is changed.
         recipe: how.
+        task: what the outputs mean.
         supervision: what the subnets learn from.
         total: steps of the whole training.
     """
 
     def __init__(
-        self, fabric: Fabric, state: TrainingState, recipe: Recipe, supervision: Supervision, total: int
+        self,
+        fabric: Fabric,
+        state: TrainingState,
+        recipe: Recipe,
+        task: Task,
+        supervision: Supervision,
+        total: int,
     ) -> None:
         self.fabric = fabric
         self.state = state
         self.recipe = recipe
+        self.task = task
         self.supervision = supervision
         self.total = total
         space = state.supernet.space
@@ -71,9 +79,9 @@ class TrainingStep:
         step = self._described(batch)
         with self._sampler_unchanged_by_errors():
             subnets = self._subnets(step)
-            trained, logits = self._compute_gradients(subnets, batch)
+            trained, outputs = self._compute_gradients(subnets, batch)
             if batch.indices is not None:
-                self.state.data_order.observe(batch.indices, logits, batch.y)
+                self.state.data_order.observe(batch.indices, self.task.errors(outputs, batch.y))
         losses = [subnet.loss for subnet in trained]
         self._change_weights(losses, lr)
         self.state.step += 1
@@ -137,14 +145,14 @@ class TrainingStep:
     def _probe(self, archs: Sequence[Arch], batch: TrainingBatch) -> list[float]:
         """See `nas.samplers.base.Probe`."""
         weight = self._weight(batch.y, batch)
-        losses = [weight * label_loss(self._logits(arch, batch.x), batch.y, 0.0) for arch in archs]
+        losses = [weight * self.task.loss(self._outputs(arch, batch.x), batch.y) for arch in archs]
         values: list[float] = mean_over_processes(torch.stack(losses)).tolist()
         return values
 
     def _compute_gradients(
         self, subnets: Sequence[Arch], batch: TrainingBatch
     ) -> tuple[list[TrainedSubnet], Tensor]:
-        """What the subnets reached, and the logits of the first; gradients are summed over the subnets."""
+        """Losses and metrics of the subnets, and the outputs of the first; gradients are summed over them."""
         self.state.optimizer.zero_grad()
         n = self.recipe.accumulate
         reached = torch.zeros(2, len(subnets), device=batch.x.device)
@@ -154,26 +162,26 @@ class TrainingStep:
                 loss_of = self.supervision(x, y)
                 weight = self._weight(y, batch)
                 for i, arch in enumerate(subnets):
-                    logits = self._logits(arch, x, self._dropout_of(arch))
-                    loss = weight * loss_of(logits)
+                    outputs = self._outputs(arch, x, self._dropout_of(arch))
+                    loss = weight * loss_of(outputs)
                     self.fabric.backward(loss)
-                    reached[:, i] += torch.stack([loss.detach(), weight * _top1(logits.detach(), y)])
+                    outputs = outputs.detach()
+                    metric = self.task.training_metric(outputs, y)
+                    reached[:, i] += torch.stack([loss.detach(), weight * metric])
                     if i == 0:
-                        first.append(logits.detach())
+                        first.append(outputs)
         means = average_gradients(self.state.supernet.parameters(), reached.flatten())
-        losses, top1 = means.view_as(reached).tolist()
-        return [TrainedSubnet(*values) for values in zip(subnets, losses, top1, strict=True)], torch.cat(
-            first
-        )
+        trained = zip(subnets, *means.view_as(reached).tolist(), strict=True)
+        return [TrainedSubnet(*values) for values in trained], torch.cat(first)
 
-    def _weight(self, labels: Tensor, batch: TrainingBatch) -> float:
+    def _weight(self, targets: Tensor, batch: TrainingBatch) -> float:
         """Weight of the mean over some images, so that the mean over processes is that over all images."""
-        return len(labels) * self.fabric.world_size / batch.total
+        return len(targets) * self.fabric.world_size / batch.total
 
-    def _logits(self, arch: Arch, x: Tensor, dropout: Dropout | None = None) -> Tensor:
+    def _outputs(self, arch: Arch, x: Tensor, dropout: Dropout | None = None) -> Tensor:
         with self.fabric.autocast():
-            logits: Tensor = self.state.supernet(x, arch, dropout)
-        return logits.float()
+            outputs: Tensor = self.state.supernet(x, arch, dropout)
+        return outputs.float()
 
     def _dropout_of(self, arch: Arch) -> Dropout | None:
         """The noise that a subnet is trained with."""
@@ -204,10 +212,3 @@ class TrainingStep:
         if state.average:
             state.average.update_parameters(state.supernet)
         state.whole = True
-
-
-def _top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of the labels that are the largest logit; NaN where labels are mixed."""
-    if labels.ndim > 1:
-        return logits.new_tensor(torch.nan)
-    return (logits.argmax(dim=1) == labels).float().mean()

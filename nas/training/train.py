@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 import search_spaces
+from nas import tasks
 from nas.data.batches import batches_per_epoch
 from nas.data.catalog import for_channels
 from nas.data.catalog import get as get_dataset
@@ -112,6 +113,7 @@ def _train(
     resumed = first_does(fabric, lambda: resume and RunDir(out).created)
     if resumed:
         _check_recipe(recipe, RunDir.open(out))
+    task = tasks.get(recipe.task, allow_import=True)
     dataset = _open_data(recipe, RunDir(out) if resumed else None)
     if fabric.is_global_zero:
         _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
@@ -126,11 +128,12 @@ def _train(
     schedule = Schedule(recipe, steps_per_epoch)
     images = with_augmentation(dataset, recipe.augment)
     data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
-    log = TrainingLog(space, recipe.log_steps or steps_per_epoch)
+    log = TrainingLog(space, recipe.log_steps or steps_per_epoch, task.headline.metric)
     state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
     teachers = load_teachers(recipe, space, dataset.class_names, fabric.device)
     transferred = _transferred(recipe, state, out, dataset)
-    take_step = TrainingStep(fabric, state, recipe, make_supervision(recipe, teachers), schedule.total)
+    supervision = make_supervision(recipe, task, teachers)
+    take_step = TrainingStep(fabric, state, recipe, task, supervision, schedule.total)
 
     def open_run() -> RunDir:
         if not resumed:
@@ -211,6 +214,7 @@ def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resu
             versions=versions(),
             space=space.name,
             dataset=recipe.dataset,
+            task=recipe.task,
             data_root=data.data_root,
             data_fingerprint=data.fingerprint,
             split_seed=recipe.split_seed,

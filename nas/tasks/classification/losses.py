@@ -1,13 +1,15 @@
-"""How far outputs are from what they should be."""
+"""Losses of classification."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nas.tasks.base import DistillationLoss
 
 
 def label_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -38,8 +40,8 @@ def adaptive_alpha_loss(
 ) -> Tensor:
     """Adaptive alpha-divergence from the teacher, mean over the batch (AlphaNet, Wang et al. 2021, §3).
 
-    For each image, the larger of two divergences counts: with alpha 1 (Kullback-Leibler) a student is
-    punished for what it thinks too unlikely, with alpha -1 for what it thinks too likely. The value is the
+    For each image, the larger of two divergences counts: with alpha 1 (Kullback-Leibler) a student
+    loses by what it rates too unlikely, with alpha -1 by what it rates too likely. The value is the
     divergence; the gradient is that of AlphaNet, in which the ratio of probabilities is clipped. Computed in
     float32.
 
@@ -72,7 +74,5 @@ def _alpha_divergence(
     return value, -(log_q.exp() * (power / alpha + constant) * log_student).sum(1)
 
 
-DistillationLoss = Callable[[Tensor, Tensor], Tensor]
-"""Called with logits and the teacher's probabilities, both (n, classes)."""
-
 DISTILLATION_LOSSES: Mapping[str, DistillationLoss] = {"kl": kl_loss, "alpha": adaptive_alpha_loss}
+"""Called with logits and the teacher's probabilities, both (n, classes)."""
