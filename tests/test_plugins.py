@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ import torch
 from nas import plugins
 from nas.data import catalog
 from nas.data.batches import eval_batches, train_batches
-from nas.evaluation import metrics
+from nas.tasks import metrics
+from nas.tasks.classification.metrics import METRICS
 
 MODULE = "users_own_parts"
 SOURCE = '''
 import numpy as np
 from nas.data import ImageDataset, Preprocess, Split
+from nas.tasks.metrics import SplitMetric
 
 IMPORTED = True
 
@@ -34,18 +37,12 @@ def no_dataset(root, split_seed):
     return [1, 2, 3]
 
 
-class Errors:
-    name, direction, unit = "errors", "min", "images"
-
-    def __call__(self, logits, labels):
-        return float((logits.argmax(1) != labels).sum())
+def count_errors(logits, labels):
+    return float((logits.argmax(1) != labels).sum())
 
 
-class Sideways(Errors):
-    direction = "sideways"
-
-
-errors, sideways, number = Errors(), Sideways(), 3
+errors = SplitMetric("errors", "min", "images", count_errors)
+sideways, number = SplitMetric("sideways", "sideways", "", count_errors), 3
 '''
 
 
@@ -72,8 +69,11 @@ def test_a_dataset_of_the_users_own_trains_and_evaluates() -> None:
 
 
 def test_a_metric_of_the_users_own_is_computed() -> None:
-    metric = metrics.get(f"{MODULE}:errors", allow_import=True)
-    assert metric(torch.eye(3), torch.tensor([0, 1, 1])) == 1.0
+    metric = metrics.get(f"{MODULE}:errors", METRICS, allow_import=True)
+    accumulator = metric.accumulator()
+    accumulator.update(torch.eye(3), torch.tensor([0, 1, 1]))
+    accumulator.update(torch.eye(3)[:1], torch.tensor([2]))
+    assert accumulator.result() == 2.0
     assert (metric.name, metric.direction, metric.unit) == ("errors", "min", "images")
 
 
@@ -94,30 +94,30 @@ def test_a_wrong_dataset_is_refused_in_one_line(name: str, message: str) -> None
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("number", "must be Metric, but has no __call__, direction, name, unit"),
-        ("Errors", "must be an object, got a class"),
+        ("number", "must be Metric, but has no accumulator, direction, name, unit"),
+        ("SplitMetric", "must be an object, got a class"),
         ("sideways", "direction 'min' or 'max', got 'sideways'"),
     ],
 )
 def test_a_wrong_metric_is_refused_in_one_line(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        metrics.get(f"{MODULE}:{name}", allow_import=True)
+        metrics.get(f"{MODULE}:{name}", METRICS, allow_import=True)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["absent_module:thing", "broken:thing", ":thing", f"{MODULE}:"])
 def test_what_cannot_be_imported_says_why_in_one_line(name: str) -> None:
     with pytest.raises(ValueError, match=f"cannot import the metric '{name}'") as caught:
-        metrics.get(name, allow_import=True)
+        metrics.get(name, METRICS, allow_import=True)
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_from_a_record_is_not_imported_unasked() -> None:
-    for get, part in ((catalog.get, "stripes"), (metrics.get, "errors")):
+    for get, part in ((catalog.get, "stripes"), (partial(metrics.get, table=METRICS), "errors")):
         with pytest.raises(ValueError, match="--allow-import"):
             get(f"{MODULE}:{part}")
     assert MODULE not in sys.modules
-    assert metrics.get("top1") is metrics.METRICS["top1"]
+    assert metrics.get("top1", METRICS) is METRICS["top1"]
 
 
 def test_attributes_of_attributes_are_found() -> None:
