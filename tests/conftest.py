@@ -52,6 +52,17 @@ TINY_ARCH = Arch(
 )
 
 
+SLOW_SECONDS = 900
+"""What a test that is marked `slow` may take at most."""
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Give slow tests a longer timeout than the others have by setup.cfg."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_shipped_profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Which devices a test knows does not depend on which were measured for the package."""
@@ -243,6 +254,21 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
 def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """See `make_search_quick`."""
     make_search_quick(monkeypatch)
+
+
+@pytest.fixture
+def quick_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real measurements, but few: how good the latency table is does not matter to the test."""
+    from hw_profiles.measuring import bundle
+    from nas.devices import profile_work
+
+    for constant, few in FEW_TRIALS.items():
+        monkeypatch.setattr(profile_work, constant, few)
+    monkeypatch.setattr(bundle, "HEAVY", bundle.Trials(2, 2))
+
+
+FEW_TRIALS = {"N_CALIBRATION": 10, "BLOCK_TRIALS": 1, "BOUNDARY_TRIALS": 2, "SENTINEL_TRIALS": 4}
+"""Of `nas.devices.profile_work`, for a profile that is quick to measure."""
 
 
 # ---------------------------------------------------------------------- the command line

@@ -6,6 +6,8 @@ import itertools
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,16 +60,22 @@ DISTRIBUTIONS = {"PIL": "pillow", "pydantic_core": "pydantic", "sklearn": "sciki
 """Distributions that are called otherwise than what they let one import."""
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level packages that a file imports, wherever in the file."""
-    found: set[str] = set()
+@cache
+def imported_names(path: Path) -> frozenset[str]:
+    """Dotted names that a file imports, wherever in the file: `a.b.c` for `from a.b import c`."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.module is not None, f"{path}: relative import"
-            found.add(node.module.partition(".")[0])
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a file imports."""
+    return {name.partition(".")[0] for name in imported_names(path)}
 
 
 def name_of(path: Path) -> str:
@@ -85,9 +93,14 @@ def setup_cfg() -> configparser.ConfigParser:
     return config
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_our_packages_are_imported_downwards_only(path: Path) -> None:
-    assert imported(path) & set(FOLDERS) <= OURS[folder_of(path)]
+def violations(paths: Iterable[Path], forbidden: Callable[[Path], set[str]]) -> list[str]:
+    """The files with imports that they must not have, one line each."""
+    found = {name_of(path): sorted(forbidden(path)) for path in paths}
+    return [f"{name} imports {', '.join(names)}" for name, names in found.items() if names]
+
+
+def test_our_packages_are_imported_downwards_only() -> None:
+    assert violations(FILES, lambda path: imported(path) & set(FOLDERS) - OURS[folder_of(path)]) == []
 
 
 def part_of(module: str) -> str:
@@ -95,32 +108,22 @@ def part_of(module: str) -> str:
     return ".".join(module.split(".")[: 2 if module.startswith("nas.") else 1])
 
 
-def imported_parts(path: Path) -> set[str]:
-    """Parts of our code that a file imports, wherever in the file."""
-    modules = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "nas":
-            modules += [f"nas.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules.append(node.module)
-    return {part_of(module) for module in modules if module.partition(".")[0] in FOLDERS}
-
-
 def test_parts_import_downwards_only() -> None:
-    wrong = []
-    for path in FILES:
+    def not_below(path: Path) -> set[str]:
         part = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
-        below = set().union(*itertools.takewhile(lambda layer: part not in layer, LAYERS))  # noqa: B023
-        wrong += [f"{name_of(path)} imports {other}" for other in imported_parts(path) - below - {part}]
-    assert wrong == []
+        below = set().union(*itertools.takewhile(lambda layer: part not in layer, LAYERS))
+        parts = {part_of(name) for name in imported_names(path) if name.partition(".")[0] in FOLDERS}
+        return parts - below - {part}
+
+    assert violations(FILES, not_below) == []
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if folder_of(p) in THIRD_PARTY], ids=name_of)
-def test_folder_imports_only_what_it_may(path: Path) -> None:
-    third_party = imported(path) - set(FOLDERS) - sys.stdlib_module_names
-    assert third_party <= THIRD_PARTY[folder_of(path)]
+def test_folder_imports_only_what_it_may() -> None:
+    def not_allowed(path: Path) -> set[str]:
+        third_party = imported(path) - set(FOLDERS) - sys.stdlib_module_names
+        return third_party - THIRD_PARTY[folder_of(path)]
+
+    assert violations([path for path in FILES if folder_of(path) in THIRD_PARTY], not_allowed) == []
 
 
 def test_device_runner_needs_numpy_and_onnxruntime_alone() -> None:

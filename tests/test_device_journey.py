@@ -13,7 +13,7 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
 from nas.search.search_run import search_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.measures]
 
 
 def test_all_subnets_that_a_search_returns_meet_the_limit_as_measured_there(

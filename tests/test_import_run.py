@@ -3,6 +3,8 @@
 import hashlib
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,9 @@ import torch
 from PIL import Image
 
 import search_spaces
-from hw_profiles.measuring import bundle
 from nas.cli.main import main
 from nas.data import image_folder
 from nas.data.data_record import read_csv
-from nas.devices import profile_work
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run, read_classes
 from nas.report.final_test import final_test
@@ -322,49 +322,51 @@ def test_describe_prints_codes_beside_networks(
     assert "2.459e+12 codes" in output
 
 
-FEW_TRIALS = {
-    "N_CALIBRATION": 10,
-    "BLOCK_TRIALS": 2,
-    "BOUNDARY_TRIALS": 2,
-    "SENTINEL_TRIALS": 4,
+STATES: dict[str, Callable[[], published.State]] = {
+    "ofa-mbv3-w1.0": partial(published.ofa_state, "ofa-mbv3-w1.0"),
+    "ofa-resnet50": published.resnet_state,
+    "attentivenas": published.attentivenas_state,
 }
-"""Of a latency table that is quick to measure; how good it is is tested elsewhere."""
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("name", "resolution"), [("ofa-mbv3-w1.0", 128), ("ofa-resnet50", 128), ("attentivenas", 192)]
-)
-def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machine(
-    name: str,
-    resolution: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for constant, few in FEW_TRIALS.items():
-        monkeypatch.setattr(profile_work, constant, few)
-    monkeypatch.setattr(bundle, "HEAVY", bundle.Trials(2, 2))
-    states = {"ofa-resnet50": published.resnet_state, "attentivenas": published.attentivenas_state}
-    state = states[name]() if name in states else published.ofa_state(name)
-    file = published.save(tmp_path / "weights.pt", state)
-    root = write_images(tmp_path / "images", classes=2, train=2, val=4, side=64)
-    classes = tmp_path / "classes.txt"
+def imported(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, resolution: int) -> Path:
+    """The run that `nas import` makes of a published supernet."""
+    file = published.save(folder / "weights.pt", STATES[name]())
+    root = write_images(folder / "images", classes=2, train=2, val=4, side=64)
+    classes = folder / "classes.txt"
     classes.write_text("\n".join(f"n{i:08d}" for i in range(1000)))
-    run = tmp_path / "run"
-    device: list[str | Path] = ["--device", "desk", "--profiles", tmp_path / "profiles"]
     tool: list[str | Path] = (
         ["attentivenas", file] if name == "attentivenas" else ["ofa", file, "--space", name]
     )
+    data: list[str | Path] = ["--data-root", root, "--classes", classes, "--resolution", str(resolution)]
+    assert nas(monkeypatch, "import", *tool, "--out", folder / "run", *data) == 0
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "resolution"), [("ofa-resnet50", 128), ("attentivenas", 192)])
+def test_an_imported_supernet_is_evaluated_and_exported(
+    name: str, resolution: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = imported(monkeypatch, tmp_path, name, resolution)
+    assert nas(monkeypatch, "evaluate", run, "--arch", "smallest", "--calibration", "ofa") == 0
+    assert nas(monkeypatch, "export", run, "--arch", "smallest") == 0
+    assert len(list((run / EXPORTS).rglob("*.onnx"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_profile")
+def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = imported(monkeypatch, tmp_path, "ofa-mbv3-w1.0", 128)
+    device: list[str | Path] = ["--device", "desk", "--profiles", tmp_path / "profiles"]
     commands: list[list[str | Path]] = [
-        ["import", *tool, "--out", run, "--data-root", root, "--classes", classes, "--resolution",
-         str(resolution)],
         ["profile", run / SPACE, *device, "--held-out", "8"],
         ["evaluate", run, "--arch", "smallest", "--calibration", "ofa"],
         ["search", run, *device, "--budget", "10", "--predictor", "ridge"],
         ["export", run, "--pick", "first"],
-    ]  # fmt: skip
+    ]
     for command in commands:
         assert nas(monkeypatch, *command) == 0, capsys.readouterr().err
     assert (RunDir.open(run).search().read_csv(FRONT)["measured_latency_ms"] > 0).all()

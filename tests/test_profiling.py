@@ -357,6 +357,7 @@ def test_folder_that_cannot_be_written(store: ProfileStore, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 def test_digits_on_this_machine(tmp_path: Path) -> None:
     profile = profile_device(search_spaces.get("digits"), "here", ProfileStore(tmp_path)).profile
     assert profile.noise_floor is not None

@@ -157,8 +157,9 @@ def test_shortcuts_of_attentivenas() -> None:
     assert [node.name for node in block.nodes if "shortcut" in node.name] == ["shortcut.pool", "shortcut"]
 
 
-@pytest.mark.parametrize("size", [48, pytest.param(None, marks=pytest.mark.slow)], ids=["small", "full"])
-@pytest.mark.parametrize("name", [*PUBLISHED, pytest.param("ofa-resnet50", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [48, None], ids=["small", "full"])
+@pytest.mark.parametrize("name", [*PUBLISHED, "ofa-resnet50"])
 def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -> None:
     space = search_spaces.get(name)
     if size:
@@ -166,7 +167,7 @@ def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -
         space = type(space)(space.config.model_copy(update=update))  # type: ignore[call-arg]
     rng = np.random.default_rng(0)
     supernet = Supernet(space, zero_init_residual=False).eval()
-    for arch in space.decode(space.sample(rng, 5)):
+    for arch in space.decode(space.sample(rng, 5 if size else 2)):
         images = space.image_size(arch)
         x = torch.randn(1, 3, images, images, generator=torch.Generator().manual_seed(0))
         static = supernet.extract(arch)
@@ -182,7 +183,8 @@ def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*PUBLISHED, "ofa-resnet50"])
+@pytest.mark.measures
+@pytest.mark.parametrize("name", ["ofa-mbv3-w1.0", "attentivenas", "ofa-resnet50"])
 def test_writing_the_file_is_far_faster_than_torchs_exporter(name: str, tmp_path: Path) -> None:
     space = search_spaces.get(name)
     arch = onnx_export.subnet(space)

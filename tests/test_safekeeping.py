@@ -155,15 +155,14 @@ train(recipe.load(config), out, resume=True, progress=progress)
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_killed_ten_times_at_random_ends_as_if_undisturbed(
+def test_killed_three_times_at_random_ends_as_if_undisturbed(
     recipe: Recipe, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    recipe = recipe.model_copy(update={"epochs": 29, "ema_decay": 0.9})  # 203 steps
+    recipe = recipe.model_copy(update={"epochs": 10, "ema_decay": 0.9})  # 70 steps
     undisturbed = train(recipe, tmp_path / "undisturbed")
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     out = tmp_path / "run"
-    for _ in range(10):  # each time after 1 to 17 steps and at any moment of the next one or two
+    for _ in range(3):  # each time after 1 to 17 steps and at any moment of the next one or two
         arguments = [
             str(tmp_path / "recipe.yaml"),
             str(out),

@@ -84,7 +84,10 @@ def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
 
 
 @pytest.mark.usefixtures("quick_search")
-def test_the_way_through_all_commands(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("classes", "mode"), [(3, "L"), pytest.param(250, "RGB", marks=pytest.mark.slow)])
+def test_the_way_through_all_commands(
+    nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, mode: str
+) -> None:
     def profile(space: Space, name: str, store: ProfileStore, **options: object) -> Device:
         device = make_device(space, name)
         store.save(device)
@@ -97,10 +100,10 @@ def test_the_way_through_all_commands(nas: Nas, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("nas.devices.profiling.profile_device", profile)
     monkeypatch.setattr(Local, "measure", measure)
     monkeypatch.setattr(final_test, "N_RANDOM", 2)
-    walk(nas, tmp_path, 3, "L")
+    walk(nas, tmp_path, classes, mode)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("classes", "mode"), [(3, "RGB"), (10, "L"), (250, "RGB")])
-def test_the_way_through_all_commands_measured(nas: Nas, tmp_path: Path, classes: int, mode: str) -> None:
-    walk(nas, tmp_path, classes, mode)
+@pytest.mark.usefixtures("quick_profile")
+def test_the_way_through_all_commands_measured(nas: Nas, tmp_path: Path) -> None:
+    walk(nas, tmp_path, 3, "RGB")
