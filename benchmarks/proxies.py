@@ -58,7 +58,7 @@ def main() -> None:
     space = trained.space
     genomes = space.encode([Arch.from_json(text) for text in known["arch"]])
     values = known[METRIC].to_numpy(dtype=np.float64)
-    columns = ProxyColumns(trained.supernet, trained.dataset).columns()
+    columns = ProxyColumns(trained.supernet, trained.dataset, trained.task).columns()
     results: dict[str, dict[str, float]] = {}
     for name in PROXIES:
         start = time.process_time()

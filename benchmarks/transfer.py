@@ -44,12 +44,12 @@ def high(root: Path | None, split_seed: int) -> ImageDataset:
 
 def _part(data: ImageDataset, first: int, last: int) -> ImageDataset:
     def part(split: Split) -> Split:
-        chosen = np.flatnonzero((split.labels >= first) & (split.labels < last))
+        chosen = np.flatnonzero((split.targets >= first) & (split.targets < last))
         assert isinstance(split.images, np.ndarray)
-        return Split(split.images[chosen], split.labels[chosen] - first)
+        return Split(split.images[chosen], split.targets[chosen] - first)
 
     splits = {name: part(split) for name, split in data.splits.items()}
-    return replace(data, class_names=data.class_names[first:last], splits=splits)
+    return replace(data, output_names=data.output_names[first:last], splits=splits)
 
 
 def main() -> None:

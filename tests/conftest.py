@@ -18,6 +18,8 @@ from search_spaces import Arch, Space, block_key
 
 if TYPE_CHECKING:  # tests of runs alone need these, and they take seconds to import
     from hw_profiles.store import Device
+    from nas.data.dataset import Dataset
+    from nas.data.loading import Batch
     from nas.evaluation.trained_run import TrainedRun
 
 TINY_YAML = """\
@@ -107,6 +109,13 @@ def _one_thread() -> None:
 def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing is read from the user's folders or written there."""
     monkeypatch.setenv("NAS_HOME", str(tmp_path / "nas_home"))
+
+
+def sampled(dataset: Dataset, *arguments: Any, **options: Any) -> Iterator[Batch]:
+    """Calibration batches with the classes as strata; arguments as in `calibration_batches`."""
+    from nas.data.batches import calibration_batches
+
+    return calibration_batches(dataset, dataset.split("train").targets, *arguments, **options)
 
 
 # ---------------------------------------------------------------------- runs of the tiny space

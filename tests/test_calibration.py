@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from conftest import sampled
 from torch import Generator, Tensor
 
-from nas.data.batches import calibration_batches
-from nas.data.dataset import ImageDataset, Split
+from nas import tasks
+from nas.data.dataset import ImageDataset, ImageOnly, Split
 from nas.data.loading import Batch
 from nas.data.preprocess import Preprocess, RawImage
 from nas.evaluation.calibration import DEFAULT, METHODS, Calibration, Method, recalibrate
@@ -33,9 +34,9 @@ def dataset() -> ImageDataset:
     images = rng.integers(0, 256, size=(90, SIZE, SIZE), dtype=np.uint8)
     split = Split(images, np.arange(90, dtype=np.int64) % 3)
     return ImageDataset(
-        class_names=("a", "b", "c"),
+        output_names=("a", "b", "c"),
         preprocess=Preprocess(mean=(MEAN,), std=(STD,)),
-        augment=_darker,
+        augment=ImageOnly(_darker),
         splits={"train": split, "validation": split, "test": split},
     )
 
@@ -59,7 +60,7 @@ def stem_maps(net: StaticNet, batches: Sequence[Batch]) -> list[Tensor]:
 def test_each_norm_gets_the_moments_that_it_sees(
     net: StaticNet, dataset: ImageDataset, unbiased: bool
 ) -> None:
-    ((x, y),) = calibration_batches(dataset, 90, SIZE, 90, seed=0)
+    ((x, y),) = sampled(dataset, 90, SIZE, 90, seed=0)
     batches = list(zip(x.split(40), y.split(40), strict=True))
     sizes = torch.tensor([40.0, 40.0, 10.0])  # so each batch counts by its images
     recalibrate(net, batches, unbiased=unbiased)
@@ -74,7 +75,7 @@ def test_each_norm_gets_the_moments_that_it_sees(
 
 def test_one_batch_makes_evaluation_equal_to_training(net: StaticNet, dataset: ImageDataset) -> None:
     # both normalise with the biased moments of the very same images, in every layer
-    batches = list(calibration_batches(dataset, 90, SIZE, 90, seed=0))
+    batches = list(sampled(dataset, 90, SIZE, 90, seed=0))
     recalibrate(net, batches, unbiased=False)
     with torch.no_grad():
         evaluated = net(batches[0][0])
@@ -88,7 +89,7 @@ def test_what_was_before_is_forgotten(tiny: Space, dataset: ImageDataset) -> Non
     for name, buffer in soiled.named_buffers():
         if name.endswith(("running_mean", "running_var")):
             buffer.fill_(torch.nan)
-    batches = list(calibration_batches(dataset, 64, 6, 64, seed=0))
+    batches = list(sampled(dataset, 64, 6, 64, seed=0))
     recalibrate(clean, batches)
     recalibrate(soiled, batches)
     for name, buffer in clean.named_buffers():
@@ -97,7 +98,7 @@ def test_what_was_before_is_forgotten(tiny: Space, dataset: ImageDataset) -> Non
 
 def test_hooks_and_momentum_are_those_of_before(net: StaticNet, dataset: ImageDataset) -> None:
     before = [module.momentum for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    recalibrate(net, list(calibration_batches(dataset, 30, SIZE, 30, seed=0)))
+    recalibrate(net, list(sampled(dataset, 30, SIZE, 30, seed=0)))
     assert not [module for module in net.modules() if module._forward_hooks]
     after = [module.momentum for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert after == before
@@ -107,7 +108,7 @@ def test_hooks_and_momentum_are_those_of_before(net: StaticNet, dataset: ImageDa
 def test_maps_of_one_pixel_work_with_any_number_of_images(net: StaticNet, dataset: ImageDataset) -> None:
     # images of 4 pixels and two strides of 2 leave maps of 1 x 1; 41 images in batches of 40 left one over
     for images in (2, 3, 41):
-        recalibrate(net, calibration_batches(dataset, images, 4, 40, seed=0))
+        recalibrate(net, sampled(dataset, images, 4, 40, seed=0))
         assert all(buffer.isfinite().all() for buffer in net.buffers())
 
 
@@ -123,10 +124,8 @@ def test_published_methods() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_method_decides_images_batches_and_variance(net: StaticNet, dataset: ImageDataset, name: str) -> None:
     method = METHODS[name]
-    Calibration(method=name, seed=3)(net, dataset, SIZE)
-    batches = list(
-        calibration_batches(dataset, method.images, SIZE, method.batch_size, 3, augmented=method.augmented)
-    )
+    Calibration(method=name, seed=3)(net, dataset, tasks.get("classification"), SIZE)
+    batches = list(sampled(dataset, method.images, SIZE, method.batch_size, 3, augmented=method.augmented))
     assert [len(x) for x, _ in batches] == [90]  # all that there are
     _, var = statistics(net)
     (maps,) = stem_maps(net, batches)
@@ -135,9 +134,7 @@ def test_method_decides_images_batches_and_variance(net: StaticNet, dataset: Ima
 
 def test_augmented_images_depend_on_the_seed_alone(dataset: ImageDataset) -> None:
     def draw(seed: int, augmented: bool = True) -> Tensor:
-        return torch.cat(
-            [x for x, _ in calibration_batches(dataset, 80, SIZE, 40, seed, augmented=augmented)]
-        )
+        return torch.cat([x for x, _ in sampled(dataset, 80, SIZE, 40, seed, augmented=augmented)])
 
     assert torch.equal(draw(0), draw(0))
     assert not torch.equal(draw(0), draw(1))

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from conftest import sampled
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nas.data import ImageDataset, Preprocess, Split, SplitName
+from nas.data import ImageDataset, ImageOnly, Preprocess, Split, SplitName
 from nas.data.augment import RandomCropFlip
 from nas.data.batches import (
     batches_per_epoch,
-    calibration_batches,
     eval_batches,
     train_batches,
     training_loader,
@@ -86,22 +86,22 @@ def test_digits_are_split_60_20_20_and_hold_every_image_once(digits: ImageDatase
     assert images.shape == (1797, 8, 8)
     assert set(np.unique(images)) <= {round(value * 255 / 16) for value in range(17)}
     for name in SPLITS:
-        counts = np.bincount(digits.split(name).labels)
+        counts = np.bincount(digits.split(name).targets)
         assert counts.max() - counts.min() <= 0.02 * 1797  # the raw counts are 174 to 183
-        assert not np.array_equal(digits.split(name).labels, other.split(name).labels)
+        assert not np.array_equal(digits.split(name).targets, other.split(name).targets)
     total = np.concatenate([np.asarray(other.split(name).images) for name in SPLITS])
     assert sorted(image.tobytes() for image in images) == sorted(image.tobytes() for image in total)
 
 
-def test_a_split_needs_a_label_for_each_image() -> None:
-    with pytest.raises(ValueError, match="one label per image, got 2 for 3 images"):
+def test_a_split_needs_a_target_for_each_image() -> None:
+    with pytest.raises(ValueError, match="one target per image, got 2 for 3 images"):
         Split(noise(3, 8, 8), np.zeros(2, dtype=np.int64))
 
 
 def numbered(n: int, preprocess: Preprocess = RGB) -> ImageDataset:
     """A data set whose labels number the images of each split."""
     split = {name: Split(noise(n, 8, 8, 3), np.arange(n)) for name in SPLITS}
-    return ImageDataset(("a",), preprocess, RandomCropFlip(1), split)
+    return ImageDataset(("a",), preprocess, ImageOnly(RandomCropFlip(1)), split)
 
 
 def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch() -> None:
@@ -159,7 +159,7 @@ def test_evaluation_sees_every_image_of_its_split_in_order_and_clean(digits: Ima
     batches = list(eval_batches(digits, "validation", 24, 100))
     split = digits.split("validation")
     assert [len(y) for _, y in batches] == [100, 100, 100, 100, 100, 40]  # 540 images
-    np.testing.assert_array_equal(torch.cat([y for _, y in batches]).numpy(), split.labels)
+    np.testing.assert_array_equal(torch.cat([y for _, y in batches]).numpy(), split.targets)
     for x, image in zip(torch.cat([x for x, _ in batches]), split.images, strict=True):
         np.testing.assert_array_equal(x.numpy(), digits.preprocess(image, 24))
     assert same(batches, list(eval_batches(digits, "validation", 24, 100)))
@@ -175,19 +175,19 @@ def test_without_augmentation_training_sees_clean_images() -> None:
 
 
 def test_calibration_draws_clean_training_images_by_seed(digits: ImageDataset) -> None:
-    batches = list(calibration_batches(digits, 100, 24, 64, seed=1))
+    batches = list(sampled(digits, 100, 24, 64, seed=1))
     assert [len(y) for _, y in batches] == [50, 50]
     counts = np.bincount(torch.cat([y for _, y in batches]).numpy())
     assert counts.max() - counts.min() <= 2  # classes are nearly equal in size
     train = digits.split("train").pixels(np.arange(897), digits.preprocess, 24)
     clean = {image.tobytes() for image in digits.preprocess.normalize(train)}
     assert all(image.numpy().tobytes() in clean for x, _ in batches for image in x)
-    assert same(batches, list(calibration_batches(digits, 100, 24, 64, seed=1)))
-    assert not same(batches, list(calibration_batches(digits, 100, 24, 64, seed=2)))
+    assert same(batches, list(sampled(digits, 100, 24, 64, seed=1)))
+    assert not same(batches, list(sampled(digits, 100, 24, 64, seed=2)))
 
 
 def test_calibration_takes_all_images_where_there_are_fewer() -> None:
-    batches = calibration_batches(numbered(7), 100, 8, 4, seed=0)
+    batches = sampled(numbered(7), 100, 8, 4, seed=0)
     assert sorted(torch.cat([y for _, y in batches]).tolist()) == list(range(7))
 
 
@@ -203,10 +203,10 @@ def test_calibration_takes_all_images_where_there_are_fewer() -> None:
     ],
 )
 def test_calibration_batches_are_of_one_size(images: int, batch_size: int, sizes: list[int]) -> None:
-    batches = list(calibration_batches(numbered(images), 10_000, 2, batch_size, seed=0))
+    batches = list(sampled(numbered(images), 10_000, 2, batch_size, seed=0))
     assert [len(y) for _, y in batches] == sizes
 
 
 def test_calibration_of_one_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"calibration needs >= 2 training images, got 1 \(1 in the train"):
-        list(calibration_batches(numbered(1), 512, 8, 256, seed=0))
+        list(sampled(numbered(1), 512, 8, 256, seed=0))

@@ -41,8 +41,8 @@ def cifar_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_cifar_holds_validation_out_of_train_and_keeps_the_official_test(cifar_root: Path) -> None:
     dataset = get("cifar10", cifar_root)
-    assert dataset.class_names == tuple("abcdefghij")
-    assert [np.bincount(dataset.split(name).labels).tolist() for name in SPLITS] == [
+    assert dataset.output_names == tuple("abcdefghij")
+    assert [np.bincount(dataset.split(name).targets).tolist() for name in SPLITS] == [
         [7] * 10,
         [3] * 10,
         [2] * 10,
@@ -87,8 +87,8 @@ def test_one_folder_is_split_80_10_10(tmp_path: Path) -> None:
     write_images(tmp_path / "cat", 40)
     write_images(tmp_path / "dog", 20, colour=200)
     dataset = get("imagefolder", tmp_path)
-    assert dataset.class_names == ("cat", "dog")
-    counts = np.array([np.bincount(dataset.split(name).labels) for name in SPLITS])
+    assert dataset.output_names == ("cat", "dog")
+    counts = np.array([np.bincount(dataset.split(name).targets) for name in SPLITS])
     assert counts.sum(axis=0).tolist() == [40, 20]
     assert counts.min() >= 1
     assert 36 <= counts[0].sum() <= 57  # 48 on average, standard deviation sqrt(60 · 0.8 · 0.2) = 3.1
@@ -109,8 +109,8 @@ def test_imagenet_layout_tests_on_val_and_holds_a_tenth_of_train_out(tmp_path: P
         write_images(tmp_path / "val" / name, 3)
     dataset = get("imagefolder", tmp_path)
     train, validation, test = (dataset.split(name) for name in SPLITS)
-    assert np.bincount(test.labels).tolist() == [3, 3]
-    assert (np.bincount(train.labels) + np.bincount(validation.labels)).tolist() == [20, 20]
+    assert np.bincount(test.targets).tolist() == [3, 3]
+    assert (np.bincount(train.targets) + np.bincount(validation.targets)).tolist() == [20, 20]
     assert len(train) > 2 * len(validation) > 0
     assert not paths(train) & paths(validation)
     assert all("/val/" in path for path in paths(test))
@@ -122,7 +122,7 @@ def test_imported_weights_are_judged_on_images_of_val_alone(tmp_path: Path) -> N
         write_images(tmp_path / "val" / name, 6)
     dataset = get_for_imported("imagefolder", tmp_path, 0)
     train, validation, test = (dataset.split(name) for name in SPLITS)
-    assert [np.bincount(s.labels).tolist() for s in (train, validation, test)] == [[5, 5], [3, 3], [3, 3]]
+    assert [np.bincount(s.targets).tolist() for s in (train, validation, test)] == [[5, 5], [3, 3], [3, 3]]
     assert not paths(validation) & paths(test)
     assert all("/val/" in path for path in paths(validation) | paths(test))
     names = image_folder.file_names(validation, tmp_path)
@@ -147,12 +147,12 @@ def test_a_class_list_says_which_labels_the_folders_have(tmp_path: Path) -> None
             write_images(tmp_path / folder / name, 4)
     classes = ["zebra", "dog", "ant", "cat"]
     dataset = get_for_imported("imagefolder", tmp_path, 0, classes=classes)
-    assert dataset.class_names == tuple(classes)
+    assert dataset.output_names == tuple(classes)
     for name in SPLITS:
         split = dataset.split(name)
-        for path, label in zip(image_folder.file_names(split, tmp_path), split.labels, strict=True):
+        for path, label in zip(image_folder.file_names(split, tmp_path), split.targets, strict=True):
             assert Path(path).parent.name == classes[label]
-        assert np.bincount(split.labels, minlength=4).tolist() == [0, len(split) // 2, 0, len(split) // 2]
+        assert np.bincount(split.targets, minlength=4).tolist() == [0, len(split) // 2, 0, len(split) // 2]
     with pytest.raises(ValueError, match="must be in the list of 2 classes, 1 are not: cat"):
         get_for_imported("imagefolder", tmp_path, 0, classes=["zebra", "dog"])
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from nas import tasks
 from nas.data.batches import eval_batches
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
@@ -56,6 +57,7 @@ def make(
     evaluator = Evaluator(
         supernet,
         dataset,
+        tasks.get("classification"),
         Archive(path),
         {"cross_entropy": counting, "top1": METRICS["top1"]},
         calibration=Calibration(images=128, seed=seed),

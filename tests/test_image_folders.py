@@ -44,7 +44,7 @@ def test_three_split_folders_are_the_three_splits(tmp_path: Path, validation: st
     for folder, count in counts.items():
         touch(tmp_path / folder, "cat dog", count)
     dataset = get("imagefolder", tmp_path)
-    assert summary(dataset) == "2 classes; 10 / 4 / 6 images (train / validation / test), RGB"
+    assert summary(dataset, "2 classes") == "2 classes; 10 / 4 / 6 images (train / validation / test), RGB"
     for split, folder in zip(SPLITS, counts, strict=True):
         assert {name.split("/")[0] for name in names(dataset.split(split), tmp_path)} == {folder}
     imported = get_for_imported("imagefolder", tmp_path, 0, validation_images=3)
@@ -70,8 +70,8 @@ def test_what_is_no_image_of_a_class_is_left_out_and_counted(tmp_path: Path) -> 
     for name in ("cat/._000.png", "cat/Thumbs.db", "dog/.DS_Store", "LICENSE", "cover.png"):
         (tmp_path / name).touch()
     dataset = get("imagefolder", tmp_path)
-    assert dataset.class_names == ("cat", "dog")
-    assert summary(dataset) == (
+    assert dataset.output_names == ("cat", "dog")
+    assert summary(dataset, "2 classes") == (
         f"2 classes; {counted(tmp_path, 20)} images (train / validation / test), RGB; left out: 4 .txt, "
         "2 .xml, 1 without suffix, 3 hidden files, 5 hidden folders, 1 image outside of class folders"
     )
@@ -85,7 +85,7 @@ def test_test_images_without_classes_are_left_out(tmp_path: Path) -> None:
     assert names(dataset.split("test"), tmp_path) == {
         f"val/{name}/{i:03}.png" for name in ("cat", "dog") for i in range(10)
     }
-    assert summary(dataset).endswith("left out: the folders notes, test")
+    assert summary(dataset, "2 classes").endswith("left out: the folders notes, test")
 
 
 def test_links_are_followed_but_each_real_file_counts_once(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_links_are_followed_but_each_real_file_counts_once(tmp_path: Path) -> No
     (root / "dog" / "self").symlink_to("self")
     dataset = get("imagefolder", root)
     found = set.union(*(names(dataset.split(name), root) for name in SPLITS))
-    assert dataset.class_names == ("cat", "dog")
+    assert dataset.output_names == ("cat", "dog")
     assert {name for name in found if name.startswith("cat")} == {f"cat/{i:03}.png" for i in range(10)}
     assert {name for name in found if name.startswith("dog/more")} == {
         f"dog/more/{i:03}.png" for i in range(5)
     }
     assert len(found) == 25
-    assert summary(dataset).endswith("left out: 2 broken links, 5 repeated links")
+    assert summary(dataset, "2 classes").endswith("left out: 2 broken links, 5 repeated links")
 
 
 def test_all_suffixes_that_pillow_reads_count_in_any_case(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_all_suffixes_that_pillow_reads_count_in_any_case(tmp_path: Path) -> Non
         touch(tmp_path, "cat dog", 1, suffix)
     touch(tmp_path, "cat dog", 1, ".eps")  # Pillow runs another program for it
     dataset = get("imagefolder", tmp_path)
-    assert summary(dataset) == (
+    assert summary(dataset, "2 classes") == (
         f"2 classes; {counted(tmp_path, 16)} images (train / validation / test), RGB; left out: 2 .eps"
     )
 
@@ -126,7 +126,7 @@ def test_every_class_is_trained_on_however_few_images_it_has(tmp_path: Path) -> 
     touch(tmp_path, "ant bee cow dog emu fox", 3)
     for seed in range(5):
         dataset = get("imagefolder", tmp_path, seed)
-        assert set(dataset.split("train").labels) == set(range(7))
+        assert set(dataset.split("train").targets) == set(range(7))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_other_layouts_are_refused_with_what_was_seen(tmp_path: Path, folders: s
 def test_layouts_that_only_look_unusual_are_understood(tmp_path: Path, folders: str) -> None:
     touch(tmp_path, folders, 5)
     classes = {name.split("/")[0] for name in folders.split()}
-    assert get("imagefolder", tmp_path).class_names == tuple(sorted(classes))
+    assert get("imagefolder", tmp_path).output_names == tuple(sorted(classes))
     assert sum(sizes(tmp_path)) == 5 * len(folders.split())
 
 

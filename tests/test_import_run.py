@@ -196,9 +196,9 @@ def test_images_of_some_classes_with_a_list_of_all(
         classes=classes,
     )
     dataset = TrainedRun.open(run.path, data_root=images).dataset
-    assert list(dataset.class_names) == run.info().classes == classes
+    assert list(dataset.output_names) == run.info().classes == classes
     names = image_folder.file_names(dataset.split("train"), images)
-    assert dict(zip(names, dataset.split("train").labels, strict=True)) == {
+    assert dict(zip(names, dataset.split("train").targets, strict=True)) == {
         "train/n00000000/0.png": 2,
         "train/n00000001/0.png": 0,
     }

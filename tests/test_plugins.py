@@ -3,13 +3,12 @@
 import importlib
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from nas import plugins
+from nas import plugins, tasks
 from nas.data import catalog
 from nas.data.batches import eval_batches, train_batches
 from nas.tasks import metrics
@@ -19,7 +18,6 @@ MODULE = "users_own_parts"
 SOURCE = '''
 import numpy as np
 from nas.data import ImageDataset, Preprocess, Split
-from nas.tasks.metrics import SplitMetric
 
 IMPORTED = True
 
@@ -37,12 +35,28 @@ def no_dataset(root, split_seed):
     return [1, 2, 3]
 
 
-def count_errors(logits, labels):
-    return float((logits.argmax(1) != labels).sum())
+class Count:
+    n = 0
+
+    def update(self, logits, labels):
+        self.n += int((logits.argmax(1) != labels).sum())
+
+    def result(self):
+        return self.n
 
 
-errors = SplitMetric("errors", "min", "images", count_errors)
-sideways, number = SplitMetric("sideways", "sideways", "", count_errors), 3
+class Errors:
+    name, direction, unit = "errors", "min", "images"
+
+    def accumulator(self):
+        return Count()
+
+
+class Sideways(Errors):
+    direction = "sideways"
+
+
+errors, sideways, number = Errors(), Sideways(), 3
 '''
 
 
@@ -60,7 +74,7 @@ def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 def test_a_dataset_of_the_users_own_trains_and_evaluates() -> None:
     dataset = catalog.get(f"{MODULE}:stripes", allow_import=True)
-    assert dataset.class_names == ("vertical", "horizontal")
+    assert dataset.output_names == ("vertical", "horizontal")
     x, y = next(eval_batches(dataset, "validation", 16, 4))
     assert x.shape == (4, 1, 16, 16)
     assert y.tolist() == [0, 1, 0, 1]
@@ -70,17 +84,17 @@ def test_a_dataset_of_the_users_own_trains_and_evaluates() -> None:
 
 def test_a_metric_of_the_users_own_is_computed() -> None:
     metric = metrics.get(f"{MODULE}:errors", METRICS, allow_import=True)
-    accumulator = metric.accumulator()
-    accumulator.update(torch.eye(3), torch.tensor([0, 1, 1]))
-    accumulator.update(torch.eye(3)[:1], torch.tensor([2]))
-    assert accumulator.result() == 2.0
+    accumulators = metrics.Accumulators({"errors": metric}, "the network")
+    for _ in range(2):
+        accumulators.update(torch.eye(3), torch.tensor([0, 1, 1]))
+    assert accumulators.results() == {"errors": 2.0}
     assert (metric.name, metric.direction, metric.unit) == ("errors", "min", "images")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_dataset", "must be Dataset, but has no augment, class_names, preprocess, split"),
+        ("no_dataset", "must be Dataset, but has no augment, output_names, preprocess, split"),
         ("number", "must be a callable, but has no __call__"),
         ("missing", "cannot import the dataset .*AttributeError"),
     ],
@@ -95,7 +109,7 @@ def test_a_wrong_dataset_is_refused_in_one_line(name: str, message: str) -> None
     ("name", "message"),
     [
         ("number", "must be Metric, but has no accumulator, direction, name, unit"),
-        ("SplitMetric", "must be an object, got a class"),
+        ("Errors", "must be an object, got a class"),
         ("sideways", "direction 'min' or 'max', got 'sideways'"),
     ],
 )
@@ -113,9 +127,13 @@ def test_what_cannot_be_imported_says_why_in_one_line(name: str) -> None:
 
 
 def test_a_name_from_a_record_is_not_imported_unasked() -> None:
-    for get, part in ((catalog.get, "stripes"), (partial(metrics.get, table=METRICS), "errors")):
+    for refused in (
+        lambda: catalog.get(f"{MODULE}:stripes"),
+        lambda: metrics.get(f"{MODULE}:errors", METRICS),
+        lambda: tasks.get(f"{MODULE}:errors"),
+    ):
         with pytest.raises(ValueError, match="--allow-import"):
-            get(f"{MODULE}:{part}")
+            refused()
     assert MODULE not in sys.modules
     assert metrics.get("top1", METRICS) is METRICS["top1"]
 

@@ -85,7 +85,7 @@ def test_added_images_are_ignored_with_one_notice(folder: Path, caplog: pytest.L
     run = opened(folder)
     assert caplog.messages == [f"5 images in {root} are not part of the run and are ignored"]
     assert files(run, root) == before
-    assert run.dataset.class_names == CLASSES
+    assert run.dataset.output_names == CLASSES
     (folder / "run" / "archive.sqlite").unlink()
     assert run.evaluator()([run.space.smallest], "evaluate") == [first]
 
@@ -198,19 +198,19 @@ def images(root, split_seed):
     if changed == "pixel":
         pixels = splits["validation"].images.copy()
         pixels[-1, 0, 0] ^= 1
-        splits["validation"] = Split(pixels, splits["validation"].labels)
+        splits["validation"] = Split(pixels, splits["validation"].targets)
     elif changed == "label":
-        labels = splits["test"].labels.copy()
+        labels = splits["test"].targets.copy()
         labels[0] = (labels[0] + 1) % 10
         splits["test"] = Split(splits["test"].images, labels)
     elif changed == "split":
-        splits["train"] = Split(splits["train"].images[1:], splits["train"].labels[1:])
+        splits["train"] = Split(splits["train"].images[1:], splits["train"].targets[1:])
     return replace(data, splits=splits)
 
 
 def lazy(root, split_seed):
     data = images(root, split_seed)
-    splits = {name: Split(Lazy(split.images), split.labels) for name, split in data.splits.items()}
+    splits = {name: Split(Lazy(split.images), split.targets) for name, split in data.splits.items()}
     return replace(data, splits=splits)
 """
 

@@ -79,12 +79,12 @@ def test_external_teachers_are_averaged_and_labels_may_weigh() -> None:
 
 def test_teacher_is_the_largest_subnet_in_training_mode(trained: TrainedRun) -> None:
     recipe = make(distillation="external", teachers=["init"], init=str(trained.run.path))
-    (teacher,) = load_teachers(recipe, trained.space, trained.dataset.class_names, CPU)
+    (teacher,) = load_teachers(recipe, trained.space, trained.dataset.output_names, CPU)
     expected = trained.supernet.train()(X, trained.space.largest)
     torch.testing.assert_close(teacher(X), expected, atol=1e-5, rtol=1e-5)
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     named = make(distillation="external", teachers=[str(trained.run.path)])
-    assert len(load_teachers(named, trained.space, trained.dataset.class_names, CPU)) == 1
+    assert len(load_teachers(named, trained.space, trained.dataset.output_names, CPU)) == 1
     assert isinstance(make_supervision(recipe, TASK, [teacher]), External)
 
 
@@ -99,12 +99,12 @@ def test_teacher_is_the_largest_subnet_in_training_mode(trained: TrainedRun) -> 
 def test_missing_teachers_are_refused(trained: TrainedRun, teachers: list[str], message: str) -> None:
     recipe = make(distillation="external", teachers=teachers)
     with pytest.raises(ValueError, match=message):
-        load_teachers(recipe, trained.space, trained.dataset.class_names, CPU)
+        load_teachers(recipe, trained.space, trained.dataset.output_names, CPU)
 
 
 def test_teacher_of_other_images_is_refused(trained: TrainedRun) -> None:
     recipe = make(distillation="external", teachers=[str(trained.run.path)])
-    names = trained.dataset.class_names
+    names = trained.dataset.output_names
     with pytest.raises(ValueError, match="must know the 10 classes of the data set, in order"):
         load_teachers(recipe, trained.space, names[::-1], CPU)
     coloured = trained.space.with_data(classes=10, channels=3)

@@ -28,7 +28,7 @@ def rot(root, split_seed):
 
 
 def letters(root, split_seed):
-    return replace(load(root, split_seed), class_names=tuple("abcdefghij"))
+    return replace(load(root, split_seed), output_names=tuple("abcdefghij"))
 
 
 def count(logits, labels):
@@ -53,7 +53,7 @@ def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_opened_run_has_all_that_training_left(trained: TrainedRun) -> None:
     assert trained.space.name == trained.info.space == "tiny"
     assert trained.space.config == trained.run.space().config
-    assert list(trained.dataset.class_names) == trained.info.classes == [str(i) for i in range(10)]
+    assert list(trained.dataset.output_names) == trained.info.classes == [str(i) for i in range(10)]
     assert not trained.supernet.training
     assert trained.device() is None
 
@@ -113,7 +113,7 @@ def test_foreign_code_is_not_imported_unasked(
         TrainedRun.open(path, allow_import=True),
     ):
         assert allowed.info.dataset == f"{own_parts}:rot"
-        assert allowed.dataset.class_names == load_digits(None, 0).class_names
+        assert allowed.dataset.output_names == load_digits(None, 0).output_names
     sys.modules.pop(own_parts)
     # the recipe that the run recorded is read to be compared; only the one that the user gives is imported
     with pytest.raises(ValueError, match="dataset changed since it was started"):

@@ -87,11 +87,11 @@ def high(root, split_seed):
     digits = load(root, split_seed)
 
     def part(split):
-        chosen = split.labels >= 5
-        return Split(split.images[chosen], split.labels[chosen] - 5)
+        chosen = split.targets >= 5
+        return Split(split.images[chosen], split.targets[chosen] - 5)
 
     splits = {name: part(split) for name, split in digits.splits.items()}
-    return replace(digits, class_names=digits.class_names[5:], splits=splits)
+    return replace(digits, output_names=digits.output_names[5:], splits=splits)
 """
 
 

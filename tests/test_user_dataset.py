@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import sampled
 from PIL import Image
 
-from nas.data import ImageDataset, Preprocess, Split
-from nas.data.batches import calibration_batches, eval_batches, train_batches
+from nas import tasks
+from nas.data import ImageDataset, ImageOnly, Preprocess, Split
+from nas.data.batches import eval_batches, train_batches
 from nas.data.dataset import Dataset, SplitName
 from nas.data.user_dataset import make_checked
 
 IMAGES = np.zeros((6, 8, 8), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 GOOD = ImageDataset(
-    class_names=("ant", "bee", "cat"),
+    output_names=("ant", "bee", "cat"),
     preprocess=Preprocess(mean=(0.5,), std=(0.5,)),
     augment=None,
     splits={name: Split(IMAGES, LABELS) for name in ("train", "validation", "test")},
@@ -25,7 +27,9 @@ GOOD = ImageDataset(
 
 
 def make(dataset: object) -> ImageDataset:
-    return make_checked("mine:data", lambda: dataset)
+    made = make_checked("mine:data", lambda: dataset)
+    tasks.get("classification").check("mine:data", made)
+    return made
 
 
 def with_split(images: Any, labels: Any, name: SplitName = "validation") -> ImageDataset:
@@ -49,18 +53,18 @@ def test_integers_of_any_kind_are_labels(kind: Any) -> None:
     labels: Any = (
         LABELS.astype(kind) if isinstance(kind, type) and issubclass(kind, np.generic) else kind(LABELS)
     )
-    dataset = make(replace(with_split(IMAGES, labels), class_names=["ant", "bee", "cat"]))  # type: ignore[arg-type]
+    dataset = make(replace(with_split(IMAGES, labels), output_names=["ant", "bee", "cat"]))  # type: ignore[arg-type]
     assert isinstance(dataset, Dataset)
-    assert dataset.class_names == GOOD.class_names
-    assert dataset.split("validation").labels.dtype == np.int64
-    np.testing.assert_array_equal(dataset.split("validation").labels, LABELS)
+    assert dataset.output_names == GOOD.output_names
+    assert dataset.split("validation").targets.dtype == np.int64
+    np.testing.assert_array_equal(dataset.split("validation").targets, LABELS)
     assert dataset.split("validation") is dataset.split("validation")
 
 
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (None, "must be Dataset, but has no augment, class_names"),
+        (None, "must be Dataset, but has no augment, output_names"),
         (with_split(IMAGES, LABELS + 1), r"split 'validation' must have labels from 0 to 2.* image 2 has 3"),
         (
             with_split(IMAGES, LABELS - 1, "test"),
@@ -68,11 +72,11 @@ def test_integers_of_any_kind_are_labels(kind: Any) -> None:
         ),
         (
             with_split(IMAGES, LABELS.astype(float)),
-            r"integers of shape \(n,\) as labels, got float64",
+            r"integers of shape \(n,\) as labels, got float32",
         ),
-        (with_split(IMAGES, LABELS > 0), "integers .* got bool"),
+        (with_split(IMAGES, LABELS > 0), "numbers as targets, got bool"),
         (with_split(IMAGES, LABELS[:, None]), r"integers .* got int64 of shape \(6, 1\)"),
-        (with_split(IMAGES[:0], LABELS[:0]), "must have images and one label for each, got 0 images"),
+        (with_split(IMAGES[:0], LABELS[:0]), "must have images and one target for each, got 0 images"),
         (with_split(IMAGES / 255, LABELS), r"uint8 array .*got float64 of shape \(8, 8\)"),
         (
             with_split(np.zeros((6, 3, 8, 8), np.uint8), LABELS),
@@ -82,11 +86,11 @@ def test_integers_of_any_kind_are_labels(kind: Any) -> None:
         (with_split(np.zeros((6, 0, 8), np.uint8), LABELS), r"uint8 array .*got uint8 of shape \(0, 8\)"),
         (replace(GOOD, splits={**GOOD.splits, "train": (IMAGES, LABELS)}), "must be a Split, got tuple"),  # type: ignore[dict-item]
         (replace(GOOD, splits={"train": GOOD.split("train")}), "failed with KeyError: 'validation'"),
-        (replace(GOOD, class_names=("ant", "bee", "ant")), "must name each class once, it repeats ant"),
-        (replace(GOOD, class_names="abc"), "at least two names as `class_names`, got 'abc'"),  # type: ignore[arg-type]
-        (replace(GOOD, class_names=(0, 1, 2)), r"at least two names as `class_names`, got \(0, 1, 2\)"),  # type: ignore[arg-type]
-        (replace(GOOD, class_names=("ant",)), "at least two names"),
-        (replace(GOOD, class_names=("ant", "bee")), "labels from 0 to 1"),
+        (replace(GOOD, output_names=("ant", "bee", "ant")), "must name each output once, it repeats ant"),
+        (replace(GOOD, output_names="abc"), "a tuple of names as `output_names`, got 'abc'"),  # type: ignore[arg-type]
+        (replace(GOOD, output_names=(0, 1, 2)), r"a tuple of names as `output_names`, got \(0, 1, 2\)"),  # type: ignore[arg-type]
+        (replace(GOOD, output_names=("ant",)), "at least two classes as `output_names`, got 1"),
+        (replace(GOOD, output_names=("ant", "bee")), "labels from 0 to 1"),
         (replace(GOOD, preprocess=None), "must have a Preprocess as `preprocess`, got None"),  # type: ignore[arg-type]
         (replace(GOOD, augment=[1]), "None or a callable as `augment`, got list"),  # type: ignore[arg-type]
     ],
@@ -116,7 +120,7 @@ def test_images_are_checked_when_they_are_made(image: Callable[[], object], mess
     images = Lazy([Image.new("L", (8, 8)), *IMAGES[1:5], image])
     dataset = make(with_split(images, LABELS, "train"))
     reads: tuple[Callable[[], object], ...] = (
-        lambda: list(calibration_batches(dataset, 6, 8, 6, 0)),
+        lambda: list(sampled(dataset, 6, 8, 6, 0)),
         lambda: list(train_batches(dataset, [8], 6, torch.Generator())),
     )
     for read in reads:
@@ -130,10 +134,15 @@ def test_images_are_checked_when_they_are_made(image: Callable[[], object], mess
     ("augment", "message"),
     [
         (raises, "the `augment` of the data set 'mine:data' failed with RuntimeError: disk lost"),
-        (lambda *_: None, r"floats of shape \(6, 1, 8, 8\), got None"),
-        (lambda *_: torch.zeros(6, 3, 8, 8), r"got torch\.float32 of shape \(6, 3, 8, 8\)"),
-        (lambda *_: torch.zeros(6, 1, 8, 8, dtype=torch.uint8), r"got torch\.uint8 of shape"),
-        (lambda *_: np.zeros((6, 1, 8, 8)), r"got float64 of shape"),
+        (lambda *_: (None, None), r"floats of shape \(6, 1, 8, 8\), got None"),
+        (lambda *_: None, "failed with TypeError"),
+        (
+            lambda *_: (torch.zeros(6, 1, 8, 8), torch.zeros(5)),
+            "a target for each of 6 images, got torch.float32",
+        ),
+        (ImageOnly(lambda *_: torch.zeros(6, 3, 8, 8)), r"got torch\.float32 of shape \(6, 3, 8, 8\)"),
+        (ImageOnly(lambda *_: torch.zeros(6, 1, 8, 8, dtype=torch.uint8)), r"got torch\.uint8 of shape"),
+        (ImageOnly(lambda *_: np.zeros((6, 1, 8, 8))), r"got float64 of shape"),
     ],
 )
 def test_augmentation_is_checked_when_it_is_used(augment: Any, message: str) -> None:

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import v2
 
 from nas.data import image_file
+from nas.data.dataset import ImageAugment
 from nas.data.global_generator import seeded
 from nas.data.preprocess import RawImage
 
@@ -33,7 +34,7 @@ class RandomAffine:
     """Largest relative change of size: 0.1 is 1/1.1 to 1.1 times."""
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
-        """See `Augment`."""
+        """See `ImageAugment`."""
         raw = _stack(images)
         x = _resize(raw, resolution)
         uniform = torch.rand((4, len(x)), generator=generator) * 2 - 1
@@ -54,7 +55,7 @@ class RandomCropFlip:
     """Pixels of the raw image on each side."""
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
-        """See `Augment`."""
+        """See `ImageAugment`."""
         x = _stack(images)
         n, _, height, width = x.shape
         padded = F.pad(x, [self.padding] * 4)
@@ -82,7 +83,7 @@ class RandomResizedCrop:
     """More variants, of the cropped image, such as AutoAugment (Cubuk et al. 2019)."""
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
-        """See `Augment`."""
+        """See `ImageAugment`."""
         vary = v2.Compose(
             [
                 v2.RandomResizedCrop(resolution, scale=(self.min_area, 1.0)),
@@ -97,7 +98,7 @@ class RandomResizedCrop:
             return torch.stack([vary(_pillow(image)) for image in images]).float()
 
 
-AUGMENTATIONS: Mapping[str, RandomResizedCrop] = {
+AUGMENTATIONS: Mapping[str, ImageAugment] = {
     "crop": RandomResizedCrop(),
     "crop_color": RandomResizedCrop(brightness=32 / 255, saturation=0.5),
     "autoaugment": RandomResizedCrop(policies=v2.AutoAugment()),

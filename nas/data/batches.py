@@ -20,7 +20,7 @@ MIN_CALIBRATION_IMAGES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class BatchPlan:
     """What decides one batch."""
 
     indices: NDArray[np.int64]
@@ -44,7 +44,7 @@ def train_batches(
     first: int = 0,
     rank: int = 0,
     ranks: int = 1,
-    loader: Loader[Task] | None = None,
+    loader: Loader[BatchPlan] | None = None,
 ) -> Iterator[Batch]:
     """One epoch of shuffled, augmented training images.
 
@@ -67,7 +67,7 @@ def train_batches(
     return (loader or training_loader(dataset))(plan[first:])
 
 
-def training_loader(dataset: Dataset, workers: int = 0, *, pin_memory: bool = False) -> Loader[Task]:
+def training_loader(dataset: Dataset, workers: int = 0, *, pin_memory: bool = False) -> Loader[BatchPlan]:
     """Loads the batches of `train_batches`.
 
     Args:
@@ -84,12 +84,13 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """All images of a split in order, clean: prepared by `dataset.preprocess` and nothing else."""
     images = dataset.split(split)
-    steps = [Task(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
-    return Loader(partial(_clean, dataset, images), workers)(steps)
+    plans = [BatchPlan(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
+    return Loader(partial(_clean, dataset, images), workers)(plans)
 
 
 def calibration_batches(
     dataset: Dataset,
+    strata: NDArray[np.int64],
     n_images: int,
     resolution: int,
     batch_size: int,
@@ -102,6 +103,7 @@ def calibration_batches(
 
     Args:
         dataset: where the images come from.
+        strata: group of each training image; the sample has the groups in their shares.
         n_images: size of the sample, at least 2; all training images where there are fewer.
         resolution: side of the images, in pixels.
         batch_size: most images of a batch. The sample is spread evenly over as few batches as that allows,
@@ -115,7 +117,7 @@ def calibration_batches(
     """
     train = dataset.split("train")
     rng = np.random.default_rng(seed)
-    sample = stratified_order(train.labels, rng)[:n_images]
+    sample = stratified_order(strata, rng)[:n_images]
     if len(sample) < MIN_CALIBRATION_IMAGES:
         raise ValueError(
             f"calibration needs >= {MIN_CALIBRATION_IMAGES} training images, got {len(sample)} "
@@ -123,9 +125,9 @@ def calibration_batches(
         )
     n_batches = min(math.ceil(len(sample) / batch_size), len(sample) // MIN_CALIBRATION_IMAGES)
     parts = np.array_split(sample, n_batches)
-    steps = [Task(part, resolution, int(rng.integers(2**62))) for part in parts]
+    plans = [BatchPlan(part, resolution, int(rng.integers(2**62))) for part in parts]
     make = partial(_augmented if augmented else _clean, dataset, train)
-    return Loader(make, workers)(steps)
+    return Loader(make, workers)(plans)
 
 
 def _plan_epoch(
@@ -135,12 +137,12 @@ def _plan_epoch(
     generator: torch.Generator,
     rank: int,
     ranks: int,
-) -> list[Task]:
+) -> list[BatchPlan]:
     n_batches = max(1, len(order) // batch_size)
     sizes = torch.randint(len(resolutions), (n_batches,), generator=generator)
     seeds = torch.randint(2**62, (n_batches, ranks), generator=generator)
     return [
-        Task(
+        BatchPlan(
             indices=order[i * batch_size : (i + 1) * batch_size][rank::ranks],
             resolution=resolutions[int(sizes[i])],
             seed=int(seeds[i, rank]),
@@ -153,17 +155,22 @@ def _parts(indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64
     return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
 
 
-def _clean(dataset: Dataset, split: Split, step: Task) -> Batch:
-    pixels = split.pixels(step.indices, dataset.preprocess, step.resolution)
-    return _tensor(dataset, pixels), torch.from_numpy(split.labels[step.indices])
+def _clean(dataset: Dataset, split: Split, plan: BatchPlan) -> Batch:
+    pixels = split.pixels(plan.indices, dataset.preprocess, plan.resolution)
+    return _tensor(dataset, pixels), _targets(split, plan)
 
 
-def _augmented(dataset: Dataset, split: Split, step: Task) -> Batch:
+def _augmented(dataset: Dataset, split: Split, plan: BatchPlan) -> Batch:
     if dataset.augment is None:
-        return _clean(dataset, split, step)
-    generator = torch.Generator().manual_seed(step.seed)
-    pixels = dataset.augment(split.take(step.indices), step.resolution, generator)
-    return _tensor(dataset, pixels.numpy()), torch.from_numpy(split.labels[step.indices])
+        return _clean(dataset, split, plan)
+    generator = torch.Generator().manual_seed(plan.seed)
+    images, targets = split.take(plan.indices), _targets(split, plan)
+    pixels, targets = dataset.augment(images, targets, plan.resolution, generator)
+    return _tensor(dataset, pixels.numpy()), targets
+
+
+def _targets(split: Split, plan: BatchPlan) -> Tensor:
+    return torch.from_numpy(split.targets[plan.indices])
 
 
 def _tensor(dataset: Dataset, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:

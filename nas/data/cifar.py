@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from nas.data.augment import RandomCropFlip
-from nas.data.dataset import ImageDataset, Split, stratified_cut
+from nas.data.dataset import ImageDataset, ImageOnly, Split, stratified_cut
 from nas.data.preprocess import Preprocess
 
 VALIDATION = 5_000
@@ -45,9 +45,9 @@ def _load(source: type[CIFAR10], root: Path | None, split_seed: int, preprocess:
     labels = _labels(seen)
     validation, train = stratified_cut(labels, (VALIDATION,), split_seed)
     return ImageDataset(
-        class_names=tuple(seen.classes),
+        output_names=tuple(seen.classes),
         preprocess=preprocess,
-        augment=RandomCropFlip(padding=4),
+        augment=ImageOnly(RandomCropFlip(padding=4)),
         splits={
             "train": Split(seen.data[train], labels[train]),
             "validation": Split(seen.data[validation], labels[validation]),

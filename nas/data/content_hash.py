@@ -16,7 +16,7 @@ SAMPLE = 16
 
 
 def content_hash(dataset: Dataset) -> str:
-    """16 hex digits that depend on the labels, the splits and the images.
+    """16 hex digits that depend on the targets, the splits and the images.
 
     Images that are made when asked for are sampled, from validation and test alone: training images may be
     others at each call.
@@ -25,7 +25,8 @@ def content_hash(dataset: Dataset) -> str:
     for name in get_args(SplitName):
         split = dataset.split(name)
         total.update(f"{name} {len(split)}\n".encode())
-        total.update(np.ascontiguousarray(split.labels, dtype="<i8").tobytes())
+        little_endian = split.targets.dtype.newbyteorder("<")
+        total.update(np.ascontiguousarray(split.targets, dtype=little_endian).tobytes())
         for array in _arrays(split, sampled=name != "train"):
             total.update(f"{array.dtype} {array.shape}\n".encode())
             total.update(np.ascontiguousarray(array).tobytes())

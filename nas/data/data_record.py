@@ -48,7 +48,7 @@ def record_files(dataset: Dataset, root: Path) -> list[FileRecord]:
         (split, name, int(label))
         for split in get_args(SplitName)
         for name, label in zip(
-            file_names(dataset.split(split), root), dataset.split(split).labels, strict=True
+            file_names(dataset.split(split), root), dataset.split(split).targets, strict=True
         )
     ]
     paths = [root / name for _, name, _ in found]

@@ -1,10 +1,10 @@
-"""What a data set is: class names, splits, and how its images become inputs."""
+"""What a data set is: images with targets, splits, and how its images become inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +21,24 @@ Images = NDArray[np.uint8] | Sequence[RawImage]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels."""
+    """Images with their targets."""
 
     images: Images
-    labels: NDArray[np.int64]
-    """Indices of class names, shape (n,)."""
+    targets: NDArray[Any]
+    """What the network should say of each image, shape (n, ...): int64 or float32. Of classification: indices
+    of the class names, shape (n,)."""
     _resized: dict[tuple[Preprocess, int], NDArray[np.uint8]] = field(
         default_factory=dict, init=False, repr=False
     )
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
+        if len(self.images) != len(self.targets):
             raise ValueError(
-                f"a split needs one label per image, got {len(self.labels)} for {len(self.images)} images"
+                f"a split needs one target per image, got {len(self.targets)} for {len(self.images)} images"
             )
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def take(self, indices: NDArray[np.int64]) -> list[RawImage]:
         """The images at `indices`, as they are."""
@@ -63,19 +64,43 @@ def _pixels(images: Images, preprocess: Preprocess, resolution: int) -> NDArray[
 
 
 class Augment(Protocol):
-    """Random variants of training images."""
+    """Random variants of training images, with the targets that belong to them."""
 
-    def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
-        """A variant of each image.
+    def __call__(
+        self, images: Sequence[RawImage], targets: Tensor, resolution: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """A variant of each image and its target.
 
         Args:
             images: the raw images of one batch.
-            resolution: side of the result, in pixels.
+            targets: shape (n, ...).
+            resolution: side of the resulting images, in pixels.
             generator: the only source of randomness.
 
         Returns:
-            float32 (n, channels, resolution, resolution), pixel values 0..255, not yet normalised.
+            Images, float32 (n, channels, resolution, resolution) with pixel values 0..255, not yet
+            normalised, and their targets, shape (n, ...).
         """
+
+
+class ImageAugment(Protocol):
+    """Random variants of images."""
+
+    def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
+        """Arguments and images as in `Augment`."""
+
+
+@dataclass(frozen=True)
+class ImageOnly:
+    """An augmentation of images whose targets stay the same, such as their class."""
+
+    augment: ImageAugment
+
+    def __call__(
+        self, images: Sequence[RawImage], targets: Tensor, resolution: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See `Augment`."""
+        return self.augment(images, resolution, generator), targets
 
 
 @runtime_checkable
@@ -87,8 +112,8 @@ class Dataset(Protocol):
     """
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """What the labels 0, 1, … mean."""
+    def output_names(self) -> tuple[str, ...]:
+        """What the channels of the network's output mean, such as the names of the classes."""
 
     @property
     def preprocess(self) -> Preprocess:
@@ -110,24 +135,29 @@ class Dataset(Protocol):
 class ImageDataset:
     """A data set whose splits are at hand."""
 
-    class_names: tuple[str, ...]
+    output_names: tuple[str, ...]
     preprocess: Preprocess
     augment: Augment | None
     splits: Mapping[SplitName, Split]
     left_out: str = ""
-    """Files that lay beside the images and were not taken, such as `40 .txt, 1 hidden folder`."""
+    """Files next to the images that were not taken, such as `40 .txt, 1 hidden folder`."""
 
     def split(self, name: SplitName) -> Split:
         """The images of a split."""
         return self.splits[name]
 
 
-def summary(dataset: Dataset) -> str:
-    """One line on what was found: `3 classes; 48 / 6 / 6 images (train / validation / test), RGB`."""
+def summary(dataset: Dataset, outputs: str) -> str:
+    """One line about a data set: `3 classes; 48 / 6 / 6 images (train / validation / test), RGB`.
+
+    Args:
+        dataset: what to describe.
+        outputs: what its networks put out, such as `3 classes`.
+    """
     sizes = " / ".join(str(len(dataset.split(name))) for name in get_args(SplitName))
     colours = "grey" if dataset.preprocess.channels == 1 else "RGB"
     splits = " / ".join(get_args(SplitName))
-    counts = f"{len(dataset.class_names)} classes; {sizes} images ({splits}), {colours}"
+    counts = f"{outputs}; {sizes} images ({splits}), {colours}"
     left_out = getattr(dataset, "left_out", "")
     return f"{counts}; left out: {left_out}" if left_out else counts
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from nas.data import image_file
 from nas.data.augment import RandomResizedCrop
-from nas.data.dataset import ImageDataset, Split, SplitName, stratified_cut
+from nas.data.dataset import ImageDataset, ImageOnly, Split, SplitName, stratified_cut
 from nas.data.folder_layout import Classes, Layout, named, read_layout
 from nas.data.hashed_split import hashed_cut
 from nas.data.image_scan import scan, visible_folders
@@ -82,7 +82,7 @@ def load(root: Path | None, split_seed: int, *, channels: int = 3) -> ImageDatas
     share = TENTH
     while share * len(train) > MAX_VALIDATION:
         share /= 2  # a share that grew with every image would move others
-    validation, rest = hashed_cut(file_names(train, root), train.labels, [share], split_seed)
+    validation, rest = hashed_cut(file_names(train, root), train.targets, [share], split_seed)
     return _dataset(classes, _part(train, rest), _part(train, validation), test, layout.left_out)
 
 
@@ -127,7 +127,7 @@ def load_for_imported(
     splits = {name: _files(root, files, names) for name, files in layout.splits.items()}
     train, held_out = list(splits.values())[:2]
     most = len(held_out) if len(splits) == 3 else len(held_out) // 2
-    validation, rest = stratified_cut(held_out.labels, (min(most, validation_images),), split_seed)
+    validation, rest = stratified_cut(held_out.targets, (min(most, validation_images),), split_seed)
     test = splits["test"] if len(splits) == 3 else _part(held_out, rest)
     return _dataset(names, train, _part(held_out, validation), test, layout.left_out)
 
@@ -183,7 +183,7 @@ def _one_folder(root: Path, layout: Layout, split_seed: int, channels: int) -> I
     _check_classes(root, layout.classes)
     _check_at_least(root, layout.classes, 3)
     files = _files(root, layout.classes, classes, channels)
-    validation, test, train = hashed_cut(file_names(files, root), files.labels, [TENTH, TENTH], split_seed)
+    validation, test, train = hashed_cut(file_names(files, root), files.targets, [TENTH, TENTH], split_seed)
     return _dataset(
         classes, _part(files, train), _part(files, validation), _part(files, test), layout.left_out
     )
@@ -231,9 +231,9 @@ def _dataset(
     grey = train.images.channels == 1
     mean, std = (GREY_MEAN, GREY_STD) if grey else (IMAGENET_MEAN, IMAGENET_STD)
     return ImageDataset(
-        class_names=tuple(classes),
+        output_names=tuple(classes),
         preprocess=Preprocess(mean=mean, std=std, crop_fraction=0.875),
-        augment=RandomResizedCrop(),
+        augment=ImageOnly(RandomResizedCrop()),
         splits={"train": train, "validation": validation, "test": test},
         left_out=left_out,
     )
@@ -242,4 +242,4 @@ def _dataset(
 def _part(files: Split, indices: NDArray[np.int64]) -> Split:
     assert isinstance(files.images, ImageFiles)
     paths = [files.images.paths[i] for i in indices]
-    return Split(ImageFiles(paths, files.images.channels), files.labels[indices])
+    return Split(ImageFiles(paths, files.images.channels), files.targets[indices])

@@ -20,35 +20,35 @@ from torch.utils.data import DataLoader
 from nas.stopping import STOP_SIGNALS
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 (n, channels, resolution, resolution), normalised, and labels int64 (n,)."""
-Task = TypeVar("Task")
+"""Images float32 (n, channels, resolution, resolution), normalised, and targets (n, ...)."""
+Plan = TypeVar("Plan")
 
 SHARED_MEMORY = "/dev/shm"
 
 
-class Loader(Generic[Task]):
+class Loader(Generic[Plan]):
     """Makes batches in order.
 
     Worker processes live until `close`, so they receive the data set once. They ignore the signals that ask a
     program to stop: the process that uses the batches decides when they end.
 
     Args:
-        make: makes the batch of a task.
+        make: makes the batch of a plan.
         workers: number of worker processes; 0: batches are made in this process when they are asked for.
         pin_memory: return batches in memory from which they are copied to a GPU while it computes.
     """
 
-    def __init__(self, make: Callable[[Task], Batch], workers: int = 0, *, pin_memory: bool = False) -> None:
+    def __init__(self, make: Callable[[Plan], Batch], workers: int = 0, *, pin_memory: bool = False) -> None:
         self.make = make
         self.workers = workers
-        self.tasks: list[Task] = []
+        self.plans: list[Plan] = []
         self.loader: DataLoader[Any] | None = None
         self.iterator: Any = None
         """What `DataLoader` returns; it holds the worker processes."""
         if workers:
             self.loader = DataLoader(
                 _Batches(make),  # type: ignore[arg-type]  # any object with items will do
-                sampler=self.tasks,
+                sampler=self.plans,
                 batch_size=None,
                 collate_fn=_unchanged,  # the default would turn tuples into lists
                 num_workers=workers,
@@ -58,17 +58,17 @@ class Loader(Generic[Task]):
                 generator=torch.Generator(),  # the default would draw from the global one
             )
 
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[Batch]:
-        """The batches of `tasks`.
+    def __call__(self, plans: Sequence[Plan]) -> Iterator[Batch]:
+        """The batches of `plans`.
 
         Raises:
             ValueError: an image cannot be read, the data set fails, or the worker processes cannot work.
         """
         if self.loader is None:
-            for task in tasks:
-                yield _made(self.make, task)
+            for plan in plans:
+                yield _made(self.make, plan)
             return
-        self.tasks[:] = tasks
+        self.plans[:] = plans
         self.iterator = self._start(self.loader)
         while True:
             try:
@@ -119,14 +119,14 @@ class _Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batches(Generic[Task]):
-    """Batches by task, as `DataLoader` asks for them, in shared memory."""
+class _Batches(Generic[Plan]):
+    """Batches by plan, as `DataLoader` asks for them, in shared memory."""
 
-    make: Callable[[Task], Batch]
+    make: Callable[[Plan], Batch]
 
-    def __getitem__(self, task: Task) -> Batch | _Failure:
+    def __getitem__(self, plan: Plan) -> Batch | _Failure:
         try:
-            x, y = _made(self.make, task)
+            x, y = _made(self.make, plan)
         except ValueError as error:
             return _Failure(str(error))
         try:  # the queue would do the same in a thread of its own, whose errors reach no one
@@ -135,14 +135,14 @@ class _Batches(Generic[Task]):
             return _Failure(_shared_memory_is_full(x))
 
 
-def _made(make: Callable[[Task], Batch], task: Task) -> Batch:
-    """The batch of a task.
+def _made(make: Callable[[Plan], Batch], plan: Plan) -> Batch:
+    """The batch of a plan.
 
     Raises:
         ValueError: whatever went wrong, in one line.
     """
     try:
-        return make(task)
+        return make(plan)
     except ValueError:
         raise
     except MemoryError:

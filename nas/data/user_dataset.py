@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ IMAGE_RULE = "must be a Pillow image or a uint8 array of shape (height, width) o
 
 
 def make_checked(name: str, factory: Callable[[], object]) -> ImageDataset:
-    """The data set that a user's factory makes, with labels as int64.
+    """The data set that a user's factory makes, with targets as int64 or float32.
 
     Images that are made when asked for are checked then; all else is checked now.
 
@@ -40,18 +40,17 @@ def make_checked(name: str, factory: Callable[[], object]) -> ImageDataset:
     plugins.check("dataset", name, dataset, Dataset)
     assert isinstance(dataset, Dataset)
     with errors_of(what):
-        classes, preprocess, augment = dataset.class_names, dataset.preprocess, dataset.augment
+        names, preprocess, augment = dataset.output_names, dataset.preprocess, dataset.augment
         splits = {split: dataset.split(split) for split in get_args(SplitName)}
-    names = _class_names(what, classes)
     if not isinstance(preprocess, Preprocess):
         raise ValueError(f"{what} must have a Preprocess as `preprocess`, got {_kind(preprocess)}")
     if augment is not None and not callable(augment):
         raise ValueError(f"{what} must have None or a callable as `augment`, got {_kind(augment)}")
     return ImageDataset(
-        class_names=names,
+        output_names=_output_names(what, names),
         preprocess=preprocess,
         augment=None if augment is None else CheckedAugment(what, augment, preprocess.channels),
-        splits={name: _split(f"{what}, split {name!r}", split, len(names)) for name, split in splits.items()},
+        splits={name: _split(f"{what}, split {name!r}", split) for name, split in splits.items()},
     )
 
 
@@ -85,59 +84,61 @@ class CheckedAugment:
     augment: Augment
     channels: int
 
-    def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
+    def __call__(
+        self, images: Sequence[RawImage], targets: Tensor, resolution: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
         """See `Augment`."""
         with errors_of(f"the `augment` of {self.what}"):
-            made = self.augment(images, resolution, generator)
+            made = self.augment(images, targets, resolution, generator)
+            x, y = made
         wanted = (len(images), self.channels, resolution, resolution)
         import torch
 
-        if not isinstance(made, torch.Tensor) or made.shape != wanted or not made.is_floating_point():
+        if not isinstance(x, torch.Tensor) or x.shape != wanted or not x.is_floating_point():
             raise ValueError(
-                f"the `augment` of {self.what} must return floats of shape {wanted}, got {_kind(made)}"
+                f"the `augment` of {self.what} must return floats of shape {wanted}, got {_kind(x)}"
             )
-        return made
+        if not isinstance(y, torch.Tensor) or len(y) != len(images):
+            raise ValueError(
+                f"the `augment` of {self.what} must return a target for each of {len(images)} images, got "
+                f"{_kind(y)}"
+            )
+        return x, y
 
 
-def _class_names(what: str, names: object) -> tuple[str, ...]:
+def _output_names(what: str, names: object) -> tuple[str, ...]:
     known = [] if isinstance(names, str) or not isinstance(names, Sequence) else list(names)
-    if len(known) < 2 or not all(isinstance(name, str) and name for name in known):
-        raise ValueError(
-            f"{what} must have a tuple of at least two names as `class_names`, got {names!r:.100}"
-        )
+    if not known or not all(isinstance(name, str) and name for name in known):
+        raise ValueError(f"{what} must have a tuple of names as `output_names`, got {names!r:.100}")
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
-        raise ValueError(f"{what} must name each class once, it repeats {named(twice)}")
+        raise ValueError(f"{what} must name each output once, it repeats {named(twice)}")
     return tuple(known)
 
 
-def _split(what: str, split: object, n_classes: int) -> Split:
+def _split(what: str, split: object) -> Split:
     if not isinstance(split, Split):
         raise ValueError(f"{what} must be a Split, got {_kind(split)}")
-    if len(split.images) != len(split.labels) or len(split.labels) == 0:
+    if len(split.images) != len(split.targets) or len(split.targets) == 0:
         raise ValueError(
-            f"{what} must have images and one label for each, got {len(split.images)} images and "
-            f"{len(split.labels)} labels"
+            f"{what} must have images and one target for each, got {len(split.images)} images and "
+            f"{len(split.targets)} targets"
         )
-    labels = _labels(what, split.labels, n_classes)
+    targets = _targets(what, split.targets)
     if not isinstance(split.images, np.ndarray):
-        return Split(CheckedImages(what, split.images), labels)
+        return Split(CheckedImages(what, split.images), targets)
     if split.images.dtype != np.uint8 or not _is_image(split.images.shape[1:]):
         raise ValueError(f"{what}: each image {IMAGE_RULE}, got {_kind(split.images[0])}")
-    return Split(split.images, labels)
+    return Split(split.images, targets)
 
 
-def _labels(what: str, values: object, n_classes: int) -> NDArray[np.int64]:
-    labels = np.asarray(values)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"{what} must have integers of shape (n,) as labels, got {_kind(labels)}")
-    wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
-    if len(wrong):
-        raise ValueError(
-            f"{what} must have labels from 0 to {n_classes - 1}, one for each class; image {wrong[0]} has "
-            f"{labels[wrong[0]]}"
-        )
-    return labels.astype(np.int64)
+def _targets(what: str, values: object) -> NDArray[Any]:
+    targets = np.asarray(values)
+    if targets.dtype.kind not in "iuf":
+        raise ValueError(f"{what} must have numbers as targets, got {_kind(targets)}")
+    if not np.isfinite(targets).all():
+        raise ValueError(f"{what} must have finite numbers as targets, got NaN or infinite ones")
+    return targets.astype(np.float32 if targets.dtype.kind == "f" else np.int64)
 
 
 def _is_image(shape: tuple[int, ...]) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nas.data.batches import MIN_CALIBRATION_IMAGES, calibration_batches
 from nas.data.dataset import Dataset
 from nas.data.loading import Batch
+from nas.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,17 @@ class Calibration:
     def _n_images(self) -> int:
         return METHODS[self.method].images if self.images is None else self.images
 
-    def __call__(self, net: nn.Module, dataset: Dataset, size: int) -> None:
+    def __call__(self, net: nn.Module, dataset: Dataset, task: Task, size: int) -> None:
         """Recalibrate a static network, in place, with images of this size in pixels."""
         method = METHODS[self.method]
         batches = calibration_batches(
-            dataset, self._n_images, size, method.batch_size, self.seed, augmented=method.augmented
+            dataset,
+            task.strata(dataset.split("train").targets),
+            self._n_images,
+            size,
+            method.batch_size,
+            self.seed,
+            augmented=method.augmented,
         )
         recalibrate(net, batches, unbiased=method.unbiased)
 
@@ -83,7 +90,7 @@ def recalibrate(net: nn.Module, batches: Iterable[Batch], *, unbiased: bool = Tr
 
     Args:
         net: a static network; it is left in eval mode, with the momentum that its batch norms had.
-        batches: images and labels; only the images are used.
+        batches: images and targets; only the images are used.
         unbiased: which variance of a batch counts, see `Method`.
     """
     sums: dict[nn.BatchNorm2d, Tensor] = {}

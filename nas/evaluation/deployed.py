@@ -66,7 +66,10 @@ def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.M
     size = trained.space.image_size(arch)
 
     def ranges(model: onnx.ModelProto) -> Ranges:
-        batches = calibration_batches(trained.dataset, CALIBRATION_IMAGES, size, _CALIBRATION_BATCH, seed=0)
+        strata = trained.task.strata(trained.dataset.split("train").targets)
+        batches = calibration_batches(
+            trained.dataset, strata, CALIBRATION_IMAGES, size, _CALIBRATION_BATCH, seed=0
+        )
         return calibrate(model, (images.numpy() for images, _ in batches))
 
     return convert(fp32, target.precision, target.instruction_set, ranges)

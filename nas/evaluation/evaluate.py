@@ -15,6 +15,7 @@ from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.workers import Threads, Workers
 from nas.progress import Progress, silent
+from nas.tasks import Task
 from nas.tasks.metrics import Accumulators, Metric
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
@@ -42,6 +43,7 @@ class Measurement:
 
     supernet: Supernet
     dataset: Dataset
+    task: Task
     metrics: Mapping[str, Metric]
     split: SplitName
     calibration: Calibration
@@ -56,7 +58,7 @@ class Measurement:
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""
         net = self.supernet.extract(arch, fast=True)
-        self.calibration(net, self.dataset, self.supernet.space.image_size(arch))
+        self.calibration(net, self.dataset, self.task, self.supernet.space.image_size(arch))
         return net
 
 
@@ -76,6 +78,7 @@ class Evaluator:
     Args:
         supernet: the trained supernet.
         dataset: its images.
+        task: what the supernet's outputs mean.
         archive: where results are kept and looked up.
         metrics: what to compute, by name.
         split: `validation`, or `test` for the final report.
@@ -88,6 +91,7 @@ class Evaluator:
         self,
         supernet: Supernet,
         dataset: Dataset,
+        task: Task,
         archive: Archive,
         metrics: Mapping[str, Metric],
         *,
@@ -96,7 +100,7 @@ class Evaluator:
         workers: Workers | None = None,
         progress: Progress = silent,
     ) -> None:
-        self.measurement = Measurement(supernet, dataset, metrics, split, calibration or Calibration())
+        self.measurement = Measurement(supernet, dataset, task, metrics, split, calibration or Calibration())
         self.archive = archive
         self.workers = workers or Threads()
         self.progress = progress

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from nas.data.batches import calibration_batches
 from nas.data.dataset import Dataset
 from nas.evaluation.calibration import recalibrate
+from nas.tasks import Task
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Genomes
 
@@ -28,30 +28,32 @@ SINGLE_IMAGES = 12
 TINY = 1e-30
 """Keeps the logarithm of nothing finite."""
 
-Proxy = Callable[[nn.Module, Tensor, Tensor], float]
-"""The proxy of a static network in eval mode, from images (n, c, h, w) and labels (n,); it may spoil the
-network."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Called with outputs and targets."""
+Proxy = Callable[[nn.Module, Tensor, Tensor, Loss], float]
+"""The proxy of a static network in eval mode, from images (n, c, h, w), targets (n, ...) and the task's loss;
+it may change the network."""
 
 
-def batch_loss(net: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Logarithm of the cross-entropy on the batch."""
+def batch_loss(net: nn.Module, images: Tensor, targets: Tensor, loss: Loss) -> float:
+    """Logarithm of the loss on the batch."""
     with torch.no_grad():
-        return math.log(cross_entropy(net(images), labels) + TINY)
+        return math.log(loss(net(images), targets) + TINY)
 
 
-def grad_norm(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+def grad_norm(net: nn.Module, images: Tensor, targets: Tensor, loss: Loss) -> float:
     """Logarithm of the norm of the loss's gradient (Abdelfattah et al. 2021, §3.1)."""
-    gradient = _gradient(net, cross_entropy(net(images), labels))
+    gradient = _gradient(net, loss(net(images), targets))
     return math.log(gradient.norm() + TINY)
 
 
-def snip(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+def snip(net: nn.Module, images: Tensor, targets: Tensor, loss: Loss) -> float:
     """Logarithm of Σ |weight · gradient| (Lee et al. 2019)."""
-    gradient = _gradient(net, cross_entropy(net(images), labels))
+    gradient = _gradient(net, loss(net(images), targets))
     return math.log((_weights(net) * gradient).abs().sum() + TINY)
 
 
-def synflow(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+def synflow(net: nn.Module, images: Tensor, targets: Tensor, loss: Loss) -> float:
     """Logarithm of Σ |weight · gradient| of the output's sum, for an image of ones and the weights' absolute
     values (Tanaka et al. 2020); no image is used."""
     net.double()
@@ -62,16 +64,16 @@ def synflow(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     return math.log((_weights(net) * gradient).abs().sum() + TINY)
 
 
-def gradsign(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+def gradsign(net: nn.Module, images: Tensor, targets: Tensor, loss: Loss) -> float:
     """Logarithm of Σ |Σ_image sign(gradient)| over the weights: do images agree? (Zhang and Jia 2022)."""
     signs = [
-        _gradient(net, cross_entropy(net(images[i : i + 1]), labels[i : i + 1])).sign()
+        _gradient(net, loss(net(images[i : i + 1]), targets[i : i + 1])).sign()
         for i in range(min(SINGLE_IMAGES, len(images)))
     ]
     return math.log(torch.stack(signs).sum(dim=0).abs().sum() + TINY)
 
 
-def naswot(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+def naswot(net: nn.Module, images: Tensor, targets: Tensor, loss: Loss) -> float:
     """Log-determinant of how often two images switch on the same units (Mellor et al. 2021)."""
     codes: list[Tensor] = []
     hooks = [
@@ -103,11 +105,12 @@ class ProxyColumns:
     Args:
         supernet: trained.
         dataset: only its training images are used, without augmentation.
+        task: what the supernet's outputs mean.
         seed: of which images.
     """
 
-    def __init__(self, supernet: Supernet, dataset: Dataset, seed: int = 0) -> None:
-        self._supernet, self._dataset, self._seed = supernet, dataset, seed
+    def __init__(self, supernet: Supernet, dataset: Dataset, task: Task, seed: int = 0) -> None:
+        self._supernet, self._dataset, self._task, self._seed = supernet, dataset, task, seed
         self._known: dict[tuple[str, str], float] = {}
 
     def columns(self) -> Mapping[str, Callable[[Genomes], NDArray[np.float64]]]:
@@ -126,9 +129,11 @@ class ProxyColumns:
     def _compute(self, name: str, arch: Arch) -> float:
         net = self._supernet.extract(arch, fast=True)
         size = self._supernet.space.image_size(arch)
-        images, labels = next(iter(calibration_batches(self._dataset, IMAGES, size, IMAGES, self._seed)))
-        recalibrate(net, [(images, labels)])
-        return PROXIES[name](net, images, labels)
+        strata = self._task.strata(self._dataset.split("train").targets)
+        batches = calibration_batches(self._dataset, strata, IMAGES, size, IMAGES, self._seed)
+        images, targets = next(iter(batches))
+        recalibrate(net, [(images, targets)])
+        return PROXIES[name](net, images, targets, self._task.loss)
 
 
 def _weights(net: nn.Module) -> Tensor:

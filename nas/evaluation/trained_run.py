@@ -65,6 +65,7 @@ class TrainedRun:
         allowed = allow_import or dataset is not None
         space, task = run.space(), tasks.get(info.task, allow_import=allowed)
         images = open_data(run, data_root, allow_import=allowed)
+        task.check(info.dataset, images)
         info = run.info()  # an imported run records its data when they are first opened
         return cls(run, info, space, task, images, load_supernet(run), open_archive(run))
 
@@ -103,6 +104,7 @@ class TrainedRun:
         return Evaluator(
             self.supernet,
             self.dataset,
+            self.task,
             self.archive,
             {
                 name: metrics.get(name, self.task.metrics, allow_import=True)

@@ -82,7 +82,7 @@ def import_run(
         data_root=data.data_root if data else None,
         data_fingerprint=data.fingerprint if data else None,
         split_seed=split_seed,
-        classes=list(images.class_names if images else classes),
+        classes=list(images.output_names if images else classes),
         imported=Imported(
             source=source,
             checkpoint=Path(checkpoint).name,

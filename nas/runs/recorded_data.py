@@ -80,7 +80,7 @@ def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import:
     if run.has(FILES):
         return _open_files(run, info, root)
     dataset = _load(info, root, allow_import=allow_import)
-    _check_classes(info, dataset.class_names)
+    _check_classes(info, dataset.output_names)
     found = content_hash(dataset)
     if found != info.data_fingerprint:
         raise ValueError(
@@ -118,7 +118,7 @@ def check_fits(dataset: Dataset, space: Space) -> None:
             f"imported weights have {plural(inputs, 'input channel')}, the data set gives images "
             f"of {channels}; give a data set of your own (module:object) whose preprocess has as many"
         )
-    classes, outputs = len(dataset.class_names), space.config.classes
+    classes, outputs = len(dataset.output_names), space.config.classes
     if classes != outputs:
         raise ValueError(
             f"imported weights have {outputs} outputs, the data set has {classes} classes; for images of "
@@ -154,14 +154,14 @@ def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_im
             f"images; start a new run"
         )
     dataset = _load(info, root, allow_import=allow_import)
-    _check_classes(info, dataset.class_names)
+    _check_classes(info, dataset.output_names)
     check_fits(dataset, run.space())
     check_files(dataset)
     found = record(info.dataset, dataset, root)
     update = {
         "data_root": found.data_root,
         "data_fingerprint": found.fingerprint,
-        "classes": list(dataset.class_names),
+        "classes": list(dataset.output_names),
     }
     try:
         for name, content in found.contents.items():

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from nas.data.dataset import Augment, Dataset
 from nas.tasks.metrics import Metric
 
 DistillationLoss = Callable[[Tensor, Tensor], Tensor]
 """Called with outputs and a teacher signal; gives the mean over the batch."""
+Mixer = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""Called with images, targets and a seed; gives mixtures of images with the targets that belong to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,9 @@ class Task(ABC):
     label_smoothing: float | None = None
     """Default of the recipe's `label_smoothing`; None: the task has no such thing."""
 
+    augmentations: Mapping[str, Augment] = {}
+    """Augmentations by name that a recipe may choose instead of the data set's own."""
+
     @property
     def shown(self) -> tuple[str, ...]:
         """Metrics that are computed for every subnet, each once."""
@@ -63,6 +72,44 @@ class Task(ABC):
             targets: shape (n, ...).
             smoothing: how much the targets are smoothed; above 0 only where the task has `label_smoothing`.
         """
+
+    @abstractmethod
+    def check(self, name: str, dataset: Dataset) -> None:
+        """Check that a data set has targets of this task.
+
+        Args:
+            name: of the data set, for messages.
+            dataset: what to check.
+
+        Raises:
+            ValueError: it has other targets, or too few outputs.
+        """
+
+    def describe(self, output_names: Sequence[str]) -> str:
+        """What networks put out, in words such as `3 classes`."""
+        return f"outputs {', '.join(output_names)}"
+
+    def strata(self, targets: NDArray[Any]) -> NDArray[np.int64]:
+        """Group of each image; samples of images have the groups in their shares.
+
+        Args:
+            targets: of the images, shape (n, ...).
+        """
+        return np.zeros(len(targets), dtype=np.int64)
+
+    def mixer(self, n_outputs: int, mixup_alpha: float, cutmix_alpha: float) -> Mixer | None:
+        """Mixup and cutmix, one of the two for each batch; None: the targets of the task cannot be mixed.
+
+        Args:
+            n_outputs: number of output names.
+            mixup_alpha: parameter of the beta distribution of the shares; 0: no mixup.
+            cutmix_alpha: parameter of the beta distribution of the areas; 0: no cutmix.
+        """
+        return None
+
+    def card(self, dataset: Dataset) -> dict[str, Any]:
+        """Entries of an exported model's card that say what its outputs mean."""
+        return {"output_names": list(dataset.output_names)}
 
     def teacher_signal(self, outputs: Tensor) -> Tensor:
         """What a student learns from a teacher's outputs (n, ...); their mean where there are several."""

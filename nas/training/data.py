@@ -12,11 +12,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.data.augment import AUGMENTATIONS
 from nas.data.batches import batches_per_epoch, train_batches, training_loader
 from nas.data.dataset import Dataset, ImageDataset
 from nas.recipes.recipe import Recipe
-from nas.tasks.classification.mix import Mix
+from nas.tasks import Task
+from nas.tasks.base import Mixer
 from nas.training.data_order import DataOrder
 from nas.training.seeds import rng_of
 from search_spaces import Space
@@ -37,7 +37,14 @@ class TrainingBatch:
 
 
 def batches(
-    recipe: Recipe, space: Space, dataset: Dataset, order: DataOrder, fabric: Fabric, start: int, stop: int
+    recipe: Recipe,
+    space: Space,
+    dataset: Dataset,
+    order: DataOrder,
+    mix: Mixer | None,
+    fabric: Fabric,
+    start: int,
+    stop: int,
 ) -> Generator[TrainingBatch, None, None]:
     """The batches of the steps `start`..`stop`; closing the generator ends the processes that load them."""
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
@@ -45,7 +52,6 @@ def batches(
     sizes = list(resolutions_by_size(space))
     on_gpu = fabric.device.type == "cuda"
     loader = training_loader(dataset, recipe.workers, pin_memory=on_gpu)
-    mix = Mix(len(dataset.class_names), recipe.mixup_alpha, recipe.cutmix_alpha)
     try:
         for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
             begin = epoch * steps_per_epoch
@@ -64,7 +70,8 @@ def batches(
             )
             for i, (x, y) in enumerate(loaded, start=first):
                 mix_seed = int(rng_of(recipe.seed, "mix", begin + i).integers(2**62))
-                x, y = mix(x, y, mix_seed)
+                if mix:
+                    x, y = mix(x, y, mix_seed)
                 indices = (
                     None if chosen is None else chosen[i * recipe.batch_size : (i + 1) * recipe.batch_size]
                 )
@@ -74,12 +81,35 @@ def batches(
         loader.close()
 
 
-def with_augmentation(dataset: Dataset, name: str) -> Dataset:
-    """The training images of a data set, with another augmentation unless `name` is `dataset`."""
+def make_mixer(recipe: Recipe, task: Task, dataset: Dataset) -> Mixer | None:
+    """Mixup and cutmix as the recipe wants them; None: images are not mixed.
+
+    Raises:
+        ValueError: the recipe mixes images and the targets of the task cannot be mixed.
+    """
+    if not (recipe.mixup_alpha or recipe.cutmix_alpha):
+        return None
+    mix = task.mixer(len(dataset.output_names), recipe.mixup_alpha, recipe.cutmix_alpha)
+    if mix is None:
+        raise ValueError(
+            f"the task {recipe.task!r} cannot mix targets, got mixup_alpha {recipe.mixup_alpha} and "
+            f"cutmix_alpha {recipe.cutmix_alpha}; leave them out"
+        )
+    return mix
+
+
+def with_augmentation(dataset: Dataset, name: str, task: Task) -> Dataset:
+    """The training images of a data set, with another augmentation unless `name` is `dataset`.
+
+    Raises:
+        ValueError: the task has no augmentation of this name.
+    """
     if name == "dataset":
         return dataset
+    if name not in task.augmentations:
+        raise ValueError(f"augment must be one of {['dataset', *task.augmentations]}, got {name!r}")
     return ImageDataset(
-        dataset.class_names, dataset.preprocess, AUGMENTATIONS[name], {"train": dataset.split("train")}
+        dataset.output_names, dataset.preprocess, task.augmentations[name], {"train": dataset.split("train")}
     )
 
 

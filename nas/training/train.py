@@ -28,7 +28,7 @@ from nas.samplers import Sampler, make_sampler
 from nas.stopping import Stopped
 from nas.torch_backend.allocator import keep_freed_memory
 from nas.training.checkpoint import Checkpoints
-from nas.training.data import batches, with_augmentation
+from nas.training.data import batches, make_mixer, with_augmentation
 from nas.training.data_order import DATA_ORDERS
 from nas.training.devices import (
     any_process,
@@ -115,23 +115,29 @@ def _train(
         _check_recipe(recipe, RunDir.open(out))
     task = tasks.get(recipe.task, allow_import=True)
     dataset = _open_data(recipe, RunDir(out) if resumed else None)
+    task.check(recipe.dataset, dataset)
     if fabric.is_global_zero:
-        _log.info("%s: %s", recipe.data_root or recipe.dataset, summary(dataset))
+        _log.info(
+            "%s: %s",
+            recipe.data_root or recipe.dataset,
+            summary(dataset, task.describe(dataset.output_names)),
+        )
     check_shares(recipe, len(dataset.split("train")))
     space = search_spaces.get(recipe.space).with_data(
-        classes=len(dataset.class_names),
+        classes=len(dataset.output_names),
         channels=dataset.preprocess.channels,
         resolutions=(int(recipe.arch["resolution"]),) if recipe.arch else None,
     )
     sampler = sampler or make_sampler(space, recipe)
     steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
     schedule = Schedule(recipe, steps_per_epoch)
-    images = with_augmentation(dataset, recipe.augment)
+    images = with_augmentation(dataset, recipe.augment, task)
     data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
     log = TrainingLog(space, recipe.log_steps or steps_per_epoch, task.headline.metric)
     state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
-    teachers = load_teachers(recipe, space, dataset.class_names, fabric.device)
+    teachers = load_teachers(recipe, space, dataset.output_names, fabric.device)
     transferred = _transferred(recipe, state, out, dataset)
+    mix = make_mixer(recipe, task, dataset)
     supervision = make_supervision(recipe, task, teachers)
     take_step = TrainingStep(fabric, state, recipe, task, supervision, schedule.total)
 
@@ -154,7 +160,7 @@ def _train(
     if monitor is None:
         progress = silent
 
-    loaded = batches(recipe, space, images, data_order, fabric, state.step, schedule.total)
+    loaded = batches(recipe, space, images, data_order, mix, fabric, state.step, schedule.total)
     with stop_signals() as stop, safe.explained(), closing(loaded), monitored:
         for batch in loaded:
             lr = schedule(state.step)
@@ -175,7 +181,7 @@ def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Datas
     """Load the weights that training begins with, unless it goes on from a checkpoint."""
     if recipe.init is None or Checkpoints(RunDir(out)).paths():
         return None
-    return transfer(state.supernet, recipe.init, dataset.class_names)
+    return transfer(state.supernet, recipe.init, dataset.output_names)
 
 
 def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
@@ -218,7 +224,7 @@ def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resu
             data_root=data.data_root,
             data_fingerprint=data.fingerprint,
             split_seed=recipe.split_seed,
-            classes=list(dataset.class_names),
+            classes=list(dataset.output_names),
             seed=recipe.seed,
             arch=recipe.arch,
         )
