@@ -142,7 +142,7 @@ def test_images_are_checked_when_they_are_made(image: Callable[[], object], mess
         ),
         (ImageOnly(lambda *_: torch.zeros(6, 3, 8, 8)), r"got torch\.float32 of shape \(6, 3, 8, 8\)"),
         (ImageOnly(lambda *_: torch.zeros(6, 1, 8, 8, dtype=torch.uint8)), r"got torch\.uint8 of shape"),
-        (ImageOnly(lambda *_: np.zeros((6, 1, 8, 8))), r"got float64 of shape"),
+        (lambda *_: (np.zeros((6, 1, 8, 8)), LABELS), r"got float64 of shape"),
     ],
 )
 def test_augmentation_is_checked_when_it_is_used(augment: Any, message: str) -> None:
