@@ -137,8 +137,8 @@ def test_images_are_checked_when_they_are_made(image: Callable[[], object], mess
         (lambda *_: (None, None), r"floats of shape \(6, 1, 8, 8\), got None"),
         (lambda *_: None, "failed with TypeError"),
         (
-            lambda *_: (torch.zeros(6, 1, 8, 8), torch.zeros(5)),
-            "a target for each of 6 images, got torch.float32",
+            lambda *_: (torch.zeros(6, 1, 8, 8), LABELS),
+            "a target for each of 6 images, got int64",
         ),
         (ImageOnly(lambda *_: torch.zeros(6, 3, 8, 8)), r"got torch\.float32 of shape \(6, 3, 8, 8\)"),
         (ImageOnly(lambda *_: torch.zeros(6, 1, 8, 8, dtype=torch.uint8)), r"got torch\.uint8 of shape"),
