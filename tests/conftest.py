@@ -87,7 +87,16 @@ def tiny_arch() -> Arch:
     return TINY_ARCH
 
 
-@pytest.fixture(scope="session", params=["tiny", *search_spaces.names()])
+FAST_SPACES = ("tiny", "digits")
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        *FAST_SPACES,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in search_spaces.names() if n not in FAST_SPACES),
+    ],
+)
 def space(request: pytest.FixtureRequest) -> Space:
     """Each space that is shipped, and the tiny one."""
     name: str = request.param

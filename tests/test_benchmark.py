@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 import search_spaces
 from hw_profiles.connections.external_tool import Command, Tool
 from hw_profiles.connections.local import Local
-from hw_profiles.measuring.bundle import LIGHT, BundleContent, read_job
+from hw_profiles.measuring.bundle import BundleContent, read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner import MIN_RUNS
 from hw_profiles.measuring.usable_cores import usable_cores
@@ -61,7 +61,7 @@ def test_figures_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for row in rows:
         assert 0 < row.latency_ms <= row.p90_ms  # CPU time, below the slow runs' wall clock
         assert row.min_ms <= row.median_ms <= row.p90_ms
-        assert row.runs >= LIGHT.sessions * MIN_RUNS
+        assert row.runs >= MIN_RUNS  # sessions at slow moments do not count, and one at least does
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,7 @@ def test_models_that_can_be_measured_are_measured(tmp_path: Path) -> None:
     assert f"{failing} does not run on random inputs x=2,3 shape=2: " in str(caught.value)
 
 
+@pytest.mark.slow
 def test_inputs_of_any_type(tmp_path: Path) -> None:
     models: dict[str, tuple[Mapping[str, tuple[int, list[int | str | None]]], str]] = {
         "ids=1,8 mask=1,8": (

@@ -49,6 +49,7 @@ def tiny_recipe(folder: Path) -> Recipe:
     return recipe.parse(text, ["accelerator=cpu", "threads=1"])
 
 
+@pytest.mark.slow
 def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strategy_table, "RESAMPLES", 20)
     base = tiny_recipe(tmp_path)
@@ -66,6 +67,7 @@ def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: 
         assert row | {"ms_per_step": 0} == before | {"ms_per_step": 0}
 
 
+@pytest.mark.slow
 def test_gap_against_steps_resumes(tmp_path: Path) -> None:
     base, out = tiny_recipe(tmp_path), tmp_path / "gap"
     rows = gap_against_steps.gaps(out, base, epochs=[1, 2], seeds=[0], n=2)

@@ -126,6 +126,7 @@ def test_train_then_evaluate_with_a_metric_more(nas: Nas, recipe: Path, tmp_path
     assert len(RunDir(run).read_csv(ARCHIVE_CSV)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_search")
 def test_search_export_benchmark_report(
     nas: Nas, trained: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
@@ -223,6 +224,7 @@ def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [(row["value"], row["met"]) for row in answer.json["figures"]] == [(98.0, True), (None, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
 def test_output_that_is_closed_or_full() -> None:
     def ended(redirection: str) -> tuple[int, str]:
@@ -405,7 +407,10 @@ def broken_disk(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOSPC, *(pytest.param(n, marks=pytest.mark.slow) for n in (errno.EROFS, errno.EACCES))],
+)
 def test_full_and_readonly_disks_are_one_line_and_damage_nothing(
     nas: Nas,
     searched: TrainedRun,
@@ -494,6 +499,7 @@ def test_interrupted_evaluation_goes_on(
     assert [rows[i]["cross_entropy"] for i in kept["arch_id"]] == kept["cross_entropy"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_search")
 def test_interrupted_search_goes_on(
     nas: Nas, trained: TrainedRun, searched: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
@@ -546,6 +552,7 @@ def test_exported_file_of_a_search_is_found_by_name(nas: Nas, searched: TrainedR
 # ---------------------------------------------------------------------- a run that cannot be written
 
 
+@pytest.mark.slow
 def test_run_on_a_read_only_mount_is_read(
     nas: Nas,
     searched: TrainedRun,

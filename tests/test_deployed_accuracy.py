@@ -56,6 +56,7 @@ def test_fp32_needs_nothing(trained: TrainedRun, result: SearchResult) -> None:
     assert after.drop(columns=EVALUATED_AS).equals(result.evaluations)
 
 
+@pytest.mark.slow
 def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) -> None:
     made = make_device(trained.space)
     key = made.profile.key.model_copy(update={"precision": "int8", "int8_for": "arm"})

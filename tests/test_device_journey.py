@@ -21,7 +21,8 @@ def test_all_subnets_that_a_search_returns_meet_the_limit_as_measured_there(
 ) -> None:
     store, space = ProfileStore(tmp_path / "profiles"), trained.space
     with loopback(tmp_path) as sshd:
-        profile = profile_device(space, "far", store, connection=sshd.connection()).profile
+        connection = sshd.connection()
+        profile = profile_device(space, "far", store, connection=connection, n_held_out=12).profile
         if profile.too_noisy:
             pytest.skip(f"machine too noisy: noise floor {profile.noise_floor:.1%}")
         device = store.load("far")

@@ -85,6 +85,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), **more}
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_step_of_one(folder: Path) -> None:
     arguments = ["train", "--config", "recipe.yaml", "--out", "two", "--set", "devices=2"]
     done = subprocess.run(

@@ -75,7 +75,7 @@ def test_every_batch_is_checked_and_fixed_in_the_file(
     assert card_of(path)["batch"] == (batch or "dynamic")
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_a_file_that_computes_something_else_is_not_written(
     trained: TrainedRun, arch: Arch, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:

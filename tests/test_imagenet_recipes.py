@@ -50,12 +50,14 @@ def settings(name: str, images: Path, folder: Path) -> list[str]:
     return [*SMALL, f"space={file}", f"data_root={images}", f"lr={lr}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bignas", "attentivenas", "alphanet"])
 def test_recipe_takes_steps(images: Path, tmp_path: Path, name: str) -> None:
     changes = [*settings(name, images, tmp_path), "epochs=1"]
     assert train(recipe.load(name, changes), tmp_path / "run").has(SUPERNET)
 
 
+@pytest.mark.slow
 def test_ofa_shrinks_what_its_first_step_trained(images: Path, tmp_path: Path) -> None:
     changes = settings("ofa", images, tmp_path)
     first = train(recipe.load("ofa-largest", [*changes, "epochs=1"]), tmp_path / "largest")

@@ -28,6 +28,7 @@ def random_code(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_logits_of_an_imported_supernet(tmp_path: Path, rng: np.random.Generator) -> None:
     state = published.resnet_state()
     assert len(state) == 368  # as many tensors as the published file has

@@ -35,7 +35,7 @@ def test_states_have_the_published_number_of_tensors() -> None:
     assert len(state) + norms * 2 * 3 == 1468
 
 
-@pytest.mark.parametrize("name", OFA)
+@pytest.mark.parametrize("name", [OFA[0], *(pytest.param(n, marks=pytest.mark.slow) for n in OFA[1:])])
 def test_logits_of_an_imported_ofa_supernet(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
     state = published.ofa_state(name)
     supernet = load_ofa(save(tmp_path / "ofa.pt", state), name)
@@ -65,6 +65,7 @@ def test_rounding_is_that_of_the_published_code(seed: int, tmp_path: Path) -> No
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.slow
 def test_logits_of_an_imported_attentivenas_supernet(tmp_path: Path, rng: np.random.Generator) -> None:
     state = published.attentivenas_state()
     supernet = load_attentivenas(save(tmp_path / "attentivenas.pt", state))
@@ -97,6 +98,7 @@ def old_class(name: str) -> str:
     return re.sub(r"^(blocks\.\d+)\.conv\.", r"\1.mobile_inverted_conv.", name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -118,11 +120,13 @@ def test_every_key_spelling_is_read(spelling: Callable[[str], str], tmp_path: Pa
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_a_bare_state_dict_is_read(tmp_path: Path) -> None:
     torch.save(published.ofa_state("ofa-mbv3-w1.0"), tmp_path / "bare.pt")
     load_ofa(tmp_path / "bare.pt", "ofa-mbv3-w1.0")
 
 
+@pytest.mark.slow
 def test_unused_tensors_are_ignored(tmp_path: Path) -> None:
     state = published.attentivenas_state()
     plain = load_attentivenas(save(tmp_path / "plain.pt", state)).state_dict()
@@ -137,6 +141,7 @@ def test_unused_tensors_are_ignored(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], plain[name]) for name in plain)
 
 
+@pytest.mark.slow
 def test_statistics_that_were_never_updated_are_noticed(tmp_path: Path) -> None:
     state = published.attentivenas_state(trained_statistics=False)
     assert not has_statistics(load_attentivenas(save(tmp_path / "fresh.pt", state)))
@@ -174,6 +179,7 @@ def test_all_misfits_are_reported_together(tmp_path: Path) -> None:
         assert part in message
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_space_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "w1.2.pt", published.ofa_state("ofa-mbv3-w1.2"))
     with pytest.raises(ValueError, match=r"does not fit: \d+ of another shape"):
@@ -184,6 +190,7 @@ def test_checkpoint_of_another_space_is_refused(tmp_path: Path) -> None:
         load_ofa(path, "bignas")
 
 
+@pytest.mark.slow
 def test_the_same_tensor_twice_is_surplus(tmp_path: Path) -> None:
     state = published.ofa_state("ofa-mbv3-w1.0")
     state["module.classifier.linear.bias"] = state["classifier.linear.bias"] + 1

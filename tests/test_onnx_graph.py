@@ -38,7 +38,7 @@ def torch_net(blocks: Sequence[Block], seed: int) -> StaticNet:
     return net
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(["digits", "cifar"]), n=st.integers(1, 3))
 def test_outputs_equal_torch(seed: int, name: str, n: int) -> None:
     space = search_spaces.get(name)

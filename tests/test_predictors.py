@@ -30,6 +30,8 @@ SPACE = search_spaces.get("digits")
 FEATURES = Features(SPACE)
 FAST = PREDICTORS | {"mlp": lambda features, seed: MLP(networks=2, iterations=50, random_state=seed)}
 """The predictors, where training one to its end would take seconds."""
+DEAR = ("gaussian_process", "gradient_boosting", "mlp", "ensemble")
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in PREDICTORS]
 
 
 def cross_entropy(genomes: Genomes) -> NDArray[np.float64]:
@@ -45,7 +47,7 @@ def subnets(n: int, seed: int = 0) -> tuple[Genomes, NDArray[np.float64]]:
     return genomes, cross_entropy(genomes)
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_predictor_is_a_scikit_learn_estimator(name: str) -> None:
     # the groups of features do not fit the inputs of the checks, and full size takes a minute
     small: dict[str, Regressor] = {
@@ -74,7 +76,7 @@ def test_every_predictor_orders_unseen_subnets_and_is_deterministic(name: str) -
     np.testing.assert_array_equal(guess, models[1].predict(unseen))
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", NAMES)
 def test_standard_deviation_is_calibrated(name: str) -> None:
     unseen, truth = subnets(400, seed=1)
     covered = []
@@ -171,6 +173,7 @@ def test_ensemble_prefers_the_member_that_is_right() -> None:
     assert model.weights_[1] > 0.9
 
 
+@pytest.mark.slow
 def test_standard_deviation_of_the_ensemble_covers_new_measurements_as_a_normal_one() -> None:
     noise = np.random.default_rng(5)
     within: dict[int, list[float]] = {1: [], 2: []}

@@ -136,6 +136,7 @@ def test_graphs_are_timed_in_their_precision(store: ProfileStore, monkeypatch: p
         profile_device(SMALL, "here", store, settings=RunSettings(precision="int8"), n_held_out=10)
 
 
+@pytest.mark.slow
 def test_int8_on_another_processor_than_it_was_written_for(
     store: ProfileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

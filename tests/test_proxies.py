@@ -68,6 +68,7 @@ def test_naswot_prefers_units_that_tell_images_apart() -> None:
     assert seeing > blind
 
 
+@pytest.mark.slow
 def test_columns_of_a_run_are_repeatable_and_leave_the_supernet_alone(trained: TrainedRun) -> None:
     genomes = trained.space.sample(np.random.default_rng(0), 3)
     before = {name: tensor.clone() for name, tensor in trained.supernet.state_dict().items()}

@@ -168,6 +168,7 @@ def test_nothing_but_the_final_test_names_the_test_split() -> None:
     assert found == {"assessment/final_test.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_search")
 def test_nothing_before_the_report_looks_at_the_test_split(
     trained: TrainedRun, monkeypatch: pytest.MonkeyPatch

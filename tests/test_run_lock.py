@@ -34,6 +34,7 @@ def nas(*arguments: object) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_second_writer_ends_in_one_line_and_a_kill_leaves_no_lock(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         for command in (["search", tmp_path, "--device", "pi"], ["export", tmp_path], ["report", tmp_path]):

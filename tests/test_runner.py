@@ -370,8 +370,12 @@ def test_cpu_time_does_not_count_while_a_quota_stops_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = runner.Bundle(str(make_bundle(tmp_path / "bundle"))).model("net")
+    monkeypatch.setattr(
+        runner, "speed_probe_ms", lambda threads: 1.0
+    )  # no moment is slow: both sessions count
     free = runner.benchmark(model, 2)
     assert (free["clock"], free["throttled"]) == ("cpu", 0)
+    assert free["runs"] >= 2 * runner.MIN_RUNS
     periods = itertools.count()  # one more at each look: one in each session
     monkeypatch.setattr(runner, "throttled_periods", lambda: next(periods))
     throttled = runner.benchmark(model, 2)

@@ -195,6 +195,7 @@ def test_small_spaces_are_evaluated_completely(
         search(problem(space), evaluation, algorithm=name, budget=0, seed=0)
 
 
+@pytest.mark.slow
 def test_space_of_64_subnets_is_searched_and_one_of_63_evaluated() -> None:
     sizes = [8, 12, 16, 20, 24, 28, 32, 36, 40]
     for space, n in ((small_space(sizes[:7], sizes), 63), (small_space(sizes[:8], sizes[:8]), 64)):
@@ -218,6 +219,7 @@ head: {{width: [16]}}
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["iterative", "predictor"])
 def test_a_search_with_a_predictor_beats_random_search(name: str) -> None:
     volumes = {}
@@ -258,6 +260,7 @@ def test_result_is_the_measured_front_with_predictions_beside() -> None:
     assert (front["macs"] < record["reference"]["macs"]).all()
 
 
+@pytest.mark.slow
 def test_same_seed_same_search_and_a_killed_one_goes_on(tmp_path: Path) -> None:
     class Killed(Exception):  # noqa: N818
         pass

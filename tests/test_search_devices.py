@@ -70,6 +70,7 @@ def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> N
     assert (trained.run.searched(), trained.run.last_device) == (["desk", "gpu"], "desk")
 
 
+@pytest.mark.slow
 def test_best_for_all_is_in_the_record_and_keeps_every_limit(trained: TrainedRun) -> None:
     gpu, space = launch_bound(trained.space), trained.space
     limit = float(gpu.table.predict(space.encode([space.smallest]), space)[0]) * 1.2
@@ -126,6 +127,7 @@ def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(s
 # ---------------------------------------------------------------------- warm start
 
 
+@pytest.mark.slow
 def test_a_warm_start_is_evaluated_first(trained: TrainedRun, searched: TrainedRun) -> None:
     front = read_front(searched.run.path, searched.space)
     outcome = search(trained, warm_start=searched.run.path)

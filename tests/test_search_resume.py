@@ -24,7 +24,7 @@ from search_spaces import Arch
 SPACE = search_spaces.get("digits")
 RIDGE = {"ridge": PREDICTORS["ridge"]}
 BUDGET = 60
-KILLS = 10
+KILLS = 4
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def run(evaluate: Remembering, seed: int = 0) -> SearchResult:
     return search(problem, evaluate, budget=BUDGET, batch=15, seed=seed, predictors=RIDGE)
 
 
-def test_killed_ten_times_the_front_is_that_of_an_undisturbed_search(tmp_path: Path) -> None:
+def test_killed_again_and_again_the_front_is_that_of_an_undisturbed_search(tmp_path: Path) -> None:
     undisturbed = run(Remembering(tmp_path / "undisturbed.sqlite"))
     rng, evaluated = np.random.default_rng(0), []
     for _ in range(KILLS):
@@ -76,13 +76,14 @@ def test_killed_ten_times_the_front_is_that_of_an_undisturbed_search(tmp_path: P
         evaluated += dying.new
     last = Remembering(tmp_path / "archive.sqlite")
     resumed = run(last)
-    assert len(evaluated) > 10
+    assert len(evaluated) > 5
     assert last.new
     assert sorted(evaluated + last.new) == sorted(undisturbed.evaluations["arch_id"])  # none twice
     assert resumed.evaluations.equals(undisturbed.evaluations)
     assert resumed.hypervolume == undisturbed.hypervolume
 
 
+@pytest.mark.slow
 def test_two_searches_share_an_archive(tmp_path: Path) -> None:
     """At the same time, with equal and with other seeds: each gets what it would have got alone."""
     alone = {seed: run(Remembering(tmp_path / f"{seed}.sqlite"), seed) for seed in (0, 1)}
@@ -136,7 +137,7 @@ def test_killed_by_the_system_at_random_moments_the_front_is_the_same(tmp_path: 
 
     assert start("undisturbed").wait() == 0
     kills = 0
-    while kills < 3:
+    while kills < KILLS:
         process = start("killed")
         while process.poll() is None and not (tmp_path / "killed").exists():
             time.sleep(0.05)  # until it is past its imports

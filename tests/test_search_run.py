@@ -108,6 +108,7 @@ def test_reference_point_is_that_of_the_corners(searched: TrainedRun) -> None:
     assert reference["latency_ms"] == pytest.approx(1.05 * max(latency_ms))
 
 
+@pytest.mark.slow
 def test_all_evaluations_are_made_by_the_workers_that_were_asked_for(
     trained: TrainedRun, device: Device
 ) -> None:
@@ -123,6 +124,7 @@ def test_all_evaluations_are_made_by_the_workers_that_were_asked_for(
     assert len(trained.archive.frame("validation", "default:512:seed1"))
 
 
+@pytest.mark.slow
 def test_limit_that_random_search_never_meets_leaves_the_front(
     trained: TrainedRun, device: Device, tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_limit_that_random_search_never_meets_leaves_the_front(
     assert report_run(trained)[0].exists()
 
 
+@pytest.mark.slow
 def test_what_was_found_is_written_before_the_baseline(trained: TrainedRun, device: Device) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
         if "baseline" in set(trained.archive.frame()["origin"]):
@@ -160,6 +163,7 @@ def test_what_was_found_is_written_before_the_baseline(trained: TrainedRun, devi
     assert trained.run.search().read_json(SEARCH)["no_baseline"] == ""
 
 
+@pytest.mark.slow
 def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, device: Device) -> None:
     outcome = search(trained, device)
     assert outcome.random
@@ -171,6 +175,7 @@ def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, dev
 # ---------------------------------------------------------------------- again and again
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_files_and_others_do_not(searched: TrainedRun, trained: TrainedRun) -> None:
     before = {name: searched.run.search().file(name).read_bytes() for name in WRITTEN}
     searched.archive.path.unlink()  # all is evaluated anew
@@ -206,6 +211,7 @@ def test_stopped_search_goes_on_where_it_was(
     assert trained.run.search().file(FRONT).read_bytes() == searched.run.search().file(FRONT).read_bytes()
 
 
+@pytest.mark.slow
 def test_metrics_of_earlier_evaluations_change_nothing(trained: TrainedRun, searched: TrainedRun) -> None:
     archs = [Arch.from_json(text) for text in searched.run.search().read_csv(SEARCH_CSV)["arch"][:5]]
     trained.evaluator(extra_metrics=["macro_f1"])(archs, "evaluate")
@@ -220,8 +226,8 @@ def test_metrics_of_earlier_evaluations_change_nothing(trained: TrainedRun, sear
     ("objectives", "maximised"),
     [
         (["accuracy", "latency_ms@desk"], ["accuracy"]),
-        (["cross_entropy"], []),
-        (["cross_entropy", "macs", "params"], []),
+        pytest.param(["cross_entropy"], [], marks=pytest.mark.slow),
+        pytest.param(["cross_entropy", "macs", "params"], [], marks=pytest.mark.slow),
     ],
 )
 def test_other_objectives_in_the_users_order(
@@ -254,6 +260,7 @@ def test_limits_are_kept_and_misses_that_measuring_shows_are_marked(
     assert trained.run.search().read_json(SEARCH)["constraints"] == [f"latency_ms <= {limit:g}"]
 
 
+@pytest.mark.slow
 def test_where_no_subnet_keeps_the_limit_as_measured_the_front_says_so(
     trained: TrainedRun, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +463,7 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
     assert pd.read_csv(trained.run.search().file(FRONT))["my_parts:depth"].tolist() == nodes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_parts")
 def test_nas_pick_after_a_search_with_an_objective_of_the_users_own(
     trained: TrainedRun, device: Device

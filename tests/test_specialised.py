@@ -111,7 +111,7 @@ def write_folder(folder: Path, name: str, supernet: Supernet, arch: Arch, *, old
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
-@pytest.mark.parametrize("name", OFA)
+@pytest.mark.parametrize("name", [OFA[0], *(pytest.param(n, marks=pytest.mark.slow) for n in OFA[1:])])
 def test_specialised_networks_are_read(
     name: str, old: bool, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -183,6 +183,7 @@ def resnet_weights(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("middle", [True, False], ids=["full stem", "skipped"])
 def test_specialised_resnets_are_read(middle: bool, tmp_path: Path) -> None:
     supernet = load_ofa(save(tmp_path / "ofa.pt", published.resnet_state()), "ofa-resnet50")

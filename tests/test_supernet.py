@@ -76,7 +76,7 @@ def test_extracted_subnet_computes_the_same(
         torch.testing.assert_close(extracted, elastic, rtol=0, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(small_spaces(), st.integers(0, 2**32), st.booleans())
 def test_extracted_subnet_computes_the_same_in_any_space(space: Space, seed: int, training: bool) -> None:
     supernet = random_supernet(space).train(training)

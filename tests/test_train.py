@@ -78,8 +78,15 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(
     assert other.file(SUPERNET).read_bytes() != undisturbed.file(SUPERNET).read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", [1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 3, STEPS])
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [
+        (1, signal.SIGINT),
+        (STEPS_PER_EPOCH, signal.SIGTERM),
+        (STEPS_PER_EPOCH + 3, signal.SIGINT),
+        (STEPS, signal.SIGTERM),
+    ],
+)
 def test_stopped_and_resumed_ends_as_if_undisturbed(
     undisturbed: RunDir, recipe: Recipe, tmp_path: Path, at: int, number: signal.Signals
 ) -> None:
@@ -133,6 +140,7 @@ train(recipe.load(config), out, resume=True, progress=lambda what, done, total: 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_killed_again_and_again_ends_as_if_undisturbed(
     undisturbed: RunDir, recipe: Recipe, tmp_path: Path

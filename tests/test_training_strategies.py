@@ -23,6 +23,7 @@ STRATEGIES = {
     "mixtures": ["mixup_alpha=0.4", "cutmix_alpha=1.0", "clip_norm="],
     "average in phases": ["sampler=progressive", "ema_decay=0.9"],
 }
+FAST = ("sandwich", "importance of images", "average in phases")
 
 
 def make(folder: Path, *changes: str) -> Recipe:
@@ -31,7 +32,9 @@ def make(folder: Path, *changes: str) -> Recipe:
     return recipe.parse(text, ["n_random=1", *changes])
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
+)
 def test_every_strategy_trains_and_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
     chosen = make(tmp_path, *STRATEGIES[name])
     whole = train(chosen, tmp_path / "whole")

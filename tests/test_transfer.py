@@ -152,6 +152,7 @@ def test_initial_teacher_must_know_the_classes(recipe: Recipe, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_initial_teacher_is_the_same_after_a_stop(recipe: Recipe, tmp_path: Path) -> None:
     update = {"distillation": "external", "teachers": ("init",), "dataset": "digits"}
     recipe = recipe.model_copy(update=update)
