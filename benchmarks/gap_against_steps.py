@@ -26,7 +26,7 @@ from benchmarks.training_strategies import changed_recipe, once, train_alone, wo
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import TRAINING_LOG
+from nas.runs.files import TRAINING_LOG
 from nas.training.train import train
 from search_spaces import Arch
 

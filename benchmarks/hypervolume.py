@@ -22,11 +22,10 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.progress import silent
 from nas.report.figures_of_merit import test_hypervolume
 from nas.report.final_test import final_test
-from nas.search.search import search
+from nas.search.search_loop import search
 from nas.search.search_problem import make_problem
 from nas.search.search_run import DEFAULT_BUDGET
 from nas.search.validated_search import accuracies_on, latencies_on, validate
-from search_spaces import Arch
 
 
 def main() -> None:
@@ -76,7 +75,7 @@ def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, see
     deployed = accuracies_on(device, trained, problem.metrics, silent)
     connection = device.profile.connection
     (front,) = validate([result], device, trained, measured, deployed, connection, silent).fronts
-    test = final_test(trained, [Arch.from_json(text) for text in front["arch"]])
+    test = final_test(trained, front["arch"].tolist())
     return test_hypervolume(front, test, result.record()["reference"])
 
 

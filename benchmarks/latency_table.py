@@ -35,11 +35,12 @@ from nas.devices.profiling import profile_device
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend.precision import PRECISIONS
 from nas.progress import shown
-from nas.runs.run_dir import SEARCH_CSV
+from nas.runs.files import SEARCH_CSV
 from nas.search.algorithms.evolution import Evolution
 from nas.search.problem.hypervolume import nondominated
 from nas.search.search_run import search_run
 from search_spaces import Arch, Space
+from search_spaces.costs import macs_table
 
 GENERATIONS, POPULATION = 100, 100
 N_SEARCHED = 16
@@ -123,7 +124,7 @@ def _most_macs(space: Space, device: Device, rng: np.random.Generator) -> list[A
     seen, points = [], []
     for _ in range(GENERATIONS):
         genomes = space.canonical(evolution.ask())
-        values = np.stack([predict(genomes), -space.macs_table(genomes)], axis=1)
+        values = np.stack([predict(genomes), -macs_table(space)(genomes)], axis=1)
         evolution.tell(values, np.zeros((len(genomes), 0)))
         seen.append(genomes)
         points.append(values)

@@ -19,7 +19,7 @@ import numpy as np
 from nas.evaluation.proxies import PROXIES, ProxyColumns
 from nas.evaluation.trained_run import TrainedRun
 from predictors import PREDICTORS, Features, MetricModel, keep_helpful, tau
-from search_spaces import Arch, Genomes
+from search_spaces import Genomes
 
 METRIC = "cross_entropy"
 NAME, FACTORY = next(iter(PREDICTORS.items()))
@@ -56,7 +56,7 @@ def main() -> None:
     known = trained.archive.frame("validation", trained.evaluator().calibration.key)
     known = known.sample(min(options.subnets, len(known)), random_state=0)
     space = trained.space
-    genomes = space.encode([Arch.from_json(text) for text in known["arch"]])
+    genomes = space.encode(known["arch"])
     values = known[METRIC].to_numpy(dtype=np.float64)
     columns = ProxyColumns(trained.supernet, trained.dataset, trained.task).columns()
     results: dict[str, dict[str, float]] = {}

@@ -21,9 +21,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from benchmarks import ofa_mbv3
-from nas.search.algorithms import SEARCH_ALGORITHMS, Task
+from nas.search.algorithms import SEARCH_ALGORITHMS, SearchTask
 from nas.search.problem.hypervolume import hypervolume, reference_point
-from nas.search.problem.objectives import Computed, Measured, Metrics, Problem
+from nas.search.problem.objectives import CostObjective, MetricObjective, Metrics
+from nas.search.problem.problem import Problem
 from search_spaces import Genomes
 
 METHODS = {
@@ -63,13 +64,13 @@ class Run(NamedTuple):
 def synthetic(path: str) -> Work:
     """The work that a file defines."""
     work, space = ofa_mbv3.objective(path), ofa_mbv3.space()
-    latency = Computed("latency_ms", ofa_mbv3.summed(space, work.latency), "ms")
+    latency = CostObjective("latency_ms", ofa_mbv3.summed(space, work.latency), "ms")
 
     def volume(genomes: Genomes, metrics: Metrics) -> float:
         return float(work.hypervolume(metrics["top1"], work.latency(ofa_mbv3.flat(space, genomes))))
 
     return Work(
-        Problem(space, [Measured("accuracy", "top1", "%", maximise=True), latency]),
+        Problem(space, [MetricObjective("accuracy", "top1", "%", maximise=True), latency]),
         lambda genomes: {"top1": work.accuracy(ofa_mbv3.flat(space, genomes))},
         volume,
     )
@@ -91,10 +92,10 @@ def of_run(path: Path) -> Work:
         return {name: np.array([metrics[name] for metrics in found]) for name in problem.metrics}
 
     corners = trained.space.encode([trained.space.smallest, trained.space.largest])
-    reference = reference_point(*problem.minimised(corners, measure(corners)))
+    reference = reference_point(*problem.as_minimization(corners, measure(corners)))
 
     def volume(genomes: Genomes, metrics: Metrics) -> float:
-        return hypervolume(problem.minimised(genomes, metrics), reference)
+        return hypervolume(problem.as_minimization(genomes, metrics), reference)
 
     return Work(problem, measure, volume)
 
@@ -102,7 +103,9 @@ def of_run(path: Path) -> Work:
 def run(work: Work, method: str, budget: int, seed: int) -> Run:
     """Search with `budget` evaluations, in batches that end at every budget of the table."""
     space = work.problem.space
-    optimizer = SEARCH_ALGORITHMS[METHODS[method]](Task(work.problem, budget, np.random.default_rng(seed)))
+    optimizer = SEARCH_ALGORITHMS[METHODS[method]](
+        SearchTask(work.problem, budget, np.random.default_rng(seed))
+    )
     stops = [stop for stop in BUDGETS if stop < budget] + [budget]
     everything = space.encode([space.smallest, space.largest])
     known = dict(work.measure(everything))

@@ -28,9 +28,11 @@ from hw_profiles.latency_models.lookup_table import LatencyTable, SpaceLatency
 from hw_profiles.latency_models.robust_regression import Affine
 from nas.search.algorithms.evolution import Score, evolve
 from nas.search.algorithms.surrogate import Surrogate
-from nas.search.problem.objectives import Computed, Measured, Problem
+from nas.search.problem.objectives import CostObjective, MetricObjective
+from nas.search.problem.problem import Problem
 from predictors import PREDICTORS, Features, MetricModel
 from search_spaces import Genomes, Space, block_key
+from search_spaces.costs import macs_table
 
 DEFAULT = next(iter(PREDICTORS))
 DEVIATIONS = 0.5
@@ -56,7 +58,7 @@ def random_table(space: Space, rng: np.random.Generator) -> SpaceLatency:
 
 def accuracy(space: Space, genomes: Genomes, rng: np.random.Generator) -> NDArray[np.float64]:
     """Something to fit to: it grows with the network."""
-    values: NDArray[np.float64] = np.log(space.macs_table(genomes)) + rng.normal(0, 0.05, len(genomes))
+    values: NDArray[np.float64] = np.log(macs_table(space)(genomes)) + rng.normal(0, 0.05, len(genomes))
     return values
 
 
@@ -65,7 +67,7 @@ def measure(space: Space, train: int, subnets: int, repeats: int) -> dict[str, f
     rng = np.random.default_rng(0)
     features, latency_ms = Features(space), random_table(space, rng)
     problem = Problem(
-        space, [Measured("accuracy", "top1", maximise=True), Computed("latency_ms", latency_ms)]
+        space, [MetricObjective("accuracy", "top1", maximise=True), CostObjective("latency_ms", latency_ms)]
     )
     known, genomes = space.sample(rng, train), space.sample(rng, subnets)
     values = accuracy(space, known, rng)

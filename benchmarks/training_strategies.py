@@ -28,11 +28,13 @@ from hw_profiles.atomic_write import replace_file
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SPEED, RunDir
+from nas.runs.files import SPEED
+from nas.runs.run_dir import RunDir
 from nas.samplers.one_subnet import OneSubnet
 from nas.samplers.progressive import PHASES
 from nas.training.train import train
 from search_spaces import Arch, Space
+from search_spaces.costs import macs_table
 
 LABELS = {"distillation": "none"}
 INPLACE = {"distillation": "inplace"}
@@ -93,7 +95,7 @@ def choose_subnets(space: Space, n_random: int, n_ranked: int, seed: int = 0) ->
     """The subnets, by seed: `n_random` for the mean loss, `n_ranked` for the order, half of them alike."""
     rng = np.random.default_rng(seed)
     pool = space.sample(rng, 5_000)
-    macs = space.macs_table(pool)
+    macs = macs_table(space)(pool)
     order = np.argsort(macs, kind="stable")
     median = macs[order[len(order) // 2]]
     half = n_ranked // 2

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.space import Genomes, Space
+from search_spaces.genomes import Genomes
+from search_spaces.space import Space
 
 
 def reason(error: Exception) -> str:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from search_spaces.graph import Block
-    from search_spaces.space import Genomes, Slot, Space
+from search_spaces.genomes import Genomes
+from search_spaces.graph import Block
+from search_spaces.space import Slot, Space
 
 
 class SlotTable:
-    """A value for everything that may stand in each slot of a space.
+    """A value for every block that each slot of a space can hold.
 
     A total is a sum over slots of table look-ups: two matrix operations for any number of genomes.
 
     Args:
-        space: the space whose slots are tabled.
+        space: the space.
         entries: for each slot the value of every block of `space.slot_blocks`, in their order, or k values
             that share the look-up of the block, shape (n_blocks, k).
-        offset: what every total has beside its slots.
+        offset: a constant that is added to every total.
     """
 
     def __init__(self, space: Space, entries: Sequence[NDArray[np.float64]], offset: float = 0.0) -> None:
@@ -78,10 +77,10 @@ class BlockTable(SlotTable):
     """A quantity of single blocks, summed over a network.
 
     Args:
-        space: the space whose slots are tabled.
-        value: the value of one block, or k values; it is called once for every block that may stand
-            somewhere.
-        offset: what every total has beside its blocks.
+        space: the space.
+        value: the value of one block, or k values; it is called once for every block of
+            every slot.
+        offset: a constant that is added to every total.
     """
 
     def __init__(

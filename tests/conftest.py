@@ -252,7 +252,7 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
     """Less of all that only takes time; with `measured`, latency is the table's, a little more."""
     from hw_profiles.connections.local import Local
     from nas.devices.measured_latencies import MeasuredLatencies
-    from nas.search import predictor_record, search
+    from nas.search import predictor_record, search_loop
     from nas.search.algorithms import iterative
     from predictors import agreement
 
@@ -264,7 +264,7 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
         monkeypatch.setattr(MeasuredLatencies, "measure", measure)
         monkeypatch.setattr(Local, "describe", lambda self: {})
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
-    monkeypatch.setattr(search, "FEASIBILITY_EVALUATIONS", 500)
+    monkeypatch.setattr(search_loop, "FEASIBILITY_EVALUATIONS", 500)
     monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))
 
 

@@ -104,7 +104,7 @@ def test_our_packages_are_imported_downwards_only() -> None:
 
 
 def part_of(module: str) -> str:
-    """`nas.search` of `nas.search.pick`, `predictors` of `predictors.ridge`."""
+    """`nas.search` of `nas.search.select`, `predictors` of `predictors.ridge`."""
     return ".".join(module.split(".")[: 2 if module.startswith("nas.") else 1])
 
 

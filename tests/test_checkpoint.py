@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.runs.run_dir import SUPERNET, RunDir, RunInfo
+from nas.runs.files import SUPERNET
+from nas.runs.records import RunInfo
+from nas.runs.run_dir import RunDir
 from nas.runs.weights import check_weights, load_supernet, save_supernet
 from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import Checkpoints, load_state

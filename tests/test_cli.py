@@ -29,7 +29,8 @@ from nas.cli.output import BROKEN_PIPE
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
 from nas.report import final_test
-from nas.runs.run_dir import ARCHIVE_CSV, BASELINE, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET, RunDir
+from nas.runs.files import ARCHIVE_CSV, BASELINE, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET
+from nas.runs.run_dir import RunDir
 from nas.training.checkpoint import Checkpoints
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]

@@ -12,7 +12,8 @@ from bundles import onnx_metadata
 from nas.cli.demo_run import run_demo
 from nas.recipes import recipe
 from nas.report.figures_of_merit import as_json
-from nas.runs.run_dir import FRONT, PROFILES, REPORT, SUPERNET, RunDir
+from nas.runs.files import FRONT, PROFILES, REPORT, SUPERNET
+from nas.runs.run_dir import RunDir
 
 FIGURES = 13
 """3 accuracies, 2 of the predictor, 3 of latency, the hypervolume, the certificate, 2 differences and the

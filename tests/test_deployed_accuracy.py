@@ -10,15 +10,14 @@ from hw_profiles.latency_models.prediction_error import compare
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_precision import export_lower
-from nas.runs.run_dir import SEARCH, SEARCH_CSV
+from nas.runs.files import SEARCH, SEARCH_CSV
 from nas.search.deployed_accuracy import DeployedAccuracies
 from nas.search.evaluated_as import EVALUATED_AS
-from nas.search.lookup import lookup
-from nas.search.search import search
+from nas.search.known_front import known_front
+from nas.search.search_loop import search
 from nas.search.search_problem import make_problem
 from nas.search.search_result import SearchResult
 from nas.search.search_run import search_run
-from search_spaces import Arch
 
 pytestmark = pytest.mark.usefixtures("quick_search")
 
@@ -31,7 +30,7 @@ def result(trained: TrainedRun) -> SearchResult:
 
 def test_rows_that_were_evaluated_in_int8_say_so(trained: TrainedRun, result: SearchResult) -> None:
     before = result.evaluations.copy()
-    archs = [Arch.from_json(text) for text in before["arch"][:3]]
+    archs = before["arch"][:3].tolist()
     deployed = DeployedAccuracies(trained, Target("int8"), trained.evaluator().measurement.metrics)
     assert deployed.missing(archs) == archs
     deployed.add(archs[:2])
@@ -65,25 +64,25 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
     device = replace(made, profile=made.profile.model_copy(update=update))
     front = search_run(trained, device, predictors=["ridge"], budget=BUDGET).front
     assert set(front[EVALUATED_AS]) == {"int8 accuracy"}
-    arch = Arch.from_json(front["arch"][0])
+    arch = front["arch"][0]
     metrics = export_lower(trained, arch, Target("int8", None, "arm")).metrics
     assert front["cross_entropy"][0] == pytest.approx(metrics["cross_entropy"])
     searched = trained.run.search().read_csv(SEARCH_CSV)
     # the others say that they are not
     assert set(searched[EVALUATED_AS]) == {"int8 accuracy", "fp32 accuracy"}
     # nas pick shows the same quantity, and judges limits by it
-    picked, _ = lookup(trained.run, device)
+    picked, _ = known_front(trained.run, device)
     assert set(picked[EVALUATED_AS]) == {"int8 accuracy"}
     int8 = searched[searched[EVALUATED_AS] == "int8 accuracy"].set_index("arch_id")["cross_entropy"]
     assert picked["cross_entropy"].tolist() == int8[picked["arch_id"]].tolist()
     limit = float(picked["cross_entropy"].min())
     fp32 = trained.archive.frame("validation", "default:512:seed0").set_index("arch_id")["cross_entropy"]
-    kept, _ = lookup(trained.run, device, maxima=[f"cross_entropy={limit}"])
+    kept, _ = known_front(trained.run, device, maxima=[f"cross_entropy={limit}"])
     assert set(kept[EVALUATED_AS]) == {"int8 accuracy"}
     # a limit that no subnet is known to meet in int8: what is known in fp32 alone is offered, and says so
     wide = float(fp32[[i for i in fp32.index if i not in int8.index]].min())
     if wide < limit:
-        others, _ = lookup(trained.run, device, maxima=[f"cross_entropy={(wide + limit) / 2}"])
+        others, _ = known_front(trained.run, device, maxima=[f"cross_entropy={(wide + limit) / 2}"])
         assert set(others[EVALUATED_AS]) == {"fp32 accuracy"}
         assert not set(others["arch_id"]) & set(int8.index)
     assert "predicted worse than MACs alone would" in trained.run.search().read_json(SEARCH)["warnings"][0]

@@ -47,7 +47,7 @@ def test_a_search_sees_it_like_a_table(tiny: Space) -> None:
     device = fitted_device(tiny, LAYERS)
     problem = make_problem(tiny, device, ["latency_ms", "macs"], ["latency_ms=1"])
     genomes = tiny.sample(np.random.default_rng(1), 5)
-    np.testing.assert_array_equal(problem.minimised(genomes, {})[:, 0], device.latency(tiny)(genomes))
+    np.testing.assert_array_equal(problem.as_minimization(genomes, {})[:, 0], device.latency(tiny)(genomes))
 
 
 def test_a_fit_knows_its_own_space_alone(tiny: Space) -> None:

@@ -14,7 +14,8 @@ from conftest import TINY_YAML
 from safetensors.torch import load_file
 
 from nas.recipes import recipe
-from nas.runs.run_dir import SUPERNET, RunDir
+from nas.runs.files import SUPERNET
+from nas.runs.run_dir import RunDir
 from nas.torch_backend.elastic import ElasticBatchNorm
 from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import Checkpoints

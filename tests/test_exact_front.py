@@ -19,6 +19,7 @@ from nas.search.problem import exact_front as module
 from nas.search.problem.exact_front import Additive, ExactFront, Negated, exact_front
 from nas.search.problem.hypervolume import nondominated
 from search_spaces import Block, BlockTable, Genomes, Space, block_key
+from search_spaces.costs import macs_table, params_table
 from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
 from search_spaces.operators import Conv2d
@@ -163,16 +164,16 @@ def test_a_tolerance_is_kept_and_not_called_exact(seed: int) -> None:
 
 def test_limits_that_nothing_keeps_give_an_empty_front(tiny: Space) -> None:
     least = float(tiny.macs(tiny.smallest))
-    assert len(exact_front(tiny, [tiny.macs_table], [(tiny.macs_table, least - 1)]).genomes) == 0
-    assert len(exact_front(tiny, [tiny.macs_table], [(tiny.params_table, 1.0)]).genomes) == 0
-    (only,) = tiny.decode(exact_front(tiny, [tiny.macs_table], [(tiny.macs_table, least)]).genomes)
+    assert len(exact_front(tiny, [macs_table(tiny)], [(macs_table(tiny), least - 1)]).genomes) == 0
+    assert len(exact_front(tiny, [macs_table(tiny)], [(params_table(tiny), 1.0)]).genomes) == 0
+    (only,) = tiny.decode(exact_front(tiny, [macs_table(tiny)], [(macs_table(tiny), least)]).genomes)
     assert only == tiny.smallest
 
 
 def test_a_front_too_large_for_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tiny: Space) -> None:
     monkeypatch.setattr(module, "MAX_CANDIDATES", 10)
     with pytest.raises(ValueError, match=r"more than 10 candidates after slot \d.*fewer objectives"):
-        exact_front(tiny, [tiny.macs_table, Negated(tiny.params_table)])
+        exact_front(tiny, [macs_table(tiny), Negated(params_table(tiny))])
 
 
 # ---------------------------------------------------------------------- latency tables
@@ -182,9 +183,9 @@ def test_a_latency_table_adds_up_with_its_calibration(tiny: Space) -> None:
     device = calibrated(tiny)
     latency = device.of(tiny)
     assert isinstance(latency, Additive)
-    found = exact_front(tiny, [latency, Negated(tiny.macs_table)])
+    found = exact_front(tiny, [latency, Negated(macs_table(tiny))])
     everything = enumerated(tiny)
-    values = np.stack([latency(everything), -tiny.macs_table(everything)], axis=1)
+    values = np.stack([latency(everything), -macs_table(tiny)(everything)], axis=1)
     np.testing.assert_array_equal(found.minimised, front_of(values))
 
 

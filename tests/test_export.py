@@ -28,7 +28,7 @@ from nas.export.export_run import export_archs, export_picked, exported_table
 from nas.onnx_backend import onnx_graph
 from nas.report import final_test
 from nas.report.report_run import report_run
-from nas.runs.run_dir import EXPORTS, FRONT, PROFILES, TEST
+from nas.runs.files import EXPORTS, FRONT, PROFILES, TEST
 from nas.torch_backend.static import StaticNet
 from search_spaces import Arch
 

@@ -23,7 +23,7 @@ from nas.export import export_precision, export_run
 from nas.export.export import READER
 from nas.export.export_precision import export_lower
 from nas.export.export_run import export_archs, exported_table
-from nas.runs.run_dir import EXPORTS, PROFILES
+from nas.runs.files import EXPORTS, PROFILES
 from search_spaces import Arch
 
 

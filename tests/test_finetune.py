@@ -7,7 +7,7 @@ import torch
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_archs
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SUPERNET
+from nas.runs.files import SUPERNET
 from nas.runs.weights import load_supernet
 from nas.torch_backend.supernet import Supernet
 from nas.training.finetune import finetune

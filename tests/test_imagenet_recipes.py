@@ -9,7 +9,7 @@ from PIL import Image
 
 import search_spaces
 from nas.recipes import recipe
-from nas.runs.run_dir import SUPERNET
+from nas.runs.files import SUPERNET
 from nas.training.train import train
 
 SIZE = 32

@@ -20,7 +20,8 @@ from nas.data.data_record import read_csv
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run, read_classes
 from nas.report.final_test import final_test
-from nas.runs.run_dir import EXPORTS, FILES, FRONT, SPACE, RunDir
+from nas.runs.files import EXPORTS, FILES, FRONT, SPACE
+from nas.runs.run_dir import RunDir
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
 

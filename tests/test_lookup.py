@@ -14,8 +14,8 @@ from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.store import Device, ProfileStore
 from nas.cli.pick import pick as pick_command
 from nas.evaluation.trained_run import TrainedRun
-from nas.runs.run_dir import SURROGATE
-from nas.search.lookup import lookup
+from nas.runs.files import SURROGATE
+from nas.search.known_front import known_front
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Arch
 
@@ -35,8 +35,8 @@ def other_device(trained: TrainedRun) -> Device:
 
 def test_every_number_says_where_it_comes_from(searched: TrainedRun) -> None:
     device, space = make_device(searched.space), searched.space
-    front, minimised = lookup(searched.run, device)
-    archs = [Arch.from_json(text) for text in front["arch"]]
+    front, minimised = known_front(searched.run, device)
+    archs = front["arch"].tolist()
     archive = searched.archive.frame("validation", CALIBRATION).set_index("arch_id")["cross_entropy"]
     surrogate = searched.run.search().read_model(SURROGATE, StoredSurrogate).metrics["cross_entropy"]
     predicted = surrogate.table(space)(space.encode(archs))
@@ -56,10 +56,10 @@ def test_every_number_says_where_it_comes_from(searched: TrainedRun) -> None:
 
 def test_no_known_subnet_beats_what_is_named(searched: TrainedRun) -> None:
     device, space = other_device(searched), searched.space
-    front, minimised = lookup(searched.run, device)
+    front, minimised = known_front(searched.run, device)
     assert (front["latency_is"] == "table").all()  # the search measured on another device
     archive = searched.archive.frame("validation", CALIBRATION)
-    latency = device.table.predict(space.encode([Arch.from_json(text) for text in archive["arch"]]), space)
+    latency = device.table.predict(space.encode(archive["arch"]), space)
     for loss, ms in zip(archive["cross_entropy"], latency, strict=True):
         assert ((minimised[:, 0] <= loss) & (minimised[:, 1] <= ms)).any()
 
@@ -69,15 +69,15 @@ def test_a_promising_prediction_is_named_as_such(searched: TrainedRun) -> None:
     stored = searched.run.search().read_model(SURROGATE, StoredSurrogate)
     sure = stored.metrics["cross_entropy"].model_copy(update={"rmse": 0.0, "offset": -100.0})
     searched.run.search().write_json(SURROGATE, StoredSurrogate(n_train=9, metrics={"cross_entropy": sure}))
-    front, _ = lookup(searched.run, make_device(searched.space))
+    front, _ = known_front(searched.run, make_device(searched.space))
     assert (front["metrics_are"] == "predicted").all()
 
 
 def test_limits_are_kept(searched: TrainedRun) -> None:
     device = make_device(searched.space)
-    everything, _ = lookup(searched.run, device)
+    everything, _ = known_front(searched.run, device)
     limit = float(everything["latency_ms"].median())
-    front, _ = lookup(searched.run, device, maxima=[f"latency_ms={limit}"])
+    front, _ = known_front(searched.run, device, maxima=[f"latency_ms={limit}"])
     assert front["keeps_limits"].all()
     assert (front["latency_ms"] <= limit).all()
     assert len(front) == (everything["latency_ms"] <= limit).sum()
@@ -87,14 +87,14 @@ def test_an_impossible_limit_says_which_and_what_the_closest_subnet_reaches(sear
     device, space = make_device(searched.space), searched.space
     least = device.table.predict(space.encode([space.smallest]), space)[0]
     with pytest.raises(ValueError, match=rf"latency_ms = {least:.6g} and misses latency_ms <= 1e-06"):
-        lookup(searched.run, device, maxima=["latency_ms=1e-6"])
+        known_front(searched.run, device, maxima=["latency_ms=1e-6"])
     with pytest.raises(ValueError, match=r"misses accuracy >= 1\.5; give a limit that it keeps"):
-        lookup(searched.run, device, maxima=["latency_ms=100"], minima=["accuracy=1.5"])
+        known_front(searched.run, device, maxima=["latency_ms=100"], minima=["accuracy=1.5"])
 
 
 def test_a_run_without_a_search_is_refused(trained: TrainedRun) -> None:
     with pytest.raises(ValueError, match=r"was not searched yet; `nas search .* --device NAME`"):
-        lookup(trained.run, make_device(trained.space))
+        known_front(trained.run, make_device(trained.space))
 
 
 # ---------------------------------------------------------------------- the command
@@ -105,7 +105,7 @@ def test_command_prints_one_subnet_and_finds_the_runs_own_copy_of_a_device(
 ) -> None:
     pick_command(searched.run.path, "desk", json=True)
     (row,) = json.loads(capsys.readouterr().out)
-    front, minimised = lookup(searched.run, make_device(searched.space))
+    front, minimised = known_front(searched.run, make_device(searched.space))
     assert row["arch_id"] == front["arch_id"][minimised[:, 0].argmin()]
     assert Arch.from_json(row["arch"]).id == row["arch_id"]
 
@@ -122,7 +122,7 @@ def test_command_takes_any_device_of_the_store(
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, nas.cli.main, nas.search.lookup, nas.search.pick, hw_profiles.store\n"
+        "import sys, nas.cli.main, nas.search.known_front, nas.search.select, hw_profiles.store\n"
         "print([m for m in ('torch', 'sklearn', 'scipy', 'pymoo', 'onnx', 'plotly') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 import search_spaces
 from nas.search.problem import objectives
-from nas.search.problem.objectives import OBJECTIVES, Context, Objective, Problem, parse_constraint
+from nas.search.problem.objectives import OBJECTIVES, Context, Objective
+from nas.search.problem.problem import Problem, parse_constraint
 from search_spaces import Genomes
 
 SPACE = search_spaces.get("digits")
@@ -70,9 +71,9 @@ def test_problem_minimises_and_limits_in_the_users_order() -> None:
         ],
     )
     assert problem.metrics == ("top1", "cross_entropy")
-    minimised = problem.minimised(GENOMES, METRICS)
+    minimised = problem.as_minimization(GENOMES, METRICS)
     np.testing.assert_array_equal(minimised, np.c_[depth_ms(GENOMES), -METRICS["top1"]])
-    np.testing.assert_array_equal(problem.natural(minimised)[:, 1], METRICS["top1"])
+    np.testing.assert_array_equal(problem.to_user_units(minimised)[:, 1], METRICS["top1"])
     violations = problem.violations(GENOMES, METRICS)
     np.testing.assert_allclose(violations[:, 0], depth_ms(GENOMES) / 6 - 1)
     np.testing.assert_allclose(violations[:, 1], 1 - METRICS["top1"] / 0.95)
@@ -99,12 +100,12 @@ def test_limit_that_is_no_positive_number_is_refused(number: str) -> None:
 
 def test_objective_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_objective.py").write_text(
-        "from nas.search.problem.objectives import Computed\n"
+        "from nas.search.problem.objectives import CostObjective\n"
         "def widest(context):\n"
         "    def widths(genomes):\n"
         "        archs = context.space.decode(genomes)\n"
         "        return [max(arch['stages.0.width'], arch['stages.2.width']) for arch in archs]\n"
-        "    return Computed('widest', widths, 'channels')\n"
+        "    return CostObjective('widest', widths, 'channels')\n"
         "def wrong(context):\n"
         "    return 3\n"
     )

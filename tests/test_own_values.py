@@ -12,8 +12,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 import search_spaces
 from nas.search.problem import objectives
-from nas.search.problem.objectives import OBJECTIVES, Context, Objective, Problem
-from nas.search.search import search
+from nas.search.problem.objectives import OBJECTIVES, Context, Objective
+from nas.search.problem.problem import Problem, parse_constraint
+from nas.search.search_loop import search
 from nas.tasks.classification.metrics import METRICS
 from nas.tasks.metrics import Accumulators, Metric, SplitMetric
 from predictors import Features, MetricModel, cross_validate
@@ -25,7 +26,7 @@ GENOMES = np.unique(SPACE.sample(np.random.default_rng(0), 30), axis=0)[:20]
 SOURCE = """
 import numpy as np
 import torch
-from nas.search.problem.objectives import Computed
+from nas.search.problem.objectives import CostObjective
 
 class Own:
     unit, maximise, name, metrics = "", False, "own", ()
@@ -46,7 +47,7 @@ def as_list(context): return Own(lambda genomes: [float(g.sum()) for g in genome
 def as_integers(context): return Own(lambda genomes: genomes.sum(axis=1))
 def as_tensor(context): return Own(lambda genomes: torch.tensor(genomes).sum(dim=1))
 def nan(context): return Own(some_nan)
-def infinite(context): return Computed("own", lambda genomes: np.full(len(genomes), -np.inf))
+def infinite(context): return CostObjective("own", lambda genomes: np.full(len(genomes), -np.inf))
 def column(context): return Own(lambda genomes: genomes[:, :1])
 def scalar(context): return Own(lambda genomes: 3.0)
 def short(context): return Own(lambda genomes: genomes[1:, 0])
@@ -59,9 +60,9 @@ def undeclared(context):
     own.__class__ = type("Reads", (Own,), {"__call__": lambda self, genomes, metrics: metrics["top1"]})
     return own
 def factory(context): raise KeyError("no such device")
-def named(context): return Computed("latency_ms", lambda genomes: genomes[:, 0])
-def column_name(context): return Computed("on_front", lambda genomes: genomes[:, 0])
-def loose_metrics(context): return Computed("own", lambda genomes: genomes[:, 0], metrics="top1")
+def named(context): return CostObjective("latency_ms", lambda genomes: genomes[:, 0])
+def column_name(context): return CostObjective("on_front", lambda genomes: genomes[:, 0])
+def loose_metrics(context): return CostObjective("own", lambda genomes: genomes[:, 0], metrics="top1")
 
 
 class Algorithm:
@@ -105,7 +106,7 @@ def objective(name: str) -> Objective:
 
 @pytest.mark.parametrize("name", ["as_list", "as_integers", "as_tensor"])
 def test_numbers_of_any_kind_become_a_vector(name: str) -> None:
-    minimised = Problem(SPACE, [objective(name)]).minimised(GENOMES, {})
+    minimised = Problem(SPACE, [objective(name)]).as_minimization(GENOMES, {})
     np.testing.assert_array_equal(minimised, GENOMES.sum(axis=1, keepdims=True))
 
 
@@ -133,10 +134,10 @@ def test_wrong_objectives_are_refused_by_name(name: str, message: str, limit: bo
     def use() -> None:
         if limit:
             context = Context(SPACE, {})
-            parsed = objectives.parse_constraint(f"own_values:{name}=1", "max", context, allow_import=True)
+            parsed = parse_constraint(f"own_values:{name}=1", "max", context, allow_import=True)
             Problem(SPACE, [], [parsed]).violations(GENOMES, {})
         else:
-            Problem(SPACE, [objective(name)]).minimised(GENOMES, {})
+            Problem(SPACE, [objective(name)]).as_minimization(GENOMES, {})
 
     with pytest.raises(ValueError, match=rf"^the objective 'own_values:{name}' .*{message}") as caught:
         use()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas.search.pick import knee, minimised_columns, pick, spread
+from nas.search.select import knee, minimised_columns, select, spread
 
 FRONT = pd.DataFrame(
     {
@@ -21,7 +21,7 @@ POINTS = FRONT[["cross_entropy", "latency_ms"]].to_numpy()
 
 def ids(how: str, front: pd.DataFrame = FRONT) -> list[str]:
     points = front[["cross_entropy", "latency_ms"]].to_numpy()
-    return list(pick(front, points, how)["arch_id"])
+    return list(select(front, points, how)["arch_id"])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from nas.evaluation.trained_run import TrainedRun
-from nas.runs.run_dir import PREDICTOR, SEARCH_CSV
+from nas.runs.files import PREDICTOR, SEARCH_CSV
 from nas.search.predictor_record import PredictorRecord, judge_predictor
 from predictors import PREDICTORS, Features, tau
 
@@ -35,7 +35,7 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
     draws = dict.fromkeys(space.decode(space.sample(np.random.default_rng(3), 12)))
     random = found.iloc[:0].assign(cross_entropy=[])
     metrics = searched.evaluator()(list(draws), "random")
-    random["arch_id"], random["arch"] = [a.id for a in draws], [a.to_json() for a in draws]
+    random["arch_id"], random["arch"] = [a.id for a in draws], draws
     random["cross_entropy"] = [m["cross_entropy"] for m in metrics]
     n = len(random) // 2
     record = judge_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)

@@ -25,6 +25,7 @@ from predictors.kernel import Family
 from predictors.mlp import MLP
 from predictors.ridge import PENALTIES, Ridge
 from search_spaces import Genomes
+from search_spaces.costs import macs_table
 
 SPACE = search_spaces.get("digits")
 FEATURES = Features(SPACE)
@@ -36,7 +37,7 @@ NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name fo
 
 def cross_entropy(genomes: Genomes) -> NDArray[np.float64]:
     """Falls with the size of the network and, per gene, unequally: something to learn."""
-    macs = np.log(SPACE.macs_table(genomes))
+    macs = np.log(macs_table(SPACE)(genomes))
     gain = np.linspace(0.0, 0.2, len(SPACE.genes))
     result: NDArray[np.float64] = np.exp(-0.3 * (macs - macs.mean()) - SPACE.canonical(genomes) @ gain / 4)
     return result

@@ -17,8 +17,9 @@ from nas.data.image_folder import file_names
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import load as load_recipe
+from nas.runs.files import FILES, RECIPE
 from nas.runs.recorded_data import open_data, refuse_inside
-from nas.runs.run_dir import FILES, RECIPE, RunDir
+from nas.runs.run_dir import RunDir
 from nas.training.finetune import finetune
 from nas.training.train import train
 

@@ -22,9 +22,10 @@ from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
 from nas.report.figures import NO_BREAK, pareto
 from nas.report.markup import DASH, count, number, percent, power_of_ten, table
-from nas.runs.run_dir import RunInfo
+from nas.runs.records import RunInfo
 from search_spaces import Arch, Genomes, Space
 from search_spaces import operators as ops
+from search_spaces.costs import macs_table, params_table
 
 DIGITS = search_spaces.get("digits")
 EVIL = "</script><script>console.log('evil')</script>&\"'"
@@ -41,18 +42,18 @@ N_EVALUATED, N_FRONT, N_BASELINE, N_HELD_OUT = 30, 9, 4, 20
 def subnets(space: Space, genomes: Genomes) -> pd.DataFrame:
     """A table of subnets with plausible figures: cross-entropy falls as latency rises."""
     archs = space.decode(genomes)
-    macs = space.macs_table(genomes)
+    macs = macs_table(space)(genomes)
     cross_entropy = 0.4 - 0.3 * macs / space.macs(space.largest)
     return pd.DataFrame(
         {
             "arch_id": [arch.id for arch in archs],
-            "arch": [arch.to_json() for arch in archs],
+            "arch": archs,
             "split": "validation",
             "cross_entropy": cross_entropy,
             "top1": 1 - cross_entropy / 4,
             "latency_ms": macs / 1e6,
             "macs": macs,
-            "params": space.params_table(genomes),
+            "params": params_table(space)(genomes),
         }
     )
 

@@ -17,7 +17,7 @@ from nas.report import final_test as module
 from nas.report.figures_of_merit import as_json
 from nas.report.final_test import final_test
 from nas.report.report_run import report_run
-from nas.runs.run_dir import FRONT, PREDICTOR, REPORT, SEARCH, TEST
+from nas.runs.files import FRONT, PREDICTOR, REPORT, SEARCH, TEST
 from nas.search.search_run import search_run
 from nas.training.finetune import finetune
 from search_spaces import Arch
@@ -132,7 +132,7 @@ def test_damaged_files_are_one_line(searched: TrainedRun, name: str, content: st
 
 def test_final_test_has_every_group_and_the_figures_of_the_test_split(searched: TrainedRun) -> None:
     space = searched.space
-    front = [Arch.from_json(text) for text in searched.run.search().read_csv(FRONT)["arch"]]
+    front = searched.run.search().read_csv(FRONT)["arch"].tolist()
     frame = final_test(searched, front + front[:1])
     assert frame["group"].value_counts().to_dict() == {
         "largest": 1,

@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nas.runs.run_dir import RECIPE, RUN, SPACE, RunDir, RunInfo, now, versions
+from nas.runs.files import RECIPE, RUN, SPACE
+from nas.runs.records import RunInfo, now, versions
+from nas.runs.run_dir import RunDir
 from search_spaces import Space
 
 INFO = RunInfo(

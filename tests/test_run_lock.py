@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nas.runs.files import LOCK
 from nas.runs.lock import locked
-from nas.runs.run_dir import LOCK
 
 HOLD = "import sys, nas.runs.lock as l\nwith l.locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
 

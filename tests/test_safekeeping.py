@@ -18,7 +18,8 @@ from hw_profiles import atomic_write as files
 from nas import tasks
 from nas.progress import Progress
 from nas.recipes.recipe import MAY_CHANGE, Recipe
-from nas.runs.run_dir import SUPERNET, TRAINING_LOG, RunDir
+from nas.runs.files import SUPERNET, TRAINING_LOG
+from nas.runs.run_dir import RunDir
 from nas.samplers.base import FixedRule, Step
 from nas.training.checkpoint import Checkpoints
 from nas.training.data import TrainingBatch

@@ -12,18 +12,27 @@ from numpy.typing import NDArray
 
 import search_spaces
 from nas.evaluation.archive import Archive
-from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, Task, iterative, linas, predictor_once
-from nas.search.algorithms.base import Evaluated
+from nas.search.algorithms import (
+    SEARCH_ALGORITHMS,
+    Optimizer,
+    SearchTask,
+    iterative,
+    linas,
+    one_shot_predictor,
+)
 from nas.search.algorithms.coarse_to_fine import skeletons
 from nas.search.algorithms.evolution import Evolved, evolve, reference_directions
+from nas.search.algorithms.history import History
 from nas.search.algorithms.local_search import improve, neighbours
 from nas.search.algorithms.ranking import crowded_order
 from nas.search.algorithms.regularized import RegularizedEvolution
 from nas.search.problem.hypervolume import greedy_batch, hypervolume, nondominated, reference_point
-from nas.search.problem.objectives import Computed, Constraint, Measured, Objective, Problem
-from nas.search.search import search
+from nas.search.problem.objectives import CostObjective, MetricObjective, Objective
+from nas.search.problem.problem import Constraint, Problem
+from nas.search.search_loop import search
 from predictors import PREDICTORS
 from search_spaces import Arch, Genomes, Space
+from search_spaces.costs import macs_table, params_table
 
 SPACE = search_spaces.get("digits")
 TINY = search_spaces.parse(
@@ -44,12 +53,12 @@ def cross_entropy(space: Space, genomes: Genomes) -> NDArray[np.float64]:
     """Large networks are better, but every gene has a taste of its own that costs do not know."""
     canonical = space.canonical(genomes)
     taste = np.sin(3 * canonical + np.arange(len(space.genes))).sum(axis=1) / max(1, len(space.genes))
-    result: NDArray[np.float64] = np.exp(-0.4 * np.log(space.macs_table(canonical) / 1e6) - 0.5 * taste)
+    result: NDArray[np.float64] = np.exp(-0.4 * np.log(macs_table(space)(canonical) / 1e6) - 0.5 * taste)
     return result
 
 
 def problem(space: Space = SPACE, limits: Sequence[tuple[str, float]] = ()) -> Problem:
-    loss, macs = Measured("cross_entropy", "cross_entropy"), Computed("macs", space.macs_table)
+    loss, macs = MetricObjective("cross_entropy", "cross_entropy"), CostObjective("macs", macs_table(space))
     known: dict[str, Objective] = {"cross_entropy": loss, "macs": macs}
     return Problem(space, [loss, macs], [Constraint(known[name], "max", bound) for name, bound in limits])
 
@@ -59,7 +68,7 @@ def short_inner_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the effort is enough for so small a space."""
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 1_000)
     monkeypatch.setattr(linas, "INNER_EVALUATIONS", 1_000)
-    monkeypatch.setattr(predictor_once, "INNER_EVALUATIONS", 2_000)
+    monkeypatch.setattr(one_shot_predictor, "INNER_EVALUATIONS", 2_000)
 
 
 class Evaluation:
@@ -133,13 +142,13 @@ def test_evolution_finds_the_exact_front_of_a_tiny_space() -> None:
 
 
 def score(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    minimised = np.c_[cross_entropy(TINY, genomes), TINY.macs_table(genomes)]
+    minimised = np.c_[cross_entropy(TINY, genomes), macs_table(TINY)(genomes)]
     return minimised, np.zeros((len(genomes), 0))
 
 
 def test_evolution_returns_the_closest_subnet_where_limits_are_impossible() -> None:
     def impossible(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        params = TINY.params_table(genomes)
+        params = params_table(TINY)(genomes)
         return np.c_[params, -params], (params / 1.0 - 1)[:, None]
 
     found = evolve(TINY, impossible, np.zeros((0, len(TINY.genes)), int), np.random.default_rng(0), 500)
@@ -152,7 +161,7 @@ def test_evolution_returns_the_closest_subnet_where_limits_are_impossible() -> N
 
 @pytest.mark.parametrize("name", SEARCH_ALGORITHMS)
 def test_no_algorithm_asks_twice_or_for_what_it_was_told(name: str) -> None:
-    optimizer = SEARCH_ALGORITHMS[name](Task(problem(), 90, np.random.default_rng(0), RIDGE))
+    optimizer = SEARCH_ALGORITHMS[name](SearchTask(problem(), 90, np.random.default_rng(0), RIDGE))
     assert isinstance(optimizer, Optimizer)
     told = SPACE.encode([SPACE.smallest, SPACE.largest])
     asked = told
@@ -250,8 +259,8 @@ def test_result_is_the_measured_front_with_predictions_beside() -> None:
     assert (front["cross_entropy"] != front["predicted_cross_entropy"]).all()
     assert np.corrcoef(everything["cross_entropy"], everything["predicted_cross_entropy"])[0, 1] > 0.8
     assert (everything["top1"] == np.exp(-everything["cross_entropy"])).all()
-    for text, macs in zip(front["arch"], front["macs"], strict=True):
-        assert SPACE.macs(Arch.from_json(text)) == macs
+    for arch, macs in zip(front["arch"], front["macs"], strict=True):
+        assert SPACE.macs(arch) == macs
     assert result.models["cross_entropy"].predictor == "ridge"
     record = json.loads(json.dumps(result.record()))
     assert record["predictors"]["cross_entropy"][0]["predictor"] == "ridge"
@@ -327,7 +336,7 @@ def test_no_evaluation_begins_after_the_deadline_but_the_least_that_a_result_nee
 
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.search.search.time.monotonic", lambda: now[0])
+        patch.setattr("nas.search.search_loop.time.monotonic", lambda: now[0])
         patch.setattr("nas.evaluation.deadline.usable_cores", lambda: 2)
         evaluation = Slow()
         search(problem(), evaluation, algorithm="random", budget=200, seed=0, predictors=RIDGE, deadline=50.0)
@@ -381,7 +390,7 @@ def test_algorithm_of_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_regularised_evolution_changes_one_gene_of_a_subnet_that_is_still_young() -> None:
-    optimizer = RegularizedEvolution(Task(problem(TINY), 32, np.random.default_rng(0)))
+    optimizer = RegularizedEvolution(SearchTask(problem(TINY), 32, np.random.default_rng(0)))
     corners = TINY.encode([TINY.smallest, TINY.largest])
     optimizer.tell(corners, {"cross_entropy": cross_entropy(TINY, corners)})
     start = optimizer.ask(8)  # a population of budget / 4
@@ -403,8 +412,8 @@ def one_gene_apart(child: Genomes, parent: Genomes) -> bool:
 
 
 def test_order_puts_limits_first_then_rank_then_room() -> None:
-    evaluated = Evaluated(problem(TINY, limits=[("cross_entropy", 5.0)]))
-    macs = TINY.macs_table(every_genome(TINY))
+    evaluated = History(problem(TINY, limits=[("cross_entropy", 5.0)]))
+    macs = macs_table(TINY)(every_genome(TINY))
     genomes = every_genome(TINY)[np.argsort(macs, kind="stable")]
     _, first = np.unique(np.sort(macs), return_index=True)
     genomes = genomes[first[:6]]  # of rising MACs, so that the losses alone make the ranks
@@ -422,7 +431,7 @@ def every_genome(space: Space) -> Genomes:
 
 
 def test_linas_asks_for_the_last_population_of_its_inner_search() -> None:
-    optimizer = SEARCH_ALGORITHMS["linas"](Task(problem(), 300, np.random.default_rng(0)))
+    optimizer = SEARCH_ALGORITHMS["linas"](SearchTask(problem(), 300, np.random.default_rng(0)))
     asked = SPACE.encode([SPACE.smallest, SPACE.largest])
     sizes = []
     for _ in range(4):
@@ -456,16 +465,16 @@ def test_local_search_ends_with_a_front_that_no_single_step_improves() -> None:
 
 
 def test_local_search_keeps_limits() -> None:
-    bound = float(np.median(TINY.macs_table(every_genome(TINY))))
+    bound = float(np.median(macs_table(TINY)(every_genome(TINY))))
 
     def limited(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return score(genomes)[0], (TINY.macs_table(genomes) / bound - 1)[:, None]
+        return score(genomes)[0], (macs_table(TINY)(genomes) / bound - 1)[:, None]
 
     start = TINY.encode([TINY.smallest])
     found = Evolved(start, score(start)[0], 0.0, start)
     front = improve(TINY, limited, found, np.random.default_rng(0), 50)
     assert len(front) > 1
-    assert (TINY.macs_table(front) <= bound).all()
+    assert (macs_table(TINY)(front) <= bound).all()
     nothing = Evolved(start, score(start)[0], 0.5, start)
     assert improve(TINY, limited, nothing, np.random.default_rng(0), 5) is start
 
@@ -485,7 +494,7 @@ def test_reference_directions_are_as_many_as_the_population_has_room_for(
 
 def test_evolution_finds_most_of_an_exact_front_of_three_objectives() -> None:
     def three(genomes: Genomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return np.c_[score(genomes)[0], TINY.params_table(genomes)], np.zeros((len(genomes), 0))
+        return np.c_[score(genomes)[0], params_table(TINY)(genomes)], np.zeros((len(genomes), 0))
 
     every = every_genome(TINY)
     truth = three(every)[0][nondominated(three(every)[0])]
@@ -509,7 +518,7 @@ def test_skeletons_make_every_kind_of_choice_alike() -> None:
 
 
 def test_coarse_to_fine_ends_a_step_from_what_it_knows() -> None:
-    optimizer = SEARCH_ALGORITHMS["coarse_to_fine"](Task(problem(TINY), 10, np.random.default_rng(0)))
+    optimizer = SEARCH_ALGORITHMS["coarse_to_fine"](SearchTask(problem(TINY), 10, np.random.default_rng(0)))
     told = TINY.encode([TINY.smallest, TINY.largest])
     asked = told
     for _ in range(2):  # the corners, then the skeletons of half the budget

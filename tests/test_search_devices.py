@@ -13,9 +13,9 @@ from hw_profiles.store import Device
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
 from nas.report.report_run import report_run
-from nas.runs.run_dir import FRONT, SEARCH
-from nas.search.compromise import best_for_all
-from nas.search.lookup import lookup
+from nas.runs.files import FRONT, SEARCH
+from nas.search.known_front import known_front
+from nas.search.minimax_regret import minimax_regret
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem, problem_on, read_front
 from nas.search.search_run import search_run
@@ -43,7 +43,7 @@ def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> N
     outcome = search(trained, others=[gpu])
     everything, space = outcome.result.evaluations, trained.space
     assert len(everything) == BUDGET  # one search, not two
-    genomes = space.encode([Arch.from_json(text) for text in everything["arch"]])
+    genomes = space.encode(everything["arch"])
     for device, front in ((make_device(space), outcome.front), (gpu, outcome.fronts["gpu"])):
         latency = device.table.predict(genomes, space)
         points = np.stack([everything["cross_entropy"], latency], axis=1)
@@ -88,7 +88,7 @@ def test_worst_regret_is_least() -> None:
     # fronts on two devices whose knees differ: on a, row 0 is nearest to the ideal point, on b row 2
     a = np.array([[0.1, 0.1], [0.2, 0.2], [0.9, 0.9], [0.0, 1.0], [1.0, 0.0]])
     b = np.array([[0.9, 0.9], [0.2, 0.2], [0.1, 0.1], [0.0, 1.0], [1.0, 0.0]])
-    found = best_for_all({"a": a, "b": b})
+    found = minimax_regret({"a": a, "b": b})
     assert found.row == 1
     # on a the front's extent is 1 x 1: row 1 is sqrt(0.08) off, the best is sqrt(0.02) off
     assert found.regret["a"] == pytest.approx(np.sqrt(0.08) - np.sqrt(0.02))
@@ -118,8 +118,8 @@ def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(s
         (file,) = export_picked(searched, "last", device=name)
         cards[file.path] = json.loads(file.path.with_suffix(".json").read_text())["device"]
     assert sorted(cards.values()) == ["desk", "gpu"]
-    assert lookup(run, make_device(searched.space))[0]["measured_latency_ms"].notna().any()
-    assert lookup(run, gpu)[0]["measured_latency_ms"].isna().all()
+    assert known_front(run, make_device(searched.space))[0]["measured_latency_ms"].notna().any()
+    assert known_front(run, gpu)[0]["measured_latency_ms"].isna().all()
     with pytest.raises(ValueError, match=r"not searched for the device 'pi' \(searched: desk, gpu\)"):
         export_picked(searched, device="pi")
 

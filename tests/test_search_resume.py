@@ -15,11 +15,13 @@ import pytest
 import search_spaces
 from nas.evaluation.archive import Archive
 from nas.search.algorithms import iterative
-from nas.search.problem.objectives import Computed, Measured, Problem
-from nas.search.search import search
+from nas.search.problem.objectives import CostObjective, MetricObjective
+from nas.search.problem.problem import Problem
+from nas.search.search_loop import search
 from nas.search.search_result import SearchResult
 from predictors import PREDICTORS
 from search_spaces import Arch
+from search_spaces.costs import macs_table
 
 SPACE = search_spaces.get("digits")
 RIDGE = {"ridge": PREDICTORS["ridge"]}
@@ -62,7 +64,9 @@ class Remembering:
 
 
 def run(evaluate: Remembering, seed: int = 0) -> SearchResult:
-    problem = Problem(SPACE, [Measured("cross_entropy", "cross_entropy"), Computed("macs", SPACE.macs_table)])
+    problem = Problem(
+        SPACE, [MetricObjective("cross_entropy", "cross_entropy"), CostObjective("macs", macs_table(SPACE))]
+    )
     return search(problem, evaluate, budget=BUDGET, batch=15, seed=seed, predictors=RIDGE)
 
 

@@ -26,21 +26,13 @@ from nas.evaluation.workers import Measure, Threads
 from nas.evaluation.workers import Results as Measurements
 from nas.progress import silent
 from nas.report.report_run import report_run
-from nas.runs.run_dir import (
-    ARCHIVE,
-    ARCHIVE_CSV,
-    BASELINE,
-    FRONT,
-    PREDICTOR,
-    PROFILES,
-    SEARCH,
-    SEARCH_CSV,
-)
-from nas.search.lookup import lookup
+from nas.runs.files import ARCHIVE, ARCHIVE_CSV, BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV
+from nas.search.known_front import known_front
 from nas.search.predictor_record import PredictorRecord
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_run import search_run
 from search_spaces import Arch
+from search_spaces.costs import macs_table
 
 pytestmark = pytest.mark.usefixtures("quick_search")
 WRITTEN = (SEARCH, SEARCH_CSV, FRONT, BASELINE, PREDICTOR)
@@ -84,7 +76,7 @@ def test_everything_that_later_steps_read_is_there(searched: TrainedRun) -> None
 @pytest.mark.parametrize("name", [FRONT, BASELINE])
 def test_front_is_measured_and_no_subnet_of_it_beats_another(searched: TrainedRun, name: str) -> None:
     front, space = searched.run.search().read_csv(name), searched.space
-    archs = [Arch.from_json(text) for text in front["arch"]]
+    archs = front["arch"].tolist()
     assert [arch.id for arch in archs] == front["arch_id"].tolist()
     predicted = make_device(space).table.predict(space.encode(archs), space)
     np.testing.assert_allclose(front["latency_ms"], predicted)
@@ -130,8 +122,8 @@ def test_limit_that_random_search_never_meets_leaves_the_front(
 ) -> None:
     space = trained.space
     genomes = np.unique(space.sample(np.random.default_rng(3), 200), axis=0)
-    macs, counts = np.unique(space.macs_table(genomes), return_counts=True)
-    arch = space.decode(genomes[space.macs_table(genomes) == macs[counts == 1][5]])[0]
+    macs, counts = np.unique(macs_table(space)(genomes), return_counts=True)
+    arch = space.decode(genomes[macs_table(space)(genomes) == macs[counts == 1][5]])[0]
     (tmp_path / "start.csv").write_text(pd.DataFrame({"arch": [arch.to_json()]}).to_csv(index=False))
     limit = f"macs={space.macs(arch)}"
     outcome = search(trained, device, maxima=[limit], minima=[limit], warm_start=tmp_path / "start.csv")
@@ -213,7 +205,7 @@ def test_stopped_search_goes_on_where_it_was(
 
 @pytest.mark.slow
 def test_metrics_of_earlier_evaluations_change_nothing(trained: TrainedRun, searched: TrainedRun) -> None:
-    archs = [Arch.from_json(text) for text in searched.run.search().read_csv(SEARCH_CSV)["arch"][:5]]
+    archs = searched.run.search().read_csv(SEARCH_CSV)["arch"][:5].tolist()
     trained.evaluator(extra_metrics=["macro_f1"])(archs, "evaluate")
     search(trained, make_device(trained.space))
     assert trained.run.search().file(FRONT).read_bytes() == searched.run.search().file(FRONT).read_bytes()
@@ -385,7 +377,7 @@ def test_latency_is_measured_as_the_device_runs_it_and_kept(
 
 SOURCE = '''
 import numpy as np
-from nas.search.problem.objectives import Computed
+from nas.search.problem.objectives import CostObjective
 from nas.search.algorithms.random_search import RandomSearch
 from sklearn.linear_model import LinearRegression
 
@@ -409,11 +401,11 @@ def depth(context):
     def count(genomes):
         return np.array([len(space.network(arch).nodes) for arch in space.decode(genomes)])
 
-    return Computed("my_parts:depth", count)
+    return CostObjective("my_parts:depth", count)
 
 
 def short_name(context):
-    return Computed("depth", depth(context).compute)
+    return CostObjective("depth", depth(context).compute)
 
 
 def linear(features, seed):
@@ -458,7 +450,7 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
     assert outcome.predictor
     assert outcome.predictor.name == "my_parts:linear"
     assert sys.modules["my_parts"].asked == [BUDGET - 2]  # all but the two corners
-    nodes = [len(trained.space.network(Arch.from_json(text)).nodes) for text in outcome.front["arch"]]
+    nodes = [len(trained.space.network(arch).nodes) for arch in outcome.front["arch"]]
     assert outcome.front["my_parts:depth"].tolist() == nodes
     assert pd.read_csv(trained.run.search().file(FRONT))["my_parts:depth"].tolist() == nodes
 
@@ -472,17 +464,17 @@ def test_nas_pick_after_a_search_with_an_objective_of_the_users_own(
     front = search(trained, device, objectives=["cross_entropy", own]).front
     sys.modules.pop("my_parts")
     with pytest.raises(ValueError, match=f"objective '{own}' is code .* give its name .*--allow-import"):
-        lookup(trained.run, device)
+        known_front(trained.run, device)
     assert "my_parts" not in sys.modules
-    given, _ = lookup(trained.run, device, objectives=[own])
-    allowed, _ = lookup(trained.run, device, allow_import=True)
+    given, _ = known_front(trained.run, device, objectives=[own])
+    allowed, _ = known_front(trained.run, device, allow_import=True)
     pd.testing.assert_frame_equal(given, allowed)
     known = front.set_index("arch_id")["depth"]
     shared = [i for i in given["arch_id"] if i in known.index]
     assert shared
     assert given.set_index("arch_id")["depth"][shared].tolist() == known[shared].tolist()
     with pytest.raises(ValueError, match=r"--objective must be one of the search's, .* got my_parts:other"):
-        lookup(trained.run, device, objectives=["my_parts:other"])
+        known_front(trained.run, device, objectives=["my_parts:other"])
 
 
 @pytest.mark.usefixtures("own_parts")

@@ -8,8 +8,8 @@ from conftest import make_device
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
 from nas.report.report_run import report_run
-from nas.runs.run_dir import BASELINE, PREDICTOR, SEARCH
-from nas.search.lookup import lookup
+from nas.runs.files import BASELINE, PREDICTOR, SEARCH
+from nas.search.known_front import known_front
 from nas.search.search_run import search_run
 from nas.training.train import train
 
@@ -50,7 +50,7 @@ head: {{width: [8]}}
     assert results.read_json(SEARCH)["algorithm"] == "exhaustive"
     assert results.has(BASELINE)
     assert not results.has(PREDICTOR)  # too few subnets to judge one
-    picked, _ = lookup(run, make_device(trained.space))
+    picked, _ = known_front(run, make_device(trained.space))
     assert set(picked["arch_id"]) == set(outcome.front["arch_id"])
     assert (picked["metrics_are"] == "measured").all()
     assert report_run(trained)[0].exists()

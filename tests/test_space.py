@@ -11,6 +11,7 @@ from strategies import small_spaces
 
 import search_spaces
 from search_spaces import Arch, Genomes, Space
+from search_spaces.costs import macs_table, params_table
 from search_spaces.families.mbconv import make_divisible
 
 
@@ -80,7 +81,7 @@ def test_sampling_reaches_every_subnet_and_follows_the_seed(tiny: Space) -> None
 
 def test_smallest_and_largest_bound_all_costs(space: Space, rng: np.random.Generator) -> None:
     genomes = space.sample(rng, 500)
-    for cost, table in ((space.macs, space.macs_table), (space.params, space.params_table)):
+    for cost, table in ((space.macs, macs_table(space)), (space.params, params_table(space))):
         totals = table(genomes)
         assert cost(space.smallest) <= totals.min()
         assert totals.max() <= cost(space.largest)

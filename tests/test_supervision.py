@@ -9,7 +9,7 @@ import search_spaces
 from nas import tasks
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SUPERNET
+from nas.runs.files import SUPERNET
 from nas.tasks.classification.losses import kl_loss, label_loss
 from nas.torch_backend.supernet import Supernet
 from nas.training.data import resolutions_by_size

@@ -12,7 +12,8 @@ from conftest import TINY_YAML
 from safetensors.torch import load_file
 
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import CHECKPOINTS, RECIPE, RUN, SPACE, SUPERNET, TRAINING_LOG, RunDir
+from nas.runs.files import CHECKPOINTS, RECIPE, RUN, SPACE, SUPERNET, TRAINING_LOG
+from nas.runs.run_dir import RunDir
 from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import Checkpoints
 from nas.training.optimizers import make_optimizer

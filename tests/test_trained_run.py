@@ -14,7 +14,8 @@ from hw_profiles.store import write_device
 from nas.data.digits import load as load_digits
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import ARCHIVE_CSV, PROFILES, RECIPE, RUN, SEARCH, SPACE, SUPERNET, RunDir
+from nas.runs.files import ARCHIVE_CSV, PROFILES, RECIPE, RUN, SEARCH, SPACE, SUPERNET
+from nas.runs.run_dir import RunDir
 from nas.training.train import train
 
 SOURCE = """

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SPEED, RunDir, RunInfo
+from nas.runs.files import SPEED
+from nas.runs.records import RunInfo
+from nas.runs.run_dir import RunDir
 from nas.training.log import TrainedSubnet, TrainingLog
 from nas.training.monitor import Monitor
 from search_spaces import Arch, Space

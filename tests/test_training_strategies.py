@@ -8,7 +8,7 @@ from conftest import TINY_YAML
 
 from nas.recipes import recipe
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SUPERNET, TRAINING_LOG
+from nas.runs.files import SUPERNET, TRAINING_LOG
 from nas.samplers import SAMPLERS
 from nas.training.train import train
 

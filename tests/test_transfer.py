@@ -9,7 +9,7 @@ from conftest import TINY_YAML
 
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SUPERNET, TRANSFER
+from nas.runs.files import SUPERNET, TRANSFER
 from nas.runs.weights import load_supernet
 from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import Checkpoints, newest_weights

@@ -16,7 +16,7 @@ from conftest import Nas, assert_refused, make_device
 from hw_profiles.store import ProfileStore
 from nas.evaluation.trained_run import TrainedRun
 from nas.report import final_test
-from nas.runs.run_dir import CHECKPOINTS, SUPERNET
+from nas.runs.files import CHECKPOINTS, SUPERNET
 
 NAME = "payload:f"
 DEVICE = "--device desk --profiles PROFILES"

@@ -10,7 +10,8 @@ from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.local import Local
 from hw_profiles.connections.offline_bundle import OfflineBundle
 from nas.progress import silent
-from nas.search.problem.objectives import Computed, Constraint, Measured, Problem
+from nas.search.problem.objectives import CostObjective, MetricObjective
+from nas.search.problem.problem import Constraint, Problem
 from nas.search.search_result import SearchResult
 from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
 from search_spaces import Arch, Space
@@ -52,14 +53,16 @@ class Case:
         self.names = dict(zip([arch.id for arch in distinct], SUBNETS, strict=True))
         predicted, cross_entropy, really = np.array(list(SUBNETS.values())).T
         self.really = dict(zip(self.names, really.tolist(), strict=True))
-        latency = Computed("latency_ms", lambda genomes: predicted, "ms")
+        latency = CostObjective("latency_ms", lambda genomes: predicted, "ms")
         problem = Problem(
-            space, [Measured("cross_entropy", "cross_entropy"), latency], [Constraint(latency, "max", limit)]
+            space,
+            [MetricObjective("cross_entropy", "cross_entropy"), latency],
+            [Constraint(latency, "max", limit)],
         )
         frame = pd.DataFrame(
             {
                 "arch_id": list(self.names),
-                "arch": [arch.to_json() for arch in distinct],
+                "arch": distinct,
                 "cross_entropy": cross_entropy,
             }
         )

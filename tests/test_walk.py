@@ -15,7 +15,8 @@ from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import Device, ProfileStore
 from nas.report import final_test
-from nas.runs.run_dir import EXPORTS, REPORT, RunDir
+from nas.runs.files import EXPORTS, REPORT
+from nas.runs.run_dir import RunDir
 from search_spaces import Space
 
 DEVICES = ("first", "second one")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hw_profiles.command import profile_command
 from hw_profiles.latency_models.robust_regression import Affine
 from search_spaces import Arch, Block, BlockTable, SlotTable, Space, block_key
-from search_spaces.space import Genomes
+from search_spaces.genomes import Genomes
 
 COLUMNS = ("block_key", "latency_ms", "trials", "spread")
 _KEYS_NAMED = 3

@@ -24,8 +24,8 @@ from nas.progress import Progress, silent
 from nas.recipes import recipe as recipes
 from nas.report.data import FigureOfMerit
 from nas.report.report_run import report_run
+from nas.runs.files import FRONT, PROFILES, TEST
 from nas.runs.lock import locked
-from nas.runs.run_dir import FRONT, PROFILES, TEST
 from nas.search.search_run import search_run
 from nas.training.train import train
 

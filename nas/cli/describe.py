@@ -14,7 +14,7 @@ from nas.cli.options import JsonOption, SeedOption, SpaceOrRun
 from nas.cli.output import line, print_json, show
 
 if TYPE_CHECKING:
-    from nas.runs.run_dir import Imported
+    from nas.runs.records import Imported
     from search_spaces import Arch, Space
 
 
@@ -88,6 +88,7 @@ def _described(name: str) -> tuple[Space, Imported | None]:
 
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
     from nas.onnx_backend.file_size import FLOAT32, INT8
+    from search_spaces.memory import peak_memory_bytes
 
     blocks = space.blocks(arch)
     rows = [
@@ -106,7 +107,7 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
         "arch_id": arch.id,
         "macs": space.macs(arch),
         "params": space.params(arch),
-        "peak_memory_bytes": space.peak_memory_bytes(arch),
+        "peak_memory_bytes": peak_memory_bytes(space.network(arch)),
         "file_size_bytes": FLOAT32.of_file(blocks),
         "int8_file_size_bytes": INT8.of_file(blocks),
     }

@@ -60,7 +60,7 @@ def export(
     from nas.export.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
     from nas.runs.commands import command, data_options
-    from nas.runs.run_dir import ONNX
+    from nas.runs.files import ONNX
 
     wanted = "int8" if int8 else precision
     trained = open_run(run, dataset, data_root, allow_import)

@@ -19,7 +19,7 @@ def open_recipe(config: str, changes: Sequence[str], allow_import: bool) -> Reci
     """
     from nas.plugins import refuse_import
     from nas.recipes import recipe
-    from nas.runs.run_dir import RUN
+    from nas.runs.files import RUN
 
     loaded = recipe.load(config, changes)
     if (Path(config).parent / RUN).exists():

@@ -47,13 +47,13 @@ def pick(
     """Name the best known subnets for a device at once, each with whether its numbers are measured."""
     from nas.devices.find_device import find_device
     from nas.runs.run_dir import RunDir
-    from nas.search.lookup import lookup
-    from nas.search.pick import pick as pick_rows
+    from nas.search.known_front import known_front
+    from nas.search.select import select
 
     opened = RunDir.open(run)
     opened.search()  # must have been searched before a device is looked up
     found = find_device(opened, device or str(opened.last_device), profiles)
-    front, minimised = lookup(
+    front, minimised = known_front(
         opened,
         found,
         maxima=max or (),
@@ -61,6 +61,7 @@ def pick(
         objectives=objective or (),
         allow_import=allow_import,
     )
-    rows = pick_rows(front, minimised, how)
-    shown = rows if json else rows.drop(columns="arch")
+    rows = select(front, minimised, how)
+    archs = [arch.to_json() for arch in rows["arch"]]
+    shown = rows.assign(arch=archs) if json else rows.drop(columns="arch")
     show(records(shown), json)

@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 from hw_profiles.store import Device, ProfileStore
-from nas.runs.run_dir import PROFILES, RunDir
+from nas.runs.files import PROFILES
+from nas.runs.run_dir import RunDir
 
 _log = logging.getLogger("nas")
 

@@ -13,7 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from hw_profiles.atomic_write import replace_file
-from nas.runs.run_dir import ARCHIVE, RunDir, now
+from nas.runs.files import ARCHIVE
+from nas.runs.records import now
+from nas.runs.run_dir import RunDir
+from nas.runs.tables import csv_text, with_archs
 from search_spaces import Arch
 
 SCHEMA_VERSION = 2
@@ -118,6 +121,8 @@ class Archive:
     def frame(self, split: str | None = None, calibration: str | None = None) -> pd.DataFrame:
         """All evaluations, oldest first: one column each for what identifies them, then one per metric.
 
+        The column `arch` holds `Arch` values.
+
         Args:
             split: only this split.
             calibration: only this calibration.
@@ -133,12 +138,12 @@ class Archive:
             rows = rows[rows["calibration"] == calibration]
         rows = rows.reset_index(drop=True)
         metrics = pd.DataFrame([json.loads(text) for text in rows["metrics"]], index=rows.index)
-        return rows.drop(columns="metrics").join(metrics)
+        return with_archs(rows.drop(columns="metrics"), str(self.path)).join(metrics)
 
     def write_csv(self, path: Path) -> None:
         """Write the archive as a table for people, where it can be written."""
         if not self.read_only:
-            replace_file(path, self.frame().to_csv(index=False))
+            replace_file(path, csv_text(self.frame()))
 
     def _check(self, database: sqlite3.Connection) -> None:
         (version,) = database.execute("PRAGMA user_version").fetchone()

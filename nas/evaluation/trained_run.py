@@ -14,8 +14,10 @@ from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
+from nas.runs.files import ARCHIVE_CSV, PROFILES, SEARCH
 from nas.runs.recorded_data import open_data
-from nas.runs.run_dir import ARCHIVE_CSV, PROFILES, SEARCH, RunDir, RunInfo
+from nas.runs.records import RunInfo
+from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet
 from nas.tasks import Task, metrics
 from nas.torch_backend.allocator import keep_freed_memory

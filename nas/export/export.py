@@ -22,7 +22,9 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.export import reference_reader
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32
-from nas.runs.run_dir import ONNX, TORCH, Folder, now, versions
+from nas.runs.files import ONNX, TORCH
+from nas.runs.folder import Folder
+from nas.runs.records import now, versions
 from nas.torch_backend.static import StaticNet
 from search_spaces import Arch
 

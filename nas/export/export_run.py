@@ -19,9 +19,9 @@ from nas.export.export_precision import Measure, export_lower
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
 from nas.runs.commands import command
+from nas.runs.files import FRONT, SEARCH
 from nas.runs.lock import writes_run
-from nas.runs.run_dir import FRONT, SEARCH
-from nas.search.pick import minimised_columns, pick
+from nas.search.select import minimised_columns, select
 from search_spaces import Arch
 
 
@@ -40,7 +40,7 @@ def export_picked(
 
     Args:
         trained: the run.
-        how: as in `nas.search.pick.pick`.
+        how: as in `nas.search.select.select`.
         device: whose front, and what the files are for; None: the device that was searched last.
         format: as in `nas.export.export.export`.
         dynamic_batch: leave the batch open instead of the device's.
@@ -61,11 +61,10 @@ def export_picked(
         )
     results = run.search(device)
     front, search = results.read_csv(FRONT), results.read_json(SEARCH)
-    rows = pick(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
-    archs = [Arch.from_json(text) for text in rows["arch"]]
+    rows = select(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
     return export_archs(
         trained,
-        archs,
+        rows["arch"].tolist(),
         device=device,
         format=format,
         dynamic_batch=dynamic_batch,

@@ -13,7 +13,8 @@ from nas.importing.importers import has_statistics
 from nas.progress import Progress, silent
 from nas.runs.lock import locked
 from nas.runs.recorded_data import check_fits, record, refuse_inside
-from nas.runs.run_dir import Imported, RunDir, RunInfo, now, versions
+from nas.runs.records import Imported, RunInfo, now, versions
+from nas.runs.run_dir import RunDir
 from nas.runs.weights import save_supernet
 from nas.torch_backend.supernet import Supernet
 from search_spaces.text_files import read_text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.runs.run_dir import RunInfo
+from nas.runs.records import RunInfo
 from search_spaces import Space
 
 MAX_CHOSEN = 6
@@ -22,7 +22,7 @@ FigureOfMerit = tuple[str, float, str, str]
 class ReportData:
     """The results of a run. What is None or empty was not done yet; the report then says what does it.
 
-    Tables of subnets have `arch_id` and `arch` (JSON text). Latencies are in ms, `cross_entropy` in nats,
+    Tables of subnets have `arch_id` and `arch`. Latencies are in ms, `cross_entropy` in nats,
     `top1` is a fraction, `macs` are for one image.
     """
 

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from nas.report.drawing import compact
 from nas.report.markup import count, escape, number, percent
-from search_spaces import Arch, Space
+from search_spaces import Space
 
 OURS, OTHERS, FAINT, CORNER, REFERENCE = "#5b5bd6", "#e08c1a", "rgba(130,140,160,0.45)", "#12a594", "#e5484d"
 QUALITY = {"cross-entropy": ("cross_entropy", "cross-entropy, nats"), "top-1": ("top1", "top-1 accuracy")}
@@ -182,12 +182,12 @@ def _corners(
 
 
 def _hover(space: Space, table: pd.DataFrame) -> list[str]:
-    return [_hover_text(space, row) for _, row in table.iterrows()]
+    archs = [compact(space, arch) for arch in table["arch"]]
+    return [_hover_text(arch, row) for arch, (_, row) in zip(archs, table.iterrows(), strict=True)]
 
 
-def _hover_text(space: Space, row: pd.Series[float]) -> str:
-    """What a point says about its subnet, in plotly's own small markup."""
-    arch = compact(space, Arch.from_json(str(row["arch"])))
+def _hover_text(arch: str, row: pd.Series[float]) -> str:
+    """The text about a subnet at its point, in plotly's own small markup."""
     breakable = arch.replace(" ", NO_BREAK).replace(f"|{NO_BREAK}", "| ")  # lines end between stages
     latencies = [
         f"{number(row[column])} ms {how}"

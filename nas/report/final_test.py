@@ -32,7 +32,7 @@ def final_test(
         progress: hears about every subnet.
 
     Returns:
-        `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch` (JSON) and the metrics.
+        `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch` and the metrics.
     """
     space = trained.space
     if trained.info.arch:
@@ -48,7 +48,7 @@ def _evaluated(trained: TrainedRun, groups: Sequence[tuple[str, Arch]], progress
     metrics = trained.evaluator(split="test", progress=progress)([arch for _, arch in groups], "test")
     return pd.DataFrame(
         [
-            {"group": group, "arch_id": arch.id, "arch": arch.to_json(), **values}
+            {"group": group, "arch_id": arch.id, "arch": arch, **values}
             for (group, arch), values in zip(groups, metrics, strict=True)
         ]
     )

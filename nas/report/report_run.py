@@ -22,8 +22,7 @@ from nas.report.figures_of_merit import (
     test_hypervolume,
 )
 from nas.report.final_test import final_test
-from nas.runs.lock import writes_run
-from nas.runs.run_dir import (
+from nas.runs.files import (
     BASELINE,
     EXPORTS,
     FRONT,
@@ -34,11 +33,13 @@ from nas.runs.run_dir import (
     TEST,
     TORCH,
     TRAINING_LOG,
-    Folder,
-    RunDir,
 )
+from nas.runs.folder import Folder
+from nas.runs.lock import writes_run
+from nas.runs.run_dir import RunDir
 from nas.search.predictor_record import PredictorRecord
 from search_spaces import Arch
+from search_spaces.costs import macs_table, params_table
 
 
 @writes_run
@@ -74,7 +75,7 @@ def report_run(
     front, baseline = _table(results, FRONT), _table(results, BASELINE)
     if trained.info.arch:
         front = _only_subnet(trained, trained.info.arch)
-    chosen = [Arch.from_json(t) for table in (front, baseline) if table is not None for t in table["arch"]]
+    chosen = [arch for table in (front, baseline) if table is not None for arch in table["arch"]]
     folder = Folder(out) if out else results or run
     folder.refuse_read_only("give another folder with --out")
     test = final_test(trained, chosen, progress=progress)
@@ -128,7 +129,7 @@ def _table(folder: Folder | None, name: str) -> pd.DataFrame | None:
 
 def _only_subnet(trained: TrainedRun, arch: Arch) -> pd.DataFrame:
     """The subnet of a fine-tuned run in the form of a front."""
-    known = {"arch_id": arch.id, "arch": arch.to_json()} | trained.evaluator()([arch], "report")[0]
+    known = {"arch_id": arch.id, "arch": arch} | trained.evaluator()([arch], "report")[0]
     known |= {"macs": trained.space.macs(arch), "params": trained.space.params(arch)}
     return pd.DataFrame([known]).assign(latency_ms=float("nan"), measured_latency_ms=float("nan"))
 
@@ -148,8 +149,8 @@ def _evaluations(trained: TrainedRun, device: Device | None) -> pd.DataFrame:
     frame, space = trained.archive.frame(), trained.space
     if trained.info.arch:  # the weights of all others are not trained
         frame = frame[frame["arch_id"] == trained.info.arch.id].reset_index(drop=True)
-    genomes = space.encode([Arch.from_json(text) for text in frame["arch"]])
-    frame["macs"], frame["params"] = space.macs_table(genomes), space.params_table(genomes)
+    genomes = space.encode(frame["arch"])
+    frame["macs"], frame["params"] = macs_table(space)(genomes), params_table(space)(genomes)
     if device is not None:
         frame["latency_ms"] = device.latency(space)(genomes)
     return frame

@@ -33,7 +33,6 @@ from nas.report.markup import (
     table,
     warning,
 )
-from search_spaces import Arch
 
 TRAIN = "nas train --config recipe.yaml --out RUN"
 EVALUATE = "nas evaluate RUN"
@@ -260,7 +259,7 @@ def _measured(value: float) -> str:
 
 def _drawings(data: ReportData, chosen: pd.DataFrame) -> Iterator[Html]:
     for _, row in chosen.sort_values("latency_ms").iterrows():
-        arch = Arch.from_json(str(row["arch"]))
+        arch = row["arch"]
         title = f"{number(row['latency_ms'])} ms · {percent(row['top1'])} · {count(row['macs'])} MACs"
         yield Html(
             f'<figure class="arch"><h3><code>{escape(row["arch_id"])}</code> {escape(title)}</h3>'

@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from nas.runs.run_dir import LOCK, now
+from nas.runs.files import LOCK
+from nas.runs.records import now
 
 _FAR = 1 << 30
 """Position of the locked byte on Windows, where a locked byte cannot be read."""

@@ -22,7 +22,9 @@ from nas.data.data_record import (
 from nas.data.dataset import Dataset
 from nas.data.folder_layout import named
 from nas.data.image_scan import plural
-from nas.runs.run_dir import FILES, RUN, RunDir, RunInfo
+from nas.runs.files import FILES, RUN
+from nas.runs.records import RunInfo
+from nas.runs.run_dir import RunDir
 from search_spaces import Space
 
 _log = logging.getLogger("nas")

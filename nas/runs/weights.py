@@ -9,7 +9,8 @@ import safetensors.torch
 from torch import Tensor
 
 from nas.runs.commands import command
-from nas.runs.run_dir import RECIPE, SUPERNET, RunDir
+from nas.runs.files import RECIPE, SUPERNET
+from nas.runs.run_dir import RunDir
 from nas.torch_backend.supernet import Supernet
 
 SCHEMA_VERSION = 1

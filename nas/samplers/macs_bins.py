@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from nas.samplers.base import Step
 from search_spaces import Genomes
+from search_spaces.costs import macs_table
 
 TRIES = 500
 """Random subnets from which those of a bin are taken, as many as SPOS draws at most."""
@@ -27,7 +28,7 @@ class MacsBins:
 
     def of(self, step: Step, genomes: Genomes) -> NDArray[np.int64]:
         """The bin of each genome, 0 the smallest; shape (len(genomes),)."""
-        table = step.space.macs_table
+        table = macs_table(step.space)
         ends = step.space.encode([step.smallest, step.largest])
         low, high = table(ends)
         share = (table(genomes) - low) / max(high - low, 1)

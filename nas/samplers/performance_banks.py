@@ -11,7 +11,8 @@ from scipy.special import softmax
 from nas.samplers.base import Step
 from nas.samplers.complexity_banks import BANKS, ComplexityBanks
 from search_spaces import Arch, Genomes
-from search_spaces.space import Kind
+from search_spaces.choices import Kind
+from search_spaces.costs import macs_table
 
 SIZE = 50
 """Subnets that a bank keeps at most."""
@@ -49,7 +50,7 @@ class PerformanceBanks(ComplexityBanks):
 
     def _widest(self, step: Step, genomes: Genomes) -> Genome:
         """Of genomes of one size, the one that has its size from width more than from depth."""
-        macs = step.space.macs_table
+        macs = macs_table(step.space)
         narrow = macs(self._like_anchor(step, genomes, "width"))
         shallow = macs(self._like_anchor(step, genomes, "depth"))
         return tuple(genomes[(narrow - shallow).argmin()].tolist())

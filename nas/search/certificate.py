@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nas.search.problem.exact_front import ExactFront
 from nas.search.problem.exact_problem import is_additive, problem_front
 from nas.search.problem.hypervolume import hypervolume
-from nas.search.problem.objectives import Problem
+from nas.search.problem.problem import Problem
 from predictors import AdditiveFit
 from search_spaces import Genomes
 
@@ -78,7 +78,7 @@ def certify(
     return Certificate(
         front,
         hypervolume(front.minimised, reference),
-        hypervolume(problem.minimised(found, predicted)[keeps], reference),
+        hypervolume(problem.as_minimization(found, predicted)[keeps], reference),
         {metric: fits[metric].tau for metric in problem.metrics},
         tuple(objective.name for objective in problem.objectives),
     )

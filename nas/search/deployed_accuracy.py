@@ -62,7 +62,7 @@ class DeployedAccuracies:
             rows = frame["arch_id"] == arch_id
             frame.loc[rows, list(metrics)] = list(metrics.values())
             frame.loc[rows, EVALUATED_AS] = accuracy_in(self.target.precision)
-        genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
+        genomes = problem.space.encode(frame["arch"])
         values = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
         for objective in problem.objectives:
             if objective.metrics:

@@ -15,7 +15,6 @@ from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
 from predictors import Features, PredictorFactory, agreement, fit_best, tau
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch
 
 METRIC = "cross_entropy"
 """Accuracy has too few distinct values on small validation splits to order subnets by."""
@@ -81,7 +80,7 @@ def judge_predictor(
     rest = known[~known["arch_id"].isin(held_out["arch_id"])].sort_values("arch_id")
     if len(rest) < MIN_SAMPLES:
         return None
-    archs = [Arch.from_json(text) for text in held_out["arch"]]
+    archs = held_out["arch"].tolist()
     evaluate = trained.evaluator(calibration=Calibration(seed=1), workers=workers, progress=progress)
     again = evaluate_until(evaluate, archs, "ceiling", deadline)
     n = len(again)
@@ -89,7 +88,7 @@ def judge_predictor(
         return None
     held_out, archs = held_out[:n], archs[:n]
     features = Features(trained.space)
-    genomes = trained.space.encode([Arch.from_json(text) for text in rest["arch"]])
+    genomes = trained.space.encode(rest["arch"])
     model, _ = fit_best(METRIC, features, genomes, rest[METRIC].to_numpy(), candidates, seed=seed)
     predicted, real = model.predict(trained.space.encode(archs)), held_out[METRIC].to_numpy()
     found = agreement(predicted, real, np.random.default_rng(seed))

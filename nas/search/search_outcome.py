@@ -10,21 +10,14 @@ import pandas as pd
 
 from hw_profiles.store import Device, write_device
 from nas.evaluation.trained_run import TrainedRun
-from nas.runs.run_dir import (
-    BASELINE,
-    FRONT,
-    PREDICTOR,
-    PROFILES,
-    SEARCH,
-    SEARCH_CSV,
-    SURROGATE,
-)
+from nas.runs.files import BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV, SURROGATE
 from nas.search.certificate import Certificate
-from nas.search.compromise import Compromise
+from nas.search.minimax_regret import MinimaxRegret
 from nas.search.predictor_record import PredictorRecord
 from nas.search.problem.objectives import OwnObjective
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredSurrogate
+from search_spaces import Arch
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ class SearchOutcome:
     """None where there were too few subnets, or too little time, to judge a predictor."""
     surrogate: StoredSurrogate
     """Metrics as sums over slots, for `nas pick`."""
-    compromise: Compromise | None
+    minimax_regret: MinimaxRegret | None
     """With further devices: the best single subnet for all of them, a row of `result.evaluations`."""
 
     @property
@@ -101,10 +94,11 @@ class SearchOutcome:
     @property
     def best_for_all(self) -> dict[str, Any] | None:
         """`arch_id`, `arch` (JSON) and `regret` by device of the best single subnet."""
-        if self.compromise is None:
+        if self.minimax_regret is None:
             return None
-        row = self.result.evaluations.iloc[self.compromise.row]
-        return {"arch_id": row["arch_id"], "arch": row["arch"], "regret": dict(self.compromise.regret)}
+        row = self.result.evaluations.iloc[self.minimax_regret.row]
+        arch: Arch = row["arch"]
+        return {"arch_id": arch.id, "arch": arch.to_json(), "regret": dict(self.minimax_regret.regret)}
 
     def write(self, trained: TrainedRun, seed: int) -> None:
         """Write one folder of results for each device; the first device counts as the last searched one."""

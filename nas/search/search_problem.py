@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_profiles.csv_tables import read_table
 from hw_profiles.store import Device
-from nas.runs.run_dir import FRONT, RunDir
+from nas.runs.files import FRONT
+from nas.runs.run_dir import RunDir
+from nas.runs.tables import read_subnets
 from nas.search.problem import objectives as objective_table
-from nas.search.problem.objectives import Context, Objective, Problem, is_latency, parse_constraint
-from search_spaces import Arch, Genomes, Space
+from nas.search.problem.objectives import Context, Objective, is_latency
+from nas.search.problem.problem import Problem, parse_constraint
+from search_spaces import Genomes, Space
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
 
@@ -68,15 +70,12 @@ def read_front(path: Path, space: Space) -> Genomes:
         raise ValueError(f"{rule}: it was not searched yet")
     file = run.search().file(FRONT) if path.is_dir() else path
     try:
-        table = read_table(file, ["arch"])
+        table = read_subnets(file, ["arch"])
     except (OSError, ValueError) as error:
         raise ValueError(f"{rule}: {error}") from None
-    archs = []
-    for line, text in table["arch"].items():
-        arch = Arch.from_json(str(text), source=f"{file}, line {line}")
+    for line, arch in table["arch"].items():
         try:
             space.encode([arch])
         except ValueError as error:
             raise ValueError(f"{file}, line {line}: {error}") from None
-        archs.append(arch)
-    return space.encode(archs)
+    return space.encode(table["arch"])

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas.search.algorithms.base import Evaluated
+from nas.search.algorithms.history import History
 from nas.search.problem.hypervolume import hypervolume, nondominated
-from nas.search.problem.objectives import Problem
+from nas.search.problem.problem import Problem
 from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch, Genomes
+from search_spaces import Genomes
+from search_spaces.costs import macs_table, params_table
 
 Vector = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ class SearchResult:
     problem: Problem
     algorithm: str
     evaluations: pd.DataFrame
-    """Every subnet that was evaluated, in order: `arch_id`, `arch` (JSON); `predicted_METRIC` for each metric
+    """Every subnet that was evaluated, in order: `arch_id`, `arch`; `predicted_METRIC` for each metric
     of the problem, by a model that had not seen the subnet (NaN where the evaluations are too few for one);
     all metrics as measured; each objective; `macs`, `params`, `feasible`, `on_front`."""
     models: Mapping[str, MetricModel]
@@ -43,7 +44,7 @@ class SearchResult:
         cls,
         problem: Problem,
         algorithm: str,
-        evaluated: Evaluated,
+        evaluated: History,
         measured: pd.DataFrame,
         predictors: Mapping[str, PredictorFactory],
         seed: int,
@@ -74,8 +75,8 @@ class SearchResult:
             frame[name] = measured[name]
         for objective in problem.objectives:
             frame[objective.name] = problem.values(objective, genomes, evaluated.metrics)
-        frame["macs"] = problem.space.macs_table(genomes)
-        frame["params"] = problem.space.params_table(genomes)
+        frame["macs"] = macs_table(problem.space)(genomes)
+        frame["params"] = params_table(problem.space)(genomes)
         frame["feasible"] = feasible
         frame["on_front"] = np.isin(np.arange(len(genomes)), front)
         volume = hypervolume(minimised[front], reference)
@@ -91,12 +92,11 @@ class SearchResult:
         volume = hypervolume(minimised[front], reference)
         return replace(self, problem=problem, evaluations=frame, reference=reference, hypervolume=volume)
 
-    def evaluated(self, problem: Problem) -> Evaluated:
+    def evaluated(self, problem: Problem) -> History:
         """The subnets and their metrics, for a problem of the same space."""
-        archs = [Arch.from_json(text) for text in self.evaluations["arch"]]
-        evaluated = Evaluated(problem)
+        evaluated = History(problem)
         metrics = {name: self.evaluations[name].to_numpy(dtype=np.float64) for name in problem.metrics}
-        evaluated.add(problem.space.encode(archs), metrics)
+        evaluated.add(problem.space.encode(self.evaluations["arch"]), metrics)
         return evaluated
 
     @property
@@ -115,7 +115,7 @@ class SearchResult:
             "reference": dict(
                 zip(
                     (objective.name for objective in self.problem.objectives),
-                    self.problem.natural(self.reference).tolist(),
+                    self.problem.to_user_units(self.reference).tolist(),
                     strict=True,
                 )
             ),
@@ -132,4 +132,4 @@ class SearchResult:
 
 def _identity(problem: Problem, genomes: Genomes) -> pd.DataFrame:
     archs = problem.space.decode(genomes)
-    return pd.DataFrame({"arch_id": [arch.id for arch in archs], "arch": [arch.to_json() for arch in archs]})
+    return pd.DataFrame({"arch_id": [arch.id for arch in archs], "arch": archs})

@@ -22,10 +22,10 @@ from nas.plugins import check, resolve
 from nas.progress import Progress, silent
 from nas.runs.lock import writes_run
 from nas.search.certificate import certify
-from nas.search.compromise import Compromise, best_for_all
+from nas.search.minimax_regret import MinimaxRegret, minimax_regret
 from nas.search.predictor_record import PredictorRecord, judge_predictor
-from nas.search.problem.limits import LimitsNotMetError
-from nas.search.search import Evaluator, search
+from nas.search.problem.problem import LimitsNotMetError
+from nas.search.search_loop import Evaluator, search
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
 from nas.search.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_on, read_front
 from nas.search.search_result import SearchResult
@@ -41,7 +41,7 @@ from predictors import (
     fit_additive,
 )
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch, Space
+from search_spaces import Space
 from search_spaces.checked import errors_of
 
 DEFAULT_BUDGET = 200
@@ -85,7 +85,7 @@ def search_run(
         objectives: names as in `nas.search.problem.objectives.OBJECTIVES`, or `module:object`.
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
-        algorithm: as in `nas.search.search.search`.
+        algorithm: as in `nas.search.search_loop.search`.
         predictors: names of the candidates, or `module:object`; none: `CANDIDATES`.
         budget: real evaluations, those for fitting and for validation included; None: `DEFAULT_BUDGET`, or
             as many as `minutes` allow.
@@ -237,7 +237,7 @@ class _Results:
                 n_train=len(known),
                 metrics={name: StoredMetric.of(fit.table, fit.tau, fit.rmse) for name, fit in fits.items()},
             ),
-            _compromise(self.found, self.devices) if len(self.devices) > 1 else None,
+            _minimax_regret(self.found, self.devices) if len(self.devices) > 1 else None,
         )
         return outcome, pending
 
@@ -256,7 +256,7 @@ class _Results:
             seen, device, self.trained, self._measured[name], self._deployed[name], connection, self.progress
         )
         front, *random_front = validated.fronts
-        genomes = space.encode([Arch.from_json(text) for text in seen[0].front["arch"]])
+        genomes = space.encode(seen[0].front["arch"])
         latency_ms = front["latency_ms"].to_numpy(dtype=np.float64)
         outcome = DeviceOutcome(
             device=device,
@@ -285,19 +285,19 @@ def _additive_fits(found: SearchResult, known: pd.DataFrame, shown: Sequence[str
     if len(known) < MIN_SAMPLES:
         return {}
     space = found.problem.space
-    genomes = space.encode([Arch.from_json(text) for text in known["arch"]])
+    genomes = space.encode(known["arch"])
     names = dict.fromkeys((*shown, *found.problem.metrics))
     return {name: fit_additive(space, genomes, known[name].to_numpy(dtype=np.float64)) for name in names}
 
 
-def _compromise(result: SearchResult, devices: Sequence[Device]) -> Compromise:
+def _minimax_regret(result: SearchResult, devices: Sequence[Device]) -> MinimaxRegret:
     """The best single subnet for all devices among those that keep every limit."""
     rows = np.flatnonzero(result.evaluations["feasible"])
     minimised = {
         device.profile.name: result.evaluated(problem_on(result.problem, device)).minimised[rows]
         for device in devices
     }
-    best = best_for_all(minimised)
+    best = minimax_regret(minimised)
     return replace(best, row=int(rows[best.row]))
 
 

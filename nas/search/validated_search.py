@@ -17,7 +17,7 @@ from nas.devices.measured_latencies import ImagesOf, MeasuredLatencies
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress
-from nas.runs.run_dir import PROFILES
+from nas.runs.files import PROFILES
 from nas.search.deployed_accuracy import DeployedAccuracies
 from nas.search.search_result import SearchResult
 from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts

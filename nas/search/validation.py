@@ -20,7 +20,8 @@ from hw_profiles.connections.offline_bundle import OfflineBundle
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.progress import Progress
 from nas.search.problem.hypervolume import nondominated
-from nas.search.problem.objectives import Computed, Objective, Problem, Vector, is_latency
+from nas.search.problem.objectives import CostObjective, Objective, Vector, is_latency
+from nas.search.problem.problem import Problem
 from nas.search.search_result import SearchResult
 from search_spaces import Arch, Genomes
 
@@ -47,11 +48,11 @@ class Validation:
     def missing(self, known: Latencies) -> list[Arch]:
         """Subnets of the front by belief that are not measured yet."""
         front = self.front(known)
-        return [Arch.from_json(text) for text in front["arch"][front["measured_latency_ms"].isna()]]
+        return front["arch"][front["measured_latency_ms"].isna()].tolist()
 
     def archs(self, known: Latencies) -> list[Arch]:
         """Subnets of the front by belief."""
-        return [Arch.from_json(text) for text in self.front(known)["arch"]]
+        return self.front(known)["arch"].tolist()
 
     def front(self, known: Latencies, *, measured_only: bool = False) -> pd.DataFrame:
         """The non-dominated subnets by belief, those that keep the limits alone if there are any.
@@ -73,7 +74,7 @@ class Validation:
         frame, believed = frame[wanted], believed[wanted]
         problem, genomes, metrics = self._problem(frame, believed)
         excess = np.maximum(problem.violations(genomes, metrics), 0).sum(axis=1)  # all 0, or all above
-        points = np.column_stack([problem.minimised(genomes, metrics), excess])
+        points = np.column_stack([problem.as_minimization(genomes, metrics), excess])
         front = frame.iloc[nondominated(points)]
         last = self.result.problem.objectives[-1].name
         return front.sort_values(last, kind="stable", ignore_index=True)
@@ -109,7 +110,7 @@ class Validation:
         return Problem(problem.space, objectives, limits), self._genomes(frame), metrics
 
     def _genomes(self, frame: pd.DataFrame) -> Genomes:
-        return self.result.problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
+        return self.result.problem.space.encode(frame["arch"])
 
 
 def _safe(sense: str, margin: float) -> float:
@@ -119,7 +120,7 @@ def _safe(sense: str, margin: float) -> float:
 def _told(objective: Objective, latency_ms: Vector) -> Objective:
     if not is_latency(objective.name):
         return objective
-    return Computed(objective.name, lambda genomes: latency_ms, objective.unit)
+    return CostObjective(objective.name, lambda genomes: latency_ms, objective.unit)
 
 
 def measure_fronts(

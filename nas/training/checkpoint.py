@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hw_profiles.atomic_write import replace_file
-from nas.runs.run_dir import CHECKPOINTS, SUPERNET, RunDir
+from nas.runs.files import CHECKPOINTS, SUPERNET
+from nas.runs.run_dir import RunDir
 from nas.runs.weights import check_weights, trained_weights
 
 SCHEMA_VERSION = 1

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nas.progress import Progress, silent
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SPACE, RunDir
+from nas.runs.files import SPACE
+from nas.runs.run_dir import RunDir
 from nas.training.train import train
 from search_spaces import Arch
 

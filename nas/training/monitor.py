@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import SPEED, TENSORBOARD, RunDir
+from nas.runs.files import SPEED, TENSORBOARD
+from nas.runs.run_dir import RunDir
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -12,7 +12,8 @@ import torch
 from lightning_fabric import Fabric
 
 from nas.recipes.recipe import Recipe
-from nas.runs.run_dir import TRAINING_LOG, RunDir
+from nas.runs.files import TRAINING_LOG
+from nas.runs.run_dir import RunDir
 from nas.training.checkpoint import Checkpoints
 from nas.training.devices import first_does
 from nas.training.state import TrainingState

@@ -20,9 +20,11 @@ from nas.data.dataset import Dataset, summary
 from nas.progress import Progress, silent
 from nas.recipes.recipe import MAY_CHANGE, Recipe
 from nas.recipes.recipe import parse as parse_recipe
+from nas.runs.files import RECIPE, SUPERNET, TRANSFER
 from nas.runs.lock import locked
 from nas.runs.recorded_data import open_data, record, refuse_inside
-from nas.runs.run_dir import RECIPE, SUPERNET, TRANSFER, RunDir, RunInfo, now, versions
+from nas.runs.records import RunInfo, now, versions
+from nas.runs.run_dir import RunDir
 from nas.runs.weights import save_supernet
 from nas.samplers import Sampler, make_sampler
 from nas.stopping import Stopped

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from nas.runs.run_dir import SCHEMA_VERSION, RunDir
+from nas.runs.records import SCHEMA_VERSION
+from nas.runs.run_dir import RunDir
 from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import newest_weights
 from search_spaces import Space

@@ -8,11 +8,12 @@ from __future__ import annotations
 from functools import partial
 
 from search_spaces.building import BlockBuilder
+from search_spaces.choices import Choice, Kind, listed
 from search_spaces.families.mbconv_config import MBConvConfig as MBConvConfig
 from search_spaces.families.mbconv_config import StageConfig
 from search_spaces.graph import BLOCK_INPUT, Block
 from search_spaces.operators import Add, AvgPool2d, GlobalAvgPool, Multiply, Resize
-from search_spaces.space import Choice, Kind, Slot, Space, listed
+from search_spaces.space import Slot, Space
 from search_spaces.tensors import image
 
 

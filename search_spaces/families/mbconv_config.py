@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from search_spaces.space import Positive, SpaceConfig
+from search_spaces.config import Positive, SpaceConfig
 
 _Number = TypeVar("_Number", int, float)
 

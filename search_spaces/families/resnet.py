@@ -12,11 +12,13 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from search_spaces.building import BlockBuilder
+from search_spaces.choices import Choice, listed
+from search_spaces.config import Positive, SpaceConfig
 from search_spaces.families.mbconv import make_divisible
 from search_spaces.families.mbconv_config import rising
 from search_spaces.graph import BLOCK_INPUT, Block
 from search_spaces.operators import Add, AvgPool2d, MaxPool2d
-from search_spaces.space import Choice, Positive, Slot, Space, SpaceConfig, listed
+from search_spaces.space import Slot, Space
 from search_spaces.tensors import image
 
 STEM_STRIDE = 4

@@ -1,16 +1,17 @@
-"""What a search algorithm is: it proposes subnets and learns how they did."""
+"""The interface of search algorithms, and what most of them share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nas.search.problem.hypervolume import reference_point
-from nas.search.problem.objectives import Metrics, Problem
+from nas.search.algorithms.history import Deduplicator, History
+from nas.search.problem.objectives import Metrics
+from nas.search.problem.problem import Problem
 from predictors import CANDIDATES, PredictorFactory
 from search_spaces import Genomes, Space
 
@@ -26,92 +27,55 @@ class Optimizer(Protocol):
         """
 
     def tell(self, genomes: Genomes, metrics: Metrics) -> None:
-        """Learn the measured metrics of canonical genomes that `ask` returned, or that were known before.
+        """Record the measured metrics of canonical genomes that `ask` returned, or that were known before.
 
-        The smallest and the largest subnet, in this order, are told first, before anything is asked.
+        The first call has the smallest and the largest subnet, in this order; it comes before any `ask`.
         """
 
 
 @dataclass(frozen=True)
-class Task:
-    """What an optimizer is made from."""
+class SearchTask:
+    """The arguments of a search algorithm."""
 
     problem: Problem
-    """Turns metrics into objectives (`minimised`) and violations of the limits (`violations`)."""
+    """Turns metrics into objectives (`as_minimization`) and violations of the limits (`violations`)."""
     budget: int
-    """Real evaluations that it will get in all."""
+    """Real evaluations in all."""
     rng: np.random.Generator
     predictors: Mapping[str, PredictorFactory] = field(default_factory=lambda: CANDIDATES)
     """Candidates for the models of the metrics."""
 
 
-OptimizerFactory = Callable[[Task], Optimizer]
+OptimizerFactory = Callable[[SearchTask], Optimizer]
 """Makes an optimizer; a user's own algorithm (`module:object`) is such a function or class."""
 
 
-def spread_of_sizes(space: Space, rng: np.random.Generator, n: int) -> Genomes:
+class SearchAlgorithm(ABC):
+    """An `Optimizer` that keeps what was measured and never asks for a subnet twice.
+
+    A subclass proposes subnets in `_propose`.
+    """
+
+    def __init__(self, task: SearchTask) -> None:
+        self._problem, self._space, self._rng = task.problem, task.problem.space, task.rng
+        self._history = History(task.problem)
+        self._seen = Deduplicator(task.problem.space)
+
+    def ask(self, n: int) -> Genomes:
+        """See `Optimizer`."""
+        return self._seen.take(self._propose(n))
+
+    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
+        """See `Optimizer`."""
+        self._seen.take(genomes)
+        self._history.add(genomes, metrics)
+
+    @abstractmethod
+    def _propose(self, n: int) -> Genomes:
+        """At most `n` genomes, raw or canonical; those that were seen before are dropped."""
+
+
+def size_stratified_sample(space: Space, rng: np.random.Generator, n: int) -> Genomes:
     """`n` raw genomes whose mean gene is uniform: plain random ones are all of middle size."""
     level = rng.random((n, 1))
     return rng.binomial(space.n_options - 1, level, size=(n, len(space.genes)))
-
-
-class Unseen:
-    """Lets every subnet of a space pass once."""
-
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        self._seen: set[bytes] = set()
-
-    def filter(self, genomes: Genomes) -> Genomes:
-        """The canonical forms of those `genomes` that never passed, each once; they have not passed yet."""
-        rows = self._space.canonical(genomes)
-        new = {row.tobytes(): row for row in rows if row.tobytes() not in self._seen}
-        return np.array(list(new.values()), dtype=np.int64).reshape(len(new), rows.shape[1])
-
-    def take(self, genomes: Genomes) -> Genomes:
-        """As `filter`, and they have passed now."""
-        new = self.filter(genomes)
-        self._seen.update(row.tobytes() for row in new)
-        return new
-
-
-class Evaluated:
-    """The subnets that an optimizer was told about."""
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self.genomes: Genomes = np.zeros((0, len(problem.space.genes)), dtype=np.int64)
-        self.metrics: Metrics = {name: np.zeros(0) for name in problem.metrics}
-
-    def __len__(self) -> int:
-        return len(self.genomes)
-
-    def add(self, genomes: Genomes, metrics: Metrics) -> None:
-        """Append subnets and their metrics."""
-        self.genomes = np.concatenate([self.genomes, genomes])
-        self.metrics = {
-            name: np.concatenate([known, np.asarray(metrics[name], dtype=np.float64)])
-            for name, known in self.metrics.items()
-        }
-
-    @property
-    def minimised(self) -> NDArray[np.float64]:
-        """Objectives of all subnets, shape (n, n_objectives)."""
-        return self._problem.minimised(self.genomes, self.metrics)
-
-    @property
-    def reference(self) -> NDArray[np.float64]:
-        """Reference point of the hypervolume, from the smallest and the largest subnet, which come first."""
-        corners = self.minimised[:2]
-        return reference_point(corners[0], corners[-1])  # a space of one subnet has one corner
-
-    @property
-    def excess(self) -> NDArray[np.float64]:
-        """By how much each subnet misses the limits in all, 0 where it keeps them, shape (n,)."""
-        violations = self._problem.violations(self.genomes, self.metrics)
-        return np.asarray(np.maximum(violations, 0).sum(axis=1))
-
-    @property
-    def feasible(self) -> NDArray[np.bool_]:
-        """Which subnets keep all limits, shape (n,)."""
-        return np.asarray(self.excess == 0)

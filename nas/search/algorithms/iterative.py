@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.search.algorithms.base import Evaluated, Task, Unseen, spread_of_sizes
+from nas.search.algorithms.base import SearchAlgorithm, SearchTask, size_stratified_sample
 from nas.search.algorithms.evolution import evolve
 from nas.search.algorithms.exact import best_of_exact_front
 from nas.search.algorithms.local_search import improve
 from nas.search.algorithms.surrogate import Surrogate, SurrogateFitter
 from nas.search.problem.exact_problem import has_quick_front
-from nas.search.problem.hypervolume import greedy_batch, nondominated
-from nas.search.problem.objectives import Metrics
+from nas.search.problem.hypervolume import greedy_batch
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
 
@@ -38,53 +37,41 @@ DEVIATIONS = 0.5
 it is chosen from is that of the mean, which takes a sixth of the time to predict from 1900 evaluations."""
 
 
-class IterativeSearch:
-    """A spread of sizes first; then rounds of fit, NSGA-II on the predictor, and a new batch."""
+class IterativeSearch(SearchAlgorithm):
+    """A sample of all sizes first; then rounds of fit, NSGA-II on the predictor, and a new batch."""
 
-    def __init__(self, task: Task) -> None:
-        self._problem, self._space, self._rng = task.problem, task.problem.space, task.rng
+    def __init__(self, task: SearchTask) -> None:
+        super().__init__(task)
         self._fit = SurrogateFitter(task)
-        self._evaluated = Evaluated(task.problem)
-        self._unseen = Unseen(self._space)
         n = max(MIN_SAMPLES, min(START, task.budget // 3))
-        self._start = spread_of_sizes(self._space, self._rng, n)
+        self._start = size_stratified_sample(self._space, self._rng, n)
         self._population = self._start
 
-    def ask(self, n: int) -> Genomes:
-        """See `Optimizer`."""
-        batch = self._unseen.filter(self._start)[:n]
-        if len(batch) == 0 and len(self._evaluated) < MIN_SAMPLES:  # a tiny space: some were equal
-            batch = self._unseen.filter(spread_of_sizes(self._space, self._rng, START))[:n]
-        if len(batch) == 0:
-            batch = self._round(n)
-        return self._unseen.take(batch)
-
-    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
-        """See `Optimizer`."""
-        self._unseen.take(genomes)
-        self._evaluated.add(genomes, metrics)
+    def _propose(self, n: int) -> Genomes:
+        batch = self._seen.filter(self._start)[:n]
+        if len(batch) == 0 and len(self._history) < MIN_SAMPLES:  # a tiny space: some were equal
+            batch = self._seen.filter(size_stratified_sample(self._space, self._rng, START))[:n]
+        return batch if len(batch) else self._round(n)
 
     def _round(self, n: int) -> Genomes:
         """The next batch, at most `n` subnets."""
-        surrogate = self._fit(self._evaluated)
+        surrogate = self._fit(self._history)
 
         found = evolve(self._space, surrogate.mean, self._population, self._rng, INNER_EVALUATIONS)
         front = improve(self._space, surrogate.mean, found, self._rng, LOCAL_PASSES)
         chosen = self._rng.permutation(len(front))[:HANDED_ON]
         self._population = np.concatenate([front[chosen], found.population])
-        best = self._most_promising(self._unseen.filter(front), surrogate, n)
+        best = self._most_promising(self._seen.filter(front), surrogate, n)
         exact = best[:0]
         if has_quick_front(self._problem):
-            share = EXACT_SHARE * min(1, EXACT_UNTIL / len(self._evaluated))
-            exact = best_of_exact_front(self._problem, self._evaluated, self._unseen, round(share * n))
-        return self._unseen.filter(np.concatenate([exact, best, front, found.population]))[:n]
+            share = EXACT_SHARE * min(1, EXACT_UNTIL / len(self._history))
+            exact = best_of_exact_front(self._problem, self._history, self._seen, round(share * n))
+        return self._seen.filter(np.concatenate([exact, best, front, found.population]))[:n]
 
     def _most_promising(self, candidates: Genomes, surrogate: Surrogate, n: int) -> Genomes:
         """Those that would add most hypervolume to the measured front."""
         if len(candidates) == 0:
             return candidates
-        feasible = self._evaluated.minimised[self._evaluated.feasible]
+        front = self._history.minimised[self._history.front]
         promised, _ = surrogate.optimistic(candidates, DEVIATIONS)
-        return candidates[
-            greedy_batch(feasible[nondominated(feasible)], promised, self._evaluated.reference, n)
-        ]
+        return candidates[greedy_batch(front, promised, self._history.reference, n)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nas.plugins import check
-from nas.search.algorithms.base import Optimizer, OptimizerFactory, Task, Unseen
+from nas.search.algorithms.base import Optimizer, OptimizerFactory, SearchTask
+from nas.search.algorithms.history import Deduplicator
 from nas.search.problem.objectives import Metrics
 from search_spaces import Genomes
 from search_spaces.checked import errors_of
@@ -23,9 +24,9 @@ class OwnOptimizer:
         ValueError: the factory fails or makes no `Optimizer`.
     """
 
-    def __init__(self, name: str, factory: OptimizerFactory, task: Task) -> None:
+    def __init__(self, name: str, factory: OptimizerFactory, task: SearchTask) -> None:
         self._source, self._space = f"the search algorithm {name!r}", task.problem.space
-        self._unseen = Unseen(self._space)
+        self._seen = Deduplicator(self._space)
         with errors_of(self._source):
             self._optimizer = factory(task)
         check("search algorithm", name, self._optimizer, Optimizer)
@@ -52,7 +53,7 @@ class OwnOptimizer:
             )
         genomes = self._space.canonical(rows.astype(np.int64))
         for row in genomes:
-            if len(self._unseen.take(row[None])) == 0:
+            if len(self._seen.take(row[None])) == 0:
                 again = self._space.decode(row[None])[0].id
                 raise ValueError(f"{self._source} must ask for no subnet twice, got {again} again")
         return genomes
@@ -63,6 +64,6 @@ class OwnOptimizer:
         Raises:
             ValueError: the algorithm fails.
         """
-        self._unseen.take(genomes)
+        self._seen.take(genomes)
         with errors_of(self._source):
             self._optimizer.tell(genomes, metrics)

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.search.algorithms.base import Task, Unseen
-from nas.search.problem.objectives import Metrics
+from nas.search.algorithms.base import SearchAlgorithm
 from search_spaces import Genomes
 
 TRIES = 20
-"""Draws in a row without a new subnet after which the space counts as used up."""
+"""Draws in a row without a new subnet after which the space counts as exhausted."""
 
 
-class RandomSearch:
+class RandomSearch(SearchAlgorithm):
     """Uniform random subnets, none twice."""
 
-    def __init__(self, task: Task) -> None:
-        self._space, self._rng = task.problem.space, task.rng
-        self._unseen = Unseen(self._space)
-
-    def ask(self, n: int) -> Genomes:
-        """See `Optimizer`."""
-        found = self._unseen.take(self._space.sample(self._rng, n))
+    def _propose(self, n: int) -> Genomes:
+        found = self._seen.filter(self._space.sample(self._rng, n))
         for _ in range(TRIES):
             if len(found) < n:
-                more = self._unseen.take(self._space.sample(self._rng, n - len(found)))
-                found = np.concatenate([found, more])
+                more = self._space.sample(self._rng, n - len(found))
+                found = self._seen.filter(np.concatenate([found, more]))
         return found
-
-    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
-        """See `Optimizer`."""
-        self._unseen.take(genomes)

@@ -10,7 +10,8 @@ from collections import deque
 
 import numpy as np
 
-from nas.search.algorithms.base import Evaluated, Task, Unseen
+from nas.search.algorithms.base import SearchAlgorithm, SearchTask
+from nas.search.algorithms.history import Deduplicator
 from nas.search.algorithms.ranking import crowded_order
 from nas.search.problem.objectives import Metrics
 from search_spaces import Genomes
@@ -22,44 +23,38 @@ TRIES = 100
 """Mutations of one parent after which another one is drawn."""
 
 
-class RegularizedEvolution:
+class RegularizedEvolution(SearchAlgorithm):
     """Random subnets first; then each child is the winner of a tournament with one gene redrawn."""
 
-    def __init__(self, task: Task) -> None:
-        self._problem, self._space, self._rng = task.problem, task.problem.space, task.rng
+    def __init__(self, task: SearchTask) -> None:
+        super().__init__(task)
         size = min(POPULATION, max(2, task.budget // 4))
         self._tournament = max(2, round(size * TOURNAMENT / POPULATION))
-        self._evaluated = Evaluated(task.problem)
-        self._unseen = Unseen(self._space)
         self._start = self._space.sample(self._rng, size)
         self._alive: deque[int] = deque(maxlen=size)
 
-    def ask(self, n: int) -> Genomes:
-        """See `Optimizer`."""
-        batch = self._unseen.filter(self._start)[:n]
-        if len(batch) == 0:
-            batch = self._children(n)
-        return self._unseen.take(batch)
+    def _propose(self, n: int) -> Genomes:
+        batch = self._seen.filter(self._start)[:n]
+        return batch if len(batch) else self._children(n)
 
     def tell(self, genomes: Genomes, metrics: Metrics) -> None:
         """See `Optimizer`."""
-        self._unseen.take(genomes)
-        self._alive.extend(range(len(self._evaluated), len(self._evaluated) + len(genomes)))
-        self._evaluated.add(genomes, metrics)
+        self._alive.extend(range(len(self._history), len(self._history) + len(genomes)))
+        super().tell(genomes, metrics)
 
     def _children(self, n: int) -> Genomes:
-        """Up to `n` new subnets, all of the population as it is now."""
+        """Up to `n` new subnets, whose parents are in the current population."""
         alive = np.array(self._alive)
-        genomes = self._evaluated.genomes[alive]
-        place = crowded_order(self._evaluated, alive)
-        children = Unseen(self._space)
+        genomes = self._history.genomes[alive]
+        place = crowded_order(self._history, alive)
+        children = Deduplicator(self._space)
         found: Genomes = genomes[:0]
         for _ in range(TRIES * n):
             if len(found) == n:
                 break
             competitors = self._rng.choice(len(alive), size=self._tournament, replace=False)
             winner = competitors[place[competitors].argmin()]
-            child = self._unseen.filter(self._mutated(genomes[winner])[None])
+            child = self._seen.filter(self._mutated(genomes[winner])[None])
             found = np.concatenate([found, children.take(child)])
         return found
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.algorithms.base import Evaluated, Task
-from nas.search.problem.objectives import Problem
+from nas.search.algorithms.base import SearchTask
+from nas.search.algorithms.history import History
+from nas.search.problem.problem import Problem
 from predictors import Features, MetricModel, cross_validate
 from predictors.selection import FOLDS
 from search_spaces import Genomes
@@ -21,7 +22,7 @@ SETTLED = 200
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A problem whose metrics are predicted; what the genome says itself stays computed."""
+    """A problem whose metrics are predicted; costs are still computed."""
 
     problem: Problem
     models: Mapping[str, MetricModel]
@@ -30,7 +31,7 @@ class Surrogate:
     def mean(self, genomes: Genomes) -> tuple[Matrix, Matrix]:
         """Minimised objectives and violations as predicted (a `Score` for `evolve`)."""
         metrics = {name: model.predict(genomes) for name, model in self.models.items()}
-        return self.problem.minimised(genomes, metrics), self.problem.violations(genomes, metrics)
+        return self.problem.as_minimization(genomes, metrics), self.problem.violations(genomes, metrics)
 
     def optimistic(self, genomes: Genomes, deviations: float) -> tuple[Matrix, Matrix]:
         """As `mean`, but each value the better one of `deviations` standard deviations above and below."""
@@ -40,7 +41,9 @@ class Surrogate:
             for sign in (1, -1)
         )
         return (
-            np.minimum(self.problem.minimised(genomes, high), self.problem.minimised(genomes, low)),
+            np.minimum(
+                self.problem.as_minimization(genomes, high), self.problem.as_minimization(genomes, low)
+            ),
             np.minimum(self.problem.violations(genomes, high), self.problem.violations(genomes, low)),
         )
 
@@ -57,37 +60,37 @@ class SurrogateFitter:
         task: of the search.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: SearchTask) -> None:
         self._problem, self._predictors = task.problem, task.predictors
         self._features = Features(task.problem.space)
         self._seed = int(task.rng.integers(2**31))
         self._chosen: dict[str, str] = {}
         self._chosen_at = 0
 
-    def __call__(self, evaluated: Evaluated) -> Surrogate:
+    def __call__(self, history: History) -> Surrogate:
         """The surrogate of everything that was evaluated so far."""
-        if self._chosen_at < SETTLED and len(evaluated) >= 2 * self._chosen_at:
-            self._chosen = {metric: self._choose(evaluated, metric) for metric in self._problem.metrics}
-            self._chosen_at = len(evaluated)
+        if self._chosen_at < SETTLED and len(history) >= 2 * self._chosen_at:
+            self._chosen = {metric: self._choose(history, metric) for metric in self._problem.metrics}
+            self._chosen_at = len(history)
         models = {
             metric: MetricModel.fit(
                 metric,
                 name,
                 self._predictors[name],
                 self._features,
-                evaluated.genomes,
-                evaluated.metrics[metric],
+                history.genomes,
+                history.metrics[metric],
                 self._seed,
             )
             for metric, name in self._chosen.items()
         }
         return Surrogate(self._problem, models)
 
-    def _choose(self, evaluated: Evaluated, metric: str) -> str:
+    def _choose(self, history: History, metric: str) -> str:
         if len(self._predictors) == 1:
             return next(iter(self._predictors))
-        values = evaluated.metrics[metric]
-        table = cross_validate(self._features, evaluated.genomes, values, self._predictors, seed=self._seed)
+        values = history.metrics[metric]
+        table = cross_validate(self._features, history.genomes, values, self._predictors, seed=self._seed)
         best = table[0]
         margin = 2 * best.tau_std / np.sqrt(FOLDS)
         near = {entry.predictor for entry in table if entry.tau >= best.tau - margin}

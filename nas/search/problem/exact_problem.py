@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas.search.problem.exact_front import Additive, ExactFront, Negated, exact_front
-from nas.search.problem.objectives import Computed, Measured, Objective, OwnObjective, Problem
+from nas.search.problem.objectives import CostObjective, MetricObjective, Objective, OwnObjective
+from nas.search.problem.problem import Problem
 
 Models = Mapping[str, Additive]
 """By metric."""
@@ -35,7 +36,8 @@ def is_additive(problem: Problem) -> bool:
     """Whether all objectives and limits add up over slots."""
     parts = (*problem.objectives, *(limit.objective for limit in problem.constraints))
     return all(
-        isinstance(part, Measured) or (isinstance(part, Computed) and isinstance(part.compute, Additive))
+        isinstance(part, MetricObjective)
+        or (isinstance(part, CostObjective) and isinstance(part.compute, Additive))
         for part in map(_plain, parts)
     )
 
@@ -68,9 +70,9 @@ def _plain(objective: Objective) -> Objective:
 
 def _additive(objective: Objective, models: Models) -> Additive:
     objective = _plain(objective)
-    if isinstance(objective, Measured):
+    if isinstance(objective, MetricObjective):
         return models[objective.metric]
-    assert isinstance(objective, Computed)  # `check_additive` let it pass
+    assert isinstance(objective, CostObjective)  # `check_additive` let it pass
     assert isinstance(objective.compute, Additive)
     return objective.compute
 

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from nas.evaluation.deadline import evaluate_until
 from nas.plugins import resolve
 from nas.progress import Progress, silent
-from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, Task
-from nas.search.algorithms.base import Evaluated, Unseen
+from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, SearchTask
 from nas.search.algorithms.evolution import evolve
 from nas.search.algorithms.exhaustive import Exhaustive
+from nas.search.algorithms.history import Deduplicator, History
 from nas.search.algorithms.own import OwnOptimizer
-from nas.search.problem.limits import LimitsNotMetError, impossible
-from nas.search.problem.objectives import Problem
+from nas.search.problem.problem import LimitsNotMetError, Problem, unsatisfied
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES
@@ -100,8 +99,8 @@ def search(
     _check_computed_objectives(problem, corners)
     rng = np.random.default_rng(seed)
     _check_computed_limits(problem, corners, rng)
-    optimizer = factory(Task(problem, budget, rng, predictors))
-    first = Unseen(space).take(corners if start is None else np.concatenate([corners, start]))
+    optimizer = factory(SearchTask(problem, budget, rng, predictors))
+    first = Deduplicator(space).take(corners if start is None else np.concatenate([corners, start]))
     stop = Stop(budget, deadline)
     evaluated, measured = _run(
         problem, optimizer, evaluate, first[: max(2, budget // 2)], stop, batch, origin, progress
@@ -133,9 +132,9 @@ def _run(
     batch: int,
     origin: str,
     progress: Progress,
-) -> tuple[Evaluated, list[dict[str, float]]]:
+) -> tuple[History, list[dict[str, float]]]:
     """Evaluate `genomes`, tell and ask until it has to stop or the optimizer has no more questions."""
-    evaluated = Evaluated(problem)
+    evaluated = History(problem)
     rows: list[dict[str, float]] = []
     while len(genomes) > 0:
         least = max(1, MIN_SAMPLES - len(rows))  # without so many there is no result
@@ -143,7 +142,7 @@ def _run(
         rows += measured
         genomes = genomes[: len(measured)]
         metrics = {name: np.array([row[name] for row in measured]) for name in problem.metrics}
-        problem.minimised(genomes, metrics)  # refuses values that are no finite numbers
+        problem.as_minimization(genomes, metrics)  # refuses values that are no finite numbers
         optimizer.tell(genomes, metrics)
         evaluated.add(genomes, metrics)
         progress("search", len(evaluated), stop.budget)
@@ -182,10 +181,10 @@ def _check_computed_limits(problem: Problem, corners: Genomes, rng: np.random.Ge
         return
     found = evolve(problem.space, score, corners, rng, FEASIBILITY_EVALUATIONS)
     if found.violation > 0:
-        raise LimitsNotMetError(impossible(limited, found.genomes[:1], {}))
+        raise LimitsNotMetError(unsatisfied(limited, found.genomes[:1], {}))
 
 
-def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
+def _check_measured_limits(problem: Problem, evaluated: History) -> None:
     """Refuse to call anything the answer where no evaluated subnet keeps the limits.
 
     Raises:
@@ -196,4 +195,4 @@ def _check_measured_limits(problem: Problem, evaluated: Evaluated) -> None:
     if excess.min() > 0:
         best = [int(excess.argmin())]
         metrics = {name: values[best] for name, values in evaluated.metrics.items()}
-        raise LimitsNotMetError(impossible(problem, evaluated.genomes[best], metrics))
+        raise LimitsNotMetError(unsatisfied(problem, evaluated.genomes[best], metrics))

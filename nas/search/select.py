@@ -45,7 +45,7 @@ def spread(minimised: Matrix, n: int) -> list[int]:
     return [int(i) for i in order[places]]
 
 
-def pick(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
+def select(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
     """Rows of a front.
 
     Args:

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 
 from hw_profiles.store import Device
 from nas.evaluation.archive import open_archive
-from nas.runs.run_dir import FRONT, SEARCH, SEARCH_CSV, SURROGATE, Folder, RunDir
+from nas.runs.files import FRONT, SEARCH, SEARCH_CSV, SURROGATE
+from nas.runs.folder import Folder
+from nas.runs.run_dir import RunDir
 from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.exact_front import nondominated_rows
 from nas.search.problem.exact_problem import is_additive, problem_front
-from nas.search.problem.limits import impossible
-from nas.search.problem.objectives import Context, Metrics, Problem, is_latency, parse_constraint
+from nas.search.problem.objectives import Context, Metrics, is_latency
+from nas.search.problem.problem import Problem, parse_constraint, unsatisfied
 from nas.search.stored_surrogate import StoredSurrogate
-from search_spaces import Arch, Genomes
+from search_spaces import Genomes
 
 Matrix = NDArray[np.float64]
 FP32 = "fp32"
@@ -49,7 +51,7 @@ class _Group:
     """By how much the limits are missed, likewise."""
 
 
-def lookup(
+def known_front(
     run: RunDir,
     device: Device,
     *,
@@ -70,7 +72,7 @@ def lookup(
         allow_import: whether all that the run names may be imported.
 
     Returns:
-        A row for each subnet: `arch_id`, `arch` (JSON), each objective, `metrics_are` (measured or
+        A row for each subnet: `arch_id`, `arch`, each objective, `metrics_are` (measured or
         predicted), `evaluated_as` (the precision of the metrics, as search says it), `measured_latency_ms`
         where the search measured it on this very device, `latency_is` (measured or table), `keeps_limits`
         (all do, predictions with their error added); and the objectives to be minimised, shape (n, m).
@@ -115,7 +117,7 @@ def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
     group = min(groups, key=lambda group: float(group.excess.min(initial=np.inf)))
     best = [int(group.excess.argmin())]
     metrics = {name: values[best] for name, values in group.metrics.items()}
-    return impossible(problem, group.genomes[best], metrics)
+    return unsatisfied(problem, group.genomes[best], metrics)
 
 
 def _groups(
@@ -143,10 +145,10 @@ def _groups(
 def _measured(problem: Problem, frame: pd.DataFrame, precision: str) -> _Group:
     """The rows that have all metrics."""
     frame = frame.reindex(columns=["arch", *problem.metrics]).dropna()
-    genomes = problem.space.encode([Arch.from_json(text) for text in frame["arch"]])
+    genomes = problem.space.encode(frame["arch"])
     metrics = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
     violations = np.maximum(problem.violations(genomes, metrics), 0)
-    minimised = problem.minimised(genomes, metrics)
+    minimised = problem.as_minimization(genomes, metrics)
     return _Group(MEASURED, accuracy_in(precision), genomes, metrics, minimised, violations.sum(axis=1))
 
 
@@ -161,20 +163,20 @@ def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
     high, low = (
         {name: values + sign * stored[name].rmse for name, values in metrics.items()} for sign in (1, -1)
     )
-    minimised = np.maximum(problem.minimised(genomes, high), problem.minimised(genomes, low))
+    minimised = np.maximum(problem.as_minimization(genomes, high), problem.as_minimization(genomes, low))
     violations = np.maximum(problem.violations(genomes, high), problem.violations(genomes, low))
     excess = np.maximum(violations, 0).sum(axis=1)
     return [_Group(PREDICTED, accuracy_in(FP32), genomes, metrics, minimised, excess)]
 
 
 def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -> pd.DataFrame:
-    """Those rows of the groups one after the other; archs are written out for these alone, which is slow."""
+    """Those rows of the groups one after the other."""
     objectives = {
         o.name: np.concatenate([problem.values(o, group.genomes, group.metrics) for group in groups])[rows]
         for o in problem.objectives
     }
     archs = problem.space.decode(np.concatenate([group.genomes for group in groups])[rows])
-    columns = {"arch_id": [arch.id for arch in archs], "arch": [arch.to_json() for arch in archs]}
+    columns = {"arch_id": [arch.id for arch in archs], "arch": archs}
     sizes = [len(group.genomes) for group in groups]
     source = np.repeat([group.source for group in groups], sizes)[rows]
     evaluated_as = np.repeat([group.evaluated_as for group in groups], sizes)[rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.search.algorithms.base import Evaluated, Task, Unseen
+from nas.search.algorithms.base import SearchAlgorithm, SearchTask
 from nas.search.algorithms.evolution import evolve
 from nas.search.algorithms.random_search import RandomSearch
 from nas.search.algorithms.surrogate import SurrogateFitter
@@ -17,22 +17,21 @@ INNER_EVALUATIONS = 20_000
 """Subnets that NSGA-II scores on the predictor."""
 
 
-class PredictorOnce:
+class OneShotPredictorSearch(SearchAlgorithm):
     """Random subnets to fit to, NSGA-II on the predictor, then its front for validation.
 
-    Where the front is smaller than what the budget leaves, it ends early.
+    It ends early if the front is smaller than the rest of the budget.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: SearchTask) -> None:
+        super().__init__(task)
         self._task = task
         self._random = RandomSearch(task)
-        self._evaluated = Evaluated(task.problem)
         self._to_fit = max(MIN_SAMPLES, round(FIT_SHARE * task.budget))
         self._front: Genomes | None = None
 
-    def ask(self, n: int) -> Genomes:
-        """See `Optimizer`."""
-        missing = self._to_fit - len(self._evaluated)
+    def _propose(self, n: int) -> Genomes:
+        missing = self._to_fit - len(self._history)
         if missing > 0:
             return self._random.ask(min(n, missing))
         if self._front is None:
@@ -42,17 +41,15 @@ class PredictorOnce:
 
     def tell(self, genomes: Genomes, metrics: Metrics) -> None:
         """See `Optimizer`."""
+        super().tell(genomes, metrics)
         self._random.tell(genomes, metrics)
-        self._evaluated.add(genomes, metrics)
 
     def _predicted_front(self) -> Genomes:
-        """The front that the predictor promises, what adds most hypervolume first."""
-        space, rng = self._task.problem.space, self._task.rng
-        surrogate = SurrogateFitter(self._task)(self._evaluated)
-        found = evolve(space, surrogate.mean, self._evaluated.genomes, rng, INNER_EVALUATIONS)
-        unseen = Unseen(space)
-        unseen.take(self._evaluated.genomes)
-        genomes = unseen.take(found.genomes)
+        """The predicted front, in the order in which its subnets add hypervolume."""
+        space = self._space
+        surrogate = SurrogateFitter(self._task)(self._history)
+        found = evolve(space, surrogate.mean, self._history.genomes, self._rng, INNER_EVALUATIONS)
+        genomes = self._seen.filter(found.genomes)
         if len(genomes) == 0:
             return genomes
         minimised, _ = surrogate.mean(genomes)

@@ -1,4 +1,4 @@
-"""One subnet for several devices: the one whose worst regret is least."""
+"""One subnet for several devices, by minimax regret."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.pick import scaled_distance
 from nas.search.problem.hypervolume import nondominated
+from nas.search.select import scaled_distance
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Compromise:
-    """A subnet that is to run on all devices."""
+class MinimaxRegret:
+    """The subnet whose largest regret over all devices is smallest."""
 
     row: int
     regret: Mapping[str, float]
-    """By device: how much farther it lies from the device's ideal point than the device's own best
-    compromise, in units of the front's extent."""
+    """By device: its distance from the device's ideal point minus that of the nearest subnet, in units of the
+    extent of the front."""
 
     @property
     def worst(self) -> float:
@@ -29,7 +29,7 @@ class Compromise:
         return max(self.regret.values())
 
 
-def best_for_all(minimised: Mapping[str, Matrix]) -> Compromise:
+def minimax_regret(minimised: Mapping[str, Matrix]) -> MinimaxRegret:
     """The row with the smallest worst regret (minimax regret, Savage 1951).
 
     Args:
@@ -40,4 +40,4 @@ def best_for_all(minimised: Mapping[str, Matrix]) -> Compromise:
         distance = scaled_distance(points, points[nondominated(points)])
         regrets[device] = distance - distance.min()
     row = int(np.max(list(regrets.values()), axis=0).argmin())
-    return Compromise(row, {device: float(values[row]) for device, values in regrets.items()})
+    return MinimaxRegret(row, {device: float(values[row]) for device, values in regrets.items()})

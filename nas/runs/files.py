@@ -1,0 +1,32 @@
+"""Names of the files in a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RUN, SPACE, RECIPE = "run.json", "space.yaml", "recipe.yaml"
+TRAINING_LOG = "training.csv"
+SPEED, TENSORBOARD = "speed.csv", "tensorboard"
+TRANSFER = "transfer.json"
+SUPERNET = "supernet.safetensors"
+FILES = "files.csv"
+CHECKPOINTS = "checkpoints"
+ARCHIVE, ARCHIVE_CSV = "archive.sqlite", "archive.csv"
+PREDICTOR = "predictor.json"
+SURROGATE = "surrogate.json"
+PROFILES = "profiles"
+SEARCH, SEARCH_CSV = "search.json", "search.csv"
+FRONT, BASELINE = "front.csv", "baseline.csv"
+LOCK = ".lock"
+SEARCHES, LAST_SEARCH = "searches", "last_search.json"
+EXPORTS = "exports"
+ONNX, TORCH = ".onnx", ".pt2"
+TEST = "test.csv"
+REPORT = "report.html"
+CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    FRONT: ("arch_id", "arch", "latency_ms", "measured_latency_ms"),
+    BASELINE: ("arch_id", "arch", "latency_ms"),
+    TEST: ("arch_id",),
+    TRAINING_LOG: ("step", "lr", "loss_largest", "loss_smallest", "loss_random"),
+}
+"""Columns that these tables must have."""

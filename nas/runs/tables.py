@@ -1,0 +1,52 @@
+"""Tables of subnets: the column `arch` holds `Arch` values in memory and JSON text on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from hw_profiles.csv_tables import read_table
+from search_spaces import Arch
+
+ARCH = "arch"
+
+
+def read_subnets(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Content of a CSV file; its column `arch`, if it has one, as `Arch` values.
+
+    Args:
+        path: the file.
+        columns: those that the table must have.
+
+    Returns:
+        a table whose index is the line of each row.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is not such a table; the message names the file and the line.
+    """
+    frame = read_table(path, columns)
+    return with_archs(frame, str(path)) if ARCH in frame else frame
+
+
+def with_archs(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """A table whose column `arch` holds JSON text, with `Arch` values instead.
+
+    Args:
+        frame: the table; its index are line numbers.
+        source: name of the file, for error messages.
+
+    Raises:
+        ValueError: a text is not an arch.
+    """
+    archs = [Arch.from_json(str(text), f"{source}, line {line}") for line, text in frame[ARCH].items()]
+    return frame.assign(**{ARCH: pd.Series(archs, frame.index, dtype=object)})
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A table as the text of a CSV file, `Arch` values as JSON."""
+    if ARCH in frame:
+        frame = frame.assign(**{ARCH: [arch.to_json() for arch in frame[ARCH]]})
+    return frame.to_csv(index=False)

@@ -1,0 +1,25 @@
+"""What the YAML files of all families have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
+    """The keys that the YAML file of every family has."""
+
+    schema_version: Literal[1] = 1
+    family: str
+    """Name of the family, such as `mbconv`."""
+    name: str
+    description: str = ""
+    classes: Positive
+    """Outputs of the classifier."""
+    channels: Literal[1, 3]
+    """Channels of the input image: grey or RGB."""
+    resolutions: tuple[Positive, ...]
+    """Possible sides of the square input image, in pixels."""

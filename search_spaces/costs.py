@@ -1,0 +1,30 @@
+"""Costs of many architectures at once, as tables over the blocks of a space.
+
+A table visits every block of a space, so it is built once for each space and then reused.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from search_spaces.memory import peak_memory_bytes
+from search_spaces.space import Space
+from search_spaces.tables import BlockTable
+
+
+@lru_cache(maxsize=32)
+def macs_table(space: Space) -> BlockTable:
+    """Multiply-accumulates for one image of each genome."""
+    return BlockTable(space, lambda block: block.macs)
+
+
+@lru_cache(maxsize=32)
+def params_table(space: Space) -> BlockTable:
+    """Learned numbers of each genome's network."""
+    return BlockTable(space, lambda block: block.params)
+
+
+@lru_cache(maxsize=32)
+def peak_memory_table(space: Space) -> BlockTable:
+    """Peak memory of every block in bytes; `largest` gives that of each genome's network."""
+    return BlockTable(space, peak_memory_bytes)
