@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import search_spaces
-from hw_profiles.csv_tables import read_table
 from nas.evaluation.archive import SCHEMA_VERSION, Archive
+from nas.runs.tables import read_subnets
 
 SPACE = search_spaces.get("digits")
 DATA = "0012345678901234"  # a fingerprint that looks like a number
@@ -57,7 +57,7 @@ def test_frame_has_a_column_for_each_metric_in_the_order_of_adding(archive: Arch
     assert archive.frame(split="validation")["cross_entropy"].tolist() == [1.5, 1.0]
     assert archive.frame(split="validation", calibration="b")["macro_f1"].tolist() == [0.25]
     archive.write_csv(tmp_path / "archive.csv")
-    pd.testing.assert_frame_equal(read_table(tmp_path / "archive.csv").reset_index(drop=True), frame)
+    pd.testing.assert_frame_equal(read_subnets(tmp_path / "archive.csv").reset_index(drop=True), frame)
 
 
 def test_frame_of_an_empty_archive_has_its_columns(archive: Archive) -> None:
