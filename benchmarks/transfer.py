@@ -96,7 +96,7 @@ def accuracies(path: Path, seed: int, progress: Progress) -> dict[str, float]:
     trained = TrainedRun.open(path, dataset=f"{HERE}:high")
     space = trained.space
     random = space.decode(space.sample(np.random.default_rng(seed), RANDOM_SUBNETS))
-    results = trained.evaluator(progress=progress)([*random, *trained.notable_archs], "benchmark")
+    results = trained.evaluator()([*random, *trained.notable_archs], "benchmark", progress=progress)
     top1 = [100 * result["top1"] for result in results]
     return {"random": float(np.mean(top1[:-2])), "largest": top1[-2], "smallest": top1[-1]}
 

@@ -31,7 +31,7 @@ def result(trained: TrainedRun) -> SearchResult:
 def test_rows_that_were_evaluated_in_int8_say_so(trained: TrainedRun, result: SearchResult) -> None:
     before = result.evaluations.copy()
     archs = before["arch"][:3].tolist()
-    deployed = DeployedAccuracies(trained, Target("int8"), trained.evaluator().measurement.metrics)
+    deployed = DeployedAccuracies(trained, Target("int8"), trained.evaluator().metrics)
     assert deployed.missing(archs) == archs
     deployed.add(archs[:2])
     assert deployed.missing(archs) == archs[2:]
@@ -48,7 +48,7 @@ def test_rows_that_were_evaluated_in_int8_say_so(trained: TrainedRun, result: Se
 
 
 def test_fp32_needs_nothing(trained: TrainedRun, result: SearchResult) -> None:
-    deployed = DeployedAccuracies(trained, Target(), trained.evaluator().measurement.metrics)
+    deployed = DeployedAccuracies(trained, Target(), trained.evaluator().metrics)
     assert deployed.missing([trained.space.largest]) == []
     after = deployed.beside(result).evaluations
     assert set(after[EVALUATED_AS]) == {"fp32 accuracy"}

@@ -51,7 +51,7 @@ class Counting:
 
 
 def make(
-    supernet: Supernet, dataset: Dataset, path: Path, *, workers: int = 1, seed: int = 0
+    supernet: Supernet, dataset: Dataset, path: Path, *, seed: int = 0
 ) -> tuple[Evaluator, Counting]:
     counting = Counting()
     evaluator = Evaluator(
@@ -61,7 +61,6 @@ def make(
         Archive(path),
         {"cross_entropy": counting, "top1": METRICS["top1"]},
         calibration=Calibration(images=128, seed=seed),
-        workers=Threads(workers),
     )
     return evaluator, counting
 
@@ -95,8 +94,9 @@ def test_results_depend_neither_on_workers_nor_on_order(
     supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
 ) -> None:
     one, _ = make(supernet, dataset, tmp_path / "one.sqlite")
-    two, _ = make(supernet, dataset, tmp_path / "two.sqlite", workers=2)
-    assert two(archs, "random") == one(archs[::-1], "random")[::-1]
+    two, _ = make(supernet, dataset, tmp_path / "two.sqlite")
+    threads = [two(archs, "random", workers=Threads(2)), one(archs[::-1], "random", workers=Threads(1))[::-1]]
+    assert threads[0] == threads[1]
 
 
 def test_torch_has_as_many_threads_afterwards(
@@ -129,19 +129,30 @@ def test_interrupted_evaluations_keep_what_was_done(
     supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
 ) -> None:
     undisturbed, _ = make(supernet, dataset, tmp_path / "undisturbed.sqlite")
-    evaluator, _ = make(supernet, dataset, tmp_path / "archive.sqlite", workers=2)
+    evaluator, _ = make(supernet, dataset, tmp_path / "archive.sqlite")
 
     def interrupt(what: str, done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
-    evaluator.progress = interrupt
     with pytest.raises(KeyboardInterrupt):
-        evaluator(archs, "random")
+        evaluator(archs, "random", workers=Threads(2), progress=interrupt)
     assert len(evaluator.archive.frame()) == 2
     resumed, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
     assert resumed(archs, "random") == undisturbed(archs, "random")
     assert counting.calls == len(archs) - 2
+
+
+def test_a_subnet_comes_with_the_metrics_that_the_archive_then_has(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+) -> None:
+    evaluator, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
+    for _ in range(2):
+        net, metrics = evaluator.subnet_and_metrics(archs[0], "export")
+        assert counting.calls == 1
+        assert evaluator(archs[:1], "random") == [metrics]
+        for name, tensor in evaluator.subnet(archs[0]).state_dict().items():
+            torch.testing.assert_close(net.state_dict()[name], tensor)
 
 
 def test_subnet_inherits_weights_and_leaves_the_supernet_alone(

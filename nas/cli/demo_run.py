@@ -92,7 +92,7 @@ def _run_demo(
     if DEVICE not in store.names():
         profile_device(trained.space, DEVICE, store, n_held_out=HELD_OUT, seed=seed, progress=progress)
     samples = trained.space.sample(np.random.default_rng([seed, 1]), SAMPLES)  # others than the search draws
-    trained.evaluator(progress=progress)(trained.space.decode(samples), "random")
+    trained.evaluator()(trained.space.decode(samples), "random", progress=progress)
     search_run(trained, store.load(DEVICE), seed=seed, progress=progress)
     exported = export_picked(trained, PICK, progress=progress)
     rows = benchmark([file.path for file in exported], progress=progress)

@@ -52,9 +52,8 @@ def evaluate(
         evaluator = trained.evaluator(
             calibration=Calibration(calibration_images, method=calibration),
             extra_metrics=metric or (),
-            progress=progress,
         )
-        results = evaluator(archs, "evaluate")
+        results = evaluator(archs, "evaluate", progress=progress)
     trained.write_archive_csv()
     show(
         [

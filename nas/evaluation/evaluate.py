@@ -51,9 +51,12 @@ class Measurement:
     def __call__(self, arch: Arch) -> dict[str, float]:
         """All metrics of a subnet of the supernet, with one thread of torch."""
         torch.set_num_threads(1)
-        size = self.supernet.space.image_size(arch)
-        batches = eval_batches(self.dataset, self.split, size, BATCH_SIZE)
-        return measure(self.subnet(arch), batches, self.metrics, f"the subnet {arch.id}")
+        return self.metrics_of(self.subnet(arch), arch)
+
+    def metrics_of(self, net: StaticNet, arch: Arch) -> dict[str, float]:
+        """All metrics of a recalibrated subnet."""
+        batches = eval_batches(self.dataset, self.split, self.supernet.space.image_size(arch), BATCH_SIZE)
+        return measure(net, batches, self.metrics, f"the subnet {arch.id}")
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""
@@ -64,7 +67,7 @@ class Measurement:
 
 @contextmanager
 def _torch_threads_restored() -> Iterator[None]:
-    """Threads that are started later have as many threads of torch as before."""
+    """Restore torch's number of threads, which also holds for threads that start later."""
     n = torch.get_num_threads()
     try:
         yield
@@ -73,18 +76,16 @@ def _torch_threads_restored() -> Iterator[None]:
 
 
 class Evaluator:
-    """Evaluates subnets of a supernet, each one once: results are kept in the archive.
+    """Evaluates subnets of a supernet. Results are stored in the archive, so each subnet is evaluated once.
 
     Args:
         supernet: the trained supernet.
         dataset: its images.
         task: what the supernet's outputs mean.
-        archive: where results are kept and looked up.
+        archive: where results are stored and looked up.
         metrics: what to compute, by name.
         split: `validation`, or `test` for the final report.
         calibration: how subnets get their batch-norm statistics.
-        workers: where subnets are evaluated, several at the same time; results do not depend on it.
-        progress: hears about every subnet.
     """
 
     def __init__(
@@ -97,35 +98,71 @@ class Evaluator:
         *,
         split: SplitName = "validation",
         calibration: Calibration | None = None,
-        workers: Workers | None = None,
-        progress: Progress = silent,
     ) -> None:
         self.measurement = Measurement(supernet, dataset, task, metrics, split, calibration or Calibration())
         self.archive = archive
-        self.workers = workers or Threads()
-        self.progress = progress
 
     @property
     def calibration(self) -> Calibration:
         """How subnets get their batch-norm statistics."""
         return self.measurement.calibration
 
-    def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
-        """Metrics of each of `archs`; a subnet of which the archive knows them all is not run again.
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics that are computed, by name."""
+        return self.measurement.metrics
+
+    def __call__(
+        self,
+        archs: Sequence[Arch],
+        origin: str,
+        *,
+        workers: Workers | None = None,
+        progress: Progress = silent,
+    ) -> list[dict[str, float]]:
+        """Metrics of each of `archs`; only those that the archive lacks are computed.
 
         Args:
             archs: subnets of the supernet's space.
-            origin: why they are evaluated, kept in the archive.
+            origin: why they are evaluated, stored in the archive.
+            workers: where subnets are evaluated, several at the same time; results do not depend on it. None:
+                one thread per core.
+            progress: called after each subnet.
         """
-        key, split, wanted = self.calibration.key, self.measurement.split, self.measurement.metrics
-        found = {arch: self.archive.get(arch, split, key) or {} for arch in archs}
-        todo = [arch for arch, metrics in found.items() if wanted.keys() - metrics.keys()]
-        with _torch_threads_restored(), closing(self.workers(self.measurement, todo)) as results:
+        found = {arch: self._known(arch) for arch in archs}
+        missing = [arch for arch, metrics in found.items() if self.metrics.keys() - metrics.keys()]
+        run = workers or Threads()
+        with _torch_threads_restored(), closing(run(self.measurement, missing)) as results:
             for done, (i, measured) in enumerate(results, 1):
-                found[todo[i]] = self.archive.add(todo[i], split, key, measured, origin)
-                self.progress(f"evaluate on {split}", done, len(todo))
-        return [{name: found[arch][name] for name in wanted} for arch in archs]
+                found[missing[i]] = self._store(missing[i], measured, origin)
+                progress(f"evaluate on {self.measurement.split}", done, len(missing))
+        return [self._selected(found[arch]) for arch in archs]
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet, as it is evaluated and exported."""
         return self.measurement.subnet(arch)
+
+    def subnet_and_metrics(self, arch: Arch, origin: str) -> tuple[StaticNet, dict[str, float]]:
+        """The recalibrated static subnet and its metrics, from the archive or computed with it.
+
+        Args:
+            arch: a subnet of the supernet's space.
+            origin: why it is evaluated, stored in the archive.
+        """
+        known = self._known(arch)
+        if known.keys() >= self.metrics.keys():
+            return self.subnet(arch), self._selected(known)
+        with _torch_threads_restored():
+            torch.set_num_threads(1)
+            net = self.subnet(arch)
+            known = self._store(arch, self.measurement.metrics_of(net, arch), origin)
+        return net, self._selected(known)
+
+    def _known(self, arch: Arch) -> dict[str, float]:
+        return self.archive.get(arch, self.measurement.split, self.calibration.key) or {}
+
+    def _store(self, arch: Arch, measured: Mapping[str, float], origin: str) -> dict[str, float]:
+        return self.archive.add(arch, self.measurement.split, self.calibration.key, measured, origin)
+
+    def _selected(self, known: Mapping[str, float]) -> dict[str, float]:
+        return {name: known[name] for name in self.metrics}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hw_profiles.store import Device, read_device
@@ -12,8 +12,6 @@ from nas.data.dataset import Dataset, SplitName
 from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
-from nas.evaluation.workers import Workers
-from nas.progress import Progress, silent
 from nas.runs.files import ARCHIVE_CSV, PROFILES, SEARCH
 from nas.runs.recorded_data import open_data
 from nas.runs.records import RunInfo
@@ -36,6 +34,7 @@ class TrainedRun:
     dataset: Dataset
     supernet: Supernet
     archive: Archive
+    _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def open(
@@ -96,27 +95,25 @@ class TrainedRun:
         split: SplitName = "validation",
         calibration: Calibration | None = None,
         extra_metrics: Sequence[str] = (),
-        workers: Workers | None = None,
-        progress: Progress = silent,
     ) -> Evaluator:
-        """An evaluator of the run's subnets; without `workers` one thread per core.
+        """The evaluator of the run's subnets; equal arguments give the same object.
 
         `extra_metrics` may be `module:object`, which is imported: give no names here that a run recorded.
         """
-        return Evaluator(
-            self.supernet,
-            self.dataset,
-            self.task,
-            self.archive,
-            {
-                name: metrics.get(name, self.task.metrics, allow_import=True)
-                for name in dict.fromkeys((*self.task.shown, *extra_metrics))
-            },
-            split=split,
-            calibration=calibration,
-            workers=workers,
-            progress=progress,
-        )
+        names = tuple(dict.fromkeys((*self.task.shown, *extra_metrics)))
+        key = split, calibration or Calibration(), names
+        if key not in self._evaluators:
+            table = {name: metrics.get(name, self.task.metrics, allow_import=True) for name in names}
+            self._evaluators[key] = Evaluator(
+                self.supernet,
+                self.dataset,
+                self.task,
+                self.archive,
+                table,
+                split=split,
+                calibration=calibration,
+            )
+        return self._evaluators[key]
 
     def device(self, name: str | None = None) -> Device | None:
         """A device that the run was searched for, by default the last one; None before the first search.

@@ -45,7 +45,7 @@ def final_test(
 
 
 def _evaluated(trained: TrainedRun, groups: Sequence[tuple[str, Arch]], progress: Progress) -> pd.DataFrame:
-    metrics = trained.evaluator(split="test", progress=progress)([arch for _, arch in groups], "test")
+    metrics = trained.evaluator(split="test")([arch for _, arch in groups], "test", progress=progress)
     return pd.DataFrame(
         [
             {"group": group, "arch_id": arch.id, "arch": arch, **values}

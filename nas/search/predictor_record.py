@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,8 @@ def judge_predictor(
     if len(rest) < MIN_SAMPLES:
         return None
     archs = held_out["arch"].tolist()
-    evaluate = trained.evaluator(calibration=Calibration(seed=1), workers=workers, progress=progress)
+    evaluator = trained.evaluator(calibration=Calibration(seed=1))
+    evaluate = partial(evaluator, workers=workers, progress=progress)
     again = evaluate_until(evaluate, archs, "ceiling", deadline)
     n = len(again)
     if n < MIN_HELD_OUT:

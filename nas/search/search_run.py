@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,8 @@ def search_run(
     if budget is None:
         budget = DEFAULT_BUDGET if minutes is None else UNLIMITED_BUDGET
     start = None if warm_start is None else read_front(warm_start, trained.space)
-    evaluate = trained.evaluator(extra_metrics=problem.metrics, workers=workers, progress=progress)
+    evaluator = trained.evaluator(extra_metrics=problem.metrics)
+    evaluate = partial(evaluator, workers=workers, progress=progress)
     began = time.monotonic()
     found = search(
         problem,

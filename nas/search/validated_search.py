@@ -81,7 +81,7 @@ def accuracies_on(
     device: Device, trained: TrainedRun, metrics: Sequence[str], progress: Progress
 ) -> DeployedAccuracies:
     """Accuracies in a device's precision, none of them known yet; `metrics` beside the default ones."""
-    known = trained.evaluator(extra_metrics=metrics).measurement.metrics
+    known = trained.evaluator(extra_metrics=metrics).metrics
     return DeployedAccuracies(trained, Target.of(device), known, progress)
 
 
