@@ -50,9 +50,7 @@ class Counting:
         return METRICS["cross_entropy"].accumulator()
 
 
-def make(
-    supernet: Supernet, dataset: Dataset, path: Path, *, seed: int = 0
-) -> tuple[Evaluator, Counting]:
+def make(supernet: Supernet, dataset: Dataset, path: Path, *, seed: int = 0) -> tuple[Evaluator, Counting]:
     counting = Counting()
     evaluator = Evaluator(
         supernet,
