@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import search_spaces
-from benchmarks.training_strategies import changed_recipe, once, train_alone, workers
+from benchmarks.training_strategies import once, train_alone, workers
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
@@ -42,7 +42,7 @@ def inherited(out: Path, recipe: Recipe, n: int, epochs: int, seed: int) -> dict
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
-        changed = changed_recipe(recipe, {"epochs": epochs, "seed": seed})
+        changed = recipe.replace({"epochs": epochs, "seed": seed})
         run = train(changed, out / "runs" / f"supernet-{epochs}-{seed}", resume=True)
         steps = int(run.read_csv(TRAINING_LOG)["step"].max())
         return {"steps": steps, "top1": test_top1(run.path, subnets(recipe, n, seed))}
@@ -56,7 +56,7 @@ def alone(out: Path, recipe: Recipe, n: int, epochs: int, seed: int, i: int) -> 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
         arch = subnets(recipe, n, seed)[i]
-        changed = changed_recipe(recipe, {"epochs": epochs, "seed": seed})
+        changed = recipe.replace({"epochs": epochs, "seed": seed})
         run = train_alone(out / "runs" / f"alone-{epochs}-{seed}-{i}", changed, arch)
         return {"top1": test_top1(run.path, [arch])[0]}
 

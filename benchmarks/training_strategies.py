@@ -28,19 +28,19 @@ from hw_profiles.atomic_write import replace_file
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
+from nas.recipes.samplers import OneSubnetConfig
 from nas.runs.files import SPEED
 from nas.runs.run_dir import RunDir
-from nas.samplers.one_subnet import OneSubnet
 from nas.samplers.progressive import PHASES
 from nas.training.train import train
 from search_spaces import Arch, Space
 from search_spaces.costs import macs_table
 
-LABELS = {"distillation": "none"}
-INPLACE = {"distillation": "inplace"}
+LABELS = {"distillation.kind": "none"}
+INPLACE = {"distillation.kind": "inplace"}
 OFA_LR = (1.0, 1 / 12, 1 / 4, 1 / 12, 1 / 4)
-SHRINKING = [phase.model_copy(update={"lr": lr}) for phase, lr in zip(PHASES[1:], OFA_LR, strict=True)]
-TAUGHT = {"distillation": "external", "teachers": ["init"], "label_weight": 1.0}
+SHRINKING = [phase.model_copy(update={"lr_scale": lr}) for phase, lr in zip(PHASES[1:], OFA_LR, strict=True)]
+TAUGHT = {"distillation": {"kind": "external", "teachers": ["init"], "label_weight": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -56,26 +56,26 @@ class Strategy:
 
 STRATEGIES: Mapping[str, Strategy] = {
     "sandwich": Strategy(3, INPLACE),
-    "sandwich, alpha": Strategy(3, {"distillation_loss": "alpha"} | INPLACE),
+    "sandwich, alpha": Strategy(3, {"distillation.loss": "alpha"} | INPLACE),
     "sandwich, labels": Strategy(3, LABELS),
-    "uniform": Strategy(1, {"sampler": "uniform"} | LABELS),
-    "macs_uniform": Strategy(1, {"sampler": "macs_uniform"} | LABELS),
+    "uniform": Strategy(1, {"sampler.kind": "uniform"} | LABELS),
+    "macs_uniform": Strategy(1, {"sampler.kind": "macs_uniform"} | LABELS),
     "progressive": Strategy(
         sum(phase.subnets * phase.epochs for phase in SHRINKING) / sum(phase.epochs for phase in SHRINKING),
-        {"sampler": "progressive", "phases": [phase.model_dump() for phase in SHRINKING]} | TAUGHT,
+        {"sampler": {"kind": "progressive", "phases": SHRINKING}} | TAUGHT,
         teacher_share=0.15,
     ),
-    "attentive_best": Strategy(3, {"sampler": "attentive_best"} | INPLACE),
-    "attentive_worst": Strategy(3, {"sampler": "attentive_worst"} | INPLACE),
-    "complexity_banks": Strategy(3, {"sampler": "complexity_banks"} | LABELS),
-    "performance_banks": Strategy(3, {"sampler": "performance_banks"} | LABELS),
-    "complexity_adaptive": Strategy(3, {"sampler": "complexity_adaptive"} | INPLACE),
-    "path_importance": Strategy(1, {"sampler": "path_importance", "data_sampling": "importance"} | LABELS),
-    "preferred": Strategy(1, {"sampler": "preferred"} | LABELS),
-    "nested": Strategy(1, {"sampler": "nested", "n_random": 0} | LABELS),
+    "attentive_best": Strategy(3, {"sampler.kind": "attentive_best"} | INPLACE),
+    "attentive_worst": Strategy(3, {"sampler.kind": "attentive_worst"} | INPLACE),
+    "complexity_banks": Strategy(3, {"sampler.kind": "complexity_banks"} | LABELS),
+    "performance_banks": Strategy(3, {"sampler.kind": "performance_banks"} | LABELS),
+    "complexity_adaptive": Strategy(3, {"sampler.kind": "complexity_adaptive"} | INPLACE),
+    "path_importance": Strategy(1, {"sampler.kind": "path_importance", "data.order": "importance"} | LABELS),
+    "preferred": Strategy(1, {"sampler.kind": "preferred"} | LABELS),
+    "nested": Strategy(1, {"sampler.kind": "nested", "sampler.n_random": 0} | LABELS),
 }
 """Of each published method, its sampler and what its subnets learn from; all else is the base recipe's.
-Those without a largest subnet in each step learn from labels: in place there is nobody to learn from."""
+Samplers without the largest subnet in each step learn from labels."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
-        changed = changed_recipe(recipe, {"seed": seed, **LABELS})
+        changed = recipe.replace({"seed": seed, **LABELS})
         run = train_alone(out / "runs" / f"alone-{arch.id}-{seed}", changed, arch)
         return TrainedRun.open(run.path).evaluator()([arch], "benchmark")[0]
 
@@ -133,7 +133,7 @@ def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
 
 def train_alone(run: Path, recipe: Recipe, arch: Arch) -> RunDir:
     """One subnet trained by the recipe, from where it was stopped."""
-    return train(changed_recipe(recipe, {"arch": arch}), run, resume=True, sampler=OneSubnet(arch))
+    return train(recipe.replace({"sampler": OneSubnetConfig(arch=arch)}), run, resume=True)
 
 
 def strategy(out: Path, recipe: Recipe, subnets: Subnets, name: str, seed: int) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def strategy(out: Path, recipe: Recipe, subnets: Subnets, name: str, seed: int) 
             for kind in ("corners", "random", "spread", "alike")
         }
         images_per_s = run.read_csv(SPEED)["images_per_s"].median()
-        return measured | {"ms_per_step": 1e3 * recipe.batch_size / images_per_s}
+        return measured | {"ms_per_step": 1e3 * recipe.data.batch_size / images_per_s}
 
     return once(out / "strategies" / f"{name}-{seed}.json", work)
 
@@ -157,20 +157,16 @@ def trained(runs: Path, recipe: Recipe, name: str, seed: int) -> RunDir:
     """The supernet trained by a strategy, after its teacher if it has one."""
     way = STRATEGIES[name]
     passes = recipe.epochs * STRATEGIES["sandwich"].subnets
-    changes = {"n_random": 1, "seed": seed, **way.changes}
+    recipe = recipe.replace({"sampler.n_random": 1, "seed": seed})
+    changes = dict(way.changes)
     if way.teacher_share:
         teacher = runs / f"{name}-{seed}-teacher"
         epochs = max(1, round(passes * way.teacher_share))
-        alone = {"sampler": "largest", "epochs": epochs, "seed": seed, **LABELS}
-        train(changed_recipe(recipe, alone), teacher, resume=True)
+        alone = {"sampler.kind": "largest", "epochs": epochs, **LABELS}
+        train(recipe.replace(alone), teacher, resume=True)
         changes["init"] = str(teacher)
     changes["epochs"] = max(1, round(passes * (1 - way.teacher_share) / way.subnets))
-    return train(changed_recipe(recipe, changes), runs / f"{name}-{seed}", resume=True)
-
-
-def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with other values, checked."""
-    return Recipe.model_validate(recipe.model_dump() | dict(changes))
+    return train(recipe.replace(changes), runs / f"{name}-{seed}", resume=True)
 
 
 def study(

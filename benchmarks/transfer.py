@@ -27,7 +27,7 @@ from nas.training.train import train
 HERE = "benchmarks.transfer"
 SHARE = 5
 """Training from scratch has this many times the epochs."""
-FEW = "lr_head=1.5"
+FEW = "finetuning.head_lr=1.5"
 """For both trainings of few steps: those of a new classifier want to be long ones."""
 RANDOM_SUBNETS = 10
 
@@ -87,7 +87,7 @@ def compare(out: Path, epochs: int, seed: int, progress: Progress) -> list[dict[
 
 
 def _train(path: Path, data: str, epochs: int, seed: int, progress: Progress, *more: str) -> Path:
-    changes = [f"dataset={HERE}:{data}", f"epochs={epochs}", f"seed={seed}", *more]
+    changes = [f"data.dataset={HERE}:{data}", f"epochs={epochs}", f"seed={seed}", *more]
     return train(recipe.load("digits", changes), path, resume=True, progress=progress).path
 
 

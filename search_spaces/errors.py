@@ -10,8 +10,14 @@ AT_MOST = 6
 """Findings that are listed."""
 
 
+Place = tuple[int | str, ...]
+
+
 def one_line(
-    error: ValidationError, source: str, locate: Callable[[tuple[int | str, ...]], str] | None = None
+    error: ValidationError,
+    source: str,
+    locate: Callable[[Place], str] | None = None,
+    shorten: Callable[[Place], Place] | None = None,
 ) -> str:
     """The first findings of a validation in one line: `source: where: what; where: what`.
 
@@ -22,6 +28,7 @@ def one_line(
         error: what pydantic found.
         source: the file or object that was read.
         locate: turns the place of a finding into extra words, such as a line number.
+        shorten: turns the place of a finding into the one that the message names.
     """
     findings = []
     items = error.errors(include_url=False)
@@ -29,7 +36,7 @@ def one_line(
         place = item["loc"]
         if any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items):
             continue
-        where = ".".join(str(part) for part in place)
+        where = ".".join(str(part) for part in (shorten(place) if shorten else place))
         what = item["msg"].removeprefix("Value error, ")
         what = what[:1].lower() + what[1:]
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass

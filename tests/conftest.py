@@ -133,13 +133,17 @@ def sampled(dataset: Dataset, *arguments: Any, **options: Any) -> Iterator[Batch
 @pytest.fixture(scope="session")
 def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the tiny space, trained on digits for two epochs."""
+    from nas.recipes.groups import ComputeConfig, DataConfig
     from nas.recipes.recipe import Recipe
     from nas.training.train import train
 
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.yaml").write_text(TINY_YAML)
     recipe = Recipe(
-        space=str(folder / "tiny.yaml"), dataset="digits", epochs=2, batch_size=128, accelerator="cpu"
+        space=str(folder / "tiny.yaml"),
+        epochs=2,
+        data=DataConfig(dataset="digits", batch_size=128),
+        compute=ComputeConfig(accelerator="cpu"),
     )
     return train(recipe, folder / "run").path
 
@@ -331,7 +335,8 @@ def recipe(tmp_path: Path) -> Path:
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        f"space: {tmp_path / 'tiny.yaml'}\ndataset: digits\nepochs: 1\nbatch_size: 256\naccelerator: cpu\n"
+        f"space: {tmp_path / 'tiny.yaml'}\nepochs: 1\n"
+        f"data:\n  dataset: digits\n  batch_size: 256\ncompute:\n  accelerator: cpu\n"
     )
     return path
 

@@ -258,7 +258,7 @@ def test_output_that_is_closed_or_full() -> None:
         (["train", "--config", "digit", "--out", "r"], "recipe must be one of"),
         (
             ["train", "--config", "digits", "--set", "epoch=3", "--out", "r"],
-            "epoch: unknown key; the keys are",
+            "unknown key 'epoch' (did you mean 'epochs'?); the keys are schema_version, space, epochs",
         ),
         (["train", "--config", "digits", "--set", "epochs", "--out", "r"], "--set must look like key=value"),
         (
@@ -269,7 +269,10 @@ def test_output_that_is_closed_or_full() -> None:
             ["search", "r", "--device", "d", "--max", "macs=1", "--max", "macs=2"],
             "--max must have each name once, got 'macs' twice; leave one out",
         ),
-        (["train", "--config", "digits", "--set", "dataset=cats", "--out", "r"], "dataset must be one of"),
+        (
+            ["train", "--config", "digits", "--set", "data.dataset=cats", "--out", "r"],
+            "dataset must be one of",
+        ),
         (["train", "--config", "digits", "--set", "space=cats", "--out", "r"], "space must be one of"),
         (["evaluate", "nowhere"], "nowhere is not a run directory"),
         (["report", "nowhere"], "nowhere is not a run directory"),

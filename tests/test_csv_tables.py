@@ -66,7 +66,7 @@ def test_table_that_cannot_be_read_is_refused_by_line(tmp_path: Path, content: b
 
 
 def test_other_text_files_may_have_a_byte_order_mark(tmp_path: Path, tiny_arch: Arch) -> None:
-    text = "space: digits\ndataset: digits\nepochs: 3\n"
+    text = "space: digits\ndata: {dataset: digits}\nepochs: 3\n"
     arch, recipe, space = (tmp_path / name for name in ("arch.json", "recipe.yaml", "space.yaml"))
     arch.write_text(tiny_arch.to_json(), encoding="utf-16")
     recipe.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig")

@@ -74,8 +74,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "digits_of_ours.py").write_text(PLAIN_DIGITS)
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "recipe.yaml").write_text(
-        "{space: tiny.yaml, dataset: 'digits_of_ours:plain', epochs: 1, batch_size: 896, n_random: 3, "
-        "batch_norm: synchronized, accelerator: cpu, threads: 1}"
+        "{space: tiny.yaml, epochs: 1, data: {dataset: 'digits_of_ours:plain', batch_size: 896}, "
+        "sampler: {n_random: 3}, batch_norm: {synchronized: true}, compute: {accelerator: cpu, threads: 1}}"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -88,7 +88,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_two_processes_take_the_step_of_one(folder: Path) -> None:
-    arguments = ["train", "--config", "recipe.yaml", "--out", "two", "--set", "devices=2"]
+    arguments = ["train", "--config", "recipe.yaml", "--out", "two", "--set", "compute.devices=2"]
     done = subprocess.run(
         [sys.executable, "worker.py", *arguments], env=environment(), capture_output=True, text=True
     )
@@ -113,7 +113,7 @@ def test_two_processes_take_the_step_of_one(folder: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
 def test_lost_process_ends_the_run_with_a_checkpoint(folder: Path) -> None:
-    arguments = ["train", "--config", "recipe.yaml", "--out", "run", "--set", "batch_size=128"]
+    arguments = ["train", "--config", "recipe.yaml", "--out", "run", "--set", "data.batch_size=128"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -134,7 +134,7 @@ def test_lost_process_ends_the_run_with_a_checkpoint(folder: Path) -> None:
     run = RunDir.open("run")
     assert [path.name for path in Checkpoints(run).paths()] == ["step_000000003.pt"]
     seen: list[int] = []
-    resumed = recipe.load("recipe.yaml", ["batch_size=128"])
+    resumed = recipe.load("recipe.yaml", ["data.batch_size=128"])
     train(resumed, "run", resume=True, progress=lambda what, done, total: seen.append(done))
     assert seen == [4, 5, 6, 7]  # of 7 batches of 128 in 897 images
 
@@ -143,7 +143,7 @@ def test_batches_must_be_shared_evenly(folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"batch_size must be a multiple of the number of processes .*, 3, got"
     ):
-        train(recipe.load("recipe.yaml", ["devices=3"]), "run")
+        train(recipe.load("recipe.yaml", ["compute.devices=3"]), "run")
     assert not (folder / "run").exists()
 
 

@@ -77,7 +77,7 @@ def test_names_beyond_ascii_work_in_an_ascii_locale(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "é.yaml").write_text(space.replace("name: digits", "name: größe"), encoding="utf-8")
     (folder / "recipe.yaml").write_text(
-        f"# é\nspace: {folder / 'é.yaml'}\ndataset: digits\nepochs: 1\n", encoding="utf-8"
+        f"# é\nspace: {folder / 'é.yaml'}\ndata: {{dataset: digits}}\nepochs: 1\n", encoding="utf-8"
     )
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environment |= {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}

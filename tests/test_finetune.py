@@ -6,6 +6,7 @@ import torch
 
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_archs
+from nas.recipes.groups import ComputeConfig, DataConfig, FinetuningConfig, SgdConfig
 from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET
 from nas.runs.weights import load_supernet
@@ -17,14 +18,20 @@ from search_spaces import Arch, Space
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return Recipe(space="digits", dataset="digits", epochs=1, batch_size=128, accelerator="cpu", lr=0.05)
+    return Recipe(
+        space="digits",
+        epochs=1,
+        data=DataConfig(dataset="digits", batch_size=128),
+        optimizer=SgdConfig(lr=0.05),
+        compute=ComputeConfig(accelerator="cpu"),
+    )
 
 
 def test_finetuned_run_evaluates_and_exports(
     trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path
 ) -> None:
     before = trained.evaluator()([tiny_arch], "test")[0]["cross_entropy"]
-    more = recipe.model_copy(update={"epochs": 3})
+    more = recipe.replace({"epochs": 3})
     tuned = TrainedRun.open(finetune(trained.run.path, tiny_arch, more, tmp_path / "tuned").path)
     assert tuned.info.arch == tiny_arch
     assert tuned.notable_archs == [tiny_arch]
@@ -42,7 +49,7 @@ def test_finetuned_run_evaluates_and_exports(
 def test_other_subnets_keep_their_own_weights(
     trained: TrainedRun, recipe: Recipe, tiny: Space, tmp_path: Path
 ) -> None:
-    still = recipe.model_copy(update={"weight_decay": 0.0})  # which acts on all weights
+    still = recipe.replace({"optimizer.weight_decay": 0.0})  # which acts on all weights
     tuned = load_supernet(finetune(trained.run.path, trained.space.smallest, still, tmp_path / "tuned"))
     name, width = "stem.conv.weight", int(trained.space.smallest["stem.width"])
     after, before = tuned.get_parameter(name), trained.supernet.get_parameter(name)
@@ -72,18 +79,23 @@ def test_arch_of_another_space_starts_no_run(
 
 def test_classifier_has_a_learning_rate_of_its_own(tiny: Space, recipe: Recipe) -> None:
     supernet = Supernet(tiny)
-    groups = parameter_groups(supernet, recipe.model_copy(update={"lr_head": 0.2}))
+    groups = parameter_groups(supernet, recipe.optimizer, FinetuningConfig(head_lr=0.2))
     assert [group[LR_SHARE] for group in groups] == pytest.approx([1, 1, 4, 4])  # 0.2 / 0.05
     weight, bias = groups[2]["params"], groups[3]["params"]
     assert [id(p) for p in (*weight, *bias)] == [id(p) for p in supernet.classifier.parameters()]
-    assert [group["weight_decay"] for group in groups] == [recipe.weight_decay, 0, recipe.weight_decay, 0]
+    assert [group["weight_decay"] for group in groups] == [
+        recipe.optimizer.weight_decay,
+        0,
+        recipe.optimizer.weight_decay,
+        0,
+    ]
     assert sum(len(group["params"]) for group in groups) == len(list(supernet.parameters()))
 
 
 def test_frozen_body_does_not_change(
     trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path
 ) -> None:
-    frozen = recipe.model_copy(update={"freeze_body": True})
+    frozen = recipe.replace({"finetuning.freeze_body": True})
     tuned = load_supernet(finetune(trained.run.path, tiny_arch, frozen, tmp_path / "tuned"))
     known = trained.supernet.state_dict()
     changed = {name for name, weight in tuned.state_dict().items() if not torch.equal(weight, known[name])}

@@ -204,7 +204,7 @@ def test_twelve_bits_in_sixteen_are_warned_of(
 
 def test_training_checks_the_images_before_it_makes_the_run(folder: Path, tmp_path: Path) -> None:
     recipe = parse(
-        "space: digits\ndataset: imagefolder\nepochs: 1\nbatch_size: 8\nlr: 0.1\n", [f"data_root={folder}"]
+        "{space: digits, epochs: 1, data: {dataset: imagefolder, batch_size: 8}}", [f"data.root={folder}"]
     )
     with pytest.raises(ValueError, match="40 of 40 images cannot be read"):
         train(recipe, tmp_path / "run")

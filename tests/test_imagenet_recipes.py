@@ -9,18 +9,17 @@ from PIL import Image
 
 import search_spaces
 from nas.recipes import recipe
+from nas.recipes.groups import ValueClippingConfig
+from nas.recipes.keys import differences
 from nas.runs.files import SUPERNET
 from nas.training.train import train
 
 SIZE = 32
 BATCH_SIZE = 8
 SMALL = [
-    "epochs=5",
-    f"batch_size={BATCH_SIZE}",
-    "workers=0",
-    "accelerator=cpu",
-    "warmup_epochs=0",
-    "threads=1",
+    f"data.batch_size={BATCH_SIZE}",
+    "data.workers=0",
+    "compute={accelerator: cpu, threads: 1}",
 ]
 
 
@@ -46,8 +45,9 @@ def settings(name: str, images: Path, folder: Path) -> list[str]:
         config["input_size"] = SIZE
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(config))
-    lr = original.lr * BATCH_SIZE / original.batch_size  # linear scaling (Goyal et al. 2017)
-    return [*SMALL, f"space={file}", f"data_root={images}", f"lr={lr}"]
+    lr = original.optimizer.lr * BATCH_SIZE / original.data.batch_size  # linear scaling (Goyal et al. 2017)
+    warmup = [] if original.phases else ["schedule.warmup_epochs=0"]
+    return [*SMALL, *warmup, f"space={file}", f"data.root={images}", f"optimizer.lr={lr}"]
 
 
 @pytest.mark.slow
@@ -60,8 +60,10 @@ def test_recipe_takes_steps(images: Path, tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 def test_ofa_shrinks_what_its_first_step_trained(images: Path, tmp_path: Path) -> None:
     changes = settings("ofa", images, tmp_path)
-    first = train(recipe.load("ofa-largest", [*changes, "epochs=1"]), tmp_path / "largest")
-    shrinking = recipe.load("ofa", [*changes, f"init={first.path}"])
+    first = train(
+        recipe.load("ofa-largest", [*changes, "epochs=1", "schedule.warmup_epochs=0"]), tmp_path / "largest"
+    )
+    shrinking = recipe.load("ofa", [*changes, "epochs=5", f"init={first.path}"])
     assert train(shrinking, tmp_path / "ofa").has(SUPERNET)
     with pytest.raises(ValueError, match="the teacher init needs init"):
         train(recipe.load("ofa", changes), tmp_path / "without")
@@ -70,13 +72,12 @@ def test_ofa_shrinks_what_its_first_step_trained(images: Path, tmp_path: Path) -
 
 def test_published_figures_are_those_of_the_authors_code() -> None:
     attentive, alpha = recipe.load("attentivenas"), recipe.load("alphanet")
-    assert (attentive.lr, attentive.batch_size, attentive.epochs) == (0.8, 2048, 360)
-    assert attentive.clip_value == 1.0
-    changed = {k for k, v in attentive.model_dump().items() if getattr(alpha, k) != v}
-    assert changed == {"sampler", "distillation_loss"}
+    assert (attentive.optimizer.lr, attentive.data.batch_size, attentive.epochs) == (0.8, 2048, 360)
+    assert attentive.clipping == ValueClippingConfig(max_value=1.0)
+    assert differences(attentive, alpha) == ["sampler.kind", "distillation.loss"]
     ofa = recipe.load("ofa")
     # base rates of 3e-2, 2.5e-3 and 7.5e-3, times 32 GPUs
-    rates = [ofa.lr * phase.lr for phase in ofa.phases]
+    rates = [ofa.optimizer.lr * phase.lr_scale for phase in ofa.phases]
     assert rates == pytest.approx([0.96, 0.08, 0.24, 0.08, 0.24], rel=1e-4)
     assert sum(phase.epochs for phase in ofa.phases) == ofa.epochs == 425
     assert [phase.subnets for phase in ofa.phases] == [1, 2, 2, 4, 4]

@@ -47,7 +47,10 @@ def test_every_number_has_a_least_value() -> None:
             "'--split-seed': Input should be",
         ),
         (["profile", "digits", "--device", "d", "--batch", "0"], "'--batch': Input should be"),
-        (["train", "--config", "digits", "--out", "o", "--set", "lr=.inf"], "lr: .* finite number, got inf"),
+        (
+            ["train", "--config", "digits", "--out", "o", "--set", "optimizer.lr=.inf"],
+            "optimizer.lr: .* finite number, got inf",
+        ),
     ],
 )
 def test_number_out_of_range_is_one_line(

@@ -56,13 +56,11 @@ def folder(made: Path, tmp_path: Path) -> Path:
 def recipe_in(folder: Path, **changes: object) -> Recipe:
     values = {
         "space": str(folder / "tiny.yaml"),
-        "dataset": "imagefolder",
-        "data_root": str(folder / "images"),
         "epochs": 1,
-        "batch_size": 8,
-        "accelerator": "cpu",
+        "data": {"dataset": "imagefolder", "root": str(folder / "images"), "batch_size": 8} | changes,
+        "compute": {"accelerator": "cpu"},
     }
-    return Recipe.model_validate(values | changes)
+    return Recipe.model_validate(values)
 
 
 def opened(folder: Path) -> TrainedRun:
@@ -107,7 +105,7 @@ def test_missing_and_changed_images_are_named(folder: Path) -> None:
     assert str(caught.value).count(".bmp") == 12
     assert "cat/cat03.bmp" in str(caught.value)
     assert "\n" not in str(caught.value)
-    recipe = load_recipe(folder / "run" / RECIPE, [f"data_root={root}"])
+    recipe = load_recipe(folder / "run" / RECIPE, [f"data.root={root}"])
     with pytest.raises(ValueError, match="11 of 36 are missing"):
         train(recipe, folder / "run", resume=True)
 
@@ -226,7 +224,7 @@ def test_a_users_data_set_must_stay_the_same(
     monkeypatch.setattr(sys, "path", list(sys.path))
     importlib.invalidate_caches()
     try:
-        recipe = recipe_in(tmp_path, dataset=f"recorded_images:{name}", data_root=None, batch_size=512)
+        recipe = recipe_in(tmp_path, dataset=f"recorded_images:{name}", root=None, batch_size=512)
         run = RunDir(train(recipe, tmp_path / "run").path)
         open_data(run, allow_import=True)
         module = sys.modules["recorded_images"]
@@ -282,7 +280,7 @@ def test_of_split_folders_only_images_in_classes_count_as_added(
     for split in ("train", "val"):
         shutil.copytree(folder / "images", folder / "split" / split)
     root = folder / "split"
-    out = train(recipe_in(folder, data_root=str(root)), folder / "other")
+    out = train(recipe_in(folder, root=str(root)), folder / "other")
     image = root / "val" / "ant" / "ant00.bmp"
     (root / "test").mkdir()
     for name in ("test/a.bmp", "a.bmp", "train/a.bmp"):  # labelled by no folder

@@ -12,6 +12,7 @@ import nas
 from nas.data.dataset import ImageDataset, Split, SplitName
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_archs, export_picked
+from nas.recipes.groups import ComputeConfig, DataConfig
 from nas.recipes.recipe import Recipe
 from nas.report import final_test as module
 from nas.report.figures_of_merit import as_json
@@ -85,7 +86,12 @@ def test_exports_of_every_kind_are_named(searched: TrainedRun, monkeypatch: pyte
 def test_report_of_a_fine_tuned_run_is_about_its_subnet_alone(
     trained: TrainedRun, tiny_arch: Arch, tmp_path: Path
 ) -> None:
-    recipe = Recipe(space="digits", dataset="digits", epochs=1, batch_size=128, accelerator="cpu")
+    recipe = Recipe(
+        space="digits",
+        epochs=1,
+        data=DataConfig(dataset="digits", batch_size=128),
+        compute=ComputeConfig(accelerator="cpu"),
+    )
     tuned = TrainedRun.open(finetune(trained.run.path, tiny_arch, recipe, tmp_path / "tuned").path)
     tuned.evaluator()([tuned.space.smallest], "evaluate")  # its weights are not trained
     path, figures = report_run(tuned)

@@ -17,7 +17,8 @@ from torch import nn
 from hw_profiles import atomic_write as files
 from nas import tasks
 from nas.progress import Progress
-from nas.recipes.recipe import MAY_CHANGE, Recipe
+from nas.recipes.groups import CheckpointsConfig, ComputeConfig, DataConfig
+from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET, TRAINING_LOG
 from nas.runs.run_dir import RunDir
 from nas.samplers.base import FixedRule, Step
@@ -41,11 +42,10 @@ def recipe(tmp_path: Path) -> Recipe:
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
     return Recipe(
         space=str(tmp_path / "tiny.yaml"),
-        dataset="digits",
         epochs=1,
-        batch_size=128,
-        accelerator="cpu",
-        checkpoint_minutes=1e-9,
+        data=DataConfig(dataset="digits", batch_size=128),
+        compute=ComputeConfig(accelerator="cpu"),
+        checkpoints=CheckpointsConfig(every_n_minutes=1e-9),
     )
 
 
@@ -64,17 +64,21 @@ def steps(run: RunDir) -> list[int]:
 
 @pytest.mark.parametrize("keep", [1, 4])
 def test_last_checkpoints_are_kept(recipe: Recipe, tmp_path: Path, keep: int) -> None:
-    run = train(recipe.model_copy(update={"keep_checkpoints": keep}), tmp_path / "run")
+    run = train(recipe.replace({"checkpoints.keep_last": keep}), tmp_path / "run")
     assert steps(run) == list(range(STEPS_PER_EPOCH, STEPS_PER_EPOCH - keep, -1))
 
 
 def test_resume_allows_what_changes_no_result(recipe: Recipe, tmp_path: Path) -> None:
-    other = {"workers": 1, "threads": 1, "checkpoint_minutes": 9.0, "keep_checkpoints": 3}
-    assert other.keys() <= MAY_CHANGE
+    other = {
+        "data.workers": 1,
+        "compute.threads": 1,
+        "checkpoints.every_n_minutes": 9.0,
+        "checkpoints.keep_last": 3,
+    }
     whole = train(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run", progress=stop_at(3))
-    run = train(recipe.model_copy(update=other), tmp_path / "run", resume=True)
+    run = train(recipe.replace(other), tmp_path / "run", resume=True)
     assert run.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
 
 
@@ -122,13 +126,15 @@ def test_stop_on_a_full_disk_says_what_is_kept(
 
 
 def test_diverged_training_keeps_the_last_good_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
-    wild = recipe.model_copy(update={"lr": 1e30, "clip_norm": 1e30, "checkpoint_minutes": 60.0, "epochs": 3})
+    wild = recipe.replace(
+        {"optimizer.lr": 1e30, "clipping.kind": "none", "checkpoints.every_n_minutes": 60.0, "epochs": 3}
+    )
     with pytest.raises(ValueError, match=r"training diverged at step \d+: .*; there is no checkpoint yet"):
         train(wild, tmp_path / "none")
     with pytest.raises(
         ValueError, match=r"training diverged at step \d+: .*\.pt, is kept: .* --init /"
     ) as caught:
-        train(wild.model_copy(update={"checkpoint_minutes": 1e-9}), tmp_path / "run")
+        train(wild.replace({"checkpoints.every_n_minutes": 1e-9}), tmp_path / "run")
     run = RunDir.open(tmp_path / "run")
     assert str(Checkpoints(run).paths()[0]) in str(caught.value)
     assert f"at step {steps(run)[0]}:" in str(caught.value)  # the step after the checkpoint, counted from 0
@@ -159,7 +165,7 @@ train(recipe.load(config), out, resume=True, progress=progress)
 def test_killed_three_times_at_random_ends_as_if_undisturbed(
     recipe: Recipe, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    recipe = recipe.model_copy(update={"epochs": 10, "ema_decay": 0.9})  # 70 steps
+    recipe = recipe.replace({"epochs": 10, "ema.decay": 0.9})  # 70 steps
     undisturbed = train(recipe, tmp_path / "undisturbed")
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     out = tmp_path / "run"
@@ -202,7 +208,7 @@ def fail_at(step: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         (
             MemoryError(),
-            r"not enough memory .* smaller batch_size.*; the last .*000004\.pt, is kept",
+            r"not enough memory .* smaller data.batch_size.*; the last .*000004\.pt, is kept",
         ),
         (
             ValueError("cannot read the image b.png"),
@@ -214,7 +220,7 @@ def test_failed_step_is_repeated_as_if_undisturbed(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     # the sampler walks from bank to bank, so that a step that it has begun must not count
-    recipe = recipe.model_copy(update={"sampler": "complexity_banks", "checkpoint_minutes": 60.0})
+    recipe = recipe.replace({"sampler.kind": "complexity_banks", "checkpoints.every_n_minutes": 60.0})
     whole = train(recipe, tmp_path / "whole")
     fail_at(4, error, monkeypatch)
     with pytest.raises(ValueError, match=message):
@@ -230,7 +236,7 @@ def test_error_of_the_toolkit_saves_and_stays_as_it_is(
 ) -> None:
     fail_at(2, KeyError("bug"), monkeypatch)
     with pytest.raises(KeyError, match="bug"):
-        train(recipe.model_copy(update={"checkpoint_minutes": 60.0}), tmp_path / "run")
+        train(recipe.replace({"checkpoints.every_n_minutes": 60.0}), tmp_path / "run")
     assert steps(RunDir.open(tmp_path / "run")) == [2]
     assert caplog.messages[-1].startswith("training stopped after step 2; the last checkpoint, ")
 
@@ -268,7 +274,7 @@ def test_users_sampler_that_fails_is_named(
     recipe: Recipe, tmp_path: Path, sampler: Raises, saved: list[int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        train(recipe.model_copy(update={"checkpoint_minutes": 60.0}), tmp_path / "run", sampler=sampler)
+        train(recipe.replace({"checkpoints.every_n_minutes": 60.0}), tmp_path / "run", sampler=sampler)
     assert steps(RunDir.open(tmp_path / "run")) == saved
 
 
@@ -277,23 +283,31 @@ def test_batches_too_small_for_batch_norm_and_wrong_precision_are_refused(
 ) -> None:
     for changes, message in (
         (
-            {"batch_size": 128, "accumulate": 128},
+            {"data.batch_size": 128, "compute.accumulate": 128},
             "batch_size must be at least 256, 2 images .* 1 processes x 128",
         ),
-        ({"batch_size": 2048, "accumulate": 512}, "at least 1024 images, .* got 897 in the training split"),
         (
-            {"precision": "16-mixed"},
+            {"data.batch_size": 2048, "compute.accumulate": 512},
+            "at least 1024 images, .* got 897 in the training split",
+        ),
+        (
+            {"compute.precision": "16-mixed"},
             "16-mixed needs the accelerator cuda, got cpu; use precision bf",
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            train(recipe.model_copy(update=changes), tmp_path / "run")
+            train(recipe.replace(changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_unequal_parts_weigh_by_their_images(tiny: Space) -> None:
-    recipe = Recipe(space="tiny", dataset="digits", epochs=1, batch_size=12, accumulate=4, accelerator="cpu")
-    fabric, log = make_fabric(recipe), TrainingLog(tiny, 1, "top1")
+    recipe = Recipe(
+        space="tiny",
+        epochs=1,
+        data=DataConfig(dataset="digits", batch_size=12),
+        compute=ComputeConfig(accumulate=4, accelerator="cpu"),
+    )
+    fabric, log = make_fabric(recipe.compute, 12), TrainingLog(tiny, 1, "top1")
     state = TrainingState.start(recipe, tiny, fabric, Raises(""), Uniform(), log)
     task = tasks.get("classification")
     step = TrainingStep(fabric, state, recipe, task, lambda x, y: lambda logits: (logits[:, 0] * y).mean(), 1)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 import search_spaces
+from nas.recipes.groups import DataConfig
 from nas.recipes.phases import Phase, phase_at
 from nas.recipes.recipe import Recipe
 from nas.samplers import SAMPLERS, Sampler, Step, make_sampler
@@ -26,7 +27,8 @@ from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 from search_spaces.costs import macs_table
 
-RECIPE = Recipe(space="tiny", dataset="digits", epochs=1)
+RECIPE = Recipe(space="tiny", epochs=1, data=DataConfig(dataset="digits"))
+NAMES = SAMPLERS.keys() - {"one_subnet"}  # has an arch of its own
 
 
 def make_step(
@@ -49,7 +51,7 @@ def supernet(tiny: Space) -> Supernet:
 
 
 def test_a_users_factory_that_fails_is_named(tiny: Space) -> None:
-    own = RECIPE.model_copy(update={"sampler": "math:sqrt"})  # takes one number
+    own = RECIPE.replace({"sampler.kind": "math:sqrt"})  # takes one number
     with pytest.raises(ValueError, match=r"^the sampler 'math:sqrt' failed with TypeError: [^\n]*$"):
         make_sampler(tiny, own)
 
@@ -67,7 +69,7 @@ def learn(sampler: Sampler, supernet: Supernet, steps: int = 6) -> None:
         sampler.observe(step, subnets, [1.0 + seed + i for i in range(len(subnets))])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_every_sampler_resumes_with_what_it_learned(tiny: Space, supernet: Supernet, name: str) -> None:
     sampler, again = SAMPLERS[name](tiny, RECIPE), SAMPLERS[name](tiny, RECIPE)
     assert isinstance(sampler, Sampler)
@@ -78,7 +80,7 @@ def test_every_sampler_resumes_with_what_it_learned(tiny: Space, supernet: Super
         assert list(first) == list(second)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_every_sampler_chooses_subnets_that_take_the_images(
     tiny: Space, supernet: Supernet, name: str
 ) -> None:
@@ -90,7 +92,7 @@ def test_every_sampler_chooses_subnets_that_take_the_images(
         assert {arch["resolution"] for arch in subnets} == {resolution}
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_state_of_every_sampler_is_plain(tiny: Space, supernet: Supernet, name: str) -> None:
     sampler = SAMPLERS[name](tiny, RECIPE)
     learn(sampler, supernet)

@@ -6,6 +6,7 @@ import pytest
 from conftest import make_device
 
 from nas.evaluation.trained_run import TrainedRun
+from nas.recipes.groups import ComputeConfig, DataConfig
 from nas.recipes.recipe import Recipe
 from nas.report.report_run import report_run
 from nas.runs.files import BASELINE, PREDICTOR, SEARCH
@@ -38,7 +39,12 @@ stages: [{{width: {widths}, depth: [1], kernel: [3], expand: [1], stride: 2}}]
 head: {{width: [8]}}
 """
     )
-    recipe = Recipe(space=str(tmp_path / "small.yaml"), dataset="digits", epochs=1, accelerator="cpu")
+    recipe = Recipe(
+        space=str(tmp_path / "small.yaml"),
+        epochs=1,
+        data=DataConfig(dataset="digits"),
+        compute=ComputeConfig(accelerator="cpu"),
+    )
     run = train(recipe, tmp_path / "run")
     trained = TrainedRun.open(run.path)
     assert trained.space.n_subnets == n

@@ -8,6 +8,15 @@ from torch import nn
 import search_spaces
 from nas import tasks
 from nas.evaluation.trained_run import TrainedRun
+from nas.recipes.groups import (
+    ComputeConfig,
+    DataConfig,
+    Distillation,
+    ExternalDistillationConfig,
+    InplaceDistillationConfig,
+    LossConfig,
+    NoDistillationConfig,
+)
 from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET
 from nas.tasks.classification.losses import kl_loss, label_loss
@@ -23,10 +32,20 @@ TASK = tasks.get("classification")
 FIRST, SECOND = torch.randn(2, 4, 3)
 
 
-def make(**changes: object) -> Recipe:
-    return Recipe.model_validate(
-        {"space": "digits", "dataset": "digits", "epochs": 1, "label_smoothing": 0.0, **changes}
+def make(distillation: Distillation | None = None, init: str | None = None) -> Recipe:
+    return Recipe(
+        space="digits",
+        epochs=1,
+        init=init,
+        data=DataConfig(dataset="digits", batch_size=448),
+        distillation=distillation or InplaceDistillationConfig(),
+        loss=LossConfig(label_smoothing=0.0),
+        compute=ComputeConfig(accelerator="cpu"),
     )
+
+
+def taught_by(*teachers: str, label_weight: float = 1.0) -> ExternalDistillationConfig:
+    return ExternalDistillationConfig(teachers=teachers, label_weight=label_weight)
 
 
 class Says(nn.Module):
@@ -51,17 +70,18 @@ def test_in_place_the_first_learns_from_labels_and_the_others_from_it() -> None:
 
 def test_smoothing_is_the_tasks_unless_the_recipe_has_another() -> None:
     for smoothing, used in ((None, 0.1), (0.0, 0.0), (0.3, 0.3)):
-        loss = make_supervision(make(label_smoothing=smoothing), TASK, [])(X, LABELS)
+        recipe = make().replace({"loss.label_smoothing": smoothing})
+        loss = make_supervision(recipe, TASK, [])(X, LABELS)
         assert loss(FIRST) == label_loss(FIRST, LABELS, used)
 
 
 def test_unknown_distillation_loss_is_refused() -> None:
     with pytest.raises(ValueError, match=r"one of \['alpha', 'kl'\] for the task 'classification', got 'js'"):
-        make_supervision(make(distillation_loss="js"), TASK, [])
+        make_supervision(make(InplaceDistillationConfig(loss="js")), TASK, [])
 
 
 def test_without_distillation_all_learn_from_labels() -> None:
-    loss = make_supervision(make(distillation="none"), TASK, [])(X, LABELS)
+    loss = make_supervision(make(NoDistillationConfig()), TASK, [])(X, LABELS)
     for logits in (FIRST, SECOND):
         assert loss(logits) == label_loss(logits, LABELS, 0.0)
 
@@ -69,8 +89,8 @@ def test_without_distillation_all_learn_from_labels() -> None:
 def test_external_teachers_are_averaged_and_labels_may_weigh() -> None:
     teachers = [Says(torch.tensor([[100.0, 0.0, 0.0]] * 4)), Says(torch.tensor([[0.0, 100.0, 0.0]] * 4))]
     mean = torch.tensor([[0.5, 0.5, 0.0]] * 4)  # of probabilities, not of logits
-    for weight in (0.0, 0.5):
-        chosen = make(distillation="external", label_weight=weight)
+    for weight in (0.25, 0.5):
+        chosen = make(taught_by("unused", label_weight=weight))
         loss = make_supervision(chosen, TASK, teachers)(X, LABELS)
         for logits in (FIRST, SECOND):
             expected = kl_loss(logits, mean) + weight * label_loss(logits, LABELS, 0.0)
@@ -78,12 +98,12 @@ def test_external_teachers_are_averaged_and_labels_may_weigh() -> None:
 
 
 def test_teacher_is_the_largest_subnet_in_training_mode(trained: TrainedRun) -> None:
-    recipe = make(distillation="external", teachers=["init"], init=str(trained.run.path))
+    recipe = make(taught_by("init"), init=str(trained.run.path))
     (teacher,) = load_teachers(recipe, trained.space, trained.dataset.output_names, CPU)
     expected = trained.supernet.train()(X, trained.space.largest)
     torch.testing.assert_close(teacher(X), expected, atol=1e-5, rtol=1e-5)
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    named = make(distillation="external", teachers=[str(trained.run.path)])
+    named = make(taught_by(str(trained.run.path)))
     assert len(load_teachers(named, trained.space, trained.dataset.output_names, CPU)) == 1
     assert isinstance(make_supervision(recipe, TASK, [teacher]), External)
 
@@ -91,19 +111,18 @@ def test_teacher_is_the_largest_subnet_in_training_mode(trained: TrainedRun) -> 
 @pytest.mark.parametrize(
     ("teachers", "message"),
     [
-        ([], "external needs teachers, a list of trained runs"),
         (["init"], "the teacher init needs init, a run that training begins with"),
         (["nowhere"], "nowhere is not a run"),
     ],
 )
 def test_missing_teachers_are_refused(trained: TrainedRun, teachers: list[str], message: str) -> None:
-    recipe = make(distillation="external", teachers=teachers)
+    recipe = make(taught_by(*teachers))
     with pytest.raises(ValueError, match=message):
         load_teachers(recipe, trained.space, trained.dataset.output_names, CPU)
 
 
 def test_teacher_of_other_images_is_refused(trained: TrainedRun) -> None:
-    recipe = make(distillation="external", teachers=[str(trained.run.path)])
+    recipe = make(taught_by(str(trained.run.path)))
     names = trained.dataset.output_names
     with pytest.raises(ValueError, match="must know the 10 classes of the data set, in order"):
         load_teachers(recipe, trained.space, names[::-1], CPU)
@@ -114,14 +133,7 @@ def test_teacher_of_other_images_is_refused(trained: TrainedRun) -> None:
 
 def test_subnets_learn_from_a_run(trained: TrainedRun, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
-    recipe = make(
-        space=str(tmp_path / "tiny.yaml"),
-        batch_size=448,
-        accelerator="cpu",
-        distillation="external",
-        teachers=[str(trained.run.path)],
-        label_weight=1.0,
-    )
+    recipe = make(taught_by(str(trained.run.path))).replace({"space": str(tmp_path / "tiny.yaml")})
     assert train(recipe, tmp_path / "run").has(SUPERNET)
 
 

@@ -13,6 +13,7 @@ import search_spaces
 from hw_profiles.store import write_device
 from nas.data.digits import load as load_digits
 from nas.evaluation.trained_run import TrainedRun
+from nas.recipes.groups import ComputeConfig, DataConfig
 from nas.recipes.recipe import Recipe
 from nas.runs.files import ARCHIVE_CSV, PROFILES, RECIPE, RUN, SEARCH, SPACE, SUPERNET
 from nas.runs.run_dir import RunDir
@@ -96,10 +97,9 @@ def test_foreign_code_is_not_imported_unasked(
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
     recipe = Recipe(
         space=str(tmp_path / "tiny.yaml"),
-        dataset=f"{own_parts}:rot",
         epochs=1,
-        batch_size=512,
-        accelerator="cpu",
+        data=DataConfig(dataset=f"{own_parts}:rot", batch_size=512),
+        compute=ComputeConfig(accelerator="cpu"),
     )
     path = train(recipe, tmp_path / "own").path
     sys.modules.pop(own_parts)
@@ -117,8 +117,8 @@ def test_foreign_code_is_not_imported_unasked(
         assert allowed.dataset.output_names == load_digits(None, 0).output_names
     sys.modules.pop(own_parts)
     # the recipe that the run recorded is read to be compared; only the one that the user gives is imported
-    with pytest.raises(ValueError, match="dataset changed since it was started"):
-        train(recipe.model_copy(update={"dataset": "digits"}), path, resume=True)
+    with pytest.raises(ValueError, match=r"data\.dataset changed since it was started"):
+        train(recipe.replace({"data.dataset": "digits"}), path, resume=True)
     assert own_parts not in sys.modules
     assert train(recipe, path, resume=True).path == path
 

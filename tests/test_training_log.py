@@ -6,15 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.recipes.recipe import Recipe
 from nas.runs.files import SPEED
 from nas.runs.records import RunInfo
 from nas.runs.run_dir import RunDir
 from nas.training.log import TrainedSubnet, TrainingLog
 from nas.training.monitor import Monitor
 from search_spaces import Arch, Space
-
-RECIPE = Recipe(space="tiny", dataset="digits", epochs=1, batch_size=16)
 
 
 def steps(space: Space, tiny_arch: Arch) -> list[list[TrainedSubnet]]:
@@ -61,7 +58,7 @@ def test_speed_goes_on_in_the_same_table(run: RunDir, monkeypatch: pytest.Monkey
     clock = iter([10.0, 14.0, 14.0, 100.0, 101.0])
     monkeypatch.setattr("nas.training.monitor.time.monotonic", lambda: next(clock))
     for first, rows in ((0, (6, 7)), (7, (9,))):
-        watch = Monitor(run, first, RECIPE)
+        watch = Monitor(run, first, images_per_step=16)
         for last in rows:
             watch.row({"step": last, "lr": 0.1})
     speed = run.read_csv(SPEED)
@@ -73,7 +70,7 @@ def test_speed_goes_on_in_the_same_table(run: RunDir, monkeypatch: pytest.Monkey
 def test_missing_tensorboard_is_one_clear_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"pip install elastic-nas\[tensorboard\]"):
-        Monitor(run, 0, RECIPE.model_copy(update={"tensorboard": True}))
+        Monitor(run, 0, images_per_step=16, tensorboard=True)
 
 
 def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +90,7 @@ def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -
     fake: Any = type(sys)("torch.utils.tensorboard")
     fake.SummaryWriter = lambda folder: Writer()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    watch = Monitor(run, 0, RECIPE.model_copy(update={"tensorboard": True}))
+    watch = Monitor(run, 0, images_per_step=16, tensorboard=True)
     watch.row({"step": 5, "lr": 0.1, "loss_largest": 2.0})
     assert written.keys() == {"step", "lr", "loss_largest", "images_per_s"}
     assert written["loss_largest"] == (2.0, 5)

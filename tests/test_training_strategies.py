@@ -14,22 +14,40 @@ from nas.training.train import train
 
 STEPS = 6  # three epochs of 2 batches of 448 of the 897 training images
 STRATEGIES = {
-    **{name: [f"sampler={name}"] for name in SAMPLERS},
-    "importance of images": ["sampler=path_importance", "data_sampling=importance"],
-    "labels alone": ["distillation=none", "optimizer=adamw", "lr=0.004", "schedule=constant"],
-    "alpha": ["distillation_loss=alpha", "clip_value=1.0", "schedule=cosine_from_start"],
-    "noise": ["dropout=0.2", "drop_connect=0.2", "optimizer=rmsprop", "schedule=exponential"],
-    "noise in all": ["dropout=0.2", "drop_connect=0.2", "regularize=all", "augment=autoaugment"],
-    "mixtures": ["mixup_alpha=0.4", "cutmix_alpha=1.0", "clip_norm="],
-    "average in phases": ["sampler=progressive", "ema_decay=0.9"],
+    **{name: [f"sampler.kind={name}"] for name in SAMPLERS if name != "one_subnet"},
+    "importance of images": ["sampler.kind=path_importance", "data.order=importance"],
+    "labels alone": [
+        "distillation.kind=none",
+        "optimizer.kind=adamw",
+        "optimizer.lr=0.004",
+        "schedule.kind=constant",
+    ],
+    "alpha": ["distillation.loss=alpha", "clipping.kind=value", "schedule.kind=cosine_from_start"],
+    "noise": [
+        "regularization={dropout: 0.2, drop_connect: 0.2}",
+        "optimizer.kind=rmsprop",
+        "schedule.kind=exponential",
+    ],
+    "noise in all": [
+        "regularization={dropout: 0.2, drop_connect: 0.2, apply_to: all}",
+        "augmentation.kind=autoaugment",
+    ],
+    "mixtures": ["augmentation={mixup_alpha: 0.4, cutmix_alpha: 1.0}", "clipping.kind=none"],
+    "average in phases": ["sampler.kind=progressive", "ema.decay=0.9"],
 }
 FAST = ("sandwich", "importance of images", "average in phases")
 
 
 def make(folder: Path, *changes: str) -> Recipe:
     (folder / "tiny.yaml").write_text(TINY_YAML)
-    text = f"{{space: {folder / 'tiny.yaml'}, dataset: digits, epochs: 3, batch_size: 448, accelerator: cpu}}"
-    return recipe.parse(text, ["n_random=1", *changes])
+    text = f"""
+    space: {folder / "tiny.yaml"}
+    epochs: 3
+    data: {{dataset: digits, batch_size: 448}}
+    sampler: {{n_random: 1}}
+    compute: {{accelerator: cpu}}
+    """
+    return recipe.parse(text, changes)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from conftest import TINY_YAML
 
 from nas.evaluation.trained_run import TrainedRun
+from nas.recipes.groups import ComputeConfig, DataConfig
 from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET, TRANSFER
 from nas.runs.weights import load_supernet
@@ -103,10 +104,9 @@ def recipe(trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delitem(sys.modules, "fives", raising=False)
     return Recipe(
         space=str(trained.run.file("space.yaml")),
-        dataset="fives:high",
         epochs=2,
-        batch_size=128,
-        accelerator="cpu",
+        data=DataConfig(dataset="fives:high", batch_size=128),
+        compute=ComputeConfig(accelerator="cpu"),
         init=str(trained.run.path),
     )
 
@@ -114,7 +114,7 @@ def recipe(trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_training_begins_with_the_weights_of_another_run(
     trained: TrainedRun, recipe: Recipe, tmp_path: Path
 ) -> None:
-    still = recipe.model_copy(update={"lr": 1e-30, "warmup_epochs": 0.0})
+    still = recipe.replace({"optimizer.lr": 1e-30, "schedule.warmup_epochs": 0.0})
     run = train(still, tmp_path / "still")
     found = run.read_model(TRANSFER, Transfer)
     assert (found.source, found.made_anew) == (str(trained.run.path), CLASSIFIER)
@@ -139,14 +139,14 @@ def test_resumed_training_does_not_begin_again(trained: TrainedRun, recipe: Reci
 
 def test_weights_that_do_not_fit_start_no_run(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has other choices than 'digits'"):
-        train(recipe.model_copy(update={"space": "digits"}), tmp_path / "run")
+        train(recipe.replace({"space": "digits"}), tmp_path / "run")
     with pytest.raises(ValueError, match="nothing_here"):
-        train(recipe.model_copy(update={"init": "nothing_here"}), tmp_path / "run")
+        train(recipe.replace({"init": "nothing_here"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_initial_teacher_must_know_the_classes(recipe: Recipe, tmp_path: Path) -> None:
-    taught = recipe.model_copy(update={"distillation": "external", "teachers": ("init",)})
+    taught = recipe.replace({"distillation.kind": "external", "distillation.teachers": ["init"]})
     with pytest.raises(ValueError, match=r"the teacher .* must know the .*classes"):
         train(taught, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -154,8 +154,13 @@ def test_initial_teacher_must_know_the_classes(recipe: Recipe, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_initial_teacher_is_the_same_after_a_stop(recipe: Recipe, tmp_path: Path) -> None:
-    update = {"distillation": "external", "teachers": ("init",), "dataset": "digits"}
-    recipe = recipe.model_copy(update=update)
+    recipe = recipe.replace(
+        {
+            "distillation.kind": "external",
+            "distillation.teachers": ["init"],
+            "data.dataset": "digits",
+        }
+    )
 
     def interrupt(what: str, done: int, total: int) -> None:
         if done == 2:

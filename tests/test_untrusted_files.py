@@ -33,7 +33,7 @@ BENCHMARK = f"benchmark MODEL {DEVICE}"
 RESUME = "train --config RUN/recipe.yaml --out RUN --resume"
 REPEAT = "train --config RUN/recipe.yaml --out OUT"
 INIT = "train --config RECIPE --out OUT --init RUN"
-TEACH = 'train --config RECIPE --out OUT --set distillation=external --set teachers=["RUN"]'
+TEACH = 'train --config RECIPE --out OUT --set distillation.kind=external --set distillation.teachers=["RUN"]'
 FINETUNE = "finetune RUN --arch smallest --config RECIPE --out OUT"
 FINETUNE_AGAIN = "finetune RUN --arch smallest --config RUN/recipe.yaml --out OUT"
 IMPORT = "import ofa RUN/checkpoints/step_000000001.pt --space ofa-mbv3-w1.0 --out OUT"
@@ -109,8 +109,8 @@ RECORDED: dict[str, Hostile] = {
     "device": in_json("search.json", lambda record: record | {"device": NAME}),
     "predictor": in_json("predictor.json", lambda record: record | {"name": NAME}),
     "surrogate": in_json("surrogate.json", lambda s: s | {"metrics": {NAME: s["metrics"]["top1"]}}),
-    "recipe's data set": in_text("searched/recipe.yaml", "^dataset: .*", f"dataset: {NAME}"),
-    "recipe's sampler": in_text("searched/recipe.yaml", "^sampler: .*", f"sampler: {NAME}"),
+    "recipe's data set": in_text("searched/recipe.yaml", "dataset: .*", f"dataset: {NAME}"),
+    "recipe's sampler": in_text("searched/recipe.yaml", "kind: sandwich\n  n_random: .*", f"kind: {NAME}"),
     "recipe's space": in_text("searched/recipe.yaml", "^space: .*", f"space: {NAME}"),
     "name of the space": in_text("space.yaml", "^name: .*", f"name: '{NAME}'"),
     "profile's space": in_json("profile.json", lambda profile: profile | {"space": NAME}),

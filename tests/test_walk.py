@@ -54,8 +54,10 @@ def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
     write_images(folder / "images", classes, mode)
     channels = {"L": 1, "RGB": 3}[mode]
     (folder / "space.yaml").write_text(YAML.replace("channels: 3", f"channels: {channels}"))
-    recipe = f"space: {folder}/space.yaml\ndataset: imagefolder\ndata_root: {folder}/images\n"
-    (folder / "recipe.yaml").write_text(recipe + "epochs: 1\nbatch_size: 8\naccelerator: cpu\n")
+    recipe = f"space: {folder}/space.yaml\nepochs: 1\ncompute: {{accelerator: cpu}}\n"
+    (folder / "recipe.yaml").write_text(
+        recipe + f"data: {{dataset: imagefolder, root: {folder}/images, batch_size: 8}}\n"
+    )
 
     def done(*command: object) -> str:
         answer = nas(*command)

@@ -22,7 +22,10 @@ def finetune(
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
     set: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe, such as dataset or lr_head."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Change a key of the recipe, such as data.dataset or finetuning.head_lr.",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with OUT; a missing or empty one is started.")
@@ -40,7 +43,7 @@ def finetune(
 
     chosen = find_arch(RunDir.open(run).space(), arch)
     loaded = open_recipe(config, set or (), allow_import)
-    with signal_exit_code(), shown(loaded.log_steps) as progress:
+    with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
         run_finetune(run, chosen, loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
         data = RunDir(out).info().data_options

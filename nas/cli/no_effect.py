@@ -43,10 +43,10 @@ _CHECKED_IMAGES = Rule(("--check-images", "--no-check-images"), needs=("--data-r
 RULES: Mapping[str, Sequence[Rule]] = {
     "describe": [Rule(("--seed",), needs=("--arch=random",))],
     "train": [
-        Rule(("--split-seed",), without=("--set=split_seed",)),
+        Rule(("--split-seed",), without=("--set=data.split_seed",)),
         Rule(("--init",), without=("--set=init",)),
     ],
-    "finetune": [Rule(("--set=space", "--set=sampler", "--set=init", "--set=arch"), needs=())],
+    "finetune": [Rule(("--set=space", "--set=sampler*", "--set=init"), needs=())],
     "evaluate": [Rule(("--seed",), needs=("--samples", "--arch=random"))],
     "profile": [
         Rule((*_MEASURING, "--resume", "--restart", *_WAYS, *_DETAILS), without=("--check",)),
@@ -142,4 +142,4 @@ def _check_names(option: str, values: Sequence[str]) -> None:
 
 
 def _spelled(option: str) -> str:
-    return option.replace("=*:*", "=module:object").replace("=", " ")
+    return option.replace("=*:*", "=module:object").replace("=", " ").rstrip("*")

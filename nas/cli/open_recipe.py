@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def open_recipe(config: str, changes: Sequence[str], allow_import: bool) -> Recipe:
-    """The recipe of this name or file, with `changes` such as `epochs=3`.
+    """The recipe of this name or file, with `changes` such as `optimizer.lr=0.2`.
 
     Raises:
         ValueError: as `nas.recipes.recipe.load`, or the file lies in a run directory and names code that the
@@ -24,6 +24,10 @@ def open_recipe(config: str, changes: Sequence[str], allow_import: bool) -> Reci
     loaded = recipe.load(config, changes)
     if (Path(config).parent / RUN).exists():
         given = {change.partition("=")[0].strip() for change in changes}
-        for key in {"dataset", "sampler", "task"} - given:
-            refuse_import(key, getattr(loaded, key), allow_import=allow_import)
+        if not {"data", "data.dataset"} & given:
+            refuse_import("dataset", loaded.data.dataset, allow_import=allow_import)
+        if "task" not in given:
+            refuse_import("task", loaded.task, allow_import=allow_import)
+        if not {"sampler", "sampler.kind"} & given:
+            refuse_import("sampler", loaded.sampler.kind, allow_import=allow_import)
     return loaded

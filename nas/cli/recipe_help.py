@@ -1,7 +1,8 @@
-"""`nas train --help` explains the keys of recipes."""
+"""The keys of recipes in `nas train --help`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from nas.cli.no_effect import Command
@@ -9,28 +10,59 @@ from nas.cli.no_effect import Command
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from nas.recipes.keys import Group
+
+Row = tuple[str, str]
+"""A key with its default, and its meaning."""
+
 
 class ExplainsRecipe(Command):
-    """A command whose help ends with every key of a recipe, its default and what it means."""
+    """A command whose help ends with every key of a recipe, its default and its meaning."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """See `typer.core.TyperCommand`; the arguments are those of typer's own copy of click."""
         from nas.recipes import recipe  # not at the top: other commands need not wait for it
 
         super().format_help(ctx, formatter)
-        fields = recipe.Recipe.model_fields
-        with formatter.section(f"Recipes that are shipped: {', '.join(recipe.names())}. Keys of a recipe"):
-            formatter.write_dl(
-                [(_with_default(name, fields[name]), _meaning(fields[name])) for name in fields]
-            )
+        with formatter.section("Recipes that are shipped"):
+            formatter.write_text(", ".join(recipe.names()))
+        for title, rows in recipe_sections(recipe.Recipe):
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
-def _with_default(name: str, field: FieldInfo) -> str:
-    """`epochs`, `lr=0.1`, or `teachers=` where there is none."""
+def recipe_sections(recipe: type[Group]) -> Iterator[tuple[str, list[Row]]]:
+    """The keys of a recipe by group: a title, and for each key its name with the default and its meaning."""
+    from nas.recipes.keys import KIND, kinds
+
+    fields = recipe.model_fields
+    plain = [_row(name, field) for name, field in fields.items() if not kinds(field)]
+    yield "Keys of a recipe", plain
+    for name, field in fields.items():
+        alternatives = kinds(field)
+        groups = list(dict.fromkeys(alternatives.values()))
+        if len(groups) == 1:
+            rows = [_row(f"{name}.{key}", item) for key, item in groups[0].model_fields.items()]
+            yield f"{name}: {groups[0].__doc__}", rows
+        elif groups:
+            default = f"{name}.{KIND}={getattr(field.default, KIND)}"
+            rows = [(default, f"One of {', '.join(alternatives)}.")]
+            for group in groups:
+                named = [kind for kind, member in alternatives.items() if member is group]
+                about = group.model_fields[KIND].description or group.__doc__ or ""
+                rows.append((f"  {', '.join(named)}", about))
+                rows += [
+                    _row(f"    {name}.{key}", item) for key, item in group.model_fields.items() if key != KIND
+                ]
+            yield f"{name}: {field.description}", rows
+
+
+def _row(name: str, field: FieldInfo) -> Row:
+    """`epochs`, `optimizer.lr=0.1`, or `data.root=` if the default is nothing."""
     if field.is_required():
-        return name
-    empty = field.default is None or field.default == ()
-    return f"{name}={'' if empty else field.default}"
+        return name, _meaning(field)
+    default = field.get_default(call_default_factory=True)
+    return f"{name}={'' if default in (None, (), {}) else default}", _meaning(field)
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -18,7 +18,8 @@ def train(
     config: Annotated[str, typer.Option(help="Name of a recipe that is shipped, or a YAML file.")],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
     set: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe, such as optimizer.lr=0.2."),
     ] = None,
     init: Annotated[
         Path | None,
@@ -46,10 +47,10 @@ def train(
     from nas.training.devices import is_first
     from nas.training.train import train as run_training
 
-    changes = [*(set or ()), *([] if split_seed is None else [f"split_seed={split_seed}"])]
+    changes = [*(set or ()), *([] if split_seed is None else [f"data.split_seed={split_seed}"])]
     changes += [] if init is None else [f"init={json.dumps(str(init))}"]
     loaded = open_recipe(config, changes, allow_import)
-    with signal_exit_code(), shown(loaded.log_steps) as progress:
+    with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
         run_training(loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_first():
         evaluate = command("evaluate", out, *RunDir(out).info().data_options)

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 
 from nas.plugins import check, resolve
 from nas.recipes.recipe import Recipe
+from nas.recipes.samplers import ImportedSamplerConfig, OneSubnetConfig, RandomSubnetsConfig
 from nas.samplers.adaptive import ComplexityAdaptive
 from nas.samplers.attentive import Attentive
 from nas.samplers.base import Sampler, Step
@@ -25,7 +26,7 @@ from nas.samplers.preferred import Preferred
 from nas.samplers.progressive import Progressive
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
-from search_spaces import Space
+from search_spaces import Arch, Space
 from search_spaces.checked import errors_of
 
 __all__ = ["SAMPLERS", "Sampler", "SamplerFactory", "Sandwich", "Step", "make_sampler"]
@@ -34,33 +35,43 @@ SamplerFactory = Callable[[Space, Recipe], Sampler]
 """What a user's `module:object` must be."""
 
 SAMPLERS: Mapping[str, SamplerFactory] = {
-    "sandwich": lambda space, recipe: Sandwich(recipe.n_random),
+    "sandwich": lambda space, recipe: Sandwich(_n_random(recipe)),
     "largest": lambda space, recipe: Largest(),
     "uniform": lambda space, recipe: Uniform(),
     "macs_uniform": lambda space, recipe: MacsUniform(),
     "progressive": lambda space, recipe: Progressive(space, recipe.phases),
-    "attentive_best": lambda space, recipe: Attentive(recipe.n_random, choose=min),
-    "attentive_worst": lambda space, recipe: Attentive(recipe.n_random, choose=max),
-    "complexity_banks": lambda space, recipe: ComplexityBanks(recipe.n_random),
-    "performance_banks": lambda space, recipe: PerformanceBanks(recipe.n_random),
-    "complexity_adaptive": lambda space, recipe: ComplexityAdaptive(recipe.n_random),
+    "attentive_best": lambda space, recipe: Attentive(_n_random(recipe), choose=min),
+    "attentive_worst": lambda space, recipe: Attentive(_n_random(recipe), choose=max),
+    "complexity_banks": lambda space, recipe: ComplexityBanks(_n_random(recipe)),
+    "performance_banks": lambda space, recipe: PerformanceBanks(_n_random(recipe)),
+    "complexity_adaptive": lambda space, recipe: ComplexityAdaptive(_n_random(recipe)),
     "path_importance": lambda space, recipe: PathImportance(space),
     "preferred": lambda space, recipe: Preferred(space, recipe.seed),
-    "nested": lambda space, recipe: Nested(recipe.n_random),
+    "one_subnet": lambda space, recipe: OneSubnet(_arch(recipe)),
+    "nested": lambda space, recipe: Nested(_n_random(recipe)),
 }
 
 
 def make_sampler(space: Space, recipe: Recipe) -> Sampler:
-    """The sampler that the recipe names, or the one of a recipe that trains one subnet.
+    """The sampler that the recipe names.
 
     Raises:
         ValueError: unknown name, or a user's object that fails or makes no `Sampler`.
     """
-    if recipe.arch:
-        return OneSubnet(recipe.arch)
-    factory = resolve("sampler", recipe.sampler, SAMPLERS, allow_import=True)
-    own = recipe.sampler not in SAMPLERS
-    with errors_of(f"the sampler {recipe.sampler!r}") if own else nullcontext():
+    kind = recipe.sampler.kind
+    factory = resolve("sampler", kind, SAMPLERS, allow_import=True)
+    imported = isinstance(recipe.sampler, ImportedSamplerConfig)
+    with errors_of(f"the sampler {kind!r}") if imported else nullcontext():
         sampler = factory(space, recipe)
-    check("sampler", recipe.sampler, sampler, Sampler)
+    check("sampler", kind, sampler, Sampler)
     return sampler
+
+
+def _n_random(recipe: Recipe) -> int:
+    assert isinstance(recipe.sampler, RandomSubnetsConfig)
+    return recipe.sampler.n_random
+
+
+def _arch(recipe: Recipe) -> Arch:
+    assert isinstance(recipe.sampler, OneSubnetConfig)
+    return recipe.sampler.arch

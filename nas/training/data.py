@@ -47,11 +47,11 @@ def batches(
     stop: int,
 ) -> Generator[TrainingBatch, None, None]:
     """The batches of the steps `start`..`stop`; closing the generator ends the processes that load them."""
-    steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
-    images = min(recipe.batch_size, len(dataset.split("train")))
+    steps_per_epoch = batches_per_epoch(dataset, recipe.data.batch_size)
+    images = min(recipe.data.batch_size, len(dataset.split("train")))
     sizes = list(resolutions_by_size(space))
     on_gpu = fabric.device.type == "cuda"
-    loader = training_loader(dataset, recipe.workers, pin_memory=on_gpu)
+    loader = training_loader(dataset, recipe.data.workers, pin_memory=on_gpu)
     try:
         for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
             begin = epoch * steps_per_epoch
@@ -60,7 +60,7 @@ def batches(
             loaded = train_batches(
                 dataset,
                 sizes,
-                recipe.batch_size,
+                recipe.data.batch_size,
                 torch.Generator().manual_seed(int(rng_of(recipe.seed, "data", epoch).integers(2**62))),
                 order=chosen,
                 first=first,
@@ -73,7 +73,9 @@ def batches(
                 if mix:
                     x, y = mix(x, y, mix_seed)
                 indices = (
-                    None if chosen is None else chosen[i * recipe.batch_size : (i + 1) * recipe.batch_size]
+                    None
+                    if chosen is None
+                    else chosen[i * recipe.data.batch_size : (i + 1) * recipe.data.batch_size]
                 )
                 x, y = (tensor.to(fabric.device, non_blocking=on_gpu) for tensor in (x, y))
                 yield TrainingBatch(x, y, indices, images)
@@ -82,18 +84,19 @@ def batches(
 
 
 def make_mixer(recipe: Recipe, task: Task, dataset: Dataset) -> Mixer | None:
-    """Mixup and cutmix as the recipe wants them; None: images are not mixed.
+    """Mixup and cutmix of the recipe; None: images are not mixed.
 
     Raises:
         ValueError: the recipe mixes images and the targets of the task cannot be mixed.
     """
-    if not (recipe.mixup_alpha or recipe.cutmix_alpha):
+    mixup, cutmix = recipe.augmentation.mixup_alpha, recipe.augmentation.cutmix_alpha
+    if not (mixup or cutmix):
         return None
-    mix = task.mixer(len(dataset.output_names), recipe.mixup_alpha, recipe.cutmix_alpha)
+    mix = task.mixer(len(dataset.output_names), mixup, cutmix)
     if mix is None:
         raise ValueError(
-            f"the task {recipe.task!r} cannot mix targets, got mixup_alpha {recipe.mixup_alpha} and "
-            f"cutmix_alpha {recipe.cutmix_alpha}; leave them out"
+            f"the task {recipe.task!r} cannot mix targets, got mixup_alpha {mixup} and cutmix_alpha {cutmix}; "
+            f"leave them out of augmentation"
         )
     return mix
 
@@ -107,7 +110,7 @@ def with_augmentation(dataset: Dataset, name: str, task: Task) -> Dataset:
     if name == "dataset":
         return dataset
     if name not in task.augmentations:
-        raise ValueError(f"augment must be one of {['dataset', *task.augmentations]}, got {name!r}")
+        raise ValueError(f"augmentation.kind must be one of {['dataset', *task.augmentations]}, got {name!r}")
     return ImageDataset(
         dataset.output_names, dataset.preprocess, task.augmentations[name], {"train": dataset.split("train")}
     )

@@ -103,7 +103,7 @@ class Importance:
 
 
 DATA_ORDERS: Mapping[str, Callable[[int], DataOrder]] = {
-    "uniform": lambda n: Uniform(),
+    "shuffled": lambda n: Uniform(),
     "importance": Importance,
 }
 """Called with the number of training images."""

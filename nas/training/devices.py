@@ -12,7 +12,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from hw_profiles.measuring.usable_cores import usable_cores
-from nas.recipes.recipe import Recipe
+from nas.recipes.groups import ComputeConfig
 from nas.training.reductions import mean_over_processes, needs_all_processes
 
 Result = TypeVar("Result")
@@ -20,33 +20,33 @@ MIN_IMAGES = 2
 """Images of each part of a batch: one value per channel has no variance."""
 
 
-def make_fabric(recipe: Recipe) -> Fabric:
-    """The devices and the precision that the recipe asks for, with all processes running.
+def make_fabric(compute: ComputeConfig, batch_size: int) -> Fabric:
+    """The devices and the precision that a recipe asks for, with all processes running.
 
     Under `torchrun` or `fabric run`, the launcher decides how many processes and machines there are.
 
     Raises:
         ValueError: this machine does not have them, or they cannot share the batches evenly.
     """
-    devices, nodes = local_processes(recipe), _nodes(recipe)
-    parts = devices * nodes * recipe.accumulate
-    if recipe.batch_size % parts:
+    devices, nodes = local_processes(compute), _nodes(compute)
+    parts = devices * nodes * compute.accumulate
+    if batch_size % parts:
         raise ValueError(
-            f"batch_size must be a multiple of the number of processes times accumulate, {parts}, "
-            f"got {recipe.batch_size}"
+            f"data.batch_size must be a multiple of the number of processes times compute.accumulate, "
+            f"{parts}, got {batch_size}"
         )
     try:
         with warnings.catch_warnings():  # `_check_precision` refuses what Fabric would replace
             warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
             fabric = Fabric(
-                accelerator=recipe.accelerator, devices=devices, num_nodes=nodes, precision=recipe.precision
+                accelerator=compute.accelerator, devices=devices, num_nodes=nodes, precision=compute.precision
             )
     except (RuntimeError, ValueError) as error:  # Fabric raises either, by the kind of accelerator
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot train on accelerator {recipe.accelerator!r} with {devices} devices: {reason}"
+            f"cannot train on accelerator {compute.accelerator!r} with {devices} devices: {reason}"
         ) from None
-    _check_precision(recipe.precision, fabric.device)
+    _check_precision(compute.precision, fabric.device)
     if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched it and allows no second time
         fabric.launch()
     return fabric
@@ -73,38 +73,40 @@ def _has_bfloat16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def check_shares(recipe: Recipe, n_images: int) -> None:
+def check_shares(compute: ComputeConfig, batch_size: int, n_images: int) -> None:
     """Refuse batches whose parts are too small for the moments of batch norm.
 
     Args:
-        recipe: of the training.
+        compute: processes and parts of a batch.
+        batch_size: images of a batch.
         n_images: training images; a batch has no more.
 
     Raises:
         ValueError: some part of a batch would have fewer than 2 images.
     """
-    processes = local_processes(recipe) * _nodes(recipe)
-    parts = processes * recipe.accumulate
+    processes = local_processes(compute) * _nodes(compute)
+    parts = processes * compute.accumulate
     needed = MIN_IMAGES * parts
-    if recipe.batch_size < needed:
+    if batch_size < needed:
         raise ValueError(
-            f"batch_size must be at least {needed}, {MIN_IMAGES} images for batch norm in each of "
-            f"{processes} processes x {recipe.accumulate} parts (accumulate), got {recipe.batch_size}"
+            f"data.batch_size must be at least {needed}, {MIN_IMAGES} images for batch norm in each of "
+            f"{processes} processes x {compute.accumulate} parts (compute.accumulate), got {batch_size}"
         )
     if n_images < needed:
         raise ValueError(
             f"training needs at least {needed} images, {MIN_IMAGES} for batch norm in each of {processes} "
-            f"processes x {recipe.accumulate} parts (accumulate), got {n_images} in the training split"
+            f"processes x {compute.accumulate} parts (compute.accumulate), got {n_images} in the training "
+            f"split"
         )
 
 
-def _nodes(recipe: Recipe) -> int:
-    return int(os.environ.get("GROUP_WORLD_SIZE", recipe.num_nodes))
+def _nodes(compute: ComputeConfig) -> int:
+    return int(os.environ.get("GROUP_WORLD_SIZE", compute.num_nodes))
 
 
-def local_processes(recipe: Recipe) -> int:
+def local_processes(compute: ComputeConfig) -> int:
     """Processes of the training on this machine; a launcher such as `torchrun` overrides the recipe."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", recipe.devices))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", compute.devices))
 
 
 def default_threads(processes: int) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.progress import Progress, silent
+from nas.recipes.groups import InplaceDistillationConfig, NoDistillationConfig
 from nas.recipes.recipe import Recipe
+from nas.recipes.samplers import OneSubnetConfig
 from nas.runs.files import SPACE
 from nas.runs.run_dir import RunDir
 from nas.training.train import train
@@ -42,9 +44,15 @@ def finetune(
     """
     space = RunDir.open(source).space()
     space.encode([arch])  # refuses what the space does not offer
-    update = {"space": str(RunDir(source).file(SPACE)), "init": str(source), "arch": arch}
+    changes = {
+        "space": str(RunDir(source).file(SPACE)),
+        "init": str(source),
+        "sampler": OneSubnetConfig(arch=arch),
+    }
+    if isinstance(recipe.distillation, InplaceDistillationConfig):  # one subnet has nothing to learn from
+        changes["distillation"] = NoDistillationConfig()
     return train(
-        recipe.model_copy(update=update),
+        recipe.replace(changes),
         out,
         resume=resume,
         check_images=check_images,

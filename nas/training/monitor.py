@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from nas.recipes.recipe import Recipe
 from nas.runs.files import SPEED, TENSORBOARD
 from nas.runs.run_dir import RunDir
 
@@ -29,16 +28,17 @@ class Monitor:
     Args:
         run: where to.
         step: training goes on from here, now.
-        recipe: says whether TensorBoard is wanted.
+        images_per_step: of all processes.
+        tensorboard: write events for TensorBoard.
 
     Raises:
         ValueError: TensorBoard is not installed.
     """
 
-    def __init__(self, run: RunDir, step: int, recipe: Recipe) -> None:
+    def __init__(self, run: RunDir, step: int, images_per_step: int, *, tensorboard: bool = False) -> None:
         self.run = run
-        self.images_per_step = recipe.batch_size
-        self.events = _writer(run) if recipe.tensorboard else None
+        self.images_per_step = images_per_step
+        self.events = _writer(run) if tensorboard else None
         self.last = step, time.monotonic()
 
     def row(self, row: Mapping[str, float]) -> None:
@@ -72,6 +72,6 @@ def _writer(run: RunDir) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError(
-            "tensorboard: true needs a package that is not installed: pip install elastic-nas[tensorboard]"
+            "logging.tensorboard needs a package that is not installed: pip install elastic-nas[tensorboard]"
         ) from None
     return SummaryWriter(str(run.file(TENSORBOARD)))

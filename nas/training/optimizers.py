@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,11 +11,17 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
+from nas.recipes.groups import (
+    AdamWConfig,
+    Clipping,
+    NormClippingConfig,
+    RmspropConfig,
+    SgdConfig,
+    ValueClippingConfig,
+)
 from nas.recipes.recipe import Recipe
 from nas.torch_backend.supernet import Supernet
 from nas.training.groups import parameter_groups
-
-Groups = list[dict[str, Any]]
 
 
 class SharedWeightsSGD(SGD):
@@ -35,42 +40,35 @@ class SharedWeightsSGD(SGD):
         return super().step(closure)
 
 
-OPTIMIZERS: Mapping[str, Callable[[Groups, Recipe], Optimizer]] = {
-    "sgd": lambda groups, recipe: SharedWeightsSGD(
-        groups,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        fused=_can_fuse(recipe),
-    ),
-    "rmsprop": lambda groups, recipe: RMSprop(
-        groups, lr=recipe.lr, alpha=0.9, eps=1e-3, momentum=recipe.momentum
-    ),
-    "adamw": lambda groups, recipe: AdamW(
-        groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=_can_fuse(recipe)
-    ),
-}
-"""RMSProp has the decay of BigNAS (Yu et al. 2020); its epsilon is ours, so that weights with tiny gradients
-do not take steps of full length."""
-
-
-def _can_fuse(recipe: Recipe) -> bool:
-    """Whether one kernel may change all weights, 4 to 7 times as fast; Fabric then clips no scaled ones."""
-    return recipe.precision != "16-mixed"
+RMSPROP_EPSILON = 1e-3
+"""Large, so that weights with tiny gradients do not take steps of full length."""
 
 
 def make_optimizer(supernet: Supernet, recipe: Recipe) -> Optimizer:
     """The recipe's optimizer; weight decay acts on matrices and kernels alone."""
-    return OPTIMIZERS[recipe.optimizer](parameter_groups(supernet, recipe), recipe)
+    config = recipe.optimizer
+    groups = parameter_groups(supernet, config, recipe.finetuning)
+    # one kernel for all weights is 4 to 7 times as fast, but Fabric clips no scaled gradients then
+    fused = recipe.compute.precision != "16-mixed"
+    match config:
+        case SgdConfig():
+            nesterov = config.momentum > 0
+            return SharedWeightsSGD(
+                groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused
+            )
+        case RmspropConfig():
+            return RMSprop(groups, lr=config.lr, alpha=0.9, eps=RMSPROP_EPSILON, momentum=config.momentum)
+        case AdamWConfig():
+            return AdamW(groups, lr=config.lr, betas=(config.beta1, 0.999), fused=fused)
 
 
-def clip_gradients(fabric: Fabric, supernet: Supernet, optimizer: Optimizer, recipe: Recipe) -> Tensor:
-    """Limit the gradient's norm or values, as the recipe says; the norm that it had."""
-    if recipe.clip_value is None:
-        limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
-        norm = fabric.clip_gradients(supernet, optimizer, max_norm=limit, error_if_nonfinite=False)
-        assert isinstance(norm, Tensor)  # only where values are clipped there is none
+def clip_gradients(fabric: Fabric, supernet: Supernet, optimizer: Optimizer, clipping: Clipping) -> Tensor:
+    """Limit the gradient's norm or values; returns the norm that it had."""
+    if isinstance(clipping, ValueClippingConfig):
+        norm = get_total_norm(p.grad for p in supernet.parameters() if p.grad is not None)
+        fabric.clip_gradients(supernet, optimizer, clip_val=clipping.max_value)
         return norm
-    norm = get_total_norm(p.grad for p in supernet.parameters() if p.grad is not None)
-    fabric.clip_gradients(supernet, optimizer, clip_val=recipe.clip_value)
-    return norm
+    limit = clipping.max_norm if isinstance(clipping, NormClippingConfig) else math.inf
+    clipped = fabric.clip_gradients(supernet, optimizer, max_norm=limit, error_if_nonfinite=False)
+    assert isinstance(clipped, Tensor)  # it is None only for clip_val
+    return clipped

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from nas.recipes.recipe import Recipe
+from nas.recipes.groups import CheckpointsConfig
 from nas.runs.files import TRAINING_LOG
 from nas.runs.run_dir import RunDir
 from nas.training.checkpoint import Checkpoints
@@ -28,15 +28,15 @@ class Safekeeping:
         fabric: of the training; its first process writes.
         run: where to.
         state: what is saved.
-        recipe: says how often, and how many checkpoints stay.
+        config: how often, and how many checkpoints stay.
     """
 
-    def __init__(self, fabric: Fabric, run: RunDir, state: TrainingState, recipe: Recipe) -> None:
+    def __init__(self, fabric: Fabric, run: RunDir, state: TrainingState, config: CheckpointsConfig) -> None:
         self.fabric = fabric
         self.run = run
         self.state = state
-        self.checkpoints = Checkpoints(run, recipe.keep_checkpoints)
-        self.seconds = 60 * recipe.checkpoint_minutes
+        self.checkpoints = Checkpoints(run, config.keep_last)
+        self.seconds = 60 * config.every_n_minutes
         self.last_saved = time.monotonic()
 
     def resume(self) -> bool:
@@ -121,7 +121,10 @@ def _fixable(error: Exception) -> str | None:
     """Reason of an error that a user can fix; None for errors of the toolkit itself."""
     no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
     if no_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return "not enough memory for a training step; use a smaller batch_size, or a larger accumulate"
+        return (
+            "not enough memory for a training step; use a smaller data.batch_size or a larger "
+            "compute.accumulate"
+        )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) if isinstance(error, ValueError | OSError) else None

@@ -49,13 +49,13 @@ class TrainingState:
         log: TrainingLog,
     ) -> TrainingState:
         """The state before the first step."""
-        supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.zero_init_residual)
+        supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.batch_norm.zero_init_residual)
         supernet.to(fabric.device).train()
-        if recipe.batch_norm == "synchronized" and fabric.world_size > 1:
+        if recipe.batch_norm.synchronized and fabric.world_size > 1:
             synchronize_batch_norms(supernet)
         average = None
-        if recipe.ema_decay:
-            average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+        if recipe.ema.decay:
+            average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema.decay))
         optimizer = fabric.setup_optimizers(make_optimizer(supernet, recipe))
         assert isinstance(optimizer, torch.optim.Optimizer)  # one in, one out
         return cls(supernet, optimizer, average, sampler, data_order, log, fabric.strategy.precision)

@@ -57,8 +57,9 @@ class TrainingStep:
         space = state.supernet.space
         self.resolutions = resolutions_by_size(space)
         self.dropout = None
-        if recipe.dropout or recipe.drop_connect:
-            self.dropout = Dropout(space, recipe.dropout, recipe.drop_connect, recipe.drop_connect_stages)
+        noise = recipe.regularization
+        if noise.dropout or noise.drop_connect:
+            self.dropout = Dropout(space, noise.dropout, noise.drop_connect, noise.drop_connect_stages)
 
     def __call__(self, batch: TrainingBatch, lr: float) -> list[TrainedSubnet]:
         """Do the step and count it.
@@ -94,7 +95,7 @@ class TrainingStep:
             subnets = list(self.state.sampler.subnets(step))
         if not subnets or not all(isinstance(arch, Arch) for arch in subnets):
             raise ValueError(
-                f"the sampler {self.recipe.sampler!r} must choose one Arch or more for each step, "
+                f"the sampler {self.recipe.sampler.kind!r} must choose one Arch or more for each step, "
                 f"got {subnets!r:.100} at step {self.state.step}"
             )
         return subnets
@@ -127,7 +128,7 @@ class TrainingStep:
                 raise
             reason = " ".join(str(error).split())
             raise ValueError(
-                f"the sampler {self.recipe.sampler!r} raised {type(error).__name__}: {reason}"
+                f"the sampler {self.recipe.sampler.kind!r} raised {type(error).__name__}: {reason}"
             ) from error
 
     def _described(self, batch: TrainingBatch) -> Step:
@@ -154,7 +155,7 @@ class TrainingStep:
     ) -> tuple[list[TrainedSubnet], Tensor]:
         """Losses and metrics of the subnets, and the outputs of the first; gradients are summed over them."""
         self.state.optimizer.zero_grad()
-        n = self.recipe.accumulate
+        n = self.recipe.compute.accumulate
         reached = torch.zeros(2, len(subnets), device=batch.x.device)
         first: list[Tensor] = []
         with self._noise():
@@ -186,7 +187,9 @@ class TrainingStep:
     def _dropout_of(self, arch: Arch) -> Dropout | None:
         """The noise that a subnet is trained with."""
         largest = self.state.supernet.space.largest
-        with_noise = self.recipe.regularize == "all" or arch == largest | {"resolution": arch["resolution"]}
+        with_noise = self.recipe.regularization.apply_to == "all" or arch == largest | {
+            "resolution": arch["resolution"]
+        }
         return self.dropout if with_noise else None
 
     def _noise(self) -> AbstractContextManager[None]:
@@ -198,12 +201,12 @@ class TrainingStep:
 
     def _change_weights(self, losses: Sequence[float], lr: float) -> None:
         state, recipe = self.state, self.recipe
-        norm = clip_gradients(self.fabric, state.supernet, state.optimizer, recipe)
-        scaled = recipe.precision == "16-mixed"  # then the scaler skips a step that overflows
+        norm = clip_gradients(self.fabric, state.supernet, state.optimizer, recipe.clipping)
+        scaled = recipe.compute.precision == "16-mixed"  # then the scaler skips a step that overflows
         if not (scaled or norm.isfinite()) or not np.isfinite(losses).all():
             raise FloatingPointError(
                 f"training diverged at step {state.step}: losses {losses}, gradient norm {norm:.3g}; "
-                f"lower `lr` ({recipe.lr}) or `clip_norm` ({recipe.clip_norm}) and start again"
+                f"lower optimizer.lr ({recipe.optimizer.lr}) or clip gradients more and start again"
             )
         for group in state.optimizer.param_groups:
             group["lr"] = lr * group[LR_SHARE]

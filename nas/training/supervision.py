@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from nas.recipes.groups import (
+    ExternalDistillationConfig,
+    InplaceDistillationConfig,
+    NoDistillationConfig,
+)
 from nas.recipes.recipe import Recipe
 from nas.tasks import Task
 from nas.tasks.base import DistillationLoss
@@ -77,34 +82,35 @@ class External:
         return loss
 
 
-SUPERVISIONS: Mapping[
-    str, Callable[[Recipe, FromTargets, DistillationLoss, Sequence[nn.Module]], Supervision]
-] = {
-    "none": lambda recipe, targets, distil, teachers: targets,
-    "inplace": lambda recipe, targets, distil, teachers: InPlace(targets, distil),
-    "external": lambda recipe, targets, distil, teachers: External(
-        targets, distil, teachers, recipe.label_weight
-    ),
-}
-
-
 def make_supervision(recipe: Recipe, task: Task, teachers: Sequence[nn.Module]) -> Supervision:
-    """The supervision that the recipe names; `teachers` are those of `external`.
+    """The supervision of the recipe; `teachers` are those of `external` distillation.
 
     Raises:
         ValueError: the task has no such distillation loss, or no label smoothing.
     """
-    if recipe.label_smoothing and task.label_smoothing is None:
+    smoothing = recipe.loss.label_smoothing
+    if smoothing and task.label_smoothing is None:
         raise ValueError(
-            f"the task {recipe.task!r} has no label smoothing, got label_smoothing {recipe.label_smoothing}; "
+            f"the task {recipe.task!r} has no label smoothing, got loss.label_smoothing {smoothing}; "
             f"leave it out"
         )
-    smoothing = task.label_smoothing if recipe.label_smoothing is None else recipe.label_smoothing
-    name = recipe.distillation_loss or next(iter(task.distillation_losses))
+    targets = FromTargets(task, (task.label_smoothing if smoothing is None else smoothing) or 0.0)
+    config = recipe.distillation
+    match config:
+        case NoDistillationConfig():
+            return targets
+        case InplaceDistillationConfig():
+            return InPlace(targets, _distillation_loss(config.loss, recipe.task, task))
+        case ExternalDistillationConfig():
+            distil = _distillation_loss(config.loss, recipe.task, task)
+            return External(targets, distil, teachers, config.label_weight)
+
+
+def _distillation_loss(name: str | None, task_name: str, task: Task) -> DistillationLoss:
+    name = name or next(iter(task.distillation_losses))
     if name not in task.distillation_losses:
         raise ValueError(
-            f"distillation_loss must be one of {sorted(task.distillation_losses)} for the task "
-            f"{recipe.task!r}, got {name!r}"
+            f"distillation.loss must be one of {sorted(task.distillation_losses)} for the task "
+            f"{task_name!r}, got {name!r}"
         )
-    targets = FromTargets(task, smoothing or 0.0)
-    return SUPERVISIONS[recipe.distillation](recipe, targets, task.distillation_losses[name], teachers)
+    return task.distillation_losses[name]

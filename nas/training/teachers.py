@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nas.recipes.groups import ExternalDistillationConfig
 from nas.recipes.recipe import Recipe
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet
@@ -30,13 +31,11 @@ def load_teachers(
         device: where they compute.
 
     Raises:
-        ValueError: `external` without teachers, no run, not trained, or one of other classes or channels.
+        ValueError: no run, not trained, or one of other classes or channels.
     """
-    if recipe.distillation != "external":
+    if not isinstance(recipe.distillation, ExternalDistillationConfig):
         return []
-    if not recipe.teachers:
-        raise ValueError("distillation external needs teachers, a list of trained runs")
-    names = [recipe.init if name == INIT else name for name in recipe.teachers]
+    names = [recipe.init if name == INIT else name for name in recipe.distillation.teachers]
     return [_load(name, space, classes).to(device) for name in names]
 
 

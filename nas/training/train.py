@@ -18,7 +18,8 @@ from nas.data.catalog import get as get_dataset
 from nas.data.check_files import check_files
 from nas.data.dataset import Dataset, summary
 from nas.progress import Progress, silent
-from nas.recipes.recipe import MAY_CHANGE, Recipe
+from nas.recipes.keys import differences
+from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import parse as parse_recipe
 from nas.runs.files import RECIPE, SUPERNET, TRANSFER
 from nas.runs.lock import locked
@@ -43,7 +44,7 @@ from nas.training.devices import (
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
 from nas.training.safekeeping import Safekeeping
-from nas.training.schedule import Schedule
+from nas.training.schedule import LearningRate
 from nas.training.signals import stop_signals
 from nas.training.state import TrainingState
 from nas.training.step import TrainingStep
@@ -84,10 +85,10 @@ def train(
         Stopped: on SIGINT, SIGTERM or SIGHUP, after the state was saved; a `KeyboardInterrupt`.
     """
     keep_freed_memory()
-    refuse_inside(recipe.dataset, recipe.data_root, out)
+    refuse_inside(recipe.data.dataset, recipe.data.root, out)
     channels = search_spaces.get(recipe.space).config.channels
-    recipe = recipe.model_copy(update={"dataset": for_channels(recipe.dataset, channels)})
-    fabric = make_fabric(recipe)
+    recipe = recipe.replace({"data.dataset": for_channels(recipe.data.dataset, channels)})
+    fabric = make_fabric(recipe.compute, recipe.data.batch_size)
     with ExitStack() as stack:
         first_does(fabric, lambda: stack.enter_context(locked(out, create=True)))
         return _train(
@@ -111,31 +112,31 @@ def _train(
     check_images: bool | None,
     progress: Progress,
 ) -> RunDir:
-    torch.set_num_threads(recipe.threads or default_threads(local_processes(recipe)))
+    torch.set_num_threads(recipe.compute.threads or default_threads(local_processes(recipe.compute)))
     resumed = first_does(fabric, lambda: resume and RunDir(out).created)
     if resumed:
         _check_recipe(recipe, RunDir.open(out))
     task = tasks.get(recipe.task, allow_import=True)
     dataset = _open_data(recipe, RunDir(out) if resumed else None)
-    task.check(recipe.dataset, dataset)
+    task.check(recipe.data.dataset, dataset)
     if fabric.is_global_zero:
         _log.info(
             "%s: %s",
-            recipe.data_root or recipe.dataset,
+            recipe.data.root or recipe.data.dataset,
             summary(dataset, task.describe(dataset.output_names)),
         )
-    check_shares(recipe, len(dataset.split("train")))
+    check_shares(recipe.compute, recipe.data.batch_size, len(dataset.split("train")))
     space = search_spaces.get(recipe.space).with_data(
         classes=len(dataset.output_names),
         channels=dataset.preprocess.channels,
         resolutions=(int(recipe.arch["resolution"]),) if recipe.arch else None,
     )
     sampler = sampler or make_sampler(space, recipe)
-    steps_per_epoch = batches_per_epoch(dataset, recipe.batch_size)
-    schedule = Schedule(recipe, steps_per_epoch)
-    images = with_augmentation(dataset, recipe.augment, task)
-    data_order = DATA_ORDERS[recipe.data_sampling](len(dataset.split("train")))
-    log = TrainingLog(space, recipe.log_steps or steps_per_epoch, task.headline.metric)
+    steps_per_epoch = batches_per_epoch(dataset, recipe.data.batch_size)
+    schedule = LearningRate(recipe, steps_per_epoch)
+    images = with_augmentation(dataset, recipe.augmentation.kind, task)
+    data_order = DATA_ORDERS[recipe.data.order](len(dataset.split("train")))
+    log = TrainingLog(space, recipe.logging.every_n_steps or steps_per_epoch, task.headline.metric)
     state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
     teachers = load_teachers(recipe, space, dataset.output_names, fabric.device)
     transferred = _transferred(recipe, state, out, dataset)
@@ -155,9 +156,11 @@ def _train(
     if transferred and fabric.is_global_zero:
         run.write_json(TRANSFER, transferred)
         _log.info("%s", transferred.note)
-    safe = Safekeeping(fabric, run, state, recipe)
+    safe = Safekeeping(fabric, run, state, recipe.checkpoints)
     safe.resume()
-    monitor = Monitor(run, state.step, recipe) if fabric.is_global_zero else None
+    monitor = None
+    if fabric.is_global_zero:
+        monitor = Monitor(run, state.step, recipe.data.batch_size, tensorboard=recipe.logging.tensorboard)
     monitored = closing(monitor) if monitor else nullcontext()
     if monitor is None:
         progress = silent
@@ -189,24 +192,23 @@ def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Datas
 def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
     """The data of the run to resume or, for a new run on the data of the run that its weights come from, the
     data of that run, so that no image changes its split; else the data set as it is now."""
-    if run is None and recipe.init is not None and recipe.data_root is not None:
+    if run is None and recipe.init is not None and recipe.data.root is not None:
         source = RunDir.open(recipe.init)
         info = source.info()
-        same = (info.dataset, info.split_seed) == (recipe.dataset, recipe.split_seed)
-        folders = {Path(root).resolve() for root in (info.data_root, recipe.data_root) if root}
+        same = (info.dataset, info.split_seed) == (recipe.data.dataset, recipe.data.split_seed)
+        folders = {Path(root).resolve() for root in (info.data_root, recipe.data.root) if root}
         if same and info.data_root and len(folders) == 1:
             run = source
     if run is None:
-        return get_dataset(recipe.dataset, recipe.data_root, recipe.split_seed, allow_import=True)
-    given = recipe.dataset == run.info().dataset  # else it is the run that names code to import
-    return open_data(run, recipe.data_root, allow_import=given)
+        return get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed, allow_import=True)
+    given = recipe.data.dataset == run.info().dataset  # else it is the run that names code to import
+    return open_data(run, recipe.data.root, allow_import=given)
 
 
 def _check_recipe(recipe: Recipe, run: RunDir) -> None:
     """Check that a run to resume was started by this recipe."""
     began = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
-    fixed = Recipe.model_fields.keys() - MAY_CHANGE
-    changed = sorted(key for key in fixed if getattr(began, key) != getattr(recipe, key))
+    changed = differences(began, recipe)
     if changed:
         raise ValueError(
             f"cannot resume {run.path}: {', '.join(changed)} changed since it was started; use another --out"
@@ -216,16 +218,16 @@ def _check_recipe(recipe: Recipe, run: RunDir) -> None:
 def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resumed: bool) -> RunDir:
     """Make the run directory, or check that the one to resume has the same space."""
     if not resumed:
-        data = record(recipe.dataset, dataset, recipe.data_root)
+        data = record(recipe.data.dataset, dataset, recipe.data.root)
         info = RunInfo(
             created=now(),
             versions=versions(),
             space=space.name,
-            dataset=recipe.dataset,
+            dataset=recipe.data.dataset,
             task=recipe.task,
             data_root=data.data_root,
             data_fingerprint=data.fingerprint,
-            split_seed=recipe.split_seed,
+            split_seed=recipe.data.split_seed,
             classes=list(dataset.output_names),
             seed=recipe.seed,
             arch=recipe.arch,
