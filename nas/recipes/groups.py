@@ -32,8 +32,8 @@ class AugmentationConfig(Group):
     """Random variants of the training images."""
 
     kind: str = "dataset"
-    """`dataset`: the data set's own variants; or a name of the task. Classification has `crop`, a random part,
-    mirrored half of the time; `crop_color`, also random brightness and saturation; `autoaugment`, also
+    """`dataset`: the data set's own variants; or a name of the task. Classification has `crop`, a random
+    part, mirrored half of the time; `crop_color`, also random brightness and saturation; `autoaugment`, also
     AutoAugment's policies."""
     mixup_alpha: NotNegative = 0.0
     """Parameter of mixup's beta distribution; 0: no mixup. With cutmix too, each batch uses one of both."""

@@ -95,8 +95,8 @@ def make_mixer(recipe: Recipe, task: Task, dataset: Dataset) -> Mixer | None:
     mix = task.mixer(len(dataset.output_names), mixup, cutmix)
     if mix is None:
         raise ValueError(
-            f"the task {recipe.task!r} cannot mix targets, got mixup_alpha {mixup} and cutmix_alpha {cutmix}; "
-            f"leave them out of augmentation"
+            f"the task {recipe.task!r} cannot mix targets, got mixup_alpha {mixup} and cutmix_alpha "
+            f"{cutmix}; leave them out of augmentation"
         )
     return mix
 
