@@ -258,7 +258,7 @@ def test_output_that_is_closed_or_full() -> None:
         (["train", "--config", "digit", "--out", "r"], "recipe must be one of"),
         (
             ["train", "--config", "digits", "--set", "epoch=3", "--out", "r"],
-            "unknown key 'epoch' (did you mean 'epochs'?); the keys are schema_version, space, epochs",
+            "unknown key 'epoch' (did you mean 'epochs'?); the keys are schema_version, space, task, epochs",
         ),
         (["train", "--config", "digits", "--set", "epochs", "--out", "r"], "--set must look like key=value"),
         (

@@ -25,7 +25,7 @@ class ExplainsRecipe(Command):
 
         super().format_help(ctx, formatter)
         with formatter.section("Recipes that are shipped"):
-            formatter.write_text(", ".join(recipe.names()))
+            formatter.write(f"  {', '.join(recipe.names())}\n")
         for title, rows in recipe_sections(recipe.Recipe):
             with formatter.section(title):
                 formatter.write_dl(rows)
