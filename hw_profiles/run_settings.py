@@ -1,4 +1,4 @@
-"""What a latency depends on beside the hardware."""
+"""Run settings that identify a latency measurement, apart from the hardware."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from hw_profiles.measuring.runner.providers import CPU
+
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 class RunSettings(BaseModel, frozen=True):
-    """How networks are run on a device: what a user chooses."""
+    """How networks are run on a device: the settings that a user chooses."""
 
-    provider: str = "CPUExecutionProvider"
+    provider: str = CPU
     """ONNX Runtime's execution provider."""
     threads: int = 1
-    """Of one operator."""
+    """Number of threads of one operator."""
     precision: Precision = "fp32"
     int8_for: str | None = None
-    """Instruction set (see `runner.instruction_set`) that INT8 graphs are written for; None in
-    other precisions, and before the device was asked."""
+    """Instruction set that INT8 graphs are written for, see
+    `hw_profiles.measuring.runner.device_description.instruction_set`; None in other precisions, and until the
+    device was queried."""
     fallback: bool = False
-    """Let the CPU run the nodes that another provider does not take."""
+    """Let the CPU run the nodes that another provider does not support."""
     batch: int = 1
-    """Images at a time."""
+    """Number of images in a batch."""
 
 
 class DeviceKey(RunSettings, frozen=True):
-    """Everything that a latency depends on beside the hardware; tables of other keys are not comparable."""
+    """All settings that a latency depends on, apart from the hardware. Only equal keys are comparable."""
 
     runtime: str
     version: str
-    """Of the runtime."""
+    """Version of the runtime."""

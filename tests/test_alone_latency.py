@@ -1,6 +1,6 @@
 """Which of a model's trials tells its latency."""
 
-from hw_profiles.measuring.bundle import HEAVY, HEAVY_BYTES, LIGHT, trials_alone
+from hw_profiles.measuring.bundle import HEAVY, HEAVY_BYTES, LIGHT, alone_plan
 from hw_profiles.measuring.results import AloneFigures, Results
 
 
@@ -36,6 +36,6 @@ def test_a_pass_that_a_tool_left_out() -> None:
 
 
 def test_heavy_networks_are_measured_more_often() -> None:
-    assert trials_alone(HEAVY_BYTES) == LIGHT
-    assert trials_alone(HEAVY_BYTES + 1) == HEAVY
-    assert HEAVY.number > LIGHT.number
+    assert alone_plan(HEAVY_BYTES) == LIGHT
+    assert alone_plan(HEAVY_BYTES + 1) == HEAVY
+    assert HEAVY.n_trials > LIGHT.n_trials

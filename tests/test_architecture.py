@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hw_profiles.measuring import runner_file
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("search_spaces", "predictors", "hw_profiles", "nas")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -54,7 +56,7 @@ LAYERS = (
 """The parts of the code, lowest first: each imports itself and what lies below it."""
 
 RUNNER = {"numpy", "onnxruntime"}
-"""All that the file which runs on other devices may import beside the standard library."""
+"""The packages that the device runner may import, apart from the standard library and itself."""
 
 DISTRIBUTIONS = {"PIL": "pillow", "pydantic_core": "pydantic", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Distributions that are called otherwise than what they let one import."""
@@ -76,6 +78,13 @@ def imported_names(path: Path) -> frozenset[str]:
 def imported(path: Path) -> set[str]:
     """Top-level packages that a file imports."""
     return {name.partition(".")[0] for name in imported_names(path)}
+
+
+def modules_of(path: Path, package: str) -> set[str]:
+    """Modules of a package from which a file imports names, wherever in the file."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {module for module in modules if module.partition(".")[0] == package}
 
 
 def name_of(path: Path) -> str:
@@ -126,8 +135,14 @@ def test_folder_imports_only_what_it_may() -> None:
     assert violations([path for path in FILES if folder_of(path) in THIRD_PARTY], not_allowed) == []
 
 
-def test_device_runner_needs_numpy_and_onnxruntime_alone() -> None:
-    assert imported(ROOT / "hw_profiles" / "measuring" / "runner.py") <= RUNNER | sys.stdlib_module_names
+def test_device_runner_imports_only_numpy_onnxruntime_and_earlier_modules() -> None:
+    package = "hw_profiles.measuring.runner"
+    earlier: set[str] = set()
+    for name in runner_file.MODULES:
+        path = ROOT.joinpath(*package.split("."), f"{name}.py")
+        assert imported(path) <= RUNNER | sys.stdlib_module_names | {"hw_profiles"}
+        assert modules_of(path, "hw_profiles") <= {f"{package}.{module}" for module in earlier}
+        earlier.add(name)
 
 
 def test_declared_dependencies_are_those_that_are_imported(setup_cfg: configparser.ConfigParser) -> None:

@@ -13,8 +13,8 @@ from hw_profiles.connections.external_tool import Command, Tool
 from hw_profiles.connections.local import Local
 from hw_profiles.measuring.bundle import BundleContent, read_job
 from hw_profiles.measuring.results import Results
-from hw_profiles.measuring.runner import MIN_RUNS
-from hw_profiles.measuring.usable_cores import usable_cores
+from hw_profiles.measuring.runner.estimator import MIN_RUNS
+from hw_profiles.measuring.runner.process_limits import usable_cores
 from hw_profiles.run_settings import RunSettings
 from nas.devices.benchmark import DEVICE, PREDICTED, BenchmarkError, benchmark, benchmark_on
 from nas.devices.model_files import parse_shapes, read_model

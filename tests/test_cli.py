@@ -176,12 +176,12 @@ def test_profile(nas: Nas, recipe: Path, profiles: Path, monkeypatch: pytest.Mon
     assert "measuring again differs by 1.00%" in text
 
 
-def test_profile_to_be_carried(nas: Nas, recipe: Path, profiles: Path, tmp_path: Path) -> None:
+def test_profile_of_an_offline_device(nas: Nas, recipe: Path, profiles: Path, tmp_path: Path) -> None:
     space, there = recipe.with_name("tiny.yaml"), ("--device", "far", "--profiles", profiles)
     told = nas("profile", space, *there, "--held-out", 8, "--bundle", tmp_path / "stick")
     assert told.code == 0
-    assert "ready to be carried" in told.out
-    assert (tmp_path / "stick" / "run.py").is_file()
+    assert "ready to be copied" in told.out
+    assert (tmp_path / "stick" / "runner.py").is_file()
     (tmp_path / "results.json").write_text('{"schema_version": 2, "bun')
     wrong = nas("profile", space, *there, "--results", tmp_path / "results.json")
     assert wrong.code == 2
@@ -191,10 +191,13 @@ def test_profile_to_be_carried(nas: Nas, recipe: Path, profiles: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--ssh", "pi@box", "--adb", "any"), "reached in one way, got --ssh and --adb"),
+        (
+            ("--ssh", "pi@box", "--adb", "any"),
+            "only one connection to a device can be given, got --ssh and --adb",
+        ),
         (("--ssh", "pi@box:x"), "--ssh must be user@host or user@host:port"),
-        (("--command", "trtexec"), "must have {onnx} where the model belongs"),
-        (("--command", "t {onnx}", "--latency-pattern", "("), "is no regular expression"),
+        (("--command", "trtexec"), "must contain {onnx} in the place of the model"),
+        (("--command", "t {onnx}", "--latency-pattern", "("), "is not a regular expression"),
         (("--command", "t {onnx}", "--latency-pattern", "(.)", "--latency-unit", "h"), "unit must be one of"),
     ],
 )

@@ -19,15 +19,16 @@ from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.external_tool import Command, Tool
 from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
 from hw_profiles.connections.local import Local
-from hw_profiles.connections.marked import output_there
+from hw_profiles.connections.marked import remote_output
 from hw_profiles.connections.offline_bundle import OfflineBundle, write_folder
 from hw_profiles.connections.process import ProcessError
 from hw_profiles.connections.registry import AnyConnection
 from hw_profiles.connections.ssh import Ssh, SshShell
 from hw_profiles.measuring import session
-from hw_profiles.measuring.bundle import JOB, RESULTS, BundleContent, BundledModel, read_job, write_bundle
+from hw_profiles.measuring.bundle import BundleContent, BundledModel, read_job, write_bundle
 from hw_profiles.measuring.results import read_results
-from hw_profiles.measuring.runner import TRIALS as JOURNAL
+from hw_profiles.measuring.runner.bundle_files import JOB, RESULTS
+from hw_profiles.measuring.runner.bundle_files import TRIALS as JOURNAL
 from hw_profiles.run_settings import RunSettings
 from nas.devices.device_graphs import TimedGraph, bundled
 
@@ -85,7 +86,7 @@ def test_pattern_of_the_user() -> None:
     assert find_latency_ms("median: 3 ms t=2500", pattern) == 2.5
     with pytest.raises(ValueError, match="must have a group around the number"):
         LatencyPattern(regex="t=[0-9]+")
-    with pytest.raises(ValueError, match="is no regular expression"):
+    with pytest.raises(ValueError, match="is not a regular expression"):
         LatencyPattern(regex="(")
     with pytest.raises(ValueError, match=r"unit must be one of \['us'.*got 'h'"):
         LatencyPattern(regex="(.)", unit="h")
@@ -152,7 +153,7 @@ def test_tool_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_command_without_a_place_for_the_model() -> None:
-    with pytest.raises(ValueError, match=r"must have \{onnx\} where the model belongs, got 'trtexec'"):
+    with pytest.raises(ValueError, match=r"must contain \{onnx\} in the place of the model, got 'trtexec'"):
         Tool(template="trtexec")
 
 
@@ -217,7 +218,7 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
         ("adb: no devices/emulators found", "adb finds no device; connect one"),
         ("error: device unauthorized.", "allow USB debugging on its screen"),
         ("error: more than one device/emulator", "name one with --adb SERIAL"),
-        ("error: closed", "finished trials are kept: the same command goes on"),
+        ("error: closed", "finished trials are saved; run the same command to continue"),
     ],
 )
 def test_adb_that_fails(
@@ -283,10 +284,10 @@ def test_error_is_the_command_s_and_no_farewell(
     monkeypatch.setenv("CRLF", crlf)
     with talking._runner() as remote:
         wrap = remote.shell.command
-    assert output_there(wrap, "printf 'a\n\nb'") == "a\n\nb"
-    assert output_there(wrap, "cat", stdin=b"a b\n") == "a b\n"
+    assert remote_output(wrap, "printf 'a\n\nb'") == "a\n\nb"
+    assert remote_output(wrap, "cat", stdin=b"a b\n") == "a b\n"
     with pytest.raises(ProcessError) as caught:
-        output_there(wrap, "echo no memory >&2; exit 7")
+        remote_output(wrap, "echo no memory >&2; exit 7")
     assert caught.value.exit_code == 7
     assert crlf or str(caught.value) == "no memory"
 
@@ -310,11 +311,11 @@ def test_windows_has_no_shared_connection_and_no_escapes(monkeypatch: pytest.Mon
 def test_carried_there_and_back(tmp_path: Path) -> None:
     bundle, out = make_bundle(tmp_path / "bundle"), tmp_path / "stick"
     with pytest.raises(
-        NotMeasuredError, match=r"stick \(0\.\d MB\) is ready to be carried; .*`python run\.py`"
+        NotMeasuredError, match=r"stick \(0\.\d MB\) is ready to be copied .*`python runner\.py`"
     ):
         session.measure(OfflineBundle(out=out), bundle, ignore)
-    assert {path.name for path in out.iterdir()} == {"models", "images", "run.py", "README.txt", JOB}
-    subprocess.run([sys.executable, "run.py"], cwd=out, check=True, capture_output=True)
+    assert {path.name for path in out.iterdir()} == {"models", "images", "runner.py", "README.txt", JOB}
+    subprocess.run([sys.executable, "runner.py"], cwd=out, check=True, capture_output=True)
     results = session.measure(OfflineBundle(results=out / RESULTS), bundle, ignore)
     assert len(results.trials_ms["sentinel"]) == 8
     with pytest.raises(NotMeasuredError):  # the same folder again: its trials are kept
@@ -366,5 +367,5 @@ def test_results_that_lack_trials(tmp_path: Path) -> None:
     content = json.loads((bundle / RESULTS).read_text())
     content["trials_ms"]["big"].pop()
     (bundle / RESULTS).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"results\.json is not whole, it lacks trials of big; run"):
+    with pytest.raises(ValueError, match=r"results\.json is incomplete, it lacks trials of big; run"):
         read_results(bundle / RESULTS, read_job(bundle))

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 import search_spaces
-from hw_profiles.measuring import runner
+from hw_profiles.measuring.runner import energy
+from hw_profiles.measuring.runner.energy import EnergyCounter, Ina, Nvml, Rapl, energy_counter, measure_energy
+from hw_profiles.measuring.runner.model import Model
+from hw_profiles.measuring.runner.providers import CPU
 from hw_profiles.run_settings import RunSettings
 from nas.onnx_backend import onnx_graph
 
@@ -28,8 +31,8 @@ def sys_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Pa
     folders = {name: tmp_path / name for name in ("powercap", "hwmon")}
     for folder in folders.values():
         folder.mkdir()
-    monkeypatch.setattr(runner, "RAPL", str(folders["powercap"]))
-    monkeypatch.setattr(runner, "HWMON", str(folders["hwmon"]))
+    monkeypatch.setattr(energy, "RAPL", str(folders["powercap"]))
+    monkeypatch.setattr(energy, "HWMON", str(folders["hwmon"]))
     monkeypatch.setenv("PATH", str(tmp_path))
     return folders
 
@@ -38,8 +41,8 @@ def test_packages_are_summed_and_wrap(sys_folders: dict[str, Path]) -> None:
     first = package(sys_folders["powercap"], "intel-rapl:0", 9_000_000, 10_000_000)
     second = package(sys_folders["powercap"], "intel-rapl:1", 1_000_000, 10_000_000)
     package(sys_folders["powercap"], "intel-rapl:0:0", 0, 10)  # a part of the first
-    counter = runner.energy_counter(runner.CPU)
-    assert isinstance(counter, runner.Rapl)
+    counter = energy_counter(CPU)
+    assert isinstance(counter, Rapl)
 
     def work() -> None:
         first.write_text("1000000")  # 2 J, over the end of its range
@@ -50,31 +53,31 @@ def test_packages_are_summed_and_wrap(sys_folders: dict[str, Path]) -> None:
 
 def test_counters_that_only_root_may_read_are_none(sys_folders: dict[str, Path]) -> None:
     package(sys_folders["powercap"], "intel-rapl:0", 0, 10).unlink()
-    assert runner.energy_counter(runner.CPU) is None
+    assert energy_counter(CPU) is None
 
 
 def test_power_of_a_board_times_seconds(sys_folders: dict[str, Path]) -> None:
     for i, microwatts in enumerate((2_000_000, 5_000_000)):
         (sys_folders["hwmon"] / f"hwmon{i}").mkdir()
         (sys_folders["hwmon"] / f"hwmon{i}" / "power1_input").write_text(f"{microwatts}\n")
-    counter = runner.energy_counter(runner.CPU)
-    assert isinstance(counter, runner.Ina)
+    counter = energy_counter(CPU)
+    assert isinstance(counter, Ina)
     start = time.perf_counter()
     joules = counter.joules(lambda: time.sleep(0.1))
     assert 5 * 0.1 <= joules <= 5 * (time.perf_counter() - start)
 
 
 def test_a_gpu_is_asked_through_its_driver(tmp_path: Path) -> None:
-    assert runner.energy_counter("CUDAExecutionProvider") is None
+    assert energy_counter("CUDAExecutionProvider") is None
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 40.0\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    counter = runner.energy_counter("CUDAExecutionProvider")
-    assert isinstance(counter, runner.Nvml)
+    counter = energy_counter("CUDAExecutionProvider")
+    assert isinstance(counter, Nvml)
     assert counter.watts() == 40.0
-    assert runner.energy_counter(runner.CPU) is None  # a GPU's counter says nothing about the CPU
+    assert energy_counter(CPU) is None  # a GPU's counter says nothing about the CPU
 
 
-class MadeCounter(runner.Counter):
+class MadeCounter(EnergyCounter):
     """Of a machine that draws 2 W while it waits and 5 W at work."""
 
     name = "made"
@@ -93,13 +96,13 @@ def test_what_waiting_takes_is_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_
     blocks = space.blocks(space.smallest)
     model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    opened = runner.Model(str(tmp_path / "model.onnx"), RunSettings().model_dump())
-    assert runner.energy(opened) == {"energy_mj": None, "energy_counter": None}
-    monkeypatch.setattr(runner, "energy_counter", lambda provider: MadeCounter())
-    monkeypatch.setattr(runner, "IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(runner, "ENERGY_SECONDS", 0.3)
-    fastest_ms = opened.timed(0.1).fastest_ms
-    figures = runner.energy(opened)
+    opened = Model(str(tmp_path / "model.onnx"), RunSettings().model_dump())
+    assert measure_energy(opened) == {"energy_mj": None, "energy_counter": None}
+    monkeypatch.setattr(energy, "energy_counter", lambda provider: MadeCounter())
+    monkeypatch.setattr(energy, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(energy, "ENERGY_SECONDS", 0.3)
+    fastest_ms = opened.time_session(0.1).fastest_ms
+    figures = measure_energy(opened)
     assert figures["energy_counter"] == "made"
     # 3 W more than waiting, for the time of a run; the machine may be busy with other work meanwhile
     assert figures["energy_mj"] >= 3.0 * fastest_ms

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import search_spaces
-from hw_profiles.measuring.runner import CPU, Model, RunnerError, instruction_set, refuse_misplaced
+from hw_profiles.measuring.runner.device_description import instruction_set
+from hw_profiles.measuring.runner.errors import RunnerError
+from hw_profiles.measuring.runner.model import Model
+from hw_profiles.measuring.runner.placement import check_node_placement
+from hw_profiles.measuring.runner.providers import CPU
 from hw_profiles.run_settings import Precision, RunSettings
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import convert
@@ -23,21 +27,21 @@ def node(op: str, provider: str, read: str = "float") -> dict[str, Any]:
 
 
 def test_all_nodes_there() -> None:
-    refuse_misplaced([node("Conv", GPU), node("MemcpyToHost", CPU)], GPU, "fp32")
+    check_node_placement([node("Conv", GPU), node("MemcpyToHost", CPU)], GPU, "fp32")
 
 
 @pytest.mark.parametrize("fallback", [False, True])
 def test_no_node_there(fallback: bool) -> None:
     nodes = [node("Conv", CPU), node("Relu", CPU)]
     with pytest.raises(RunnerError, match=r"ran no node of the model: .* fell back silently"):
-        refuse_misplaced(nodes, GPU, "fp32", fallback)
+        check_node_placement(nodes, GPU, "fp32", fallback)
 
 
 def test_some_nodes_elsewhere() -> None:
     nodes = [node("Conv", GPU), node("HardSwish", CPU), node("HardSwish", CPU), node("MemcpyToHost", CPU)]
     with pytest.raises(RunnerError, match=r"left 2 of 4 nodes to the CPU \(HardSwish\); .* --fallback"):
-        refuse_misplaced(nodes, GPU, "fp32")
-    refuse_misplaced(nodes, GPU, "fp32", fallback=True)
+        check_node_placement(nodes, GPU, "fp32")
+    check_node_placement(nodes, GPU, "fp32", fallback=True)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +51,15 @@ def test_some_nodes_elsewhere() -> None:
 def test_precision_that_convolutions_compute_in(precision: str, read: str, right: bool) -> None:
     nodes = [node("QLinearConv", GPU, read), node("HardSigmoid", GPU)]  # activations may stay float
     if right:
-        refuse_misplaced(nodes, GPU, precision)
+        check_node_placement(nodes, GPU, precision)
         return
     message = f"{GPU} does not run {precision}: 1 of 1 convolutions and matrix products computed in float"
     with pytest.raises(RunnerError, match=message):
-        refuse_misplaced(nodes, GPU, precision)
+        check_node_placement(nodes, GPU, precision)
 
 
 def test_provider_that_fuses_the_whole_graph() -> None:
-    refuse_misplaced([node("OpenVINOExecutionProvider_0", "OpenVINO")], "OpenVINO", "int8")
+    check_node_placement([node("OpenVINOExecutionProvider_0", "OpenVINO")], "OpenVINO", "int8")
 
 
 def model(folder: Path, precision: Precision, int8_for: str | None = None) -> Model:

@@ -17,7 +17,7 @@ from hw_profiles.connections.ssh import Ssh
 from hw_profiles.latency_models.selection import LAYERS, MACS, TABLE, TABLE_AND_LAYERS
 from hw_profiles.measuring.bundle import BundleContent, read_job, write_bundle
 from hw_profiles.measuring.results import Results
-from hw_profiles.measuring.runner import instruction_set
+from hw_profiles.measuring.runner.device_description import instruction_set
 from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.run_settings import Precision, RunSettings
 from hw_profiles.store import BUNDLE, ProfileStore

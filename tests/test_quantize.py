@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 import search_spaces
-from hw_profiles.measuring.runner import instruction_set
+from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
 from search_spaces import Block

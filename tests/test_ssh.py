@@ -15,7 +15,7 @@ from loopback import Loopback, loopback
 from hw_profiles.connections.ssh import Ssh
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import read_job
-from hw_profiles.measuring.runner import TRIALS as JOURNAL
+from hw_profiles.measuring.runner.bundle_files import TRIALS as JOURNAL
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_device_that_vanishes_goes_on_with_the_same_command(device: Loopback, tm
         if done == 5:
             kill_sessions(device)
 
-    with pytest.raises(ValueError, match=r"no connection to .*127\.0\.0\.1; finished trials are kept"):
+    with pytest.raises(ValueError, match=r"no connection to .*127\.0\.0\.1; finished trials are saved"):
         session.measure(device.connection(), bundle, vanish)
     kept = (folder_there(device, bundle) / JOURNAL).read_text().splitlines()
     assert len(kept) >= 6  # the outputs of one model and five trials
@@ -131,9 +131,9 @@ def test_python_that_is_not_there(device: Loopback) -> None:
 
 def test_two_profilers_on_one_device_folder(tmp_path: Path) -> None:
     refused = pytest.raises(ValueError, match="another runner is measuring in")
-    with session.alone_in(tmp_path / "pi"), refused, session.alone_in(tmp_path / "pi"):
+    with session.exclusive_access(tmp_path / "pi"), refused, session.exclusive_access(tmp_path / "pi"):
         pass
-    with session.alone_in(tmp_path / "pi"):
+    with session.exclusive_access(tmp_path / "pi"):
         pass
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hw_profiles.measuring.runner import throttled_periods
-from hw_profiles.measuring.usable_cores import cpu_quota, usable_cores
+from hw_profiles.measuring.runner.process_limits import cpu_quota, throttled_periods, usable_cores
 from nas.training import devices
 
 

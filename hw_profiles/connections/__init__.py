@@ -1,4 +1,4 @@
-"""Ways to reach a device: one small object for each, kept in the device's profile.
+"""Connections to devices: one small class for each kind, stored in the profile of a device.
 
-A new way is a file beside this one and a line in `hw_profiles.connections.registry`.
+A new kind is a module in this folder and an entry in `hw_profiles.connections.registry`.
 """

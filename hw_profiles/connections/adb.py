@@ -1,4 +1,4 @@
-"""Android devices. The commands are tested against a stand-in for adb; nobody has run them on a phone yet."""
+"""Android devices. The commands are tested with a fake adb, not yet on a real phone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pydantic import BaseModel
 
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.external_tool import TIMEOUT_SECONDS, Tool, run_tool
-from hw_profiles.connections.marked import output_there
+from hw_profiles.connections.marked import remote_output
 from hw_profiles.connections.process import ProcessError, Progress, output
 from hw_profiles.connections.remote import RemoteRunner
-from hw_profiles.measuring import runner
-from hw_profiles.measuring.bundle import MODELS, TRIALS, WEIGHTS, read_job
+from hw_profiles.measuring.bundle import MODELS, WEIGHTS, read_job
 from hw_profiles.measuring.results import Results
+from hw_profiles.measuring.runner.bundle import Bundle
+from hw_profiles.measuring.runner.bundle_files import TRIALS
 
 
 class Adb(BaseModel, frozen=True, extra="forbid"):
@@ -25,13 +26,13 @@ class Adb(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["adb"] = "adb"
     serial: str | None = None
-    """As `adb devices` lists it; None: the only one."""
+    """As listed by `adb devices`; None: the only device."""
     python: str = "python3"
-    """The interpreter there."""
+    """The Python interpreter on the device."""
     tool: Tool | None = None
-    """Measures instead of the runner: a program there, such as `onnxruntime_perf_test`."""
+    """A program on the device that measures instead of the runner, such as `onnxruntime_perf_test`."""
     folder: str = "/data/local/tmp/elastic-nas"
-    """Where bundles are put there; programs may be run from it."""
+    """Folder on the device for bundles; programs may be executed there."""
 
     @property
     def supports_block_timing(self) -> bool:
@@ -46,7 +47,7 @@ class Adb(BaseModel, frozen=True, extra="forbid"):
         """See `Connection`."""
         if self.tool is None:
             return self._runner().measure(bundle, progress)
-        return self._measure_by(self.tool, bundle, progress)
+        return self._measure_with(self.tool, bundle, progress)
 
     def forget(self, bundle: Path) -> None:
         """See `Connection`."""
@@ -58,9 +59,9 @@ class Adb(BaseModel, frozen=True, extra="forbid"):
     def _runner(self) -> RemoteRunner:
         return RemoteRunner(AdbShell(self.serial), self.python, self.folder)
 
-    def _measure_by(self, tool: Tool, bundle: Path, progress: Progress) -> Results:
+    def _measure_with(self, tool: Tool, bundle: Path, progress: Progress) -> Results:
         shell, job = AdbShell(self.serial), read_job(bundle)
-        runner.Bundle(str(bundle)).write_weights()
+        Bundle(str(bundle)).write_weights()
         folder = PurePosixPath(self.folder) / job.id[:16]
         files = [bundle / model.file for model in job.models] + [bundle / MODELS / WEIGHTS]
 
@@ -68,12 +69,12 @@ class Adb(BaseModel, frozen=True, extra="forbid"):
             return tool.words(str(folder / file), posix=True)
 
         def call(command: Sequence[str]) -> str:
-            return output_there(shell.command, shlex.join(command), timeout_seconds=TIMEOUT_SECONDS)
+            return remote_output(shell.command, shlex.join(command), timeout_seconds=TIMEOUT_SECONDS)
 
         try:
             shell.push([path for path in files if path.exists()], bundle, folder)
             results = run_tool(tool, bundle, words, call, progress)
-            output_there(shell.command, f"rm -rf {shlex.quote(str(folder))}")
+            remote_output(shell.command, f"rm -rf {shlex.quote(str(folder))}")
         except ProcessError as error:
             raise shell.explain(error) from None
         return results
@@ -85,30 +86,30 @@ class AdbShell:
     def __init__(self, serial: str | None) -> None:
         self.adb = ["adb", *(["-s", serial] if serial else [])]
 
-    def command(self, there: str) -> list[str]:
+    def command(self, remote_command: str) -> list[str]:
         """See `Shell`."""
-        return [*self.adb, "shell", there]
+        return [*self.adb, "shell", remote_command]
 
     def push(self, files: Sequence[Path], root: Path, folder: PurePosixPath) -> None:
         """See `Shell`; one call for each folder."""
         for parent, paths in groupby(files, key=lambda path: path.parent):
-            there = folder / parent.relative_to(root).as_posix()
-            output_there(self.command, f"mkdir -p {shlex.quote(str(there))}")
-            output([*self.adb, "push", *map(str, paths), f"{there}/"])
+            target = folder / parent.relative_to(root).as_posix()
+            remote_output(self.command, f"mkdir -p {shlex.quote(str(target))}")
+            output([*self.adb, "push", *map(str, paths), f"{target}/"])
 
     def explain(self, error: ProcessError) -> ValueError:
         """See `Shell`."""
-        for sign, remedy in REMEDIES.items():
-            if sign in error.errors:
+        for text, remedy in REMEDIES.items():
+            if text in error.errors:
                 return ValueError(f"{remedy} ({error})")
-        return ValueError(f"adb: {error}; finished trials are kept: the same command goes on")
+        return ValueError(f"adb: {error}; finished trials are saved; run the same command to continue")
 
 
 REMEDIES = {
     "no devices": "adb finds no device; connect one and allow USB debugging on it",
     "not found": "adb finds no such device or program; `adb devices` lists the devices",
     "unauthorized": "the device does not trust this machine; allow USB debugging on its screen",
-    "offline": "the device is offline; finished trials are kept: the same command goes on",
+    "offline": "the device is offline; finished trials are saved; run the same command to continue",
     "more than one device": "adb finds several devices; name one with --adb SERIAL",
 }
-"""By what adb says: what a user does about it."""
+"""What the user can do, by a text in the error message of adb."""

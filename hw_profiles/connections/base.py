@@ -1,4 +1,4 @@
-"""What every way to reach a device can do."""
+"""The interface of all connections to devices."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hw_profiles.connections.process import Progress
 from hw_profiles.measuring.results import Results
 
 Description = dict[str, str | int | float | None]
-"""What a device says about itself: see `hw_profiles.measuring.runner.device`."""
+"""How a device describes itself, see `hw_profiles.measuring.runner.device_description`."""
 
 
 class NotMeasuredError(ValueError):
-    """A person has to carry the bundle; the message says where and what comes next."""
+    """The user has to copy a bundle to the device first; the message says what to do."""
 
 
 class Connection(Protocol):
@@ -25,25 +25,26 @@ class Connection(Protocol):
 
     @property
     def supports_block_timing(self) -> bool:
-        """Whether the runner measures there, small graphs of a table included; else whole networks alone."""
+        """Whether the runner measures there, which times small graphs too; otherwise only whole networks."""
 
     def describe(self) -> Description | None:
-        """What the device is; None where nobody can ask.
+        """The description of the device; None if the device cannot be queried.
 
         Raises:
             ValueError: the device cannot be reached, or lacks numpy or onnxruntime.
         """
 
     def measure(self, bundle: Path, progress: Progress) -> Results:
-        """Do the trials of a bundle that are still missing.
+        """Run the trials of a bundle that are missing.
 
         Args:
             bundle: a folder written by `hw_profiles.measuring.bundle.write_bundle`.
-            progress: hears about trials.
+            progress: called after each trial.
 
         Raises:
-            ValueError: the device failed or vanished; finished trials are kept, and the same call goes on.
+            ValueError: the device failed or the connection broke. Finished trials are saved, and the same
+                call continues.
         """
 
     def forget(self, bundle: Path) -> None:
-        """Drop the trials that an earlier call has left."""
+        """Discard the trials left by an earlier, interrupted call."""

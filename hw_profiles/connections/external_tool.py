@@ -1,4 +1,4 @@
-"""Devices that a tool of theirs measures, on this machine or from it: whole networks only."""
+"""Devices measured by an external tool that is started on this machine: whole networks only."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from pydantic import BaseModel, Field, field_validator
 
 from hw_profiles.connections.latency_text import LatencyPattern, find_latency_ms
 from hw_profiles.connections.process import ProcessError, Progress, output
-from hw_profiles.measuring import runner
-from hw_profiles.measuring.bundle import TRIALS, Job, read_job
+from hw_profiles.measuring.bundle import Job, read_job
 from hw_profiles.measuring.results import Results
+from hw_profiles.measuring.runner.bundle import Bundle
+from hw_profiles.measuring.runner.bundle_files import TRIALS
 
 ONNX = "{onnx}"
-"""In a command: where the path of the model belongs."""
+"""Placeholder in a command for the path of the model."""
 TIMEOUT_SECONDS = 900
-"""Of one call; a tool that compiles the model first takes minutes."""
+"""Time limit of one call. A tool that compiles the model first takes minutes."""
 
 
 class Tool(BaseModel, frozen=True, extra="forbid"):
-    """A program that is told a model and prints its latency."""
+    """A program that takes the path of a model and prints its latency."""
 
     template: str
-    """Its command with `{onnx}` for the model."""
+    """Its command, with `{onnx}` in the place of the model."""
     pattern: LatencyPattern | None = None
-    """Where the latency is in what it prints; None: as usual tools print it."""
+    """Finds the latency in its output; None: the formats of common tools."""
     retries: int = Field(2, ge=0)
-    """How often it is called again when it fails."""
+    """Number of further calls when it fails."""
 
     @field_validator("template")
     @classmethod
     def _names_the_model(cls, template: str) -> str:
         if ONNX not in template:
-            raise ValueError(f"the command must have {ONNX} where the model belongs, got {template!r}")
+            raise ValueError(f"the command must contain {ONNX} in the place of the model, got {template!r}")
         return template
 
     def words(self, path: str, *, posix: bool = os.name != "nt") -> list[str]:
         """The command for one model.
 
         Args:
-            path: of the model.
-            posix: whether the shell that reads the command takes a backslash as an escape; Windows does not.
+            path: path of the model.
+            posix: whether a backslash is an escape character; on Windows it is not.
         """
         words = shlex.split(self.template, posix=posix)
         if not posix:
@@ -56,11 +57,11 @@ class Tool(BaseModel, frozen=True, extra="forbid"):
         """Latency in ms.
 
         Args:
-            command: for one model.
-            call: runs it and returns what it prints.
+            command: the command for one model.
+            call: runs a command and returns its output.
 
         Raises:
-            ValueError: it failed or printed no latency, each time that it was called.
+            ValueError: it failed or printed no latency in every call.
         """
         reason = ""
         for _ in range(1 + self.retries):
@@ -69,11 +70,11 @@ class Tool(BaseModel, frozen=True, extra="forbid"):
             except ProcessError as error:
                 reason = str(error)
                 continue
-            found = find_latency_ms(text, self.pattern)
-            if found is not None:
-                return found
+            latency_ms = find_latency_ms(text, self.pattern)
+            if latency_ms is not None:
+                return latency_ms
             last = (text.strip().splitlines() or ["nothing"])[-1]
-            reason = f"there is no latency in what it prints, the last line is {last!r}"
+            reason = f"there is no latency in its output, the last line is {last!r}"
         raise ValueError(f"`{shlex.join(command)}` failed {1 + self.retries} times: {reason}")
 
 
@@ -89,29 +90,27 @@ def run_tool(
     call: Callable[[Sequence[str]], str],
     progress: Progress,
 ) -> Results:
-    """Do the trials of a bundle with a tool, going on where an earlier call stopped.
+    """Run the trials of a bundle with a tool, continuing an earlier call.
 
     Args:
-        tool: it measures.
+        tool: the tool.
         bundle: the folder.
-        command: for the file of a model, a path inside the bundle.
-        call: runs a command and returns what it prints.
+        command: the command for the file of a model, a path inside the bundle.
+        call: runs a command and returns its output.
         progress: called after each trial.
 
     Raises:
-        ValueError: the tool failed; finished trials are kept.
+        ValueError: the tool failed; finished trials are saved.
     """
     job = read_job(bundle)
-    opened = runner.Bundle(str(bundle))
-    journal = runner.Journal(opened)
+    opened = Bundle(str(bundle))
+    journal = opened.journal()
     lines = {
         (line["model"], line["index"]): line for line in journal.lines if line.get("tool") == tool.template
     }
     plan = opened.plan()
-    for done, (name, r) in enumerate(plan, 1):
-        if (name, r) in lines:
-            continue
-        if name in journal.failed:
+    for done, (name, index) in enumerate(plan, 1):
+        if (name, index) in lines or name in journal.failed:
             continue
         start = time.perf_counter()
         figures: dict[str, Any] = {"tool": tool.template}
@@ -122,8 +121,8 @@ def run_tool(
             if not job.keep_going:
                 raise
             figures["failed"] = str(error)
-        journal.add(name, r, figures, time.perf_counter() - start)
-        lines[name, r] = journal.lines[-1]
+        journal.add(name, index, figures, time.perf_counter() - start)
+        lines[name, index] = journal.lines[-1]
         progress(done, len(plan))
     return _results(job, tool, lines, journal.failed)
 
@@ -134,7 +133,7 @@ def _results(
     models = [model for model in job.models if model.id not in failed]
     if not models:
         raise ValueError("; ".join(dict.fromkeys(failed.values())))
-    trials = {model.id: [lines[model.id, r]["ms"] for r in range(model.n_trials)] for model in models}
+    trials = {model.id: [lines[model.id, i]["ms"] for i in range(model.n_trials)] for model in models}
     seconds = sum(line["seconds"] for line in lines.values())
     return Results.of_tool(job, trials, tool.words("")[0], seconds, failed)
 
@@ -144,7 +143,7 @@ def _call(command: Sequence[str]) -> str:
 
 
 class Command(BaseModel, frozen=True, extra="forbid"):
-    """Any tool on this machine, such as `trtexec --onnx={onnx}`."""
+    """A tool on this machine, such as `trtexec --onnx={onnx}`."""
 
     kind: Literal["command"] = "command"
     supports_block_timing: ClassVar[bool] = False
@@ -155,7 +154,7 @@ class Command(BaseModel, frozen=True, extra="forbid"):
 
     def measure(self, bundle: Path, progress: Progress) -> Results:
         """See `Connection`."""
-        runner.Bundle(str(bundle)).write_weights()
+        Bundle(str(bundle)).write_weights()
         return run_tool(self.tool, bundle, lambda file: self.tool.words(str(bundle / file)), _call, progress)
 
     def forget(self, bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""Finds the latency in what a benchmarking tool prints."""
+"""Finds the latency in the output of a benchmark tool."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _UNIT = rf"\s*(?P<unit>{'|'.join(sorted(MS, key=len, reverse=True))})\b"
 
 
 class LatencyPattern(BaseModel, frozen=True, extra="forbid"):
-    """A regular expression for one tool."""
+    """A regular expression for the output of one tool."""
 
     regex: str
-    """The group `value`, or the first one, is the number; the group `unit`, if there is one, its unit."""
+    """The group `value`, or else the first group, is the number; the group `unit`, if any, is its unit."""
     unit: str = "ms"
-    """Where the text tells none."""
+    """The unit if the output does not name one."""
 
     @field_validator("regex")
     @classmethod
@@ -27,7 +27,7 @@ class LatencyPattern(BaseModel, frozen=True, extra="forbid"):
         try:
             groups = re.compile(regex).groups
         except re.error as error:
-            raise ValueError(f"{regex!r} is no regular expression: {error}") from None
+            raise ValueError(f"{regex!r} is not a regular expression: {error}") from None
         if not groups:
             raise ValueError(f"{regex!r} must have a group around the number, such as 'time: ([0-9.]+)'")
         return regex
@@ -40,7 +40,7 @@ class LatencyPattern(BaseModel, frozen=True, extra="forbid"):
         return unit
 
     def find_ms(self, text: str) -> float | None:
-        """The first latency in a text, ms; None: there is none that is a positive number."""
+        """The first latency in a text, ms; None if it is not a positive number or there is none."""
         match = re.search(self.regex, text, re.IGNORECASE)
         if match is None:
             return None
@@ -52,16 +52,16 @@ class LatencyPattern(BaseModel, frozen=True, extra="forbid"):
         return value if math.isfinite(value) and value > 0 else None
 
 
-USUAL = (
+COMMON = (
     LatencyPattern(regex=rf"median\s*[=:]\s*{_NUMBER}{_UNIT}"),  # trtexec, benchmark_app
     LatencyPattern(regex=rf"P50 Latency(?: is|:)\s*{_NUMBER}{_UNIT}"),  # onnxruntime_perf_test
     LatencyPattern(regex=rf"timings in us:.*Inference \(avg\):\s*{_NUMBER}", unit="us"),  # LiteRT
     LatencyPattern(regex=rf"(?:average|avg|mean|latency)[^\n\d]*{_NUMBER}{_UNIT}"),
 )
-"""Tried in this order where the user gives no pattern."""
+"""Patterns of common tools, tried in this order."""
 
 
 def find_latency_ms(text: str, pattern: LatencyPattern | None) -> float | None:
-    """The latency that a tool printed, ms; None: none was found."""
-    found = (candidate.find_ms(text) for candidate in ([pattern] if pattern else USUAL))
-    return next((ms for ms in found if ms is not None), None)
+    """The latency in the output of a tool, ms; None if none was found."""
+    matches = (candidate.find_ms(text) for candidate in ([pattern] if pattern else COMMON))
+    return next((ms for ms in matches if ms is not None), None)

@@ -1,4 +1,4 @@
-"""A device that nobody can reach from here: a person carries the bundle there and the results back."""
+"""A device without a connection: the user copies the bundle there and the results back."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pydantic import BaseModel, Field
 from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.process import Progress
-from hw_profiles.measuring.bundle import IMAGES, JOB, MODELS, RESULTS, RUNNER, read_job
+from hw_profiles.measuring.bundle import IMAGES, MODELS, read_job
 from hw_profiles.measuring.results import CSV_COLUMNS, Results, read_results
+from hw_profiles.measuring.runner.bundle_files import JOB, RESULTS
+from hw_profiles.measuring.runner_file import RUNNER
 
-RUN = "run.py"
 README = "README.txt"
 
 
 class OfflineBundle(BaseModel, frozen=True, extra="forbid"):
-    """Writes a folder to carry, or reads what came back."""
+    """Writes a folder to copy to the device, or reads the results that were copied back."""
 
     kind: Literal["bundle"] = "bundle"
     whole: bool = False
-    """Whole networks alone, for tools that tell nothing smaller."""
+    """Measure whole networks only, for tools that cannot time blocks."""
     out: Path | None = Field(None, exclude=True)
-    """Where the folder is written now."""
+    """The folder to write now."""
     results: Path | None = Field(None, exclude=True)
-    """What came back: `results.json`, or a CSV `model_id,latency_ms`."""
+    """The results to read now: `results.json`, or a CSV file `model_id,latency_ms`."""
 
     @property
     def supports_block_timing(self) -> bool:
@@ -35,36 +36,36 @@ class OfflineBundle(BaseModel, frozen=True, extra="forbid"):
         return not self.whole
 
     @property
-    def lasting(self) -> OfflineBundle:
-        """What of it a profile keeps."""
+    def without_paths(self) -> OfflineBundle:
+        """The part that a profile stores."""
         return OfflineBundle(whole=self.whole)
 
     def describe(self) -> None:
         """See `Connection`.
 
         Raises:
-            ValueError: nobody is to carry anything.
+            ValueError: neither --bundle nor --results was given.
         """
         if self.out is None and self.results is None:
             raise ValueError(
-                "this device is measured by hand: --bundle DIR writes the folder to carry there, "
-                "--results FILE reads what comes back"
+                "this device has no connection: --bundle DIR writes the folder to copy there, "
+                "--results FILE reads its results"
             )
 
     def measure(self, bundle: Path, progress: Progress) -> Results:
         """See `Connection`.
 
         Raises:
-            NotMeasuredError: nothing came back yet.
+            NotMeasuredError: there are no results yet.
         """
         if self.results:
             return read_results(self.results, read_job(bundle))
-        assert self.out, "describe() refuses what is neither"
+        assert self.out, "describe() requires one of them"
         write_folder(bundle, self.out)
         size = sum(path.stat().st_size for path in self.out.rglob("*") if path.is_file())
         raise NotMeasuredError(
-            f"{self.out} ({size / 1e6:.1f} MB) is ready to be carried; there: `python {RUN}`; here, when it "
-            f"is back: the same command with --results {self.out / RESULTS} instead of --bundle"
+            f"{self.out} ({size / 1e6:.1f} MB) is ready to be copied to the device; run `python {RUNNER}` "
+            f"there, then the same command here with --results {self.out / RESULTS} instead of --bundle"
         )
 
     def forget(self, bundle: Path) -> None:
@@ -72,7 +73,7 @@ class OfflineBundle(BaseModel, frozen=True, extra="forbid"):
 
 
 def write_folder(bundle: Path, out: Path) -> None:
-    """Write a bundle with the runner as a folder to carry; a finished trial in it is kept.
+    """Write a bundle as a folder to copy. If the folder holds the same bundle already, nothing changes.
 
     Raises:
         ValueError: the folder holds something else.
@@ -85,20 +86,21 @@ def write_folder(bundle: Path, out: Path) -> None:
     for name in (MODELS, IMAGES):
         if (bundle / name).is_dir():
             shutil.copytree(bundle / name, out / name, ignore=shutil.ignore_patterns("*.bin"))
-    shutil.copyfile(RUNNER, out / RUN)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(bundle / RUNNER, out / RUNNER)
     replace_file(out / README, _README)
     replace_file(out / JOB, text)
 
 
 _README = f"""\
-Measures the latency of neural networks on the device that this folder was carried to.
+Measures the latency of neural networks on the device that this folder was copied to.
 
-1. There, with Python 3.8 or later:  pip install numpy onnxruntime
-                                     python {RUN}
-   Stopped at any moment, it goes on when it is called again.
-2. Carry {RESULTS} back and give it to --results.
+1. On the device, with Python 3.8 or later:  pip install numpy onnxruntime
+                                            python {RUNNER}
+   If it is stopped, the same command continues.
+2. Copy {RESULTS} back and pass it to --results.
 
-Another tool than onnxruntime may measure instead: a CSV file with the columns {",".join(CSV_COLUMNS)}
-and a row for each model that job.json marks with "alone": true serves as well.
-`python {RUN} --weights` writes the numbers that the models refer to.
+Another tool than onnxruntime may measure instead: write a CSV file with the columns {",".join(CSV_COLUMNS)}
+and one row for each model that job.json marks with "alone": true, and pass it to --results.
+`python {RUNNER} --weights` writes the constants that the models refer to.
 """

@@ -1,4 +1,4 @@
-"""Processes on this machine that talk to a device."""
+"""Processes on this machine that measure or reach a device."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 
 Progress = Callable[[int, int], None]
-"""Called with the trials done and their total number."""
+"""Called with the number of finished trials and their total number."""
 
 
 class ProcessError(ValueError):
     """A process that failed; the message is its last line.
 
     Args:
-        command: what was started.
-        exit_code: what it ended with.
-        errors: everything that it wrote to standard error.
+        command: the command.
+        exit_code: its exit code.
+        errors: all that it wrote to standard error.
     """
 
     def __init__(self, command: Sequence[str], exit_code: int, errors: str) -> None:
@@ -33,18 +33,18 @@ def follow(
     progress: Progress,
     own_lines: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> None:
-    """Wait for a runner, whose standard output is a line `DONE TOTAL` after each trial.
+    """Start a runner and wait for its end. It prints a line `DONE TOTAL` after each trial.
 
     Args:
-        command: what is started.
+        command: the command.
         progress: called after each trial.
-        own_lines: picks the runner's own lines from all that are printed.
+        own_lines: selects the lines of the runner from all lines of the output.
 
     Raises:
-        ValueError: there is no such program.
-        ProcessError: it failed; finished trials are kept where it runs.
+        ValueError: the program does not exist.
+        ProcessError: it failed; finished trials are saved on the device.
     """
-    _find(command)
+    _check_program(command)
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
@@ -60,9 +60,7 @@ def follow(
         try:
             for line in own_lines(process.stdout):
                 words = line.split()
-                if len(words) == 2 and all(
-                    word.isdecimal() for word in words
-                ):  # else text of the interpreter
+                if len(words) == 2 and all(map(str.isdecimal, words)):  # ignore messages of the interpreter
                     progress(int(words[0]), int(words[1]))
         except BaseException:
             process.terminate()
@@ -73,13 +71,13 @@ def follow(
 
 
 def output(command: Sequence[str], *, stdin: bytes = b"", timeout_seconds: float | None = None) -> str:
-    """What a command writes to standard output.
+    """The standard output of a command.
 
     Raises:
-        ValueError: there is no such program.
+        ValueError: the program does not exist.
         ProcessError: it failed, or did not end in time.
     """
-    _find(command)
+    _check_program(command)
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired:
@@ -89,6 +87,6 @@ def output(command: Sequence[str], *, stdin: bytes = b"", timeout_seconds: float
     return done.stdout.decode(errors="replace")
 
 
-def _find(command: Sequence[str]) -> None:
+def _check_program(command: Sequence[str]) -> None:
     if shutil.which(command[0]) is None:
         raise ValueError(f"cannot find the program {command[0]!r} on this machine")

@@ -1,4 +1,4 @@
-"""All ways to reach a device, by the `kind` in its profile."""
+"""All kinds of connections, by the `kind` in a profile."""
 
 from __future__ import annotations
 

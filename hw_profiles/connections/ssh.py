@@ -1,4 +1,4 @@
-"""A device that ssh reaches, such as a Raspberry Pi."""
+"""Devices that are reached over ssh, such as a Raspberry Pi."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel
 
 from hw_profiles.connections.base import Description
-from hw_profiles.connections.marked import output_there
+from hw_profiles.connections.marked import remote_output
 from hw_profiles.connections.process import ProcessError, Progress
 from hw_profiles.connections.remote import RemoteRunner
 from hw_profiles.measuring.results import Results
 
 NO_CONNECTION = 255
-"""Exit code of ssh itself; all others are those of the command there."""
+"""Exit code of ssh itself; any other is that of the remote command."""
 
 
 class Ssh(BaseModel, frozen=True, extra="forbid"):
-    """The system's `ssh`, never asking for anything: keys and host keys are set up beforehand."""
+    """The system's `ssh` without prompts: keys and host keys must be set up beforehand."""
 
     kind: Literal["ssh"] = "ssh"
     supports_block_timing: ClassVar[bool] = True
     host: str
-    """`user@host` or a name of the user's ssh configuration."""
+    """`user@host` or a host of the user's ssh configuration."""
     port: int | None = None
     options: tuple[str, ...] = ()
-    """As after `ssh -o`, such as `IdentityFile=~/.ssh/pi`."""
+    """Options of `ssh -o`, such as `IdentityFile=~/.ssh/pi`."""
     python: str = "python3"
-    """The interpreter there."""
+    """The Python interpreter on the device."""
     folder: str = ".cache/elastic-nas"
-    """Where bundles are put there; relative to the home folder."""
+    """Folder on the device for bundles; relative to the home folder."""
 
     @classmethod
     def parse(cls, target: str, options: Sequence[str] = (), python: str | None = None) -> Self:
-        """From `user@host[:port]`.
+        """Parse `user@host[:port]`.
 
         Raises:
-            ValueError: it is no such text.
+            ValueError: the text has another form.
         """
         host, colon, port = target.rpartition(":") if target.count(":") == 1 else (target, "", "")
         if not host or host.startswith("-") or (colon and not port.isdecimal()):
@@ -75,8 +75,8 @@ class Ssh(BaseModel, frozen=True, extra="forbid"):
 
     @contextmanager
     def _runner(self) -> Iterator[RemoteRunner]:
-        """The device over one connection that all commands share."""
-        control = tempfile.mkdtemp(prefix="nas-")  # short: the path of a socket has at most 104 characters
+        """The runner over one ssh connection that all commands share."""
+        control = tempfile.mkdtemp(prefix="nas-")  # short: the path of a socket is limited to 104 characters
         shell = SshShell(self, Path(control) / "s")
         try:
             yield RemoteRunner(shell, self.python, self.folder)
@@ -92,7 +92,7 @@ class SshShell:
         self.target = target
         self.ssh = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
         self.ssh += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
-        self.shared = os.name != "nt"  # OpenSSH for Windows opens a connection for each command
+        self.shared = os.name != "nt"  # OpenSSH for Windows cannot share a connection
         if self.shared:
             self.ssh += [
                 "-o",
@@ -107,32 +107,32 @@ class SshShell:
         if target.port is not None:
             self.ssh += ["-p", str(target.port)]
 
-    def command(self, there: str) -> list[str]:
+    def command(self, remote_command: str) -> list[str]:
         """See `Shell`."""
-        return [*self.ssh, self.target.host, "--", there]
+        return [*self.ssh, self.target.host, "--", remote_command]
 
     def push(self, files: Sequence[Path], root: Path, folder: PurePosixPath) -> None:
-        """See `Shell`; one tar stream, for a round trip for each file would take minutes."""
+        """See `Shell`. One tar stream, because a round trip for each file would take minutes."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
             for path in files:
                 tar.add(path, path.relative_to(root).as_posix())
-        output_there(self.command, f"tar -xzf - -C {shlex.quote(str(folder))}", stdin=packed.getvalue())
+        remote_output(self.command, f"tar -xzf - -C {shlex.quote(str(folder))}", stdin=packed.getvalue())
 
     def explain(self, error: ProcessError) -> ValueError:
         """See `Shell`."""
         host = self.target.host
         if error.exit_code != NO_CONNECTION:
             return ValueError(f"{host}: {error}")
-        for sign, remedy in REMEDIES.items():
-            if sign in error.errors:
+        for text, remedy in REMEDIES.items():
+            if text in error.errors:
                 return ValueError(f"{remedy.format(host=host)} ({error})")
         return ValueError(
-            f"no connection to {host}; finished trials are kept: the same command goes on ({error})"
+            f"no connection to {host}; finished trials are saved; run the same command to continue ({error})"
         )
 
     def close(self) -> None:
-        """End the connection that commands share, if there is one."""
+        """Close the shared connection, if any."""
         if not self.shared:
             return
         command = [*self.ssh, "-O", "exit", self.target.host]
@@ -147,4 +147,4 @@ REMEDIES = {
     "Permission denied": "{host} accepts none of your keys; `ssh-copy-id {host}` installs one",
     "Could not resolve hostname": "there is no host {host}",
 }
-"""By what ssh says: what a user does about it."""
+"""What the user can do, by a text in the error message of ssh."""

@@ -1,4 +1,4 @@
-"""The folder that travels to a device: graphs and a job. `hw_profiles.measuring.runner` adds the results."""
+"""The folder that is sent to a device: models, a job and the runner, which adds the results."""
 
 from __future__ import annotations
 
@@ -15,44 +15,42 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from hw_profiles.atomic_write import replace_file
-from hw_profiles.measuring.runner import JOB, LOCK, RESULTS, SCHEMA_VERSION, TRIALS
+from hw_profiles.measuring.runner.bundle_files import JOB, SCHEMA_VERSION
+from hw_profiles.measuring.runner_file import RUNNER, runner_source
 from hw_profiles.run_settings import RunSettings
 from search_spaces.errors import one_line
 
-__all__ = ["JOB", "LOCK", "RESULTS", "SCHEMA_VERSION", "TRIALS"]
-
-RUNNER = Path(__file__).with_name("runner.py")
 MODELS, IMAGES = "models", "images"
 WEIGHTS = "weights.bin"
-"""Beside the models, as ONNX wants it."""
+"""In the folder of the models, where ONNX expects external data."""
 
 
-class Trials(NamedTuple):
-    """How a network alone is measured to tell its latency once."""
+class TrialPlan(NamedTuple):
+    """How a network alone is timed to get its latency once."""
 
-    number: int
+    n_trials: int
     """Fresh processes, spread over the whole time."""
-    sessions: int
-    """In each process at most."""
+    n_sessions: int
+    """Sessions in each process, at most."""
 
 
-LIGHT, HEAVY = Trials(1, 12), Trials(9, 2)
+LIGHT, HEAVY = TrialPlan(1, 12), TrialPlan(9, 2)
 HEAVY_BYTES = 4 * 2**20
-"""Weights that do not fit into a core's own cache share the next one with all that runs on the machine: on a
-rented server such networks took 1.05 to 1.3 times their least for seconds to minutes, at steady moments by
-the runner's gauge. So they are measured more often, and more briefly, and the lower quartile is told.
-Difference of two passes drawn from 216 trials there (3 subnets, 3 to 4 ms at 128 pixels), in %:
+"""Weights larger than the private cache of a core compete for the shared cache with all other processes. On a
+rented server such networks took 1.05 to 1.3 times their best latency for seconds to minutes, while the speed
+probe was steady. So they get more and shorter trials, and the lower quartile is reported. Difference between
+two passes drawn from 216 trials there (3 subnets, 3 to 4 ms at 128 pixels), in %:
   trials x sessions    3 x 5   3 x 2   6 x 2   9 x 2   9 x 5
-  fastest trial told     4.3     4.4     3.7     3.5     3.0
+  fastest trial          4.3     4.4     3.7     3.5     3.0
   lower quartile         4.3     4.4     3.1     2.5     2.7
 """
 
 Images = NDArray[np.float16]
-"""As a network reads them, shape (n, channels, size, size)."""
+"""Inputs of a network, shape (n, channels, size, size)."""
 
 
-def trials_alone(weight_bytes: int) -> Trials:
-    """What it takes to tell the latency of a network alone once."""
+def alone_plan(weight_bytes: int) -> TrialPlan:
+    """The trials that give the latency of a network alone once."""
     return HEAVY if weight_bytes > HEAVY_BYTES else LIGHT
 
 
@@ -63,21 +61,21 @@ class BundledModel:
     id: str
     onnx: bytes
     n_trials: int
-    """How often it is measured."""
+    """Number of trials."""
     alone: bool = False
-    """Each trial in a fresh process, as `nas benchmark` does, instead of in the runner's."""
+    """Run each trial in a fresh process, as `nas benchmark` does, instead of in the runner's."""
     images: str | None = None
-    """Name of the images that its outputs are wanted for."""
-    sessions: int = LIGHT.sessions
-    """How many a trial in a fresh process opens at most."""
+    """Name of the images for which the device returns its outputs."""
+    sessions: int = LIGHT.n_sessions
+    """Number of sessions in a trial in a fresh process, at most."""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of its inputs, by name; needed for those that leave dimensions open."""
+    """Shapes of its inputs by name; required for those that leave dimensions open."""
     label: str | None = None
-    """What messages call it."""
+    """Its name in messages."""
 
 
 class Region(BaseModel, frozen=True):
-    """Random constants that the runner writes on the device, see `runner.write_weights`."""
+    """Random constants that the runner generates on the device, see `runner.weights.write_weights`."""
 
     dtype: str
     scale: float
@@ -87,7 +85,7 @@ class Region(BaseModel, frozen=True):
 
 
 class Weights(BaseModel, frozen=True):
-    """The file of constants that the graphs of a bundle share, as the runner makes it."""
+    """The file of constants that the graphs of a bundle share; the runner writes it."""
 
     file: str = f"{MODELS}/{WEIGHTS}"
     seed: int
@@ -108,44 +106,44 @@ class ModelEntry(BaseModel, frozen=True):
 
 
 class Job(RunSettings, frozen=True):
-    """`job.json`: what is to be done, and how networks are run."""
+    """`job.json`: what the runner measures, and how networks are run."""
 
     schema_version: int = SCHEMA_VERSION
     id: str
-    """Hash of everything else and of the files."""
+    """Hash of all other fields and of the files."""
     space: str | None
     """The space that the models belong to."""
     seed: int
-    """Decides the order of trials."""
+    """Seed of the order of trials."""
     sentinel: str | None
-    """Id of the model that shows how steady the device is."""
+    """Id of the model that is timed again and again to show how steady the device is."""
     energy: bool
-    """Measure the energy of models that are timed alone, where the device has a counter."""
+    """Measure the energy of models that are timed alone, if the device has a counter."""
     repeats: float
-    """Trials at slow moments that are done again, at most, as a share of all trials."""
+    """Maximum number of repeated trials (those at slow moments), as a share of all trials."""
     best_speed_probe_ms: float | None
-    """The fastest time of the gauge in earlier work on the device, see `runner.speed_probe_ms`."""
+    """The fastest speed probe in earlier work on the device, see `runner.speed_probe`."""
     keep_going: bool
-    """Measure the other models where one fails."""
+    """If a model fails, measure the other ones."""
     weights: Weights | None
     models: tuple[ModelEntry, ...]
 
     @property
-    def trials(self) -> int:
-        """Of all models together."""
+    def n_trials(self) -> int:
+        """Number of trials of all models together."""
         return sum(model.n_trials for model in self.models)
 
 
 @dataclass(frozen=True, slots=True)
 class BundleContent:
-    """What a bundle is made of."""
+    """The parts of a bundle."""
 
     models: list[BundledModel]
     settings: RunSettings
     weights: Weights | None = None
-    """None: every graph holds its own."""
+    """None: every graph contains its own."""
     images: Mapping[str, Images] | None = None
-    """By name."""
+    """Images by name."""
     space: str | None = None
     sentinel: str | None = None
     energy: bool = False
@@ -156,11 +154,11 @@ class BundleContent:
 
 
 def write_bundle(folder: Path, content: BundleContent) -> Job:
-    """Write a bundle; an equal one that is there already is left alone with the trials that it has.
+    """Write a bundle. If the folder holds the same bundle already, its finished trials are kept.
 
     Args:
-        folder: where; an unequal bundle in it is removed first.
-        content: what it is made of.
+        folder: where it is written; a different bundle in it is removed first.
+        content: the parts of the bundle.
 
     Raises:
         OSError: the folder cannot be written.
@@ -182,22 +180,26 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
     )
     job = job.model_copy(update={"id": _digest(job, files.values())})
     text = job.model_dump_json(indent=1)
-    if (folder / JOB).is_file() and (folder / JOB).read_text(encoding="utf-8") == text:
-        return job
-    shutil.rmtree(folder, ignore_errors=True)
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    replace_file(folder / JOB, text)  # last: it marks the bundle as whole
+    if not _holds_job(folder, text):
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, data in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    replace_file(folder / RUNNER, runner_source())
+    replace_file(folder / JOB, text)  # last: it marks the bundle as complete
     return job
+
+
+def _holds_job(folder: Path, text: str) -> bool:
+    return (folder / JOB).is_file() and (folder / JOB).read_text(encoding="utf-8") == text
 
 
 def read_job(folder: Path) -> Job:
     """The job of a bundle.
 
     Raises:
-        ValueError: there is none, or it is damaged.
+        ValueError: there is no job, or it is damaged.
     """
     try:
         return Job.model_validate_json((folder / JOB).read_bytes())

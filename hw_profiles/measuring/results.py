@@ -1,4 +1,4 @@
-"""What a device measured, as the runner or another tool brings it back."""
+"""The results of a bundle, from the runner or from another tool."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from pydantic import BaseModel, ValidationError
 
 from hw_profiles.csv_tables import read_table
 from hw_profiles.latency_models.prediction_error import Latencies
-from hw_profiles.measuring.bundle import SCHEMA_VERSION, Job
+from hw_profiles.measuring.bundle import Job
+from hw_profiles.measuring.runner.bundle_files import SCHEMA_VERSION
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
 
 CSV_COLUMNS = ("model_id", "latency_ms")
-_NAMED = 3
+_N_LISTED = 3
 
 
 class AloneFigures(BaseModel, frozen=True):
-    """One model alone in a fresh process, ms."""
+    """Figures of one model alone in a fresh process, ms."""
 
     latency_ms: float
-    """The robust figure that tables are calibrated to (see `hw_profiles.measuring.runner`)."""
+    """The robust estimate that tables are calibrated to, see `hw_profiles.measuring.runner.estimator`."""
     min_ms: float
-    """By the wall clock, as the median and the 90th percentile."""
+    """By the wall clock, like the median and the 90th percentile."""
     median_ms: float
     p90_ms: float
     runs: int
     clock: Literal["cpu", "wall"] = "wall"
-    """What `latency_ms` is taken with: the CPU time of the thread that does all the work, which leaves out
-    other processes, or the wall clock."""
+    """How `latency_ms` is measured: `cpu` is the CPU time of the thread that does all the work, which
+    excludes other processes; `wall` is the wall clock."""
     throttled: int = 0
-    """Periods in which a CPU quota stopped the process."""
+    """Number of periods in which a CPU quota stopped the process."""
     energy_mj: float | None = None
-    """Of one run above that of waiting; None where it was not asked for or the device has no counter."""
+    """Energy of one run above idle; None if it was not measured or the device has no counter."""
     energy_counter: str | None = None
 
     @classmethod
     def single(cls, latency_ms: float) -> Self:
-        """From a tool that tells one figure."""
+        """From a tool that reports one latency."""
         return cls(latency_ms=latency_ms, min_ms=latency_ms, median_ms=latency_ms, p90_ms=latency_ms, runs=1)
 
 
 class Conditions(BaseModel, frozen=True):
-    """Lowest and highest value over all trials; None where the system does not say."""
+    """Lowest and highest value over all trials; None if the system does not report it."""
 
     temperature_c: tuple[float, float] | None = None
     mhz: tuple[float, float] | None = None
@@ -54,51 +55,58 @@ class Conditions(BaseModel, frozen=True):
 
 
 class Results(BaseModel, frozen=True):
-    """`results.json`: what the runner measured."""
+    """`results.json`: the results of the runner."""
 
     schema_version: int = SCHEMA_VERSION
     bundle: str
     device: dict[str, str | int | float | None]
-    """See `hw_profiles.measuring.runner.device`; empty where a tool does not tell."""
+    """See `hw_profiles.measuring.runner.device_description`; nearly empty if a tool measured."""
     seconds: float
     seconds_of: dict[str, float] = {}
-    """The same by model; a tool does not tell."""
+    """The same by model; empty if a tool measured."""
     trials_ms: dict[str, list[float]]
-    """Of each model, by round; a tool may have fewer trials than were wanted, but one at least."""
+    """By model and index of the trial; a tool may report fewer trials than planned, but at least one."""
     latency_ms: dict[str, float]
-    """Of each model, the robust figure over its trials."""
+    """By model, the robust estimate over its trials."""
     alone: dict[str, list[AloneFigures]]
-    """Of each model that is timed alone, by round."""
+    """By model that is timed alone and index of the trial."""
     outputs: dict[str, list[list[float]]] = {}
-    """Of each model with images: what it answers to each."""
+    """By model with images: its output for each image."""
     conditions: Conditions = Conditions()
     best_speed_probe_ms: float | None = None
     """The fastest speed probe, see `hw_profiles.measuring.runner`; None if a tool measured."""
     always_slow: list[str] = []
-    """Models whose trials all saw slow moments of the processor: their latencies may be too high."""
+    """Models for which the processor was slow in all trials: their latencies may be too high."""
     slow_share: float = 0.0
-    """Share of trials that saw slow moments of the processor alone, however often they were repeated."""
+    """Share of trials in which the processor was slow, even after repeats."""
     throttled_share: float = 0.0
-    """Share of trials in which a CPU quota stopped the process, however often they were repeated."""
+    """Share of trials in which a CPU quota stopped the process, even after repeats."""
     failed: dict[str, str] = {}
-    """Reasons of models that could not be measured, where the job says to keep going."""
+    """By model that could not be measured: the reason. Only if the job says `keep_going`."""
     sentinel_drift: float | None = None
     split_half_spearman: float | None = None
 
     def alone_latency(self, name: str, nth: int = 0, passes: int = 1) -> AloneFigures | None:
-        """What a model takes alone: the trial at the lower quartile in one of several interleaved passes.
+        """Latency of a model run alone: the lower quartile over the trials of one pass.
 
-        That is the fastest of up to four; `bundle.HEAVY_BYTES` says why it is this one. None where
-        there were fewer trials than passes.
+        Of up to four trials this is the fastest one, see `hw_profiles.measuring.bundle.HEAVY_BYTES`.
+
+        Args:
+            name: id of the model.
+            nth: number of the pass. The passes are interleaved: pass i has the trials i, i + passes, ...
+            passes: number of passes.
+
+        Returns:
+            None if there are fewer trials than passes.
         """
         trials = sorted(self.alone[name][nth::passes], key=lambda figures: figures.latency_ms)
         return trials[(len(trials) - 1) // 4] if trials else None
 
     def alone_ms(self, names: Iterable[str], nth: int = 0, passes: int = 1) -> Latencies | None:
-        """The latency that `told` gives for each of several models, shape (n,); None where one has none."""
+        """The `alone_latency` of several models in ms, shape (n,); None if one of them is None."""
         figures = [self.alone_latency(name, nth, passes) for name in names]
-        known = [told.latency_ms for told in figures if told]
-        return np.array(known) if len(known) == len(figures) else None
+        latencies = [alone.latency_ms for alone in figures if alone]
+        return np.array(latencies) if len(latencies) == len(figures) else None
 
     @classmethod
     def of_tool(
@@ -109,14 +117,14 @@ class Results(BaseModel, frozen=True):
         seconds: float,
         failed: Mapping[str, str] | None = None,
     ) -> Self:
-        """What another tool than the runner told: whole networks, one figure for each trial.
+        """The results of another tool than the runner: whole networks, one latency for each trial.
 
         Args:
-            job: what was to be measured.
-            trials_ms: by model, in ms.
-            runtime: the tool.
+            job: the job.
+            trials_ms: latencies by model, in ms.
+            runtime: name of the tool.
             seconds: how long it took.
-            failed: reasons of the models that it could not measure.
+            failed: by model that it could not measure: the reason.
         """
         return cls(
             bundle=job.id,
@@ -152,13 +160,13 @@ def _of_json(path: Path, content: str, job: Job) -> Results:
     missing = [m.id for m in job.models if m.id not in results.failed and done.get(m.id) != m.n_trials]
     if missing:
         raise ValueError(
-            f"{path} is not whole, it lacks trials of {_some(missing)}; run the bundle's runner again"
+            f"{path} is incomplete, it lacks trials of {_some(missing)}; run the bundle's runner again"
         )
     return results
 
 
 def _of_csv(path: Path, job: Job) -> Results:
-    """A table that a person or another tool wrote; several rows of one model are its trials."""
+    """Results from a table; several rows of one model are its trials."""
     table = read_table(path, CSV_COLUMNS, comment="#")
     ids = table["model_id"].astype(str).str.removesuffix(".onnx")
     times = pd.to_numeric(table["latency_ms"], errors="coerce")
@@ -180,6 +188,8 @@ def _of_csv(path: Path, job: Job) -> Results:
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     listed = list(names)
-    return ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")
+    return ", ".join(listed[:_N_LISTED]) + (
+        f" and {len(listed) - _N_LISTED} more" if len(listed) > _N_LISTED else ""
+    )

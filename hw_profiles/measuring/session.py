@@ -1,4 +1,4 @@
-"""One piece of work on a device, from the bundle to checked results."""
+"""Measures a bundle on a device and checks the results."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.process import Progress
-from hw_profiles.measuring.bundle import LOCK
 from hw_profiles.measuring.output_check import check_outputs
 from hw_profiles.measuring.results import Results
-from hw_profiles.measuring.runner import RunnerError, locked
+from hw_profiles.measuring.runner.bundle_files import LOCK
+from hw_profiles.measuring.runner.errors import RunnerError
+from hw_profiles.measuring.runner.lock import locked
 
 
 def measure(connection: Connection, bundle: Path, progress: Progress) -> Results:
-    """Measure a bundle on a device and refuse wrong answers.
+    """Measure a bundle on a device and check the outputs of its models.
 
     Args:
-        connection: reaches the device.
+        connection: how the device is reached.
         bundle: the folder.
-        progress: hears about trials.
+        progress: called after each trial.
 
     Raises:
-        ValueError: the device failed or computes wrongly; finished trials are kept.
+        ValueError: the device failed or computes wrong outputs; finished trials are saved.
     """
     results = connection.measure(bundle, progress)
     check_outputs(bundle, results)
@@ -31,11 +32,12 @@ def measure(connection: Connection, bundle: Path, progress: Progress) -> Results
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other profilers out of a folder; it is made where it is missing.
+def exclusive_access(folder: Path) -> Iterator[None]:
+    """Lock a folder against other measurements; it is created if it does not exist.
 
     Raises:
-        ValueError: another one is at work there, or the folder cannot be written.
+        ValueError: another measurement is running there.
+        OSError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

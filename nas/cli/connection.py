@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,69 +16,17 @@ if TYPE_CHECKING:
     from hw_profiles.connections.base import Connection
     from hw_profiles.connections.external_tool import Tool
 
-_PANEL = "How the device is reached"
+_PANEL = "Connection to the device"
 ANY = "any"
-"""Instead of a serial number: the only device that adb sees."""
+"""Instead of a serial number: the only device that adb lists."""
 
-SshOption = Annotated[
-    str | None,
-    typer.Option("--ssh", metavar="USER@HOST[:PORT]", help="Over ssh, by keys.", rich_help_panel=_PANEL),
-]
-SshOptionsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ssh-option",
-        metavar="KEY=VALUE",
-        help="For ssh, such as IdentityFile=~/.ssh/pi; may be repeated.",
-        rich_help_panel=_PANEL,
-    ),
-]
-PythonOption = Annotated[
-    str | None,
-    typer.Option(
-        "--remote-python",
-        help="Python there, with numpy and onnxruntime.",
-        show_default="python3",
-        rich_help_panel=_PANEL,
-    ),
-]
-AdbOption = Annotated[
-    str | None,
-    typer.Option(
-        "--adb", metavar="SERIAL", help=f"Over adb; {ANY}: the only device.", rich_help_panel=_PANEL
-    ),
-]
-CommandOption = Annotated[
-    str | None,
-    typer.Option(
-        "--command",
-        metavar="'TOOL {onnx}'",
-        help="A tool measures whole subnets; with --adb, one on the device.",
-        rich_help_panel=_PANEL,
-    ),
-]
-PatternOption = Annotated[
-    str | None,
-    typer.Option(
-        "--latency-pattern",
-        metavar="REGEX",
-        help="Where the tool's output has the latency; its first group is the number.",
-        show_default="as usual tools print it",
-        rich_help_panel=_PANEL,
-    ),
-]
-UnitOption = Annotated[
-    str,
-    typer.Option("--latency-unit", help="Of that number: us, ms or s.", rich_help_panel=_PANEL),
-]
-RetriesOption = Annotated[
-    int,
-    typer.Option("--retries", min=0, help="Calls again of a tool that fails.", rich_help_panel=_PANEL),
-]
 BundleOption = Annotated[
     Path | None,
     typer.Option(
-        "--bundle", metavar="DIR", help="Write a folder to carry there by hand.", rich_help_panel=_PANEL
+        "--bundle",
+        metavar="DIR",
+        help="No connection: write a folder to copy to the device.",
+        rich_help_panel=_PANEL,
     ),
 ]
 ResultsOption = Annotated[
@@ -85,86 +34,139 @@ ResultsOption = Annotated[
     typer.Option(
         "--results",
         metavar="FILE",
-        help="Read what came back: results.json, or a CSV model_id,latency_ms.",
-        rich_help_panel=_PANEL,
-    ),
-]
-WholeOption = Annotated[
-    bool,
-    typer.Option(
-        "--whole",
-        help="With --bundle: whole subnets alone, for tools that cannot time blocks.",
+        help="Read the results of --bundle: results.json, or a CSV model_id,latency_ms.",
         rich_help_panel=_PANEL,
     ),
 ]
 
 
-def connection(
-    *,
-    ssh: str | None = None,
-    ssh_option: list[str] | None = None,
-    remote_python: str | None = None,
-    adb: str | None = None,
-    command: str | None = None,
-    latency_pattern: str | None = None,
-    latency_unit: str = "ms",
-    retries: int = 2,
-    bundle: Path | None = None,
-    results: Path | None = None,
-    whole: bool = False,
-) -> Connection | None:
-    """What the options say; None: nothing.
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """The options of a command that measures a device."""
 
-    Raises:
-        ValueError: they contradict each other, or one is wrong.
-    """
-    from hw_profiles.connections.adb import Adb
-    from hw_profiles.connections.external_tool import Command
-    from hw_profiles.connections.offline_bundle import OfflineBundle
-    from hw_profiles.connections.ssh import Ssh
+    ssh: Annotated[
+        str | None,
+        typer.Option(
+            "--ssh", metavar="USER@HOST[:PORT]", help="Over ssh, with keys.", rich_help_panel=_PANEL
+        ),
+    ] = None
+    ssh_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ssh-option",
+            metavar="KEY=VALUE",
+            help="For ssh, such as IdentityFile=~/.ssh/pi; may be repeated.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    remote_python: Annotated[
+        str | None,
+        typer.Option(
+            "--remote-python",
+            help="Python interpreter on the device, with numpy and onnxruntime.",
+            show_default="python3",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    adb: Annotated[
+        str | None,
+        typer.Option(
+            "--adb", metavar="SERIAL", help=f"Over adb; {ANY}: the only device.", rich_help_panel=_PANEL
+        ),
+    ] = None
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--command",
+            metavar="'TOOL {onnx}'",
+            help="A tool that measures whole subnets; with --adb, a tool on the device.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    latency_pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--latency-pattern",
+            metavar="REGEX",
+            help="Finds the latency in the output of the tool; its first group is the number.",
+            show_default="formats of common tools",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    latency_unit: Annotated[
+        str,
+        typer.Option("--latency-unit", help="Unit of that number: us, ms or s.", rich_help_panel=_PANEL),
+    ] = "ms"
+    retries: Annotated[
+        int,
+        typer.Option(
+            "--retries", min=0, help="Number of further calls when the tool fails.", rich_help_panel=_PANEL
+        ),
+    ] = 2
+    bundle: BundleOption = None
+    results: ResultsOption = None
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="With --bundle: whole subnets only, for tools that cannot time blocks.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
 
-    tool = _tool(command, latency_pattern, latency_unit, retries) if command else None
-    found: dict[str, Connection] = {}
-    if ssh:
-        found["--ssh"] = Ssh.parse(ssh, ssh_option or (), remote_python)
-    if adb:
-        python = {"python": remote_python} if remote_python else {}
-        found["--adb"] = Adb(serial=None if adb == ANY else adb, tool=tool, **python)
-    elif tool:
-        found["--command"] = Command(tool=tool)
-    if bundle:
-        found["--bundle"] = OfflineBundle(out=bundle, whole=whole)
-    if results:
-        found["--results"] = OfflineBundle(results=results)
-    if len(found) > 1:
-        raise ValueError(f"a device is reached in one way, got {' and '.join(found)}")
-    return next(iter(found.values()), None)
+    def connection(self) -> Connection | None:
+        """The connection that the options describe; None without options.
+
+        Raises:
+            ValueError: two options contradict each other, or one is wrong.
+        """
+        from hw_profiles.connections.adb import Adb
+        from hw_profiles.connections.external_tool import Command
+        from hw_profiles.connections.offline_bundle import OfflineBundle
+        from hw_profiles.connections.ssh import Ssh
+
+        tool = self._tool(self.command) if self.command else None
+        connections: dict[str, Connection] = {}
+        if self.ssh:
+            connections["--ssh"] = Ssh.parse(self.ssh, self.ssh_option or (), self.remote_python)
+        if self.adb:
+            python = {"python": self.remote_python} if self.remote_python else {}
+            connections["--adb"] = Adb(serial=None if self.adb == ANY else self.adb, tool=tool, **python)
+        elif tool:
+            connections["--command"] = Command(tool=tool)
+        if self.bundle:
+            connections["--bundle"] = OfflineBundle(out=self.bundle, whole=self.whole)
+        if self.results:
+            connections["--results"] = OfflineBundle(results=self.results)
+        if len(connections) > 1:
+            raise ValueError(f"only one connection to a device can be given, got {' and '.join(connections)}")
+        return next(iter(connections.values()), None)
+
+    def _tool(self, command: str) -> Tool:
+        from pydantic import ValidationError
+
+        from hw_profiles.connections.external_tool import Tool
+        from hw_profiles.connections.latency_text import LatencyPattern
+        from search_spaces.errors import one_line
+
+        regex = self.latency_pattern
+        try:
+            pattern = LatencyPattern(regex=regex, unit=self.latency_unit) if regex else None
+            return Tool(template=command, pattern=pattern, retries=self.retries)
+        except ValidationError as error:
+            raise ValueError(one_line(error, "--command")) from None
 
 
 @contextmanager
 def exit_if_offline(as_json: bool) -> Iterator[None]:
-    """Where a person has to carry something next, say so and end well."""
+    """If the user has to copy a bundle to the device next, print what to do and exit with code 0."""
     from hw_profiles.connections.base import NotMeasuredError
 
     try:
         yield
-    except NotMeasuredError as told:
+    except NotMeasuredError as error:
         if as_json:
-            print_json({"waiting": str(told)})
+            print_json({"waiting": str(error)})
         else:
-            line(str(told))
+            line(str(error))
         raise typer.Exit from None
-
-
-def _tool(command: str, pattern: str | None, unit: str, retries: int) -> Tool:
-    from pydantic import ValidationError
-
-    from hw_profiles.connections.external_tool import Tool
-    from hw_profiles.connections.latency_text import LatencyPattern
-    from search_spaces.errors import one_line
-
-    try:
-        told = LatencyPattern(regex=pattern, unit=unit) if pattern else None
-        return Tool(template=command, pattern=told, retries=retries)
-    except ValidationError as error:
-        raise ValueError(one_line(error, "--command")) from None

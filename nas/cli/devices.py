@@ -1,4 +1,4 @@
-"""The commands about devices: `nas profile` and `nas benchmark`."""
+"""`nas profile` and `nas benchmark`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.connection import (
-    AdbOption,
-    BundleOption,
-    CommandOption,
-    PatternOption,
-    PythonOption,
-    ResultsOption,
-    RetriesOption,
-    SshOption,
-    SshOptionsOption,
-    UnitOption,
-    WholeOption,
-    connection,
-    exit_if_offline,
-)
+from nas.cli.connection import BundleOption, ConnectionOptions, ResultsOption, exit_if_offline
 from nas.cli.open_run import open_space
+from nas.cli.option_groups import expand_option_groups
 from nas.cli.options import (
     DeviceOption,
     FallbackOption,
@@ -40,15 +27,17 @@ if TYPE_CHECKING:
 _EARLIER = "the profile's, else {}"
 
 
+@expand_option_groups
 def profile(
     space: SpaceOrRun,
     device: DeviceOption,
+    reached_by: ConnectionOptions,
     profiles: ProfilesOption = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of one operator.", show_default=_EARLIER.format(1))
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Images at a time.", show_default=_EARLIER.format(1))
+        int | None, typer.Option(min=1, help="Number of images in a batch.", show_default=_EARLIER.format(1))
     ] = None,
     provider: Annotated[
         str | None,
@@ -62,42 +51,35 @@ def profile(
     ] = None,
     int8_for: Annotated[
         str | None,
-        typer.Option(help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device says"),
+        typer.Option(
+            help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device reports"
+        ),
     ] = None,
-    held_out: Annotated[int, typer.Option(min=8, help="Subnets that the predictions are judged on.")] = 48,
+    held_out: Annotated[
+        int, typer.Option(min=8, help="Number of subnets for measuring the error of predictions.")
+    ] = 48,
     seed: SeedOption = 0,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume/--restart",
-            help="Go on with what an earlier call measured, or measure all again and replace a profile of "
-            "this name.",
+            help="Continue an interrupted call, or measure everything again and replace the profile of this "
+            "name.",
         ),
     ] = True,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Measure a few subnets again and say whether the profile holds; exit code 1 if not.",
+            help="Measure a few subnets again and report whether the profile is valid; exit code 1 if not.",
         ),
     ] = False,
-    ssh: SshOption = None,
-    ssh_option: SshOptionsOption = None,
-    remote_python: PythonOption = None,
-    adb: AdbOption = None,
-    command: CommandOption = None,
-    latency_pattern: PatternOption = None,
-    latency_unit: UnitOption = "ms",
-    retries: RetriesOption = 2,
-    bundle: BundleOption = None,
-    results: ResultsOption = None,
-    whole: WholeOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a device's latency for the subnets of a space or run, and how good its predictions are.
+    """Measure the latency of subnets on a device, and the error of its latency predictions.
 
-    Without options for it, the device is reached as its profile says; a new one is this machine. Where the
-    device was profiled for the same space with other images, the lacking blocks alone are measured.
+    Without connection options, the device is reached as its profile says; a new one is this machine. If the
+    device has a profile of the same space for other images, only the missing blocks are measured.
     """
     if check:
         _check(space, device, profiles, json)
@@ -112,20 +94,8 @@ def profile(
 
     if precision:
         check_precision(precision)
-    reached = connection(
-        ssh=ssh,
-        ssh_option=ssh_option,
-        remote_python=remote_python,
-        adb=adb,
-        command=command,
-        latency_pattern=latency_pattern,
-        latency_unit=latency_unit,
-        retries=retries,
-        bundle=bundle,
-        results=results,
-        whole=whole,
-    )
-    given = {
+    connection = reached_by.connection()
+    options = {
         "threads": threads,
         "provider": provider,
         "fallback": fallback or None,
@@ -134,17 +104,17 @@ def profile(
         "batch": batch,
     }
     measured_space, store = open_space(space), ProfileStore(profiles)
-    there = settings_of(store.load(device) if device in store.names() else None)
-    if precision not in (None, there.precision):
-        there = there.model_copy(update={"int8_for": None})
-    update = {name: value for name, value in given.items() if value is not None}
-    settings = RunSettings.model_validate(there.model_dump() | update)
+    profiled = settings_of(store.load(device) if device in store.names() else None)
+    if precision not in (None, profiled.precision):
+        profiled = profiled.model_copy(update={"int8_for": None})
+    update = {name: value for name, value in options.items() if value is not None}
+    settings = RunSettings.model_validate(profiled.model_dump() | update)
     with exit_if_offline(json), shown() as progress:
         measured = profile_device(
             measured_space,
             device,
             store,
-            connection=reached,
+            connection=connection,
             settings=settings,
             n_held_out=held_out,
             seed=seed,
@@ -175,11 +145,11 @@ def profile(
     )
     for warning in profile_warnings(measured):
         line(warning)
-    _say_next(space, device, profiles)
+    _print_next_command(space, device, profiles)
 
 
-def _say_next(space: str, device: str, profiles: Path | None) -> None:
-    """Name the search, unless what was profiled is a run of one subnet."""
+def _print_next_command(space: str, device: str, profiles: Path | None) -> None:
+    """Name `nas search` as the next command, unless the profiled run has only one subnet."""
     from nas.runs.commands import command
     from nas.runs.run_dir import RunDir
 
@@ -213,7 +183,11 @@ def benchmark(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX files.")],
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Measure there, as its profile says.", show_default="this machine"),
+        typer.Option(
+            metavar="NAME",
+            help="Device to measure, reached as its profile says.",
+            show_default="this machine",
+        ),
     ] = None,
     profiles: ProfilesOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one operator.")] = None,
@@ -224,11 +198,12 @@ def benchmark(
         typer.Option(
             "--shape",
             metavar="NAME=DIM,...",
-            help="Shape of an input that the model leaves open, such as x=1,3,224,224; may be repeated.",
+            help="Shape of an input with open dimensions, such as x=1,3,224,224; may be repeated.",
         ),
     ] = None,
     energy: Annotated[
-        bool, typer.Option("--energy", help="Measure energy too, where there is a counter (RAPL, NVML, INA).")
+        bool,
+        typer.Option("--energy", help="Measure energy too, if the device has a counter (RAPL, NVML, INA)."),
     ] = False,
     bundle: BundleOption = None,
     results: ResultsOption = None,
@@ -242,8 +217,8 @@ def benchmark(
     from nas.progress import shown
 
     settings = RunSettings(fallback=fallback)
-    given = {name: value for name, value in (("threads", threads), ("provider", provider)) if value}
-    settings = settings.model_copy(update=given)
+    options = {name: value for name, value in (("threads", threads), ("provider", provider)) if value}
+    settings = settings.model_copy(update=options)
     shapes = parse_shapes(shape or ())
     failed = None
     with exit_if_offline(json), shown() as progress:
@@ -252,7 +227,7 @@ def benchmark(
                 rows = benchmarks.benchmark_on(
                     ProfileStore(profiles).load(device).profile,
                     models,
-                    connection=connection(bundle=bundle, results=results),
+                    connection=ConnectionOptions(bundle=bundle, results=results).connection(),
                     shapes=shapes,
                     energy=energy,
                     progress=progress,
@@ -285,5 +260,5 @@ def _show_benchmark(rows: Sequence[BenchmarkRow], energy: bool, json: bool) -> N
 
 
 def _without_energy(row: dict[str, object], asked: bool) -> dict[str, object]:
-    """The row without its columns about energy where nobody asked for them."""
+    """The row without its energy columns, unless energy was asked for."""
     return {name: value for name, value in row.items() if asked or not name.startswith("energy")}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.connection import BundleOption, ResultsOption, connection, exit_if_offline
+from nas.cli.connection import BundleOption, ConnectionOptions, ResultsOption, exit_if_offline
 from nas.cli.open_run import open_run
 from nas.cli.options import (
     AllowImport,
@@ -124,7 +124,7 @@ def search(
             warm_start=warm_start,
             workers=make_workers(workers),
             seed=seed,
-            connection=connection(bundle=bundle, results=results),
+            connection=ConnectionOptions(bundle=bundle, results=results).connection(),
             measure=not unmeasured,
             progress=progress,
         )

@@ -10,7 +10,7 @@ from typing import get_args
 
 import numpy as np
 
-from hw_profiles.measuring.usable_cores import usable_cores
+from hw_profiles.measuring.runner.process_limits import usable_cores
 from nas.data import image_file
 from nas.data.dataset import Dataset, SplitName
 from nas.data.image_folder import ImageFiles

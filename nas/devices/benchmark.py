@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.local import Local
 from hw_profiles.measuring import session
-from hw_profiles.measuring.bundle import BundleContent, BundledModel, trials_alone, write_bundle
+from hw_profiles.measuring.bundle import BundleContent, BundledModel, alone_plan, write_bundle
 from hw_profiles.measuring.results import AloneFigures, Results
-from hw_profiles.measuring.runner import CPU
+from hw_profiles.measuring.runner.providers import CPU
 from hw_profiles.measuring.timing_warnings import timing_warnings
 from hw_profiles.profile import DeviceProfile
 from hw_profiles.run_settings import RunSettings
@@ -193,7 +193,7 @@ def _reason(path: Path, reason: str) -> str:
 
 
 def _bundled(name: str, file: ModelFile, compare: bool) -> BundledModel:
-    n, sessions = trials_alone(len(file.content))
+    n, sessions = alone_plan(len(file.content))
     return BundledModel(
         name,
         file.content,

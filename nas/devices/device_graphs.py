@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.measuring.bundle import LIGHT, WEIGHTS, BundledModel, Region, Trials, Weights, trials_alone
+from hw_profiles.measuring.bundle import LIGHT, WEIGHTS, BundledModel, Region, TrialPlan, Weights, alone_plan
 from hw_profiles.run_settings import RunSettings
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import convert
@@ -40,7 +40,7 @@ class TimedGraph:
     id: str
     blocks: tuple[Block, ...]
     passes: int
-    """How often its latency is told; see `trials_alone` for what that takes."""
+    """How often its latency is told; see `alone_plan` for what that takes."""
     alone: bool = False
     images: str | None = None
 
@@ -52,16 +52,16 @@ def bundled(
     graphs = list(graphs)
     models, weights = share_weights(_models(graphs, settings, rng))
     files = [
-        BundledModel(g.id, m, g.passes * trials.number, g.alone, g.images, trials.sessions)
+        BundledModel(g.id, m, g.passes * trials.n_trials, g.alone, g.images, trials.n_sessions)
         for g, m, trials in zip(graphs, models, (_trials(g, settings) for g in graphs), strict=True)
     ]
     return files, weights
 
 
-def _trials(graph: TimedGraph, settings: RunSettings) -> Trials:
+def _trials(graph: TimedGraph, settings: RunSettings) -> TrialPlan:
     """Of each pass."""
     params = sum(block.params for block in graph.blocks)
-    return trials_alone(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else LIGHT
+    return alone_plan(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else LIGHT
 
 
 def _models(

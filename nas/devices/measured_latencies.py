@@ -73,7 +73,7 @@ class MeasuredLatencies:
             ValueError: the device cannot be reached, is another one, or computes wrongly.
         """
         bundle = self.folder / BUNDLE
-        with session.alone_in(self.folder):
+        with session.exclusive_access(self.folder):
             write_bundle(bundle, _content(self.space, archs, self.device, self.images))
             results = session.measure(
                 connection, bundle, lambda done, total: progress("measure latency", done, total)

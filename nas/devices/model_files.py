@@ -10,7 +10,8 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from hw_profiles.measuring import runner
+from hw_profiles.measuring.runner.inputs import check_inputs
+from hw_profiles.measuring.runner.model import Model
 from hw_profiles.run_settings import RunSettings
 
 Shape = tuple[int, ...]
@@ -76,8 +77,8 @@ def read_model(path: Path, batch: int, given: Mapping[str, Shape]) -> ModelFile:
         ValueError: the file cannot be read, an input cannot be filled, or its shape is open or contradicts
             the given one.
     """
-    session = runner.Model(str(path), RunSettings(fallback=True).model_dump()).open()
-    runner.refuse_inputs(session, str(path))
+    session = Model(str(path), RunSettings(fallback=True).model_dump()).open()
+    check_inputs(session, str(path))
     try:
         graph = onnx.load(path)
         content = graph.SerializeToString(deterministic=True)

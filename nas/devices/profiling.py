@@ -90,7 +90,7 @@ def profile_device(
             space, rng, supports_block_timing=connection.supports_block_timing, n_held_out=n_held_out
         )
     try:
-        with session.alone_in(store.folder(name)):
+        with session.exclusive_access(store.folder(name)):
             told = connection.describe()
             if earlier:
                 refuse_other_device(earlier, told or {})
@@ -105,7 +105,7 @@ def profile_device(
             refuse_other_instruction_set(settings, results)
             if earlier:
                 refuse_other_device(earlier, results.device)
-            lasting = connection.lasting if isinstance(connection, OfflineBundle) else connection
+            lasting = connection.without_paths if isinstance(connection, OfflineBundle) else connection
             if earlier and lacking:
                 device = with_added(earlier, work.block_frame(results), results)
             else:

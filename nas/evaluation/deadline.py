@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from hw_profiles.measuring.usable_cores import usable_cores
+from hw_profiles.measuring.runner.process_limits import usable_cores
 from search_spaces import Arch
 
 AT_ONCE = 10

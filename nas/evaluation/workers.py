@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, cast
 
-from hw_profiles.measuring.usable_cores import usable_cores
+from hw_profiles.measuring.runner.process_limits import usable_cores
 from search_spaces import Arch
 
 Metrics = dict[str, float]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from hw_profiles.measuring.runner import instruction_set
+from hw_profiles.measuring.runner.device_description import instruction_set
 from hw_profiles.store import Device
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.evaluation.deployed import Target

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
-from hw_profiles.measuring.usable_cores import usable_cores
+from hw_profiles.measuring.runner.process_limits import usable_cores
 from nas.recipes.groups import ComputeConfig
 from nas.training.reductions import mean_over_processes, needs_all_processes
 
