@@ -286,7 +286,7 @@ def quick_profile(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for constant, few in FEW_TRIALS.items():
         monkeypatch.setattr(profile_work, constant, few)
-    monkeypatch.setattr(bundle, "HEAVY", bundle.Trials(2, 2))
+    monkeypatch.setattr(bundle, "HEAVY", bundle.TrialPlan(2, 2))
 
 
 FEW_TRIALS = {"N_CALIBRATION": 10, "BLOCK_TRIALS": 1, "BOUNDARY_TRIALS": 2, "SENTINEL_TRIALS": 4}

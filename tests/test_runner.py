@@ -35,7 +35,14 @@ from hw_profiles.measuring.runner.bundle_files import LOCK, RESULTS
 from hw_profiles.measuring.runner.bundle_files import TRIALS as JOURNAL
 from hw_profiles.measuring.runner.command_line import main
 from hw_profiles.measuring.runner.errors import RunnerError
-from hw_profiles.measuring.runner.estimator import MIN_RUNS, SESSION_SECONDS, drift, enough_runs, robust_ms, split_half
+from hw_profiles.measuring.runner.estimator import (
+    MIN_RUNS,
+    SESSION_SECONDS,
+    drift,
+    enough_runs,
+    robust_ms,
+    split_half,
+)
 from hw_profiles.measuring.runner.inputs import bind, random_inputs
 from hw_profiles.measuring.runner.lock import locked
 from hw_profiles.measuring.runner.model import WARM_UP_RUNS, Model
