@@ -69,7 +69,7 @@ def main() -> None:
 
 def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, seed: int) -> float:
     """Hypervolume on the test split of what one search returns."""
-    problem = make_problem(trained.space, device)
+    problem = make_problem(trained.space, trained.task, device)
     result = search(problem, trained.evaluator(), algorithm=algorithm, budget=budget, seed=seed)
     measured = latencies_on(device, trained)
     deployed = accuracies_on(device, trained, problem.metrics, silent)

@@ -85,7 +85,7 @@ def of_run(path: Path) -> Work:
     device = trained.device()
     if device is None:
         raise SystemExit(f"{path} must be searched first: its device is wanted")
-    problem, evaluate = make_problem(trained.space, device), trained.evaluator()
+    problem, evaluate = make_problem(trained.space, trained.task, device), trained.evaluator()
 
     def measure(genomes: Genomes) -> Metrics:
         found = evaluate(trained.space.decode(genomes), "benchmark")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,18 @@ from search_spaces.text_files import read_text
 
 TEXT_COLUMNS = frozenset({"arch_id", "arch", "data", "model_id", "block_key", "key"})
 """Columns that are text whatever they look like: ids such as 1234567890123456 and 12e3 are no numbers."""
-NUMBER_COLUMNS = re.compile(r".*_ms|cross_entropy|top1|accuracy|macs|params|step|lr|loss_.*")
-"""Columns that are numbers."""
+NUMBER_COLUMNS = re.compile(r".*_ms|macs|params")
+"""Columns that are numbers in every table."""
 SEPARATORS = (",", ";", "\t")
 
 
-def read_table(path: Path, columns: Sequence[str] = (), *, comment: str | None = None) -> pd.DataFrame:
+def read_table(
+    path: Path,
+    columns: Sequence[str] = (),
+    *,
+    comment: str | None = None,
+    is_number: Callable[[str], object] = NUMBER_COLUMNS.fullmatch,
+) -> pd.DataFrame:
     """Content of a CSV file; the index is the line that each row stands in.
 
     A column holds numbers or booleans if all its values are such and it is not in `TEXT_COLUMNS`; else it
@@ -29,6 +35,7 @@ def read_table(path: Path, columns: Sequence[str] = (), *, comment: str | None =
         path: the file.
         columns: those that the table must have.
         comment: lines that begin with this text are left out.
+        is_number: whether a column, by its name, must hold numbers or booleans.
 
     Raises:
         OSError: the file cannot be read.
@@ -57,7 +64,7 @@ def read_table(path: Path, columns: Sequence[str] = (), *, comment: str | None =
             )
     frame = pd.DataFrame(rows, columns=header, index=[number for number, _ in lines[1:]], dtype=str)
     typed = frame.apply(_typed) if rows else frame
-    for name in filter(NUMBER_COLUMNS.fullmatch, header if rows else ()):
+    for name in filter(is_number, header if rows else ()):
         if not pd.api.types.is_numeric_dtype(typed[name]):
             wrong = pd.to_numeric(frame[name], errors="coerce").isna() & (frame[name] != "")
             line = frame.index[wrong][0]

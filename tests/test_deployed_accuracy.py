@@ -24,7 +24,9 @@ pytestmark = pytest.mark.usefixtures("quick_search")
 
 @pytest.fixture
 def result(trained: TrainedRun) -> SearchResult:
-    problem = make_problem(trained.space, make_device(trained.space), ["accuracy", "latency_ms"])
+    problem = make_problem(
+        trained.space, trained.task, make_device(trained.space), ["accuracy", "latency_ms"]
+    )
     return search(problem, trained.evaluator(), algorithm="random", budget=BUDGET, seed=0)
 
 

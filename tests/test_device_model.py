@@ -11,8 +11,11 @@ from conftest import make_device
 import search_spaces
 from hw_profiles.latency_models.selection import LAYERS, TABLE_AND_LAYERS
 from hw_profiles.store import FITTED, Device, ProfileStore
+from nas import tasks
 from nas.search.search_problem import make_problem
 from search_spaces import Block, Space
+
+TASK = tasks.get("classification")
 
 
 def cost_ms(block: Block) -> float:
@@ -45,7 +48,7 @@ def test_a_loaded_device_predicts_with_what_was_chosen(tiny: Space, tmp_path: Pa
 
 def test_a_search_sees_it_like_a_table(tiny: Space) -> None:
     device = fitted_device(tiny, LAYERS)
-    problem = make_problem(tiny, device, ["latency_ms", "macs"], ["latency_ms=1"])
+    problem = make_problem(tiny, TASK, device, ["latency_ms", "macs"], ["latency_ms=1"])
     genomes = tiny.sample(np.random.default_rng(1), 5)
     np.testing.assert_array_equal(problem.as_minimization(genomes, {})[:, 0], device.latency(tiny)(genomes))
 

@@ -67,6 +67,7 @@ def test_latency_target_follows_the_noise_floor(tiny: Space) -> None:
 
 def test_predictor_stands_beside_its_ceiling() -> None:
     record = PredictorRecord(
+        metric="cross_entropy",
         name="ridge",
         kendall_tau=0.7,
         kendall_tau_low=0.6,

@@ -6,9 +6,11 @@ import pytest
 from numpy.typing import NDArray
 
 import search_spaces
+from nas import tasks
 from nas.search.problem import objectives
 from nas.search.problem.objectives import OBJECTIVES, Context, Objective
 from nas.search.problem.problem import Problem, parse_constraint
+from nas.search.search_problem import metric_objectives
 from search_spaces import Genomes
 
 SPACE = search_spaces.get("digits")
@@ -21,11 +23,14 @@ def depth_ms(genomes: Genomes) -> NDArray[np.float64]:
     return np.array([arch["stages.0.depth"] + arch["stages.1.depth"] for arch in archs], float)
 
 
-CONTEXT = Context(SPACE, {"here": depth_ms})
-TWO_DEVICES = Context(SPACE, {"pi4": depth_ms, "phone": lambda genomes: 2 * depth_ms(genomes)})
+METRIC_OBJECTIVES = metric_objectives(tasks.get("classification"))
+CONTEXT = Context(SPACE, METRIC_OBJECTIVES, {"here": depth_ms})
+TWO_DEVICES = Context(
+    SPACE, METRIC_OBJECTIVES, {"pi4": depth_ms, "phone": lambda genomes: 2 * depth_ms(genomes)}
+)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [*OBJECTIVES, *METRIC_OBJECTIVES])
 def test_every_objective_gives_one_value_per_genome_in_a_known_direction(name: str) -> None:
     objective = objectives.get(name, CONTEXT)
     assert isinstance(objective, Objective)

@@ -11,15 +11,18 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 
 import search_spaces
+from nas import tasks
 from nas.search.problem import objectives
-from nas.search.problem.objectives import OBJECTIVES, Context, Objective
+from nas.search.problem.objectives import Context, Objective
 from nas.search.problem.problem import Problem, parse_constraint
 from nas.search.search_loop import search
+from nas.search.search_problem import metric_objectives
 from nas.tasks.classification.metrics import METRICS
 from nas.tasks.metrics import Accumulators, Metric, SplitMetric
 from predictors import Features, MetricModel, cross_validate
 from search_spaces import Arch, Space
 
+METRIC_OBJECTIVES = metric_objectives(tasks.get("classification"))
 SPACE = search_spaces.get("digits")
 GENOMES = np.unique(SPACE.sample(np.random.default_rng(0), 30), axis=0)[:20]
 
@@ -98,7 +101,7 @@ def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def objective(name: str) -> Objective:
-    return objectives.get(f"own_values:{name}", Context(SPACE, {}), allow_import=True)
+    return objectives.get(f"own_values:{name}", Context(SPACE, METRIC_OBJECTIVES, {}), allow_import=True)
 
 
 # ---------------------------------------------------------------------- objectives
@@ -133,7 +136,7 @@ def test_numbers_of_any_kind_become_a_vector(name: str) -> None:
 def test_wrong_objectives_are_refused_by_name(name: str, message: str, limit: bool) -> None:
     def use() -> None:
         if limit:
-            context = Context(SPACE, {})
+            context = Context(SPACE, METRIC_OBJECTIVES, {})
             parsed = parse_constraint(f"own_values:{name}=1", "max", context, allow_import=True)
             Problem(SPACE, [], [parsed]).violations(GENOMES, {})
         else:
@@ -252,8 +255,8 @@ def evaluate(archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
 
 
 def problem(space: Space = SPACE) -> Problem:
-    context = Context(space, {})
-    return Problem(space, [OBJECTIVES[name](context) for name in ("cross_entropy", "macs")])
+    context = Context(space, METRIC_OBJECTIVES, {})
+    return Problem(space, [objectives.get(name, context) for name in ("cross_entropy", "macs")])
 
 
 @pytest.mark.parametrize(
@@ -284,6 +287,6 @@ def test_wrong_algorithms_are_refused_by_name(name: str, message: str) -> None:
 
 
 def test_a_wrong_objective_ends_a_search_before_anything_is_evaluated() -> None:
-    wrong = Problem(SPACE, [objective("nan"), OBJECTIVES["cross_entropy"](Context(SPACE, {}))])
+    wrong = Problem(SPACE, [objective("nan"), METRIC_OBJECTIVES["cross_entropy"]])
     with pytest.raises(ValueError, match=f"got nan for the subnet {SPACE.largest.id}"):
         search(wrong, lambda archs, origin: pytest.fail("evaluated"), budget=12, seed=0)

@@ -10,6 +10,7 @@ import pytest
 from conftest import BUDGET, make_device
 
 from hw_profiles.store import Device
+from nas import tasks
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
 from nas.report.report_run import report_run
@@ -22,6 +23,8 @@ from nas.search.search_run import search_run
 from search_spaces import Arch, Space
 
 pytestmark = pytest.mark.usefixtures("quick_search")
+
+TASK = tasks.get("classification")
 
 
 def launch_bound(space: Space) -> Device:
@@ -97,12 +100,18 @@ def test_worst_regret_is_least() -> None:
 
 def test_plain_latency_limits_must_name_a_device(tiny: Space) -> None:
     with pytest.raises(ValueError, match=r"latency_ms must name one of the devices \['desk', 'gpu'\]"):
-        make_problem(tiny, make_device(tiny), maxima=["latency_ms=1"], others=[launch_bound(tiny)])
+        make_problem(
+            tiny,
+            TASK,
+            make_device(tiny),
+            maxima=["latency_ms=1"],
+            others=[launch_bound(tiny)],
+        )
 
 
 def test_repeated_objectives_are_refused(tiny: Space) -> None:
     with pytest.raises(ValueError, match=r"objectives must have different names, got 'macs' twice"):
-        make_problem(tiny, make_device(tiny), ["macs", "params", "macs"])
+        make_problem(tiny, TASK, make_device(tiny), ["macs", "params", "macs"])
 
 
 def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(searched: TrainedRun) -> None:

@@ -38,9 +38,10 @@ def search(
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="cross_entropy, accuracy, latency_ms, macs, params, peak_memory_bytes, file_size_bytes, "
+            help="A metric of the task (classification: cross_entropy or accuracy), latency_ms, macs, "
+            "params, peak_memory_bytes, file_size_bytes, "
             "int8_file_size_bytes or module:object; may be repeated.",
-            show_default="cross_entropy and latency_ms",
+            show_default="the task's primary metric (cross_entropy) and latency_ms",
         ),
     ] = None,
     max: Annotated[
@@ -104,7 +105,6 @@ def search(
     from nas.progress import shown
     from nas.runs.commands import command, data_options
     from nas.runs.run_dir import RunDir
-    from nas.search.search_problem import DEFAULT_OBJECTIVES
     from nas.search.search_run import search_run
 
     found_device, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
@@ -114,7 +114,7 @@ def search(
             trained,
             found_device,
             others=others,
-            objectives=objective or DEFAULT_OBJECTIVES,
+            objectives=objective or (),
             maxima=max or (),
             minima=min or (),
             algorithm=algorithm,

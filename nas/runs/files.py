@@ -30,3 +30,5 @@ CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
     TRAINING_LOG: ("step", "lr", "loss_largest", "loss_smallest", "loss_random"),
 }
 """Columns that these tables must have."""
+TEXT_COLUMNS = frozenset({"arch_id", "arch", "evaluated_as", "group"})
+"""Columns of these tables that hold text; all others hold numbers or booleans."""

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from hw_profiles.atomic_write import replace_file
-from nas.runs.files import CSV_COLUMNS
+from nas.runs.files import CSV_COLUMNS, TEXT_COLUMNS
 from nas.runs.records import JSON_CONTENT, SCHEMA_VERSION
 from nas.runs.tables import csv_text, read_subnets
 from search_spaces.errors import one_line
@@ -121,4 +121,5 @@ class Folder:
         """
         if not self.has(name):
             raise ValueError(f"{self.path} has no {name} yet")
-        return read_subnets(self.file(name), CSV_COLUMNS.get(name, ())).reset_index(drop=True)
+        texts = TEXT_COLUMNS if name in CSV_COLUMNS else None
+        return read_subnets(self.file(name), CSV_COLUMNS.get(name, ()), texts).reset_index(drop=True)

@@ -23,6 +23,15 @@ class CertificateRecord(BaseModel):
     found_share: float | None
 
 
+class MetricObjectiveRecord(BaseModel, extra="forbid"):
+    """An objective that is a metric of the task."""
+
+    name: str
+    metric: str
+    unit: str
+    maximise: bool
+
+
 class SearchRecord(BaseModel):
     """What later steps read of `search.json`."""
 
@@ -31,6 +40,8 @@ class SearchRecord(BaseModel):
     calibration: str
     objectives: list[str]
     maximised: list[str]
+    metric_objectives: dict[str, MetricObjectiveRecord]
+    """By name: the objectives that are metrics of the run's task."""
     reference: dict[str, float]
     certificate: CertificateRecord | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +13,15 @@ from search_spaces import Arch
 ARCH = "arch"
 
 
-def read_subnets(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_subnets(
+    path: Path, columns: Sequence[str] = (), texts: Collection[str] | None = None
+) -> pd.DataFrame:
     """Content of a CSV file; its column `arch`, if it has one, as `Arch` values.
 
     Args:
         path: the file.
         columns: those that the table must have.
+        texts: columns of text, where all others must hold numbers or booleans; None: as in `read_table`.
 
     Returns:
         a table whose index is the line of each row.
@@ -27,7 +30,10 @@ def read_subnets(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         OSError: the file cannot be read.
         ValueError: the file is not such a table; the message names the file and the line.
     """
-    frame = read_table(path, columns)
+    if texts is None:
+        frame = read_table(path, columns)
+    else:
+        frame = read_table(path, columns, is_number=lambda name: name not in texts)
     return with_archs(frame, str(path)) if ARCH in frame else frame
 
 

@@ -24,7 +24,7 @@ from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.exact_front import nondominated_rows
 from nas.search.problem.exact_problem import is_additive, problem_front
-from nas.search.problem.objectives import Context, Metrics, is_latency
+from nas.search.problem.objectives import Context, MetricObjective, Metrics, is_latency
 from nas.search.problem.problem import Problem, parse_constraint, unsatisfied
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Genomes
@@ -85,7 +85,8 @@ def known_front(
     search = run.search(name if name in run.searched() else None)
     space, record = run.space(), search.read_json(SEARCH)
     surrogate = search.read_model(SURROGATE, StoredSurrogate)
-    context = Context(space, {name: device.latency(space)})
+    metrics = {part: MetricObjective(**fields) for part, fields in record["metric_objectives"].items()}
+    context = Context(space, metrics, {name: device.latency(space)})
     limits = [parse_constraint(text, "max", context, allow_import=True) for text in maxima]
     limits += [parse_constraint(text, "min", context, allow_import=True) for text in minima]
     names = dict.fromkeys("latency_ms" if is_latency(part) else part for part in record["objectives"])

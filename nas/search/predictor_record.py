@@ -17,8 +17,6 @@ from nas.progress import Progress, silent
 from predictors import Features, PredictorFactory, agreement, fit_best, tau
 from predictors.selection import MIN_SAMPLES
 
-METRIC = "cross_entropy"
-"""Accuracy has too few distinct values on small validation splits to order subnets by."""
 N_HELD_OUT = 100
 """Random subnets that are kept from the fit, at most half of those that there are."""
 
@@ -39,7 +37,8 @@ class PredictorRecord(BaseModel):
     """`predictor.json`: the chosen predictor and its rank correlation on held-out random subnets."""
 
     name: str
-    metric: str = METRIC
+    metric: str
+    """The task's primary metric."""
     kendall_tau: float
     kendall_tau_low: float
     kendall_tau_high: float
@@ -89,17 +88,18 @@ def judge_predictor(
     if n < MIN_HELD_OUT:
         return None
     held_out, archs = held_out[:n], archs[:n]
-    features = Features(trained.space)
+    features, metric = Features(trained.space), trained.task.primary.metric
     genomes = trained.space.encode(rest["arch"])
-    model, _ = fit_best(METRIC, features, genomes, rest[METRIC].to_numpy(), candidates, seed=seed)
-    predicted, real = model.predict(trained.space.encode(archs)), held_out[METRIC].to_numpy()
+    model, _ = fit_best(metric, features, genomes, rest[metric].to_numpy(), candidates, seed=seed)
+    predicted, real = model.predict(trained.space.encode(archs)), held_out[metric].to_numpy()
     found = agreement(predicted, real, np.random.default_rng(seed))
     return PredictorRecord(
         name=model.predictor,
+        metric=metric,
         kendall_tau=found.tau,
         kendall_tau_low=found.low,
         kendall_tau_high=found.high,
-        ceiling=tau([metrics[METRIC] for metrics in again], real),
+        ceiling=tau([metrics[metric] for metrics in again], real),
         n_train=len(rest),
         n_held_out=n,
         held_out=[

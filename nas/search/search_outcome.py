@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from nas.search.certificate import Certificate
 from nas.search.minimax_regret import MinimaxRegret
 from nas.search.predictor_record import PredictorRecord
 from nas.search.problem.objectives import OwnObjective
+from nas.search.search_problem import metric_objectives
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Arch
@@ -112,6 +113,9 @@ class SearchOutcome:
         write_device(trained.run.file(PROFILES) / found.name, device)
         record: dict[str, Any] = result.record() | {
             "maximised": [o.name for o in result.problem.objectives if o.maximise],
+            "metric_objectives": {
+                name: asdict(part) for name, part in metric_objectives(trained.task).items()
+            },
             "device": found.name,
             "calibration": trained.evaluator().calibration.key,
             "batch": device.profile.key.batch,

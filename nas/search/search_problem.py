@@ -10,33 +10,53 @@ from nas.runs.files import FRONT
 from nas.runs.run_dir import RunDir
 from nas.runs.tables import read_subnets
 from nas.search.problem import objectives as objective_table
-from nas.search.problem.objectives import Context, Objective, is_latency
+from nas.search.problem.objectives import Context, MetricObjective, Objective, is_latency
 from nas.search.problem.problem import Problem, parse_constraint
+from nas.tasks import Task
 from search_spaces import Genomes, Space
 
-DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms")
+
+def metric_objectives(task: Task) -> dict[str, MetricObjective]:
+    """The objectives that are metrics of a task, by name."""
+    found = {name: task.metrics[metric] for name, metric in task.objectives.items()}
+    return {
+        name: MetricObjective(name, task.objectives[name], metric.unit, maximise=metric.direction == "max")
+        for name, metric in found.items()
+    }
 
 
 def make_problem(
     space: Space,
+    task: Task,
     device: Device,
-    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    objectives: Sequence[str] = (),
     maxima: Sequence[str] = (),
     minima: Sequence[str] = (),
     others: Sequence[Device] = (),
     *,
     allow_import: bool = False,
 ) -> Problem:
-    """Objectives and limits by name, for one device or for several; `allow_import` as in `plugins.resolve`.
+    """Objectives and limits by name, for one device or for several.
+
+    Args:
+        space: of the subnets.
+        task: what their outputs mean.
+        device: the first device.
+        objectives: names; none: the task's primary metric and the latency.
+        maxima: upper limits such as `latency_ms=2`.
+        minima: lower limits such as `accuracy=0.95`.
+        others: further devices.
+        allow_import: as in `plugins.resolve`.
 
     Raises:
         ValueError: unknown or repeated names, or limits that are not NAME=NUMBER.
     """
+    objectives = objectives or (task.primary_objective, "latency_ms")
     devices = {d.profile.name: d.latency(space) for d in (device, *others)}
     if others:
         every = [f"latency_ms@{name}" for name in devices]
         objectives = [part for name in objectives for part in (every if name == "latency_ms" else [name])]
-    context = Context(space, devices)
+    context = Context(space, metric_objectives(task), devices)
     limits = [parse_constraint(text, "max", context, allow_import=allow_import) for text in maxima]
     limits += [parse_constraint(text, "min", context, allow_import=allow_import) for text in minima]
     found = [objective_table.get(name, context, allow_import=allow_import) for name in objectives]

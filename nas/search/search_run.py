@@ -28,7 +28,7 @@ from nas.search.predictor_record import PredictorRecord, judge_predictor
 from nas.search.problem.problem import LimitsNotMetError
 from nas.search.search_loop import Evaluator, search
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
-from nas.search.search_problem import DEFAULT_OBJECTIVES, make_problem, problem_on, read_front
+from nas.search.search_problem import make_problem, problem_on, read_front
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredMetric, StoredSurrogate
 from nas.search.validated_search import accuracies_on, latencies_on, validate
@@ -60,7 +60,7 @@ def search_run(
     device: Device,
     *,
     others: Sequence[Device] = (),
-    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    objectives: Sequence[str] = (),
     maxima: Sequence[str] = (),
     minima: Sequence[str] = (),
     algorithm: str = "iterative",
@@ -83,7 +83,8 @@ def search_run(
         device: where the subnets shall run.
         others: further devices that the same search serves, by their tables; `latency_ms` as an objective
             stands for the latency on each of them.
-        objectives: names as in `nas.search.problem.objectives.OBJECTIVES`, or `module:object`.
+        objectives: names as in `nas.search.problem.objectives.get`; none: the task's primary metric and
+            the latency.
         maxima: upper limits such as `latency_ms=2`.
         minima: lower limits such as `accuracy=0.95`.
         algorithm: as in `nas.search.search_loop.search`.
@@ -115,7 +116,9 @@ def search_run(
     reached = (connection or device.connection) if measure else None
     if reached:
         measured.prepare(reached)
-    problem = make_problem(trained.space, device, objectives, maxima, minima, others, allow_import=True)
+    problem = make_problem(
+        trained.space, trained.task, device, objectives, maxima, minima, others, allow_import=True
+    )
     candidates = _predictors(trained.space, predictors or tuple(CANDIDATES), seed)
     if budget is None:
         budget = DEFAULT_BUDGET if minutes is None else UNLIMITED_BUDGET

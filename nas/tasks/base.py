@@ -26,7 +26,7 @@ class Quantity:
     """A metric of a task as people read it."""
 
     metric: str
-    """Its name among the task's metrics."""
+    """Name of the metric."""
     label: str
     """In tables, such as `top-1`."""
     axis: str
@@ -59,9 +59,24 @@ class Task(ABC):
     """Augmentations by name that a recipe may choose instead of the data set's own."""
 
     @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """The primary and the headline metric, each once."""
+        return tuple(dict.fromkeys((self.primary, self.headline)))
+
+    @property
     def shown(self) -> tuple[str, ...]:
-        """Metrics that are computed for every subnet, each once."""
-        return tuple(dict.fromkeys((self.primary.metric, self.headline.metric)))
+        """Names of the metrics that are computed for every subnet."""
+        return tuple(quantity.metric for quantity in self.quantities)
+
+    @property
+    def objectives(self) -> Mapping[str, str]:
+        """Metrics that a search may have as objectives, by the name of the objective."""
+        return {name: name for name in self.shown}
+
+    @property
+    def primary_objective(self) -> str:
+        """The objective that is the primary metric."""
+        return next(name for name, metric in self.objectives.items() if metric == self.primary.metric)
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

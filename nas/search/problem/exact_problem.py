@@ -58,7 +58,7 @@ def check_additive(problem: Problem) -> None:
         if not is_additive(Problem(problem.space, [part])):
             raise ValueError(
                 f"the exact front needs objectives and limits that add up over blocks, such as latency_ms, "
-                f"macs, params, accuracy and cross_entropy; {part.name!r} does not: "
+                f"macs, params and the metrics of the task; {part.name!r} does not: "
                 f"use --algorithm iterative"
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -118,6 +119,8 @@ class Context:
     """The arguments of objective factories."""
 
     space: Space
+    metrics: Mapping[str, MetricObjective]
+    """By name: the objectives that are metrics of the task."""
     latency_ms: Mapping[str, Callable[[Genomes], Vector]]
     """By device: the latency in ms of each genome, shape (n,)."""
     device: str | None = None
@@ -126,6 +129,10 @@ class Context:
 
 ObjectiveFactory = Callable[[Context], Objective]
 """Makes an objective; a user's own (`module:object`) is such a function or class."""
+
+
+def _metric(name: str, context: Context) -> Objective:
+    return context.metrics[name]
 
 
 def _latency(context: Context) -> Objective:
@@ -141,8 +148,6 @@ def _latency(context: Context) -> Objective:
 
 
 OBJECTIVES: dict[str, ObjectiveFactory] = {
-    "cross_entropy": lambda context: MetricObjective("cross_entropy", "cross_entropy", "nats"),
-    "accuracy": lambda context: MetricObjective("accuracy", "top1", maximise=True),
     "latency_ms": _latency,
     "macs": lambda context: CostObjective("macs", macs_table(context.space)),
     "params": lambda context: CostObjective("params", params_table(context.space)),
@@ -154,6 +159,7 @@ OBJECTIVES: dict[str, ObjectiveFactory] = {
         "int8_file_size_bytes", INT8.of(context.space), "B"
     ),
 }
+"""Objectives that the architecture alone decides; the task adds its metrics, see `Context`."""
 
 
 RESERVED = {
@@ -175,7 +181,8 @@ def get(name: str, context: Context, *, allow_import: bool = False) -> Objective
         ValueError: no such objective or device, or the user's factory returns no `Objective`.
     """
     kind, _, device = name.partition("@")
-    factory = resolve("objective", kind, OBJECTIVES, allow_import=allow_import)
+    table = OBJECTIVES | {part: partial(_metric, part) for part in context.metrics}
+    factory = resolve("objective", kind, table, allow_import=allow_import)
     context = replace(context, device=device or None)
     return _own(name, factory, context) if ":" in kind else factory(context)
 

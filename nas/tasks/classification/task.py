@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -36,6 +36,11 @@ class Classification(Task):
     distillation_losses = DISTILLATION_LOSSES
     label_smoothing = 0.1
     augmentations = MappingProxyType({name: ImageOnly(augment) for name, augment in AUGMENTATIONS.items()})
+
+    @property
+    def objectives(self) -> Mapping[str, str]:
+        """See `Task`."""
+        return {"cross_entropy": "cross_entropy", "accuracy": "top1"}
 
     def check(self, name: str, dataset: Dataset) -> None:
         """See `Task`."""
