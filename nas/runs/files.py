@@ -26,6 +26,7 @@ REPORT = "report.html"
 CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
     FRONT: ("arch_id", "arch", "latency_ms", "measured_latency_ms"),
     BASELINE: ("arch_id", "arch", "latency_ms"),
+    SEARCH_CSV: ("arch_id", "arch"),
     TEST: ("arch_id",),
     TRAINING_LOG: ("step", "lr", "loss_largest", "loss_smallest", "loss_random"),
 }
