@@ -35,7 +35,7 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
     draws = dict.fromkeys(space.decode(space.sample(np.random.default_rng(3), 12)))
     random = found.iloc[:0].assign(cross_entropy=[])
     metrics = searched.evaluator()(list(draws), "random")
-    random["arch_id"], random["arch"] = [a.id for a in draws], draws
+    random["arch_id"], random["arch"] = [a.id for a in draws], list(draws)
     random["cross_entropy"] = [m["cross_entropy"] for m in metrics]
     n = len(random) // 2
     record = judge_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)
