@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -33,10 +34,14 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
     space = searched.space
     found = searched.run.search().read_csv(SEARCH_CSV)
     draws = dict.fromkeys(space.decode(space.sample(np.random.default_rng(3), 12)))
-    random = found.iloc[:0].assign(cross_entropy=[])
     metrics = searched.evaluator()(list(draws), "random")
-    random["arch_id"], random["arch"] = [a.id for a in draws], list(draws)
-    random["cross_entropy"] = [m["cross_entropy"] for m in metrics]
+    random = pd.DataFrame(
+        {
+            "arch_id": [a.id for a in draws],
+            "arch": list(draws),
+            "cross_entropy": [m["cross_entropy"] for m in metrics],
+        }
+    )
     n = len(random) // 2
     record = judge_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)
     assert record
