@@ -14,4 +14,3 @@ from predictors.model import MetricModel as MetricModel
 from predictors.selection import CrossValidated as CrossValidated
 from predictors.selection import cross_validate as cross_validate
 from predictors.selection import fit_best as fit_best
-from predictors.selection import keep_helpful as keep_helpful

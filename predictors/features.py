@@ -12,7 +12,6 @@ from search_spaces import Block, BlockTable, Genomes, Space
 from search_spaces.operators import Add
 
 Matrix = NDArray[np.float32]
-Column = Callable[[Genomes], NDArray[np.float64]]
 
 STATISTICS: dict[str, Callable[[Block], float]] = {
     "macs": lambda block: block.macs,
@@ -37,18 +36,16 @@ class Features:
     - `one_hot`: one column per option of each gene, all 0 where the layer is switched off;
     - `slot.STATISTIC`: of the block in each slot, 0 where it is empty;
     - `stage.STATISTIC`: summed over each stage;
-    - `total`: MACs and parameters of the network;
-    - `extra.NAME`: the columns of `extras`.
+    - `total`: MACs and parameters of the network.
     Sizes are logarithms: accuracy grows with the ratio of sizes. Single precision is enough for every
     predictor and halves the time.
 
     Args:
         space: where the genomes come from.
-        extras: by name, functions from genomes (n, n_genes) to one more column each, shape (n,).
     """
 
-    def __init__(self, space: Space, extras: Mapping[str, Column] | None = None) -> None:
-        self.space, self.extras = space, dict(extras or {})
+    def __init__(self, space: Space) -> None:
+        self.space = space
         kinds = np.array([gene.kind for gene in space.genes])
         parts = np.array([gene.part for gene in space.genes])
         self._columns = {kind: np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())}
@@ -99,7 +96,6 @@ class Features:
             **{f"slot.{name}": values for name, values in slots.items()},
             **{f"stage.{name}": np.log1p(stages) for name, stages in sizes.items()},
             "total": np.log1p(total),
-            **{f"extra.{name}": column(genomes)[:, None] for name, column in self.extras.items()},
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,10 +12,10 @@ from sklearn.model_selection import KFold
 
 from predictors.correlation import tau
 from predictors.estimators import CANDIDATES, PredictorFactory
-from predictors.features import Column, Features
+from predictors.features import Features
 from predictors.model import MetricModel, predictions
 from predictors.one_thread import one_thread
-from search_spaces import Genomes, Space
+from search_spaces import Genomes
 from search_spaces.checked import errors_of
 
 Vector = NDArray[np.float64]
@@ -37,8 +37,6 @@ class CrossValidated:
     """Its standard deviation over the folds."""
     rmse: float
     """In the metric's unit."""
-    fold_taus: Vector = field(compare=False, repr=False)
-    """τ of each fold, shape (FOLDS,)."""
     predictions: Vector = field(compare=False, repr=False)
     """Of each subnet, by a model that was fitted without it, shape (n,)."""
 
@@ -82,7 +80,7 @@ def cross_validate(
             guess[test] = predictions(name, predicted, genomes[test], features.space)
         taus = np.array([tau(guess[test], values[test]) for _, test in splits])
         rmse = np.sqrt(np.mean((guess - values) ** 2))
-        entries.append(CrossValidated(name, float(taus.mean()), float(taus.std()), float(rmse), taus, guess))
+        entries.append(CrossValidated(name, float(taus.mean()), float(taus.std()), float(rmse), guess))
     return sorted(entries, key=lambda entry: -entry.tau)
 
 
@@ -103,47 +101,3 @@ def fit_best(
     table = cross_validate(features, genomes, values, predictors, seed=seed)
     best = table[0].predictor
     return MetricModel.fit(metric, best, predictors[best], features, genomes, values, seed), table
-
-
-def keep_helpful(
-    space: Space,
-    extras: Mapping[str, Column],
-    genomes: Genomes,
-    values: Vector,
-    factory: PredictorFactory,
-    *,
-    seed: int,
-) -> Features:
-    """Features with those extra columns that are worth having, added one by one, the best first.
-
-    A column is kept where it raises the cross-validated τ by more than two standard errors of the differences
-    between the folds.
-
-    Args:
-        space: of the genomes.
-        extras: the candidates, as in `Features`.
-        genomes: evaluated subnets, shape (n, n_genes).
-        values: their metric, shape (n,).
-        factory: makes the predictor that judges them.
-        seed: of the folds and the predictor.
-
-    Raises:
-        ValueError: fewer evaluations than `MIN_SAMPLES`.
-    """
-
-    def judged(names: Sequence[str]) -> tuple[Features, Vector]:
-        features = Features(space, {name: extras[name] for name in names})
-        entry = cross_validate(features, genomes, values, {"judge": factory}, seed=seed)[0]
-        return features, entry.fold_taus
-
-    kept: list[str] = []
-    features, taus = judged(kept)
-    while len(kept) < len(extras):
-        rest = {name: judged([*kept, name]) for name in extras if name not in kept}
-        best = max(rest, key=lambda name: float(rest[name][1].mean()))
-        gains = rest[best][1] - taus
-        if gains.mean() <= 2 * gains.std() / np.sqrt(FOLDS):
-            break
-        kept.append(best)
-        features, taus = rest[best]
-    return features

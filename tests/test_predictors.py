@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +13,6 @@ from predictors import (
     agreement,
     cross_validate,
     fit_best,
-    keep_helpful,
     tau,
 )
 from predictors.ensemble import Ensemble
@@ -227,20 +224,6 @@ def test_best_predictor_is_the_one_that_cross_validation_names() -> None:
     assert table[1].tau == 0  # a constant orders nothing
     assert table[0].rmse < table[1].rmse
     assert cross_validate(FEATURES, genomes, values, {"ridge": PREDICTORS["ridge"]}, seed=0) == table[:1]
-
-
-def scattered(frequency: float) -> Callable[[Genomes], NDArray[np.float64]]:
-    """A column that genes do not explain."""
-    return lambda genomes: np.sin(frequency * genomes @ np.arange(1.0, genomes.shape[1] + 1))
-
-
-def test_only_extra_columns_that_help_are_kept() -> None:
-    genomes, values = subnets(60)
-    extras = {"cause": scattered(1e4), "noise": scattered(2e4)}
-    values = values * np.exp(0.5 * extras["cause"](genomes))
-    kept = keep_helpful(SPACE, extras, genomes, values, PREDICTORS["ridge"], seed=0)
-    assert list(kept.extras) == ["cause"]
-    assert kept.n_features == FEATURES.n_features + 1
 
 
 def test_too_few_evaluations_are_refused() -> None:
