@@ -136,8 +136,8 @@ def test_each_batch_draws_one_resolution() -> None:
 def test_ranks_share_each_batch() -> None:
     dataset = numbered(24)
     whole, first, second = (
-        list(train_batches(dataset, [8, 16], 6, seeded(), rank=rank, ranks=ranks))
-        for rank, ranks in ((0, 1), (0, 2), (1, 2))
+        list(train_batches(dataset, [8, 16], 6, seeded(), rank=rank, world_size=world_size))
+        for rank, world_size in ((0, 1), (0, 2), (1, 2))
     )
     for (x, y), (x0, y0), (x1, y1) in zip(whole, first, second, strict=True):
         assert sorted(y.tolist()) == sorted(y0.tolist() + y1.tolist())

@@ -4,7 +4,7 @@ import torch
 
 from nas import tasks
 from nas.tasks import Task
-from nas.training.data_order import DATA_ORDERS, Importance
+from nas.training.data_order import DATA_ORDERS, ImportanceSampling
 
 TASK = tasks.get("classification")
 
@@ -13,9 +13,9 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def observed() -> Importance:
+def observed() -> ImportanceSampling:
     """Eight images, of which the last four are told apart perfectly."""
-    order = Importance(8)
+    order = ImportanceSampling(8)
     labels = torch.zeros(8, dtype=torch.int64)
     logits = torch.tensor([[0.0, 0.0]] * 4 + [[50.0, 0.0]] * 4)
     order.observe(np.arange(8), TASK.errors(logits, labels))
@@ -23,7 +23,7 @@ def observed() -> Importance:
 
 
 def test_uniform_leaves_the_order_to_the_loader() -> None:
-    assert DATA_ORDERS["uniform"](8).epoch(0, rng(), 0.5) is None
+    assert DATA_ORDERS["shuffled"](8).epoch(0, rng(), 0.5) is None
 
 
 def test_norm_is_that_of_the_error_of_the_probabilities() -> None:
@@ -59,7 +59,7 @@ def test_resumed_inside_an_epoch_it_draws_the_same_epoch_again() -> None:
     order = observed()
     first = order.epoch(3, rng(), 0.9)
     order.observe(np.array([0, 5]), TASK.errors(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0])))
-    resumed = Importance(8)
+    resumed = ImportanceSampling(8)
     resumed.load_state_dict(order.state_dict())
     assert resumed.epoch(3, rng(), 0.9).tolist() == first.tolist()
     assert resumed.epoch(4, rng(), 0.9).tolist() == order.epoch(4, rng(), 0.9).tolist()

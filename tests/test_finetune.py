@@ -12,7 +12,7 @@ from nas.runs.files import SUPERNET
 from nas.runs.weights import load_supernet
 from nas.torch_backend.supernet import Supernet
 from nas.training.finetune import finetune
-from nas.training.groups import LR_SHARE, parameter_groups
+from nas.training.optimizers import LR_SCALE, parameter_groups
 from search_spaces import Arch, Space
 
 
@@ -80,7 +80,7 @@ def test_arch_of_another_space_starts_no_run(
 def test_classifier_has_a_learning_rate_of_its_own(tiny: Space, recipe: Recipe) -> None:
     supernet = Supernet(tiny)
     groups = parameter_groups(supernet, recipe.optimizer, FinetuningConfig(head_lr=0.2))
-    assert [group[LR_SHARE] for group in groups] == pytest.approx([1, 1, 4, 4])  # 0.2 / 0.05
+    assert [group[LR_SCALE] for group in groups] == pytest.approx([1, 1, 4, 4])  # 0.2 / 0.05
     weight, bias = groups[2]["params"], groups[3]["params"]
     assert [id(p) for p in (*weight, *bias)] == [id(p) for p in supernet.classifier.parameters()]
     assert [group["weight_decay"] for group in groups] == [

@@ -21,9 +21,8 @@ from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET
 from nas.tasks.classification.losses import kl_loss, label_loss
 from nas.torch_backend.supernet import Supernet
-from nas.training.data import resolutions_by_size
-from nas.training.supervision import External, make_supervision
-from nas.training.teachers import Teacher, load_teachers
+from nas.training.loaders import resolutions_by_size
+from nas.training.supervision import ExternalTeacher, Teacher, load_teachers, make_supervision
 from nas.training.train import train
 
 X, LABELS = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
@@ -105,7 +104,7 @@ def test_teacher_is_the_largest_subnet_in_training_mode(trained: TrainedRun) -> 
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     named = make(taught_by(str(trained.run.path)))
     assert len(load_teachers(named, trained.space, trained.dataset.output_names, CPU)) == 1
-    assert isinstance(make_supervision(recipe, TASK, [teacher]), External)
+    assert isinstance(make_supervision(recipe, TASK, [teacher]), ExternalTeacher)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hw_profiles.measuring.runner.process_limits import cpu_quota, throttled_periods, usable_cores
-from nas.training import devices
+from nas.training import accelerator
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -87,7 +87,7 @@ def test_affinity_is_respected(tmp_path: Path) -> None:
 
 
 def test_training_shares_the_cores_among_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "usable_cores", lambda: 6)
+    monkeypatch.setattr(accelerator, "usable_cores", lambda: 6)
     for torchs, processes, threads in ((16, 1, 6), (16, 2, 3), (16, 8, 1), (2, 1, 2)):
         monkeypatch.setattr(torch, "get_num_threads", lambda torchs=torchs: torchs)
-        assert devices.default_threads(processes) == threads
+        assert accelerator.default_threads(processes) == threads

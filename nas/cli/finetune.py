@@ -38,14 +38,14 @@ def finetune(
     from nas.progress import shown
     from nas.runs.commands import command
     from nas.runs.run_dir import RunDir
-    from nas.training.devices import is_first
+    from nas.training.accelerator import is_rank_zero
     from nas.training.finetune import finetune as run_finetune
 
     chosen = find_arch(RunDir.open(run).space(), arch)
     loaded = open_recipe(config, set or (), allow_import)
     with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
         run_finetune(run, chosen, loaded, out, resume=resume, check_images=check_images, progress=progress)
-    if is_first():
+    if is_rank_zero():
         data = RunDir(out).info().data_options
         evaluate, export = command("evaluate", out, *data), command("export", out, *data)
         line(f"fine-tuned {chosen.id}: {out}; next: {evaluate}, or {export}")

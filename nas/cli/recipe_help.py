@@ -43,7 +43,7 @@ def recipe_sections(recipe: type[Group]) -> Iterator[tuple[str, list[Row]]]:
         groups = list(dict.fromkeys(alternatives.values()))
         if len(groups) == 1:
             rows = [_row(f"{name}.{key}", item) for key, item in groups[0].model_fields.items()]
-            yield f"{name}: {groups[0].__doc__}", rows
+            yield _title(name, groups[0].__doc__), rows
         elif groups:
             default = f"{name}.{KIND}={getattr(field.default, KIND)}"
             rows = [(default, f"One of {', '.join(alternatives)}.")]
@@ -54,7 +54,11 @@ def recipe_sections(recipe: type[Group]) -> Iterator[tuple[str, list[Row]]]:
                 rows += [
                     _row(f"    {name}.{key}", item) for key, item in group.model_fields.items() if key != KIND
                 ]
-            yield f"{name}: {field.description}", rows
+            yield _title(name, field.description), rows
+
+
+def _title(name: str, about: str | None) -> str:
+    return f"{name}: {(about or '').rstrip('.')}"
 
 
 def _row(name: str, field: FieldInfo) -> Row:

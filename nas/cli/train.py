@@ -44,7 +44,7 @@ def train(
     from nas.progress import shown
     from nas.runs.commands import command
     from nas.runs.run_dir import RunDir
-    from nas.training.devices import is_first
+    from nas.training.accelerator import is_rank_zero
     from nas.training.train import train as run_training
 
     changes = [*(set or ()), *([] if split_seed is None else [f"data.split_seed={split_seed}"])]
@@ -52,6 +52,6 @@ def train(
     loaded = open_recipe(config, changes, allow_import)
     with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
         run_training(loaded, out, resume=resume, check_images=check_images, progress=progress)
-    if is_first():
+    if is_rank_zero():
         evaluate = command("evaluate", out, *RunDir(out).info().data_options)
         line(f"trained: {out}; next: {evaluate}, or {profile_command(str(out), 'NAME')}")

@@ -43,7 +43,7 @@ def train_batches(
     order: NDArray[np.int64] | None = None,
     first: int = 0,
     rank: int = 0,
-    ranks: int = 1,
+    world_size: int = 1,
     loader: Loader[BatchPlan] | None = None,
 ) -> Iterator[Batch]:
     """One epoch of shuffled, augmented training images.
@@ -57,13 +57,13 @@ def train_batches(
         generator: decides order, resolutions and augmentation; give equal ones on all ranks.
         order: indices of the images, some perhaps several times, instead of a random order of all.
         first: batches to skip, where training resumes inside an epoch.
-        rank: the process that asks; it gets every `ranks`-th image of each batch.
-        ranks: number of processes.
+        rank: the process that asks; it gets every `world_size`-th image of each batch.
+        world_size: number of processes.
         loader: of `training_loader`, shared by all epochs; None: batches are made when they are asked for.
     """
     if order is None:
         order = torch.randperm(len(dataset.split("train")), generator=generator).numpy()
-    plan = _plan_epoch(order, resolutions, batch_size, generator, rank, ranks)
+    plan = _plan_epoch(order, resolutions, batch_size, generator, rank, world_size)
     return (loader or training_loader(dataset))(plan[first:])
 
 
@@ -136,14 +136,14 @@ def _plan_epoch(
     batch_size: int,
     generator: torch.Generator,
     rank: int,
-    ranks: int,
+    world_size: int,
 ) -> list[BatchPlan]:
     n_batches = max(1, len(order) // batch_size)
     sizes = torch.randint(len(resolutions), (n_batches,), generator=generator)
-    seeds = torch.randint(2**62, (n_batches, ranks), generator=generator)
+    seeds = torch.randint(2**62, (n_batches, world_size), generator=generator)
     return [
         BatchPlan(
-            indices=order[i * batch_size : (i + 1) * batch_size][rank::ranks],
+            indices=order[i * batch_size : (i + 1) * batch_size][rank::world_size],
             resolution=resolutions[int(sizes[i])],
             seed=int(seeds[i, rank]),
         )

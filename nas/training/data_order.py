@@ -1,4 +1,4 @@
-"""In which order a training sees its images."""
+"""Order of the training images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DataOrder(Protocol):
         """Go back to what `state_dict` gave."""
 
 
-class Uniform:
+class ShuffledOrder:
     """Each image once an epoch."""
 
     def epoch(self, index: int, rng: np.random.Generator, progress: float) -> None:
@@ -58,7 +58,7 @@ class Uniform:
         """See `DataOrder`."""
 
 
-class Importance:
+class ImportanceSampling:
     """Images drawn with replacement, more often those whose outputs are wrong (PA&DA, Lu et al. 2023).
 
     The error of an image is the norm of the loss's gradient by the outputs, which bounds that of the gradient
@@ -87,10 +87,10 @@ class Importance:
 
     def observe(self, indices: NDArray[np.int64], errors: Tensor) -> None:
         """See `DataOrder`."""
-        rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         norms = torch.zeros(len(indices), device=errors.device)
-        norms[rank::processes] = errors
-        self.norms[indices] = (mean_over_processes(norms) * processes).cpu()
+        norms[rank::world_size] = errors
+        self.norms[indices] = (mean_over_processes(norms) * world_size).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """See `DataOrder`."""
@@ -103,7 +103,7 @@ class Importance:
 
 
 DATA_ORDERS: Mapping[str, Callable[[int], DataOrder]] = {
-    "shuffled": lambda n: Uniform(),
-    "importance": Importance,
+    "shuffled": lambda n: ShuffledOrder(),
+    "importance": ImportanceSampling,
 }
 """Called with the number of training images."""

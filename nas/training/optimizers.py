@@ -1,4 +1,4 @@
-"""How gradients change the weights."""
+"""Optimizers, parameter groups and gradient clipping."""
 
 from __future__ import annotations
 
@@ -14,21 +14,50 @@ from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from nas.recipes.groups import (
     AdamWConfig,
     Clipping,
+    FinetuningConfig,
     NormClippingConfig,
     RmspropConfig,
     SgdConfig,
     ValueClippingConfig,
 )
+from nas.recipes.groups import Optimizer as OptimizerConfig
 from nas.recipes.recipe import Recipe
 from nas.torch_backend.supernet import Supernet
-from nas.training.groups import parameter_groups
+
+LR_SCALE = "lr_scale"
+"""Key of a parameter group: factor on the learning rate of the schedule."""
+
+
+def parameter_groups(
+    supernet: Supernet, optimizer: OptimizerConfig, finetuning: FinetuningConfig
+) -> list[dict[str, Any]]:
+    """Groups for an optimizer: body and head (the classifier), each with and without weight decay.
+
+    Weight decay acts on matrices and kernels alone. With `freeze_body`, its weights get no
+    gradients.
+    """
+    head = list(supernet.classifier.parameters())
+    body = [p for p in supernet.parameters() if all(p is not h for h in head)]
+    for parameter in body:
+        parameter.requires_grad = not finetuning.freeze_body
+    head_scale = 1.0 if finetuning.head_lr is None else finetuning.head_lr / optimizer.lr
+    parts = [(head, head_scale)] if finetuning.freeze_body else [(body, 1.0), (head, head_scale)]
+    return [
+        {"params": chosen, "weight_decay": decay, LR_SCALE: share}
+        for parameters, share in parts
+        for chosen, decay in (
+            ([p for p in parameters if p.ndim > 1], optimizer.weight_decay),
+            ([p for p in parameters if p.ndim <= 1], 0.0),
+        )
+        if chosen
+    ]
 
 
 class SharedWeightsSGD(SGD):
-    """SGD for weights of which a step may leave some without a gradient: its subnets may not use them.
+    """SGD that accepts parameters without a gradient in steps whose subnets do not use them.
 
-    torch's fused SGD refuses a step in which some weights have a momentum already and others not yet. The
-    momentum of a weight that never had a gradient is 0, which changes nothing.
+    torch's fused SGD fails in a step in which only some parameters have a momentum buffer. A buffer of zeros
+    gives the same result.
     """
 
     def step(self, closure: Any = None) -> Any:

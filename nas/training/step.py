@@ -16,14 +16,12 @@ from nas.recipes.recipe import Recipe
 from nas.samplers import Step
 from nas.tasks import Task
 from nas.torch_backend.dropout import Dropout
-from nas.training.data import TrainingBatch, resolutions_by_size
-from nas.training.groups import LR_SHARE
+from nas.training.loaders import TrainingBatch, resolutions_by_size, rng_of
 from nas.training.log import TrainedSubnet
-from nas.training.optimizers import clip_gradients
+from nas.training.optimizers import LR_SCALE, clip_gradients
 from nas.training.reductions import average_gradients, mean_over_processes
-from nas.training.seeds import rng_of
 from nas.training.state import TrainingState
-from nas.training.supervision import Supervision
+from nas.training.supervision import LossBuilder
 from search_spaces import Arch
 
 
@@ -45,7 +43,7 @@ class TrainingStep:
         state: TrainingState,
         recipe: Recipe,
         task: Task,
-        supervision: Supervision,
+        supervision: LossBuilder,
         total: int,
     ) -> None:
         self.fabric = fabric
@@ -209,7 +207,7 @@ class TrainingStep:
                 f"lower optimizer.lr ({recipe.optimizer.lr}) or clip gradients more and start again"
             )
         for group in state.optimizer.param_groups:
-            group["lr"] = lr * group[LR_SHARE]
+            group["lr"] = lr * group[LR_SCALE]
         state.whole = False
         state.optimizer.step()
         if state.average:

@@ -1,4 +1,4 @@
-"""What the subnets of a step learn from."""
+"""Supervision of the subnets: targets, in-place distillation or external teachers."""
 
 from __future__ import annotations
 
@@ -14,36 +14,41 @@ from nas.recipes.groups import (
     NoDistillationConfig,
 )
 from nas.recipes.recipe import Recipe
+from nas.runs.run_dir import RunDir
+from nas.runs.weights import load_supernet
 from nas.tasks import Task
 from nas.tasks.base import DistillationLoss
+from nas.torch_backend.supernet import Supernet
+from nas.training.loaders import resolutions_by_size
+from search_spaces import Space
 
 Loss = Callable[[Tensor], Tensor]
 """Called with the outputs (n, ...) of each subnet of a step in turn."""
-Supervision = Callable[[Tensor, Tensor], Loss]
+LossBuilder = Callable[[Tensor, Tensor], Loss]
 """Called with the images and targets of a step; gives the loss for this step's subnets."""
 
 
 @dataclass(frozen=True)
-class FromTargets:
+class TargetLoss:
     """All subnets learn from the targets."""
 
     task: Task
     smoothing: float
 
     def __call__(self, x: Tensor, targets: Tensor) -> Loss:
-        """See `Supervision`."""
+        """See `LossBuilder`."""
         return lambda outputs: self.task.loss(outputs, targets, self.smoothing)
 
 
 @dataclass(frozen=True)
-class InPlace:
+class InplaceDistillation:
     """The first subnet learns from the targets, the others from it (BigNAS, Yu et al. 2020, §3.1)."""
 
-    targets: FromTargets
+    targets: TargetLoss
     distil: DistillationLoss
 
     def __call__(self, x: Tensor, targets: Tensor) -> Loss:
-        """See `Supervision`."""
+        """See `LossBuilder`."""
         from_targets = self.targets(x, targets)
         teacher: list[Tensor] = []
 
@@ -57,19 +62,19 @@ class InPlace:
 
 
 @dataclass(frozen=True)
-class External:
+class ExternalTeacher:
     """All subnets learn from frozen networks, whose signals are averaged, and with a weight from the targets.
 
     The networks normalise with the moments of the batch, as the subnets do (OFA's teacher, Cai et al. 2020).
     """
 
-    targets: FromTargets
+    targets: TargetLoss
     distil: DistillationLoss
     teachers: Sequence[nn.Module]
     label_weight: float
 
     def __call__(self, x: Tensor, targets: Tensor) -> Loss:
-        """See `Supervision`."""
+        """See `LossBuilder`."""
         from_targets, task = self.targets(x, targets), self.targets.task
         with torch.no_grad():
             signals = [task.teacher_signal(teacher(x).float()) for teacher in self.teachers]
@@ -82,7 +87,7 @@ class External:
         return loss
 
 
-def make_supervision(recipe: Recipe, task: Task, teachers: Sequence[nn.Module]) -> Supervision:
+def make_supervision(recipe: Recipe, task: Task, teachers: Sequence[nn.Module]) -> LossBuilder:
     """The supervision of the recipe; `teachers` are those of `external` distillation.
 
     Raises:
@@ -94,16 +99,16 @@ def make_supervision(recipe: Recipe, task: Task, teachers: Sequence[nn.Module]) 
             f"the task {recipe.task!r} has no label smoothing, got loss.label_smoothing {smoothing}; "
             f"leave it out"
         )
-    targets = FromTargets(task, (task.label_smoothing if smoothing is None else smoothing) or 0.0)
+    targets = TargetLoss(task, (task.label_smoothing if smoothing is None else smoothing) or 0.0)
     config = recipe.distillation
     match config:
         case NoDistillationConfig():
             return targets
         case InplaceDistillationConfig():
-            return InPlace(targets, _distillation_loss(config.loss, recipe.task, task))
+            return InplaceDistillation(targets, _distillation_loss(config.loss, recipe.task, task))
         case ExternalDistillationConfig():
             distil = _distillation_loss(config.loss, recipe.task, task)
-            return External(targets, distil, teachers, config.label_weight)
+            return ExternalTeacher(targets, distil, teachers, config.label_weight)
 
 
 def _distillation_loss(name: str | None, task_name: str, task: Task) -> DistillationLoss:
@@ -114,3 +119,70 @@ def _distillation_loss(name: str | None, task_name: str, task: Task) -> Distilla
             f"{task_name!r}, got {name!r}"
         )
     return task.distillation_losses[name]
+
+
+INIT = "init"
+"""Name of the run that training begins with."""
+
+
+def load_teachers(
+    recipe: Recipe, space: Space, classes: Sequence[str], device: torch.device
+) -> list[nn.Module]:
+    """The largest subnets of the recipe's teachers, in training mode: they normalise with a batch's moments.
+
+    Args:
+        recipe: names them.
+        space: of the supernet that learns.
+        classes: names of the classes that it learns.
+        device: where they compute.
+
+    Raises:
+        ValueError: no run, not trained, or one of other classes or channels.
+    """
+    if not isinstance(recipe.distillation, ExternalDistillationConfig):
+        return []
+    names = [recipe.init if name == INIT else name for name in recipe.distillation.teachers]
+    return [_load(name, space, classes).to(device) for name in names]
+
+
+def _load(name: str | None, space: Space, classes: Sequence[str]) -> nn.Module:
+    if name is None:
+        raise ValueError(f"the teacher {INIT} needs init, a run that training begins with")
+    run = RunDir.open(name)
+    known = run.info().classes or list(classes)  # an imported run may not know their names
+    teacher = load_supernet(run)
+    config = teacher.space.config
+    if known != list(classes) or config.classes != len(classes):
+        raise ValueError(f"the teacher {name} must know the {len(classes)} classes of the data set, in order")
+    if config.channels != space.config.channels:
+        raise ValueError(
+            f"the teacher {name} must see images of {space.config.channels} channels, got {config.channels}"
+        )
+    return Teacher(teacher, list(resolutions_by_size(space)))
+
+
+class Teacher(nn.Module):
+    """The largest subnet of a trained supernet, frozen, for images of several sizes.
+
+    How maps of odd sizes are pooled depends on the size of the images, so each size has its own layers.
+
+    Args:
+        supernet: trained.
+        sizes: of the images, in pixels.
+    """
+
+    def __init__(self, supernet: Supernet, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.supernet = supernet.requires_grad_(requires_grad=False).train()
+        self.archs = dict.fromkeys(sizes, supernet.space.largest)
+        if not supernet.space.resizes:
+            config = supernet.space.config
+            supernet.space = supernet.space.with_data(
+                classes=config.classes, channels=config.channels, resolutions=tuple(sorted(sizes))
+            )
+            self.archs = {size: supernet.space.largest | {"resolution": size} for size in sizes}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes) of images (n, channels, size, size)."""
+        logits: Tensor = self.supernet(x, self.archs[x.shape[-1]])
+        return logits

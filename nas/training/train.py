@@ -28,28 +28,26 @@ from nas.runs.records import RunInfo, now, versions
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import save_supernet
 from nas.samplers import Sampler, make_sampler
-from nas.stopping import Stopped
+from nas.stopping import Stopped, stop_signals
 from nas.torch_backend.allocator import keep_freed_memory
-from nas.training.checkpoint import Checkpoints
-from nas.training.data import batches, make_mixer, with_augmentation
-from nas.training.data_order import DATA_ORDERS
-from nas.training.devices import (
-    any_process,
+from nas.training.accelerator import (
+    any_rank,
     check_shares,
     default_threads,
-    first_does,
     local_processes,
     make_fabric,
+    on_rank_zero,
 )
+from nas.training.checkpoint import Checkpoints
+from nas.training.checkpointer import Checkpointer
+from nas.training.data_order import DATA_ORDERS
+from nas.training.loaders import batches, make_mixer, with_augmentation
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
-from nas.training.safekeeping import Safekeeping
 from nas.training.schedule import LearningRate
-from nas.training.signals import stop_signals
 from nas.training.state import TrainingState
 from nas.training.step import TrainingStep
-from nas.training.supervision import make_supervision
-from nas.training.teachers import load_teachers
+from nas.training.supervision import load_teachers, make_supervision
 from nas.training.transfer import Transfer, transfer
 from search_spaces import Space
 
@@ -65,19 +63,19 @@ def train(
     check_images: bool | None = None,
     progress: Progress = silent,
 ) -> RunDir:
-    """Train a supernet and leave it in a run directory.
+    """Train a supernet into a run directory.
 
     The order of the data, the augmentation and the subnets of a step depend on the seed and the step alone,
-    so a run that was stopped goes on exactly as if it had not been.
+    so a resumed run gives exactly the result of an uninterrupted one.
 
     Args:
         recipe: what to train and how.
         out: the run directory.
-        resume: go on with the run in `out`; a missing or empty folder is started.
+        resume: continue the run in `out`; start a new run if the folder is missing or empty.
         sampler: chooses the subnets of each step, instead of the one that the recipe names.
         check_images: read all image files before the run is made; None: if they are not too many, see
             `nas.data.check_files.check_files`.
-        progress: hears about every step.
+        progress: called after every step.
 
     Raises:
         ValueError: bad names in the recipe, missing data, images that cannot be read, an `out` that holds
@@ -90,7 +88,7 @@ def train(
     recipe = recipe.replace({"data.dataset": for_channels(recipe.data.dataset, channels)})
     fabric = make_fabric(recipe.compute, recipe.data.batch_size)
     with ExitStack() as stack:
-        first_does(fabric, lambda: stack.enter_context(locked(out, create=True)))
+        on_rank_zero(fabric, lambda: stack.enter_context(locked(out, create=True)))
         return _train(
             recipe,
             Path(out),
@@ -113,7 +111,7 @@ def _train(
     progress: Progress,
 ) -> RunDir:
     torch.set_num_threads(recipe.compute.threads or default_threads(local_processes(recipe.compute)))
-    resumed = first_does(fabric, lambda: resume and RunDir(out).created)
+    resumed = on_rank_zero(fabric, lambda: resume and RunDir(out).created)
     if resumed:
         _check_recipe(recipe, RunDir.open(out))
     task = tasks.get(recipe.task, allow_import=True)
@@ -150,14 +148,14 @@ def _train(
             check_files(dataset, check_images, progress)
         return _open_run(recipe, out, space, dataset, resumed=resumed)
 
-    run = first_does(fabric, open_run)
-    if first_does(fabric, lambda: run.has(SUPERNET)):
+    run = on_rank_zero(fabric, open_run)
+    if on_rank_zero(fabric, lambda: run.has(SUPERNET)):
         return run
     if transferred and fabric.is_global_zero:
         run.write_json(TRANSFER, transferred)
         _log.info("%s", transferred.note)
-    safe = Safekeeping(fabric, run, state, recipe.checkpoints)
-    safe.resume()
+    checkpointer = Checkpointer(fabric, run, state, recipe.checkpoints)
+    checkpointer.resume()
     monitor = None
     if fabric.is_global_zero:
         monitor = Monitor(run, state.step, recipe.data.batch_size, tensorboard=recipe.logging.tensorboard)
@@ -166,19 +164,19 @@ def _train(
         progress = silent
 
     loaded = batches(recipe, space, images, data_order, mix, fabric, state.step, schedule.total)
-    with stop_signals() as stop, safe.explained(), closing(loaded), monitored:
+    with stop_signals() as stop, checkpointer.handle_errors(), closing(loaded), monitored:
         for batch in loaded:
             lr = schedule(state.step)
             trained = take_step(batch, lr)
             if state.log.add(state.step, lr, trained) and monitor:
                 monitor.row(state.log.rows[-1])
             progress(f"train, loss {trained[0].loss:.3f}", state.step, schedule.total)
-            if any_process(fabric, stop.number is not None):
-                safe.save()
+            if any_rank(fabric, stop.number is not None):
+                checkpointer.save()
                 raise Stopped(stop.number or signal.SIGTERM)
-            safe.save_if_due()
-    safe.save()
-    first_does(fabric, lambda: save_supernet(run, state.trained_weights()))
+            checkpointer.save_if_due()
+    checkpointer.save()
+    on_rank_zero(fabric, lambda: save_supernet(run, state.trained_weights()))
     return run
 
 

@@ -1,4 +1,4 @@
-"""The batches of a whole training, from any step on."""
+"""Batches of a training, starting from any step, and their random generators."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ from nas.recipes.recipe import Recipe
 from nas.tasks import Task
 from nas.tasks.base import Mixer
 from nas.training.data_order import DataOrder
-from nas.training.seeds import rng_of
 from search_spaces import Space
+
+
+def rng_of(seed: int, stream: str, index: int) -> np.random.Generator:
+    """The random generator of one step or epoch, the same on all ranks; `stream` separates the purposes."""
+    return np.random.default_rng([seed, *stream.encode(), index])
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """What a step trains on: this process's share of a batch."""
+    """This rank's share of the batch of a step."""
 
     x: Tensor
     """Images, shape (n, channels, size, size)."""
     y: Tensor
     """Targets, shape (n, ...)."""
     indices: NDArray[np.int64] | None
-    """Images of the whole batch, where the data order learns from them."""
+    """Images of the whole batch, if the data order learns from them."""
     total: int
-    """Images of the whole batch, in all processes."""
+    """Number of images in the whole batch, over all ranks."""
 
 
 def batches(
@@ -46,7 +50,7 @@ def batches(
     start: int,
     stop: int,
 ) -> Generator[TrainingBatch, None, None]:
-    """The batches of the steps `start`..`stop`; closing the generator ends the processes that load them."""
+    """The batches of the steps `start`..`stop`; closing the generator stops the loader processes."""
     steps_per_epoch = batches_per_epoch(dataset, recipe.data.batch_size)
     images = min(recipe.data.batch_size, len(dataset.split("train")))
     sizes = list(resolutions_by_size(space))
@@ -65,7 +69,7 @@ def batches(
                 order=chosen,
                 first=first,
                 rank=fabric.global_rank,
-                ranks=fabric.world_size,
+                world_size=fabric.world_size,
                 loader=loader,
             )
             for i, (x, y) in enumerate(loaded, start=first):

@@ -22,10 +22,10 @@ from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET, TRAINING_LOG
 from nas.runs.run_dir import RunDir
 from nas.samplers.base import FixedRule, Step
+from nas.training.accelerator import make_fabric
 from nas.training.checkpoint import Checkpoints
-from nas.training.data import TrainingBatch
-from nas.training.data_order import Uniform
-from nas.training.devices import make_fabric
+from nas.training.data_order import ShuffledOrder
+from nas.training.loaders import TrainingBatch
 from nas.training.log import TrainingLog
 from nas.training.reductions import average_gradients
 from nas.training.state import TrainingState
@@ -308,7 +308,7 @@ def test_unequal_parts_weigh_by_their_images(tiny: Space) -> None:
         compute=ComputeConfig(accumulate=4, accelerator="cpu"),
     )
     fabric, log = make_fabric(recipe.compute, 12), TrainingLog(tiny, 1, "top1")
-    state = TrainingState.start(recipe, tiny, fabric, Raises(""), Uniform(), log)
+    state = TrainingState.start(recipe, tiny, fabric, Raises(""), ShuffledOrder(), log)
     task = tasks.get("classification")
     step = TrainingStep(fabric, state, recipe, task, lambda x, y: lambda logits: (logits[:, 0] * y).mean(), 1)
     weight = state.supernet.get_parameter("stem.conv.weight")

@@ -1,4 +1,4 @@
-"""When a training is saved, and what is said where that fails."""
+"""Saving a training at intervals, at a stop and after an error."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from lightning_fabric import Fabric
 from nas.recipes.groups import CheckpointsConfig
 from nas.runs.files import TRAINING_LOG
 from nas.runs.run_dir import RunDir
+from nas.training.accelerator import on_rank_zero
 from nas.training.checkpoint import Checkpoints
-from nas.training.devices import first_does
 from nas.training.state import TrainingState
 
 _log = logging.getLogger("nas")
 
 
-class Safekeeping:
-    """Saves a training every few minutes and where it stops.
+class Checkpointer:
+    """Saves a training at intervals and when it stops.
 
     Args:
-        fabric: of the training; its first process writes.
-        run: where to.
-        state: what is saved.
+        fabric: rank 0 writes.
+        run: the run directory.
+        state: the state to save.
         config: how often, and how many checkpoints stay.
     """
 
@@ -40,26 +40,26 @@ class Safekeeping:
         self.last_saved = time.monotonic()
 
     def resume(self) -> bool:
-        """Go back to the newest checkpoint that is whole, if there is one; whether there was.
+        """Load the newest intact checkpoint; returns whether there is one.
 
         Raises:
             ValueError: there are checkpoints but none can be used.
         """
-        saved = first_does(self.fabric, lambda: self.checkpoints.load(self.state.state_dict()))
+        saved = on_rank_zero(self.fabric, lambda: self.checkpoints.load(self.state.state_dict()))
         if saved is not None:
             self.state.load_state_dict(saved)
         return saved is not None
 
     def save(self) -> None:
-        """Save now; all processes wait until it is done.
+        """Save now; all ranks wait for it.
 
         Raises:
-            ValueError: the disk is full or read-only; what was there is kept.
+            ValueError: the disk is full or read-only; earlier checkpoints remain.
         """
-        first_does(self.fabric, self._write)
+        on_rank_zero(self.fabric, self._write)
 
     def save_if_due(self) -> None:
-        """Save where the last time is long ago; training goes on where that fails."""
+        """Save if the interval has passed; a failure is only logged."""
         if not self.fabric.is_global_zero or time.monotonic() - self.last_saved < self.seconds:
             return
         try:
@@ -68,8 +68,8 @@ class Safekeeping:
             _log.warning("%s", error)
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Around the steps: saves the state where they fail, and says what there is to go back to.
+    def handle_errors(self) -> Iterator[None]:
+        """Context of the steps: after an error, save the state and report the last checkpoint.
 
         Raises:
             ValueError: training diverged, another process was lost, or an error that a user can fix.
@@ -90,7 +90,7 @@ class Safekeeping:
             raise ValueError(f"{reason}; {self.kept}{go_on}") from error
 
     def _save_what_was_done(self) -> None:
-        """Save in any process: those that are left after an error do not include the first one for sure."""
+        """Save on any rank, because rank 0 may be the one that failed."""
         done = self.state.step > 0 and self.state.step not in self.checkpoints.steps()
         if not (done and self.state.whole):
             return
@@ -101,7 +101,7 @@ class Safekeeping:
 
     @property
     def kept(self) -> str:
-        """What there is to go back to, as part of a sentence."""
+        """The last checkpoint, as part of a sentence."""
         paths = self.checkpoints.paths()
         return f"the last checkpoint, {paths[0]}, is kept" if paths else "there is no checkpoint yet"
 

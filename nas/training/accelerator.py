@@ -1,4 +1,4 @@
-"""Devices, precision and processes."""
+"""Accelerator, precision and ranks."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ def default_threads(processes: int) -> int:
     return max(1, min(torch.get_num_threads(), usable_cores() // processes))
 
 
-def is_first() -> bool:
-    """Whether this process is the one that writes and prints."""
+def is_rank_zero() -> bool:
+    """Whether this rank is the one that writes and prints."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def first_does(fabric: Fabric, work: Callable[[], Result]) -> Result:
-    """Do `work` in the first process alone; all processes get its result, or the error that a user caused.
+def on_rank_zero(fabric: Fabric, work: Callable[[], Result]) -> Result:
+    """Call `work` on rank 0; all ranks get its result, or its `ValueError` or `OSError`.
 
     Raises:
         ValueError: as `work` does.
@@ -144,8 +144,8 @@ def first_does(fabric: Fabric, work: Callable[[], Result]) -> Result:
     return cast(Result, result)
 
 
-def any_process(fabric: Fabric, flag: bool) -> bool:
-    """Whether `flag` is set in any process; all of them must ask.
+def any_rank(fabric: Fabric, flag: bool) -> bool:
+    """Whether `flag` is set on any rank; all ranks must call this.
 
     Raises:
         ConnectionError: another process has ended.
