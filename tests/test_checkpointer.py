@@ -202,17 +202,19 @@ def fail_at(step: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (
+        pytest.param(
             ConnectionError("another process of the run has ended"),
             "another process of the run has ended; the",
+            marks=pytest.mark.slow,
         ),
         (
             MemoryError(),
             r"not enough memory .* smaller data.batch_size.*; the last .*000004\.pt, is kept",
         ),
-        (
+        pytest.param(
             ValueError("cannot read the image b.png"),
             r"read the image b\.png; the last .*with --resume",
+            marks=pytest.mark.slow,
         ),
     ],
 )

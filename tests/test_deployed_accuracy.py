@@ -30,7 +30,9 @@ def result(trained: TrainedRun) -> SearchResult:
     return search(problem, trained.evaluator(), algorithm="random", budget=BUDGET, seed=0)
 
 
-def test_rows_that_were_evaluated_in_int8_say_so(trained: TrainedRun, result: SearchResult) -> None:
+def test_rows_say_the_precision_that_they_were_evaluated_in(
+    trained: TrainedRun, result: SearchResult
+) -> None:
     before = result.evaluations.copy()
     archs = before["arch"][:3].tolist()
     deployed = DeployedAccuracies(trained, Target("int8"), trained.evaluator().metrics)
@@ -48,13 +50,11 @@ def test_rows_that_were_evaluated_in_int8_say_so(trained: TrainedRun, result: Se
     np.testing.assert_array_equal(after["cross_entropy"][2:], before["cross_entropy"][2:])
     assert result.evaluations.equals(before)
 
-
-def test_fp32_needs_nothing(trained: TrainedRun, result: SearchResult) -> None:
-    deployed = DeployedAccuracies(trained, Target(), trained.evaluator().metrics)
-    assert deployed.missing([trained.space.largest]) == []
-    after = deployed.beside(result).evaluations
-    assert set(after[EVALUATED_AS]) == {"fp32 accuracy"}
-    assert after.drop(columns=EVALUATED_AS).equals(result.evaluations)
+    as_searched = DeployedAccuracies(trained, Target(), trained.evaluator().measurement.metrics)
+    assert as_searched.missing([trained.space.largest]) == []
+    plain = as_searched.beside(result).evaluations
+    assert set(plain[EVALUATED_AS]) == {"fp32 accuracy"}
+    assert plain.drop(columns=EVALUATED_AS).equals(before)
 
 
 @pytest.mark.slow

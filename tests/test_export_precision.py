@@ -42,8 +42,7 @@ def card_of(path: Path) -> dict[str, Any]:
     return card
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
-@pytest.mark.parametrize("batch", [1, 100, None])
+@pytest.mark.parametrize(("batch", "precision"), [(1, "int8"), (100, "fp16"), (None, "int8"), (None, "fp16")])
 def test_card_has_the_accuracy_of_the_very_file(
     trained: TrainedRun, arch: Arch, precision: str, batch: int | None
 ) -> None:

@@ -159,7 +159,10 @@ def test_evolution_returns_the_closest_subnet_where_limits_are_impossible() -> N
 # ---------------------------------------------------------------------- search algorithms
 
 
-@pytest.mark.parametrize("name", SEARCH_ALGORITHMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "iterative" else n for n in SEARCH_ALGORITHMS],
+)
 def test_no_algorithm_asks_twice_or_for_what_it_was_told(name: str) -> None:
     optimizer = SEARCH_ALGORITHMS[name](SearchTask(problem(), 90, np.random.default_rng(0), RIDGE))
     assert isinstance(optimizer, Optimizer)

@@ -41,6 +41,7 @@ def search(trained: TrainedRun, **options: object) -> SearchOutcome:
 # ---------------------------------------------------------------------- several devices
 
 
+@pytest.mark.slow
 def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> None:
     gpu = launch_bound(trained.space)
     outcome = search(trained, others=[gpu])
