@@ -39,7 +39,7 @@ def named() -> Iterator[tuple[str, str]]:
     """File and command, without `nas`."""
     for folder in (nas, hw_profiles):
         for path in Path(folder.__file__ or "").parent.rglob("*.py"):
-            if path.name in ("commands.py", "command.py"):  # they write commands of any name
+            if path.name in ("command.py", "commands.py", "external_tool.py"):  # commands of any name
                 continue
             tree = ast.parse(path.read_text(encoding="utf-8"))
             places = (n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef))
