@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.store import Device, ProfileStore
+from hw_profiles.device import Device
+from hw_profiles.store import ProfileStore
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import silent
 from nas.report.figures_of_merit import test_hypervolume

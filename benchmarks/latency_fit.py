@@ -45,7 +45,8 @@ class Measurements:
     def layers(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> Matrix:
         """Predictions of the toolkit's fit."""
         networks = [self.space.blocks(arch) for arch in self.space.decode(self.genomes[train])]
-        return LayerFit().fit(networks, self.latency_ms[train]).of(self.space)(self.genomes[test])
+        model = LayerFit().fit(networks, self.latency_ms[train])
+        return BlockTable(self.space, model.block_ms, model.intercept_ms)(self.genomes[test])
 
     def ridge(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> Matrix:
         """Predictions of ridge regression, its penalty chosen by leave-one-out."""

@@ -24,11 +24,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import search_spaces
+from hw_profiles.device import Device
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.profile import DeviceProfile
 from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.run_settings import RunSettings
-from hw_profiles.store import Device, ProfileStore
+from hw_profiles.store import ProfileStore
 from nas.devices.profile_check import measure_twice
 from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writes files atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that profiles a device, as messages name it."""
+"""The command that profiles a device, for messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known about one device and how good its predicted latencies are."""
+"""The profile of a device: its identity, run settings, and the errors of its latency predictions."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 MAX_NOISE_FLOOR = 0.04
-"""Above it a machine is too noisy for its figures to mean anything."""
+"""Above this noise floor the figures of a machine are not meaningful."""
 IDENTITY = ("cpu", "machine", "instruction_set")
-"""Fields of `Hardware` by which another device is known."""
-FREE_LOAD = 0.75
-"""Load that a machine may have beside the threads that are measured."""
+"""Fields of `Hardware` that distinguish devices."""
+IDLE_LOAD = 0.75
+"""Maximum load of an otherwise idle machine, in addition to the threads that are measured."""
 
 
 class Hardware(BaseModel, frozen=True):
-    """Identity of the device as it reports itself; None where it, or the tool that measured, does not say."""
+    """Identity of the device; None for what the device, or the tool that measured, does not report."""
 
     cpu: str | None = None
     board: str | None = None
     """Such as `Raspberry Pi 5 Model B`."""
     cores: int | None = None
-    """Of the machine."""
+    """Number of cores of the machine."""
     usable_cores: int | None = None
-    """What the affinity and the CPU quota of the measuring process allowed."""
+    """Number of cores allowed by the affinity and the CPU quota of the measuring process."""
     cpu_quota: float | None = None
-    """CPU time per second that its control groups allowed, in cores; None without a quota."""
+    """CPU quota of its control groups, in cores; None without a quota."""
     machine: str | None = None
     """Such as `x86_64`."""
     instruction_set: str | None = None
-    """What decides how INT8 values are stored: `x86-vnni`, `x86`, `arm`, or the machine."""
+    """`x86-vnni`, `x86`, `arm`, or the machine; it decides how INT8 values are stored."""
     governor: str | None = None
-    """What decides the CPU's frequency."""
+    """The frequency governor of the CPU."""
     os: str | None = None
     python: str | None = None
     numpy: str | None = None
@@ -60,82 +60,83 @@ class DeviceProfile(BaseModel, frozen=True):
     seconds: float
     """Time spent measuring, held-out checks included."""
     check_seconds: float
-    """Of these, on the held-out subnets, which only tell how good the predictions are."""
+    """The part of `seconds` spent on the held-out subnets."""
     conditions: Conditions
-    """Of the device meanwhile."""
+    """State of the device while it was measured."""
     connection: AnyConnection = Local()
     """How the device is reached."""
     key: DeviceKey
     hardware: Hardware
     n_blocks: int
-    """Distinct blocks in the table; 0 where the device has none."""
+    """Number of distinct blocks in the table; 0 if the device has no table."""
     n_calibration: int
-    """Whole subnets that the latency model was fitted to."""
+    """Number of whole subnets that the latency model was fitted to."""
     calibration: Affine | None
-    """From the sum of a subnet's blocks to its latency alone in a fresh process; None without a table."""
+    """The line from the sum over the blocks of a subnet to its latency alone in a fresh process; None without
+    a table."""
     latency_model: str
-    """What predicts latencies, of those that `hw_profiles.latency_models.selection` compares."""
+    """Name of the latency model, one of those in `hw_profiles.latency_models.selection`."""
     cross_validated: dict[str, ErrorRecord]
-    """Errors of all that were compared on the subnets fitted to, each subnet predicted without itself."""
+    """Errors of all latency models that were compared, cross-validated on the calibration subnets."""
     held_out: ErrorRecord
-    """Of the latency model on other subnets, smallest and largest among them, against one measurement of
-    each."""
+    """Errors of the latency model on subnets that it was not fitted to, the smallest and the largest
+    included, against one measurement of each."""
     held_out_macs: ErrorRecord
-    """The same for a line fitted to MACs alone: what the model has to beat."""
+    """The same for a line fitted to MACs only, the baseline."""
     noise_floor: float | None
-    """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process;
-    None where only one pass was measured."""
+    """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process; None
+    if only one pass was measured."""
     split_half_spearman: float | None
-    """Rank correlation of block latencies from even with those from odd trials."""
+    """Rank correlation of the block latencies of even trials with those of odd trials."""
     slow_share: float = 0.0
-    """Share of trials that saw slow moments of the processor alone, see `hw_profiles.measuring.runner`."""
+    """Share of trials in which the processor was slow, see `hw_profiles.measuring.runner.speed_probe`."""
     throttled_share: float = 0.0
     """Share of trials in which a CPU quota stopped the measurement."""
     best_speed_probe_ms: float | None = None
-    """Of the device's fastest moment, by which later measurements know a slow one; None: unknown."""
+    """The fastest speed probe, with which later measurements detect a slow processor; None if unknown."""
     sentinel_drift: float | None
-    """Change of one network's latency over the whole time / its latency."""
+    """Change of the latency of one network over the whole time / its latency."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def too_noisy(self) -> bool:
-        """Whether the machine was too busy for these figures to mean anything."""
+        """Whether the noise floor is too high for meaningful figures."""
         return self.noise_floor is not None and self.noise_floor > MAX_NOISE_FLOOR
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def busy(self) -> bool:
-        """Whether other processes were at work there."""
+        """Whether other processes were running on the device."""
         load = self.conditions.load
-        return load is not None and load[1] > self.key.threads + FREE_LOAD
+        return load is not None and load[1] > self.key.threads + IDLE_LOAD
 
-    def differences(self, told: Description) -> dict[str, object]:
-        """What a device says about its processor where this profile says something else."""
-        mine = self.hardware.model_dump()
-        known = [name for name in IDENTITY if told.get(name) is not None and mine[name] is not None]
-        return {name: told[name] for name in known if told[name] != mine[name]}
+    def differences(self, description: Description) -> dict[str, object]:
+        """The values in the description of a device that differ from the identity in this profile."""
+        own = self.hardware.model_dump()
+        names = [name for name in IDENTITY if description.get(name) is not None and own[name] is not None]
+        return {name: description[name] for name in names if description[name] != own[name]}
 
-    def refuse_other(self, told: Description) -> None:
-        """Refuse what another device than this one measured; another version of its runtime is a warning.
+    def check_same_device(self, description: Description) -> None:
+        """Reject results measured on a different device; a different version of the runtime is a warning.
 
         Args:
-            told: what the device that measured says about itself; nothing is compared where it says nothing.
+            description: the description of the device that measured; what it does not report is not compared.
 
         Raises:
-            ValueError: its hardware is another.
+            ValueError: the hardware differs.
         """
-        other = self.differences(told)
-        if other:
-            mine = {name: getattr(self.hardware, name) for name in other}
+        differences = self.differences(description)
+        if differences:
+            own = {name: getattr(self.hardware, name) for name in differences}
             raise ValueError(
-                f"what was reached is not the device {self.name!r}: it says {other}, the profile {mine}; its "
-                "latencies do not count for that device; profile what is there under another name, or search "
-                "with --unmeasured"
+                f"the connected device is not {self.name!r}: it reports {differences}, its profile {own}; "
+                "the latencies are not valid for that device; profile it under another name, or search with "
+                "--unmeasured"
             )
-        version = told.get("version", self.key.version)
-        if told.get("runtime") == self.key.runtime and version != self.key.version:
+        version = description.get("version", self.key.version)
+        if description.get("runtime") == self.key.runtime and version != self.key.version:
             _log.warning(
-                "the device %r has %s %s now, its profile is of %s: predictions may be off; profile it again",
+                "the device %r now has %s %s, its profile is of %s: predictions may be off; profile it again",
                 self.name,
                 self.key.runtime,
                 version,

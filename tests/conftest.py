@@ -17,7 +17,7 @@ import search_spaces
 from search_spaces import Arch, Space, block_key
 
 if TYPE_CHECKING:  # tests of runs alone need these, and they take seconds to import
-    from hw_profiles.store import Device
+    from hw_profiles.device import Device
     from nas.data.dataset import Dataset
     from nas.data.loading import Batch
     from nas.evaluation.trained_run import TrainedRun
@@ -193,13 +193,13 @@ MEASURED = 1.02
 
 def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     """A device with a made-up latency for each block: 10 us and 1 us for each 1,000 MACs."""
-    from hw_profiles.latency_models.block_probes import timed_blocks
+    from hw_profiles.device import Device
+    from hw_profiles.latency_models.block_timing import timed_blocks
     from hw_profiles.latency_models.prediction_error import compare
     from hw_profiles.latency_models.robust_regression import Affine
     from hw_profiles.measuring.results import Conditions
     from hw_profiles.profile import DeviceProfile, Hardware
     from hw_profiles.run_settings import DeviceKey
-    from hw_profiles.store import Device
 
     blocks = pd.DataFrame(
         [

@@ -87,4 +87,4 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
         others, _ = known_front(trained.run, device, maxima=[f"cross_entropy={(wide + limit) / 2}"])
         assert set(others[EVALUATED_AS]) == {"fp32 accuracy"}
         assert not set(others["arch_id"]) & set(int8.index)
-    assert "predicted worse than MACs alone would" in trained.run.search().read_json(SEARCH)["warnings"][0]
+    assert "predicted worse than by MACs only" in trained.run.search().read_json(SEARCH)["warnings"][0]

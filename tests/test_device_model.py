@@ -9,8 +9,10 @@ import pytest
 from conftest import make_device
 
 import search_spaces
+from hw_profiles.device import Device
+from hw_profiles.device_files import FITTED
 from hw_profiles.latency_models.selection import LAYERS, TABLE_AND_LAYERS
-from hw_profiles.store import FITTED, Device, ProfileStore
+from hw_profiles.store import ProfileStore
 from nas import tasks
 from nas.search.search_problem import make_problem
 from search_spaces import Block, Space

@@ -12,8 +12,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 import search_spaces
 from hw_profiles.latency_models.lookup_table import LatencyTable
-from hw_profiles.latency_models.robust_regression import Affine
-from hw_profiles.store import NO_CALIBRATION
+from hw_profiles.latency_models.robust_regression import IDENTITY, Affine
 from nas.search.algorithms.evolution import evolve
 from nas.search.problem import exact_front as module
 from nas.search.problem.exact_front import Additive, ExactFront, Negated, exact_front
@@ -191,7 +190,7 @@ def test_a_latency_table_adds_up_with_its_calibration(tiny: Space) -> None:
 
 def test_a_table_that_lacks_blocks_says_which(tiny: Space) -> None:
     device = make_device(tiny)
-    table = LatencyTable("desk", device.blocks.iloc[1:], NO_CALIBRATION)
+    table = LatencyTable("desk", device.blocks.iloc[1:], IDENTITY)
     with pytest.raises(ValueError, match=r"the table of the device 'desk' lacks 1 blocks .*nas profile tiny"):
         exact_front(tiny, [table.of(tiny)])
 

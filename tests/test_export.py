@@ -18,7 +18,7 @@ from conftest import make_device
 from numpy.typing import NDArray
 from PIL import Image
 
-from hw_profiles.store import write_device
+from hw_profiles.device_files import write_device
 from nas.data.batches import eval_batches
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.trained_run import TrainedRun

@@ -15,7 +15,7 @@ from bundles import onnx_metadata
 from conftest import make_device
 from onnx import TensorProto
 
-from hw_profiles.store import write_device
+from hw_profiles.device_files import write_device
 from nas.data.batches import eval_batches
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun

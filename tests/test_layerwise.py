@@ -6,21 +6,20 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 import search_spaces
-from hw_profiles.latency_models.base import Linear, Network, sums
+from hw_profiles.latency_models.base import TABLE, Linear, Network, sums
 from hw_profiles.latency_models.layerwise import LayerFit, robust_costs
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.roofline import KINDS, TERMS, shapes, terms
 from hw_profiles.latency_models.selection import (
     LAYERS,
     MACS,
-    TABLE,
     TABLE_AND_LAYERS,
     TABLE_AND_WEIGHTS,
     block_macs,
     block_params,
-    choose,
+    select_model,
 )
-from search_spaces import Block, Genomes
+from search_spaces import Block, BlockTable, Genomes
 from search_spaces.operators import Conv2d
 
 Vector = NDArray[np.float64]
@@ -73,7 +72,7 @@ def test_a_device_of_the_assumed_form_is_recovered(device_ms: object) -> None:
     assert callable(device_ms)
     truth = sums(networks(TEST), device_ms)
     fit = LayerFit().fit(networks(TRAIN), sums(networks(TRAIN), device_ms))
-    assert compare(fit.of(SPACE)(TEST), truth).mape < 0.005
+    assert compare(BlockTable(SPACE, fit.block_ms, fit.intercept_ms)(TEST), truth).mape < 0.005
 
 
 def test_outliers_and_noise_hardly_matter() -> None:
@@ -98,7 +97,7 @@ def test_genomes_networks_and_blocks_agree() -> None:
     fit = LayerFit().fit(networks(TRAIN), sums(networks(TRAIN), jagged_ms))
     raw = np.random.default_rng(2).integers(0, SPACE.n_options, size=(20, len(SPACE.genes)))
     of_networks = fit.predict(networks(raw))
-    np.testing.assert_allclose(fit.of(SPACE)(raw), of_networks)
+    np.testing.assert_allclose(BlockTable(SPACE, fit.block_ms, fit.intercept_ms)(raw), of_networks)
     one = networks(raw)[0]
     assert of_networks[0] == pytest.approx(fit.intercept_ms + sum(map(fit.block_ms, one)))
 
@@ -145,7 +144,7 @@ def test_bad_measurements_are_refused(n: int, latency_ms: Vector, says: str) -> 
 
 
 def test_without_a_table_the_layers_are_fitted_and_judged_beside_macs() -> None:
-    choice = choose(networks(TRAIN), sums(networks(TRAIN), launch_ms))
+    choice = select_model(networks(TRAIN), sums(networks(TRAIN), launch_ms))
     assert choice.name == LAYERS
     assert set(choice.errors) == {LAYERS, MACS}
     assert choice.errors[LAYERS].n == len(TRAIN)
@@ -154,12 +153,12 @@ def test_without_a_table_the_layers_are_fitted_and_judged_beside_macs() -> None:
 
 def test_a_table_that_is_right_is_chosen_and_one_that_is_not_is_corrected() -> None:
     known, truth = sums(networks(TRAIN), jagged_ms), sums(networks(TEST), jagged_ms)
-    right = choose(networks(TRAIN), known, jagged_ms)
+    right = select_model(networks(TRAIN), known, jagged_ms)
     assert right.name == TABLE
     np.testing.assert_allclose(right.model.predict(networks(TEST)), truth, rtol=1e-6)
     # the table misses what the device spends on launches: 0.03 ms for every layer
     launched = known + sums(networks(TRAIN), lambda block: 0.03 * len(shapes(block)))
-    corrected = choose(networks(TRAIN), launched, jagged_ms)
+    corrected = select_model(networks(TRAIN), launched, jagged_ms)
     assert corrected.name == TABLE_AND_LAYERS
     assert corrected.errors[TABLE_AND_LAYERS].mape < 0.5 * corrected.errors[TABLE].mape
 
@@ -169,7 +168,7 @@ def test_networks_that_outgrow_the_cache_pay_for_their_weights() -> None:
         return 1.1 * jagged_ms(block) + 2e-6 * block_params(block)
 
     known, truth = sums(networks(TRAIN), in_a_network_ms), sums(networks(TEST), in_a_network_ms)
-    choice = choose(networks(TRAIN), known, jagged_ms)
+    choice = select_model(networks(TRAIN), known, jagged_ms)
     assert choice.name == TABLE_AND_WEIGHTS
     np.testing.assert_allclose(choice.model.predict(networks(TEST)), truth, rtol=1e-6)
 
@@ -177,6 +176,6 @@ def test_networks_that_outgrow_the_cache_pay_for_their_weights() -> None:
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_of_too_few_networks_for_folds_the_simplest_model_is_taken(n: int) -> None:
     known = sums(networks(TRAIN[:n]), jagged_ms)
-    choice = choose(networks(TRAIN[:n]), known, jagged_ms)
+    choice = select_model(networks(TRAIN[:n]), known, jagged_ms)
     assert (choice.name, choice.errors) == (TABLE, {})
     np.testing.assert_allclose(choice.model.predict(networks(TRAIN[:n])), known, rtol=1e-6)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import MEASURED, make_device
 
+from hw_profiles.device import Device
 from hw_profiles.latency_models.robust_regression import Affine
-from hw_profiles.store import Device, ProfileStore
+from hw_profiles.store import ProfileStore
 from nas.cli.pick import pick as pick_command
 from nas.evaluation.trained_run import TrainedRun
 from nas.runs.files import SURROGATE

@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 
 import search_spaces
 from hw_profiles import store as store_module
-from hw_profiles.latency_models.block_probes import (
+from hw_profiles.device import Device
+from hw_profiles.latency_models.block_timing import (
     Boundary,
     BoundaryTimes,
-    Split,
     boundaries_of,
-    calibration_subnets,
     inside_network_ms,
     timed_blocks,
 )
 from hw_profiles.latency_models.lookup_table import LatencyTable
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.robust_regression import Affine, fit_affine
+from hw_profiles.latency_models.subnet_split import SubnetSplit, calibration_subnets
 from hw_profiles.measuring.results import Conditions
 from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.run_settings import DeviceKey
-from hw_profiles.store import Device, ProfileStore
+from hw_profiles.store import ProfileStore
 from search_spaces import Block, block_key
 
 SPACE = search_spaces.get("digits")
@@ -87,10 +87,7 @@ def test_prediction_is_the_calibrated_sum_over_blocks(seed: int) -> None:
     expected = [0.25 + 1.5 * sum(block_cost(block) for block in SPACE.blocks(arch)) for arch in archs]
     np.testing.assert_allclose(table.predict(raw, SPACE), expected)
     np.testing.assert_allclose(table.predict(SPACE.canonical(raw), SPACE), expected)
-    for arch, latency_ms in zip(archs, expected, strict=True):
-        alone = table.predict_arch(arch, SPACE)
-        assert alone.missing == ()
-        assert alone.latency_ms == pytest.approx(latency_ms)
+    assert table.missing_keys(archs, SPACE) == []
 
 
 def test_layout_for_a_space_is_built_once() -> None:
@@ -107,9 +104,7 @@ def test_missing_blocks_are_named_with_the_command() -> None:
         table.predict(SPACE.encode([SPACE.smallest, arch]), SPACE)
     assert absent in str(caught.value)
     assert "`nas profile digits --device pi4`" in str(caught.value)
-    found = table.predict_arch(arch, SPACE)
-    assert found.missing == (absent,)
-    assert np.isnan(found.latency_ms)  # never a silent zero
+    assert table.missing_keys([arch], SPACE) == [absent]
 
 
 def test_subnets_without_the_missing_block_are_still_predicted() -> None:
@@ -209,7 +204,7 @@ def test_calibration_spreads_from_small_to_large() -> None:
 def test_no_subnet_is_fitted_to_and_held_out(name: str) -> None:
     space = search_spaces.get(name)
     for seed in range(20):
-        split = Split.draw(space, np.random.default_rng(seed), 24, 48)
+        split = SubnetSplit.draw(space, np.random.default_rng(seed), 24, 48)
         assert split.held_out[:2] == [space.smallest, space.largest]
         assert len({*split.calibration, *split.held_out}) == 24 + 48
 
@@ -223,7 +218,7 @@ def test_a_small_space_is_split_whole(depth: list[int], expand: list[int], n: in
     config = SPACE.config.model_dump() | {"name": "few", "stages": [stage], "head": {"width": [8]}}
     space = search_spaces.parse(json.dumps(config))
     assert space.n_subnets == len(space.all_subnets()) == n
-    split = Split.draw(space, np.random.default_rng(0), 24, 48)
+    split = SubnetSplit.draw(space, np.random.default_rng(0), 24, 48)
     found = [*split.calibration, *split.held_out]
     assert len(set(found)) == len(found) == min(n, 24 + 48)
     assert len(split.calibration) == min(24, n / 2)

@@ -9,8 +9,8 @@ import pytest
 from conftest import make_device
 
 import search_spaces
+from hw_profiles.device import Device
 from hw_profiles.latency_models.prediction_error import Latencies, compare
-from hw_profiles.store import Device
 from nas.devices import profile_check
 from nas.devices.profile_check import CheckRecord, check_profile
 from search_spaces import Arch, Space

@@ -26,7 +26,7 @@ def test_a_good_profile_raises_none(profile: DeviceProfile) -> None:
 
 def test_worse_than_macs(profile: DeviceProfile) -> None:
     (warning,) = profile_warnings(profile.model_copy(update={"held_out": compare(1.2 * TRUTH, TRUTH)}))
-    assert "worse than MACs alone would: mean error 20.0%, by MACs 10.0% on 3 held-out subnets" in warning
+    assert "worse than by MACs only: mean error 20.0%, by MACs 10.0% on 3 held-out subnets" in warning
 
 
 def test_noise_above_four_percent(profile: DeviceProfile) -> None:
@@ -45,7 +45,7 @@ def test_other_processes(profile: DeviceProfile) -> None:
     alone, beside = (profile.model_copy(update={"conditions": Conditions(load=(0.5, n))}) for n in (1.2, 2.1))
     assert profile_warnings(alone) == []
     (warning,) = profile_warnings(beside)
-    assert "other processes were at work on the device 'desk'" in warning
+    assert "other processes were running on the device 'desk'" in warning
     assert "(load up to 2.1 at 1 threads)" in warning
 
 

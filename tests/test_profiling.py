@@ -14,13 +14,15 @@ from hw_profiles.connections.local import Local
 from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.connections.process import Progress
 from hw_profiles.connections.ssh import Ssh
-from hw_profiles.latency_models.selection import LAYERS, MACS, TABLE, TABLE_AND_LAYERS
+from hw_profiles.device_files import BUNDLE
+from hw_profiles.latency_models.base import TABLE
+from hw_profiles.latency_models.selection import LAYERS, MACS, TABLE_AND_LAYERS
 from hw_profiles.measuring.bundle import BundleContent, read_job, write_bundle
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner.device_description import instruction_set
 from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.run_settings import Precision, RunSettings
-from hw_profiles.store import BUNDLE, ProfileStore
+from hw_profiles.store import ProfileStore
 from nas.devices.device_graphs import TimedGraph, bundled
 from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device

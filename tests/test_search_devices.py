@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import BUDGET, make_device
 
-from hw_profiles.store import Device
+from hw_profiles.device import Device
 from nas import tasks
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked

@@ -15,9 +15,10 @@ import search_spaces
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.local import Local
 from hw_profiles.connections.offline_bundle import OfflineBundle
+from hw_profiles.device import Device
+from hw_profiles.device_files import read_device
 from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
-from hw_profiles.store import Device, read_device
 from nas.devices.check_images import noise_images
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.evaluate import Measurement
@@ -276,7 +277,7 @@ def test_device_that_is_another_one_is_refused_before_the_search(
     trained: TrainedRun, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Local, "describe", lambda self: {"cpu": "another", "machine": "arm64"})
-    with pytest.raises(ValueError, match=r"is not the device 'desk': it says \{'cpu': 'another'\}"):
+    with pytest.raises(ValueError, match=r"is not 'desk': it reports \{'cpu': 'another'\}"):
         search(trained, device)
     assert trained.run.last_device is None
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import search_spaces
+from hw_profiles.device import Device
+from hw_profiles.device_files import read_device
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.robust_regression import fit_affine
 from hw_profiles.profile_warnings import profile_warnings
-from hw_profiles.store import SHIPPED, Device, ProfileStore, read_device
+from hw_profiles.store import SHIPPED, ProfileStore
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/profile.json"))
 

@@ -10,7 +10,7 @@ import torch
 from conftest import TINY_YAML, make_device
 
 import search_spaces
-from hw_profiles.store import write_device
+from hw_profiles.device_files import write_device
 from nas.data.digits import load as load_digits
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.groups import ComputeConfig, DataConfig

@@ -11,9 +11,10 @@ from conftest import Nas, make_device
 from PIL import Image
 
 from hw_profiles.connections.local import Local
+from hw_profiles.device import Device
 from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
-from hw_profiles.store import Device, ProfileStore
+from hw_profiles.store import ProfileStore
 from nas.report import final_test
 from nas.runs.files import EXPORTS, REPORT
 from nas.runs.run_dir import RunDir

@@ -1,4 +1,4 @@
-"""What predicts latencies: a table, or a fit to whole networks. Each is a sum over blocks."""
+"""The interface of latency models. The latency of a network is a sum over its blocks."""
 
 from __future__ import annotations
 
@@ -10,37 +10,30 @@ from numpy.typing import ArrayLike
 
 from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.robust_regression import fit_linear
-from search_spaces import Block, BlockTable, SlotTable, Space
+from search_spaces import Block
 
 Network = Sequence[Block]
 """The blocks of a subnet, as `Space.blocks` gives them."""
 BlockValue = Callable[[Block], float]
 
 TABLE = "table"
-"""Name of the model that is a table of measured blocks."""
+"""Name of the latency model that is a table of measured blocks."""
 
 
-class LatencyModel(Protocol):
-    """Latency of subnets on one device."""
+class LatencyEstimator(Protocol):
+    """A latency model that is fitted to whole networks, in the style of scikit-learn."""
 
     intercept_ms: float
-    """What every network takes beside its blocks."""
+    """Latency of a network without its blocks."""
 
     def block_ms(self, block: Block) -> float:
-        """What a block adds to a network, ms."""
-
-    def of(self, space: Space) -> SlotTable:
-        """The model laid out for a space: a callable from genomes (n, n_genes) to ms (n,)."""
-
-
-class LatencyEstimator(LatencyModel, Protocol):
-    """A latency model that is fitted to whole networks, in scikit-learn's manner."""
+        """Latency of a block inside a network, ms."""
 
     def fit(self, X: Sequence[Network], y: ArrayLike) -> Self:  # noqa: N803  scikit-learn's names
-        """Fit to networks and the latency in ms of each, shape (n,).
+        """Fit to networks and their latencies in ms, shape (n,).
 
         Raises:
-            ValueError: no networks, or a latency that is not above 0.
+            ValueError: there are no networks, or a latency is not above 0.
         """
 
     def predict(self, X: Sequence[Network]) -> Latencies:  # noqa: N803
@@ -48,28 +41,24 @@ class LatencyEstimator(LatencyModel, Protocol):
 
 
 class Additive:
-    """What follows from `intercept_ms` and `block_ms`: a network's latency is their sum."""
+    """Base class that predicts the sum of `intercept_ms` and `block_ms`."""
 
     intercept_ms: float
 
     def block_ms(self, block: Block) -> float:
-        """What a block adds to a network, ms."""
+        """Latency of a block inside a network, ms."""
         raise NotImplementedError
 
     def predict(self, X: Sequence[Network]) -> Latencies:  # noqa: N803
         """See `LatencyEstimator`."""
         return self.intercept_ms + sums(X, self.block_ms)
 
-    def of(self, space: Space) -> SlotTable:
-        """See `LatencyModel`."""
-        return BlockTable(space, self.block_ms, self.intercept_ms)
-
 
 class Linear(Additive):
-    """Linear in numbers of a network that are sums over its blocks, such as MACs or a table's ms.
+    """A linear model of features that are sums over the blocks of a network, such as MACs.
 
     Args:
-        values: those numbers of one block.
+        values: each gives one feature of a block.
     """
 
     def __init__(self, *values: BlockValue) -> None:
@@ -78,7 +67,7 @@ class Linear(Additive):
     def fit(self, X: Sequence[Network], y: ArrayLike) -> Self:  # noqa: N803
         """See `LatencyEstimator`."""
         x = np.stack([sums(X, value) for value in self.values], axis=1)
-        self._slopes, self.intercept_ms = fit_linear(x, checked(X, y))
+        self._slopes, self.intercept_ms = fit_linear(x, check_latencies(X, y))
         return self
 
     def block_ms(self, block: Block) -> float:
@@ -93,16 +82,16 @@ def sums(networks: Iterable[Network], value: BlockValue) -> Latencies:
     return np.array([sum(map(value, network)) for network in networks], dtype=np.float64)
 
 
-def checked(networks: Sequence[Network], latency_ms: ArrayLike) -> Latencies:
+def check_latencies(networks: Sequence[Network], latency_ms: ArrayLike) -> Latencies:
     """The latencies as an array, shape (n,).
 
     Raises:
-        ValueError: none, not one for each network, or one is not above 0.
+        ValueError: there is none, or not one for each network, or one is not above 0.
     """
     values = np.asarray(latency_ms, dtype=np.float64)
     if values.shape != (len(networks),) or len(values) == 0:
         raise ValueError(
-            f"a latency fit needs the latency of each of the measured subnets, one at least, "
+            f"a latency model must be fitted to at least one subnet, with one latency for each, "
             f"got {values.size} latencies of {len(networks)} subnets"
         )
     if not (np.isfinite(values) & (values > 0)).all():

@@ -1,13 +1,14 @@
 """Latency of every layer, inferred from a few measured whole networks.
 
-Where a runtime fuses, or a device is far away, only whole networks can be timed. Twenty of them say little
-about a hundred layers, so what is known beforehand does most of the work:
-1. A layer's time is a sum of non-negative costs of its launch, its memory traffic and its MACs (see
-   `layer_terms`): a dozen numbers for the whole device, fitted to the relative error. Large errors count
-   linearly, so that a disturbed measurement pulls little.
-2. Each layer deviates from that by a factor that is alike for layers of like shape: a Gaussian process over
-   layers, of which a network sees the sum. Its spread is the one with the smallest leave-one-out error.
-The result is a time for each layer, hence a table of blocks like one that was measured.
+If a runtime fuses blocks, or a tool measures the device, only whole networks can be timed. Twenty of them do
+not determine the latencies of a hundred layers, so the model has strong priors:
+1. The latency of a layer is a sum of non-negative costs of its launch, its memory traffic and its MACs (see
+   `roofline`): a dozen parameters for the whole device, fitted to the relative error. Large errors count
+   linearly, so that disturbed measurements have little influence.
+2. Each layer deviates from that by a factor that is similar for layers of similar shape: a Gaussian process
+over
+   layers, observed as a sum over each network. Its standard deviation has the smallest leave-one-out error.
+The result is a latency for each layer, and so for each block.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from hw_profiles.latency_models.base import Additive, BlockValue, Network, checked
+from hw_profiles.latency_models.base import Additive, BlockValue, Network, check_latencies
 from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.roofline import KINDS, Shape, shapes, terms
 from search_spaces import Block
@@ -29,14 +30,14 @@ from search_spaces import Block
 Matrix = NDArray[np.float64]
 
 SPREADS = (0.1, 0.3, 0.6)
-"""Standard deviations, relative to a layer's cost, by which layers may deviate."""
+"""Candidates for the standard deviation of layers, relative to their cost."""
 LENGTH_SCALE = 2.0
-"""Layers deviate alike within about two doublings of their channels or size."""
+"""The deviations of layers are similar within about two doublings of their channels or size."""
 _SMALL_ERROR = 0.01
 """Relative errors above this count linearly, not squared."""
 _PENALTY = 0.003
-"""Of the costs squared, where 1 explains the whole latency: decides between costs that the data cannot tell
-apart."""
+"""Ridge penalty on the costs, in units where 1 explains the whole latency: it decides between costs that the
+data cannot distinguish."""
 _MIN_NOISE = 0.003
 _ITERATIONS = 40
 
@@ -45,8 +46,8 @@ class LayerFit(Additive, RegressorMixin, BaseEstimator):  # type: ignore[misc]  
     """Latency of networks as a sum over their layers; see the module.
 
     Args:
-        table_ms: a table's latency of one block. The fit is then on top of the table: a block's table value
-            is one more cost, shared by its layers.
+        table_ms: latency of a block in the table of the device. It is then one more cost, shared by the
+            layers of the block.
     """
 
     def __init__(self, table_ms: BlockValue | None = None) -> None:
@@ -54,7 +55,7 @@ class LayerFit(Additive, RegressorMixin, BaseEstimator):  # type: ignore[misc]  
 
     def fit(self, X: Sequence[Network], y: ArrayLike) -> Self:  # noqa: N803  scikit-learn's names
         """See `LatencyEstimator`."""
-        latency_ms = checked(X, y)
+        latency_ms = check_latencies(X, y)
         costs = np.array([np.sum([self._terms(b).sum(axis=0) for b in network], axis=0) for network in X])
         costs = np.column_stack([np.ones(len(X)), costs])
         intercept, *self._costs = robust_costs(costs, latency_ms)
@@ -62,7 +63,9 @@ class LayerFit(Additive, RegressorMixin, BaseEstimator):  # type: ignore[misc]  
         base = costs @ [intercept, *self._costs]
         self._shapes = list(dict.fromkeys(shape for net in X for block in net for shape in shapes(block)))
         shares = self._layer_ms(X) / base[:, None]
-        self._weights = _deviations(shares, self._alike(self._shapes), latency_ms / base - 1)
+        self._weights = _deviations(
+            shares, self._correlation_with_fitted(self._shapes), latency_ms / base - 1
+        )
         self._deviation = lru_cache(maxsize=None)(self._deviation_of)
         return self
 
@@ -88,25 +91,25 @@ class LayerFit(Additive, RegressorMixin, BaseEstimator):  # type: ignore[misc]  
                 np.add.at(row, [column[shape] for shape in shapes(block)], costs)
         return result
 
-    def _alike(self, others: Sequence[Shape]) -> Matrix:
-        """Correlation of the deviations of layers with those fitted, shape (len(others), n_shapes)."""
+    def _correlation_with_fitted(self, others: Sequence[Shape]) -> Matrix:
+        """Correlation of the deviations of layers with the fitted ones, shape (len(others), n_shapes)."""
         return _correlation(others, self._shapes)
 
     def _deviation_of(self, shape: Shape) -> float:
-        return float(self._alike([shape])[0] @ self._weights)
+        return float(self._correlation_with_fitted([shape])[0] @ self._weights)
 
 
 def robust_costs(terms: Matrix, latency_ms: Latencies) -> Matrix:
-    """The non-negative costs with the smallest relative errors, errors above `_SMALL_ERROR` counted linearly.
+    """Fit non-negative costs to the relative error; errors above `_SMALL_ERROR` count linearly.
 
     Huber's loss by iteratively reweighted least squares (Holland and Welsch 1977).
 
     Args:
-        terms: of each network, shape (n, n_terms), none negative.
+        terms: terms of each network, shape (n, n_terms), not negative.
         latency_ms: shape (n,).
 
     Returns:
-        ms for one unit of each term, shape (n_terms,).
+        The costs in ms for one unit of each term, shape (n_terms,).
     """
     totals = terms.mean(axis=0)
     unit = np.divide(np.median(latency_ms), totals, out=np.zeros_like(totals), where=totals > 0)
@@ -127,7 +130,7 @@ def robust_costs(terms: Matrix, latency_ms: Latencies) -> Matrix:
 
 
 def _correlation(left: Sequence[Shape], right: Sequence[Shape]) -> Matrix:
-    """exp(-½ distance² / LENGTH_SCALE²) between layers of one kind, 0 otherwise."""
+    """exp(-½ distance² / LENGTH_SCALE²) between layers of the same kind, otherwise 0."""
     places = [np.array([shape.place for shape in side]) / LENGTH_SCALE for side in (left, right)]
     kinds = [np.array([KINDS.index(shape.kind) for shape in side]) for side in (left, right)]
     squares = (
@@ -138,12 +141,12 @@ def _correlation(left: Sequence[Shape], right: Sequence[Shape]) -> Matrix:
 
 
 def _deviations(shares: Matrix, alike: Matrix, errors: Latencies) -> Matrix:
-    """How a layer's deviation follows from its correlation with the known layers, shape (n_shapes,).
+    """Weights of the correlations in the deviation of a layer, shape (n_shapes,).
 
     Args:
-        shares: of the layers of each shape in each network's latency, (n, n_shapes).
+        shares: share of the layers of each shape in the latency of each network, (n, n_shapes).
         alike: correlation of the deviations of shapes, (n_shapes, n_shapes).
-        errors: relative, that the deviations shall explain, (n,).
+        errors: relative errors to be explained by the deviations, (n,).
     """
     noise = max(1.4826 * float(np.median(np.abs(errors))), _MIN_NOISE)
     seen = shares @ alike @ shares.T
@@ -154,7 +157,7 @@ def _deviations(shares: Matrix, alike: Matrix, errors: Latencies) -> Matrix:
 
 
 def _robust_process(covariance: Matrix, errors: Latencies, noise: float) -> tuple[Matrix, float]:
-    """Weights of a Gaussian process whose large errors count linearly, and its mean leave-one-out error.
+    """Fit a Gaussian process robustly; returns its weights and its mean leave-one-out error.
 
     Leave-one-out in closed form: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006),
     §5.4.2.

@@ -1,10 +1,9 @@
-"""Measured latencies of blocks, summed into latencies of subnets."""
+"""Measured latencies of blocks, summed to latencies of subnets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,17 +16,7 @@ from search_spaces import Arch, Block, BlockTable, SlotTable, Space, block_key
 from search_spaces.genomes import Genomes
 
 COLUMNS = ("block_key", "latency_ms", "trials", "spread")
-_KEYS_NAMED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ArchLatency:
-    """Predicted latency of one arch."""
-
-    latency_ms: float
-    """NaN where keys are missing."""
-    missing: tuple[str, ...]
-    """Keys of its blocks that the table lacks."""
+_N_LISTED = 3
 
 
 class LatencyTable:
@@ -35,97 +24,84 @@ class LatencyTable:
 
     Args:
         device: name of the device, for messages.
-        blocks: a row for each block: `block_key`, `latency_ms` inside a network (before calibration), number
-            of `trials`, and their `spread` (interquartile range / median).
+        blocks: one row for each block: `block_key`, `latency_ms` inside a network (before calibration),
+            number of `trials`, and their `spread` (interquartile range / median).
         calibration: from the sum over blocks to the latency of a whole network.
     """
 
     def __init__(self, device: str, blocks: pd.DataFrame, calibration: Affine) -> None:
         self.device, self.blocks, self.calibration = device, blocks, calibration
-        self._latency_ms: dict[str, float] = dict(
+        self.latency_ms: Mapping[str, float] = dict(
             zip(blocks["block_key"], blocks["latency_ms"].astype(float), strict=True)
         )
+        """Latency of each block before calibration, by key."""
         self.of = lru_cache(maxsize=8)(self._of)
 
     def _of(self, space: Space) -> SpaceLatency:
-        """The table laid out for a space, to be called with many genomes."""
+        """The latency model of the table for a space, to be called with many genomes."""
         line = self.calibration
-        blocks = BlockTable(space, lambda block: line.slope * self.raw_ms(block), line.intercept_ms)
+        blocks = BlockTable(space, lambda block: line.slope * self.block_ms(block), line.intercept_ms)
         return SpaceLatency(self, space, blocks)
 
-    @property
-    def latency_ms(self) -> Mapping[str, float]:
-        """Latency of each block before calibration, by key."""
-        return self._latency_ms
-
-    def block_ms(self, key: str) -> float:
-        """Latency of one block before calibration; NaN where the table lacks it."""
-        return self._latency_ms.get(key, math.nan)
-
-    def raw_ms(self, block: Block) -> float:
-        """The same of the block itself."""
-        return self.block_ms(block_key(block))
+    def block_ms(self, block: Block) -> float:
+        """Latency of a block before calibration; NaN if it was not measured."""
+        return self.latency_ms.get(block_key(block), math.nan)
 
     def predict(self, genomes: Genomes, space: Space) -> NDArray[np.float64]:
         """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
 
         Raises:
-            ValueError: the table lacks blocks of these genomes.
+            ValueError: blocks of these genomes were not measured.
         """
         return self.of(space)(genomes)
 
-    def predict_arch(self, arch: Arch, space: Space) -> ArchLatency:
-        """Latency of one arch, with the keys that the table lacks for it."""
-        keys = [block_key(block) for block in space.blocks(arch)]
-        missing = tuple(dict.fromkeys(key for key in keys if key not in self._latency_ms))
-        return ArchLatency(self.calibration(sum(self.block_ms(key) for key in keys)), missing)
+    def missing_keys(self, archs: Iterable[Arch], space: Space) -> list[str]:
+        """Keys of the blocks of some archs that were not measured."""
+        keys = dict.fromkeys(block_key(block) for arch in archs for block in space.blocks(arch))
+        return [key for key in keys if key not in self.latency_ms]
 
 
 class SpaceLatency:
-    """What is predicted from a latency table for one space: a callable on genomes.
+    """The latency model of a device for one space: a function of genomes.
 
     Args:
-        table: to name what it lacks.
-        space: where the genomes come from.
-        sum: the model laid out for the space, in ms; NaN where the table lacks a block.
+        table: the measured blocks, for messages.
+        space: the space of the genomes.
+        model: the latency of each block of the space in ms; NaN if it is unknown.
     """
 
-    def __init__(self, table: LatencyTable, space: Space, sum: SlotTable) -> None:
-        self.table, self.space, self._sum = table, space, sum
+    def __init__(self, table: LatencyTable, space: Space, model: SlotTable) -> None:
+        self.table, self.space, self._model = table, space, model
 
     @property
     def offset(self) -> float:
-        """What every network has beside its blocks, in ms."""
-        return self._sum.offset
+        """The latency of a network without its blocks, in ms."""
+        return self._model.offset
 
     def per_slot(self, genomes: Genomes) -> NDArray[np.float64]:
-        """The part of each slot in ms, shape (n, n_slots); NaN where the table lacks its block."""
-        return self._sum.per_slot(genomes)
+        """The latency of each slot in ms, shape (n, n_slots); NaN if it is unknown."""
+        return self._model.per_slot(genomes)
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
         """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
 
         Raises:
-            ValueError: the table lacks blocks of these genomes.
+            ValueError: blocks of these genomes were not measured.
         """
-        latency_ms = self._sum(genomes)
+        latency_ms = self._model(genomes)
         unknown = np.isnan(latency_ms)
         if unknown.any():
-            self._refuse(np.asarray(genomes)[unknown])
+            archs = self.space.decode(np.asarray(genomes)[unknown])
+            missing = self.table.missing_keys(archs, self.space)
+            message = missing_blocks_message(self.table.device, self.space, missing)
+            command = profile_command(self.space.source, self.table.device)
+            raise ValueError(f"{message}; measure them with `{command}`")
         return latency_ms
 
-    def _refuse(self, genomes: Genomes) -> None:
-        archs = self.space.decode(genomes)
-        missing = {key: None for arch in archs for key in self.table.predict_arch(arch, self.space).missing}
-        command = profile_command(self.space.source, self.table.device)
-        raise ValueError(
-            f"{lacking(self.table.device, self.space, list(missing))}; measure them with `{command}`"
-        )
 
-
-def lacking(device: str, space: Space, keys: Sequence[str]) -> str:
-    """Says which blocks of a space the table of a device lacks."""
-    named = "; ".join(keys[:_KEYS_NAMED]) + ("; …" if len(keys) > _KEYS_NAMED else "")
+def missing_blocks_message(device: str, space: Space, keys: Sequence[str]) -> str:
+    """The message that blocks of a space were not measured on a device."""
+    listed = "; ".join(keys[:_N_LISTED]) + ("; …" if len(keys) > _N_LISTED else "")
     return (
-        f"the table of the device {device!r} lacks {len(keys)} blocks of the space {space.name!r} ({named})"
+        f"the table of the device {device!r} lacks {len(keys)} blocks of the space {space.name!r} ({listed})"
     )

@@ -1,12 +1,12 @@
 """Blocks of a profiled space for other images: another number of classes, grey instead of RGB.
 
-A space for other images has another stem or another head; everything between is equal. A profile measures the
-stems for grey and for RGB images, and the largest head for a few numbers of classes. What another head takes
-follows from these by interpolation, in proportion to the inputs of the classifier.
+A space for other images has a different stem or a different head; all other blocks are equal. A profile
+measures the stems for grey and for RGB images, and the largest head for a few numbers of classes. The latency
+of another head is interpolated from these, in proportion to the inputs of the classifier.
 
 On one thread of a two-core server the head of the space `cifar` in fp32 took 33, 39, 46, 54 and 74 us with
-10, 100, 250, 500 and 1000 classes: straight lines between the measured numbers are within 2 us; the fastest
-subnet takes 350 us.
+10, 100, 250, 500 and 1000 classes: linear interpolation between the measured numbers is accurate to 2 us; the
+fastest subnet takes 350 us.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw_profiles.latency_models.block_probes import TimedBlock, timed_blocks
+from hw_profiles.latency_models.block_timing import TimedBlock, timed_blocks
 from search_spaces import Block, Space, block_key
 
 CLASSES = (2, 10, 100, 300, 1000)
-"""Numbers of classes that the largest head is measured with, beside the space's own."""
+"""Numbers of classes for which the largest head is measured, in addition to that of the space."""
 CHANNELS = (1, 3)
-"""Channels of images that the stem is measured with."""
+"""Numbers of image channels for which the stem is measured."""
 
 
 def reference_blocks(space: Space) -> dict[str, TimedBlock]:
-    """The blocks that are measured for other images than the space's own, by key."""
+    """The blocks that are measured for images other than those of the space, by key."""
     found: dict[str, TimedBlock] = {}
     for channels in CHANNELS:
         other = space.with_data(classes=space.config.classes, channels=channels)
@@ -44,14 +44,14 @@ def _largest_head(space: Space, classes: int) -> tuple[str, TimedBlock]:
 
 @dataclass(frozen=True)
 class OtherData:
-    """How the blocks of a space follow from those of the space that was profiled, by key."""
+    """How the latencies of the blocks of a space follow from those of the profiled space, by key."""
 
     counterparts: Mapping[str, Block]
-    """The profiled block in the same place, for each block that was not profiled itself."""
+    """For each block that was not profiled: the profiled block in its place."""
     difference_ms: Mapping[str, float]
-    """What such a block takes beyond its counterpart inside a network."""
-    lacking: tuple[str, ...]
-    """Blocks that do not follow: they have to be measured."""
+    """For each such block: its latency minus that of its counterpart, inside a network."""
+    missing: tuple[str, ...]
+    """Blocks whose latency does not follow: they have to be measured."""
 
 
 def other_data(
@@ -60,22 +60,22 @@ def other_data(
     measured_ms: Mapping[str, float],
     negligible_weights: Callable[[], float],
 ) -> OtherData:
-    """How the blocks of `space` follow from what was measured.
+    """How the latencies of the blocks of `space` follow from the measured ones.
 
     Args:
-        space: the space whose subnets are to be predicted.
+        space: the space whose latencies are predicted.
         profiled: the space that was profiled.
-        measured_ms: the table of blocks; empty where whole subnets alone were measured.
-        negligible_weights: by how many weights a classifier may differ from a measured one before a
-            measurement shows it; called where this decides.
+        measured_ms: the table of blocks; empty if only whole subnets were measured.
+        negligible_weights: gives the number of weights by which a classifier may differ from a measured one
+            without a measurable effect; called only if needed.
     """
     own = set(measured_ms) or set(timed_blocks(profiled))
     places = _counterparts(space, profiled) if space.same_but_for_data(profiled) else {}
-    counterparts, differences, lacking = dict[str, Block](), dict[str, float](), []
+    counterparts, differences, missing = dict[str, Block](), dict[str, float](), []
     for key, timed in timed_blocks(space).items():
         other = places.get(key)
         if other is None or block_key(other) not in own:
-            lacking += [] if key in own else [key]
+            missing += [] if key in own else [key]
             continue
         if key in measured_ms:
             difference = measured_ms[key] - measured_ms[block_key(other)]
@@ -84,14 +84,14 @@ def other_data(
         else:
             difference = np.nan
         if np.isnan(difference):
-            lacking.append(key)
+            missing.append(key)
         else:
             counterparts[key], differences[key] = other, difference
-    return OtherData(counterparts, differences, tuple(lacking))
+    return OtherData(counterparts, differences, tuple(missing))
 
 
 def _counterparts(space: Space, profiled: Space) -> dict[str, Block]:
-    """By key of a block that images change: the block in the same place of the profiled space."""
+    """For each key of a block that depends on the images: the block in its place in the profiled space."""
     config = profiled.config
     base = profiled.with_data(
         classes=config.classes, channels=config.channels, resolutions=space.config.resolutions
@@ -111,7 +111,7 @@ def _head_difference(
     measured_ms: Mapping[str, float],
     negligible_weights: Callable[[], float],
 ) -> float:
-    """What a head takes beyond one with another number of classes, ms; NaN where nobody knows."""
+    """The latency of a head minus that of one with another number of classes, ms; NaN if it is unknown."""
     classes, own = (block.output_specs[0].channels for block in (head, other))
     inputs = head.nodes[-1].specs[0].channels
     largest = {n: _largest_head(profiled, n) for n in {*CLASSES, own}}

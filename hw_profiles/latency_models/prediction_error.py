@@ -1,4 +1,4 @@
-"""How far predictions are from measurements: one record for tables and for their rivals."""
+"""The error of predicted latencies."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Latencies = NDArray[np.float64]
 
 
 Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""A number; JSON has null for NaN."""
+"""A number; NaN is null in JSON."""
 
 
 class ErrorRecord(BaseModel, frozen=True):
-    """Errors relative to the measured values, over `n` networks; NaN where these are too few or all alike."""
+    """Errors relative to the measured values of `n` networks; NaN if there are too few or all are equal."""
 
     n: int
     mape: Figure
     """Mean absolute error, a fraction."""
     bias: Figure
-    """Mean signed error, a fraction; positive: predicted too slow."""
+    """Mean signed error, a fraction; positive if the predictions are too slow."""
     within_5_percent: Figure
     """Share of networks with an absolute error of at most 5 %."""
     within_10_percent: Figure
@@ -34,7 +34,7 @@ class ErrorRecord(BaseModel, frozen=True):
 
 def compare(predicted_ms: Latencies, measured_ms: Latencies) -> ErrorRecord:
     """The errors of predicted against measured latencies, shapes (n,)."""
-    from scipy.stats import kendalltau, spearmanr  # slow to import, and who reads a record needs none of it
+    from scipy.stats import kendalltau, spearmanr  # slow to import
 
     error = predicted_ms / measured_ms - 1
     size = np.abs(error)
@@ -46,7 +46,7 @@ def compare(predicted_ms: Latencies, measured_ms: Latencies) -> ErrorRecord:
             "within_5_percent": (size <= 0.05).mean(),
             "within_10_percent": (size <= 0.10).mean(),
         }
-    if len(set(predicted_ms)) > 1 and len(set(measured_ms)) > 1:  # else there is no order to compare
+    if len(set(predicted_ms)) > 1 and len(set(measured_ms)) > 1:  # otherwise there is no order
         figures |= {
             "spearman": spearmanr(predicted_ms, measured_ms).statistic,
             "kendall_tau": kendalltau(predicted_ms, measured_ms).statistic,

@@ -1,7 +1,7 @@
-"""What a node costs a device, in numbers that its time is made of: the roofline of each kind of operator.
+"""The terms of the latency of a node: a roofline model for each kind of operator.
 
-A node takes a launch, and computes or moves memory, whichever is slower (Williams, Waterman and Patterson,
-Roofline, CACM 2009); how fast either is depends on the kind of operator.
+The latency of a node is a launch plus its computation or its memory traffic, whichever is slower (Williams,
+Waterman and Patterson, Roofline, CACM 2009); the speed of both depends on the kind of operator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KINDS = ("pointwise", "depthwise", "dense", "linear", "pool", "elementwise", "re
 COMPUTING = ("pointwise", "depthwise", "dense", "linear")
 """Kinds that have MACs."""
 TERMS = ("launch", *(f"traffic.{kind}" for kind in KINDS), *(f"macs.{kind}" for kind in COMPUTING))
-"""Names of the numbers of `Shape.terms`."""
+"""Names of the elements of `terms`."""
 
 
 def _of_conv(node: Node) -> str:
@@ -59,11 +59,11 @@ KIND_OF: Mapping[type[ops.Operator], Callable[[Node], str] | None] = {
     ops.Slice: _always("elementwise"),
     ops.Flatten: None,
 }
-"""The kind of every operator; None: it is fused with its neighbours or moves nothing, and costs no time."""
+"""The kind of every operator; None: it takes no time (it is fused with its neighbours or moves nothing)."""
 
 
 class Shape(NamedTuple):
-    """All that the time of a node depends on here; nodes of equal shape are equally fast."""
+    """All properties that the latency of a node depends on."""
 
     kind: str
     n_inputs: int
@@ -78,12 +78,12 @@ class Shape(NamedTuple):
 
     @property
     def traffic(self) -> int:
-        """Numbers read and written for one image, weights aside."""
+        """Number of values read and written for one image, without weights."""
         return self.n_inputs * self.c_in * self.pixels_in + self.c_out * self.pixels_out
 
     @property
     def place(self) -> tuple[float, ...]:
-        """Where the node lies among those of its kind, in steps of about a doubling of the work."""
+        """Coordinates among the nodes of the same kind; one unit is about a doubling of the work."""
         return log2(self.c_in), log2(self.c_out), log2(self.pixels_out), self.kernel / 2, self.stride
 
 
@@ -112,7 +112,7 @@ def shapes(block: Block) -> list[Shape]:
 
 
 def _window(op: ops.Operator) -> tuple[float, float]:
-    """Kernel and stride of an operator, 1 where it has none."""
+    """Kernel and stride of an operator, otherwise 1."""
     if isinstance(op, ops.Conv2d):
         return sqrt(op.kernel[0] * op.kernel[1]), sqrt(op.stride[0] * op.stride[1])
     if isinstance(op, ops.Pool2d):

@@ -1,4 +1,4 @@
-"""Which latency model to trust on a device: the one with the smallest error on networks it has not seen."""
+"""Selects the latency model of a device by cross-validation."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw_profiles.latency_models.base import TABLE as TABLE
-from hw_profiles.latency_models.base import BlockValue, LatencyEstimator, Linear, Network, checked
+from hw_profiles.latency_models.base import (
+    TABLE,
+    BlockValue,
+    LatencyEstimator,
+    Linear,
+    Network,
+    check_latencies,
+)
 from hw_profiles.latency_models.layerwise import LayerFit
 from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from search_spaces import Block
 
 FOLDS = 5
 MIN_NETWORKS = 10
-"""Of fewer, cross-validation says nothing."""
+"""With fewer networks there is no cross-validation."""
 LAYERS, TABLE_AND_LAYERS = "layers", "table and layers"
 TABLE_AND_WEIGHTS = "table and weights"
-"""A block that is timed by itself finds its weights in the cache; in a network that outgrows the cache they
-come from memory, which takes the longer the more there are. On the space `ofa-mbv3-w1.0`, whose networks have
-up to 30 MB of them, the table alone was 10 % too low at 140 pixels and 3 % too high at 224."""
+"""A block that is timed separately reads its weights from the cache; in a network larger than the cache they
+come from memory, which takes time in proportion to their number. On the space `ofa-mbv3-w1.0`, whose networks
+have up to 30 MB of them, the table alone was 10 % too low at 140 pixels and 3 % too high at 224."""
 MACS = "MACs alone"
-"""The rival that a model has to beat; it is judged beside the others and never chosen."""
+"""The baseline; it is compared with the others and never chosen."""
 
 
 def block_macs(block: Block) -> float:
@@ -36,10 +42,10 @@ def block_params(block: Block) -> float:
 
 
 def candidates(table_ms: BlockValue | None = None) -> dict[str, Callable[[], LatencyEstimator]]:
-    """Makes each model that may be chosen, by name, the simplest first.
+    """Factories of the models that can be chosen, by name, the simplest first.
 
     Args:
-        table_ms: the latency of a block by the device's table; None: it has none.
+        table_ms: latency of a block in the table of the device; None without a table.
     """
     if table_ms is None:
         return {LAYERS: LayerFit}
@@ -52,37 +58,39 @@ def candidates(table_ms: BlockValue | None = None) -> dict[str, Callable[[], Lat
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A model and why it was chosen."""
+class SelectedModel:
+    """The selected model and the errors of all models."""
 
     name: str
     model: LatencyEstimator
-    """Fitted to all networks."""
+    """The model, fitted to all networks."""
     errors: Mapping[str, ErrorRecord]
-    """Of every candidate and of `MACS`, cross-validated."""
+    """Cross-validated errors of every candidate and of `MACS`."""
 
 
-def choose(networks: Sequence[Network], latency_ms: Latencies, table_ms: BlockValue | None = None) -> Choice:
-    """Fit every candidate to measured whole networks and choose by cross-validation.
+def select_model(
+    networks: Sequence[Network], latency_ms: Latencies, table_ms: BlockValue | None = None
+) -> SelectedModel:
+    """Fit every candidate to measured whole networks and select one by cross-validation.
 
-    The simplest candidate wins whose mean absolute error is within one standard error of the smallest: among
-    a dozen networks the smallest is often luck (Breiman et al., Classification and Regression Trees, 1984;
-    the standard error here is that of the difference, network by network). Of fewer than `MIN_NETWORKS`
-    networks, which are all that a small space has, the simplest candidate is taken.
+    The simplest candidate is selected whose mean absolute error is within one standard error of the smallest:
+    with a dozen networks the smallest error is often chance (Breiman et al., Classification and Regression
+    Trees, 1984; the standard error here is that of the difference for each network). With fewer than
+    `MIN_NETWORKS` networks, as in a small space, the simplest candidate is selected.
 
     Args:
         networks: the blocks of each network.
-        latency_ms: measured alone in a fresh process, shape (n,).
-        table_ms: the latency of a block by the device's table; None: it has none.
+        latency_ms: measured latencies alone in a fresh process, shape (n,).
+        table_ms: latency of a block in the table of the device; None without a table.
 
     Raises:
-        ValueError: no networks, or a latency that is not above 0.
+        ValueError: there are no networks, or a latency is not above 0.
     """
-    known = checked(networks, latency_ms)
+    known = check_latencies(networks, latency_ms)
     made = candidates(table_ms)
     if len(known) < MIN_NETWORKS:
         name = next(iter(made))
-        return Choice(name, made[name]().fit(networks, known), {})
+        return SelectedModel(name, made[name]().fit(networks, known), {})
     predicted = {
         name: held_out_predictions(make, networks, known)
         for name, make in {**made, MACS: lambda: Linear(block_macs)}.items()
@@ -92,13 +100,13 @@ def choose(networks: Sequence[Network], latency_ms: Latencies, table_ms: BlockVa
     worse = {name: sizes[name] - best for name in made}
     chosen = next(name for name in made if worse[name].mean() <= worse[name].std() / np.sqrt(len(best)))
     errors = {name: compare(values, known) for name, values in predicted.items()}
-    return Choice(chosen, made[chosen]().fit(networks, known), errors)
+    return SelectedModel(chosen, made[chosen]().fit(networks, known), errors)
 
 
 def held_out_predictions(
     make: Callable[[], LatencyEstimator], networks: Sequence[Network], latency_ms: Latencies
 ) -> Latencies:
-    """Each network's latency in ms as predicted by a model that was fitted without it, shape (n,)."""
+    """The latency of each network in ms, predicted by a model fitted without it, shape (n,)."""
     predicted = np.zeros(len(networks))
     fold = np.random.default_rng(0).permutation(len(networks)) % FOLDS
     for k in range(FOLDS):

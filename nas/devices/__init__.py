@@ -1,1 +1,1 @@
-"""What is timed on a device, and what becomes of the times; `hw_profiles` keeps them."""
+"""Measures devices: profiles for latency prediction, benchmarks of files, latencies of subnets."""

@@ -156,7 +156,7 @@ def _benchmark(
         write_bundle(bundle, content)
         results = session.measure(connection, bundle, lambda done, total: progress("benchmark", done, total))
     if profile:
-        profile.refuse_other(results.device)
+        profile.check_same_device(results.device)
     rows = [
         _row(name, file, results, settings, profile)
         for name, file in files.items()

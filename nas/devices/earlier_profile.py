@@ -8,10 +8,10 @@ from dataclasses import replace
 import pandas as pd
 
 from hw_profiles.connections.base import Description
-from hw_profiles.latency_models.block_probes import timed_blocks
+from hw_profiles.device import Device
+from hw_profiles.latency_models.block_timing import timed_blocks
 from hw_profiles.measuring.results import Results
 from hw_profiles.run_settings import RunSettings
-from hw_profiles.store import Device
 from search_spaces import Space
 
 _log = logging.getLogger("nas")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from hw_profiles.store import Device, ProfileStore
+from hw_profiles.device import Device
+from hw_profiles.store import ProfileStore
 from nas.runs.files import PROFILES
 from nas.runs.run_dir import RunDir
 

@@ -14,11 +14,12 @@ from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.csv_tables import read_table
+from hw_profiles.device import Device
+from hw_profiles.device_files import BUNDLE
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import BundleContent, Images, read_job, write_bundle
 from hw_profiles.measuring.output_check import check_outputs
 from hw_profiles.measuring.results import Results, read_results
-from hw_profiles.store import BUNDLE, Device
 from nas.devices.device_graphs import TimedGraph, bundled
 from nas.progress import Progress
 from search_spaces import Arch, Space
@@ -56,7 +57,7 @@ class MeasuredLatencies:
         Raises:
             ValueError: the device cannot be reached or is another one, or what came back is not its results.
         """
-        self.device.profile.refuse_other(connection.describe() or {})
+        self.device.profile.check_same_device(connection.describe() or {})
         if isinstance(connection, OfflineBundle) and connection.results:
             self._accept(connection.results)
 
@@ -92,7 +93,7 @@ class MeasuredLatencies:
         shutil.rmtree(bundle)
 
     def _keep(self, results: Results) -> None:
-        self.device.profile.refuse_other(results.device)
+        self.device.profile.check_same_device(results.device)
         if results.always_slow:
             _log.warning(
                 "%d of %d subnets met slow moments of the device %r alone: their latencies may be too high",

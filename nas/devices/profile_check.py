@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
+from hw_profiles.device import Device
 from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import BundleContent, write_bundle
 from hw_profiles.profile import MAX_NOISE_FLOOR
-from hw_profiles.store import Device
 from nas.devices.device_graphs import TimedGraph, bundled
 from nas.progress import Progress, silent
 from search_spaces import Arch, Space
@@ -112,7 +112,7 @@ def measure_twice(
         results = session.measure(
             profile.connection, bundle, lambda done, total: progress("measure again", done, total)
         )
-    profile.refuse_other(results.device)
+    profile.check_same_device(results.device)
     first, second = (results.alone_ms((arch.id for arch in archs), nth, passes=2) for nth in (0, 1))
     assert first is not None, "a model is measured once at least"
     if second is None:

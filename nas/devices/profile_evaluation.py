@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.connections.base import Connection
+from hw_profiles.device import Device
 from hw_profiles.latency_models.base import Linear, sums
 from hw_profiles.latency_models.lookup_table import LatencyTable
 from hw_profiles.latency_models.prediction_error import Latencies, compare
-from hw_profiles.latency_models.robust_regression import fit_affine
-from hw_profiles.latency_models.selection import block_macs, choose
+from hw_profiles.latency_models.robust_regression import IDENTITY, fit_affine
+from hw_profiles.latency_models.selection import block_macs, select_model
 from hw_profiles.measuring.results import Results
 from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.run_settings import DeviceKey, RunSettings
-from hw_profiles.store import NO_CALIBRATION, Device
 from nas.devices.profile_work import HELD_OUT, ProfileWork
 
 
@@ -37,8 +37,8 @@ def evaluate(
     measured, remeasured = (work.held_out_ms(results, nth) for nth in (0, 1))
     assert measured is not None, "the first pass is never missing"
     calibration, held_out = ([space.blocks(a) for a in archs] for archs in (work.calibration, work.held_out))
-    raw_ms = LatencyTable(name, blocks, NO_CALIBRATION).raw_ms if work.blocks else None
-    choice = choose(calibration, known, raw_ms)
+    raw_ms = LatencyTable(name, blocks, IDENTITY).block_ms if work.blocks else None
+    choice = select_model(calibration, known, raw_ms)
     predicted = choice.model.predict(held_out)
     profile = DeviceProfile(
         name=name,

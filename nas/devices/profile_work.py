@@ -9,10 +9,9 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from hw_profiles.latency_models.block_probes import (
+from hw_profiles.latency_models.block_timing import (
     Boundary,
     BoundaryTimes,
-    Split,
     TimedBlock,
     boundaries_of,
     inside_network_ms,
@@ -21,6 +20,7 @@ from hw_profiles.latency_models.block_probes import (
 from hw_profiles.latency_models.lookup_table import COLUMNS
 from hw_profiles.latency_models.other_data import reference_blocks
 from hw_profiles.latency_models.prediction_error import Latencies
+from hw_profiles.latency_models.subnet_split import SubnetSplit
 from hw_profiles.measuring.bundle import BundleContent, Images
 from hw_profiles.measuring.results import Results
 from hw_profiles.run_settings import RunSettings
@@ -73,7 +73,9 @@ class ProfileWork:
             supports_block_timing: time the blocks; else more whole subnets.
             n_held_out: subnets that the predictions are judged on.
         """
-        split = Split.draw(space, rng, n_calibration(supports_block_timing=supports_block_timing), n_held_out)
+        split = SubnetSplit.draw(
+            space, rng, n_calibration(supports_block_timing=supports_block_timing), n_held_out
+        )
         blocks = timed_blocks(space) | reference_blocks(space) if supports_block_timing else {}
         return cls(space, blocks, split.calibration, split.held_out)
 

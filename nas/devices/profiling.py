@@ -11,10 +11,12 @@ from hw_profiles.command import profile_command
 from hw_profiles.connections.base import Connection
 from hw_profiles.connections.local import Local
 from hw_profiles.connections.offline_bundle import OfflineBundle
+from hw_profiles.device import Device
+from hw_profiles.device_files import BUNDLE
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import Job, read_job, write_bundle
 from hw_profiles.run_settings import RunSettings
-from hw_profiles.store import BUNDLE, Device, ProfileStore
+from hw_profiles.store import ProfileStore
 from nas.devices.earlier_profile import (
     blocks_to_add,
     refuse_other_device,

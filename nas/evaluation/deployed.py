@@ -12,8 +12,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from hw_profiles.device import Device
 from hw_profiles.measuring.runner.device_description import instruction_set
-from hw_profiles.store import Device
 from nas.data.batches import calibration_batches, eval_batches
 from nas.evaluation.evaluate import BATCH_SIZE
 from nas.evaluation.trained_run import TrainedRun

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hw_profiles.store import Device, read_device
+from hw_profiles.device import Device
+from hw_profiles.device_files import read_device
 from nas import tasks
 from nas.data.dataset import Dataset, SplitName
 from nas.evaluation.archive import Archive, open_archive

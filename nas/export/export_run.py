@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from hw_profiles.device import Device
 from hw_profiles.measuring.runner.device_description import instruction_set
-from hw_profiles.store import Device
+from hw_profiles.store import trusted_connection
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
@@ -136,7 +137,7 @@ def _measure(device: Device | None, target: Target) -> Measure | None:
         update={"precision": FP32, "int8_for": None}
     )  # files of all precisions
     profile = device.profile.model_copy(update={"key": key})
-    reached = device.connection
+    reached = trusted_connection(device)
     return lambda paths: [row.latency_ms for row in benchmark_on(profile, paths, connection=reached)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from hw_profiles.store import Device
+from hw_profiles.device import Device
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hw_profiles.store import Device
+from hw_profiles.device import Device
 from nas.evaluation.archive import open_archive
 from nas.runs.files import FRONT, SEARCH, SEARCH_CSV, SURROGATE
 from nas.runs.folder import Folder

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from hw_profiles.store import Device, write_device
+from hw_profiles.device import Device
+from hw_profiles.device_files import write_device
 from nas.evaluation.trained_run import TrainedRun
 from nas.runs.files import BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV, SURROGATE
 from nas.search.certificate import Certificate

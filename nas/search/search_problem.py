@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_profiles.store import Device
+from hw_profiles.device import Device
 from nas.runs.files import FRONT
 from nas.runs.run_dir import RunDir
 from nas.runs.tables import read_subnets

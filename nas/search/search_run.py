@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.connections.base import Connection, NotMeasuredError
+from hw_profiles.device import Device
 from hw_profiles.profile_warnings import order_warnings, profile_warnings
-from hw_profiles.store import Device
+from hw_profiles.store import trusted_connection
 from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
@@ -113,7 +114,7 @@ def search_run(
     if minutes is not None and not 0 < minutes < math.inf:
         raise ValueError(f"--minutes must be a finite number > 0, got {minutes:g}")
     measured = latencies_on(device, trained)
-    reached = (connection or device.connection) if measure else None
+    reached = (connection or trusted_connection(device)) if measure else None
     if reached:
         measured.prepare(reached)
     problem = make_problem(

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from hw_profiles.connections.base import Connection, NotMeasuredError
+from hw_profiles.device import Device
 from hw_profiles.measuring.bundle import Images
-from hw_profiles.store import Device
 from nas.data.batches import eval_batches
 from nas.devices.check_images import n_images
 from nas.devices.measured_latencies import ImagesOf, MeasuredLatencies
