@@ -129,7 +129,7 @@ def test_robust_costs_are_never_negative_and_leave_out_terms_that_are_absent() -
 @pytest.mark.parametrize(
     ("n", "latency_ms", "says"),
     [
-        (0, np.ones(0), "one at least"),
+        (0, np.ones(0), "at least one"),
         (10, np.ones(9), "9 latencies of 10 subnets"),
         (10, np.append(np.ones(9), 0.0), "> 0 ms"),
         (10, np.append(np.ones(9), np.nan), "> 0 ms"),
