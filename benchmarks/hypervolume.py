@@ -23,9 +23,9 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.progress import silent
 from nas.report.figures_of_merit import test_hypervolume
 from nas.report.final_test import final_test
+from nas.search.options import DEFAULT_BUDGET
 from nas.search.search_loop import search
 from nas.search.search_problem import make_problem
-from nas.search.search_run import DEFAULT_BUDGET
 from nas.search.validated_search import accuracies_on, latencies_on, validate
 
 

@@ -38,6 +38,7 @@ from nas.onnx_backend.precision import PRECISIONS
 from nas.progress import shown
 from nas.runs.files import SEARCH_CSV
 from nas.search.algorithms.evolution import Evolution
+from nas.search.options import SearchOptions
 from nas.search.problem.hypervolume import nondominated
 from nas.search.search_run import search_run
 from search_spaces import Arch, Space
@@ -113,7 +114,7 @@ def searched(space: Space, device: Device, how: str, seed: int) -> dict[str, Any
         return {"noise_floor": compare(again, measured).mape, **compare(predicted, measured).model_dump()}
     with TemporaryDirectory() as folder:
         trained = TrainedRun.open(shutil.copytree(how, Path(folder) / "run"))
-        search_run(trained, device, seed=seed)
+        search_run(trained, device, SearchOptions(seed=seed))
         rows = trained.run.search().read_csv(SEARCH_CSV).dropna(subset="measured_latency_ms")
     return compare(rows["latency_ms"].to_numpy(), rows["measured_latency_ms"].to_numpy()).model_dump()
 

@@ -1,4 +1,4 @@
-"""What an architecture is: search spaces, archs, genomes and the graph of a network. No torch here."""
+"""Search spaces, architectures, genomes and the graph of a network, without torch."""
 
 from search_spaces.arch import Arch as Arch
 from search_spaces.catalog import get as get

@@ -15,7 +15,7 @@ from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
 
 Value = int | float
-"""What a choice may be: a number of channels or blocks, a kernel size, a ratio, ..."""
+"""The value of a choice: a number of channels or blocks, a kernel size, a ratio, ..."""
 
 
 class Arch(Mapping[str, Value]):
@@ -60,7 +60,7 @@ class Arch(Mapping[str, Value]):
 
     @property
     def id(self) -> str:
-        """Name of 16 hexadecimal digits that depends on the choices alone, equal on every machine."""
+        """Name of 16 hexadecimal digits that depends only on the choices and is the same on every machine."""
         text = json.dumps(self._values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

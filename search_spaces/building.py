@@ -1,4 +1,4 @@
-"""Writing the nodes of a block: indices and shapes follow from what a node reads."""
+"""A builder of blocks, which computes the indices and shapes of the nodes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class BlockBuilder:
         return self._activate(name, activation)
 
     def depthwise(self, name: str, kernel: int, stride: int, *, activation: str) -> int:
-        """A convolution of each channel alone, with its batch norm."""
+        """A depthwise convolution with its batch norm."""
         channels = self.spec(self.last).channels
         return self.conv(name, channels, kernel=kernel, stride=stride, groups=channels, activation=activation)
 

@@ -1,4 +1,4 @@
-"""Checks where the toolkit calls code that a user may have written."""
+"""Checks of values and errors that come from a user's own code."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def errors_of(source: str) -> Iterator[None]:
-    """Turn any error of other people's code into one line.
+    """Turn any error of a user's code into one line.
 
     Args:
-        source: what is called, such as `the metric 'my_parts:errors'`.
+        source: the name of the code, such as `the metric 'my_parts:errors'`.
 
     Raises:
         ValueError: names the source and the error.
@@ -37,8 +37,8 @@ def one_per_subnet(source: str, values: object, genomes: Genomes, space: Space) 
     """`values` as a vector of numbers.
 
     Args:
-        source: what computed them, as in `errors_of`.
-        values: anything; right are finite numbers of shape (n,).
+        source: the name of the code that computed them.
+        values: anything; they must be finite numbers of shape (n,).
         genomes: of the subnets that they belong to, shape (n, n_genes).
         space: of the genomes.
 

@@ -1,4 +1,4 @@
-"""The choices of a space: what an architecture decides."""
+"""The choices of a space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from search_spaces.arch import Value
 
 Kind = Literal["resolution", "width", "mid", "depth", "kernel", "expand"]
-"""What a choice decides."""
+"""The property of the network that a choice sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Choice:
     depth: str | None = None
     """Name of the depth choice that can switch this one off."""
     position: int = 0
-    """The choice is active only where the value of `depth` is above this."""
+    """The choice is active only if the value of `depth` is greater than this."""
 
     @property
     def part(self) -> str:

@@ -1,4 +1,4 @@
-"""What the YAML files of all families have in common."""
+"""The keys that the YAML files of all families share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pydantic's findings as one clear line."""
+"""pydantic's validation errors as one line."""
 
 from __future__ import annotations
 

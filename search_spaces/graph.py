@@ -34,7 +34,7 @@ class Node:
 
     @cached_property
     def path(self) -> str:
-        """Name in the whole network: the module that holds the weights."""
+        """Name in the whole network, that of the module with the weights."""
         return f"{self.block}.{self.name}"
 
     @cached_property

@@ -54,7 +54,7 @@ class Space(GenomeCodec, ABC):
         super().__init__(config.name, choices)
         self.config = config
         self.source = config.name
-        """What commands call the space: its name, or the path of a YAML file or of a run."""
+        """The name of the space in commands: its own, or the path of a YAML file or of a run."""
         self.slots = tuple(slots)
         # pure functions of an immutable space: a subnet is walked once however often it is used
         self.blocks = lru_cache(maxsize=1024)(self._blocks)
@@ -73,7 +73,7 @@ class Space(GenomeCodec, ABC):
 
     @property
     def n_codes(self) -> int:
-        """Number of codes by which the space's publication counts, where several give one network."""
+        """Number of subnets as the space's publication counts them; several of them may be one network."""
         return self.n_subnets
 
     @property

@@ -1,4 +1,4 @@
-"""Values that add up over blocks, or whose largest counts, for many genomes at once."""
+"""Sums and maxima of block values for many genomes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes between operators: the shape of a tensor for one image, and its precision."""
+"""The shape and the precision of a tensor between operators, for one image."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def _refuse_repeated_keys(node: yaml.Node | None, source: str, seen: set[int]) -
                 line = key.start_mark.line + 1
                 if key.value in lines:
                     raise ValueError(
-                        f"{source}, line {line}: the key {key.value!r} must stand once in a mapping, it is "
+                        f"{source}, line {line}: the key {key.value!r} must occur once in a mapping, it is "
                         f"in line {lines[key.value]} already"
                     )
                 lines[key.value] = line

@@ -152,6 +152,7 @@ def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _searched_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run after a short search."""
     from nas.evaluation.trained_run import TrainedRun
+    from nas.search.options import SearchOptions
     from nas.search.search_run import search_run
 
     folder = tmp_path_factory.mktemp("searched") / "run"
@@ -159,7 +160,7 @@ def _searched_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFac
     trained = TrainedRun.open(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_search_quick(monkeypatch)
-        search_run(trained, make_device(trained.space), predictors=["ridge"], budget=BUDGET)
+        search_run(trained, make_device(trained.space), SearchOptions(predictors=["ridge"], budget=BUDGET))
     return folder
 
 

@@ -9,11 +9,12 @@ from conftest import BUDGET, make_device
 from hw_profiles.latency_models.prediction_error import compare
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export_precision import export_lower
+from nas.export.export import export
 from nas.runs.files import SEARCH, SEARCH_CSV
+from nas.runs.tables import EVALUATED_AS
 from nas.search.deployed_accuracy import DeployedAccuracies
-from nas.search.evaluated_as import EVALUATED_AS
 from nas.search.known_front import known_front
+from nas.search.options import SearchOptions
 from nas.search.search_loop import search
 from nas.search.search_problem import make_problem
 from nas.search.search_result import SearchResult
@@ -39,10 +40,10 @@ def test_rows_say_the_precision_that_they_were_evaluated_in(
     assert deployed.missing(archs) == archs
     deployed.add(archs[:2])
     assert deployed.missing(archs) == archs[2:]
-    after = deployed.beside(result).evaluations
+    after = deployed.applied_to(result).evaluations
     assert list(after[EVALUATED_AS]) == ["int8 accuracy"] * 2 + ["fp32 accuracy"] * (len(after) - 2)
     for i, arch in enumerate(archs[:2]):
-        metrics = export_lower(trained, arch, Target("int8", batch=None)).metrics
+        metrics = export(trained, arch, Target("int8", batch=None)).metrics
         row = after.to_dict("records")[i]
         assert row["top1"] == row["accuracy"] == metrics["top1"]
         assert row["cross_entropy"] == pytest.approx(metrics["cross_entropy"])
@@ -50,9 +51,9 @@ def test_rows_say_the_precision_that_they_were_evaluated_in(
     np.testing.assert_array_equal(after["cross_entropy"][2:], before["cross_entropy"][2:])
     assert result.evaluations.equals(before)
 
-    as_searched = DeployedAccuracies(trained, Target(), trained.evaluator().measurement.metrics)
+    as_searched = DeployedAccuracies(trained, Target(), trained.evaluator().metrics)
     assert as_searched.missing([trained.space.largest]) == []
-    plain = as_searched.beside(result).evaluations
+    plain = as_searched.applied_to(result).evaluations
     assert set(plain[EVALUATED_AS]) == {"fp32 accuracy"}
     assert plain.drop(columns=EVALUATED_AS).equals(before)
 
@@ -64,10 +65,10 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
     truth = np.array([1.0, 2.0, 3.0])
     update = {"key": key, "held_out": compare(1.2 * truth, truth)}
     device = replace(made, profile=made.profile.model_copy(update=update))
-    front = search_run(trained, device, predictors=["ridge"], budget=BUDGET).front
+    front = search_run(trained, device, SearchOptions(predictors=["ridge"], budget=BUDGET)).front
     assert set(front[EVALUATED_AS]) == {"int8 accuracy"}
     arch = front["arch"][0]
-    metrics = export_lower(trained, arch, Target("int8", None, "arm")).metrics
+    metrics = export(trained, arch, Target("int8", None, "arm")).metrics
     assert front["cross_entropy"][0] == pytest.approx(metrics["cross_entropy"])
     searched = trained.run.search().read_csv(SEARCH_CSV)
     # the others say that they are not

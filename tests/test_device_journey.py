@@ -11,6 +11,7 @@ from nas.devices.benchmark import benchmark_on
 from nas.devices.profiling import profile_device
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_picked
+from nas.search.options import SearchOptions
 from nas.search.search_run import search_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.measures]
@@ -28,9 +29,8 @@ def test_all_subnets_that_a_search_returns_meet_the_limit_as_measured_there(
         device = store.load("far")
         genomes = space.sample(np.random.default_rng(0), 100)
         limit = float(np.median(device.latency(space)(genomes)))
-        front = search_run(
-            trained, device, maxima=[f"latency_ms={limit}"], predictors=["ridge"], budget=40
-        ).front
+        options = SearchOptions(maxima=[f"latency_ms={limit}"], predictors=["ridge"], budget=40)
+        front = search_run(trained, device, options).front
         assert len(front) >= 3
         assert front["keeps_limits"].all()
         assert front["measured_latency_ms"].notna().all()

@@ -21,10 +21,13 @@ from PIL import Image
 from hw_profiles.device_files import write_device
 from nas.data.batches import eval_batches
 from nas.evaluation.calibration import Calibration
+from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.export import export as module
+from nas.export.card import READER
 from nas.export.export import export
 from nas.export.export_run import export_archs, export_picked, exported_table
+from nas.export.formats import FORMATS
 from nas.onnx_backend import onnx_graph
 from nas.report import final_test
 from nas.report.report_run import report_run
@@ -54,7 +57,7 @@ def card_of(path: Path) -> dict[str, Any]:
 def test_outputs_equal_torch_on_all_validation_images(trained: TrainedRun) -> None:
     draws = trained.space.sample(np.random.default_rng(2), 2)
     for arch in [trained.space.smallest, trained.space.largest, *trained.space.decode(draws)]:
-        exported = export(trained, arch, batch=None)
+        exported = export(trained, arch, Target(batch=None))
         net, run = trained.evaluator().subnet(arch), session(exported.path)
         for images, _ in eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 100):
             with torch.no_grad():
@@ -68,35 +71,36 @@ def test_outputs_equal_torch_on_all_validation_images(trained: TrainedRun) -> No
 def test_every_batch_is_checked_and_fixed_in_the_file(
     trained: TrainedRun, arch: Arch, batch: int | None
 ) -> None:
-    path = export(trained, arch, batch=batch).path
+    path = export(trained, arch, Target(batch=batch)).path
     (taken,), (given,) = session(path).get_inputs(), session(path).get_outputs()
     assert taken.shape == [batch or "batch", 1, arch["resolution"], arch["resolution"]]
     assert given.shape == [batch or "batch", 10]
     assert card_of(path)["batch"] == (batch or "dynamic")
 
 
-@pytest.mark.parametrize("format", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("file_format", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_a_file_that_computes_something_else_is_not_written(
-    trained: TrainedRun, arch: Arch, monkeypatch: pytest.MonkeyPatch, format: str
+    trained: TrainedRun, arch: Arch, monkeypatch: pytest.MonkeyPatch, file_format: str
 ) -> None:
     net = trained.evaluator().subnet(arch)
     with torch.no_grad():
         next(net.parameters()).mul_(1.01)
-    wrong = module.FORMATS[format].write(trained, arch, net, 1, {})
-    good = export(trained, arch, format=format).path
+    kind = FORMATS[file_format]
+    wrong = kind.content(kind.build(trained.space, arch, net, 1), {})
+    good = export(trained, arch, file_format=file_format).path
     before = good.read_bytes()
-    kind = replace(module.FORMATS[format], write=lambda *_: wrong)
-    monkeypatch.setattr(module, "FORMATS", {format: kind})
+    kind = replace(kind, content=lambda *_: wrong)
+    monkeypatch.setattr(module, "FORMATS", {file_format: kind})
     with pytest.raises(ValueError, match="computes other outputs than torch: largest difference"):
-        export(trained, arch, format=format)
+        export(trained, arch, file_format=file_format)
     assert good.read_bytes() == before
     card = f"{arch.id}{kind.card_suffix}.json"
-    assert {path.name for path in good.parent.iterdir()} == {card, good.name, module.READER}
+    assert {path.name for path in good.parent.iterdir()} == {card, good.name, READER}
 
 
 @pytest.mark.slow
 def test_the_graph_equals_what_torchs_own_exporter_gives(trained: TrainedRun, arch: Arch) -> None:
-    ours = session(export(trained, arch, batch=2).path)
+    ours = session(export(trained, arch, Target(batch=2)).path)
     net = trained.evaluator().subnet(arch)
     images, _ = next(iter(eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 2)))
     theirs = torch_onnx(net, images)
@@ -122,7 +126,7 @@ def test_one_valid_file_of_the_promised_opset(trained: TrainedRun, arch: Arch) -
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", onnx_graph.OPSET)]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
-    names = [f"{arch.id}.json", f"{arch.id}.onnx", module.READER]
+    names = [f"{arch.id}.json", f"{arch.id}.onnx", READER]
     assert sorted(p.name for p in path.parent.iterdir()) == names
 
 
@@ -149,7 +153,7 @@ def test_card_says_all_that_a_deployer_needs_and_the_model_says_the_same(
 
 def run_alone(path: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np.int64]:
     """Predicted classes of images, by what lies in the folder of exports: file, card and reader."""
-    read = runpy.run_path(str(path.parent / module.READER))["network_input"]
+    read = runpy.run_path(str(path.parent / READER))["network_input"]
     card, model = card_of(path), session(path)
     answers = []
     for raw in images:
@@ -198,7 +202,7 @@ print(json.loads(extra["card.json"])["arch_id"])
 
 @pytest.mark.slow
 def test_torch_file_loads_with_torch_alone(trained: TrainedRun, arch: Arch, tmp_path: Path) -> None:
-    path = export(trained, arch, format="torch", batch=None).path
+    path = export(trained, arch, Target(batch=None), file_format="torch").path
     assert path.suffix == ".pt2"
     images, _ = next(iter(eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 7)))
     torch.save(images, tmp_path / "images.pt")
@@ -267,7 +271,7 @@ def test_before_any_search_a_subnet_is_exported_by_its_arch_alone(trained: Train
 
 def test_bad_options_write_nothing(trained: TrainedRun, arch: Arch) -> None:
     with pytest.raises(ValueError, match=r"format must be one of \['onnx', 'torch'\], got 'tflite'"):
-        export(trained, arch, format="tflite")
-    with pytest.raises(ValueError, match="must have 2 stages"):
+        export(trained, arch, file_format="tflite")
+    with pytest.raises(ValueError, match="must have a value for each active choice"):
         export(trained, Arch({"resolution": 8}))
     assert not trained.run.has(EXPORTS)

@@ -1,5 +1,6 @@
 """Exports in INT8 and fp16: evaluated as they are deployed, with what that costs and brings."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -19,9 +20,9 @@ from hw_profiles.device_files import write_device
 from nas.data.batches import eval_batches
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
-from nas.export import export_precision, export_run
-from nas.export.export import READER
-from nas.export.export_precision import export_lower
+from nas.export import export_run
+from nas.export.card import READER
+from nas.export.export import export
 from nas.export.export_run import export_archs, exported_table
 from nas.runs.files import EXPORTS, PROFILES
 from search_spaces import Arch
@@ -46,7 +47,7 @@ def card_of(path: Path) -> dict[str, Any]:
 def test_card_has_the_accuracy_of_the_very_file(
     trained: TrainedRun, arch: Arch, precision: str, batch: int | None
 ) -> None:
-    exported = export_lower(trained, arch, Target(precision, batch))
+    exported = export(trained, arch, Target(precision, batch))
     assert exported.path.name == f"{arch.id}{'' if batch else '.dynamic'}.{precision}.onnx"
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     (images,), (labels,) = zip(
@@ -66,11 +67,11 @@ def test_card_has_the_accuracy_of_the_very_file(
     assert exported.metrics == card["validation_metrics"]
     metadata = onnx_metadata(exported.path)
     stored = {key: text if isinstance(card[key], str) else json.loads(text) for key, text in metadata.items()}
-    assert stored == {key: value for key, value in card.items() if key != "max_difference_to_fp32"}
+    assert stored == {key: value for key, value in card.items() if key != "max_difference_to_torch"}
 
 
 def test_int8_is_calibrated_for_the_devices_processor(trained: TrainedRun, arch: Arch) -> None:
-    path = export_lower(trained, arch, Target("int8", 1, "arm")).path
+    path = export(trained, arch, Target("int8", 1, "arm")).path
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     constants = {constant.name: constant for constant in model.graph.initializer}
@@ -108,13 +109,14 @@ def test_warnings(trained: TrainedRun, arch: Arch, caplog: pytest.LogCaptureFixt
         return [{"fp32": 2.0, "int8": 2.5}[path.stem] for path in paths]
 
     with caplog.at_level(logging.WARNING):
-        file = export_lower(trained, arch, Target("int8"), measure=measure)
+        file = export(trained, arch, Target("int8"), measure=measure)
     assert card_of(file.path)["latency_by_precision_ms"] == {"fp32": 2.0, "int8": 2.5}
     assert f"int8 is slower than fp32 here for {arch.id}: 2.5 ms, fp32 2 ms" in caplog.text
     caplog.clear()
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(export_precision, "LARGE_LOSS", -1.0)  # any loss is large
-        export_lower(trained, arch, Target("int8"), measure=lambda paths: [1.0, 1.0])
+        headline = dataclasses.replace(trained.task.headline, noticeable=-1.0)  # any loss is large
+        patch.setattr(type(trained.task), "headline", headline)
+        export(trained, arch, Target("int8"), measure=lambda paths: [1.0, 1.0])
     assert f"int8 costs {arch.id}" in caplog.text
     assert "slower" not in caplog.text
 
@@ -123,7 +125,10 @@ def test_warnings(trained: TrainedRun, arch: Arch, caplog: pytest.LogCaptureFixt
     ("options", "message"),
     [
         ({"precision": "int4"}, r"precision must be one of \['fp32', 'fp16', 'int8'\], got 'int4'"),
-        ({"precision": "int8", "format": "torch"}, "a file in int8 must have the format onnx, got torch"),
+        (
+            {"precision": "int8", "file_format": "torch"},
+            "a file in int8 must have the format onnx, got torch",
+        ),
     ],
 )
 def test_bad_options_write_nothing(
@@ -136,5 +141,5 @@ def test_bad_options_write_nothing(
 
 def test_unknown_processor_writes_nothing(trained: TrainedRun, arch: Arch) -> None:
     with pytest.raises(ValueError, match="INT8 must know the device's instruction set"):
-        export_lower(trained, arch, Target("int8", 1, "riscv64"))
+        export(trained, arch, Target("int8", 1, "riscv64"))
     assert not trained.run.has(EXPORTS)

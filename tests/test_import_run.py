@@ -145,7 +145,7 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path: Path, checkpoint: Pat
     grey = search_spaces.parse(SMALL.replace("channels: 3", "channels: 1"))
     with pytest.raises(ValueError, match="weights have 1 input channel, the data set gives images of 3"):
         make(grey, tmp_path / "run", checkpoint, root)
-    with pytest.raises(ValueError, match="must lie outside of the images"):
+    with pytest.raises(ValueError, match="must be outside of the images"):
         make(search_spaces.parse(SMALL), root / "run", checkpoint, root)
     assert not (tmp_path / "run").exists()
     assert not (root / "run").exists()

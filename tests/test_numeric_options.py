@@ -11,7 +11,7 @@ import typer
 from nas.cli.main import app, main
 
 FLOATS = {"minutes"}
-"""Options with fractions; `search_run` checks their range, since NaN passes any comparison."""
+"""Options with fractions; `SearchOptions` checks their range, since NaN passes any comparison."""
 CHECKED_ELSEWHERE = {"resolution"}
 """Numbers that have to be among those of the space."""
 

@@ -160,7 +160,7 @@ def test_key_without_effect_is_an_error(overrides: str, message: str) -> None:
 
 
 def test_a_key_twice_is_refused_with_its_line() -> None:
-    with pytest.raises(ValueError, match=r"mine, line 3: the key 'epochs' must stand once .* line 1"):
+    with pytest.raises(ValueError, match=r"mine, line 3: the key 'epochs' must occur once .* line 1"):
         recipe.parse("epochs: 3\nspace: digits\nepochs: 4\n", source="mine")
 
 

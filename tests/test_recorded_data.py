@@ -267,7 +267,7 @@ def test_grey_folders_are_read_as_grey(folder: Path) -> None:
 
 def test_run_inside_of_its_images_is_refused(folder: Path) -> None:
     root = folder / "images"
-    with pytest.raises(ValueError, match="must lie outside of the images"):
+    with pytest.raises(ValueError, match="must be outside of the images"):
         train(recipe_in(folder), root / "run")
     assert not (root / "run").exists()
     for name, data_root in (("cifar10", root), ("imagefolder", None), ("imagefolder", root / "ant")):

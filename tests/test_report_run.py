@@ -19,6 +19,7 @@ from nas.report.figures_of_merit import as_json
 from nas.report.final_test import final_test
 from nas.report.report_run import report_run
 from nas.runs.files import FRONT, PREDICTOR, REPORT, SEARCH, TEST
+from nas.search.options import SearchOptions
 from nas.search.search_run import search_run
 from nas.training.finetune import finetune
 from search_spaces import Arch
@@ -72,7 +73,7 @@ def test_no_target_where_the_caller_gives_none(searched: TrainedRun) -> None:
 def test_exports_of_every_kind_are_named(searched: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.export.export_run._measure", lambda *_: None)  # there is no such device
     (picked,) = export_picked(searched, "first")
-    files = [picked, *export_archs(searched, [picked.arch], format="torch")]
+    files = [picked, *export_archs(searched, [picked.arch], file_format="torch")]
     files += export_archs(searched, [picked.arch], precision="int8")
     others = searched.space.decode(searched.space.sample(np.random.default_rng(3), 1))
     files += export_archs(searched, others)
@@ -111,7 +112,8 @@ def test_report_of_a_fine_tuned_run_is_about_its_subnet_alone(
 @pytest.mark.parametrize("objectives", [["accuracy", "macs"], ["cross_entropy"]])
 def test_report_of_other_objectives_has_no_hypervolume(searched: TrainedRun, objectives: list[str]) -> None:
     device = make_device(searched.space)
-    search_run(searched, device, objectives=objectives, predictors=["ridge"], budget=BUDGET)
+    options = SearchOptions(objectives=objectives, predictors=["ridge"], budget=BUDGET)
+    search_run(searched, device, options)
     path, figures = report_run(searched)
     assert not any("hypervolume" in name for name, *_ in figures)
     assert path.exists()
@@ -187,7 +189,7 @@ def test_nothing_before_the_report_looks_at_the_test_split(
         return split(self, name)
 
     monkeypatch.setattr(ImageDataset, "split", watched)
-    search_run(trained, make_device(trained.space), predictors=["ridge"], budget=BUDGET)
+    search_run(trained, make_device(trained.space), SearchOptions(predictors=["ridge"], budget=BUDGET))
     export_picked(trained, "knee")
     assert asked == {"train", "validation"}
     report_run(trained)

@@ -1,5 +1,6 @@
 """One search for several devices, warm starts, and budgets in minutes."""
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from nas.report.report_run import report_run
 from nas.runs.files import FRONT, SEARCH
 from nas.search.known_front import known_front
 from nas.search.minimax_regret import minimax_regret
+from nas.search.options import SearchOptions
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem, problem_on, read_front
 from nas.search.search_run import search_run
@@ -35,7 +37,10 @@ def launch_bound(space: Space) -> Device:
 
 def search(trained: TrainedRun, **options: object) -> SearchOutcome:
     device = make_device(trained.space)
-    return search_run(trained, device, **{"predictors": ["ridge"], "budget": BUDGET, **options})  # type: ignore[arg-type]
+    names = {field.name for field in dataclasses.fields(SearchOptions)}
+    given = {"predictors": ["ridge"], "budget": BUDGET, **options}
+    chosen = SearchOptions(**{name: given.pop(name) for name in names & given.keys()})  # type: ignore[arg-type]
+    return search_run(trained, device, chosen, **given)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- several devices
@@ -119,7 +124,7 @@ def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(s
     run, gpu = searched.run, launch_bound(searched.space)
     (exported,) = export_picked(searched, "first")
     before = {path: path.read_bytes() for path in (*run.search().path.iterdir(), exported.path)}
-    search_run(searched, gpu, predictors=["ridge"], budget=BUDGET, measure=False)
+    search_run(searched, gpu, SearchOptions(predictors=["ridge"], budget=BUDGET), measure=False)
     assert {path: path.read_bytes() for path in before} == before
     assert run.last_device == "gpu"
     # the smallest subnet is the best in latency on both devices: equal names, two files

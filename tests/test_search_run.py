@@ -1,5 +1,6 @@
 """A search as a step of a run: what it writes, goes on with, and accepts of a user's own."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -29,6 +30,7 @@ from nas.progress import silent
 from nas.report.report_run import report_run
 from nas.runs.files import ARCHIVE, ARCHIVE_CSV, BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV
 from nas.search.known_front import known_front
+from nas.search.options import SearchOptions
 from nas.search.predictor_record import PredictorRecord
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_run import search_run
@@ -40,7 +42,10 @@ WRITTEN = (SEARCH, SEARCH_CSV, FRONT, BASELINE, PREDICTOR)
 
 
 def search(trained: TrainedRun, device: Device, **options: object) -> SearchOutcome:
-    return search_run(trained, device, **{"predictors": ["ridge"], "budget": BUDGET, **options})  # type: ignore[arg-type]
+    names = {field.name for field in dataclasses.fields(SearchOptions)}
+    given = {"predictors": ["ridge"], "budget": BUDGET, **options}
+    chosen = SearchOptions(**{name: given.pop(name) for name in names & given.keys()})  # type: ignore[arg-type]
+    return search_run(trained, device, chosen, **given)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from nas.recipes.recipe import Recipe
 from nas.report.report_run import report_run
 from nas.runs.files import BASELINE, PREDICTOR, SEARCH
 from nas.search.known_front import known_front
+from nas.search.options import SearchOptions
 from nas.search.search_run import search_run
 from nas.training.train import train
 
@@ -48,7 +49,7 @@ head: {{width: [8]}}
     run = train(recipe, tmp_path / "run")
     trained = TrainedRun.open(run.path)
     assert trained.space.n_subnets == n
-    outcome = search_run(trained, make_device(trained.space), predictors=["ridge"])
+    outcome = search_run(trained, make_device(trained.space), SearchOptions(predictors=["ridge"]))
     assert outcome.random
     assert len(outcome.result.evaluations) == len(outcome.random.evaluations) == n
     assert len(trained.archive.frame("validation", "default:512:seed0")) == n

@@ -26,6 +26,7 @@ from nas.report.data import FigureOfMerit
 from nas.report.report_run import report_run
 from nas.runs.files import FRONT, PROFILES, TEST
 from nas.runs.lock import locked
+from nas.search.options import SearchOptions
 from nas.search.search_run import search_run
 from nas.training.train import train
 
@@ -93,7 +94,7 @@ def _run_demo(
         profile_device(trained.space, DEVICE, store, n_held_out=HELD_OUT, seed=seed, progress=progress)
     samples = trained.space.sample(np.random.default_rng([seed, 1]), SAMPLES)  # others than the search draws
     trained.evaluator()(trained.space.decode(samples), "random", progress=progress)
-    search_run(trained, store.load(DEVICE), seed=seed, progress=progress)
+    search_run(trained, store.load(DEVICE), SearchOptions(seed=seed), progress=progress)
     exported = export_picked(trained, PICK, progress=progress)
     rows = benchmark([file.path for file in exported], progress=progress)
     extra: list[FigureOfMerit] = [

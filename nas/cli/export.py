@@ -36,8 +36,8 @@ def export(
         typer.Option(help="Instead: largest, smallest, random or a JSON file; may be repeated."),
     ] = None,
     device: SearchedDeviceOption = None,
-    format: Annotated[
-        str, typer.Option(help="onnx, or torch (a torch.export file that torch alone loads).")
+    file_format: Annotated[
+        str, typer.Option("--format", help="onnx, or torch (a torch.export file that torch alone loads).")
     ] = "onnx",
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Leave the batch open instead of the device's.")
@@ -76,7 +76,7 @@ def export(
                 trained,
                 archs,
                 device=device,
-                format=format,
+                file_format=file_format,
                 dynamic_batch=dynamic_batch,
                 precision=wanted,
                 out=out,
@@ -87,7 +87,7 @@ def export(
                 trained,
                 pick or "knee",
                 device=device,
-                format=format,
+                file_format=file_format,
                 dynamic_batch=dynamic_batch,
                 precision=wanted,
                 out=out,

@@ -105,15 +105,13 @@ def search(
     from nas.progress import shown
     from nas.runs.commands import command, data_options
     from nas.runs.run_dir import RunDir
+    from nas.search.options import SearchOptions
     from nas.search.search_run import search_run
 
     found_device, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
     trained = open_run(run, dataset, data_root, allow_import)
     with exit_if_offline(json), shown() as progress:
-        outcome = search_run(
-            trained,
-            found_device,
-            others=others,
+        options = SearchOptions(
             objectives=objective or (),
             maxima=max or (),
             minima=min or (),
@@ -122,8 +120,14 @@ def search(
             budget=budget,
             minutes=minutes,
             warm_start=warm_start,
-            workers=make_workers(workers),
             seed=seed,
+        )
+        outcome = search_run(
+            trained,
+            found_device,
+            options,
+            others=others,
+            workers=make_workers(workers),
             connection=ConnectionOptions(bundle=bundle, results=results).connection(),
             measure=not unmeasured,
             progress=progress,

@@ -1,4 +1,4 @@
-"""Subnets as they are deployed: recalibrated, in the device's precision, and how good they are there."""
+"""Subnets in the precision of a device, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CALIBRATION_BATCH = 16
 
 @dataclass(frozen=True)
 class Target:
-    """What a subnet is written for."""
+    """The precision, batch and processor that a subnet is written for."""
 
     precision: str = FP32
     """One of `nas.onnx_backend.precision.PRECISIONS`."""
@@ -44,17 +44,11 @@ class Target:
 
     @classmethod
     def of(cls, device: Device | None) -> Target:
-        """The target that a device stands for; None: this machine in fp32."""
+        """The target of a device's profile; None: this machine in fp32."""
         if device is None:
             return cls()
         key, hardware = device.profile.key, device.profile.hardware
         return cls(key.precision, key.batch, key.int8_for or hardware.instruction_set)
-
-
-def fp32_model(trained: TrainedRun, arch: Arch, batch: int | None) -> onnx.ModelProto:
-    """One recalibrated subnet with inherited weights."""
-    weights = trained.evaluator().subnet(arch).weights()
-    return onnx_graph.build(trained.space.blocks(arch), weights, batch=batch)
 
 
 def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.ModelProto) -> onnx.ModelProto:

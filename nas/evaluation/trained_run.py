@@ -129,5 +129,5 @@ class TrainedRun:
         return replace(read_device(folder), run_copy=folder)
 
     def write_archive_csv(self) -> None:
-        """Write the archive as a table for people, beside it."""
+        """Write the archive as a table for people."""
         self.archive.write_csv(self.run.file(ARCHIVE_CSV))

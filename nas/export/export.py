@@ -1,40 +1,30 @@
-"""Chosen subnets as files that are deployed, each checked against torch, with a card beside it."""
+"""The writer of exported subnets: one file and one card each, checked against torch."""
 
 from __future__ import annotations
 
-import inspect
-import io
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
 from nas.data.batches import eval_batches
-from nas.data.dataset import Dataset
-from nas.evaluation.deployed import Network, in_batches, open_onnx
+from nas.evaluation.deployed import Network, Target, deployed_model, in_batches, validation_metrics
 from nas.evaluation.trained_run import TrainedRun
-from nas.export import reference_reader
-from nas.onnx_backend import onnx_graph
-from nas.onnx_backend.precision import FP32
-from nas.runs.files import ONNX, TORCH
-from nas.runs.folder import Folder
-from nas.runs.records import now, versions
+from nas.export.card import model_card, write_card
+from nas.export.formats import FORMATS
+from nas.export.precision_cost import Measure, latencies, warn
+from nas.onnx_backend.precision import FP32, check_precision
 from nas.torch_backend.static import StaticNet
 from search_spaces import Arch
 
-CARD_SCHEMA_VERSION = 1
-READER = "preprocess.py"
-"""Beside the cards; `network_input` in it reads an image file as a card says."""
 CHECKED_IMAGES = 64
 TOLERANCE = 1e-4
-"""Largest difference between exported and torch logits, in units of the largest logit (at least 1): above the
-float32 rounding of the deepest networks (2e-5), far below what a wrong graph does."""
+"""Largest difference between fp32 outputs of the file and of torch, in units of the largest output (at least
+1): above the float32 rounding of the deepest networks (2e-5), far below the error of a wrong graph."""
 
 
 @dataclass(frozen=True)
@@ -44,175 +34,121 @@ class Exported:
     arch: Arch
     path: Path
     max_difference: float
-    """Largest absolute difference on validation images between its logits and torch's in fp32."""
+    """Largest absolute difference on validation images between its outputs and torch's in fp32."""
     precision: str
     metrics: Mapping[str, float]
     """On the validation split, in this precision."""
     fp32_metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Format:
-    """A kind of file that a subnet is exported to."""
-
-    suffix: str
-    write: Callable[[TrainedRun, Arch, StaticNet, int | None, Mapping[str, Any]], bytes]
-    """Makes the file's content from run, arch, recalibrated network, batch (None: dynamic) and card."""
-    load: Callable[[bytes], Network]
-    """Reads such content."""
-    card_suffix: str
-    """What stands between the id and `.json` in the name of the card."""
-
-
 def export(
     trained: TrainedRun,
     arch: Arch,
+    target: Target | None = None,
     *,
-    format: str = "onnx",
-    batch: int | None = 1,
+    file_format: str = "onnx",
     device: str | None = None,
     out: Path | None = None,
     extra: Mapping[str, Any] | None = None,
+    measure: Measure | None = None,
 ) -> Exported:
     """Write one subnet, with recalibrated batch norms, to a folder of the run.
 
     Args:
         trained: the run.
         arch: the subnet.
-        format: a key of `FORMATS`.
-        batch: images at a time; None: decided at run time.
-        device: that the file is for; it has a folder of its own in `exports`.
+        target: precision, batch and processor that the file is for; None: fp32, one image, this machine.
+        file_format: a key of `FORMATS`.
+        device: name of the device that the file is for; each device has its own folder in `exports`.
         out: the folder to write to instead.
         extra: further entries of the card, such as the device and the predicted latency.
+        measure: measures a precision other than fp32 against fp32; None: the target cannot be reached.
 
     Raises:
-        ValueError: unknown format, an arch outside the space, or a file whose outputs differ from torch's.
+        ValueError: unknown format or precision, no INT8 scheme for the processor, an arch outside the space,
+            or a file whose outputs differ from torch's.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {sorted(FORMATS)}, got {format!r}")
-    kind = FORMATS[format]
-    net = trained.evaluator().subnet(arch)
-    card = model_card(trained, arch, batch) | dict(extra or {})
-    content = kind.write(trained, arch, net, batch, card)
-    difference = _check(trained, arch, net, kind.load(content), batch)
-    folder, stem = trained.run.exports(device, out), file_stem(arch, batch)
-    folder.write_bytes(f"{stem}{kind.suffix}", content)
-    write_card(folder, f"{stem}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
-    metrics = card["validation_metrics"]
-    return Exported(arch, folder.file(f"{stem}{kind.suffix}"), difference, FP32, metrics, metrics)
+    target = target or Target()
+    check_format(file_format, target.precision)
+    kind = FORMATS[file_format]
+    evaluator = trained.evaluator()
+    net, fp32_metrics = evaluator.subnet_and_metrics(arch, "export")
+    check = _Check(trained, arch, net, target.batch)
+    model, metrics, timed = kind.build(trained.space, arch, net, target.batch), fp32_metrics, {}
+    if target.precision != FP32:
+        fp32 = kind.content(model, {})
+        check.refuse_wrong(kind.load(fp32))
+        model = deployed_model(trained, arch, target, model)
+        plain = kind.content(model, {})
+        metrics = validation_metrics(trained, arch, kind.load(plain), target.batch, evaluator.metrics)
+        timed = latencies({FP32: fp32, target.precision: plain}, measure) if measure else {}
+    card = model_card(trained, arch, target, metrics, fp32_metrics) | dict(extra or {})
+    if timed:
+        card["latency_by_precision_ms"] = timed
+    content = kind.content(model, card)
+    network = kind.load(content)
+    difference = check.refuse_wrong(network) if target.precision == FP32 else check.difference(network)
+    warn(arch.id, target.precision, trained.task, metrics, fp32_metrics, timed)
+    folder, name = trained.run.exports(device, out), file_name(arch, target)
+    folder.write_bytes(f"{name}{kind.suffix}", content)
+    write_card(folder, f"{name}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
+    path = folder.file(f"{name}{kind.suffix}")
+    return Exported(arch, path, difference, target.precision, metrics, fp32_metrics)
 
 
-def file_stem(arch: Arch, batch: int | None) -> str:
-    """Name of an arch's files without the suffix; those with a dynamic batch do not replace the others."""
-    return arch.id if batch else f"{arch.id}.dynamic"
-
-
-def model_card(trained: TrainedRun, arch: Arch, batch: int | None) -> dict[str, Any]:
-    """All that a deployer needs to use the file and to know where it comes from."""
-    space, evaluator = trained.space, trained.evaluator()
-    return {
-        "schema_version": CARD_SCHEMA_VERSION,
-        "arch_id": arch.id,
-        "arch": json.loads(arch.to_json()),
-        "space": space.name,
-        "dataset": trained.info.dataset,
-        **trained.task.card(trained.dataset),
-        "resolution": arch["resolution"],
-        "preprocess": trained.dataset.preprocess.card(space.image_size(arch)),
-        "measured_on": _images_of(trained.dataset),
-        "batch": batch or "dynamic",
-        "precision": FP32,
-        "calibration": evaluator.calibration.key,
-        "validation_metrics": evaluator([arch], "export")[0],
-        "macs": space.macs(arch),
-        "params": space.params(arch),
-        "created": now(),
-        "versions": versions(),
-    }
-
-
-def _images_of(dataset: Dataset) -> str:
-    """What the images of a data set are before preprocessing."""
-    images = dataset.split("validation").images
-    if not isinstance(images, np.ndarray):
-        return "images that are opened one at a time"
-    shape = " x ".join(map(str, images.shape[1:]))
-    return f"arrays of 8-bit pixels in memory, {shape} each: nothing was decoded or turned"
-
-
-def write_card(folder: Folder, name: str, card: Mapping[str, Any]) -> None:
-    """Write a card, and beside all cards a program that reads images as they say."""
-    folder.write_json(f"{name}.json", card)
-    folder.write_text(READER, inspect.getsource(reference_reader))
-
-
-def metadata_text(card: Mapping[str, Any]) -> dict[str, str]:
-    """The card as an ONNX file's metadata: plain text as it is, everything else as JSON."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
-
-
-def _check(
-    trained: TrainedRun,
-    arch: Arch,
-    net: StaticNet,
-    exported: Network,
-    batch: int | None,
-) -> float:
-    """Largest absolute difference of the logits on validation images.
+def check_format(file_format: str, precision: str) -> None:
+    """Check that there are files of this format in this precision.
 
     Raises:
-        ValueError: it is too large.
+        ValueError: there are none.
     """
-    size = trained.space.image_size(arch)
-    images, _ = next(iter(eval_batches(trained.dataset, "validation", size, CHECKED_IMAGES)))
-    with torch.no_grad():
-        expected = net(images).numpy()
-    got = in_batches(exported, images, batch)
-    difference = float(np.abs(got - expected).max())
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    if not difference <= allowed:
-        raise ValueError(
-            f"the exported subnet {arch.id} computes other outputs than torch: largest difference "
-            f"{difference:.2e}, allowed {allowed:.2e}; nothing was written"
-        )
-    return difference
+    if file_format not in FORMATS:
+        raise ValueError(f"format must be one of {sorted(FORMATS)}, got {file_format!r}")
+    check_precision(precision)
+    if precision not in FORMATS[file_format].precisions:
+        raise ValueError(f"a file in {precision} must have the format onnx, got {file_format}")
 
 
-def _write_onnx(
-    trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
-) -> bytes:
-    content = onnx_graph.serialize(
-        trained.space.blocks(arch), net.weights(), batch=batch, metadata=metadata_text(card)
-    )
-    onnx.checker.check_model(content, full_check=True)
-    return content
+def file_name(arch: Arch, target: Target) -> str:
+    """Name of a subnet's file without the suffix, such as `ID`, `ID.dynamic` or `ID.int8`."""
+    batch = "" if target.batch else ".dynamic"
+    precision = "" if target.precision == FP32 else f".{target.precision}"
+    return f"{arch.id}{batch}{precision}"
 
 
-def _write_torch(
-    trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None, card: Mapping[str, Any]
-) -> bytes:
-    side = trained.space.image_size(arch)
-    size = (batch or 2, trained.space.config.channels, side, side)
-    dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
-    program = torch.export.export(net, (torch.zeros(size),), dynamic_shapes=dynamic)
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={"card.json": json.dumps(card)})
-    return buffer.getvalue()
+class _Check:
+    """Compares outputs on validation images with those of torch.
 
+    Args:
+        trained: the run.
+        arch: the subnet.
+        net: the recalibrated subnet in torch.
+        batch: images that the exported networks take at a time; None: any number.
+    """
 
-def _load_torch(content: bytes) -> Network:
-    program = torch.export.load(io.BytesIO(content)).module()
-
-    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __init__(self, trained: TrainedRun, arch: Arch, net: StaticNet, batch: int | None) -> None:
+        size = trained.space.image_size(arch)
+        self._images, _ = next(iter(eval_batches(trained.dataset, "validation", size, CHECKED_IMAGES)))
         with torch.no_grad():
-            logits: NDArray[np.float32] = program(torch.from_numpy(images)).numpy()
-        return logits
+            self._expected: NDArray[np.float32] = net(self._images).numpy()
+        self._arch, self._batch = arch, batch
 
-    return run
+    def difference(self, network: Network) -> float:
+        """Largest absolute difference of the outputs."""
+        outputs = in_batches(network, self._images, self._batch)
+        return float(np.abs(outputs - self._expected).max())
 
+    def refuse_wrong(self, network: Network) -> float:
+        """The same of a network in fp32.
 
-FORMATS: Mapping[str, Format] = {
-    "onnx": Format(ONNX, _write_onnx, open_onnx, ""),
-    "torch": Format(TORCH, _write_torch, _load_torch, ".pt2"),
-}
-"""Kinds of files by name; `torch` is loaded by `torch.export.load`, with torch alone."""
+        Raises:
+            ValueError: it is too large.
+        """
+        difference = self.difference(network)
+        allowed = TOLERANCE * max(1.0, float(np.abs(self._expected).max()))
+        if not difference <= allowed:
+            raise ValueError(
+                f"the exported subnet {self._arch.id} computes other outputs than torch: largest difference "
+                f"{difference:.2e}, allowed {allowed:.2e}; nothing was written"
+            )
+        return difference

@@ -1,4 +1,4 @@
-"""Export as a step of a run: subnets of its front, or any others, with what is known about their latency."""
+"""Export of several subnets of a run, with their predicted and measured latencies in the card."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hw_profiles.store import trusted_connection
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export import Exported, export
-from nas.export.export_precision import Measure, export_lower
+from nas.export.export import Exported, check_format, export
+from nas.export.precision_cost import Measure
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
 from nas.runs.commands import command
@@ -31,7 +31,7 @@ def export_picked(
     how: str = "knee",
     *,
     device: str | None = None,
-    format: str = "onnx",
+    file_format: str = "onnx",
     dynamic_batch: bool = False,
     precision: str | None = None,
     out: Path | None = None,
@@ -43,7 +43,7 @@ def export_picked(
         trained: the run.
         how: as in `nas.search.select.select`.
         device: whose front, and what the files are for; None: the device that was searched last.
-        format: as in `nas.export.export.export`.
+        file_format: as in `nas.export.export.export`.
         dynamic_batch: leave the batch open instead of the device's.
         precision: one of `nas.onnx_backend.precision.PRECISIONS`; None: the device's, fp32 before the first
             search.
@@ -67,7 +67,7 @@ def export_picked(
         trained,
         rows["arch"].tolist(),
         device=device,
-        format=format,
+        file_format=file_format,
         dynamic_batch=dynamic_batch,
         precision=precision,
         out=out,
@@ -81,7 +81,7 @@ def export_archs(
     archs: Sequence[Arch],
     *,
     device: str | None = None,
-    format: str = "onnx",
+    file_format: str = "onnx",
     dynamic_batch: bool = False,
     precision: str | None = None,
     out: Path | None = None,
@@ -90,7 +90,7 @@ def export_archs(
     """Export any subnets of the space, found by a search or not; arguments as `export_picked`.
 
     Raises:
-        ValueError: as `export`, or a format that has no such precision.
+        ValueError: as `export`, or a format without this precision.
     """
     profiled = trained.device(device)
     name = profiled.profile.name if profiled else None
@@ -100,20 +100,23 @@ def export_archs(
         target = replace(target, batch=None)
     if precision:
         target = replace(target, precision=precision)
-    if target.precision != FP32 and format != "onnx":
-        raise ValueError(f"a file in {target.precision} must have the format onnx, got {format}")
+    check_format(file_format, target.precision)
+    measure = _measure(profiled, target) if target.precision != FP32 else None
     exported = []
     for i, arch in enumerate(archs):
         extra = _latency(trained, profiled, arch, target)
-        if target.precision == FP32:
-            exported.append(
-                export(trained, arch, format=format, batch=target.batch, device=name, out=out, extra=extra)
+        exported.append(
+            export(
+                trained,
+                arch,
+                target,
+                file_format=file_format,
+                device=name,
+                out=out,
+                extra=extra,
+                measure=measure,
             )
-        else:
-            measure = _measure(profiled, target)
-            exported.append(
-                export_lower(trained, arch, target, device=name, out=out, extra=extra, measure=measure)
-            )
+        )
         progress("export", i + 1, len(archs))
     return exported
 
@@ -130,7 +133,7 @@ def _latency(trained: TrainedRun, device: Device | None, arch: Arch, target: Tar
 
 
 def _measure(device: Device | None, target: Target) -> Measure | None:
-    """Times files on the target; None where it is another machine that nobody has profiled."""
+    """Measures files on the target; None where it is another machine without a profile."""
     if device is None:
         return _measure_here if target.instruction_set == instruction_set() else None
     key = device.profile.key.model_copy(

@@ -14,7 +14,7 @@ def command(name: str, *parts: str | Path) -> str:
 def data_options(
     dataset: str | None, data_root: str | Path | None = None, *, allow_import: bool = False
 ) -> list[str]:
-    """What a command on a run needs again to find its data.
+    """The options with which a command on a run finds its data.
 
     Args:
         dataset: given as an option, or recorded as `module:object`, which is imported only if named again.

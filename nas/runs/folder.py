@@ -40,10 +40,10 @@ class Folder:
         return self.file(name).exists()
 
     def refuse_read_only(self, remedy: str) -> None:
-        """Check that files can be written here, before work whose results would be lost.
+        """Check that files can be written here, before work starts whose results would be lost.
 
         Args:
-            remedy: what the user can do otherwise.
+            remedy: what the user can do instead.
 
         Raises:
             ValueError: the folder, or the one that it would be made in, cannot be written.
@@ -117,7 +117,7 @@ class Folder:
         """Content of a table, its column `arch` as `Arch` values.
 
         Raises:
-            ValueError: there is no such file yet, or it is no table.
+            ValueError: there is no such file yet, or it is not a table.
         """
         if not self.has(name):
             raise ValueError(f"{self.path} has no {name} yet")

@@ -29,12 +29,12 @@ from search_spaces import Space
 
 _log = logging.getLogger("nas")
 FOLDERS = {"imagefolder": 3, "imagefolder-grey": 1}
-"""Channels of the data sets whose files are recorded; of any other the fingerprint alone is."""
+"""Channels of the data sets whose files are recorded; for any other only the fingerprint is."""
 
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What a run writes down of its data."""
+    """The record of a run's data."""
 
     data_root: str | None
     """Absolute."""
@@ -102,10 +102,10 @@ def refuse_inside(name: str, data_root: str | Path | None, out: str | Path) -> N
         out: the run directory.
 
     Raises:
-        ValueError: the data set is an image folder and `out` lies in it.
+        ValueError: the data set is an image folder and `out` is inside it.
     """
     if name in FOLDERS and data_root and Path(out).resolve().is_relative_to(Path(data_root).resolve()):
-        raise ValueError(f"the run directory {out} must lie outside of the images in {data_root}")
+        raise ValueError(f"the run directory {out} must be outside of the images in {data_root}")
 
 
 def check_fits(dataset: Dataset, space: Space) -> None:

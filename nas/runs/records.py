@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 
 class CertificateRecord(BaseModel):
-    """What later steps read of the certificate in `search.json`."""
+    """The entries of the certificate in `search.json` that later steps read."""
 
     front: str
     found_share: float | None
@@ -33,7 +33,7 @@ class MetricObjectiveRecord(BaseModel, extra="forbid"):
 
 
 class SearchRecord(BaseModel):
-    """What later steps read of `search.json`."""
+    """The entries of `search.json` that later steps read."""
 
     algorithm: str
     device: str
@@ -53,7 +53,7 @@ class LastSearch(BaseModel):
 
 
 JSON_CONTENT: Mapping[str, type[BaseModel]] = {SEARCH: SearchRecord, LAST_SEARCH: LastSearch}
-"""What JSON files must hold that are read without a model of their own."""
+"""Contents of files that `Folder.read_json` checks."""
 
 
 class Imported(BaseModel, extra="forbid"):
@@ -71,7 +71,7 @@ class Imported(BaseModel, extra="forbid"):
 
     @property
     def note(self) -> str:
-        """What a user should know about such weights."""
+        """A note to the user about such weights."""
         text = f"weights of {self.source}, {self.checkpoint}; all of train/ counts as seen"
         if self.calibrated:
             return text
@@ -82,7 +82,7 @@ class Imported(BaseModel, extra="forbid"):
 
 
 class RunInfo(BaseModel, extra="forbid"):
-    """`run.json`: what made the run, so that it can be reopened."""
+    """`run.json`: how the run was made, so that it can be reopened."""
 
     schema_version: int = SCHEMA_VERSION
     created: str

@@ -30,11 +30,11 @@ class RunDir(Folder):
         recipe: str,
         others: Mapping[str, bytes] = MappingProxyType({}),
     ) -> RunDir:
-        """Start a run in a missing or empty folder, or in one where a kill cut this very function short.
+        """Start a run in a missing or empty folder, or one in which a kill interrupted this function.
 
         Args:
             path: the folder.
-            info: what makes the run.
+            info: how the run is made.
             space: of its subnets.
             recipe: YAML text.
             others: contents of further files, by name.
@@ -44,7 +44,7 @@ class RunDir(Folder):
         """
         cls.check_free(path)
         run = cls(path)
-        run.write_json(RUN, info)  # first: it tells what a kill leaves from a user's own YAML files
+        run.write_json(RUN, info)  # first, to distinguish an interrupted start from a user's own YAML files
         run.write_text(SPACE, space.to_yaml())
         for name, content in others.items():
             run.write_bytes(name, content)
@@ -84,7 +84,7 @@ class RunDir(Folder):
         return self.has(RUN) and self.has(RECIPE)
 
     def info(self) -> RunInfo:
-        """What made the run."""
+        """How the run was made."""
         return self.read_model(RUN, RunInfo)
 
     def space(self) -> Space:
@@ -136,6 +136,6 @@ class RunDir(Folder):
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether the folder is empty, or holds what a kill in `RunDir.create` left."""
+    """Whether the folder is empty, or holds an interrupted start of `RunDir.create`."""
     names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{RUN}.")} - {LOCK}
     return not names or (RUN in names and RECIPE not in names)

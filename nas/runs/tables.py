@@ -11,6 +11,13 @@ from hw_profiles.csv_tables import read_table
 from search_spaces import Arch
 
 ARCH = "arch"
+EVALUATED_AS = "evaluated_as"
+"""Column with the precision in which the metrics of a row hold: `fp32 accuracy`, `int8 accuracy`."""
+
+
+def accuracy_in(precision: str) -> str:
+    """The value of `EVALUATED_AS` for a precision."""
+    return f"{precision} accuracy"
 
 
 def read_subnets(

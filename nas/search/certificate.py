@@ -1,7 +1,7 @@
-"""How far a front that a search found is from the provable optimum of a surrogate.
+"""A certificate: the distance of a search's front from the exact optimum of a surrogate.
 
-The surrogate adds up over slots, so that its whole Pareto front is known. What the certificate proves holds
-for the surrogate; its rank correlation says how much of that carries over to measured metrics.
+The surrogate is a sum over slots, so its whole Pareto front can be computed. The certificate is exact for the
+surrogate; the surrogate's rank correlation tells how well it represents the measured metrics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MANY_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the surrogate says about a front that was found."""
+    """The hypervolume of a front relative to the surrogate's exact front."""
 
     front: ExactFront
     hypervolume: float
@@ -40,11 +40,11 @@ class Certificate:
 
     @property
     def share(self) -> float:
-        """Hypervolume found / hypervolume that there is, NaN where there is none."""
+        """Hypervolume found / hypervolume of the exact front; NaN if that is 0."""
         return self.found / self.hypervolume if self.hypervolume > 0 else float("nan")
 
     def record(self) -> dict[str, Any]:
-        """Plain values for JSON; a front that is not exact says by how much it may be off."""
+        """Plain values for JSON; an approximate front has its largest error."""
         error = dict(zip(self.objectives, self.front.error.tolist(), strict=True))
         return {
             "front": "exact" if self.front.exact else "approximate",

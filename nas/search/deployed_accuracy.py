@@ -1,6 +1,6 @@
-"""The accuracies of a search in the precision of its device, where that is not fp32.
+"""The metrics of a search in the precision of its device, where that is not fp32.
 
-A search evaluates in fp32, which is fastest in torch. What it offers in the end is evaluated as deployed.
+A search evaluates in fp32, which is fastest in torch. The front is then evaluated in the device's precision.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.evaluation.deployed import Target, deployed_model, fp32_model, open_onnx, validation_metrics
+from nas.evaluation.deployed import Target, deployed_model, open_onnx, validation_metrics
 from nas.evaluation.trained_run import TrainedRun
+from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
-from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
+from nas.runs.tables import EVALUATED_AS, accuracy_in
 from nas.search.search_result import SearchResult
 from nas.tasks.metrics import Metric
 from search_spaces import Arch
@@ -26,8 +27,8 @@ class DeployedAccuracies:
     Args:
         trained: the run.
         target: the device's precision.
-        metrics: those that a search knows of each subnet, by name.
-        progress: hears about each subnet.
+        metrics: those that a search computes for each subnet, by name.
+        progress: called after each subnet.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class DeployedAccuracies:
         self.known: dict[str, dict[str, float]] = {}
 
     def missing(self, archs: Sequence[Arch]) -> list[Arch]:
-        """Those of `archs` that are to be evaluated; none where the precision is fp32."""
+        """Those of `archs` that were not evaluated; none if the precision is fp32."""
         if self.target.precision == FP32:
             return []
         return [arch for arch in dict.fromkeys(archs) if arch.id not in self.known]
@@ -49,13 +50,14 @@ class DeployedAccuracies:
     def add(self, archs: Sequence[Arch]) -> None:
         """Evaluate subnets."""
         for i, arch in enumerate(archs):
-            fp32 = fp32_model(self.trained, arch, batch=None)
+            weights = self.trained.evaluator().subnet(arch).weights()
+            fp32 = onnx_graph.build(self.trained.space.blocks(arch), weights, batch=None)
             network = open_onnx(deployed_model(self.trained, arch, self.target, fp32).SerializeToString())
             self.known[arch.id] = validation_metrics(self.trained, arch, network, None, self.metrics)
             self.progress(f"evaluate in {self.target.precision}", i + 1, len(archs))
 
-    def beside(self, result: SearchResult) -> SearchResult:
-        """The result with what is known here in place of fp32 metrics, and `EVALUATED_AS` for each row."""
+    def applied_to(self, result: SearchResult) -> SearchResult:
+        """The result with these metrics in place of those in fp32, and `EVALUATED_AS` for each row."""
         frame, problem = result.evaluations.copy(), result.problem
         frame[EVALUATED_AS] = accuracy_in(FP32)
         for arch_id, metrics in self.known.items():

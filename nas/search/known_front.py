@@ -1,9 +1,9 @@
-"""Subnets for a device from what a run knows already: no search, no torch, no evaluation.
+"""The front of a device from the evaluations and the surrogate of a run, without search, torch or evaluation.
 
-Subnets that were evaluated, and the exact front of the run's stored surrogate under the device's latency
-table, are put together; a prediction counts with its error added, so that it displaces a measured subnet only
-where it promises more than that. For a device whose precision is not fp32, subnets that the search evaluated
-in this precision come first; what is known of others in fp32 counts only where none of them keeps the limits.
+Candidates are the evaluated subnets and the exact front of the stored surrogate under the device's latency
+table. The error of a prediction is added to it, so that it replaces a measured subnet only if it is better by
+more than its error. For a device whose precision is not fp32, subnets that the search evaluated in this
+precision come first; the others are used only if none of them satisfies the limits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nas.evaluation.archive import open_archive
 from nas.runs.files import FRONT, SEARCH, SEARCH_CSV, SURROGATE
 from nas.runs.folder import Folder
 from nas.runs.run_dir import RunDir
-from nas.search.evaluated_as import EVALUATED_AS, accuracy_in
+from nas.runs.tables import EVALUATED_AS, accuracy_in
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.exact_front import nondominated_rows
 from nas.search.problem.exact_problem import is_additive, problem_front
@@ -33,7 +33,7 @@ Matrix = NDArray[np.float64]
 FP32 = "fp32"
 """As in `nas.onnx_backend.precision`, which takes long to import."""
 MEASURED, PREDICTED, TABLE = "measured", "predicted", "table"
-"""Where a number comes from: an evaluation or the device; the surrogate; the device's latency table."""
+"""The source of a number: an evaluation or the device; the surrogate; the device's latency table."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def known_front(
     objectives: Sequence[str] = (),
     allow_import: bool = False,
 ) -> tuple[pd.DataFrame, Matrix]:
-    """The front of everything that is known or predicted, for a device.
+    """The front of all evaluated and predicted subnets, for a device.
 
     Args:
         run: a run that was searched. The objectives are those of the search for this device, or those of the
@@ -114,7 +114,7 @@ def known_front(
 
 
 def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
-    """What is said where nothing keeps the limits."""
+    """The message if no subnet satisfies the limits."""
     group = min(groups, key=lambda group: float(group.excess.min(initial=np.inf)))
     best = [int(group.excess.argmin())]
     metrics = {name: values[best] for name, values in group.metrics.items()}
@@ -129,7 +129,7 @@ def _groups(
     device: Device,
     search: Folder | None,
 ) -> list[_Group]:
-    """What is known or predicted of subnets; `search` holds the results for this very device."""
+    """Evaluated and predicted subnets; `search` holds the results for this very device."""
     frame = open_archive(run).frame("validation", calibration)
     precision = device.profile.key.precision
     deployed: list[_Group] = []

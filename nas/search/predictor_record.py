@@ -1,4 +1,4 @@
-"""How good the predictor of a run is, on subnets that it was not fitted to."""
+"""The quality of a run's predictor on held-out subnets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from predictors import Features, PredictorFactory, agreement, fit_best, tau
 from predictors.selection import MIN_SAMPLES
 
 N_HELD_OUT = 100
-"""Random subnets that are kept from the fit, at most half of those that there are."""
+"""Random subnets that are held out from the fit, at most half of them."""
 
 
 MIN_HELD_OUT = 3
-"""Fewer subnets have no rank correlation to speak of."""
+"""Fewer subnets give no meaningful rank correlation."""
 
 
 class HeldOut(BaseModel):
@@ -60,7 +60,7 @@ def judge_predictor(
     deadline: float | None = None,
     progress: Progress = silent,
 ) -> PredictorRecord | None:
-    """Fit to everything in the archive but some random subnets, and predict those.
+    """Fit to the archive without some random subnets, and predict those.
 
     Args:
         trained: the run.
@@ -69,7 +69,7 @@ def judge_predictor(
         seed: of the predictors and the bootstrap.
         workers: where the held-out subnets are evaluated a second time; None: one thread per core.
         deadline: time by `time.monotonic`, in seconds, after which no more of them are.
-        progress: hears about these evaluations.
+        progress: called after each evaluation.
 
     Returns:
         None where there are too few subnets, or too little time, to judge a predictor.

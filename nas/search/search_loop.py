@@ -1,4 +1,4 @@
-"""Search: real evaluations steered by an optimizer, and the front that was measured."""
+"""The ask-and-tell loop of a search on real evaluations."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from search_spaces import Arch, Genomes
 
 Matrix = NDArray[np.float64]
 BATCH = 50
-"""Subnets asked for at once."""
+"""Subnets that are evaluated between two decisions of the algorithm."""
 SMALL_SPACE = 64
-"""Subnets from which on a space is searched, not evaluated completely."""
+"""A space with fewer subnets is evaluated completely."""
 FEASIBILITY_EVALUATIONS = 5_000
-"""Genomes tried before a limit on computed quantities counts as impossible."""
+"""Genomes that are tried before a limit on costs counts as impossible."""
 
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Measures subnets; what it measured once it should remember."""
+    """Measures subnets; it should remember the results."""
 
     def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
         """The metrics of each of `archs`; `origin` says why they are evaluated."""
@@ -59,8 +59,8 @@ def search(
 ) -> SearchResult:
     """Search for the subnets that no other one beats in all objectives.
 
-    The same seed asks for the same subnets, so a search that was killed goes on where it was if `evaluate`
-    remembers. Run it with `algorithm="random"` for the baseline with equally many evaluations. A space with
+    The same seed asks for the same subnets, so a killed search continues where it was if `evaluate` remembers
+    its results. Run it with `algorithm="random"` for the baseline with equally many evaluations. A space with
     fewer than `SMALL_SPACE` subnets is evaluated completely where the budget allows.
 
     Args:
@@ -75,9 +75,9 @@ def search(
             (n, n_genes); at most half of the budget.
         deadline: time by `time.monotonic`, in seconds, after which no more evaluations begin than
             `MIN_SAMPLES` in all; those that run are finished.
-        origin: what `evaluate` is told.
+        origin: passed to `evaluate`.
         allow_import: whether `module:object` may be imported.
-        progress: hears about every batch.
+        progress: called after each batch.
 
     Raises:
         LimitsNotMetError: no subnet meets the limits, as computed or as evaluated.
@@ -118,7 +118,7 @@ class Stop(NamedTuple):
     """By `time.monotonic`, in seconds."""
 
     def left(self, done: int) -> int:
-        """Evaluations that may still begin; without `MIN_SAMPLES` there is nothing to report."""
+        """Evaluations that may still begin; at least `MIN_SAMPLES` are needed for a result."""
         late = self.deadline is not None and time.monotonic() > self.deadline
         return max(MIN_SAMPLES - done, 0) if late else self.budget - done
 
@@ -133,16 +133,16 @@ def _run(
     origin: str,
     progress: Progress,
 ) -> tuple[History, list[dict[str, float]]]:
-    """Evaluate `genomes`, tell and ask until it has to stop or the optimizer has no more questions."""
+    """Evaluate, tell and ask, starting with `genomes`, until the search stops or the optimizer is done."""
     evaluated = History(problem)
     rows: list[dict[str, float]] = []
     while len(genomes) > 0:
-        least = max(1, MIN_SAMPLES - len(rows))  # without so many there is no result
+        least = max(1, MIN_SAMPLES - len(rows))  # a result needs at least so many
         measured = evaluate_until(evaluate, problem.space.decode(genomes), origin, stop.deadline, least)
         rows += measured
         genomes = genomes[: len(measured)]
         metrics = {name: np.array([row[name] for row in measured]) for name in problem.metrics}
-        problem.as_minimization(genomes, metrics)  # refuses values that are no finite numbers
+        problem.as_minimization(genomes, metrics)  # checks that the values are finite
         optimizer.tell(genomes, metrics)
         evaluated.add(genomes, metrics)
         progress("search", len(evaluated), stop.budget)
@@ -152,7 +152,7 @@ def _run(
 
 
 def _check_computed_objectives(problem: Problem, corners: Genomes) -> None:
-    """Before anything is evaluated, refuse objectives that give no finite numbers.
+    """Before anything is evaluated, check that costs are finite numbers.
 
     Raises:
         ValueError: naming the objective and its value.
@@ -163,7 +163,7 @@ def _check_computed_objectives(problem: Problem, corners: Genomes) -> None:
 
 
 def _check_computed_limits(problem: Problem, corners: Genomes, rng: np.random.Generator) -> None:
-    """Refuse limits on computed quantities that no subnet keeps, before anything is evaluated.
+    """Before anything is evaluated, check that some subnet satisfies the limits on costs.
 
     Raises:
         LimitsNotMetError: naming the limits and what the closest subnet reaches.
@@ -185,7 +185,7 @@ def _check_computed_limits(problem: Problem, corners: Genomes, rng: np.random.Ge
 
 
 def _check_measured_limits(problem: Problem, evaluated: History) -> None:
-    """Refuse to call anything the answer where no evaluated subnet keeps the limits.
+    """Check that some evaluated subnet satisfies the limits.
 
     Raises:
         LimitsNotMetError: naming the limits and what the closest subnet reaches.

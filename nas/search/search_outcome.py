@@ -1,30 +1,26 @@
-"""What a search found, for each of its devices, and how it is written to the run."""
+"""The results of a search for each of its devices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from hw_profiles.device import Device
-from hw_profiles.device_files import write_device
-from nas.evaluation.trained_run import TrainedRun
-from nas.runs.files import BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV, SURROGATE
 from nas.search.certificate import Certificate
 from nas.search.minimax_regret import MinimaxRegret
 from nas.search.predictor_record import PredictorRecord
-from nas.search.problem.objectives import OwnObjective
-from nas.search.search_problem import metric_objectives
 from nas.search.search_result import SearchResult
 from nas.search.stored_surrogate import StoredSurrogate
+from nas.search.validated_search import Validated
 from search_spaces import Arch
 
 
 @dataclass(frozen=True)
 class DeviceOutcome:
-    """What a search found for one device."""
+    """The results of a search for one device."""
 
     device: Device
     result: SearchResult
@@ -32,14 +28,8 @@ class DeviceOutcome:
     random: SearchResult | None
     """The same of random search with equally many real evaluations, fewer where the time was up; None where
     there is no baseline."""
-    evaluations: pd.DataFrame
-    """All evaluations of `result` with the latencies of the device."""
-    front: pd.DataFrame
-    """The non-dominated subnets as measured on the device, or as predicted: see `Validation.front`."""
-    baseline: pd.DataFrame | None
-    """The same of random search."""
-    waiting: int
-    """Subnets of the fronts that are not measured yet."""
+    validated: Validated
+    """The fronts of both as they are on the device."""
     warnings: list[str]
     """Warnings about the predicted latencies."""
     certificate: Certificate | None
@@ -50,10 +40,30 @@ class DeviceOutcome:
         """Name of the device."""
         return self.device.profile.name
 
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """All evaluations of `result` with the latencies of the device."""
+        return self.validated.evaluations
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The non-dominated subnets as measured on the device, or as predicted: see `Validation.front`."""
+        return self.validated.fronts[0]
+
+    @property
+    def baseline(self) -> pd.DataFrame | None:
+        """The front of random search."""
+        return self.validated.fronts[1] if self.random else None
+
+    @property
+    def waiting(self) -> int:
+        """Subnets of the fronts that are not measured yet."""
+        return self.validated.waiting
+
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search leaves in its run, as values."""
+    """All results of a search."""
 
     own: DeviceOutcome
     """For the first device, which is measured."""
@@ -101,45 +111,3 @@ class SearchOutcome:
         row = self.result.evaluations.iloc[self.minimax_regret.row]
         arch: Arch = row["arch"]
         return {"arch_id": arch.id, "arch": arch.to_json(), "regret": dict(self.minimax_regret.regret)}
-
-    def write(self, trained: TrainedRun, seed: int) -> None:
-        """Write one folder of results for each device; the first device counts as the last searched one."""
-        for found in (*self.others, self.own):
-            self._write(trained, found, seed)
-        trained.run.finish_search(self.own.name)
-        trained.write_archive_csv()
-
-    def _write(self, trained: TrainedRun, found: DeviceOutcome, seed: int) -> None:
-        result, device = found.result, found.device
-        write_device(trained.run.file(PROFILES) / found.name, device)
-        record: dict[str, Any] = result.record() | {
-            "maximised": [o.name for o in result.problem.objectives if o.maximise],
-            "metric_objectives": {
-                name: asdict(part) for name, part in metric_objectives(trained.task).items()
-            },
-            "device": found.name,
-            "calibration": trained.evaluator().calibration.key,
-            "batch": device.profile.key.batch,
-            "seed": seed,
-            "own_objectives": {
-                o.name: o.given for o in result.problem.objectives if isinstance(o, OwnObjective)
-            },
-            "baseline_hypervolume": found.random.hypervolume if found.random else None,
-            "baseline_evaluations": len(found.random.evaluations) if found.random else 0,
-            "no_baseline": self.no_baseline,
-            "devices": [self.own.name, *self.fronts],
-            "best_for_all": self.best_for_all,
-            "warnings": found.warnings,
-            "certificate": found.certificate.record() if found.certificate else None,
-        }
-        folder = trained.run.start_search(found.name)
-        folder.write_csv(SEARCH_CSV, found.evaluations)
-        folder.write_csv(FRONT, found.front)
-        for name in (BASELINE, PREDICTOR):
-            folder.file(name).unlink(missing_ok=True)
-        if found.baseline is not None:
-            folder.write_csv(BASELINE, found.baseline)
-        if self.predictor:
-            folder.write_json(PREDICTOR, self.predictor)
-        folder.write_json(SURROGATE, self.surrogate)
-        folder.write_json(SEARCH, record)

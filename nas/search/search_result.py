@@ -1,4 +1,4 @@
-"""What a search found: every evaluation, the measured front, and the models behind it."""
+"""The result of a search: every evaluation, the front, and the fitted models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.search.algorithms.history import History
-from nas.search.problem.hypervolume import hypervolume, nondominated
+from nas.search.problem.hypervolume import hypervolume
 from nas.search.problem.problem import Problem
 from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
 from predictors.selection import MIN_SAMPLES
@@ -23,7 +23,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found."""
+    """The result of a search."""
 
     problem: Problem
     algorithm: str
@@ -44,27 +44,26 @@ class SearchResult:
         cls,
         problem: Problem,
         algorithm: str,
-        evaluated: History,
+        history: History,
         measured: pd.DataFrame,
         predictors: Mapping[str, PredictorFactory],
         seed: int,
     ) -> Self:
-        """Put together what was evaluated.
+        """The result of evaluations.
 
         Args:
             problem: what was searched for.
             algorithm: its name, for the record.
-            evaluated: the subnets, smallest and largest first; at least one keeps the limits.
+            history: the subnets, smallest and largest first; at least one keeps the limits.
             measured: all their metrics, one column each.
             predictors: candidates for the models; none: no models.
             seed: of whatever is random in them.
         """
-        genomes, minimised = evaluated.genomes, evaluated.minimised
-        feasible = evaluated.feasible
-        front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
-        reference = evaluated.reference
+        genomes, minimised = history.genomes, history.minimised
+        feasible = history.feasible
+        front, reference = history.front, history.reference
         models, tables, frame = {}, {}, _identity(problem, genomes)
-        for metric, values in evaluated.metrics.items():
+        for metric, values in history.metrics.items():
             frame[f"predicted_{metric}"] = np.nan
             if predictors and len(genomes) >= MIN_SAMPLES:
                 features = Features(problem.space)
@@ -74,7 +73,7 @@ class SearchResult:
         for name in measured:
             frame[name] = measured[name]
         for objective in problem.objectives:
-            frame[objective.name] = problem.values(objective, genomes, evaluated.metrics)
+            frame[objective.name] = problem.values(objective, genomes, history.metrics)
         frame["macs"] = macs_table(problem.space)(genomes)
         frame["params"] = params_table(problem.space)(genomes)
         frame["feasible"] = feasible
@@ -84,20 +83,19 @@ class SearchResult:
 
     def seen_as(self, problem: Problem) -> Self:
         """The same evaluations as another problem's, whose objectives and metrics are among this one's."""
-        evaluated = self.evaluated(problem)
-        minimised, feasible = evaluated.minimised, evaluated.feasible
-        front = np.flatnonzero(feasible)[nondominated(minimised[feasible])]
-        reference = evaluated.reference
+        history = self.history(problem)
+        minimised, feasible, front = history.minimised, history.feasible, history.front
+        reference = history.reference
         frame = self.evaluations.assign(feasible=feasible, on_front=np.isin(np.arange(len(minimised)), front))
         volume = hypervolume(minimised[front], reference)
         return replace(self, problem=problem, evaluations=frame, reference=reference, hypervolume=volume)
 
-    def evaluated(self, problem: Problem) -> History:
+    def history(self, problem: Problem) -> History:
         """The subnets and their metrics, for a problem of the same space."""
-        evaluated = History(problem)
+        history = History(problem)
         metrics = {name: self.evaluations[name].to_numpy(dtype=np.float64) for name in problem.metrics}
-        evaluated.add(problem.space.encode(self.evaluations["arch"]), metrics)
-        return evaluated
+        history.add(problem.space.encode(self.evaluations["arch"]), metrics)
+        return history
 
     @property
     def front(self) -> pd.DataFrame:

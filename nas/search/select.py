@@ -1,4 +1,4 @@
-"""Which subnets of a front are deployed."""
+"""Selection of subnets from a front."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PICKS: Mapping[str, Callable[[Matrix], list[int]]] = {
     "last": lambda minimised: [int(minimised[:, -1].argmin())],
     "spread": lambda minimised: spread(minimised, 5),
 }
-"""Ways to pick by name: everything, the best compromise, the best in the first or in the last objective, or
+"""Rules by name: everything, the best compromise, the best in the first or in the last objective, or
 five spread over the last one."""
 
 
@@ -49,13 +49,12 @@ def select(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
     """Rows of a front.
 
     Args:
-        front: with `arch_id` and `keeps_limits`; what misses a limit as measured is never picked by a way's
-            name.
+        front: with `arch_id` and `keeps_limits`; if a subnet violates a limit, only its id selects it.
         minimised: objectives of its rows, shape (n, m).
         how: a key of `PICKS`, or ids of subnets with commas between.
 
     Raises:
-        ValueError: no such way or id, or nothing keeps the limits.
+        ValueError: no such rule or id, or no subnet satisfies the limits.
     """
     if how not in PICKS:
         ids = how.split(",")

@@ -1,4 +1,4 @@
-"""Searches seen from their device: fronts of measured latencies and of the accuracies as deployed."""
+"""Fronts with the latencies and accuracies of their device."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
 
 @dataclass(frozen=True)
 class Validated:
-    """Fronts as they are on the device."""
+    """Fronts as measured on the device."""
 
     fronts: list[pd.DataFrame]
     evaluations: pd.DataFrame
-    """All of the first search, marked."""
+    """All evaluations of the first search, with latencies."""
     waiting: int
     pending: NotMeasuredError | None
-    """What a person who carries the next bundle is told."""
+    """The error with instructions, if the next round needs an offline bundle."""
 
 
 def validate(
@@ -50,16 +50,16 @@ def validate(
         results: of searches for the same device.
         device: the device.
         trained: the run that was searched.
-        measured: what is measured already, and what gets added.
-        deployed: accuracies in the device's precision that are known already, and what gets added.
-        connection: reaches the device; None: the fronts stay those of predicted latencies.
-        progress: hears about each subnet.
+        measured: the latencies so far; new ones are added.
+        deployed: the metrics in the device's precision so far; new ones are added.
+        connection: reaches the device; None: the fronts have predicted latencies.
+        progress: called after each subnet.
 
     Raises:
         ValueError: the device cannot be reached, is another one, or computes wrongly.
     """
     predict, noise = device.latency(trained.space), device.profile.noise_floor or 0.0
-    fronts = [Validation(deployed.beside(result), predict, noise) for result in results]
+    fronts = [Validation(deployed.applied_to(result), predict, noise) for result in results]
     pending = None
     for _ in range(MAX_ROUNDS):
         pending = measure_fronts(fronts, measured, connection, progress) if connection else None
@@ -67,7 +67,7 @@ def validate(
         if not unknown:
             break
         deployed.add(unknown)
-        fronts = [replace(front, result=deployed.beside(front.result)) for front in fronts]
+        fronts = [replace(front, result=deployed.applied_to(front.result)) for front in fronts]
     measured_only = connection is not None and pending is None
     return Validated(
         [front.front(measured.ms, measured_only=measured_only) for front in fronts],
@@ -80,13 +80,13 @@ def validate(
 def accuracies_on(
     device: Device, trained: TrainedRun, metrics: Sequence[str], progress: Progress
 ) -> DeployedAccuracies:
-    """Accuracies in a device's precision, none of them known yet; `metrics` beside the default ones."""
+    """An empty table of metrics in a device's precision: those of the task and `metrics`."""
     known = trained.evaluator(extra_metrics=metrics).metrics
     return DeployedAccuracies(trained, Target.of(device), known, progress)
 
 
 def latencies_on(device: Device, trained: TrainedRun) -> MeasuredLatencies:
-    """What is measured on a device already of the run's subnets, kept in the run."""
+    """The latencies of the run's subnets that were measured on a device, stored in the run."""
     folder = trained.run.file(PROFILES) / device.profile.name
     return MeasuredLatencies(folder, device, trained.space, _validation_images(trained))
 

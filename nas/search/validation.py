@@ -1,9 +1,9 @@
-"""The front of a search as it is on the device: measured, within the limits, and replaced where it is not.
+"""The front of a search as measured on the device.
 
-What is believed about a subnet's latency is what was measured or, before that, the prediction, corrected by
-the median of measured / predicted so far. The front by belief is measured; what that shows to miss a limit or
-to be dominated leaves it, others take the place and are measured too, until nothing new comes or the rounds
-are over.
+The expected latency of a subnet is the measured one or, before it is measured, the prediction times the
+median of measured / predicted so far. The front of the expected latencies is measured. Subnets that then
+violate a limit or are dominated leave the front, and others replace them. This repeats until the front does
+not change, or for a bounded number of rounds.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Latencies = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Validation:
-    """The evaluations of a search beside the device.
+    """The evaluations of a search and the latencies on the device.
 
     Args:
         result: of the search.
         predict: latency in ms of each genome, shape (n,).
-        noise_floor: how much measuring again differs, a fraction. A subnet keeps a limit on latency when it
-            does so with twice that in hand, so that measuring again agrees.
+        noise_floor: relative difference between two measurements. A latency limit is enforced with a margin
+            of twice this, so that a repeated measurement still satisfies it.
     """
 
     result: SearchResult
@@ -46,33 +46,33 @@ class Validation:
     noise_floor: float
 
     def missing(self, known: Latencies) -> list[Arch]:
-        """Subnets of the front by belief that are not measured yet."""
+        """Subnets of the front of expected latencies that are not measured yet."""
         front = self.front(known)
         return front["arch"][front["measured_latency_ms"].isna()].tolist()
 
     def archs(self, known: Latencies) -> list[Arch]:
-        """Subnets of the front by belief."""
+        """Subnets of the front of expected latencies."""
         return self.front(known)["arch"].tolist()
 
     def front(self, known: Latencies, *, measured_only: bool = False) -> pd.DataFrame:
-        """The non-dominated subnets by belief, those that keep the limits alone if there are any.
+        """The non-dominated subnets by expected latency; those that satisfy the limits if any does.
 
         Args:
-            known: what was measured.
-            measured_only: leave out what was not.
+            known: measured latencies.
+            measured_only: leave out subnets that were not measured.
 
         Returns:
             rows of `SearchResult.evaluations` with the predicted `latency_ms`, `measured_latency_ms` (NaN:
             not measured) and `keeps_limits`, sorted by the last objective.
         """
-        frame, believed = self._beside(known)
-        wanted, keeps = np.full(len(frame), True), frame["keeps_limits"].to_numpy(dtype=bool)
+        frame, expected = self._with_latencies(known)
+        selected, keeps = np.full(len(frame), True), frame["keeps_limits"].to_numpy(dtype=bool)
         if measured_only:
-            wanted = frame["measured_latency_ms"].notna().to_numpy()
-        if (wanted & keeps).any():
-            wanted = wanted & keeps
-        frame, believed = frame[wanted], believed[wanted]
-        problem, genomes, metrics = self._problem(frame, believed)
+            selected = frame["measured_latency_ms"].notna().to_numpy()
+        if (selected & keeps).any():
+            selected = selected & keeps
+        frame, expected = frame[selected], expected[selected]
+        problem, genomes, metrics = self._problem(frame, expected)
         excess = np.maximum(problem.violations(genomes, metrics), 0).sum(axis=1)  # all 0, or all above
         points = np.column_stack([problem.as_minimization(genomes, metrics), excess])
         front = frame.iloc[nondominated(points)]
@@ -81,31 +81,32 @@ class Validation:
 
     def marked(self, known: Latencies) -> pd.DataFrame:
         """All evaluations with the three columns of `front`."""
-        return self._beside(known)[0]
+        return self._with_latencies(known)[0]
 
-    def _beside(self, known: Latencies) -> tuple[pd.DataFrame, Vector]:
-        """All evaluations with the three columns, and their latencies by belief."""
+    def _with_latencies(self, known: Latencies) -> tuple[pd.DataFrame, Vector]:
+        """All evaluations with the three columns, and their expected latencies."""
         frame = self.result.evaluations.copy()
         predicted = self.predict(self._genomes(frame))
         measured = frame["arch_id"].map(known).to_numpy(dtype=np.float64)
-        told = ~np.isnan(measured)
-        correction = np.median(measured[told] / predicted[told]) if told.any() else 1.0
-        believed = np.where(told, measured, predicted * correction)
-        problem, genomes, metrics = self._problem(frame, believed)
+        is_measured = ~np.isnan(measured)
+        ratios = measured[is_measured] / predicted[is_measured]
+        correction = np.median(ratios) if len(ratios) else 1.0
+        expected = np.where(is_measured, measured, predicted * correction)
+        problem, genomes, metrics = self._problem(frame, expected)
         frame["latency_ms"], frame["measured_latency_ms"] = predicted, measured
         frame["keeps_limits"] = np.all(problem.violations(genomes, metrics) <= 0, axis=1)
-        return frame, believed
+        return frame, expected
 
     def _problem(
         self, frame: pd.DataFrame, latency_ms: Vector
     ) -> tuple[Problem, Genomes, dict[str, NDArray[np.float64]]]:
-        """The problem for the very rows of `frame`, whose latencies are given."""
+        """The problem for exactly the rows of `frame`, with their latencies as given."""
         problem, margin = self.result.problem, 1 + 2 * self.noise_floor
         limits = [
-            replace(limit, objective=_told(limit.objective, latency_ms * _safe(limit.sense, margin)))
+            replace(limit, objective=_with_values(limit.objective, latency_ms * _safe(limit.sense, margin)))
             for limit in problem.constraints
         ]
-        objectives = [_told(objective, latency_ms) for objective in problem.objectives]
+        objectives = [_with_values(objective, latency_ms) for objective in problem.objectives]
         metrics = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
         return Problem(problem.space, objectives, limits), self._genomes(frame), metrics
 
@@ -117,7 +118,7 @@ def _safe(sense: str, margin: float) -> float:
     return margin if sense == "max" else 1 / margin
 
 
-def _told(objective: Objective, latency_ms: Vector) -> Objective:
+def _with_values(objective: Objective, latency_ms: Vector) -> Objective:
     if not is_latency(objective.name):
         return objective
     return CostObjective(objective.name, lambda genomes: latency_ms, objective.unit)
@@ -130,24 +131,24 @@ def measure_fronts(
 
     Args:
         fronts: of several searches, measured together.
-        measured: what is measured already, and what gets added.
+        measured: the latencies so far; new ones are added.
         connection: reaches the device.
-        progress: hears about each subnet.
+        progress: called after each subnet.
 
     Returns:
-        where a person has to carry the next round, what that person is told.
+        the error with instructions, if the next round needs an offline bundle.
 
     Raises:
         ValueError: the device cannot be reached, is another one, or computes wrongly.
     """
     if isinstance(connection, OfflineBundle) and connection.results:
-        return None  # what came back is kept; the next round is the next bundle
+        return None  # its results are used; the next round needs the next bundle
     for _ in range(MAX_ROUNDS):
         missing = {arch.id: arch for front in fronts for arch in front.missing(measured.ms)}
         if not missing:
             break
         try:
             measured.measure(connection, list(missing.values()), progress)
-        except NotMeasuredError as told:
-            return told
+        except NotMeasuredError as error:
+            return error
     return None

@@ -11,7 +11,7 @@ from search_spaces.tensors import TensorSpec
 
 
 class Operator(ABC):
-    """One operation of a network, as a frozen value that is independent of where it stands.
+    """One operation of a network, as a frozen value that is independent of its place in the network.
 
     All methods take the specs of its inputs. What torch, ONNX, the layer-wise latency model, the file size
     and the quantiser do with an operator is in one table each, over these classes.

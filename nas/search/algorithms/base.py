@@ -1,4 +1,4 @@
-"""The interface of search algorithms, and what most of them share."""
+"""The interface of search algorithms and their base class."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OptimizerFactory = Callable[[SearchTask], Optimizer]
 
 
 class SearchAlgorithm(ABC):
-    """An `Optimizer` that keeps what was measured and never asks for a subnet twice.
+    """An `Optimizer` that records what was measured and never asks for a subnet twice.
 
     A subclass proposes subnets in `_propose`.
     """

@@ -100,7 +100,7 @@ def reference_directions(n_objectives: int, n: int) -> Matrix:
 
 
 class Evolved(NamedTuple):
-    """What `evolve` found."""
+    """The result of `evolve`."""
 
     genomes: Genomes
     """Canonical genomes of the non-dominated set of everything that was scored."""

@@ -27,14 +27,15 @@ LOCAL_PASSES = 2
 """Passes of local search over the front that it finds."""
 EXACT_SHARE = 0.5
 """Share of a batch that is taken from the exact front of an additive surrogate, where that is quick: it errs
-in other places than the predictor, so that a batch is seldom misled as a whole."""
+in other places than the predictor, so a whole batch is seldom wrong."""
 EXACT_UNTIL = 250
 """Evaluations from which on the share falls as their inverse: by then the predictor is the better one."""
 HANDED_ON = 50
 """Subnets of the inner front that join the next round's first population."""
 DEVIATIONS = 0.5
-"""How optimistic a batch is chosen, in standard deviations: what is uncertain is worth a look. The front that
-it is chosen from is that of the mean, which takes a sixth of the time to predict from 1900 evaluations."""
+"""Optimism in the choice of a batch, in standard deviations: uncertain subnets are worth an evaluation. The
+front that it is chosen from is that of the mean, which takes a sixth of the time to predict from 1900
+evaluations."""
 
 
 class IterativeSearch(SearchAlgorithm):

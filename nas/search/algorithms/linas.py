@@ -1,6 +1,6 @@
 """LINAS (Cummings et al. 2022, "A hardware-aware framework for accelerating neural architecture search").
 
-The best of the older methods, as a baseline: each round fits a linear predictor anew, runs NSGA-II on its
+The best of the older methods, as a baseline: each round fits a linear predictor again, runs NSGA-II on its
 mean from a fresh start, and evaluates the last population.
 """
 

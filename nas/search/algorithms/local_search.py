@@ -16,7 +16,7 @@ EXPANDED = 100
 
 
 def improve(space: Space, score: Score, found: Evolved, rng: np.random.Generator, passes: int) -> Genomes:
-    """The canonical front after some passes of local search; as it is where nothing keeps the limits.
+    """The canonical front after some passes of local search; unchanged if no subnet satisfies the limits.
 
     Args:
         space: of the genomes.

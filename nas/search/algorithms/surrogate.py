@@ -1,4 +1,4 @@
-"""Models in place of evaluation."""
+"""Fitted models that replace evaluations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search_spaces import Genomes
 
 Matrix = NDArray[np.float64]
 SETTLED = 200
-"""Evaluations after which the choice of the predictor stands."""
+"""Evaluations after which the choice of the predictor is final."""
 
 
 @dataclass(frozen=True)

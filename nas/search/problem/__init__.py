@@ -1,1 +1,1 @@
-"""What a search is to solve: objectives, limits, the hypervolume of a front, and fronts that are exact."""
+"""Search problems: objectives, limits, hypervolume and exact fronts."""

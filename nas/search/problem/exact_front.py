@@ -29,7 +29,7 @@ Indices = NDArray[np.intp]
 MAX_CANDIDATES = 10_000_000
 """Partial subnets of one state that are compared at once; more would not fit into memory."""
 ROUNDING = 1e-9
-"""Share of a limit by which a partial sum may miss it: what is to come is added up in another order."""
+"""Share of a limit by which a partial sum may miss it: the remaining slots are added in another order."""
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class Additive(Protocol):
 
     @property
     def offset(self) -> float:
-        """What every subnet has beside its slots."""
+        """A constant that is added to every total."""
 
     def per_slot(self, genomes: Genomes) -> Matrix:
         """The part of each slot, 0 where it is empty, shape (n, n_slots), of genomes (n, n_genes)."""
@@ -139,7 +139,7 @@ def nondominated_rows(points: Matrix) -> Indices:
 
 
 class _Step(NamedTuple):
-    """What one slot decides."""
+    """The part of one slot."""
 
     rows: Genomes
     """Canonical assignments of the genes that are known after it, all others 0, shape (r, n_genes)."""
@@ -203,7 +203,7 @@ class _Pruning:
     """Which partial sums cannot become part of the front."""
 
     at_least: Matrix
-    """What the slots after each one add to each quantity at least, shape (n_slots, n_quantities)."""
+    """The least that the slots after each one add to each quantity, shape (n_slots, n_quantities)."""
     at_most: Matrix
     bound: Vector
     """Of each quantity's sum; infinite where there is no limit."""

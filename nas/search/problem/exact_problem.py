@@ -13,11 +13,11 @@ Models = Mapping[str, Additive]
 
 
 def problem_front(problem: Problem, models: Models, *, tolerance: float = 0.0) -> ExactFront:
-    """The Pareto front of everything in the problem's space that keeps its limits.
+    """The Pareto front of all subnets of the problem's space that satisfy its limits.
 
     Args:
         problem: its objectives and limits must add up over slots.
-        models: what stands for each metric.
+        models: the model of each metric.
         tolerance: as in `exact_front`.
 
     Raises:
@@ -49,7 +49,7 @@ def has_quick_front(problem: Problem) -> bool:
 
 
 def check_additive(problem: Problem) -> None:
-    """Refuse problems that have no exact front.
+    """Check that a problem has an exact front.
 
     Raises:
         ValueError: an objective or a limit does not add up over slots.
@@ -72,7 +72,7 @@ def _additive(objective: Objective, models: Models) -> Additive:
     objective = _plain(objective)
     if isinstance(objective, MetricObjective):
         return models[objective.metric]
-    assert isinstance(objective, CostObjective)  # `check_additive` let it pass
+    assert isinstance(objective, CostObjective)  # see `check_additive`
     assert isinstance(objective.compute, Additive)
     return objective.compute
 

@@ -13,7 +13,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 MARGIN = 1.05
-"""How far beyond the worse corner the reference point lies."""
+"""Factor by which the reference point is worse than the worse corner."""
 
 
 def reference_point(smallest: Vector, largest: Vector) -> Vector:
@@ -38,7 +38,7 @@ def nondominated(points: Matrix) -> NDArray[np.intp]:
 
 
 def hypervolume(points: Matrix, reference: Vector) -> float:
-    """The volume that `points` (n, m) dominate inside `reference` (m,); points outside count nothing."""
+    """The volume that `points` (n, m) dominate inside `reference` (m,); points outside add nothing."""
     inside = points[(points < reference).all(axis=1)]
     return float(HV(ref_point=reference)(inside)) if len(inside) else 0.0
 

@@ -1,0 +1,85 @@
+"""The model card: what a deployer needs to use a file and to know where it comes from."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nas.data.dataset import Dataset
+from nas.evaluation.deployed import CALIBRATION_IMAGES, Target
+from nas.evaluation.trained_run import TrainedRun
+from nas.export import reference_reader
+from nas.onnx_backend.precision import INT8
+from nas.runs.folder import Folder
+from nas.runs.records import now, versions
+from search_spaces import Arch
+
+CARD_SCHEMA_VERSION = 1
+READER = "preprocess.py"
+"""Next to the cards; `network_input` in it reads an image file as a card says."""
+
+
+def model_card(
+    trained: TrainedRun,
+    arch: Arch,
+    target: Target,
+    metrics: Mapping[str, float],
+    fp32_metrics: Mapping[str, float],
+) -> dict[str, Any]:
+    """The card of a subnet in the precision of its target.
+
+    Args:
+        trained: the run.
+        arch: the subnet.
+        target: precision and batch of the file.
+        metrics: on the validation split, in that precision.
+        fp32_metrics: the same in fp32.
+    """
+    space = trained.space
+    card = {
+        "schema_version": CARD_SCHEMA_VERSION,
+        "arch_id": arch.id,
+        "arch": dict(arch),
+        "space": space.name,
+        "dataset": trained.info.dataset,
+        **trained.task.card(trained.dataset),
+        "resolution": arch["resolution"],
+        "preprocess": trained.dataset.preprocess.card(space.image_size(arch)),
+        "measured_on": _images_of(trained.dataset),
+        "batch": target.batch or "dynamic",
+        "precision": target.precision,
+        "calibration": trained.evaluator().calibration.key,
+        "validation_metrics": dict(metrics),
+        "fp32_validation_metrics": dict(fp32_metrics),
+        "macs": space.macs(arch),
+        "params": space.params(arch),
+        "created": now(),
+        "versions": versions(),
+    }
+    if target.precision == INT8:
+        card |= {"int8_for": target.instruction_set, "int8_calibration_images": CALIBRATION_IMAGES}
+    return card
+
+
+def metadata_text(card: Mapping[str, Any]) -> dict[str, str]:
+    """The card as an ONNX file's metadata: plain text as it is, everything else as JSON."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
+
+
+def write_card(folder: Folder, name: str, card: Mapping[str, Any]) -> None:
+    """Write a card and, next to all cards, a program that reads images as they say."""
+    folder.write_json(f"{name}.json", card)
+    folder.write_text(READER, inspect.getsource(reference_reader))
+
+
+def _images_of(dataset: Dataset) -> str:
+    """What the images of a data set are before preprocessing."""
+    images = dataset.split("validation").images
+    if not isinstance(images, np.ndarray):
+        return "images that are opened one at a time"
+    shape = " x ".join(map(str, images.shape[1:]))
+    return f"arrays of 8-bit pixels in memory, {shape} each: nothing was decoded or turned"

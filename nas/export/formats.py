@@ -1,0 +1,83 @@
+"""The kinds of files that a subnet is exported to."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from nas.evaluation.deployed import Network, open_onnx
+from nas.export.card import metadata_text
+from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.precision import FP32, PRECISIONS
+from nas.runs.files import ONNX, TORCH
+from nas.torch_backend.static import StaticNet
+from search_spaces import Arch, Space
+
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True)
+class Format(Generic[Model]):
+    """A kind of file."""
+
+    suffix: str
+    card_suffix: str
+    """Text between the file's name and `.json` in the name of the card."""
+    precisions: tuple[str, ...]
+    build: Callable[[Space, Arch, StaticNet, int | None], Model]
+    """The fp32 model of a recalibrated network; the last argument is the batch, None for a dynamic one."""
+    content: Callable[[Model, Mapping[str, Any]], bytes]
+    """The file's content, from a model and its card."""
+    load: Callable[[bytes], Network]
+    """Reads such content."""
+
+
+def _build_onnx(space: Space, arch: Arch, net: StaticNet, batch: int | None) -> onnx.ModelProto:
+    model = onnx_graph.build(space.blocks(arch), net.weights(), batch=batch)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _onnx_content(model: onnx.ModelProto, card: Mapping[str, Any]) -> bytes:
+    onnx.helper.set_model_props(model, metadata_text(card))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _build_torch(space: Space, arch: Arch, net: StaticNet, batch: int | None) -> torch.export.ExportedProgram:
+    side = space.image_size(arch)
+    images = torch.zeros(batch or 2, space.config.channels, side, side)
+    dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
+    return torch.export.export(net, (images,), dynamic_shapes=dynamic)
+
+
+def _torch_content(program: torch.export.ExportedProgram, card: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={"card.json": json.dumps(card)})
+    return buffer.getvalue()
+
+
+def _load_torch(content: bytes) -> Network:
+    program = torch.export.load(io.BytesIO(content)).module()
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            outputs: NDArray[np.float32] = program(torch.from_numpy(images)).numpy()
+        return outputs
+
+    return run
+
+
+FORMATS: Mapping[str, Format[Any]] = {
+    "onnx": Format(ONNX, "", PRECISIONS, _build_onnx, _onnx_content, open_onnx),
+    "torch": Format(TORCH, TORCH, (FP32,), _build_torch, _torch_content, _load_torch),
+}
+"""By name; `torch.export.load` reads the files of `torch`, with torch alone."""

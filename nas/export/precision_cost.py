@@ -1,0 +1,68 @@
+"""What a precision below fp32 costs in quality and gains in latency."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hw_profiles.connections.base import NotMeasuredError
+from nas.onnx_backend.precision import FP32
+from nas.tasks import Task
+
+Measure = Callable[[Sequence[Path]], list[float]]
+"""Latencies of ONNX files on the target, ms."""
+_log = logging.getLogger("nas")
+
+
+def latencies(contents: Mapping[str, bytes], measure: Measure) -> dict[str, float]:
+    """Latencies by precision, ms; empty where the target is measured by an offline bundle.
+
+    Args:
+        contents: of ONNX files, by precision.
+        measure: measures files.
+    """
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{precision}.onnx" for precision in contents]
+        for path, content in zip(paths, contents.values(), strict=True):
+            path.write_bytes(content)
+        try:
+            return dict(zip(contents, measure(paths), strict=True))
+        except NotMeasuredError:
+            return {}
+
+
+def warn(
+    name: str,
+    precision: str,
+    task: Task,
+    metrics: Mapping[str, float],
+    fp32_metrics: Mapping[str, float],
+    latency_ms: Mapping[str, float],
+) -> None:
+    """Log a warning if a precision costs a noticeable part of the headline metric, or is slower than fp32.
+
+    Args:
+        name: of the subnet.
+        precision: of the file.
+        task: the task, whose headline metric is compared.
+        metrics: in this precision.
+        fp32_metrics: the same in fp32.
+        latency_ms: by precision; empty where nothing was measured.
+    """
+    headline = task.headline
+    loss = fp32_metrics[headline.metric] - metrics[headline.metric]
+    if task.metrics[headline.metric].direction == "min":
+        loss = -loss
+    if loss > headline.noticeable:
+        shown = f"{100 * loss:.1f} points" if headline.percent else f"{loss:.4g}"
+        _log.warning("%s costs %s %s of %s", precision, name, shown, headline.label)
+    if latency_ms and latency_ms[precision] > latency_ms[FP32]:
+        _log.warning(
+            "%s is slower than fp32 here for %s: %.4g ms, fp32 %.4g ms",
+            precision,
+            name,
+            latency_ms[precision],
+            latency_ms[FP32],
+        )

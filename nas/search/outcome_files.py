@@ -1,0 +1,54 @@
+"""The files of a search in its run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from hw_profiles.device_files import write_device
+from nas.evaluation.trained_run import TrainedRun
+from nas.runs.files import BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV, SURROGATE
+from nas.search.problem.objectives import OwnObjective
+from nas.search.search_outcome import DeviceOutcome, SearchOutcome
+from nas.search.search_problem import metric_objectives
+
+
+def write_outcome(trained: TrainedRun, outcome: SearchOutcome, seed: int) -> None:
+    """Write one folder of results for each device; the first device counts as the last searched one."""
+    for found in (*outcome.others, outcome.own):
+        _write(trained, outcome, found, seed)
+    trained.run.finish_search(outcome.own.name)
+    trained.write_archive_csv()
+
+
+def _write(trained: TrainedRun, outcome: SearchOutcome, found: DeviceOutcome, seed: int) -> None:
+    result, device = found.result, found.device
+    write_device(trained.run.file(PROFILES) / found.name, device)
+    metrics = metric_objectives(trained.task)
+    record: dict[str, Any] = result.record() | {
+        "maximised": [o.name for o in result.problem.objectives if o.maximise],
+        "metric_objectives": {name: asdict(objective) for name, objective in metrics.items()},
+        "device": found.name,
+        "calibration": trained.evaluator().calibration.key,
+        "batch": device.profile.key.batch,
+        "seed": seed,
+        "own_objectives": {o.name: o.given for o in result.problem.objectives if isinstance(o, OwnObjective)},
+        "baseline_hypervolume": found.random.hypervolume if found.random else None,
+        "baseline_evaluations": len(found.random.evaluations) if found.random else 0,
+        "no_baseline": outcome.no_baseline,
+        "devices": [outcome.own.name, *outcome.fronts],
+        "best_for_all": outcome.best_for_all,
+        "warnings": found.warnings,
+        "certificate": found.certificate.record() if found.certificate else None,
+    }
+    folder = trained.run.start_search(found.name)
+    folder.write_csv(SEARCH_CSV, found.evaluations)
+    folder.write_csv(FRONT, found.front)
+    for name in (BASELINE, PREDICTOR):
+        folder.file(name).unlink(missing_ok=True)
+    if found.baseline is not None:
+        folder.write_csv(BASELINE, found.baseline)
+    if outcome.predictor:
+        folder.write_json(PREDICTOR, outcome.predictor)
+    folder.write_json(SURROGATE, outcome.surrogate)
+    folder.write_json(SEARCH, record)
