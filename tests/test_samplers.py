@@ -40,7 +40,7 @@ def make_step(
         resolutions=[resolution or supernet.space.resolutions[-1]],
         progress=progress,
         supernet=supernet,
-        probe=lambda archs: [float(supernet.space.macs(arch)) for arch in archs],
+        evaluate_losses=lambda archs: [float(supernet.space.macs(arch)) for arch in archs],
         restart=lambda: None,
     )
 
@@ -154,7 +154,7 @@ def test_bins_hold_what_is_drawn_from_them(tiny: Space, supernet: Supernet) -> N
 def test_attention_goes_to_the_best_or_the_worst_of_like_sizes(supernet: Supernet) -> None:
     asked: list[list[float]] = []
 
-    def probe(archs: Sequence[Arch]) -> list[float]:
+    def evaluate_losses(archs: Sequence[Arch]) -> list[float]:
         asked.append(np.random.default_rng(len(asked)).random(len(archs)).tolist())
         seen.extend(archs)
         return asked[-1]
@@ -162,7 +162,7 @@ def test_attention_goes_to_the_best_or_the_worst_of_like_sizes(supernet: Superne
     for choose in (min, max):
         asked.clear()
         seen: list[Arch] = []
-        step = replace(make_step(supernet), probe=probe)
+        step = replace(make_step(supernet), evaluate_losses=evaluate_losses)
         largest, *attentive, smallest = Attentive(2, choose).subnets(step)
         assert (largest, smallest) == (step.largest, step.smallest)
         assert [len(losses) for losses in asked] == [3, 3]
@@ -190,7 +190,7 @@ def test_banks_keep_the_best_and_draw_them_again(supernet: Supernet) -> None:
     learn(sampler, supernet, steps=20)
     kept = [loss for bank in sampler.kept for loss in bank.values()]
     assert kept
-    for bank in sampler.kept:  # the probe's losses are MACs
+    for bank in sampler.kept:  # the losses are MACs
         for genome, loss in bank.items():
             assert loss == macs_table(supernet.space)(np.array([genome]))[0]
         assert list(bank.values()) == sorted(bank.values())

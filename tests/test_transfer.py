@@ -25,30 +25,30 @@ DIGITS = [str(digit) for digit in range(10)]
 def test_all_is_loaded_where_classes_agree(trained: TrainedRun) -> None:
     supernet = Supernet(trained.space, seed=1)
     found = transfer(supernet, trained.run.path, DIGITS)
-    assert not found.made_anew
+    assert not found.reinitialized
     assert not found.dropped
-    assert found.note.endswith(f"{len(found.loaded)} tensors loaded; none made anew; none dropped")
+    assert found.note.endswith(f"{len(found.loaded)} tensors loaded; none re-initialized; none dropped")
     for name, weight in trained.supernet.state_dict().items():
         assert torch.equal(supernet.state_dict()[name], weight)
 
 
 @pytest.mark.parametrize("classes", [["a", "b", "c"], [*reversed(DIGITS)]])  # another number, another order
-def test_classifier_is_made_anew_for_other_classes(trained: TrainedRun, classes: list[str]) -> None:
+def test_classifier_is_reinitialized_for_other_classes(trained: TrainedRun, classes: list[str]) -> None:
     space = trained.space.with_data(classes=len(classes), channels=1)
     fresh = Supernet(space, seed=1).state_dict()
     supernet = Supernet(space, seed=1)
     found = transfer(supernet, trained.run.path, classes)
-    assert found.made_anew == found.dropped == CLASSIFIER
-    assert "made anew: head.classifier.bias, head.classifier.weight" in found.note
+    assert found.reinitialized == found.dropped == CLASSIFIER
+    assert "re-initialized: head.classifier.bias, head.classifier.weight" in found.note
     known = trained.supernet.state_dict()
     for name, weight in supernet.state_dict().items():
         assert torch.equal(weight, fresh[name] if name in CLASSIFIER else known[name])
 
 
-def test_stem_is_made_anew_for_other_channels(trained: TrainedRun) -> None:
+def test_stem_is_reinitialized_for_other_channels(trained: TrainedRun) -> None:
     space = trained.space.with_data(classes=10, channels=3)
     found = transfer(Supernet(space), trained.run.path, DIGITS)
-    assert found.made_anew == found.dropped == ["stem.conv.weight"]
+    assert found.reinitialized == found.dropped == ["stem.conv.weight"]
 
 
 def test_other_space_is_refused(trained: TrainedRun) -> None:
@@ -56,7 +56,7 @@ def test_other_space_is_refused(trained: TrainedRun) -> None:
     with pytest.raises(ValueError, match=re.escape("has other choices than 'tiny'; give the recipe space=")):
         transfer(Supernet(other), trained.run.path, DIGITS)
     resized = trained.space.with_data(classes=10, channels=1, resolutions=(10,))
-    assert not transfer(Supernet(resized), trained.run.path, DIGITS).made_anew
+    assert not transfer(Supernet(resized), trained.run.path, DIGITS).reinitialized
 
 
 def test_run_without_weights_is_refused(trained: TrainedRun, tiny: Space) -> None:
@@ -117,7 +117,7 @@ def test_training_begins_with_the_weights_of_another_run(
     still = recipe.replace({"optimizer.lr": 1e-30, "schedule.warmup_epochs": 0.0})
     run = train(still, tmp_path / "still")
     found = run.read_model(TRANSFER, Transfer)
-    assert (found.source, found.made_anew) == (str(trained.run.path), CLASSIFIER)
+    assert (found.source, found.reinitialized) == (str(trained.run.path), CLASSIFIER)
     before, after = trained.supernet.state_dict(), load_supernet(run).state_dict()
     assert after["head.classifier.bias"].shape == (5,)
     for name in before.keys() - set(CLASSIFIER):

@@ -28,12 +28,15 @@ def finetune(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with OUT; a missing or empty one is started.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in OUT, or start it if the folder is missing or empty."
+        ),
     ] = False,
     allow_import: AllowImport = False,
     check_images: CheckImages = None,
 ) -> None:
-    """Train one subnet of a run on, perhaps on other data with other classes."""
+    """Fine-tune one subnet of a run, perhaps on other data with other classes."""
     from nas.cli.arch import find_arch
     from nas.progress import shown
     from nas.runs.commands import command

@@ -25,7 +25,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Begin with this run's weights: of the same space, perhaps trained on other data.",
+            help="Start from the weights of this run: of the same space, perhaps on other data.",
             show_default="random weights",
         ),
     ] = None,
@@ -34,7 +34,10 @@ def train(
         typer.Option(min=0, help="Draw other train, validation and test splits.", show_default="recipe's"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with RUN; a missing or empty one is started.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in OUT, or start it if the folder is missing or empty."
+        ),
     ] = False,
     allow_import: AllowImport = False,
     check_images: CheckImages = None,

@@ -38,7 +38,7 @@ class Attentive(FixedRule):
 
     def _attentive(self, step: Step) -> Arch:
         candidates = step.decode(self._candidates(step))
-        losses = step.probe(candidates)
+        losses = step.evaluate_losses(candidates)
         return candidates[losses.index(self.choose(losses))]
 
     def _candidates(self, step: Step) -> Genomes:

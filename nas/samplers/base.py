@@ -1,4 +1,4 @@
-"""What a sampler is, and what it is told of a training step."""
+"""The interface of samplers, and the training step that they see."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Genomes, Space
 
-Probe = Callable[[Sequence[Arch]], list[float]]
+EvaluateLosses = Callable[[Sequence[Arch]], list[float]]
 """Losses of subnets on the labels of the step's batch, without training them: one forward pass each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A training step, as samplers see it; equal in all processes of a run."""
+    """A training step as samplers see it; equal on all ranks."""
 
     rng: np.random.Generator
-    """The only source of randomness: of the seed and the step, so that a stopped run goes on as it would."""
+    """The only source of randomness. It depends on the seed and the step, so that a run can resume exactly."""
     resolutions: Sequence[int]
     """Resolutions of subnets that take the step's images: one, unless the network itself resizes them."""
     progress: float
-    """Share of the training that is done, 0 to below 1."""
+    """Completed share of the training, 0 to below 1."""
     supernet: Supernet
-    """After the step its `grad` are those that the weights were changed by."""
-    probe: Probe
+    """After the step, its parameters have the gradients of the step."""
+    evaluate_losses: EvaluateLosses
     restart: Callable[[], None]
-    """To be called after the weights were changed by hand, as by channel sorting: the state of the optimizer
-    and the average of the weights, which no longer fit, begin anew."""
+    """Resets the state of the optimizer and the average of the weights. Call it after changing weights
+    directly, as channel sorting does."""
 
     @property
     def space(self) -> Space:
@@ -71,24 +71,24 @@ class Sampler(Protocol):
     """Chooses the subnets of each training step.
 
     What they learn from is the recipe's `distillation`: with `inplace` the first learns from the labels and
-    the others from it. All processes of a run ask with equal steps and must train the same subnets.
+    the others from it. All ranks get equal steps and must choose the same subnets.
     """
 
     def subnets(self, step: Step) -> Sequence[Arch]:
         """The subnets of a step; their number may change from step to step."""
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """Hear the losses of the step's subnets, in their order, after the weights were changed."""
+        """Learn from the losses of the step's subnets, in their order. Called after the update of the weights."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What was learned, as plain values and tensors for a checkpoint."""
+        """The learned state, as plain values and tensors for a checkpoint."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` gave, where training resumes."""
+        """Restore what `state_dict` returned."""
 
 
 class FixedRule:
-    """Base of samplers that learn nothing."""
+    """Base of samplers without a learned state."""
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
         """See `Sampler`."""

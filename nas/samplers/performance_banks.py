@@ -69,7 +69,7 @@ class PerformanceBanks(ComplexityBanks):
         members = list(subnets[: self.n])
         kept = self.kept[self.bank]
         genomes = step.space.encode(members).tolist()
-        kept.update({tuple(g): loss for g, loss in zip(genomes, step.probe(members), strict=True)})
+        kept.update({tuple(g): loss for g, loss in zip(genomes, step.evaluate_losses(members), strict=True)})
         self.kept[self.bank] = dict(sorted(kept.items(), key=lambda item: item[1])[:SIZE])
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,15 +15,15 @@ from nas.training.reductions import mean_over_processes
 
 
 class DataOrder(Protocol):
-    """Chooses the images of each epoch; equal in all processes."""
+    """Chooses the images of each epoch; equal on all ranks."""
 
     def epoch(self, index: int, rng: np.random.Generator, progress: float) -> NDArray[np.int64] | None:
         """The images of an epoch in order, as indices; None: all, shuffled.
 
         Args:
-            index: number of the epoch; asked again, where training resumes inside it, the answer is the same.
+            index: number of the epoch; the same epoch gives the same order when training resumes in it.
             rng: of the epoch.
-            progress: share of the training that is done, 0 to below 1.
+            progress: completed share of the training, 0 to below 1.
         """
 
     def observe(self, indices: NDArray[np.int64], errors: Tensor) -> None:
@@ -35,10 +35,10 @@ class DataOrder(Protocol):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What was learned, as plain values and tensors for a checkpoint."""
+        """The learned state, as plain values and tensors for a checkpoint."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
 
 class ShuffledOrder:

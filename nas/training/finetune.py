@@ -34,9 +34,9 @@ def finetune(
         arch: the subnet.
         recipe: data and schedule; its space and sampler do not count.
         out: the run directory to make.
-        resume: go on with the run in `out`; a missing or empty folder is started.
+        resume: continue the run in `out`; start a new run if the folder is missing or empty.
         check_images: as in `nas.training.train.train`.
-        progress: hears about every step.
+        progress: called after every step.
 
     Raises:
         ValueError: as `nas.training.train.train`, or the arch is not in the space of `source`.

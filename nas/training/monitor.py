@@ -1,4 +1,4 @@
-"""How a training can be watched: its speed as a table, and all of it in TensorBoard."""
+"""Monitoring of a training: its speed as a table, and TensorBoard events."""
 
 from __future__ import annotations
 

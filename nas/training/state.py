@@ -1,4 +1,4 @@
-"""All that changes while training, in one value."""
+"""The state of a training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from search_spaces import Space
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training, and so everything that a checkpoint holds."""
+    """Everything that changes during training; the content of a checkpoint."""
 
     supernet: Supernet
     optimizer: torch.optim.Optimizer
@@ -33,10 +33,10 @@ class TrainingState:
     data_order: DataOrder
     log: TrainingLog
     precision: Precision
-    """Of float16: how much the losses are scaled by."""
+    """With float16, holds the scale of the losses."""
     step: int = 0
     whole: bool = True
-    """False while a step changes the weights one after another; such a state must not be saved."""
+    """False while a step updates the weights; the state must not be saved then."""
 
     @classmethod
     def start(
@@ -73,7 +73,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go back to the state of a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.supernet.load_state_dict(saved["supernet"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.average:
@@ -85,13 +85,13 @@ class TrainingState:
         self.step = saved["step"]
 
     def restart(self) -> None:
-        """Forget the optimizer's state and the average: they do not fit weights that were changed by hand."""
+        """Reset the optimizer's state and the average, after the weights were changed directly."""
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": {}, "param_groups": groups})
         if self.average:
             self.average.n_averaged.zero_()  # the next weights begin a new average
 
     def trained_weights(self) -> dict[str, Tensor]:
-        """The weights to keep: the average where there is one."""
+        """The result of the training: the average if there is one, else the weights."""
         model = self.average.module if self.average else self.supernet
         return model.state_dict()

@@ -136,13 +136,13 @@ class TrainingStep:
             resolutions=self.resolutions[batch.x.shape[-1]],
             progress=self.state.step / self.total,
             supernet=self.state.supernet,
-            probe=lambda archs: self._probe(archs, batch),
+            evaluate_losses=lambda archs: self._evaluate_losses(archs, batch),
             restart=self.state.restart,
         )
 
     @torch.no_grad()
-    def _probe(self, archs: Sequence[Arch], batch: TrainingBatch) -> list[float]:
-        """See `nas.samplers.base.Probe`."""
+    def _evaluate_losses(self, archs: Sequence[Arch], batch: TrainingBatch) -> list[float]:
+        """See `nas.samplers.base.EvaluateLosses`."""
         weight = self._weight(batch.y, batch)
         losses = [weight * self.task.loss(self._outputs(arch, batch.x), batch.y) for arch in archs]
         values: list[float] = mean_over_processes(torch.stack(losses)).tolist()

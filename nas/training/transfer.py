@@ -1,4 +1,4 @@
-"""Starting a training from the weights of another run."""
+"""Start of a training from the weights of another run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ DATA_KEYS = {"name", "description", "classes", "channels", "resolutions"}
 
 
 class Transfer(BaseModel, extra="forbid"):
-    """What became of the weights; tensors by name."""
+    """Names of the tensors that were loaded, re-initialized and dropped."""
 
     schema_version: int = SCHEMA_VERSION
     source: str
     """The run that they come from."""
     loaded: list[str]
-    made_anew: list[str]
+    reinitialized: list[str]
     """Of the new network, with initial values."""
     dropped: list[str]
     """Of the source, in no use here."""
@@ -32,7 +32,7 @@ class Transfer(BaseModel, extra="forbid"):
     @property
     def note(self) -> str:
         """One line for people."""
-        parts = (f"{len(self.loaded)} tensors loaded", _listed(self.made_anew, "made anew"))
+        parts = (f"{len(self.loaded)} tensors loaded", _listed(self.reinitialized, "re-initialized"))
         return f"weights of {self.source}: {'; '.join(parts)}; {_listed(self.dropped, 'dropped')}"
 
 
@@ -65,7 +65,7 @@ def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> 
     return Transfer(
         source=str(source),
         loaded=sorted(fitting),
-        made_anew=sorted(own.keys() - fitting),
+        reinitialized=sorted(own.keys() - fitting),
         dropped=sorted(known.keys() - fitting),
     )
 
