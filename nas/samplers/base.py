@@ -20,7 +20,7 @@ class Step:
     """A training step as samplers see it; equal on all ranks."""
 
     rng: np.random.Generator
-    """The only source of randomness. It depends on the seed and the step, so that a run can resume exactly."""
+    """The only source of randomness. Depends on seed and step, so that runs resume exactly."""
     resolutions: Sequence[int]
     """Resolutions of subnets that take the step's images: one, unless the network itself resizes them."""
     progress: float
@@ -78,7 +78,7 @@ class Sampler(Protocol):
         """The subnets of a step; their number may change from step to step."""
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """Learn from the losses of the step's subnets, in their order. Called after the update of the weights."""
+        """Learn from the losses of the step's subnets, in order, after the update of the weights."""
 
     def state_dict(self) -> dict[str, Any]:
         """The learned state, as plain values and tensors for a checkpoint."""
