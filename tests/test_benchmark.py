@@ -257,7 +257,7 @@ def test_device_measures_its_own_batch(tmp_path: Path, monkeypatch: pytest.Monke
     profile = make_device(SPACE, "desk").profile
     profile = profile.model_copy(update={"key": profile.key.model_copy(update={"batch": 8})})
     monkeypatch.setattr(
-        type(profile), "refuse_other", lambda self, told: None
+        type(profile), "check_same_device", lambda self, told: None
     )  # this machine stands in for it
     paths = [write_model(tmp_path / "open.onnx", batch=None), write_model(tmp_path / "one.onnx")]
     open_batch, one = benchmark_on(profile, paths)

@@ -1,4 +1,4 @@
-"""Measured latency of ONNX files, next to the predicted one where a file holds it."""
+"""Measures the latency of ONNX files, next to the predicted latency if a file contains it."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from nas.devices.model_files import ModelFile, Shape, read_model
 from nas.progress import Progress, silent
 
 PREDICTED, DEVICE = "predicted_latency_ms", "device"
-"""Keys of the ONNX metadata that `nas export` writes."""
+"""Keys of the ONNX metadata written by `nas export`."""
 DEFAULT_SETTINGS = RunSettings()
 
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One model alone in a fresh process; all latencies in ms."""
+    """The measurement of one model alone in a fresh process; all latencies in ms."""
 
     model: str
-    """Path as it was given."""
+    """Path of the file, as given."""
     shape: str
-    """Of its inputs, such as `x=1,3,32,32`."""
+    """Shapes of its inputs, such as `x=1,3,32,32`."""
     latency_ms: float
-    """The robust figure that latency tables are calibrated to."""
+    """The robust estimate that latency tables are calibrated to."""
     clock: str
-    """What `latency_ms` is taken with: `cpu` time, which leaves out other processes, or the `wall` clock. The
+    """How `latency_ms` is measured: `cpu` time, which excludes other processes, or the `wall` clock. The
     other figures are by the wall clock."""
     min_ms: float
     median_ms: float
     p90_ms: float
     runs: int
     throttled: int
-    """Periods in which a CPU quota stopped the process."""
+    """Number of periods in which a CPU quota stopped the process."""
     energy_mj: float | None
-    """Of one run above that of waiting; None: not asked for, or no counter there."""
+    """Energy of one run above idle; None if it was not measured or the device has no counter."""
     energy_counter: str | None
     """RAPL, NVML or INA."""
     threads: int
     provider: str
     measured_on: str | None
-    """The device that was measured; None: this machine."""
+    """The measured device; None: this machine."""
     slow: bool
-    """The measurement was disturbed: the latency may be wrong, `warnings` say why."""
+    """Whether the measurement was disturbed: the latency may be wrong, `warnings` give the reason."""
     warnings: tuple[str, ...]
     predicted_latency_ms: float | None
-    """None: the model does not say."""
+    """None if the file does not contain it."""
     device: str | None
     """The device that the prediction is for."""
 
@@ -65,8 +65,8 @@ class BenchmarkError(ValueError):
     """Some models could not be measured.
 
     Args:
-        reasons: one for each of them.
-        rows: the others.
+        reasons: a sentence for each of them.
+        rows: the measurements of the other models.
     """
 
     def __init__(self, reasons: Sequence[str], rows: Sequence[BenchmarkRow]) -> None:
@@ -82,18 +82,19 @@ def benchmark(
     energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
-    """Measure each model on this machine, in a process of its own.
+    """Measure each model on this machine, in a separate process.
 
     Args:
         models: ONNX files.
-        settings: how they are run.
-        shapes: of inputs that leave dimensions other than the batch open, by name.
-        energy: measure that too, where this machine has a counter.
+        settings: how the models are run.
+        shapes: shapes of inputs with open dimensions other than the batch, by name.
+        energy: measure energy too, if this machine has a counter.
         progress: called after each model.
 
     Raises:
-        BenchmarkError: a file is missing, is no ONNX model or cannot be run; it holds the rows of the others.
-        ValueError: a shape is of no model's input.
+        BenchmarkError: a file is missing, is not an ONNX model or cannot be run; it contains the rows of the
+                others.
+        ValueError: a shape names an input that no model has.
     """
     return _benchmark(models, settings, shapes or {}, energy, None, Local(), progress)
 
@@ -107,23 +108,24 @@ def benchmark_on(
     energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
-    """Measure each model on a device as its profile says, and check there what it computes.
+    """Measure each model on a device as its profile says, and check the outputs of the device.
 
     Args:
-        profile: of the device.
+        profile: the profile of the device.
         models: ONNX files.
-        connection: reaches the device instead of the profile's.
-        shapes: of inputs that leave dimensions other than the batch open, by name.
-        energy: measure that too, where the device has a counter.
+        connection: replaces the connection in the profile.
+        shapes: shapes of inputs with open dimensions other than the batch, by name.
+        energy: measure energy too, if the device has a counter.
         progress: called after each model.
 
     Raises:
-        BenchmarkError: a file is missing, is no ONNX model or cannot be run; it holds the rows of the others.
+        BenchmarkError: a file is missing, is not an ONNX model or cannot be run; it contains the rows of the
+                others.
         ValueError: a shape is of no model's input, the device cannot be reached, is another one than that of
             the profile, or computes wrongly.
     """
-    reached = connection or profile.connection
-    return _benchmark(models, profile.key, shapes or {}, energy, profile, reached, progress)
+    connection = connection or profile.connection
+    return _benchmark(models, profile.key, shapes or {}, energy, profile, connection, progress)
 
 
 def _benchmark(
@@ -171,7 +173,7 @@ def _benchmark(
 def _read(
     paths: Sequence[Path], batch: int, shapes: Mapping[str, Shape], fixed_only: bool
 ) -> tuple[dict[str, ModelFile], list[str]]:
-    """The models by their names in the bundle, and the reasons why others cannot be measured."""
+    """The models by their names in the bundle, and the reasons for those that cannot be measured."""
     files: dict[str, ModelFile] = {}
     reasons = []
     for i, path in enumerate(paths):
@@ -228,10 +230,10 @@ def _row(
 
 
 def _disturbances(figures: AloneFigures, always_slow: bool) -> list[str]:
-    found = timing_warnings(figures)
+    warnings = timing_warnings(figures)
     if always_slow and not figures.throttled:
-        found.append("the processor was slow during all runs: the latency may be too high")
-    return found
+        warnings.append("the processor was slow during all runs: the latency may be too high")
+    return warnings
 
 
 def _other_batch(file: ModelFile, profile: DeviceProfile | None) -> list[str]:

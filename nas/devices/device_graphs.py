@@ -1,11 +1,11 @@
-"""Graphs that are timed on a device: random weights, which are not stored but made there.
+"""Graphs that are timed on a device. Their random weights are generated there and not part of the bundle.
 
-Latency does not depend on the values of weights as long as they let no activation shrink to denormals. So the
-graphs of a bundle refer to one file of random numbers that the device writes: a region for each kind and
-standard deviation, which all constants of that kind share from its start. The same subnets took the same time
-as with weights of their own (digits: 61-69 us, all four within 0.5 %). Folders to carry, compressed, with all
-blocks of a space and 60 whole subnets: digits 0.5 MB, ofa-mbv3-w1.2 2.3 MB, attentivenas 1.7 MB, ofa-resnet50
-2.4 MB (11, 13 and 15 MB as files; 24, 58 and 183 MB of numbers are made on the device).
+Latency does not depend on the values of weights, as long as no activation becomes denormal. So the graphs of
+a bundle refer to one file of random numbers that the device writes: a region for each type and standard
+deviation, shared by all constants of that kind. The same subnets took the same time as with individual
+weights (digits: 61-69 us, all four within 0.5 %). Compressed bundles with all blocks of a space and 60 whole
+subnets: digits 0.5 MB, ofa-mbv3-w1.2 2.3 MB, attentivenas 1.7 MB, ofa-resnet50 2.4 MB (11, 13 and 15 MB as
+files; 24, 58 and 183 MB of numbers are generated on the device).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from nas.onnx_backend.precision import convert
 from search_spaces import Block
 
 SHARED_FROM = 256
-"""Smaller constants stay in their graph."""
+"""Constants with fewer elements stay in their graph."""
 _PAGE = 4096
 _SEED = 0
 _WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
-"""Of one weight, by precision."""
+"""Bytes of one weight, by precision."""
 _Kind = tuple[str, float]
-"""Type and standard deviation."""
+"""Type and standard deviation of a constant."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedGraph:
-    """Blocks that are timed; see `BundledModel` for the rest."""
+    """A graph that is timed; see `BundledModel` for the other fields."""
 
     id: str
     blocks: tuple[Block, ...]
     passes: int
-    """How often its latency is told; see `alone_plan` for what that takes."""
+    """Number of latencies to measure; `alone_plan` gives the trials for each."""
     alone: bool = False
     images: str | None = None
 
@@ -48,7 +48,7 @@ class TimedGraph:
 def bundled(
     graphs: Iterable[TimedGraph], settings: RunSettings, rng: np.random.Generator
 ) -> tuple[list[BundledModel], Weights]:
-    """The graphs as small files, and what the device needs to make their weights."""
+    """The graphs as small files, and the description of their weights for the device."""
     graphs = list(graphs)
     models, weights = share_weights(_models(graphs, settings, rng))
     files = [
@@ -59,7 +59,7 @@ def bundled(
 
 
 def _trials(graph: TimedGraph, settings: RunSettings) -> TrialPlan:
-    """Of each pass."""
+    """The trials of each pass."""
     params = sum(block.params for block in graph.blocks)
     return alone_plan(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else LIGHT
 
@@ -74,13 +74,13 @@ def _models(
 
 
 def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weights]:
-    """Take the large constants out of models; all of one kind share one region of a file of random numbers.
+    """Replace the large constants of models by regions of a file of random numbers, one region for each kind.
 
     Args:
-        models: with random weights; one at a time is held with its constants.
+        models: models with random weights; only one at a time is in memory with its constants.
 
     Returns:
-        the models without, and the description of the file.
+        The models without the constants, and the description of the file.
     """
     stripped, counts = [], dict[_Kind, int]()
     for model in models:
@@ -97,7 +97,7 @@ def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weigh
 
 
 def _is_shared(constant: TensorProto) -> bool:
-    scales = constant.name.endswith("_scale")  # of INT8 values: a random one may be negative
+    scales = constant.name.endswith("_scale")  # scales of INT8 values must not be negative
     return _size(constant) >= SHARED_FROM and not scales
 
 
@@ -111,7 +111,7 @@ def _kind(constant: TensorProto) -> _Kind:
 
 
 def _regions(counts: Mapping[_Kind, int]) -> tuple[Region, ...]:
-    """The kinds one after the other, each at the start of a page as a file that is mapped wants it."""
+    """Consecutive regions, each at the start of a page, as required for a memory-mapped file."""
     regions, offset = [], 0
     for (dtype, scale), count in sorted(counts.items()):
         regions.append(Region(dtype=dtype, scale=scale, offset=offset, count=count))

@@ -1,4 +1,4 @@
-"""What a new profile may do to the one that its name has already."""
+"""Rules for replacing or extending an existing profile of the same name."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _REMEDY = "choose another name, or replace the profile with --restart"
 
 
 def settings_of(device: Device | None) -> RunSettings:
-    """How networks are run on a device; the defaults for a new one."""
+    """The run settings of a device; the defaults for a new device."""
     if device is None:
         return RunSettings()
     return RunSettings.model_validate(device.profile.key.model_dump(include=set(RunSettings.model_fields)))
 
 
-def refuse_other_profile(device: Device, space: Space, settings: RunSettings) -> None:
-    """Refuse to replace the profile of another space, or of networks that were run in another way.
+def check_same_profile(device: Device, space: Space, settings: RunSettings) -> None:
+    """Check that an existing profile has the same space and run settings as a new one.
 
     Raises:
-        ValueError: the message says what differs.
+        ValueError: they differ; the message says how.
     """
     name = device.profile.name
     if space.name != device.profile.space and not space.same_but_for_data(device.space):
@@ -38,27 +38,27 @@ def refuse_other_profile(device: Device, space: Space, settings: RunSettings) ->
             f"the device {name!r} is measured for the space {device.profile.space!r}; choose another name "
             f"for {space.name!r}, such as {name}-{space.name}, or replace the profile with --restart"
         )
-    there = settings_of(device)
-    if settings.int8_for is None:  # as the device says
-        settings = settings.model_copy(update={"int8_for": there.int8_for})
-    known, wanted = there.model_dump(), settings.model_dump()
-    differing = [field for field in known if known[field] != wanted[field]]
+    earlier = settings_of(device)
+    if settings.int8_for is None:  # the device decides
+        settings = settings.model_copy(update={"int8_for": earlier.int8_for})
+    old, new = earlier.model_dump(), settings.model_dump()
+    differing = [field for field in old if old[field] != new[field]]
     if differing:
-        measured, asked = (_listed({f: of[f] for f in differing}) for of in (known, wanted))
+        measured, asked = (_listed({f: of[f] for f in differing}) for of in (old, new))
         raise ValueError(f"the profile {name!r} was measured with {measured}, got {asked}; {_REMEDY}")
 
 
-def refuse_other_device(device: Device, told: Description) -> None:
-    """Refuse to replace what another device measured.
+def check_same_device(device: Device, description: Description) -> None:
+    """Check that an existing profile was measured on the same hardware.
 
     Args:
-        device: the earlier profile.
-        told: what the device says about itself that is to be measured.
+        device: the existing profile.
+        description: the description of the device that is measured.
 
     Raises:
-        ValueError: it is another one.
+        ValueError: the hardware differs.
     """
-    other = device.profile.differences(told)
+    other = device.profile.differences(description)
     if other:
         mine = {field: getattr(device.profile.hardware, field) for field in other}
         raise ValueError(
@@ -68,24 +68,24 @@ def refuse_other_device(device: Device, told: Description) -> None:
 
 
 def blocks_to_add(device: Device, space: Space) -> list[str]:
-    """Keys of the blocks that the table of a device lacks; none where all or nothing is to be measured."""
+    """Keys of the blocks to add to the table of a device; empty if all blocks or none have to be measured."""
     if not device.profile.n_blocks or not space.same_but_for_data(device.space):
         return []
     return [key for key in timed_blocks(space) if key not in device.table.latency_ms]
 
 
 def with_added(device: Device, blocks: pd.DataFrame, results: Results) -> Device:
-    """A device with further rows in its table.
+    """A device with additional blocks in its table.
 
     Raises:
-        ValueError: they were measured with another runtime.
+        ValueError: they were measured with another version of the runtime.
     """
     key = device.profile.key
     version = results.device.get("version", key.version)
     if version != key.version:
         raise ValueError(
             f"the profile {device.profile.name!r} was measured with {key.runtime} {key.version}, the device "
-            f"has {version} now: latencies of both are not comparable; measure all again with --restart"
+            f"now has {version}: their latencies are not comparable; measure all again with --restart"
         )
     _log.info("%d blocks were added to the table of the device %r", len(blocks), device.profile.name)
     table = pd.concat([device.blocks, blocks], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Where a device profile is looked up: one order for every command that works on a run."""
+"""Looks up a device profile in the same order for every command that works on a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def find_device(run: RunDir, name: str, profiles: Path | None = None) -> Device:
 
     Args:
         run: the run.
-        name: of the device.
+        name: name of the device.
         profiles: a folder of profiles.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Latencies of subnets that were measured on a run's device, kept so that nothing is measured twice."""
+"""Latencies of subnets measured on a device, stored in the run so that no subnet is measured twice."""
 
 from __future__ import annotations
 
@@ -29,49 +29,49 @@ _log = logging.getLogger(__name__)
 MEASURED = "measured.csv"
 COLUMNS = ("arch_id", "latency_ms", "key")
 ImagesOf = Callable[[int], Images]
-"""Images of a size in pixels, shape (n, channels, size, size)."""
+"""Gives images of a size in pixels, shape (n, channels, size, size)."""
 
 
 class MeasuredLatencies:
     """Latencies of subnets, each alone in a fresh process on one device, by arch id.
 
     Args:
-        folder: the run's copy of the device's profile; `measured.csv` in it keeps the latencies.
-        device: where they are measured.
-        space: of the subnets.
-        images: what the device's answers are checked on.
+        folder: the run's copy of the device profile; `measured.csv` in it stores the latencies.
+        device: the device.
+        space: the space of the subnets.
+        images: images for checking the outputs of the device.
     """
 
     def __init__(self, folder: Path, device: Device, space: Space, images: ImagesOf) -> None:
         self.folder, self.device, self.space, self.images = folder, device, space, images
         self.key = device.profile.key.model_dump_json()
         path = folder / MEASURED
-        kept = read_table(path, COLUMNS) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
-        mine = kept[kept["key"] == self.key]
-        self._others = kept[kept["key"] != self.key][list(COLUMNS)]
-        self.ms: dict[str, float] = dict(zip(mine["arch_id"], mine["latency_ms"].astype(float), strict=True))
+        rows = read_table(path, COLUMNS) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
+        own = rows[rows["key"] == self.key]
+        self._others = rows[rows["key"] != self.key][list(COLUMNS)]
+        self.ms: dict[str, float] = dict(zip(own["arch_id"], own["latency_ms"].astype(float), strict=True))
 
     def prepare(self, connection: Connection) -> None:
-        """Before a search, which takes long: refuse a device that is not there, keep what came back from it.
+        """Check the device before a long search, and store the results of an offline bundle.
 
         Raises:
-            ValueError: the device cannot be reached or is another one, or what came back is not its results.
+            ValueError: the device cannot be reached or is a different one, or the results are not valid.
         """
         self.device.profile.check_same_device(connection.describe() or {})
         if isinstance(connection, OfflineBundle) and connection.results:
-            self._accept(connection.results)
+            self._read_offline_results(connection.results)
 
     def measure(self, connection: Connection, archs: Sequence[Arch], progress: Progress) -> None:
-        """Measure subnets and keep their latencies.
+        """Measure subnets and store their latencies.
 
         Args:
-            connection: reaches the device.
-            archs: none of them measured yet.
-            progress: hears about each.
+            connection: how the device is reached.
+            archs: subnets that have not been measured yet.
+            progress: called after each subnet.
 
         Raises:
-            NotMeasuredError: a person carries the bundle.
-            ValueError: the device cannot be reached, is another one, or computes wrongly.
+            NotMeasuredError: the user has to copy the bundle to the device first.
+            ValueError: the device cannot be reached, is a different one, or computes wrong outputs.
         """
         bundle = self.folder / BUNDLE
         with session.exclusive_access(self.folder):
@@ -79,37 +79,37 @@ class MeasuredLatencies:
             results = session.measure(
                 connection, bundle, lambda done, total: progress("measure latency", done, total)
             )
-            self._keep(results)
+            self._store(results)
             shutil.rmtree(bundle)
 
-    def _accept(self, path: Path) -> None:
-        """Keep what a person brought back for the bundle that was written last."""
+    def _read_offline_results(self, path: Path) -> None:
+        """Store the results of the bundle that was written last."""
         bundle = self.folder / BUNDLE
         if not bundle.is_dir():
             raise ValueError(f"no bundle of this run waits for results; --bundle DIR writes one (got {path})")
         results = read_results(path, read_job(bundle))
         check_outputs(bundle, results)
-        self._keep(results)
+        self._store(results)
         shutil.rmtree(bundle)
 
-    def _keep(self, results: Results) -> None:
+    def _store(self, results: Results) -> None:
         self.device.profile.check_same_device(results.device)
         if results.always_slow:
             _log.warning(
-                "%d of %d subnets met slow moments of the device %r alone: their latencies may be too high",
+                "the device %r was slow in all trials of %d of %d subnets: their latencies may be too high",
+                self.device.profile.name,
                 len(results.always_slow),
                 len(results.alone),
-                self.device.profile.name,
             )
         if results.throttled_share:
             _log.warning(
-                "a CPU quota stopped %.0f %% of the measurements on the device %r: the latencies hold for "
-                "single runs, a steady load takes longer",
+                "a CPU quota stopped %.0f %% of the measurements on the device %r: the latencies are valid "
+                "for single runs, a continuous load takes longer",
                 100 * results.throttled_share,
                 self.device.profile.name,
             )
-        told = {arch_id: results.alone_latency(arch_id) for arch_id in results.alone}
-        self.ms |= {arch_id: figures.latency_ms for arch_id, figures in told.items() if figures}
+        alone = {arch_id: results.alone_latency(arch_id) for arch_id in results.alone}
+        self.ms |= {arch_id: figures.latency_ms for arch_id, figures in alone.items() if figures}
         frame = pd.DataFrame(
             [(arch_id, ms, self.key) for arch_id, ms in self.ms.items()], columns=list(COLUMNS)
         )

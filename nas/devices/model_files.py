@@ -1,4 +1,4 @@
-"""ONNX files of any origin, prepared for a measurement."""
+"""Reads any ONNX file and prepares it for a measurement."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from hw_profiles.run_settings import RunSettings
 
 Shape = tuple[int, ...]
 _DECLARED = list[int | str | None]
-"""Dimensions as a model declares them; open ones have a name or None."""
+"""Dimensions declared by a model; open ones are a name or None."""
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _BATCH_NAMES = ("n", "b", "bs")
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model with everything that a device needs to run it."""
+    """A model with all that a device needs to run it."""
 
     path: Path
     content: bytes
     """The model with its external data."""
     shapes: dict[str, Shape]
-    """Of all its inputs, by name."""
+    """Shapes of all its inputs, by name."""
     is_open: bool
-    """The file itself leaves some of their dimensions open."""
+    """Whether the file leaves some of these dimensions open."""
     image: tuple[int, int] | None
-    """Channels and size of the images that its outputs can be compared on; None: it reads something else."""
+    """Channels and size of its input images; None if its input is not images."""
     metadata: dict[str, str]
 
     @property
     def shape(self) -> str:
-        """The shapes as one text, in the syntax of `--shape`."""
+        """The shapes as a text, in the syntax of `--shape`."""
         return " ".join(f"{name}={','.join(map(str, shape))}" for name, shape in self.shapes.items())
 
     @property
     def batch(self) -> int | None:
-        """Images at a time; None for models that do not read images."""
+        """Batch size; None for models that do not read images."""
         return next((shape[0] for shape in self.shapes.values() if len(shape) == 4), None)
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, Shape]:
-    """Shapes of inputs from texts such as `x=1,3,224,224`.
+    """Parse shapes of inputs such as `x=1,3,224,224`.
 
     Raises:
         ValueError: a text has another form, or a name is repeated.
@@ -66,23 +66,23 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, Shape]:
 
 
 def read_model(path: Path, batch: int, given: Mapping[str, Shape]) -> ModelFile:
-    """Read a model and settle the shapes of its inputs.
+    """Read a model and determine the shapes of its inputs.
 
     Args:
         path: an ONNX file.
         batch: size of an open first dimension.
-        given: shapes of inputs, by name; other names are left to other models.
+        given: shapes of inputs, by name; names of other models are ignored.
 
     Raises:
-        ValueError: the file cannot be read, an input cannot be filled, or its shape is open or contradicts
-            the given one.
+        ValueError: the file cannot be read, an input has an unsupported type, or its shape is open or
+            contradicts the given one.
     """
     session = Model(str(path), RunSettings(fallback=True).model_dump()).open()
     check_inputs(session, str(path))
     try:
         graph = onnx.load(path)
         content = graph.SerializeToString(deterministic=True)
-    except Exception as error:  # onnx and protobuf raise classes that have no common base
+    except Exception as error:  # the exceptions of onnx and protobuf have no common base class
         reason = " ".join(str(error).split())
         raise ValueError(f"cannot read {path} with its external data: {reason}") from None
     unranked = {i.name for i in graph.graph.input if not i.type.tensor_type.HasField("shape")}
@@ -125,7 +125,7 @@ def _shape(path: Path, name: str, declared: _DECLARED | None, batch: int, given:
 
 
 def _is_batch(name: str | None, rank: int) -> bool:
-    """Whether an open first dimension counts images or other examples."""
+    """Whether an open first dimension is the batch."""
     return name is None or rank == 4 or "batch" in name.lower() or name.lower() in _BATCH_NAMES
 
 
@@ -139,7 +139,7 @@ def _text(declared: _DECLARED) -> str:
 
 
 def _image(session: onnxruntime.InferenceSession, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:
-    """Of a model whose only input is a batch of square images and whose first output has a row for each."""
+    """Channels and size, if the only input is square images and the first output has one row for each."""
     inputs, output = session.get_inputs(), session.get_outputs()[0]
     if len(inputs) != 1 or {inputs[0].type, output.type} - set(_FLOATS):
         return None

@@ -1,4 +1,4 @@
-"""Whether a device's profile still holds: a few of its held-out subnets, measured again."""
+"""Checks a device profile by measuring a few of its held-out subnets again."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from search_spaces import Arch, Space
 
 N_CHECKED = 8
 MAX_RATIO = 2.0
-"""A profile holds while its predictions are wrong by at most this many times what it promises."""
+"""A profile is valid while the error of its predictions is at most this many times the recorded one."""
 
 
 class CheckRecord(BaseModel, frozen=True):
-    """What measuring again has shown; errors are fractions."""
+    """The result of a check; errors are fractions."""
 
     device: str
     verdict: Literal["holds", "holds no longer", "machine too noisy"]
     now: ErrorRecord
-    """Of the predictions against what was measured now."""
+    """Errors of the predictions against the new measurements."""
     promised_mape: float
-    """Of the predictions on all held-out subnets, when the profile was made."""
+    """Error of the predictions on all held-out subnets in the profile."""
     noise_floor: float
-    """MAPE between two passes over these subnets now."""
+    """MAPE between two new passes over these subnets."""
 
     @property
     def sentence(self) -> str:
-        """The verdict with its figures, and what to do."""
+        """The verdict with its figures and the remedy."""
         figures = (
             f"mean error {self.now.mape:.1%} on {self.now.n} subnets measured again (the profile says "
             f"{self.promised_mape:.1%}), bias {self.now.bias:+.1%}, Kendall tau {self.now.kendall_tau:.2f}, "
@@ -57,16 +57,16 @@ _REMEDY = {
 def check_profile(
     space: Space, device: Device, *, n: int = N_CHECKED, progress: Progress = silent
 ) -> CheckRecord:
-    """Measure some subnets twice and compare with what is predicted.
+    """Measure some subnets twice and compare them with the predictions.
 
     Args:
-        space: that the device was profiled for.
-        device: is reached as its profile says.
-        n: subnets, from the fastest to the slowest of the held-out ones.
-        progress: hears about measurements.
+        space: the space that the device was profiled for.
+        device: the device; it is reached as its profile says.
+        n: number of subnets, from the fastest to the slowest of the held-out ones.
+        progress: called after each measurement.
 
     Raises:
-        ValueError: another space, or the device cannot be reached or is another one.
+        ValueError: the space differs, or the device cannot be reached or is a different one.
     """
     profile = device.profile
     if not space.same_but_for_data(device.space):
@@ -98,7 +98,7 @@ def measure_twice(
     """Latencies of subnets on a device in two interleaved passes, each subnet alone in a fresh process.
 
     Raises:
-        ValueError: the device cannot be reached, is another one, or measured some subnets once.
+        ValueError: the device cannot be reached, is a different one, or measured some subnets only once.
     """
     profile = device.profile
     graphs = [TimedGraph(arch.id, space.blocks(arch), 2, alone=True) for arch in archs]

@@ -1,4 +1,4 @@
-"""From a device's measurements to its profile: fit on some subnets, judge on others."""
+"""Builds a device profile from measurements: fits latency models to some subnets and tests on others."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from hw_profiles.run_settings import DeviceKey, RunSettings
 from nas.devices.profile_work import HELD_OUT, ProfileWork
 
 
-def evaluate(
+def build_profile(
     work: ProfileWork, name: str, connection: Connection, settings: RunSettings, results: Results
 ) -> Device:
-    """Choose and fit a latency model on some subnets and judge it on others.
+    """Select and fit a latency model on some subnets and test it on others.
 
     Args:
-        work: what was timed.
-        name: of the device.
-        connection: how it was reached.
+        work: the graphs that were timed.
+        name: name of the device.
+        connection: how the device was reached.
         settings: how networks were run.
-        results: what was measured.
+        results: the measurements.
     """
     space, blocks = work.space, work.block_frame(results)
-    known = work.calibration_ms(results)
+    calibration_ms = work.calibration_ms(results)
     measured, remeasured = (work.held_out_ms(results, nth) for nth in (0, 1))
     assert measured is not None, "the first pass is never missing"
     calibration, held_out = ([space.blocks(a) for a in archs] for archs in (work.calibration, work.held_out))
     raw_ms = LatencyTable(name, blocks, IDENTITY).block_ms if work.blocks else None
-    choice = select_model(calibration, known, raw_ms)
-    predicted = choice.model.predict(held_out)
+    selected = select_model(calibration, calibration_ms, raw_ms)
+    predicted = selected.model.predict(held_out)
     profile = DeviceProfile(
         name=name,
         space=space.name,
@@ -51,12 +51,14 @@ def evaluate(
         key=DeviceKey.model_validate(settings.model_dump() | results.device),
         hardware=Hardware.model_validate(results.device),
         n_blocks=len(blocks),
-        n_calibration=len(known),
-        calibration=fit_affine(sums(calibration, raw_ms), known) if raw_ms else None,
-        latency_model=choice.name,
-        cross_validated=dict(choice.errors),
+        n_calibration=len(calibration_ms),
+        calibration=fit_affine(sums(calibration, raw_ms), calibration_ms) if raw_ms else None,
+        latency_model=selected.name,
+        cross_validated=dict(selected.errors),
         held_out=compare(predicted, measured),
-        held_out_macs=compare(Linear(block_macs).fit(calibration, known).predict(held_out), measured),
+        held_out_macs=compare(
+            Linear(block_macs).fit(calibration, calibration_ms).predict(held_out), measured
+        ),
         noise_floor=_noise_floor(measured, remeasured),
         split_half_spearman=results.split_half_spearman,
         slow_share=results.slow_share,
@@ -65,9 +67,9 @@ def evaluate(
         sentinel_drift=results.sentinel_drift,
     )
     fitted = pd.DataFrame(
-        {"arch": [arch.to_json() for arch in work.calibration], "measured_latency_ms": known}
+        {"arch": [arch.to_json() for arch in work.calibration], "measured_latency_ms": calibration_ms}
     )
-    judged = pd.DataFrame(
+    tested = pd.DataFrame(
         {
             "arch_id": [arch.id for arch in work.held_out],
             "arch": [arch.to_json() for arch in work.held_out],
@@ -77,9 +79,9 @@ def evaluate(
             "remeasured_latency_ms": np.nan if remeasured is None else remeasured,
         }
     )
-    return Device(profile, blocks, work.boundary_frame(results), fitted, judged, space)
+    return Device(profile, blocks, work.boundary_frame(results), fitted, tested, space)
 
 
 def _noise_floor(first: Latencies, second: Latencies | None) -> float | None:
-    """MAPE between two passes; None where there is nothing to compare."""
+    """MAPE between two passes; None without a second pass."""
     return None if second is None or len(first) == 0 else compare(second, first).mape

@@ -1,4 +1,4 @@
-"""What is timed to profile a device for a space, and how the times become the table of its blocks."""
+"""The graphs that are timed to profile a device for a space, and the latency table from their times."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ from search_spaces import Arch, Space
 
 BLOCK_TRIALS, BOUNDARY_TRIALS, SENTINEL_TRIALS = 3, 8, 60
 """Trials of each graph. Held-out MAPE with 1, 2, 3, 4 trials of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
-two profiles of the digits space, noise floor 0.56 %); boundaries are few and count in every block."""
+two profiles of the digits space, noise floor 0.56 %); each boundary affects many blocks."""
 N_CALIBRATION, N_HELD_OUT = 24, 48
 HELD_OUT_PASSES = 2
-"""The first is what predictions are judged by, the second tells the noise."""
+"""The first pass gives the error of predictions, the second one the noise floor."""
 N_FIT = 40
-"""Calibration subnets where there is no table of blocks."""
+"""Number of calibration subnets without a table of blocks."""
 SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
-"""Ids of models; all but the first are followed by the position."""
+"""Ids of models; all but the first are followed by an index."""
 
 
 def n_calibration(*, supports_block_timing: bool) -> int:
-    """Whole subnets that predictions are fitted to, with a table of blocks or without."""
+    """Number of whole subnets that the latency model is fitted to."""
     return N_CALIBRATION if supports_block_timing else N_FIT
 
 
 @dataclass(frozen=True)
 class ProfileWork:
-    """Everything that is timed for one space; ids of models are prefix and position."""
+    """All graphs that are timed for one space."""
 
     space: Space
     blocks: Mapping[str, TimedBlock]
-    """By key; empty where whole subnets alone are timed."""
+    """Blocks by key; empty if only whole subnets are timed."""
     calibration: list[Arch]
     held_out: list[Arch]
-    """The smallest and the largest subnet first."""
+    """The smallest and the largest subnet come first."""
 
     @classmethod
     def plan(
@@ -65,13 +65,13 @@ class ProfileWork:
         supports_block_timing: bool,
         n_held_out: int = N_HELD_OUT,
     ) -> Self:
-        """What to time; of a small space all subnets.
+        """Select what is timed; all subnets of a small space.
 
         Args:
-            space: its subnets and blocks.
-            rng: draws the subnets.
-            supports_block_timing: time the blocks; else more whole subnets.
-            n_held_out: subnets that the predictions are judged on.
+            space: the space.
+            rng: the random generator that draws the subnets.
+            supports_block_timing: whether to time blocks; otherwise more whole subnets are timed.
+            n_held_out: number of subnets for the error of predictions.
         """
         split = SubnetSplit.draw(
             space, rng, n_calibration(supports_block_timing=supports_block_timing), n_held_out
@@ -81,13 +81,13 @@ class ProfileWork:
 
     @classmethod
     def addition(cls, space: Space, keys: Collection[str]) -> Self:
-        """Some blocks of a space alone, for the table of a device that was profiled before."""
+        """Only some blocks of a space, to extend the table of a device."""
         blocks = {key: timed for key, timed in timed_blocks(space).items() if key in keys}
         return cls(space, blocks, [], [])
 
     @property
     def boundaries(self) -> list[Boundary]:
-        """Where blocks meet."""
+        """The boundaries between blocks."""
         return boundaries_of(self.blocks)
 
     def bundle(
@@ -97,7 +97,7 @@ class ProfileWork:
         seed: int,
         best_speed_probe_ms: float | None = None,
     ) -> BundleContent:
-        """The work as a bundle; the smallest and the largest subnet are also checked on images."""
+        """The graphs as a bundle; the outputs of the smallest and the largest subnet are checked."""
         models, weights = bundled([*self._parts(), *self._networks()], settings, rng)
         return BundleContent(
             models=models,
@@ -130,7 +130,7 @@ class ProfileWork:
 
     @property
     def _middle(self) -> Arch:
-        """The network that shows how steady the device is."""
+        """The network that is timed again and again to show how steady the device is."""
         return self.calibration[len(self.calibration) // 2] if self.calibration else self.space.smallest
 
     def _networks(self) -> list[TimedGraph]:
@@ -154,22 +154,22 @@ class ProfileWork:
         return str(self.space.image_size(arch))
 
     def measured_by(self, results: Results) -> Self:
-        """The work without blocks where results tell of whole subnets alone."""
+        """The same without blocks if the results contain only whole subnets."""
         return self if SENTINEL in results.latency_ms else replace(self, blocks={})
 
     def calibration_ms(self, results: Results) -> Latencies:
-        """Latency of each subnet that predictions are fitted to, shape (n,)."""
+        """Latency of each calibration subnet in ms, shape (n,)."""
         measured = results.alone_ms(f"{CALIBRATION}{i}" for i in range(len(self.calibration)))
         assert measured is not None, "a model is measured once at least"
         return measured
 
     def held_out_ms(self, results: Results, nth: int) -> Latencies | None:
-        """Latency in ms of each held-out subnet in a pass, shape (n,); None where not all were measured."""
+        """Latency of each held-out subnet in a pass in ms, shape (n,); None if one was not measured."""
         names = (f"{HELD_OUT}{i}" for i in range(len(self.held_out)))
         return results.alone_ms(names, nth, HELD_OUT_PASSES)
 
     def boundary_times(self, results: Results) -> dict[Boundary, BoundaryTimes]:
-        """Probes and overhead at every boundary."""
+        """Times of the calibration convolutions at every boundary."""
         ms = results.latency_ms
         return {
             boundary: BoundaryTimes(ms[f"one{i}"], ms[f"three{i}"])

@@ -1,4 +1,4 @@
-"""Measures the latency of a space's subnets on a device, and how good its predictions are."""
+"""Profiles a device: measures the latency of the subnets of a space and the error of its predictions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import ProfileStore
 from nas.devices.earlier_profile import (
     blocks_to_add,
-    refuse_other_device,
-    refuse_other_profile,
+    check_same_device,
+    check_same_profile,
     settings_of,
     with_added,
 )
-from nas.devices.profile_evaluation import evaluate
+from nas.devices.profile_evaluation import build_profile
 from nas.devices.profile_work import HELD_OUT, N_HELD_OUT, ProfileWork
-from nas.devices.settings import complete, refuse_other_instruction_set
+from nas.devices.settings import check_instruction_set, complete
 from nas.progress import Progress, silent
 from search_spaces import Space
 
@@ -43,75 +43,74 @@ def profile_device(
     progress: Progress = silent,
     resume: bool = True,
 ) -> Device:
-    """Measure a device and save the result in `store`.
+    """Measure a device and save its profile in `store`.
 
-    A device that was profiled for the same space with other images is measured for the lacking blocks alone,
-    which are added to its table.
+    If the device has a profile of the same space for other images, only the missing blocks are measured and
+    added to its table.
 
-    Stopped at any moment, it goes on where it was when called again with the same arguments; a profile that
-    the name already has stays as it is until the new one is whole.
+    An interrupted call is continued by a call with the same arguments. An existing profile of the same name
+    is replaced only when the new one is complete.
 
     Args:
-        space: its blocks are measured.
-        name: of the device.
-        store: where the profile goes.
-        connection: how the device is reached; None: as the profile says that the name has, or this machine.
-        settings: how networks are run; None: as the profile says that the name has, or the defaults. This,
-            `n_held_out` and `seed` are those of the bundle where the connection brings its results back.
-        n_held_out: subnets that the predictions are judged on, the smallest and the largest among them; fewer
-            where the space is small.
-        seed: decides random weights, subnets and the order of trials.
-        progress: told about the trials.
-        resume: False: forget what an earlier call, stopped half-way, has measured, and replace the profile
-            that the name has, whatever was measured for it.
+        space: the space whose blocks and subnets are measured.
+        name: name of the device.
+        store: where the profile is saved.
+        connection: how the device is reached; None: as in its existing profile, or this machine.
+        settings: how networks are run; None: as in its existing profile, or the defaults. If the connection
+            reads the results of an offline bundle, this, `n_held_out` and `seed` are those of the bundle.
+        n_held_out: number of subnets for the error of predictions, the smallest and the largest included;
+            fewer if the space is small.
+        seed: seed of random weights, subnets and the order of trials.
+        progress: called after each trial.
+        resume: if False, discard the trials of an interrupted call and replace an existing profile.
 
     Raises:
-        NotMeasuredError: a person carries the bundle.
-        ValueError: the name belongs to another device, space or way of running networks, the folder cannot be
-            written or is in use, the device cannot be reached, its provider is not available, or it computes
-            wrongly.
+        NotMeasuredError: the user has to copy the bundle to the device first.
+        ValueError: the name belongs to another device, space or run settings, the folder cannot be written or
+            is in use, the device cannot be reached, its provider is not available, or it computes wrong
+            outputs.
     """
     folder = store.folder(name) / BUNDLE
-    there = store.load(name) if name in store.names() else None
-    connection = connection or (there.profile.connection if there else Local())
+    existing = store.load(name) if name in store.names() else None
+    connection = connection or (existing.profile.connection if existing else Local())
     if isinstance(connection, OfflineBundle) and connection.results:
-        job = _waiting(folder, space, name)
+        job = _offline_job(folder, space, name)
         connection = connection.model_copy(update={"whole": job.sentinel is None})
         settings, seed = RunSettings.model_validate(job.model_dump()), job.seed
         n_held_out = sum(model.id.startswith(HELD_OUT) for model in job.models)
-    settings = settings or settings_of(there)
-    earlier = there if resume else None
+    settings = settings or settings_of(existing)
+    earlier = existing if resume else None
     if earlier:
-        refuse_other_profile(earlier, space, settings)
-    lacking = blocks_to_add(earlier, space) if earlier and connection.supports_block_timing else []
+        check_same_profile(earlier, space, settings)
+    missing = blocks_to_add(earlier, space) if earlier and connection.supports_block_timing else []
     rng = np.random.default_rng(seed)
-    if lacking:
-        work = ProfileWork.addition(space, lacking)
+    if missing:
+        work = ProfileWork.addition(space, missing)
     else:
         work = ProfileWork.plan(
             space, rng, supports_block_timing=connection.supports_block_timing, n_held_out=n_held_out
         )
     try:
         with session.exclusive_access(store.folder(name)):
-            told = connection.describe()
+            description = connection.describe()
             if earlier:
-                refuse_other_device(earlier, told or {})
-            settings = complete(settings, told)
-            gauge = earlier.profile.best_speed_probe_ms if earlier and lacking else None
-            write_bundle(folder, work.bundle(settings, rng, seed, gauge))
+                check_same_device(earlier, description or {})
+            settings = complete(settings, description)
+            best_ms = earlier.profile.best_speed_probe_ms if earlier and missing else None
+            write_bundle(folder, work.bundle(settings, rng, seed, best_ms))
             if not resume:
                 connection.forget(folder)
             results = session.measure(
                 connection, folder, lambda done, total: progress(f"profiling {name}", done, total)
             )
-            refuse_other_instruction_set(settings, results)
+            check_instruction_set(settings, results)
             if earlier:
-                refuse_other_device(earlier, results.device)
-            lasting = connection.without_paths if isinstance(connection, OfflineBundle) else connection
-            if earlier and lacking:
+                check_same_device(earlier, results.device)
+            stored = connection.without_paths if isinstance(connection, OfflineBundle) else connection
+            if earlier and missing:
                 device = with_added(earlier, work.block_frame(results), results)
             else:
-                device = evaluate(work.measured_by(results), name, lasting, settings, results)
+                device = build_profile(work.measured_by(results), name, stored, settings, results)
             store.save(device)
             shutil.rmtree(folder)
     except OSError as error:
@@ -122,8 +121,8 @@ def profile_device(
     return device
 
 
-def _waiting(folder: Path, space: Space, name: str) -> Job:
-    """The job of the bundle that was written to be carried."""
+def _offline_job(folder: Path, space: Space, name: str) -> Job:
+    """The job of the offline bundle that was written last."""
     if not folder.is_dir():
         raise ValueError(
             f"no bundle of the device {name!r} waits for results; "

@@ -1,4 +1,4 @@
-"""How networks are run on a device, as far as only the device can say."""
+"""Run settings that depend on the device."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nas.onnx_backend.precision import INT8
 from nas.onnx_backend.quantize import scheme
 
 
-def complete(settings: RunSettings, told: Description | None) -> RunSettings:
-    """The settings with the instruction set that INT8 graphs are written for.
+def complete(settings: RunSettings, description: Description | None) -> RunSettings:
+    """Add the instruction set that INT8 graphs are written for.
 
     Args:
-        settings: what a user chose.
-        told: what the device says about itself; None where nobody can ask.
+        settings: the settings that a user chose.
+        description: the description of the device; None if it cannot be queried.
 
     Raises:
         ValueError: the device has an unknown instruction set, or fewer cores than threads are asked for.
     """
-    cores = told and told.get("usable_cores")
+    cores = description and description.get("usable_cores")
     if isinstance(cores, int) and settings.threads > cores:
         raise ValueError(
             f"threads must be at most {cores}, the cores that a process on the device may use, "
@@ -27,20 +27,20 @@ def complete(settings: RunSettings, told: Description | None) -> RunSettings:
         )
     if settings.precision != INT8:
         return settings
-    wanted = settings.int8_for or (told and told.get("instruction_set"))
-    scheme(wanted if isinstance(wanted, str) else None)  # refuses an unknown one
-    return settings.model_copy(update={"int8_for": wanted})
+    name = settings.int8_for or (description and description.get("instruction_set"))
+    scheme(name if isinstance(name, str) else None)  # validates the name
+    return settings.model_copy(update={"int8_for": name})
 
 
-def refuse_other_instruction_set(settings: RunSettings, results: Results) -> None:
-    """Refuse INT8 results of a device that the graphs were not written for.
+def check_instruction_set(settings: RunSettings, results: Results) -> None:
+    """Check that INT8 results are of a device that the graphs were written for.
 
     Raises:
-        ValueError: it says that it has another instruction set.
+        ValueError: the device has another instruction set.
     """
-    told = results.device.get("instruction_set")
-    if settings.precision == INT8 and told not in (None, settings.int8_for):
+    actual = results.device.get("instruction_set")
+    if settings.precision == INT8 and actual not in (None, settings.int8_for):
         raise ValueError(
-            f"INT8 graphs were written for {settings.int8_for}, but the device is {told}: their latency "
-            f"there means nothing; measure again with --int8-for {told}"
+            f"INT8 graphs were written for {settings.int8_for}, but the device is {actual}: their latency "
+            f"is not valid there; measure again with --int8-for {actual}"
         )
