@@ -276,7 +276,7 @@ def test_lacking_blocks_are_added(store: ProfileStore, tmp_path: Path) -> None:
 
 def carried_there_and_back(store: ProfileStore, stick: Path) -> Results:
     """Writes the bundle of `SMALL` to carry, and measures it on the made-up machine."""
-    with pytest.raises(NotMeasuredError, match="ready to be carried"):
+    with pytest.raises(NotMeasuredError, match="ready to be copied"):
         profile_device(SMALL, "far", store, connection=OfflineBundle(out=stick), seed=3)
     assert store.names() == []
     return modelled_device()(Local(), stick, lambda done, total: None)

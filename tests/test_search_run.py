@@ -295,7 +295,7 @@ def test_front_of_a_carried_device_is_measured_when_its_results_are_back(
     with pytest.raises(ValueError, match="--bundle DIR writes the folder"):
         search(trained, device, connection=OfflineBundle())
     out = tmp_path / "stick"
-    with pytest.raises(NotMeasuredError, match=r"stick .* is ready to be carried"):
+    with pytest.raises(NotMeasuredError, match=r"stick .* is ready to be copied"):
         search(trained, device, connection=OfflineBundle(out=out))
     assert trained.run.search().read_csv(FRONT)["measured_latency_ms"].isna().all()
     names = [model.id for model in read_job(out).models]
