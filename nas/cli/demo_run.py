@@ -74,7 +74,7 @@ def run_demo(
         recipe: of the training, a name or a YAML file; its seed does not count.
         seed: of training, profiling and search.
         resume: go on with a demo that was stopped.
-        progress: hears about every step of the work.
+        progress: called after each step of the work.
 
     Raises:
         ValueError: `out` holds something else.

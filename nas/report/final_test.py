@@ -29,7 +29,7 @@ def final_test(
     Args:
         trained: the run.
         chosen: subnets that a search returned.
-        progress: hears about every subnet.
+        progress: called after each subnet.
 
     Returns:
         `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch` and the metrics.

@@ -60,7 +60,7 @@ def report_run(
         extra: more figures for the report's table.
         targets: what figures should reach, by name, such as `>= 97`.
         out: the folder to write to instead.
-        progress: hears about evaluations on the test split.
+        progress: called after each evaluation on the test split.
 
     Returns:
         Path of the page, and its figures.
