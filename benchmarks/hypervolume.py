@@ -77,7 +77,7 @@ def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, see
     connection = device.profile.connection
     (front,) = validate([result], device, trained, measured, deployed, connection, silent).fronts
     test = final_test(trained, front["arch"].tolist())
-    return test_hypervolume(front, test, result.record()["reference"])
+    return test_hypervolume(front, test, result.record()["reference"], trained.task)
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ def test_picked_subnets_carry_the_device_and_both_latencies(searched: TrainedRun
     assert metadata["device"] == "desk"
     assert float(metadata["predicted_latency_ms"]) == pytest.approx(row["latency_ms"])
     assert float(metadata["measured_latency_ms"]) == pytest.approx(row["measured_latency_ms"])
-    assert exported_table([file]).to_dict("records") == [
+    assert exported_table([file], "top1").to_dict("records") == [
         {
             "arch_id": file.arch.id,
             "precision": "fp32",

@@ -85,7 +85,7 @@ def test_it_stands_beside_the_fp32_file(trained: TrainedRun, arch: Arch) -> None
     names = {path.name for path in trained.run.file(EXPORTS).iterdir()}
     files_of_arch = {f"{arch.id}{end}" for end in (".onnx", ".json", ".int8.onnx", ".int8.json")}
     assert names == files_of_arch | {READER}
-    table = exported_table(files)
+    table = exported_table(files, "top1")
     assert list(table["precision"]) == ["fp32", "int8"]
     assert table["fp32_top1"].nunique() == 1
     assert table["top1"][0] == table["fp32_top1"][0]

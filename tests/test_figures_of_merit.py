@@ -6,13 +6,14 @@ import pandas as pd
 import pytest
 from conftest import make_device
 
+from nas import tasks
 from nas.cli.demo_run import targets_on
 from nas.report.figures_of_merit import (
-    accuracy_figures,
     hypervolume_figures,
     latency_figures,
     met,
     predictor_figures,
+    quality_figures,
 )
 from nas.report.figures_of_merit import (
     test_hypervolume as hypervolume_on_test,
@@ -20,13 +21,15 @@ from nas.report.figures_of_merit import (
 from nas.search.predictor_record import PredictorRecord
 from search_spaces import Space
 
+TASK = tasks.get("classification")
+
 
 def test_accuracy_is_the_median_of_each_group_in_percent() -> None:
     groups = ["largest", "smallest", "random", "random", "random", "chosen"]
     test = pd.DataFrame({"group": groups, "top1": [0.99, 0.9, 0.95, 0.97, 0.2, 1.0]})
-    values = [round(value, 9) for _, value, _, _ in accuracy_figures(test)]
+    values = [round(value, 9) for _, value, _, _ in quality_figures(test, TASK)]
     assert values == [99.0, 95.0, 90.0]
-    (alone,) = accuracy_figures(pd.DataFrame({"group": ["trained"], "top1": [0.8]}))
+    (alone,) = quality_figures(pd.DataFrame({"group": ["trained"], "top1": [0.8]}), TASK)
     assert alone[0] == "test top-1, the fine-tuned subnet"
     assert alone[1] == pytest.approx(80)
 
@@ -42,7 +45,7 @@ def test_hypervolume_counts_the_chosen_by_their_test_cross_entropy() -> None:
         }
     )
     # up to (1, 4): (1 - 0.5) x (4 - 1) by a, and (0.5 - 0.25) x (4 - 3) more by b
-    found = hypervolume_on_test(front, test, {"cross_entropy": 1.0, "latency_ms": 4.0})
+    found = hypervolume_on_test(front, test, {"cross_entropy": 1.0, "latency_ms": 4.0}, TASK)
     assert found == pytest.approx(1.5 + 0.25)
 
 

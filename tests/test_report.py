@@ -17,6 +17,7 @@ from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.measuring.results import Conditions
 from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.run_settings import DeviceKey
+from nas import tasks
 from nas.report import ReportData, write_report
 from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
@@ -27,6 +28,7 @@ from search_spaces import Arch, Genomes, Space
 from search_spaces import operators as ops
 from search_spaces.costs import macs_table, params_table
 
+TASK = tasks.get("classification")
 DIGITS = search_spaces.get("digits")
 EVIL = "</script><script>console.log('evil')</script>&\"'"
 RUN = RunInfo(
@@ -106,6 +108,7 @@ def data() -> ReportData:
     return ReportData(
         run=RUN,
         space=DIGITS,
+        task=TASK,
         training=pd.DataFrame({"step": 10 * epochs, "lr": 0.1 / epochs} | losses),
         evaluations=evaluations,
         front=front,
@@ -205,7 +208,7 @@ def test_plots_are_json_that_cannot_end_their_element(page: str) -> None:
 def test_absent_part_names_the_command_that_makes_it(
     data: ReportData, absent: str, command: str | None
 ) -> None:
-    default = getattr(ReportData(RUN, DIGITS), absent)
+    default = getattr(ReportData(RUN, DIGITS, TASK), absent)
     variants = [default]
     if isinstance(getattr(data, absent), pd.DataFrame):
         variants.append(getattr(data, absent).iloc[:0])
@@ -218,22 +221,24 @@ def test_absent_part_names_the_command_that_makes_it(
 
 
 def test_empty_run_has_a_page() -> None:
-    page = write_report(ReportData(RUN, DIGITS))
+    page = write_report(ReportData(RUN, DIGITS, TASK))
     for command in ("train", "evaluate", "profile", "search"):
         assert f"<code>nas {command} " in page
-    assert len(fields(ReportData)) == 14  # a new part needs a case above
+    assert len(fields(ReportData)) == 15  # a new part needs a case above
 
 
 def test_figures_of_the_test_split_stay_out_of_the_plot(data: ReportData) -> None:
     assert data.evaluations is not None
     both = pd.concat([data.evaluations, data.evaluations.assign(split="test", cross_entropy=9.0)])
-    for view in pareto(DIGITS, None, both, None, {}).values():
+    for view in pareto(DIGITS, TASK, None, both, None, {}).values():
         assert len(view.data[0].x) == N_EVALUATED
         assert max(view.data[0].y) < 9
 
 
 def test_pareto_plot_has_corners_reference_and_steps(data: ReportData) -> None:
-    plot = pareto(DIGITS, data.front, data.evaluations, data.baseline, data.reference_point)["cross-entropy"]
+    plot = pareto(DIGITS, TASK, data.front, data.evaluations, data.baseline, data.reference_point)[
+        "cross-entropy"
+    ]
     traces = {trace.name: trace for trace in plot.data}
     assert (traces["reference point"].x, traces["reference point"].y) == ((3.0,), (0.5,))
     assert traces["largest"].x[0] == DIGITS.macs(DIGITS.largest) / 1e6
@@ -247,7 +252,7 @@ def test_pareto_plot_has_corners_reference_and_steps(data: ReportData) -> None:
 def test_cost_is_macs_where_no_device_was_profiled(data: ReportData) -> None:
     assert data.evaluations is not None
     unknown = data.evaluations.assign(latency_ms=float("nan"))
-    plot = pareto(DIGITS, None, unknown, None, {})["top-1"]
+    plot = pareto(DIGITS, TASK, None, unknown, None, {})["top-1"]
     assert plot.layout.xaxis.title.text == "MACs"
     assert list(plot.data[0].x) == list(unknown["macs"])
 

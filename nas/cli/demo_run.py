@@ -121,12 +121,13 @@ def _chosen(
 ) -> pd.DataFrame:
     front = trained.run.search().read_csv(FRONT).set_index("arch_id")
     test = trained.run.search().read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")
+    metric = trained.task.headline.metric
     return pd.DataFrame(
         [
             {
                 "arch_id": file.arch.id,
-                "validation_top1": front.loc[file.arch.id, "top1"],
-                "test_top1": test.loc[file.arch.id, "top1"],
+                f"validation_{metric}": front.loc[file.arch.id, metric],
+                f"test_{metric}": test.loc[file.arch.id, metric],
                 "predicted_latency_ms": front.loc[file.arch.id, "latency_ms"],
                 "measured_latency_ms": row.latency_ms,
                 "macs": trained.space.macs(file.arch),

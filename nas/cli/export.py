@@ -93,7 +93,7 @@ def export(
                 out=out,
                 progress=progress,
             )
-    show(records(exported_table(exported)), json)
+    show(records(exported_table(exported, trained.task.headline.metric)), json)
     if not json:
         models = [file.path for file in exported if file.path.suffix == ONNX]
         profiled = trained.device(device)

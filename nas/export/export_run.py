@@ -148,16 +148,21 @@ def _measure_here(paths: Sequence[Path]) -> list[float]:
     return [row.latency_ms for row in benchmark(paths)]
 
 
-def exported_table(exported: Sequence[Exported]) -> pd.DataFrame:
-    """One row per file: top-1 is that on the validation split; `max_difference` is that to torch's logits."""
+def exported_table(exported: Sequence[Exported], metric: str) -> pd.DataFrame:
+    """One row per file; `max_difference` is the largest one to torch's outputs.
+
+    Args:
+        exported: the files.
+        metric: name of the metric on the validation split that is shown.
+    """
     return pd.DataFrame(
         [
             {
                 "arch_id": e.arch.id,
                 "precision": e.precision,
                 "file": str(e.path),
-                "top1": e.metrics["top1"],
-                "fp32_top1": e.fp32_metrics["top1"],
+                metric: e.metrics[metric],
+                f"fp32_{metric}": e.fp32_metrics[metric],
                 "max_difference": e.max_difference,
             }
             for e in exported

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nas.runs.records import RunInfo
+from nas.tasks import Task
 from search_spaces import Space
 
 MAX_CHOSEN = 6
@@ -22,27 +23,28 @@ FigureOfMerit = tuple[str, float, str, str]
 class ReportData:
     """The results of a run. What is None or empty was not done yet; the report then says what does it.
 
-    Tables of subnets have `arch_id` and `arch`. Latencies are in ms, `cross_entropy` in nats,
-    `top1` is a fraction, `macs` are for one image.
+    Tables of subnets have `arch_id` and `arch`. They have a column for each metric
+    that the task shows. Latencies are in ms, `macs` are for one image.
     """
 
     run: RunInfo
     space: Space
+    task: Task
     training: pd.DataFrame | None = None
-    """Rows of `step`, `lr`, and `loss_`, `top1_`, `macs_` of `largest`, `smallest` and `random` subnets."""
+    """Rows of `step`, `lr`, and `loss_`, `METRIC_`, `macs_` of `largest`, `smallest` and `random` subnets."""
     evaluations: pd.DataFrame | None = None
     """The archive of real evaluations with `latency_ms` by the table, `macs` and `params`."""
     front: pd.DataFrame | None = None
-    """The subnets that the search returned, or the only one that was trained: `predicted_cross_entropy`,
-    `cross_entropy`, `top1`, `latency_ms` by the table, `measured_latency_ms` (NaN: not measured), `macs`,
+    """The subnets that the search returned, or the only one that was trained: `predicted_METRIC`,
+    the metrics, `latency_ms` by the table, `measured_latency_ms` (NaN: not measured), `macs`,
     `params`."""
     baseline: pd.DataFrame | None = None
     """The front of random search with as many real evaluations; columns as in `front`."""
     test: pd.DataFrame | None = None
-    """`cross_entropy` and `top1` on the test split."""
+    """The metrics on the test split."""
     predictor: Mapping[str, Any] | None = None
     """`name`, `kendall_tau`, `kendall_tau_low`, `kendall_tau_high` (bootstrap, 95 %), `ceiling`, `n_train`,
-    `n_held_out`, and `held_out`: a table of `arch_id`, `predicted` and `real` cross-entropy."""
+    `n_held_out`, and `held_out`: a table of `arch_id`, `predicted` and `real` primary metric."""
     latency: pd.DataFrame | None = None
     """Held-out subnets: `predicted_latency_ms`, `measured_latency_ms`."""
     profile: Mapping[str, Any] | None = None

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from nas.report.drawing import compact
-from nas.report.markup import count, escape, number, percent
+from nas.report.markup import count, escape, formatted, number
+from nas.tasks import Task
+from nas.tasks.base import Quantity
 from search_spaces import Space
 
 OURS, OTHERS, FAINT, CORNER, REFERENCE = "#5b5bd6", "#e08c1a", "rgba(130,140,160,0.45)", "#12a594", "#e5484d"
-QUALITY = {"cross-entropy": ("cross_entropy", "cross-entropy, nats"), "top-1": ("top1", "top-1 accuracy")}
-"""Column and axis title of what a Pareto plot can show on its y axis."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 COST = {"latency_ms": "latency by the table, ms", "macs": "MACs"}
 """Axis title of what a Pareto plot can show on its x axis, the best first."""
@@ -25,29 +25,31 @@ COST = {"latency_ms": "latency by the table, ms", "macs": "MACs"}
 
 def pareto(
     space: Space,
+    task: Task,
     front: pd.DataFrame | None,
     evaluations: pd.DataFrame | None,
     baseline: pd.DataFrame | None,
     reference_point: Mapping[str, float],
 ) -> dict[str, go.Figure]:
-    """Quality against cost of every subnet, one figure per quality; arguments as in `ReportData`."""
+    """Metrics against cost of every subnet, one figure per metric; arguments as in `ReportData`."""
     evaluated = _validated(evaluations)
     tables = [table for table in (front, baseline, evaluated) if table is not None and len(table)]
     cost = next((name for name in COST if any(t.get(name, _NONE).notna().any() for t in tables)), "macs")
     views = {}
-    for view, (quality, title) in QUALITY.items():
-        figure = _figure(COST[cost], title)
-        _points(figure, space, evaluated, "evaluated", cost, quality, {"color": FAINT, "size": 6})
-        _front(figure, space, baseline, "random search", cost, quality, OTHERS)
-        _corners(figure, space, evaluated, cost, quality)
-        _front(figure, space, front, "search", cost, quality, OURS)
-        if cost in reference_point and quality in reference_point:
+    for quantity in task.quantities:
+        metric = quantity.metric
+        figure = _figure(COST[cost], quantity.axis)
+        _points(figure, space, task, evaluated, "evaluated", cost, metric, {"color": FAINT, "size": 6})
+        _front(figure, space, task, baseline, "random search", cost, metric, OTHERS)
+        _corners(figure, space, task, evaluated, cost, metric)
+        _front(figure, space, task, front, "search", cost, metric, OURS)
+        if cost in reference_point and metric in reference_point:
             marker = {"symbol": "x", "size": 10, "color": REFERENCE}
-            x, y = [reference_point[cost]], [reference_point[quality]]
+            x, y = [reference_point[cost]], [reference_point[metric]]
             figure.add_scatter(x=x, y=y, mode="markers", name="reference point", marker=marker)
-        if quality == "top1":
+        if quantity.percent:
             figure.update_yaxes(tickformat=".1%")
-        views[view] = figure
+        views[quantity.label] = figure
     return views
 
 
@@ -66,15 +68,15 @@ def latency(held_out: pd.DataFrame | None, front: pd.DataFrame | None) -> dict[s
     return {"ms": against, "relative error": error}
 
 
-def cross_entropy(held_out: pd.DataFrame) -> dict[str, go.Figure]:
-    """Predicted against real cross-entropy of held-out subnets."""
-    figure = _figure("real cross-entropy, nats", "predicted cross-entropy, nats")
+def predictor(held_out: pd.DataFrame, quantity: Quantity) -> dict[str, go.Figure]:
+    """Predicted against real values of a metric of held-out subnets."""
+    figure = _figure(f"real {quantity.axis}", f"predicted {quantity.axis}")
     real, predicted = held_out["real"].to_numpy(), held_out["predicted"].to_numpy()
     _diagonal(figure, [real, predicted])
     marker = {"color": OURS, "size": 8, "opacity": 0.85}
     hover = [str(escape(arch_id)) for arch_id in held_out["arch_id"]]
     figure.add_scatter(x=real, y=predicted, mode="markers", name="held-out", marker=marker, text=hover)
-    return {"cross-entropy": figure}
+    return {quantity.label: figure}
 
 
 def training(log: pd.DataFrame) -> dict[str, go.Figure]:
@@ -131,21 +133,22 @@ def _validated(evaluations: pd.DataFrame | None) -> pd.DataFrame | None:
 def _points(
     figure: go.Figure,
     space: Space,
+    task: Task,
     table: pd.DataFrame | None,
     name: str,
     cost: str,
-    quality: str,
+    metric: str,
     marker: Mapping[str, object],
 ) -> None:
     if table is None or table.empty or cost not in table:
         return
     figure.add_scatter(
         x=table[cost],
-        y=table[quality],
+        y=table[metric],
         mode="markers",
         name=name,
         marker=dict(marker),
-        text=_hover(space, table),
+        text=_hover(space, task, table),
         hovertemplate="%{text}<extra></extra>",
     )
 
@@ -153,22 +156,23 @@ def _points(
 def _front(
     figure: go.Figure,
     space: Space,
+    task: Task,
     table: pd.DataFrame | None,
     name: str,
     cost: str,
-    quality: str,
+    metric: str,
     color: str,
 ) -> None:
     """Points joined by steps: each is the best up to the cost of the next."""
     if table is None or table.empty or cost not in table:
         return
-    _points(figure, space, table.sort_values(cost), name, cost, quality, {"color": color, "size": 9})
+    _points(figure, space, task, table.sort_values(cost), name, cost, metric, {"color": color, "size": 9})
     line = {"color": color, "width": 2, "shape": "hv"}
     figure.update_traces(mode="lines+markers", line=line, selector={"name": name})
 
 
 def _corners(
-    figure: go.Figure, space: Space, evaluated: pd.DataFrame | None, cost: str, quality: str
+    figure: go.Figure, space: Space, task: Task, evaluated: pd.DataFrame | None, cost: str, metric: str
 ) -> None:
     if evaluated is None:
         return
@@ -178,15 +182,15 @@ def _corners(
     ):
         marker = {"color": CORNER, "size": 12, "symbol": symbol}
         rows = evaluated[evaluated["arch_id"] == arch.id]
-        _points(figure, space, rows, name, cost, quality, marker)
+        _points(figure, space, task, rows, name, cost, metric, marker)
 
 
-def _hover(space: Space, table: pd.DataFrame) -> list[str]:
+def _hover(space: Space, task: Task, table: pd.DataFrame) -> list[str]:
     archs = [compact(space, arch) for arch in table["arch"]]
-    return [_hover_text(arch, row) for arch, (_, row) in zip(archs, table.iterrows(), strict=True)]
+    return [_hover_text(arch, task, row) for arch, (_, row) in zip(archs, table.iterrows(), strict=True)]
 
 
-def _hover_text(arch: str, row: pd.Series[float]) -> str:
+def _hover_text(arch: str, task: Task, row: pd.Series[float]) -> str:
     """The text about a subnet at its point, in plotly's own small markup."""
     breakable = arch.replace(" ", NO_BREAK).replace(f"|{NO_BREAK}", "| ")  # lines end between stages
     latencies = [
@@ -198,7 +202,7 @@ def _hover_text(arch: str, row: pd.Series[float]) -> str:
         f"<b>{escape(row['arch_id'])}</b>",
         *(str(escape(line)) for line in textwrap.wrap(breakable, 64)),
         *([" · ".join(latencies)] if latencies else []),
-        f"cross-entropy {number(row['cross_entropy'])} · top-1 {percent(row['top1'])}",
+        " · ".join(f"{q.label} {formatted(q, row[q.metric])}" for q in task.quantities),
         f"{count(row['macs'])} MACs · {count(row['params'])} parameters",
     ]
     return "<br>".join(lines)

@@ -14,11 +14,14 @@ from nas.report.data import FigureOfMerit
 from nas.report.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST, TRAINED
 from nas.search.predictor_record import PredictorRecord
 from nas.search.problem.hypervolume import hypervolume
+from nas.tasks import Task
 
 
-def accuracy_figures(test: pd.DataFrame) -> list[FigureOfMerit]:
-    """Test accuracy with inherited weights, or of the only subnet that was trained."""
-    top1 = 100 * test.groupby("group")["top1"].median()
+def quality_figures(test: pd.DataFrame, task: Task) -> list[FigureOfMerit]:
+    """The headline metric on the test split of the subnets, or of the only one that was trained."""
+    headline = task.headline
+    scale, unit = (100, "%") if headline.percent else (1, task.metrics[headline.metric].unit)
+    values = scale * test.groupby("group")[headline.metric].median()
     n_random = (test["group"] == RANDOM).sum()
     names = {
         TRAINED: "the fine-tuned subnet",
@@ -26,7 +29,11 @@ def accuracy_figures(test: pd.DataFrame) -> list[FigureOfMerit]:
         RANDOM: f"median of {n_random} random subnets",
         SMALLEST: "smallest subnet",
     }
-    return [(f"test top-1, {names[group]}", float(top1[group]), "%", "") for group in names if group in top1]
+    return [
+        (f"test {headline.label}, {names[group]}", float(values[group]), unit, "")
+        for group in names
+        if group in values
+    ]
 
 
 def predictor_figures(record: PredictorRecord) -> list[FigureOfMerit]:
@@ -47,18 +54,25 @@ def latency_figures(profile: DeviceProfile) -> list[FigureOfMerit]:
     ]
 
 
-def test_hypervolume(front: pd.DataFrame, test: pd.DataFrame, reference: Mapping[str, float]) -> float:
-    """Hypervolume of subnets in test cross-entropy and latency, as measured where it was measured.
+def test_hypervolume(
+    front: pd.DataFrame, test: pd.DataFrame, reference: Mapping[str, float], task: Task
+) -> float:
+    """Hypervolume of subnets in the primary metric on the test split and latency.
+
+    Latencies are the measured ones where there are any, else the predicted ones.
 
     Args:
         front: the subnets, chosen on the validation split: `arch_id`, `latency_ms`, `measured_latency_ms`.
-        test: their cross-entropy on the test split, as `final_test` gives it.
-        reference: `cross_entropy` and `latency_ms` of the reference point, fixed before the search.
+        test: their metrics on the test split, as `final_test` gives them.
+        reference: primary objective and `latency_ms` of the reference point, fixed before the search.
+        task: what the subnets' outputs mean.
     """
     rows = front.merge(test[test["group"] == CHOSEN], on="arch_id", suffixes=("_validation", ""))
     latency_ms = rows["measured_latency_ms"].fillna(rows["latency_ms"])
-    points = np.column_stack([rows["cross_entropy"], latency_ms]).astype(np.float64)
-    return hypervolume(points, np.array([reference["cross_entropy"], reference["latency_ms"]]))
+    metric = task.primary.metric
+    sign = -1 if task.metrics[metric].direction == "max" else 1
+    points = np.column_stack([sign * rows[metric], latency_ms]).astype(np.float64)
+    return hypervolume(points, np.array([sign * reference[task.primary_objective], reference["latency_ms"]]))
 
 
 def hypervolume_figures(volumes: Mapping[str, float]) -> list[FigureOfMerit]:

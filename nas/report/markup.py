@@ -12,6 +12,8 @@ from string import Template
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from nas.tasks.base import Quantity
+
 DASH = "\N{EN DASH}"
 """Stands for a number that there is not."""
 
@@ -104,6 +106,11 @@ def number(value: float | None, digits: int = 3) -> str:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{value:.{decimals}f}"
+
+
+def formatted(quantity: Quantity, value: float) -> str:
+    """A value of a task's metric, as a percentage or a plain number."""
+    return percent(value) if quantity.percent else number(value)
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:

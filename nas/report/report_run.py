@@ -14,11 +14,11 @@ from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
 from nas.report.data import FigureOfMerit
 from nas.report.figures_of_merit import (
-    accuracy_figures,
     certificate_figures,
     hypervolume_figures,
     latency_figures,
     predictor_figures,
+    quality_figures,
     test_hypervolume,
 )
 from nas.report.final_test import final_test
@@ -68,7 +68,7 @@ def report_run(
     Raises:
         ValueError: the run was not searched for the device, or a file of the run is damaged.
     """
-    run = trained.run
+    run, task = trained.run, trained.task
     searched = device is not None or run.last_device is not None
     results = run.search(device) if searched else None
     search = results.read_json(SEARCH) if results else {}
@@ -84,18 +84,24 @@ def report_run(
     judged = results is not None and results.has(PREDICTOR)
     predictor = results.read_model(PREDICTOR, PredictorRecord) if results and judged else None
 
-    figures = accuracy_figures(test)
+    figures = quality_figures(test, trained.task)
     volumes: dict[str, float] = {}
     if predictor is not None:
         figures += predictor_figures(predictor)
     if profiled is not None:
         figures += latency_figures(profiled.profile)
     reference = {name.partition("@")[0]: value for name, value in search.get("reference", {}).items()}
-    if front is not None and baseline is not None and {"cross_entropy", "latency_ms"} <= reference.keys():
+    if (
+        front is not None
+        and baseline is not None
+        and {task.primary_objective, "latency_ms"} <= reference.keys()
+    ):
         how = "measured" if front["measured_latency_ms"].notna().all() else "predicted"
         volumes = {
-            f"{search['algorithm']} (test split, {how} latency)": test_hypervolume(front, test, reference),
-            "random search": test_hypervolume(baseline, test, reference),
+            f"{search['algorithm']} (test split, {how} latency)": test_hypervolume(
+                front, test, reference, task
+            ),
+            "random search": test_hypervolume(baseline, test, reference, task),
         }
         figures += hypervolume_figures(volumes)
     if search.get("certificate"):
@@ -106,6 +112,7 @@ def report_run(
     data = ReportData(
         run=trained.info,
         space=trained.space,
+        task=task,
         training=_table(run, TRAINING_LOG),
         evaluations=_evaluations(trained, profiled),
         front=front,

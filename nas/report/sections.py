@@ -22,6 +22,7 @@ from nas.report.markup import (
     count,
     details,
     escape,
+    formatted,
     join,
     missing,
     number,
@@ -40,19 +41,6 @@ PROFILE = "nas profile RUN --device NAME"
 SEARCH = "nas search RUN --device NAME"
 EXPORT = "nas export RUN"
 REPORT = "nas report RUN"
-
-SUBNET_HEADER = (
-    "subnet",
-    "measured, ms",
-    "predicted, ms",
-    "top-1, validation",
-    "top-1, test",
-    "cross-entropy, validation",
-    "cross-entropy, test",
-    "MACs",
-    "parameters",
-    "file",
-)
 
 
 def headline(data: ReportData) -> Html:
@@ -97,7 +85,9 @@ def pareto_front(data: ReportData) -> Html:
     """The plot of quality against cost, and the hypervolumes."""
     if data.front is None and (data.evaluations is None or data.evaluations.empty):
         return section("Pareto front", missing("evaluated subnets", EVALUATE))
-    views = figures.pareto(data.space, data.front, data.evaluations, data.baseline, data.reference_point)
+    views = figures.pareto(
+        data.space, data.task, data.front, data.evaluations, data.baseline, data.reference_point
+    )
     caption = "On the validation split. Hover over a point for its arch: resolution · stem | stages | head."
     hypervolumes = missing("search", SEARCH)
     if data.hypervolume:
@@ -113,8 +103,8 @@ def pareto_front(data: ReportData) -> Html:
 
 
 def predictions(data: ReportData) -> Html:
-    """Predicted against measured: latency, then cross-entropy."""
-    return section("Predicted against measured", _latency(data), _cross_entropy(data))
+    """Predicted against measured: latency, then the primary metric."""
+    return section("Predicted against measured", _latency(data), _predictor(data))
 
 
 def training(data: ReportData) -> Html:
@@ -223,28 +213,25 @@ def commands(data: ReportData) -> Html:
 
 
 def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
-    test = pd.DataFrame(columns=["arch_id", "cross_entropy", "top1"], dtype=float)
-    if data.test is not None:
-        test = data.test
-    joined = rows.merge(
-        test[["arch_id", "cross_entropy", "top1"]], "left", on="arch_id", suffixes=("", "_test")
-    ).sort_values("latency_ms")
+    quantities = data.task.quantities[::-1]  # the headline first
+    columns = ["arch_id", *data.task.shown]
+    test = pd.DataFrame(columns=columns, dtype=float) if data.test is None else data.test[columns]
+    joined = rows.merge(test, "left", on="arch_id", suffixes=("", "_test")).sort_values("latency_ms")
+    titles = [f"{quantity.label}, {split}" for quantity in quantities for split in ("validation", "test")]
+    header = ("subnet", "measured, ms", "predicted, ms", *titles, "MACs", "parameters", "file")
     cells = [
         (
             Html(f"<code>{escape(row['arch_id'])}</code>"),
             _measured(row["measured_latency_ms"]),
             number(row["latency_ms"]),
-            percent(row["top1"]),
-            percent(row["top1_test"]),
-            number(row["cross_entropy"]),
-            number(row["cross_entropy_test"]),
+            *(formatted(q, row[f"{q.metric}{split}"]) for q in quantities for split in ("", "_test")),
             count(row["macs"]),
             count(row["params"]),
             ", ".join(data.files.get(row["arch_id"], [DASH])),
         )
         for _, row in joined.iterrows()
     ]
-    return table(SUBNET_HEADER, cells)
+    return table(header, cells)
 
 
 def _other_files(data: ReportData, shown: set[str]) -> list[Html]:
@@ -258,9 +245,10 @@ def _measured(value: float) -> str:
 
 
 def _drawings(data: ReportData, chosen: pd.DataFrame) -> Iterator[Html]:
+    headline = data.task.headline
     for _, row in chosen.sort_values("latency_ms").iterrows():
-        arch = row["arch"]
-        title = f"{number(row['latency_ms'])} ms · {percent(row['top1'])} · {count(row['macs'])} MACs"
+        arch, quality = row["arch"], formatted(headline, row[headline.metric])
+        title = f"{number(row['latency_ms'])} ms · {quality} · {count(row['macs'])} MACs"
         yield Html(
             f'<figure class="arch"><h3><code>{escape(row["arch_id"])}</code> {escape(title)}</h3>'
             f'<div class="scroll">{draw(data.space, arch)}</div>'
@@ -298,8 +286,8 @@ def _error_row(name: str, error: ErrorRecord) -> tuple[object, ...]:
     return name, error.n, percent(error.mape, 2), percent(error.bias, 2), within, tau
 
 
-def _cross_entropy(data: ReportData) -> Html:
-    title = Html("<h3>Cross-entropy</h3>")
+def _predictor(data: ReportData) -> Html:
+    title = Html(f"<h3>{escape(data.task.primary.label.capitalize())}</h3>")
     predictor = data.predictor
     if not predictor:
         return join([title, missing("predictor", SEARCH)])
@@ -318,7 +306,7 @@ def _cross_entropy(data: ReportData) -> Html:
     caption = (
         "Ceiling: Kendall τ between two evaluations of the same subnets with different calibration images."
     )
-    return join([title, facts, plot(figures.cross_entropy(predictor["held_out"]), caption)])
+    return join([title, facts, plot(figures.predictor(predictor["held_out"], data.task.primary), caption)])
 
 
 def plain_fields(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
