@@ -173,7 +173,7 @@ def test_nothing_but_the_final_test_names_the_test_split() -> None:
         for value in [*call.args, *(keyword.value for keyword in call.keywords)]
         if isinstance(value, ast.Constant) and value.value == "test"
     }
-    assert found == {"assessment/final_test.py"}
+    assert found == {"report/final_test.py"}
 
 
 @pytest.mark.slow
