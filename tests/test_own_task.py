@@ -20,6 +20,7 @@ from nas.report import final_test
 from nas.report.report_run import report_run
 from nas.runs.files import FRONT, PREDICTOR, SEARCH, SUPERNET, TRAINING_LOG
 from nas.runs.run_dir import RunDir
+from nas.search.options import SearchOptions
 from nas.search.search_run import search_run
 from nas.tasks import Task
 from nas.training.train import train
@@ -152,7 +153,7 @@ def test_regression_of_one_number_goes_the_whole_way(
     assert trained.space.config.classes == 1
     assert row["mse"] < 1  # that of the best constant
 
-    search_run(trained, make_device(trained.space), predictors=["ridge"], budget=BUDGET)
+    search_run(trained, make_device(trained.space), SearchOptions(predictors=["ridge"], budget=BUDGET))
     results = RunDir.open(run.path).search()
     assert results.read_json(SEARCH)["objectives"] == ["mse", "latency_ms"]
     assert results.read_json(PREDICTOR)["metric"] == "mse"
