@@ -328,7 +328,7 @@ def test_bad_options_of_a_run_are_one_line_and_damage_nothing(
     message: str,
 ) -> None:
     (tmp_path / "other.json").write_text(
-        trained.space.largest.to_json().replace('"stem_width": 4', '"stem_width": 5')
+        trained.space.largest.to_json().replace('"stem.width": 4', '"stem.width": 5')
     )
     monkeypatch.chdir(tmp_path)
     before = content(trained.run.path)
