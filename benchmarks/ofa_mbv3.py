@@ -46,7 +46,7 @@ def space(resolutions: Sequence[int] = (224,)) -> Space:
     return search_spaces.parse(
         f"""
 name: ofa-mbv3-w1.0
-classes: 1000
+outputs: 1000
 channels: 3
 resolutions: {sorted(resolutions)}
 stem: {{width: [16]}}

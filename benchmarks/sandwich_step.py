@@ -47,7 +47,7 @@ def measure(space_name: str, batch: int, rounds: int, seed: int) -> float:
     supernet = Supernet(space).train()
     statics = [supernet.extract(arch).train() for arch in archs]
     images = torch.randn(batch, space.config.channels, resolution, resolution)
-    labels = torch.randint(space.config.classes, (batch,))
+    labels = torch.randint(space.config.outputs, (batch,))
     teacher = statics[0](images).detach().softmax(1)
 
     def sandwich() -> None:

@@ -98,7 +98,7 @@ def sandwich_step(side: str, options: argparse.Namespace) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(options.seed)
     shape = (options.batch, space.config.channels, options.resolution, options.resolution)
     images = torch.randn(shape, generator=generator)
-    labels = torch.randint(space.config.classes, (options.batch,), generator=generator)
+    labels = torch.randint(space.config.outputs, (options.batch,), generator=generator)
     first, *others = ({"ours": _ours, **SIDES}[side])(options)
 
     def step() -> None:

@@ -17,8 +17,8 @@ class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
     """Name of the family, such as `mbconv`."""
     name: str
     description: str = ""
-    classes: Positive
-    """Outputs of the classifier."""
+    outputs: Positive
+    """Number of outputs of the head, which the task decides: of classification, one for each class."""
     channels: Literal[1, 3]
     """Channels of the input image: grey or RGB."""
     resolutions: tuple[Positive, ...]

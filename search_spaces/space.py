@@ -133,24 +133,24 @@ class Space(GenomeCodec, ABC):
         """The space as YAML text that `search_spaces.get` reads back, with every default spelled out."""
         return yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
 
-    def with_data(self, *, classes: int, channels: int, resolutions: tuple[int, ...] | None = None) -> Self:
+    def with_data(self, *, outputs: int, channels: int, resolutions: tuple[int, ...] | None = None) -> Self:
         """The same space for another data set.
 
         Args:
-            classes: outputs of the classifier.
+            outputs: number of outputs of the head.
             channels: of the images.
             resolutions: sides of the images, in pixels; None: as they are.
         """
         update = {
-            "classes": classes,
+            "outputs": outputs,
             "channels": channels,
             "resolutions": resolutions or self.config.resolutions,
         }
         return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]
 
     def same_but_for_data(self, other: Space) -> bool:
-        """Whether the spaces differ in nothing but classes, channels, resolutions, name and description."""
-        fields = {"classes", "channels", "resolutions", "name", "description"}
+        """Whether the spaces differ in nothing but outputs, channels, resolutions, name and description."""
+        fields = {"outputs", "channels", "resolutions", "name", "description"}
         return self.config.model_dump(exclude=fields) == other.config.model_dump(exclude=fields)
 
     def with_resolutions(self, resolutions: Sequence[int]) -> Self:

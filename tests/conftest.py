@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # tests of runs alone need these, and they take seconds to im
 
 TINY_YAML = """\
 name: tiny
-classes: 3
+outputs: 3
 channels: 1
 resolutions: [6, 8]
 divisor: 2

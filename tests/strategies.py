@@ -34,7 +34,7 @@ def small_spaces(draw: st.DrawFn) -> Space:
     """Spaces of at most 3,000 raw genomes."""
     config: dict[str, Any] = {
         "name": "random",
-        "classes": 3,
+        "outputs": 3,
         "channels": draw(st.sampled_from([1, 3])),
         "resolutions": draw(options(4, 7)),
         "input_size": draw(st.sampled_from([None, 5])),

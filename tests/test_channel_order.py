@@ -17,7 +17,7 @@ from search_spaces import Arch, Space
 
 MBCONV = """\
 name: small
-classes: 3
+outputs: 3
 channels: 3
 resolutions: [16]
 stem: {width: [8]}
@@ -31,7 +31,7 @@ head: {width: [16], pool_width: 24}
 RESNET = """\
 family: resnet
 name: small
-classes: 3
+outputs: 3
 channels: 3
 resolutions: [32]
 stem: {width: [8, 16], mid: [8], depth: [2, 3]}

@@ -40,7 +40,7 @@ COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined
 def profiles(tmp_path: Path) -> Path:
     """A folder with the profile of a device for the tiny space, and one for another space."""
     store = ProfileStore(tmp_path / "profiles")
-    store.save(make_device(search_spaces.parse(TINY_YAML).with_data(classes=10, channels=1)))
+    store.save(make_device(search_spaces.parse(TINY_YAML).with_data(outputs=10, channels=1)))
     store.save(make_device(search_spaces.get("digits"), "elsewhere"))
     return store.directory
 

@@ -27,7 +27,7 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="module")
 def supernet(tiny: Space) -> Supernet:
     """Of the tiny space, for digits."""
-    return Supernet(tiny.with_data(classes=10, channels=1), zero_init_residual=False)
+    return Supernet(tiny.with_data(outputs=10, channels=1), zero_init_residual=False)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def random_mbconv(rng: np.random.Generator) -> Space:
     config = {
         "name": "random",
         "family": "mbconv",
-        "classes": 3,
+        "outputs": 3,
         "channels": 1,
         "resolutions": some(rng, 4, 7),
         "divisor": 2,
@@ -71,7 +71,7 @@ def random_resnet(rng: np.random.Generator) -> Space:
     config = {
         "name": "random",
         "family": "resnet",
-        "classes": 3,
+        "outputs": 3,
         "channels": 1,
         "resolutions": some(rng, 8, 12),
         "stem": {"width": some(rng, 4, 8), "mid": some(rng, 2, 4), "depth": some(rng, 2, 3)},

@@ -96,7 +96,7 @@ def test_nodes_fit_together(space: Space, rng: np.random.Generator) -> None:
         assert network.inputs == (image(space.config.channels, space.image_size(arch)),)
         first_conv = next(node for node in network.nodes if isinstance(node.op, ops.Conv2d))
         assert first_conv.specs[0].size[0] == arch["resolution"]
-        assert network.output_specs == (vector(space.config.classes),)
+        assert network.output_specs == (vector(space.config.outputs),)
 
 
 def test_chain_hands_on_several_tensors() -> None:

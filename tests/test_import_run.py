@@ -27,7 +27,7 @@ from search_spaces import Space
 
 SMALL = """\
 name: small
-classes: 3
+outputs: 3
 channels: 3
 resolutions: [8, 12]
 stem: {width: [8]}

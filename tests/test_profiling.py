@@ -31,7 +31,7 @@ from search_spaces import Arch, Space
 SMALL = search_spaces.parse(
     """
 name: small
-classes: 4
+outputs: 4
 channels: 1
 resolutions: [8]
 divisor: 4
@@ -246,18 +246,18 @@ def test_a_profile_serves_other_images(
     device = replace(device, profile=device.profile.model_copy(update=update))
     archs = [SMALL.smallest, SMALL.largest]
     for classes, channels in ((3, 1), (10, 3), (250, 1), (250, 3)):
-        space = SMALL.with_data(classes=classes, channels=channels)
+        space = SMALL.with_data(outputs=classes, channels=channels)
         predicted = device.latency(space)(space.encode(archs))
         truth = truth_ms(space, archs, tmp_path / f"{classes}-{channels}")
         np.testing.assert_allclose(predicted, truth, rtol=1e-6 if model == TABLE else 0.01)
-    many = SMALL.with_data(classes=5000, channels=1)
+    many = SMALL.with_data(outputs=5000, channels=1)
     with pytest.raises(ValueError, match=r"lacks 2 blocks .*linear 8>5000.* measure them in addition with"):
         device.latency(many)
 
 
 def test_lacking_blocks_are_added(store: ProfileStore, tmp_path: Path) -> None:
     first = profile_device(SMALL, "here", store, n_held_out=10)
-    many = SMALL.with_data(classes=5000, channels=1)
+    many = SMALL.with_data(outputs=5000, channels=1)
     stick, back = tmp_path / "stick", tmp_path / "results.json"
     with pytest.raises(NotMeasuredError):
         profile_device(many, "here", store, connection=OfflineBundle(out=stick))

@@ -18,7 +18,7 @@ from search_spaces.operators import Add, Relu
 TINY_YAML = """\
 family: resnet
 name: tiny
-classes: 3
+outputs: 3
 channels: 3
 resolutions: [9, 16]
 divisor: 2
@@ -49,7 +49,7 @@ def spaces(draw: st.DrawFn) -> Space:
     config = {
         "family": "resnet",
         "name": "any",
-        "classes": 3,
+        "outputs": 3,
         "channels": draw(st.sampled_from([1, 3])),
         "resolutions": draw(options(5, 8)),
         "divisor": 2,

@@ -248,7 +248,7 @@ def test_larger_subnets_keep_more_saliency(tiny: Space) -> None:
 def test_layers_that_the_largest_lacks_are_scored() -> None:
     # the largest widths are equal, so that only smaller subnets have a convolution in the shortcut
     space = search_spaces.parse(
-        """{name: equal, classes: 3, channels: 1, resolutions: [8], divisor: 2, head: {width: [4]},
+        """{name: equal, outputs: 3, channels: 1, resolutions: [8], divisor: 2, head: {width: [4]},
         stem: {width: [2, 4], stride: 1},
         stages: [{width: [4], depth: [1], kernel: [3], expand: [1, 2], shortcut: projection}]}"""
     )

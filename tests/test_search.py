@@ -38,7 +38,7 @@ SPACE = search_spaces.get("digits")
 TINY = search_spaces.parse(
     """
 name: tiny
-classes: 10
+outputs: 10
 channels: 1
 resolutions: [8]
 stem: {width: [8]}
@@ -220,7 +220,7 @@ def small_space(widths: list[int], resolutions: list[int]) -> Space:
     return search_spaces.parse(
         f"""
 name: small
-classes: 10
+outputs: 10
 channels: 1
 resolutions: {resolutions}
 divisor: 4

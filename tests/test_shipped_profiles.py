@@ -73,7 +73,7 @@ def test_states_the_errors_of_subnets_that_were_not_fitted_to(device: Device) ->
 def test_serves_runs_of_other_classes(classes: int, channels: int) -> None:
     """A few weights more or less in the classifier are below the noise floor."""
     device = read_device(SHIPPED / "epyc-zen4-2core-cifar-fp32-1t")
-    space = search_spaces.get("cifar").with_data(classes=classes, channels=channels)
+    space = search_spaces.get("cifar").with_data(outputs=classes, channels=channels)
     genomes = space.sample(np.random.default_rng(0), 5)
     np.testing.assert_array_equal(device.latency(space)(genomes), device.latency(device.space)(genomes))
 
@@ -84,7 +84,7 @@ def test_other_images_are_refused_with_the_command(
 ) -> None:
     monkeypatch.setattr("hw_profiles.store.SHIPPED", SHIPPED)
     store = ProfileStore(tmp_path)
-    space = search_spaces.get("cifar").with_data(classes=classes, channels=channels)
+    space = search_spaces.get("cifar").with_data(outputs=classes, channels=channels)
     command = f"nas profile cifar --device this-machine --profiles {tmp_path}"
     with pytest.raises(ValueError, match=f"lacks . blocks of the space 'cifar' .*`{command}`"):
         store.load("epyc-zen4-2core-cifar-fp32-1t").latency(space)

@@ -31,7 +31,7 @@ def test_every_subnet_is_evaluated_and_all_that_follows_works(
     (tmp_path / "small.yaml").write_text(
         f"""
 name: small
-classes: 10
+outputs: 10
 channels: 1
 resolutions: [8]
 divisor: 2

@@ -94,7 +94,7 @@ def test_space_survives_pickling(space: Space) -> None:
 
 
 def test_with_data_changes_only_input_channels_and_classes(tiny: Space, tiny_arch: Arch) -> None:
-    network = tiny.with_data(classes=7, channels=3).network(tiny_arch)
+    network = tiny.with_data(outputs=7, channels=3).network(tiny_arch)
     before = tiny.network(tiny_arch)
     assert network.inputs[0].channels == 3
     assert network.output_specs[0].channels == 7
@@ -163,12 +163,12 @@ def test_own_file_works_where_a_name_does(tmp_path: Path, tiny: Space) -> None:
         ("width: [2, 4], depth", "width: [4, 2], depth", r"stages\.0\.width: options must be a rising list"),
         ("width: [2, 4], depth", "width: [], depth", r"stages\.0\.width: options must be a rising list"),
         ("resolutions: [6, 8]", "resolutions: [0, 8]", r"line 4, resolutions\.0: .* greater than 0, got 0"),
-        ("classes: 3", "classes: 3\nclasses: 4", r"line 3: the key 'classes' must occur once .* line 2"),
+        ("outputs: 3", "outputs: 3\noutputs: 4", r"line 3: the key 'outputs' must occur once .* line 2"),
         ("divisor: 2", "stages: []\ndivisor: 2", r"the key 'stages' must occur once"),
         ("stages:", "stages: []\nx:", r"line 7, stages: tuple should have at least 1 item"),
         ("stride: 1,", "stride: 1, stride: 2,", r"the key 'stride' must occur once"),
         ("divisor: 2", "divisor: 2\nnorm_eps: .inf", r"line 6, norm_eps: .*finite number, got inf"),
-        ("classes: 3", "classes: 0", r"line 2, classes: .* greater than 0, got 0"),
+        ("outputs: 3", "outputs: 0", r"line 2, outputs: .* greater than 0, got 0"),
         ("channels: 1", "channels: 2", r"line 3, channels: .* 1 or 3, got 2"),
         (
             "activation: hard_swish, se",

@@ -71,7 +71,7 @@ def test_extracted_subnet_computes_the_same(
         assert static.training == training
         with torch.no_grad():
             elastic, extracted = supernet(x, arch), static(x)
-        assert elastic.shape == (4, space.config.classes)
+        assert elastic.shape == (4, space.config.outputs)
         assert elastic.std() > 1e-3  # else all would be equal to all
         torch.testing.assert_close(extracted, elastic, rtol=0, atol=1e-6)
 
@@ -228,14 +228,14 @@ def first_step(supernet: Supernet, arch: Arch) -> tuple[float, float]:
     supernet.train().zero_grad()
     x = images(supernet.space, arch, n=16)
     logits = supernet(x, arch)
-    nn.functional.cross_entropy(logits, torch.arange(16) % supernet.space.config.classes).backward()
+    nn.functional.cross_entropy(logits, torch.arange(16) % supernet.space.config.outputs).backward()
     gradients = [parameter.grad for parameter in supernet.parameters() if parameter.grad is not None]
     return float(nn.utils.get_total_norm(gradients)), float(logits.detach().std(dim=0).mean())
 
 
 MIXED_SHORTCUTS = """\
 name: mixed
-classes: 3
+outputs: 3
 channels: 1
 resolutions: [8, 12]
 divisor: 4

@@ -125,7 +125,7 @@ def test_teacher_of_other_images_is_refused(trained: TrainedRun) -> None:
     names = trained.dataset.output_names
     with pytest.raises(ValueError, match="must know the 10 classes of the data set, in order"):
         load_teachers(recipe, trained.space, names[::-1], CPU)
-    coloured = trained.space.with_data(classes=10, channels=3)
+    coloured = trained.space.with_data(outputs=10, channels=3)
     with pytest.raises(ValueError, match="must see images of 3 channels, got 1"):
         load_teachers(recipe, coloured, names, CPU)
 
@@ -138,7 +138,7 @@ def test_subnets_learn_from_a_run(trained: TrainedRun, tmp_path: Path) -> None:
 
 ODD = """\
 name: odd
-classes: 10
+outputs: 10
 channels: 1
 resolutions: [7, 8]
 divisor: 2
@@ -152,7 +152,7 @@ head: {width: [6]}
 def test_teacher_sees_images_of_each_size() -> None:
     # a map of 7 pixels is halved to 4 with padding, one of 8 pixels without
     space = search_spaces.parse(ODD)
-    student = space.with_data(classes=10, channels=1, resolutions=(7, 9))
+    student = space.with_data(outputs=10, channels=1, resolutions=(7, 9))
     supernet = Supernet(space, zero_init_residual=False)
     teacher = Teacher(supernet, list(resolutions_by_size(student)))
     for size in (7, 9):

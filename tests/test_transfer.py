@@ -34,7 +34,7 @@ def test_all_is_loaded_where_classes_agree(trained: TrainedRun) -> None:
 
 @pytest.mark.parametrize("classes", [["a", "b", "c"], [*reversed(DIGITS)]])  # another number, another order
 def test_classifier_is_reinitialized_for_other_classes(trained: TrainedRun, classes: list[str]) -> None:
-    space = trained.space.with_data(classes=len(classes), channels=1)
+    space = trained.space.with_data(outputs=len(classes), channels=1)
     fresh = Supernet(space, seed=1).state_dict()
     supernet = Supernet(space, seed=1)
     found = transfer(supernet, trained.run.path, classes)
@@ -46,16 +46,16 @@ def test_classifier_is_reinitialized_for_other_classes(trained: TrainedRun, clas
 
 
 def test_stem_is_reinitialized_for_other_channels(trained: TrainedRun) -> None:
-    space = trained.space.with_data(classes=10, channels=3)
+    space = trained.space.with_data(outputs=10, channels=3)
     found = transfer(Supernet(space), trained.run.path, DIGITS)
     assert found.reinitialized == found.dropped == ["stem.conv.weight"]
 
 
 def test_other_space_is_refused(trained: TrainedRun) -> None:
-    other = parse(TINY_YAML.replace("width: [6, 8]", "width: [6, 10]")).with_data(classes=10, channels=1)
+    other = parse(TINY_YAML.replace("width: [6, 8]", "width: [6, 10]")).with_data(outputs=10, channels=1)
     with pytest.raises(ValueError, match=re.escape("has other choices than 'tiny'; give the recipe space=")):
         transfer(Supernet(other), trained.run.path, DIGITS)
-    resized = trained.space.with_data(classes=10, channels=1, resolutions=(10,))
+    resized = trained.space.with_data(outputs=10, channels=1, resolutions=(10,))
     assert not transfer(Supernet(resized), trained.run.path, DIGITS).reinitialized
 
 

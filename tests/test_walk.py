@@ -23,7 +23,7 @@ from search_spaces import Space
 DEVICES = ("first", "second one")
 YAML = """\
 name: small
-classes: 5
+outputs: 5
 channels: 3
 resolutions: [8, 12]
 divisor: 2

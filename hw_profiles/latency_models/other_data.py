@@ -29,7 +29,7 @@ def reference_blocks(space: Space) -> dict[str, TimedBlock]:
     """The blocks that are measured for images other than those of the space, by key."""
     found: dict[str, TimedBlock] = {}
     for channels in CHANNELS:
-        other = space.with_data(classes=space.config.classes, channels=channels)
+        other = space.with_data(outputs=space.config.outputs, channels=channels)
         found |= timed_blocks(other, other.slots[:1])
     for classes in CLASSES:
         key, timed = _largest_head(space, classes)
@@ -38,7 +38,7 @@ def reference_blocks(space: Space) -> dict[str, TimedBlock]:
 
 
 def _largest_head(space: Space, classes: int) -> tuple[str, TimedBlock]:
-    other = space.with_data(classes=classes, channels=space.config.channels)
+    other = space.with_data(outputs=classes, channels=space.config.channels)
     return list(timed_blocks(other, other.slots[-1:]).items())[-1]
 
 
@@ -94,7 +94,7 @@ def _counterparts(space: Space, profiled: Space) -> dict[str, Block]:
     """For each key of a block that depends on the images: the block in its place in the profiled space."""
     config = profiled.config
     base = profiled.with_data(
-        classes=config.classes, channels=config.channels, resolutions=space.config.resolutions
+        outputs=config.outputs, channels=config.channels, resolutions=space.config.resolutions
     )
     found = {}
     for slot, same in ((space.slots[0], base.slots[0]), (space.slots[-1], base.slots[-1])):

@@ -76,7 +76,7 @@ class FileFormat:
 
     def of(self, space: Space) -> Callable[[Genomes], NDArray[np.float64]]:
         """The size of the file of each genome, shape (n,)."""
-        table, card = BlockTable(space, self._of_block), _card_bytes(space.config.classes)
+        table, card = BlockTable(space, self._of_block), _card_bytes(space.config.outputs)
         return lambda genomes: table(genomes) + card
 
     def _of_block(self, block: Block) -> int:

@@ -120,7 +120,7 @@ def check_fits(dataset: Dataset, space: Space) -> None:
             f"imported weights have {plural(inputs, 'input channel')}, the data set gives images "
             f"of {channels}; give a data set of your own (module:object) whose preprocess has as many"
         )
-    classes, outputs = len(dataset.output_names), space.config.classes
+    classes, outputs = len(dataset.output_names), space.config.outputs
     if classes != outputs:
         raise ValueError(
             f"imported weights have {outputs} outputs, the data set has {classes} classes; for images of "

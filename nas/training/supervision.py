@@ -152,7 +152,7 @@ def _load(name: str | None, space: Space, classes: Sequence[str]) -> nn.Module:
     known = run.info().classes or list(classes)  # an imported run may not know their names
     teacher = load_supernet(run)
     config = teacher.space.config
-    if known != list(classes) or config.classes != len(classes):
+    if known != list(classes) or config.outputs != len(classes):
         raise ValueError(f"the teacher {name} must know the {len(classes)} classes of the data set, in order")
     if config.channels != space.config.channels:
         raise ValueError(
@@ -178,7 +178,7 @@ class Teacher(nn.Module):
         if not supernet.space.resizes:
             config = supernet.space.config
             supernet.space = supernet.space.with_data(
-                classes=config.classes, channels=config.channels, resolutions=tuple(sorted(sizes))
+                outputs=config.outputs, channels=config.channels, resolutions=tuple(sorted(sizes))
             )
             self.archs = {size: supernet.space.largest | {"resolution": size} for size in sizes}
 

@@ -125,7 +125,7 @@ def _train(
         )
     check_shares(recipe.compute, recipe.data.batch_size, len(dataset.split("train")))
     space = search_spaces.get(recipe.space).with_data(
-        classes=len(dataset.output_names),
+        outputs=len(dataset.output_names),
         channels=dataset.preprocess.channels,
         resolutions=(int(recipe.arch["resolution"]),) if recipe.arch else None,
     )

@@ -13,7 +13,7 @@ from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import newest_weights
 from search_spaces import Space
 
-DATA_KEYS = {"name", "description", "classes", "channels", "resolutions"}
+DATA_KEYS = {"name", "description", "outputs", "channels", "resolutions"}
 """What may differ between a space and itself for other data."""
 
 

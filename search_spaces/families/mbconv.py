@@ -221,5 +221,5 @@ def _head(config: MBConvConfig, stride: int, resolution: int, c_in: int, width: 
     block.pooled_features("pool")
     if head.pool_width is not None or head.pool_expand is not None:
         block.linear("mix", width, activation=head.activation)
-    block.linear("classifier", config.classes, bias=True)
+    block.linear("classifier", config.outputs, bias=True)
     return block.build()

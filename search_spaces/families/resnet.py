@@ -230,5 +230,5 @@ def bottleneck(block: BlockBuilder, width: int, *, mid: int, stride: int, projec
 def _head(config: ResNetConfig, stride: int, resolution: int, c_in: int) -> Block:
     block = _builder(config, "head", c_in, resolution, stride)
     block.pooled_features("pool")
-    block.linear("classifier", config.classes, bias=True)
+    block.linear("classifier", config.outputs, bias=True)
     return block.build()
