@@ -1,4 +1,4 @@
-"""Keeping freed memory changes where it comes from, not what is computed."""
+"""Settings of the memory allocator."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
-def test_freed_memory_is_not_faulted_in_again() -> None:
+def test_freed_memory_is_reused_without_page_faults() -> None:
     faults = {
-        how: int(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, check=True).stdout)
-        for how in ("keep", "default")
+        mode: int(
+            subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, check=True).stdout
+        )
+        for mode in ("keep", "default")
     }
     assert faults["keep"] < faults["default"]

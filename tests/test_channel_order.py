@@ -1,4 +1,4 @@
-"""Sorting inner channels leaves the largest subnet as it is and puts the most important ones first."""
+"""Sorting of inner channels by importance."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ stages:
 
 
 def random_supernet(text: str) -> Supernet:
-    """Float64, every tensor random: no channel is like another one."""
+    """A float64 supernet with random tensors, so that no two channels are equal."""
     supernet = Supernet(search_spaces.parse(text)).double().eval()
     generator = torch.Generator().manual_seed(0)
     for name, tensor in supernet.state_dict().items():
@@ -59,7 +59,7 @@ def logits(supernet: Supernet, arch: Arch) -> Tensor:
 
 
 def with_expand(space: Space, expand: float) -> Arch:
-    """The largest subnet with this expand ratio wherever it is on offer."""
+    """The largest subnet, with this expand ratio in all blocks that offer it."""
     choices = space.choices.values()
     offered = [choice.name for choice in choices if choice.kind == "expand" and expand in choice.options]
     return space.largest | dict.fromkeys(offered, expand)
@@ -70,16 +70,16 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 
 @pytest.mark.parametrize(("text", "smaller"), [(MBCONV, 3), (RESNET, 0.5)], ids=["mbconv", "resnet"])
-def test_the_largest_subnet_computes_the_same(text: str, smaller: float) -> None:
+def test_outputs_of_the_largest_subnet_do_not_change(text: str, smaller: float) -> None:
     supernet = random_supernet(text)
     archs = supernet.space.largest, with_expand(supernet.space, smaller)
     before = [logits(supernet, arch) for arch in archs]
     sort_channels(supernet)
     assert equal(logits(supernet, archs[0]), before[0])
-    assert not equal(logits(supernet, archs[1]), before[1])  # it has other channels now
+    assert not equal(logits(supernet, archs[1]), before[1])  # it uses other channels now
 
 
-def test_smaller_kernels_and_depths_compute_the_same() -> None:
+def test_outputs_of_smaller_kernels_and_depths_do_not_change() -> None:
     supernet = random_supernet(MBCONV)
     archs = [
         supernet.space.arch(supernet.space.largest | changed)
@@ -95,7 +95,7 @@ def test_smaller_kernels_and_depths_compute_the_same() -> None:
     [(MBCONV, ["project", "se.expand"]), (RESNET, ["conv2", "conv3"])],
     ids=["mbconv", "resnet"],
 )
-def test_the_weights_that_read_channels_fall_in_norm(text: str, readers: list[str]) -> None:
+def test_norms_of_the_weights_that_read_channels_are_descending(text: str, readers: list[str]) -> None:
     supernet = random_supernet(text)
     sort_channels(supernet)
     for slot in supernet.space.slots:
@@ -110,7 +110,7 @@ def test_the_weights_that_read_channels_fall_in_norm(text: str, readers: list[st
 @pytest.mark.parametrize(
     ("text", "trained", "reader"), [(MBCONV, 3, "project"), (RESNET, 0.5, "conv3")], ids=["mbconv", "resnet"]
 )
-def test_ratios_that_were_trained_keep_their_channels(text: str, trained: float, reader: str) -> None:
+def test_channels_of_trained_ratios_do_not_change(text: str, trained: float, reader: str) -> None:
     supernet = random_supernet(text)
     arch = with_expand(supernet.space, trained)
     before = logits(supernet, arch)
@@ -124,9 +124,9 @@ def test_ratios_that_were_trained_keep_their_channels(text: str, trained: float,
                 assert (norms[layer.specs[0].channels :].diff() <= 0).all()
 
 
-def test_a_ratio_without_inner_channels_is_refused() -> None:
+def test_ratio_without_inner_channels_is_an_error() -> None:
     supernet = random_supernet(MBCONV.replace("expand: [2, 3, 4]", "expand: [1, 3, 4]"))
-    with pytest.raises(ValueError, match=r"at 1 stages\.\d\.blocks\.\d has none"):
+    with pytest.raises(ValueError, match=r"got 1, at which stages\.\d\.blocks\.\d has none"):
         sort_channels(supernet, [1])
 
 
@@ -139,13 +139,13 @@ def test_groups_of_an_mbconv_block() -> None:
         (["expand", "expand.norm", "depthwise", "depthwise.norm", "se.expand"], ["se.reduce", "project"]),
         (["se.reduce"], ["se.expand"]),
     ]
-    # without an expansion the depthwise convolution reads the input of the block; a head sorts nothing
+    # without an expansion, the depthwise convolution reads the input of the block
     groups = list(inner_channels(largest_block(space, slots["stages.0.blocks.0"])))
     assert [[x.name for x in group.writers] for group in groups] == [["se.reduce"]]
 
 
-def test_descending_stays_between_boundaries() -> None:
+def test_descending_sorts_separately_between_boundaries() -> None:
     importance = torch.tensor([1.0, 3.0, 2.0, 9.0, 2.0, 5.0])
-    assert descending(importance).tolist() == [3, 5, 1, 2, 4, 0]  # equal ones stay in their order
+    assert descending(importance).tolist() == [3, 5, 1, 2, 4, 0]  # the sort is stable
     assert descending(importance, [3]).tolist() == [1, 2, 0, 3, 5, 4]
     assert descending(importance, [3, 6]).tolist() == [1, 2, 0, 3, 5, 4]

@@ -22,7 +22,7 @@ def gradients(x: Tensor, weight: Tensor, out: Tensor) -> tuple[Tensor, ...]:
     stride=st.integers(1, 3),
     channels_last=st.booleans(),
 )
-def test_outputs_and_gradients_are_those_of_torch(
+def test_outputs_and_gradients_equal_torch(
     batch: int, channels: int, size: int, kernel: int, stride: int, channels_last: bool
 ) -> None:
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def test_outputs_and_gradients_are_those_of_torch(
         torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-4)
 
 
-def test_gradient_of_a_slice_of_a_larger_kernel_reaches_that_slice_alone() -> None:
+def test_gradient_of_a_slice_of_a_larger_kernel_is_zero_outside_the_slice() -> None:
     largest = torch.randn(6, 1, 7, 7, requires_grad=True)
     depthwise_conv(torch.randn(2, 4, 5, 5), largest[:4, :, 1:-1, 1:-1], 1).sum().backward()
     assert largest.grad is not None
@@ -49,7 +49,7 @@ def test_gradient_of_a_slice_of_a_larger_kernel_reaches_that_slice_alone() -> No
 
 
 @pytest.mark.parametrize("needed", [(True, False), (False, True)])
-def test_only_the_gradients_that_are_needed_are_computed(needed: tuple[bool, bool]) -> None:
+def test_only_required_gradients_are_computed(needed: tuple[bool, bool]) -> None:
     x = torch.randn(2, 4, 5, 5, requires_grad=needed[0])
     weight = torch.randn(4, 1, 5, 5, requires_grad=needed[1])
     depthwise_conv(x, weight, 1).sum().backward()

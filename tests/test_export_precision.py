@@ -140,6 +140,6 @@ def test_bad_options_write_nothing(
 
 
 def test_unknown_processor_writes_nothing(trained: TrainedRun, arch: Arch) -> None:
-    with pytest.raises(ValueError, match="INT8 must know the device's instruction set"):
+    with pytest.raises(ValueError, match="INT8 needs the instruction set of the device"):
         export(trained, arch, Target("int8", 1, "riscv64"))
     assert not trained.run.has(EXPORTS)

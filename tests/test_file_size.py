@@ -1,4 +1,4 @@
-"""Predicted sizes against files that are really written."""
+"""Predicted file sizes against the sizes of written files."""
 
 import numpy as np
 import pytest
@@ -27,8 +27,8 @@ def test_float_graphs(name: str) -> None:
 def test_int8_graphs(kind: str) -> None:
     blocks = DIGITS.blocks(getattr(DIGITS, kind))
     model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
-    written = quantize(model, assumed_ranges(model), scheme("x86-vnni"))
-    assert INT8.of_blocks(blocks) == pytest.approx(written.ByteSize(), rel=0.02)
+    quantized = quantize(model, assumed_ranges(model), scheme("x86-vnni"))
+    assert INT8.of_blocks(blocks) == pytest.approx(quantized.ByteSize(), rel=0.02)
 
 
 def test_exported_file_with_its_card(trained: TrainedRun) -> None:

@@ -27,7 +27,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 
 
 def torch_net(blocks: Sequence[Block], seed: int) -> StaticNet:
-    """A network whose batch norms differ from the identity, as after training."""
+    """A static network whose batch norms are not the identity, as after training."""
     torch.manual_seed(seed)
     net = StaticNet(blocks).eval()
     for name, tensor in net.state_dict().items():
@@ -48,11 +48,11 @@ def test_outputs_equal_torch(seed: int, name: str, n: int) -> None:
     x = rng.standard_normal((n, *blocks[0].inputs[0].shape), dtype=np.float32)
     expected = net(torch.from_numpy(x)).detach().numpy()
     for batch in (n, None):
-        found = run(onnx_graph.build(blocks, net.weights(), batch=batch), x)
-        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+        outputs = run(onnx_graph.build(blocks, net.weights(), batch=batch), x)
+        np.testing.assert_allclose(outputs, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
-def test_blocks_chain_to_the_network() -> None:
+def test_chained_blocks_equal_the_network() -> None:
     blocks = DIGITS.blocks(DIGITS.largest)
     weights = torch_net(blocks, 0).weights()
     x = np.random.default_rng(0).standard_normal((1, *blocks[0].inputs[0].shape), dtype=np.float32)
@@ -62,13 +62,13 @@ def test_blocks_chain_to_the_network() -> None:
     np.testing.assert_allclose(x, whole, atol=1e-4)
 
 
-def test_the_file_is_what_protobuf_would_write() -> None:
+def test_protobuf_reads_the_serialized_model() -> None:
     space = search_spaces.get("attentivenas")
     blocks = space.blocks(space.smallest)
     weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
     content = onnx_graph.serialize(blocks, weights, metadata={"arch": "{}"})
     model = onnx.load_from_string(content)
-    assert model.ByteSize() == len(content)  # nothing is written twice, nothing is unknown to protobuf
+    assert model.ByteSize() == len(content)  # no field is duplicated or unknown to protobuf
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     np.testing.assert_array_equal(arrays["head.classifier.weight"], weights["head.classifier.weight"])
     assert arrays["stem.resize.size"].tolist() == [192, 192]
@@ -78,19 +78,19 @@ def test_the_file_is_what_protobuf_would_write() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
 def test_constants_of_any_shape(shape: tuple[int, ...], dtype: type) -> None:
     values: onnx_file.Constant = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-    turned = values.T  # not contiguous
+    transposed = values.T  # not contiguous
     graph = onnx.GraphProto(name="constants")
-    content = onnx_file.serialize(onnx.ModelProto(), graph, {"a": values, "b": turned})
+    content = onnx_file.serialize(onnx.ModelProto(), graph, {"a": values, "b": transposed})
     for tensor, expected in zip(
-        onnx.load_from_string(content).graph.initializer, (values, turned), strict=True
+        onnx.load_from_string(content).graph.initializer, (values, transposed), strict=True
     ):
-        found = onnx.numpy_helper.to_array(tensor)
-        assert found.dtype == dtype
-        np.testing.assert_array_equal(found, expected)
+        array = onnx.numpy_helper.to_array(tensor)
+        assert array.dtype == dtype
+        np.testing.assert_array_equal(array, expected)
 
 
-def one(op: ops.Operator, *specs: TensorSpec) -> Block:
-    """A block of one operator."""
+def single_operator_block(op: ops.Operator, *specs: TensorSpec) -> Block:
+    """A block with one operator."""
     node = Node(op, "op", "b", tuple(-1 - i for i in range(len(specs))), specs)
     return Block("b", specs, (node,), (0,))
 
@@ -109,7 +109,7 @@ def one(op: ops.Operator, *specs: TensorSpec) -> Block:
     ],
 )
 def test_pools_and_resizing(op: ops.Operator, size: int, reference: torch.nn.Module) -> None:
-    block = one(op, image(2, size))
+    block = single_operator_block(op, image(2, size))
     x = torch.randn(3, 2, size, size, generator=torch.Generator().manual_seed(0)) + 1
     expected = reference(x)
     torch.testing.assert_close(FUNCTIONS[type(op)](op, [x], {}), expected)
@@ -133,7 +133,7 @@ def test_linear_after_linear() -> None:
     np.testing.assert_allclose(run(onnx_graph.build(blocks, weights), x), expected, atol=1e-5)
 
 
-def test_model_is_valid_and_describes_itself() -> None:
+def test_model_is_valid_and_declares_its_interface() -> None:
     blocks = DIGITS.blocks(DIGITS.smallest)
     weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
     model = onnx_graph.build(blocks, weights, batch=4, metadata={"arch": "{}"})
@@ -172,7 +172,7 @@ def test_random_weights_keep_activations_in_range() -> None:
     assert 1e-6 < np.abs(logits).max() < 1e6  # far from denormals (1e-38) and from overflow
 
 
-def test_random_weights_repeat_with_the_seed() -> None:
+def test_random_weights_depend_only_on_the_seed() -> None:
     blocks = DIGITS.blocks(DIGITS.smallest)
     a, b = (onnx_graph.random_weights(blocks, np.random.default_rng(7)) for _ in range(2))
     assert a.keys() == b.keys()

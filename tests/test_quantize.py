@@ -1,4 +1,4 @@
-"""INT8 graphs: integers where it pays, outputs near the float ones, the right signs for each processor."""
+"""INT8 quantization: quantized nodes, outputs close to the float ones, and schemes by instruction set."""
 
 from collections import Counter
 from pathlib import Path
@@ -40,7 +40,7 @@ def run(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def optimized_ops(model: onnx.ModelProto, path: Path) -> Counter[str]:
-    """What ONNX Runtime makes of the model on this machine."""
+    """Number of nodes by type after the graph optimizations of ONNX Runtime on this machine."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
@@ -48,7 +48,7 @@ def optimized_ops(model: onnx.ModelProto, path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def test_ranges_are_those_of_all_batches_and_hold_zero() -> None:
+def test_ranges_cover_all_batches_and_include_zero() -> None:
     model, x = float_model(), images(6)
     ranges = calibrate(model, [x[:2], x[2:]])
     assert ranges == calibrate(model, [x])
@@ -61,22 +61,22 @@ def test_ranges_are_those_of_all_batches_and_hold_zero() -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_outputs_are_near_the_float_ones(name: str) -> None:
+def test_outputs_are_close_to_the_float_ones(name: str) -> None:
     model, x = float_model(batch=None), images(32)
     before = model.SerializeToString()
     quantized = quantize(model, calibrate(model, [x]), SCHEMES[name])
     assert model.SerializeToString() == before
-    expected, found = run(model, x), run(quantized, x)
-    # some 20 rounded layers of 8 bits, each 1/256 of its range, so a tenth is far above their sum of squares
-    assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
-    assert not np.array_equal(found, expected)
+    expected, outputs = run(model, x), run(quantized, x)
+    # about 20 layers are rounded to 1/256 of their range: 20**0.5 / 256 = 0.02, well below the limit of 0.1
+    assert np.linalg.norm(outputs - expected) < 0.1 * np.linalg.norm(expected)
+    assert not np.array_equal(outputs, expected)
 
 
 @pytest.mark.parametrize(
     ("name", "activations"),
     [("x86", TensorProto.UINT8), ("x86-vnni", TensorProto.UINT8), ("arm", TensorProto.INT8)],
 )
-def test_signs_by_instruction_set(name: str, activations: int) -> None:
+def test_types_by_instruction_set(name: str, activations: int) -> None:
     model = float_model()
     quantized = quantize(model, assumed_ranges(model), scheme(name))
     constants = {constant.name: constant for constant in quantized.graph.initializer}
@@ -91,22 +91,22 @@ def test_signs_by_instruction_set(name: str, activations: int) -> None:
     assert [scale.dims[0] for scale in scales] == [weight.dims[0] for weight in weights]  # per channel
 
 
-def test_all_convolutions_and_shortcuts_run_in_integers(tmp_path: Path) -> None:
+def test_all_convolutions_and_shortcuts_are_quantized(tmp_path: Path) -> None:
     model = float_model()
-    found = optimized_ops(
+    counts = optimized_ops(
         quantize(model, assumed_ranges(model), scheme(instruction_set())), tmp_path / "m.onnx"
     )
-    assert found["QLinearConv"] == OPERATORS[ops.Conv2d]
-    assert found["QLinearAdd"] == OPERATORS[ops.Add]
-    assert found["QLinearMul"] == OPERATORS[ops.Multiply]
-    assert found["QLinearGlobalAveragePool"] == OPERATORS[ops.GlobalAvgPool]
-    assert found["Conv"] == found["Gemm"] == 0
-    # float islands alone are left: h-swish and hard-sigmoid, and the two ends
-    islands = OPERATORS[ops.HardSwish] + OPERATORS[ops.HardSigmoid]
-    assert found["QuantizeLinear"] == found["DequantizeLinear"] == islands + 1
+    assert counts["QLinearConv"] == OPERATORS[ops.Conv2d]
+    assert counts["QLinearAdd"] == OPERATORS[ops.Add]
+    assert counts["QLinearMul"] == OPERATORS[ops.Multiply]
+    assert counts["QLinearGlobalAveragePool"] == OPERATORS[ops.GlobalAvgPool]
+    assert counts["Conv"] == counts["Gemm"] == 0
+    # only the input, the output, h-swish and hard-sigmoid are float
+    float_nodes = OPERATORS[ops.HardSwish] + OPERATORS[ops.HardSigmoid]
+    assert counts["QuantizeLinear"] == counts["DequantizeLinear"] == float_nodes + 1
 
 
-def test_metadata_and_interface_stay() -> None:
+def test_metadata_and_interface_do_not_change() -> None:
     model = float_model(batch=3)
     quantized = quantize(model, assumed_ranges(model), VNNI)
     onnx.checker.check_model(quantized, full_check=True)
@@ -115,6 +115,6 @@ def test_metadata_and_interface_stay() -> None:
     assert list(quantized.graph.output) == list(model.graph.output)
 
 
-def test_unknown_instruction_set() -> None:
+def test_unknown_instruction_set_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"one of \['x86-vnni', 'x86', 'arm'\], got riscv64"):
         scheme("riscv64")

@@ -23,7 +23,7 @@ from search_spaces.tensors import image
 
 
 def random_supernet(space: Space, seed: int = 0) -> Supernet:
-    """A supernet in which every number counts: random scales, shifts, biases and statistics."""
+    """A supernet with random scales, shifts, biases and statistics, so that all of them affect the output."""
     supernet = Supernet(space, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -48,7 +48,7 @@ def images(space: Space, arch: Arch, n: int = 4) -> Tensor:
 
 @pytest.fixture(scope="module")
 def space(space: Space) -> Space:
-    """The space, with small images: weights do not depend on their size."""
+    """The space with small images; weights do not depend on the size of images."""
     small: dict[str, Any] = {"resolutions": (33, 48)} if max(space.resolutions) > 48 else {}
     if getattr(space.config, "input_size", None):
         small["input_size"] = 40
@@ -61,7 +61,7 @@ def supernet(space: Space) -> Supernet:
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_extracted_subnet_computes_the_same(
+def test_outputs_of_the_extracted_subnet_equal_the_supernet(
     space: Space, supernet: Supernet, rng: np.random.Generator, training: bool
 ) -> None:
     supernet.train(training)
@@ -72,13 +72,15 @@ def test_extracted_subnet_computes_the_same(
         with torch.no_grad():
             elastic, extracted = supernet(x, arch), static(x)
         assert elastic.shape == (4, space.config.outputs)
-        assert elastic.std() > 1e-3  # else all would be equal to all
+        assert elastic.std() > 1e-3  # the comparison would be trivial for constant outputs
         torch.testing.assert_close(extracted, elastic, rtol=0, atol=1e-6)
 
 
 @settings(max_examples=15, deadline=None)
 @given(small_spaces(), st.integers(0, 2**32), st.booleans())
-def test_extracted_subnet_computes_the_same_in_any_space(space: Space, seed: int, training: bool) -> None:
+def test_outputs_of_the_extracted_subnet_equal_the_supernet_in_any_space(
+    space: Space, seed: int, training: bool
+) -> None:
     supernet = random_supernet(space).train(training)
     for arch in some_archs(space, np.random.default_rng(seed), 2):
         x = images(space, arch)
@@ -87,7 +89,7 @@ def test_extracted_subnet_computes_the_same_in_any_space(space: Space, seed: int
         assert sum(p.numel() for p in supernet.extract(arch).parameters()) == space.params(arch)
 
 
-def test_gradients_of_the_extracted_subnet_are_those_of_the_slice(
+def test_gradients_of_the_extracted_subnet_equal_those_of_the_slice(
     space: Space, supernet: Supernet, rng: np.random.Generator
 ) -> None:
     supernet.train()
@@ -100,23 +102,23 @@ def test_gradients_of_the_extracted_subnet_are_those_of_the_slice(
         slices = dict(static.named_parameters())
         for name, parameter in supernet.named_parameters():
             if any(name.startswith(layer + part) for layer in learned for part in ("weight", "transforms.")):
-                continue  # not a slice; see test_learned_kernels_are_chained_maps_of_the_centre
+                continue  # not a slice; see test_learned_kernels_are_chained_transforms_of_the_centre
             if name not in slices:
-                assert parameter.grad is None  # a layer that the subnet has not got
+                assert parameter.grad is None  # a layer that the subnet does not have
                 continue
             assert parameter.grad is not None
             inside = window(parameter, slices[name])
             outside = parameter.grad.clone()
             outside[inside] = 0
             assert outside.count_nonzero() == 0
-            wanted = slices[name].grad
-            assert wanted is not None
-            scale = max(1.0, float(wanted.abs().max()))
-            torch.testing.assert_close(parameter.grad[inside], wanted, rtol=0, atol=1e-5 * scale)
+            expected = slices[name].grad
+            assert expected is not None
+            scale = max(1.0, float(expected.abs().max()))
+            torch.testing.assert_close(parameter.grad[inside], expected, rtol=0, atol=1e-5 * scale)
 
 
 def window(whole: Tensor, part: Tensor) -> tuple[slice, ...]:
-    """Where a smaller layer's weights lie: the first channels, the centre of the kernel."""
+    """The slice with the weights of a smaller layer: the first channels and the centre of the kernel."""
     channels = [slice(0, n) for n in part.shape[:2]]
     margins = [(a - b) // 2 for a, b in zip(whole.shape[2:], part.shape[2:], strict=True)]
     centre = [slice(m, m + n) for m, n in zip(margins, part.shape[2:], strict=True)]
@@ -126,14 +128,14 @@ def window(whole: Tensor, part: Tensor) -> tuple[slice, ...]:
 def test_largest_subnet_has_every_weight(space: Space, supernet: Supernet) -> None:
     largest, whole = supernet.extract(space.largest).state_dict(), supernet.state_dict()
     names = {name for name in largest if not name.endswith("num_batches_tracked")}
-    # the largest has no kernel to make from a larger one, and maybe equal widths on both sides of a block
+    # the largest subnet has no kernel transform, and may have equal widths before and after a block
     others = whole.keys() - names
     assert all(".transforms." in name or name.endswith(".shortcut.conv.weight") for name in others)
     for name in names:
         assert largest[name].shape == whole[name].shape
 
 
-def test_extracted_subnet_is_plain_and_a_copy(space: Space, supernet: Supernet) -> None:
+def test_extracted_subnet_is_static_and_a_copy(space: Space, supernet: Supernet) -> None:
     static = supernet.extract(space.smallest)
     assert not [m for m in static.modules() if isinstance(m, ElasticOperator)]
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
@@ -144,7 +146,9 @@ def test_extracted_subnet_is_plain_and_a_copy(space: Space, supernet: Supernet) 
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
-def test_forward_leaves_no_trace(space: Space, supernet: Supernet, rng: np.random.Generator) -> None:
+def test_forward_does_not_change_the_state(
+    space: Space, supernet: Supernet, rng: np.random.Generator
+) -> None:
     supernet.train()
     x = images(space, space.largest)
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
@@ -157,9 +161,7 @@ def test_forward_leaves_no_trace(space: Space, supernet: Supernet, rng: np.rando
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
-def test_costs_are_those_that_torch_counts(
-    space: Space, supernet: Supernet, rng: np.random.Generator
-) -> None:
+def test_costs_equal_the_counts_of_torch(space: Space, supernet: Supernet, rng: np.random.Generator) -> None:
     for arch in some_archs(space, rng, 3):
         static = supernet.extract(arch)
         assert sum(p.numel() for p in static.parameters()) == space.params(arch)
@@ -168,7 +170,7 @@ def test_costs_are_those_that_torch_counts(
         assert counter.get_total_flops() == 2 * space.macs(arch)
 
 
-def test_weights_are_numpy_under_the_names_of_the_layers(space: Space, supernet: Supernet) -> None:
+def test_weights_are_arrays_named_after_the_layers(space: Space, supernet: Supernet) -> None:
     weights = supernet.extract(space.largest).weights()
     for node in space.network(space.largest).nodes:
         for name, parameter in node.parameters.items():
@@ -178,7 +180,7 @@ def test_weights_are_numpy_under_the_names_of_the_layers(space: Space, supernet:
     assert not weights
 
 
-def test_learned_kernels_are_chained_maps_of_the_centre() -> None:
+def test_learned_kernels_are_chained_transforms_of_the_centre() -> None:
     def depthwise(kernel: int) -> Block:
         block = BlockBuilder("b", image(2, 9))
         block.add(ops.Conv2d.same(2, kernel, groups=2), "conv")
@@ -188,7 +190,7 @@ def test_learned_kernels_are_chained_maps_of_the_centre() -> None:
     assert isinstance(layer, ElasticConv2d)
     layer.reset(torch.Generator().manual_seed(0))
     first = layer.sliced(depthwise(3).nodes[0])["weight"]
-    torch.testing.assert_close(first, layer.weight[:, :, 2:5, 2:5])  # the maps begin as the identity
+    torch.testing.assert_close(first, layer.weight[:, :, 2:5, 2:5])  # the initial maps are the identity
     with torch.no_grad():
         for i, matrix in enumerate(layer.transforms.values()):
             matrix.normal_(generator=torch.Generator().manual_seed(i))
@@ -214,8 +216,8 @@ def test_network_that_resizes_takes_images_of_any_size() -> None:
         supernet(x[:, :1], arch)
 
 
-def test_residual_branches_start_at_zero(tiny: Space) -> None:
-    # the first block of each stage halves the map and has no shortcut; the second one has
+def test_residual_branches_are_initialized_with_zeros(tiny: Space) -> None:
+    # the first block of each stage has a stride of 2 and no shortcut; the second one has a shortcut
     zeroed = Supernet(tiny, zero_init_residual=True).state_dict()
     plain = Supernet(tiny, zero_init_residual=False).state_dict()
     changed = {name for name in plain if not torch.equal(plain[name], zeroed[name])}
@@ -224,7 +226,7 @@ def test_residual_branches_start_at_zero(tiny: Space) -> None:
 
 
 def first_step(supernet: Supernet, arch: Arch) -> tuple[float, float]:
-    """Norm of the gradient of the first step, and how much the logits differ between images."""
+    """Norm of the gradient of the first step, and standard deviation of the logits between images."""
     supernet.train().zero_grad()
     x = images(supernet.space, arch, n=16)
     logits = supernet(x, arch)
@@ -245,17 +247,19 @@ stages:
   - {width: [8, 12], depth: [1, 2], expand: [2], stride: 2, shortcut: projection, activation: relu}
 head: {width: [16], activation: relu}
 """
-"""The first block of the first stage has a shortcut only where the stem and the stage have equal widths."""
+"""The first block of the first stage has a shortcut only if the stem and the stage have equal widths."""
 
 
 @pytest.mark.parametrize("name", ["tiny", "digits", "mixed"])
-def test_first_step_is_ordinary(name: str, tiny: Space, rng: np.random.Generator) -> None:
+def test_gradients_of_the_first_step_are_moderate(name: str, tiny: Space, rng: np.random.Generator) -> None:
     spaces = {"tiny": tiny, "mixed": search_spaces.parse(MIXED_SHORTCUTS)}
     check_first_steps(spaces.get(name) or search_spaces.get(name), rng, 20)
 
 
 @pytest.mark.slow
-def test_first_step_is_ordinary_in_shipped_spaces(space: Space, rng: np.random.Generator) -> None:
+def test_gradients_of_the_first_step_are_moderate_in_shipped_spaces(
+    space: Space, rng: np.random.Generator
+) -> None:
     check_first_steps(space, rng, 6)
 
 
@@ -263,8 +267,9 @@ def check_first_steps(space: Space, rng: np.random.Generator, n: int) -> None:
     supernet = Supernet(space)
     for arch in some_archs(space, rng, n):
         gradient, difference = first_step(supernet, arch)
-        # 0.2 to 9 and 0.004 to 0.06 in the shipped spaces; a classifier that sees no image makes it 0, and
-        # each batch norm of constant maps multiplies gradients by up to 1 / sqrt(eps), 316
+        # Values in the shipped spaces: 0.2 to 9 and 0.004 to 0.06. If the logits do not depend on the image,
+        # the difference is 0. Each batch norm of constant maps multiplies gradients by up to
+        # 1 / sqrt(eps) = 316.
         assert 0.01 < gradient < 100
         assert difference > 1e-3
 
@@ -279,7 +284,7 @@ def test_initial_logits_depend_on_the_image_in_any_space(space: Space, seed: int
         assert difference > 1e-6
 
 
-def test_initial_weights_follow_the_seed_alone(tiny: Space) -> None:
+def test_initial_weights_depend_only_on_the_seed(tiny: Space) -> None:
     torch.manual_seed(1)
     first = Supernet(tiny, seed=5).state_dict()
     torch.manual_seed(2)
@@ -288,8 +293,8 @@ def test_initial_weights_follow_the_seed_alone(tiny: Space) -> None:
     assert not torch.equal(first["stem.conv.weight"], other["stem.conv.weight"])
 
 
-def test_signal_keeps_its_size_through_the_initial_layers(space: Space) -> None:
-    # He initialisation: a ReLU layer keeps the second moment of gradients within a factor of a few
+def test_initial_weights_have_the_variance_of_he_initialization(space: Space) -> None:
+    # He et al. 2015: with a variance of 2 / fan-out, a ReLU layer keeps the second moment of gradients
     for name, module in Supernet(space).named_modules():
         if isinstance(module, ElasticConv2d) and module.weight.numel() > 500:
             depthwise = module.weight.shape[1] == 1
@@ -298,7 +303,7 @@ def test_signal_keeps_its_size_through_the_initial_layers(space: Space) -> None:
             assert 0.7 < ratio < 1.4, name  # 500 normal draws: standard deviation 6 %
 
 
-def test_wrong_images_and_archs_are_refused(tiny: Space, tiny_arch: Arch) -> None:
+def test_wrong_images_and_archs_are_errors(tiny: Space, tiny_arch: Arch) -> None:
     supernet = Supernet(tiny)
     for shape in ((2, 3, 8, 8), (2, 1, 6, 6), (1, 8, 8)):
         with pytest.raises(ValueError, match=r"images must have shape \(n, 1, 8, 8\), got"):

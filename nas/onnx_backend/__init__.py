@@ -1,1 +1,1 @@
-"""ONNX files without a detour over torch: graphs, their precision and their size."""
+"""Writing of ONNX files without torch's exporter, their conversion to other precisions, and their size."""

@@ -1,7 +1,8 @@
-"""Size of the ONNX file of a subnet, without writing it.
+"""Prediction of the size of a subnet's ONNX file, without writing it.
 
-Weights count to the byte; the text of the graph, node by node, was calibrated on written files of the shipped
-spaces: it is within 20 bytes per layer of them in fp32, and INT8 sizes are within 0.5 %.
+The size of the weights is exact. The size of the graph is a sum over nodes whose terms were fitted to files
+of the shipped spaces. The error of fp32 sizes is at most 20 bytes per layer, that of INT8 sizes at most
+0.5 %.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from search_spaces import operators as ops
 from search_spaces.graph import fold_batch_norms
 
 CARD_BYTES = 1700
-"""Of the model card that `nas export` stores in the file, class names aside."""
+"""Size of the model card that `nas export` stores in the file, without class names."""
 _CLASS_NAME_BYTES = 12
 
 Kind = Literal["weighted", "plain", "free", "curved", "clipped"]
@@ -27,7 +28,7 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.Linear: "weighted",
     ops.BatchNorm: "weighted",
     ops.LayerNorm: "weighted",
-    ops.Relu: "free",  # needs no numbers of its own between integer layers
+    ops.Relu: "free",  # needs no scales between quantized layers
     ops.Relu6: "clipped",
     ops.HardSwish: "curved",
     ops.Swish: "curved",
@@ -44,38 +45,38 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.Slice: "plain",
     ops.Flatten: "free",
 }
-"""How the text of every operator counts, see `FileFormat`."""
+"""How the node of every operator is counted, see `FileFormat`."""
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """What each part of a network takes in a file, in bytes."""
+    """Sizes of the parts of a network in a file, in bytes."""
 
     weight: int
-    """A weight of a convolution or linear layer."""
+    """A weight of a layer with weights."""
     biased_channel: int
-    """An output channel of such a layer with bias or batch norm, which is folded into the bias."""
+    """An output channel of a layer with weights and a bias; batch norms are folded into biases."""
     channel: int
-    """An output channel of such a layer without either."""
+    """An output channel of a layer with weights and no bias."""
     weighted_node: int
-    """The text of such a layer."""
+    """The node of a layer with weights."""
     other_node: int
-    """The text of any other layer, activations aside."""
+    """The node of a layer without weights that is not an activation."""
     curved_activation: int
-    """The text of an activation other than ReLU and ReLU6."""
+    """The node of an activation other than ReLU and ReLU6."""
     clipped_activation: int
-    """The text of a ReLU6, with its two limits."""
+    """The node of a ReLU6, with its two limits."""
 
     def of_blocks(self, blocks: Sequence[Block]) -> int:
-        """Bytes of the graph of some blocks."""
+        """Size of the graph of `blocks` in bytes."""
         return sum(map(self._of_block, blocks))
 
     def of_file(self, blocks: Sequence[Block]) -> int:
-        """Bytes of the file of a whole network, its card included."""
+        """Size of the file of a whole network in bytes, including the model card."""
         return self.of_blocks(blocks) + _card_bytes(blocks[-1].output_specs[0].channels)
 
     def of(self, space: Space) -> Callable[[Genomes], NDArray[np.float64]]:
-        """The size of the file of each genome, shape (n,)."""
+        """A function of genomes (n, n_genes) that returns the sizes of their files in bytes, shape (n,)."""
         table, card = BlockTable(space, self._of_block), _card_bytes(space.config.outputs)
         return lambda genomes: table(genomes) + card
 
@@ -86,8 +87,8 @@ class FileFormat:
     def _of_node(self, node: Node) -> int:
         match KINDS[type(node.op)]:
             case "weighted":
-                weights, *rest = node.parameters.values()
-                channels = weights.shape[0] * (self.biased_channel if rest else self.channel)
+                weights, *biases = node.parameters.values()
+                channels = weights.shape[0] * (self.biased_channel if biases else self.channel)
                 return self.weight * weights.numel + channels + self.weighted_node
             case "plain":
                 return self.other_node
@@ -105,4 +106,4 @@ def _card_bytes(classes: int) -> int:
 
 FLOAT32 = FileFormat(4, 4, 0, weighted_node=283, other_node=408, curved_activation=14, clipped_activation=214)
 INT8 = FileFormat(1, 17, 5, weighted_node=1374, other_node=1521, curved_activation=704, clipped_activation=0)
-"""QDQ, a scale per channel; biases are 32-bit integers with scales of their own."""
+"""QDQ format with a scale per channel. Biases are 32-bit integers with their own scales."""

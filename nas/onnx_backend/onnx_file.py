@@ -1,8 +1,8 @@
-"""The bytes of an ONNX model, into which every weight is copied once.
+"""Serialization of an ONNX model that copies every weight only once.
 
-Through protobuf's objects a weight is copied five times on its way from an array to a file, which takes
-longer than all the rest. So protobuf writes everything but the weights, and they are put between its bytes as
-its wire format has them (protobuf.dev, "Encoding"): a tag, a length, the content.
+With protobuf's objects, a weight is copied five times between the array and the file, which takes most of the
+time of an export. Here, protobuf serializes everything except the weights. The weights are inserted as fields
+in its wire format (protobuf.dev, "Encoding"): a tag, a length and the content.
 """
 
 from __future__ import annotations
@@ -17,19 +17,25 @@ from onnx import helper
 Constant = NDArray[np.float32] | NDArray[np.int64]
 
 _Pieces = list[bytes | memoryview]
-"""What follows one another."""
+"""Consecutive parts of the serialized model."""
 
 _LENGTH_DELIMITED = 2
-"""The wire type of bytes, texts and messages."""
+"""Wire type of bytes, strings and messages."""
 
 
 def serialize(model: onnx.ModelProto, graph: onnx.GraphProto, constants: Mapping[str, Constant]) -> bytes:
-    """The bytes of `model` with `graph`, and with `constants` as the initializers of the graph, by name."""
+    """Serialize a model.
+
+    Args:
+        model: the model without a graph.
+        graph: the graph without initializers.
+        constants: the initializers of the graph by name.
+    """
     content: _Pieces = [graph.SerializeToString(deterministic=True)]
     for name, values in constants.items():
         content += _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, _tensor(name, values))
-    whole = _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, content)
-    return b"".join([model.SerializeToString(deterministic=True), *whole])
+    graph_field = _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, content)
+    return b"".join([model.SerializeToString(deterministic=True), *graph_field])
 
 
 def _tensor(name: str, values: Constant) -> _Pieces:
@@ -42,12 +48,12 @@ def _tensor(name: str, values: Constant) -> _Pieces:
 
 
 def _field(number: int, content: _Pieces) -> _Pieces:
-    """A field with this content, which follows in pieces."""
+    """A field of a message: its tag, the length of `content`, and `content`."""
     return [_varint(number << 3 | _LENGTH_DELIMITED), _varint(sum(map(len, content))), *content]
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the top bit says that more follow."""
+    """Encode an integer with seven bits per byte, lowest first; the top bit is set if more bytes follow."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

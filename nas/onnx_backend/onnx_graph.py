@@ -1,7 +1,7 @@
-"""Blocks and weights as an ONNX graph, written directly: same nodes and outputs as torch's exporter gives.
+"""Conversion of blocks and weights to an ONNX graph with the nodes and outputs of torch's exporter.
 
-Writing the graph takes milliseconds where the exporter takes seconds, and blocks can be written alone, so
-that a latency table times exactly what is later deployed.
+It takes milliseconds instead of the seconds of torch's exporter. Single blocks can be converted too, so that
+a latency table measures exactly the nodes that are deployed later.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from search_spaces import operators as ops
 from search_spaces.graph import chain, fold_batch_norms
 
 Weights = Mapping[str, NDArray[np.float32]]
-"""Arrays by the names of `nas.torch_backend.static.StaticNet`, such as `stem.conv.norm.running_mean`."""
+"""Arrays by their names in `nas.torch_backend.static.StaticNet`, such as `stem.conv.norm.running_mean`."""
 
 OPSET = 18
-"""Newest that ONNX Runtime 1.14 and later, phones included, all read."""
+"""The newest opset that all releases of ONNX Runtime since 1.14 support, including those for phones."""
 INPUT, LOGITS, FEATURES = "input", "logits", "output"
 BATCH = "batch"
-"""Name of the first dimension where it is dynamic."""
+"""Name of the batch dimension if it is dynamic."""
 
 
 def build(
@@ -36,7 +36,7 @@ def build(
     batch: int | None = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """The model that `serialize` writes, with the same arguments, as an object."""
+    """As `serialize`, but returns the model as an object."""
     return onnx.load_from_string(serialize(blocks, weights, batch=batch, metadata=metadata))
 
 
@@ -47,28 +47,33 @@ def serialize(
     batch: int | None = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A network or a part of it as an ONNX model in bytes, batch norms folded into the convolutions.
+    """Serialize a network or a part of it as an ONNX model with batch norms folded into convolutions.
 
-    The input is called `input`, float32 of shape (batch, *spec.shape); further ones are `input.1`, `input.2`.
-    The output is `logits` where it is a vector, else `output`; further ones are numbered likewise.
+    The input is named `input` and has the type float32 and the shape (batch, *spec.shape); further inputs are
+    named `input.1`, `input.2` and so on. The output is named `logits` if it is a vector, otherwise `output`;
+    further outputs are numbered in the same way.
 
     Args:
-        blocks: one after the other.
-        weights: as `StaticNet.weights` or `random_weights` give them; more than needed is fine.
-        batch: images at a time; None: decided by the caller at run time.
-        metadata: text stored in the model.
+        blocks: the blocks in order.
+        weights: weights as returned by `StaticNet.weights` or `random_weights`; may contain more than needed.
+        batch: batch size; None: a dynamic dimension.
+        metadata: strings stored in the model, by key.
     """
-    whole, norms = fold_batch_norms(chain(blocks))
-    graph = _Graph(whole, weights, norms, BATCH if batch is None else batch)
-    for i, node in enumerate(whole.nodes):
+    block, norms = fold_batch_norms(chain(blocks))
+    graph = _Graph(block, weights, norms, BATCH if batch is None else batch)
+    for i, node in enumerate(block.nodes):
         NODES[type(node.op)](graph, node, [graph.tensor(j) for j in node.inputs], graph.tensor(i))
     return graph.serialize(metadata or {})
 
 
 def random_weights(blocks: Sequence[Block], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
-    """Weights for a graph that is only timed: activations keep their scale, so no denormals slow it down.
+    """Random weights for a graph whose latency is measured.
 
-    Source of the scale: He et al. 2015, normal with variance 2 / fan-in.
+    They are normal with variance 2 / fan-in (He et al. 2015), so that activations keep their scale and the
+    latency is not increased by denormal numbers.
+
+    Returns:
+        arrays by name, for all parameters of `blocks`.
     """
     weights: dict[str, NDArray[np.float32]] = {}
     for node in (node for block in blocks for node in block.nodes):
@@ -86,10 +91,15 @@ def random_weights(blocks: Sequence[Block], rng: np.random.Generator) -> dict[st
 def fold_batch_norm(
     node: Node, norm: Node | None, weights: Weights
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Weight and bias of a convolution or linear layer with the batch norm behind it, if any, multiplied in.
+    """Fold a batch norm into the convolution or linear layer before it.
+
+    Args:
+        node: the convolution or linear layer.
+        norm: the batch norm; None: the weights of `node` are returned as they are.
+        weights: weights of both nodes by name.
 
     Returns:
-        the weight in its own shape, and the bias of shape (c_out,) or None where there is none.
+        the weight, and the bias of shape (c_out,), or None if there is no bias.
     """
     weight, bias = weights[f"{node.path}.weight"], weights.get(f"{node.path}.bias")
     if norm is None:
@@ -106,7 +116,7 @@ def fold_batch_norm(
 
 
 class _Graph:
-    """Nodes and constants as they are collected."""
+    """Collects the nodes and constants of an ONNX graph."""
 
     def __init__(self, block: Block, weights: Weights, norms: Mapping[str, Node], batch: int | str) -> None:
         self.block, self.weights, self.norms, self.batch = block, weights, norms, batch
@@ -114,13 +124,13 @@ class _Graph:
         self.constants: dict[str, onnx_file.Constant] = {}
 
     def tensor(self, index: int) -> str:
-        """Name of the tensor of a node, or of an input for a negative index."""
+        """Name of the output of the node `index`, or of an input of the block if `index` is negative."""
         if index < 0:
             return _numbered(INPUT, -1 - index)
         if index in self.block.outputs:
-            place = self.block.outputs.index(index)
+            position = self.block.outputs.index(index)
             vector = self.block.spec(index).layout == "vector"
-            return _numbered(LOGITS if vector else FEATURES, place)
+            return _numbered(LOGITS if vector else FEATURES, position)
         return self.block.nodes[index].path
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
@@ -131,13 +141,13 @@ class _Graph:
         return name
 
     def parameters(self, node: Node) -> list[str]:
-        """Constants of a convolution or linear layer: weight and, where there is one, bias."""
+        """Add the weight and bias, if any, of a convolution or linear layer; returns their names."""
         weight, bias = fold_batch_norm(node, self.norms.get(node.path), self.weights)
         names = [self.constant(f"{node.path}.weight", weight)]
         return names if bias is None else [*names, self.constant(f"{node.path}.bias", bias)]
 
-    def own(self, node: Node, *names: str) -> list[str]:
-        """Constants of a node as they are."""
+    def unfolded_parameters(self, node: Node, *names: str) -> list[str]:
+        """Add parameters of a node without folding; returns the names of the constants."""
         return [self.constant(f"{node.path}.{name}", self.weights[f"{node.path}.{name}"]) for name in names]
 
     def serialize(self, metadata: Mapping[str, str]) -> bytes:
@@ -148,7 +158,7 @@ class _Graph:
         inputs = [info(-1 - i) for i in range(len(self.block.inputs))]
         graph = helper.make_graph(self.nodes, "subnet", inputs, [info(index) for index in self.block.outputs])
         opset = helper.make_opsetid("", OPSET)
-        # the lowest version that knows the opset: onnx writes by default what released runtimes cannot read
+        # the lowest IR version with this opset: released runtimes cannot read the default of the onnx package
         model = onnx.ModelProto(
             ir_version=helper.find_min_ir_version_for([opset]),
             opset_import=[opset],
@@ -158,8 +168,8 @@ class _Graph:
         return onnx_file.serialize(model, graph, self.constants)
 
 
-def _numbered(name: str, place: int) -> str:
-    return f"{name}.{place}" if place else name
+def _numbered(name: str, position: int) -> str:
+    return f"{name}.{position}" if position else name
 
 
 Write = Callable[[_Graph, Node, list[str], str], None]
@@ -195,13 +205,13 @@ def _linear(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
 
 def _batch_norm(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.BatchNorm)
-    constants = graph.own(node, "weight", "bias", "running_mean", "running_var")
+    constants = graph.unfolded_parameters(node, "weight", "bias", "running_mean", "running_var")
     graph.node("BatchNormalization", [*inputs, *constants], output, epsilon=node.op.eps)
 
 
 def _layer_norm(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.LayerNorm)
-    constants = graph.own(node, "weight", "bias")
+    constants = graph.unfolded_parameters(node, "weight", "bias")
     graph.node("LayerNormalization", [*inputs, *constants], output, axis=-1, epsilon=node.op.eps)
 
 
@@ -210,7 +220,7 @@ def _plain(op: str, **attributes: Any) -> Write:
 
 
 def _window(node: Node) -> dict[str, Any]:
-    """Attributes of a pool."""
+    """Attributes of a pooling node."""
     op = node.op
     assert isinstance(op, ops.Pool2d)
     return {
@@ -252,7 +262,7 @@ def _swish(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
 
 
 def _gelu(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
-    """x / 2 · (1 + erf(x / √2)): opset 18 has no node of its own for it."""
+    """x / 2 · (1 + erf(x / √2)); opset 18 has no Gelu node."""
     root = graph.constant(f"{output}.root", np.array(np.sqrt(0.5), np.float32))
     one, half = (
         graph.constant(f"{output}.{n}", np.array(v, np.float32)) for n, v in (("one", 1), ("half", 0.5))
@@ -301,4 +311,4 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.Slice: _slice,
     ops.Flatten: _plain("Flatten"),
 }
-"""Every operator."""
+"""The function of every operator that writes its ONNX nodes."""

@@ -10,10 +10,11 @@ from nas.onnx_backend.quantize import Ranges, assumed_ranges, quantize, scheme
 
 FP32, FP16, INT8 = "fp32", "fp16", "int8"
 FindRanges = Callable[[onnx.ModelProto], Ranges]
+"""Returns the ranges of the activations of a model."""
 
 
-def half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in fp16, with float32 input and output; `model` stays as it is."""
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model in fp16, with float32 input and output."""
     from onnxruntime.transformers.float16 import convert_float_to_float16  # takes a second to import
 
     copy = onnx.ModelProto()
@@ -24,7 +25,7 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 _CONVERT: Mapping[str, Callable[[onnx.ModelProto, str | None, FindRanges], onnx.ModelProto]] = {
     FP32: lambda model, instruction_set, ranges: model,
-    FP16: lambda model, instruction_set, ranges: half(model),
+    FP16: lambda model, instruction_set, ranges: to_fp16(model),
     INT8: lambda model, instruction_set, ranges: quantize(model, ranges(model), scheme(instruction_set)),
 }
 
@@ -37,27 +38,27 @@ def convert(
     instruction_set: str | None,
     ranges: FindRanges = assumed_ranges,
 ) -> onnx.ModelProto:
-    """The model in another precision.
+    """Convert a model to another precision.
 
     Args:
-        model: float32, as `nas.onnx_backend.onnx_graph.build` writes it.
+        model: a float32 model, as returned by `nas.onnx_backend.onnx_graph.build`.
         precision: one of `PRECISIONS`.
-        instruction_set: of the device, see `runner.instruction_set`; only INT8 reads it.
-        ranges: finds those of the activations, which only INT8 asks for; by default what serves a graph that
-            is timed and not used.
+        instruction_set: instruction set of the device, see `runner.instruction_set`; used for INT8 only.
+        ranges: returns the ranges of the activations; used for INT8 only. The default is for models whose
+            latency is measured and whose outputs are not used.
 
     Raises:
-        ValueError: no such precision, or no INT8 scheme for the instruction set.
+        ValueError: unknown precision, or no INT8 scheme for the instruction set.
     """
     check_precision(precision)
     return _CONVERT[precision](model, instruction_set, ranges)
 
 
 def check_precision(precision: str) -> None:
-    """Refuse an unknown precision.
+    """Check that `precision` is one of `PRECISIONS`.
 
     Raises:
-        ValueError: it is none of `PRECISIONS`.
+        ValueError: it is not.
     """
     if precision not in _CONVERT:
         raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")

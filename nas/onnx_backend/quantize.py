@@ -1,7 +1,7 @@
-"""INT8 graphs from float ones: pairs of QuantizeLinear and DequantizeLinear (QDQ) around all that pays.
+"""INT8 quantization of ONNX models in the QDQ format: pairs of QuantizeLinear and DequantizeLinear nodes.
 
-ONNX Runtime and other runtimes read the pairs and compute in integers between them. The scales come from
-the ranges that activations have on calibration images; weights are signed and have a scale per channel.
+Runtimes such as ONNX Runtime compute the nodes between these pairs with integers. The scales of activations
+follow from their ranges on calibration images. Weights are signed and have a scale per channel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nas.onnx_backend.onnx_graph import BATCH, INPUT
 from search_spaces import operators as ops
 
 Ranges = Mapping[str, tuple[float, float]]
-"""Least and greatest value of every activation by the name of its tensor."""
+"""Minimum and maximum of every activation by the name of its tensor."""
 
 QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.Conv2d: ("Conv",),
@@ -45,19 +45,19 @@ QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.Slice: (),
     ops.Flatten: ("Flatten",),
 }
-"""Types of the ONNX nodes of every operator that are computed in integers. Conv and Gemm alone are slower
-than float: the values between them would be converted again and again. HardSwish, HardSigmoid and the bicubic
-Resize stay float; writing the first two as integer additions and products made whole networks only 2-6 %
-faster."""
+"""Types of the ONNX nodes of every operator that are quantized. Quantizing only Conv and Gemm makes a network
+slower than the float one, because the values between them are converted each time. HardSwish, HardSigmoid and
+the bicubic Resize are not quantized; writing the first two as integer additions and products made networks
+only 2-6 % faster."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How activations are stored; the wrong one is several times slower, or overflows."""
+    """Quantization scheme; a wrong one for the device is several times slower or overflows."""
 
     activations: QuantType
     reduce_range: bool
-    """Weights of 7 bits: instructions without VNNI add pairs of products in 16 bits, which overflow."""
+    """Use 7 bits for weights: instructions without VNNI add two products in 16 bits, which may overflow."""
 
 
 SCHEMES: Mapping[str, Scheme] = {
@@ -65,30 +65,34 @@ SCHEMES: Mapping[str, Scheme] = {
     "x86": Scheme(QuantType.QUInt8, reduce_range=True),
     "arm": Scheme(QuantType.QInt8, reduce_range=False),
 }
-"""By instruction set, see `runner.instruction_set`. Source: docs of the quantiser."""
+"""Schemes by instruction set, see `runner.instruction_set`. Source: ONNX Runtime's documentation,
+"Quantize ONNX models"."""
 
 
 def scheme(instruction_set: str | None) -> Scheme:
-    """The scheme for a device.
+    """The scheme for a device with this instruction set.
 
     Raises:
-        ValueError: its instruction set is unknown, or there is no scheme for it.
+        ValueError: the instruction set is None, or there is no scheme for it.
     """
     if instruction_set is None or instruction_set not in SCHEMES:
         raise ValueError(
-            f"INT8 must know the device's instruction set, one of {list(SCHEMES)}, got {instruction_set}; "
-            f"the option --int8-for of `nas profile` sets it"
+            f"INT8 needs the instruction set of the device, one of {list(SCHEMES)}, got {instruction_set}; "
+            f"set it with the option --int8-for of `nas profile`"
         )
     return SCHEMES[instruction_set]
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.ModelProto:
-    """The model in INT8, with float input and output; `model` stays as it is.
+    """Quantize a model.
 
     Args:
-        model: float32, as `nas.onnx_backend.onnx_graph.build` writes it.
-        ranges: of all its activations, see `calibrate` and `assumed_ranges`.
-        scheme: see `SCHEMES`.
+        model: a float32 model, as returned by `nas.onnx_backend.onnx_graph.build`.
+        ranges: ranges of all activations, see `calibrate` and `assumed_ranges`.
+        scheme: the quantization scheme, one of `SCHEMES`.
+
+    Returns:
+        a quantized copy of the model, with float32 input and output.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -108,7 +112,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.Mod
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
-    del quantized.graph.value_info[:]  # shapes that were inferred on the way
+    del quantized.graph.value_info[:]  # shapes inferred by the quantizer
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)
     quantized.producer_name = model.producer_name
@@ -116,33 +120,33 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.Mod
 
 
 def calibrate(model: onnx.ModelProto, batches: Iterable[NDArray[np.float32]]) -> Ranges:
-    """The least and greatest value of every activation on some images.
+    """Find the range of every activation on calibration images.
 
     Args:
-        model: float32.
-        batches: clean training images, (n, channels, size, size) each.
+        model: a float32 model.
+        batches: training images without augmentation, each of shape (n, channels, size, size).
     """
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    known = {output.name for output in model.graph.output}
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    outputs = {output.name for output in model.graph.output}
     names = [name for node in model.graph.node for name in node.output]
-    watched.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in known
+    observed.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in outputs
     )
-    for tensor in (*watched.graph.input, watched.graph.output[0]):
+    for tensor in (*observed.graph.input, observed.graph.output[0]):
         tensor.type.tensor_type.shape.dim[0].dim_param = BATCH
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(observed.SerializeToString(), providers=["CPUExecutionProvider"])
     ranges: dict[str, tuple[float, float]] = {}
     for images in batches:
         values = dict(zip(names, session.run(names, {INPUT: images}), strict=True)) | {INPUT: images}
         for name, value in values.items():
-            low, high = ranges.get(name, (0.0, 0.0))  # zero must be a value that can be stored
+            low, high = ranges.get(name, (0.0, 0.0))  # every range must include zero
             ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
     return ranges
 
 
 def assumed_ranges(model: onnx.ModelProto) -> Ranges:
-    """Ranges for a graph that is only timed: as an activation has them on normalised values."""
+    """Typical ranges on normalized inputs, for models whose latency is measured."""
     ranges = {node.output[0]: _ASSUMED.get(node.op_type, (-4.0, 4.0)) for node in model.graph.node}
     return ranges | {INPUT: (-4.0, 4.0)}
 
@@ -154,4 +158,5 @@ _ASSUMED: Mapping[str, tuple[float, float]] = {
     "Sigmoid": (0.0, 1.0),
     "HardSigmoid": (0.0, 1.0),
 }
-"""By operator; a range from zero lets the runtime drop a ReLU, as it does with calibrated ones."""
+"""By type of node. Ranges start at zero after a ReLU so that the runtime can remove it, as with calibrated
+ranges."""

@@ -1,8 +1,8 @@
 """Depthwise convolution whose weight gradient is fast on CPUs.
 
-oneDNN has fast code for the weight gradient of depthwise kernels up to 3 wide; from 5 on it falls back to
-code that is 5 to 20 times slower. A k × k gradient is therefore assembled from k × 3 ones, each against the
-input shifted along the rows.
+oneDNN computes the weight gradient of depthwise kernels with a width of up to 3 fast; for wider kernels it is
+5 to 20 times slower. The gradient of a k × k kernel is therefore assembled from gradients of k × 3 kernels,
+each computed with an input that is shifted horizontally.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 FAST_WIDTH = 3
-"""Widest kernel whose weight gradient oneDNN computes fast."""
+"""Largest kernel width for which oneDNN computes the weight gradient fast."""
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -24,10 +24,10 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     Args:
         x: (n, c, size, size).
         weight: (c, 1, k, k), k odd.
-        stride: of rows and columns.
+        stride: the same for rows and columns.
 
     Returns:
-        (n, c, ceil(size / stride), ceil(size / stride)).
+        shape (n, c, ceil(size / stride), ceil(size / stride)).
     """
     slow_gradient = (
         weight.requires_grad
@@ -58,39 +58,39 @@ class _DepthwiseConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        for_x = for_weight = None
+        grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            for_x = _backward(grad, x, weight, ctx.stride, weight.shape[-1] // 2, (True, False))[0]
+            grad_x = _backward(grad, x, weight, ctx.stride, weight.shape[-1] // 2, (True, False))[0]
         if ctx.needs_input_grad[1]:
-            for_weight = _weight_gradient(grad, x, weight, ctx.stride)
-        return for_x, for_weight, None
+            grad_weight = _weight_gradient(grad, x, weight, ctx.stride)
+        return grad_x, grad_weight, None
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Gradient of the weight (c, 1, k, k), three columns at a time."""
+    """Gradient of the weight, shape (c, 1, k, k), computed three columns at a time."""
     n, c, height, width = x.shape
     kernel = weight.shape[-1]
     margin = kernel // 2
-    left = -(-margin // stride) * stride  # of whole strides, so that the margin of `grad` is whole too
+    left = -(-margin // stride) * stride  # a multiple of the stride, so that the margin of `grad` is whole
     rows, columns = height + 2 * margin, left + width + margin
 
-    # A view that begins some columns later is `x` shifted along its rows: what moves in from the neighbouring
-    # row meets the zero margin of `grad`. The slack at both ends keeps the first and last views inside.
+    # A view that starts some columns later is `x` shifted horizontally. Values that wrap around from the next
+    # row are multiplied by the zero margin of `grad`. The slack keeps the first and last view in the buffer.
     slack, size = margin * c, n * rows * columns * c
     flat = x.new_zeros(slack + size + slack)
-    framed = flat[slack : slack + size].view(n, rows, columns, c)
-    framed[:, margin : margin + height, left : left + width] = x.permute(0, 2, 3, 1)
+    padded = flat[slack : slack + size].view(n, rows, columns, c)
+    padded[:, margin : margin + height, left : left + width] = x.permute(0, 2, 3, 1)
 
-    grad_framed = grad.new_zeros(n, grad.shape[2], (columns - 1) // stride + 1, c)
-    grad_framed[:, :, left // stride : left // stride + grad.shape[3]] = grad.permute(0, 2, 3, 1)
-    grad_framed = grad_framed.permute(0, 3, 1, 2)
+    padded_grad = grad.new_zeros(n, grad.shape[2], (columns - 1) // stride + 1, c)
+    padded_grad[:, :, left // stride : left // stride + grad.shape[3]] = grad.permute(0, 2, 3, 1)
+    padded_grad = padded_grad.permute(0, 3, 1, 2)
 
     out = torch.empty_like(weight)
     three_columns = weight[..., :FAST_WIDTH]
     for shift in range(1 - margin, margin, 2):
         begin = slack + shift * c
         shifted = flat[begin : begin + size].view(n, rows, columns, c).permute(0, 3, 1, 2)
-        part = _backward(grad_framed, shifted, three_columns, stride, (0, 1), (False, True))[1]
+        part = _backward(padded_grad, shifted, three_columns, stride, (0, 1), (False, True))[1]
         assert part is not None
         centre = margin + shift
         out[..., centre - 1 : centre + 2] = part
@@ -103,11 +103,11 @@ def _backward(
     weight: Tensor,
     stride: int,
     padding: int | tuple[int, int],
-    wanted: tuple[bool, bool],
+    output_mask: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of input and weight, those that are wanted."""
+    """Gradients of input and weight; None where `output_mask` is False."""
     pads = [padding, padding] if isinstance(padding, int) else list(padding)
-    for_x, for_weight, _ = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [stride] * 2, pads, [1, 1], False, [0, 0], x.shape[1], [*wanted, False]
+    grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, [stride] * 2, pads, [1, 1], False, [0, 0], x.shape[1], [*output_mask, False]
     )
-    return for_x, for_weight
+    return grad_x, grad_weight

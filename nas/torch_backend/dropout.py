@@ -1,4 +1,4 @@
-"""Noise inside a network while it trains."""
+"""Dropout and stochastic depth for the training of subnets."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from search_spaces import operators as ops
 
 
 class Dropout:
-    """Dropout before the classifier, and drop-connect of residual branches.
+    """Dropout before the classifier, and drop-connect in residual branches.
 
-    Drop-connect (stochastic depth, Huang et al. 2016) lets some images of a batch skip a branch; its rate
+    With drop-connect (stochastic depth, Huang et al. 2016), random images of a batch skip a branch. Its rate
     rises linearly from block to block, as in EfficientNet (Tan and Le 2019).
 
     Args:
-        space: whose subnets are trained.
-        features: share of the features that is dropped.
-        branches: rate at the end of the network.
-        stages: how many of the last stages have drop-connect; None: all.
+        space: the space of the supernet.
+        features: dropout rate of the features, between 0 and 1.
+        branches: drop-connect rate at the end of the network, between 0 and 1.
+        stages: number of stages, counted from the last one, that have drop-connect; None: all.
     """
 
     def __init__(self, space: Space, features: float, branches: float, stages: int | None = None) -> None:
@@ -35,7 +35,7 @@ class Dropout:
         }
 
     def __call__(self, compute: Compute, block: Block) -> Compute:
-        """`compute` of a block with the noise added; it is drawn from torch's global generator."""
+        """Wrap `compute` of a block so that it adds the noise, drawn from torch's global generator."""
         branch = None if block.branch is None else block.branch.path
         rate = self.rates.get(block.name, 0.0)
 

@@ -1,6 +1,7 @@
-"""Weights of the largest choice, of which any smaller one takes its part.
+"""Elastic operators: modules with the weights of the largest choice, which smaller choices slice.
 
-The choice is a `Node` that comes with the call. Weights are sliced as views: no copy, no state.
+The active choice is a `Node` that is an argument of the call; the modules have no state for it. Slices are
+views of the weights where possible.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from search_spaces import Block, Node
 from search_spaces import operators as ops
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""The largest shape of each parameter of a node, by name."""
+"""Largest shape of each parameter of a node, by name."""
 
 
 def take(weight: Tensor, parameter: ops.Parameter) -> Tensor:
-    """The part of a weight that a choice takes, by the rule of each axis; a view where ranges allow it."""
+    """Slice a weight by the rule of each axis of `parameter`.
+
+    Returns:
+        a view of `weight` if each axis is one range, otherwise a copy.
+    """
     for dim, axis in enumerate(parameter.axes):
         ranges = axis.ranges(weight.shape[dim])
         if len(ranges) == 1:
@@ -35,11 +40,11 @@ def take(weight: Tensor, parameter: ops.Parameter) -> Tensor:
 
 
 class ElasticOperator(nn.Module):
-    """An operator with weights, as large as the largest choice of its slot.
+    """Base class of operators with weights; the weights have the size of the largest choice of the slot.
 
     Args:
-        node: one choice; its operator says which parameters there are.
-        shapes: of the largest choice.
+        node: any choice; its operator defines the names of the parameters.
+        shapes: shapes of the parameters of the largest choice.
     """
 
     def __init__(self, node: Node, shapes: Shapes) -> None:
@@ -51,15 +56,15 @@ class ElasticOperator(nn.Module):
                 self.register_buffer(name, torch.empty(shapes[name]))
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw initial weights."""
+        """Initialize the weights with random numbers from `generator`."""
         raise NotImplementedError
 
     def sliced(self, node: Node) -> dict[str, Tensor]:
-        """The weights of a choice by name."""
+        """The weights of the choice `node` by name."""
         return {name: take(self._full(name), parameter) for name, parameter in node.parameters.items()}
 
     def forward(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
-        """Compute a choice from its inputs, shapes (n, *spec.shape)."""
+        """Compute the choice `node`; its inputs have the shapes (n, *spec.shape)."""
         return FUNCTIONS[type(node.op)](node.op, inputs, self.sliced(node))
 
     def _full(self, name: str) -> Tensor:
@@ -75,7 +80,7 @@ class ElasticLinear(ElasticOperator):
     bias: Tensor | None
 
     def reset(self, generator: torch.Generator) -> None:
-        """A small normal distribution, and a bias of zeros."""
+        """Initialize the weight from N(0, 0.01²) and the bias with zeros."""
         with torch.no_grad():
             self.weight.normal_(0, 0.01, generator=generator)
             if "bias" in self._parameters:
@@ -86,24 +91,25 @@ class ElasticConv2d(ElasticOperator):
     """A convolution.
 
     Args:
-        node: one choice.
-        shapes: of the largest choice.
-        learned_kernels: kernel sizes of which each is a learned linear map of the next larger one's centre,
-            shared by all channels (OFA, Cai et al. 2020, §3.3); none: a smaller kernel is the centre of the
-            largest. The maps begin as the identity.
+        node: any choice.
+        shapes: shapes of the parameters of the largest choice.
+        learned_kernels: kernel sizes with a learned kernel transform: each kernel is a linear map of the
+            centre of the next larger one, with one matrix for all channels (OFA, Cai et al. 2020, §3.3).
+            The matrices are initialized with the identity. If empty, a smaller kernel is the centre of the
+            largest one.
     """
 
     weight: Tensor
 
     def __init__(self, node: Node, shapes: Shapes, learned_kernels: Sequence[int] = ()) -> None:
         super().__init__(node, shapes)
-        larger_first = sorted(learned_kernels, reverse=True)
+        sizes = sorted(learned_kernels, reverse=True)
         self.transforms = nn.ParameterDict(
-            [(f"{a}to{b}", nn.Parameter(torch.eye(b * b))) for a, b in pairwise(larger_first)]
+            [(f"{a}to{b}", nn.Parameter(torch.eye(b * b))) for a, b in pairwise(sizes)]
         )
 
     def reset(self, generator: torch.Generator) -> None:
-        """He et al. 2015, fan out; a depthwise filter counts alone."""
+        """Initialize the weight as He et al. 2015, fan-out mode; the fan-out of depthwise filters is k²."""
         with torch.no_grad():
             depthwise = self.weight.shape[1] == 1
             fan_out = self.weight[0, 0].numel() * (1 if depthwise else self.weight.shape[0])
@@ -112,7 +118,7 @@ class ElasticConv2d(ElasticOperator):
                 nn.init.zeros_(self._full("bias"))
 
     def sliced(self, node: Node) -> dict[str, Tensor]:
-        """The weights of a choice; views unless its kernel is learned."""
+        """The weights of the choice `node` by name; views unless its kernel is a learned transform."""
         if not self.transforms:
             return super().sliced(node)
         parameter = node.parameters["weight"]
@@ -133,17 +139,18 @@ class ElasticNorm(ElasticOperator):
     """A layer norm over the active channels."""
 
     def reset(self, generator: torch.Generator) -> None:
-        """The identity."""
+        """Initialize as the identity."""
         with torch.no_grad():
             nn.init.ones_(self._full("weight"))
             nn.init.zeros_(self._full("bias"))
 
 
 class ElasticBatchNorm(ElasticNorm):
-    """Batch norm over the first channels.
+    """Batch norm over the active channels.
 
-    While training it uses the moments of the batch and leaves the running statistics alone: shared between
-    subnets they would describe none of them. A subnet gets its own by BN recalibration after `extract`.
+    In training mode it uses the moments of the batch and does not update the running statistics, because
+    statistics shared by all subnets fit none of them. BN recalibration computes the statistics of a subnet
+    after `Supernet.extract`.
     """
 
     weight: Tensor
@@ -151,10 +158,11 @@ class ElasticBatchNorm(ElasticNorm):
     running_mean: Tensor
     running_var: Tensor
     mean_over_processes: Callable[[Tensor], Tensor] | None = None
-    """Differentiable; None: each process uses the moments of its own images (`nas.training.reductions`)."""
+    """Differentiable mean over processes (`nas.training.reductions`); None: each process uses the moments of
+    its own images."""
 
     def reset(self, generator: torch.Generator) -> None:
-        """The identity, also by its statistics."""
+        """Initialize weights and running statistics as the identity."""
         super().reset(generator)
         nn.init.zeros_(self.running_mean)
         nn.init.ones_(self.running_var)
@@ -169,12 +177,12 @@ class ElasticBatchNorm(ElasticNorm):
         weight, bias = self.weight[:c], self.bias[:c]
         if self.mean_over_processes is None:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
-        # the shares of the processes may differ by an image
+        # the number of images may differ by one between processes
         n = self.mean_over_processes(x.new_tensor(len(x), dtype=torch.float32))
-        weight_of_share = len(x) / n
-        mean = self.mean_over_processes(weight_of_share * x.float().mean((0, 2, 3)))
+        process_weight = len(x) / n
+        mean = self.mean_over_processes(process_weight * x.float().mean((0, 2, 3)))
         centred = x.float() - _per_channel(mean)
-        var = self.mean_over_processes(weight_of_share * centred.square().mean((0, 2, 3)))
+        var = self.mean_over_processes(process_weight * centred.square().mean((0, 2, 3)))
         scale = weight * (var + eps).rsqrt()
         return (centred * _per_channel(scale) + _per_channel(bias)).to(x.dtype)
 
@@ -185,17 +193,20 @@ MODULES: Mapping[type[ops.Operator], type[ElasticOperator]] = {
     ops.BatchNorm: ElasticBatchNorm,
     ops.LayerNorm: ElasticNorm,
 }
-"""The elastic module of every operator with weights."""
+"""Elastic module of every operator with weights."""
 
 
 def elastic_operators(
     blocks: Iterable[Block], learned_kernels: Sequence[int] = ()
 ) -> dict[str, ElasticOperator]:
-    """The modules that hold the weights of all blocks that may fill a slot, by path, not initialised yet.
+    """Modules with the weights of all blocks of a slot.
 
     Args:
-        blocks: the choices.
-        learned_kernels: of convolutions with a kernel of more than one pixel, see `ElasticConv2d`.
+        blocks: all choices of the slot.
+        learned_kernels: see `ElasticConv2d`; applies to convolutions with kernels larger than 1 × 1.
+
+    Returns:
+        modules by the path of their nodes; their weights are not initialized.
     """
     nodes: dict[str, Node] = {}
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -205,16 +216,16 @@ def elastic_operators(
         for name, parameter in node.parameters.items():
             shape = parameter.shape
             largest[name] = tuple(map(max, largest.get(name, shape), shape))
-    found: dict[str, ElasticOperator] = {}
+    modules: dict[str, ElasticOperator] = {}
     for path, node in nodes.items():
-        module = MODULES[type(node.op)]
-        if module is ElasticConv2d and shapes[path]["weight"][-1] > 1:
-            found[path] = ElasticConv2d(node, shapes[path], learned_kernels)
+        module_class = MODULES[type(node.op)]
+        if module_class is ElasticConv2d and shapes[path]["weight"][-1] > 1:
+            modules[path] = ElasticConv2d(node, shapes[path], learned_kernels)
         else:
-            found[path] = module(node, shapes[path])
-    return found
+            modules[path] = module_class(node, shapes[path])
+    return modules
 
 
 def _per_channel(values: Tensor) -> Tensor:
-    """(c,) as a tensor that broadcasts over maps of shape (n, c, h, w)."""
+    """Reshape (c,) so that it broadcasts over feature maps of shape (n, c, h, w)."""
     return values[:, None, None]

@@ -1,4 +1,4 @@
-"""What each operator computes in torch; shared by the supernet and by static subnets."""
+"""The operators as torch functions, used by the supernet and by static subnets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from search_spaces.tensors import TensorSpec, image
 Weights = Mapping[str, Tensor]
 """Parameters and statistics of an operator by name, as `Operator.parameters` names them."""
 Function = Callable[[Any, Sequence[Tensor], Weights], Tensor]
-"""Computes an operator: (operator, inputs, weights) -> output. The first dimension is the batch."""
+"""Function of an operator: (operator, inputs, weights) -> output. The first dimension is the batch."""
 Compute = Callable[[Node, Sequence[Tensor]], Tensor]
-"""Computes a node that has weights, from its inputs."""
+"""Function that computes a node with weights: (node, inputs) -> output."""
 
 
 def _conv(op: ops.Conv2d, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -33,7 +33,7 @@ def _conv(op: ops.Conv2d, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
 
 
 def _is_plain_depthwise(op: ops.Conv2d, x: Tensor) -> bool:
-    """Whether `depthwise_conv` computes the operator."""
+    """Whether `depthwise_conv` can compute the operator."""
     return op.groups == x.shape[1] == op.channels and op == ops.Conv2d.same(
         op.channels, op.kernel[0], op.stride[0], groups=op.groups
     )
@@ -96,17 +96,17 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ),
     ops.Flatten: _unary(lambda x: x.flatten(1)),
 }
-"""Every operator."""
+"""The function of every operator."""
 
 AS_PUBLISHED: Mapping[type[ops.Operator], Function] = FUNCTIONS | {
     ops.GlobalAvgPool: _unary(lambda x: x.mean(3, keepdim=True).mean(2, keepdim=True)),
 }
-"""The same, rounded as the published supernets' own code rounds: slower, but with unlucky weights another
-order of the sums moves logits by a percent."""
+"""The functions with the order of summation that the code of the published supernets uses. They are slower,
+but with some weights another order changes logits by a percent."""
 
 
 def _channel_dim(x: Tensor) -> int:
-    """Dimension of the channels: the second of an image or a vector, the last of tokens."""
+    """Dimension of the channels: the second one of images and vectors, the last one of tokens."""
     return 2 if x.ndim == 3 else 1
 
 
@@ -119,13 +119,13 @@ def run_block(
     """Compute one block.
 
     Args:
-        block: its nodes.
-        inputs: what enters the block, shapes (n, *spec.shape).
-        compute: computes nodes that have weights.
+        block: the block.
+        inputs: inputs of the block, shapes (n, *spec.shape).
+        compute: computes the nodes with weights.
         functions: compute all other nodes.
 
     Returns:
-        the outputs of the block.
+        the outputs of the block, shapes (n, *spec.shape).
     """
     results: list[Tensor] = []
 
@@ -149,15 +149,18 @@ def run_network(
     fast: bool,
     noise: Callable[[Compute, Block], Compute] | None = None,
 ) -> Tensor:
-    """Compute the blocks one after the other.
+    """Compute the blocks of a network in order.
 
     Args:
-        blocks: of a network with one output.
+        blocks: blocks of a network with one output.
         x: images, shape (n, channels, height, width).
-        compute: computes nodes that have weights.
-        fast: in the memory layout and with the sums that are fastest; else in those of the code that
-            published supernets come from, so that logits are the same but for the last bits.
-        noise: makes `compute` of each block noisy for training.
+        compute: computes the nodes with weights.
+        fast: use the fastest memory layout and order of summation. Otherwise use those of the code that
+            trained the published supernets, so that logits differ from it in the last bits only.
+        noise: wraps `compute` of each block to add noise for training.
+
+    Returns:
+        the output of the network, shape (n, *spec.shape).
     """
     functions = FUNCTIONS if fast else AS_PUBLISHED
     tensors = [x]
@@ -169,10 +172,10 @@ def run_network(
 
 
 def faster_layout(x: Tensor) -> Tensor:
-    """`x` in channels-last memory where that has an effect; 1.4 to 2.5 times faster for MBConv on CPUs.
+    """Convert images to the channels-last memory layout; 1.4 to 2.5 times as fast for MBConv on CPUs.
 
-    With one channel torch takes both layouts for the same and keeps the slow one, so the input image is left
-    alone and the output of the first block is converted.
+    Images with one channel are returned as they are: for torch their two layouts are equal, so a conversion
+    has no effect.
     """
     if x.ndim == 4 and x.shape[1] > 1:
         return x.contiguous(memory_format=torch.channels_last)

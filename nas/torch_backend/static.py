@@ -1,4 +1,4 @@
-"""One subnet as a plain network: ordinary torch modules, nothing elastic."""
+"""A subnet as a static network of standard torch modules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search_spaces import operators as ops
 
 
 def _conv(op: ops.Conv2d, node: Node) -> nn.Module:
-    """With the padding of top and left; `StaticNet` computes other paddings itself."""
+    """A module with the padding of the top and left sides; `StaticNet` handles asymmetric padding."""
     channels = node.specs[0].channels
     return nn.Conv2d(
         channels, op.channels, op.kernel, op.stride, op.padding[:2], op.dilation, op.groups, op.bias
@@ -28,17 +28,19 @@ MODULES: Mapping[type[ops.Operator], Callable[[Any, Node], nn.Module]] = {
     ops.BatchNorm: lambda op, node: nn.BatchNorm2d(node.specs[0].channels, op.eps),
     ops.LayerNorm: lambda op, node: nn.LayerNorm(node.specs[0].channels, op.eps),
 }
-"""Makes the torch module of every operator with weights."""
+"""Factory of the torch module of every operator with weights."""
 
 
 class StaticNet(nn.Module):
-    """The network that blocks describe.
+    """A network with the given blocks.
 
-    Weights are named after the nodes: `stages.0.blocks.1.depthwise.weight`, `….norm.running_mean`.
+    Weights are named after the nodes, such as `stages.0.blocks.1.depthwise.weight` and
+    `stages.0.blocks.1.depthwise.norm.running_mean`.
 
     Args:
-        blocks: in order, as `Space.blocks` gives them.
-        fast: whether it may round otherwise than the supernet in eval mode too, see `run_network`.
+        blocks: the blocks in order, as returned by `Space.blocks`.
+        fast: use the fast implementation in eval mode too, see `run_network`; outputs may then differ from
+            those of the supernet by rounding.
     """
 
     def __init__(self, blocks: Sequence[Block], *, fast: bool = False) -> None:
@@ -59,7 +61,7 @@ class StaticNet(nn.Module):
         return cast(Tensor, module(inputs[0]))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """All weights and statistics by name, as `nas.onnx_backend.onnx_graph.build` reads them."""
+        """All weights and running statistics by name, as `nas.onnx_backend.onnx_graph.build` takes them."""
         state = cast(Mapping[str, Tensor], self.state_dict())
         return {
             name: tensor.detach().cpu().numpy()
@@ -69,10 +71,10 @@ class StaticNet(nn.Module):
 
 
 def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Register `module` in `root` under a dotted path, with plain modules as folders."""
-    *folders, name = path.split(".")
-    for folder in folders:
-        if folder not in root._modules:
-            root.add_module(folder, nn.Module())
-        root = root.get_submodule(folder)
+    """Register `module` in `root` under a dotted path; missing parents are created."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in root._modules:
+            root.add_module(parent, nn.Module())
+        root = root.get_submodule(parent)
     root.add_module(name, module)

@@ -1,4 +1,4 @@
-"""The elastic network that holds every subnet of a space."""
+"""The supernet: an elastic network with the shared weights of all subnets of a space."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from search_spaces import operators as ops
 
 
 class Supernet(nn.Module):
-    """All subnets of `space` in one set of weights; the active one is an argument of the call.
+    """A network with one set of weights for all subnets of `space`; the active subnet is an argument.
 
     Args:
         space: the search space.
-        seed: of the initial weights.
-        zero_init_residual: start the last batch norm of residual branches at 0, so that each block begins as
-            its shortcut (BigNAS, Yu et al. 2020, §3.1). A slot that also holds blocks without a shortcut
-            keeps its initial weights, which all its blocks share.
+        seed: seed of the initial weights.
+        zero_init_residual: initialize the weight of the last batch norm of each residual branch with zeros,
+            so that each block starts as the identity (BigNAS, Yu et al. 2020, §3.1). Slots that also have
+            blocks without a shortcut are excluded, because all blocks of a slot share these weights.
     """
 
     def __init__(self, space: Space, seed: int = 0, *, zero_init_residual: bool = True) -> None:
@@ -40,19 +40,19 @@ class Supernet(nn.Module):
             self._zero_residual_branches()
 
     def forward(self, x: Tensor, arch: Arch, dropout: Dropout | None = None) -> Tensor:
-        """Logits of one subnet.
+        """Compute the logits of one subnet.
 
         Args:
-            x: images, shape (n, channels, resolution, resolution) of the arch, or of any size where the
-                network itself resizes them.
+            x: images, shape (n, channels, resolution, resolution) with the resolution of `arch`, or of any
+                size if the network resizes its input.
             arch: the active subnet.
-            dropout: noise to train with.
+            dropout: dropout and drop-connect for training.
 
         Returns:
             shape (n, classes).
 
         Raises:
-            ValueError: the arch is not in the space, or the images have another size than its resolution.
+            ValueError: the arch is not in the space, or the shape of the images is wrong.
         """
         blocks = self.space.blocks(arch)
         self._check_images(x, blocks[0])
@@ -76,24 +76,25 @@ class Supernet(nn.Module):
 
     @property
     def classifier(self) -> ElasticLinear:
-        """The last layer, whose outputs are the classes."""
+        """The last layer, with one output per class."""
         last = self.operator(self.space.blocks(self.space.largest)[-1].nodes[-1])
         assert isinstance(last, ElasticLinear)
         return last
 
     @torch.no_grad()
     def extract(self, arch: Arch, *, fast: bool = False) -> StaticNet:
-        """A copy of one subnet as a plain network; its outputs equal `self(x, arch)`.
+        """Copy one subnet into a static network whose outputs equal `self(x, arch)`.
 
         Args:
             arch: the subnet.
-            fast: outputs in eval mode may differ by rounding, and come 1.1 to 1.7 times as fast.
+            fast: the network is 1.1 to 1.7 times as fast in eval mode, and its outputs may differ by
+                rounding.
 
         Raises:
             ValueError: the arch is not in the space.
         """
         blocks = self.space.blocks(arch)
-        with torch.device("meta"):  # no memory, no random weights: all of them are given below
+        with torch.device("meta"):  # allocates and initializes nothing: all weights are loaded below
             net = StaticNet(blocks, fast=fast)
         state: dict[str, Tensor] = {}
         for node in (node for block in blocks for node in block.nodes if node.parameters):
@@ -109,7 +110,7 @@ class Supernet(nn.Module):
     def _zero_residual_branches(self) -> None:
         for slot in self.space.slots:
             branches = [block.branch for block in self.space.slot_blocks(slot)]
-            # without a shortcut a block of zeros would hide the image; behind a ReLU zeros pass no gradient
+            # without a shortcut, zeros would make the output constant; before a ReLU, they block gradients
             if all(branch is not None and isinstance(branch.op, ops.BatchNorm) for branch in branches):
                 for branch in branches:
                     assert branch is not None
