@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from nas.recipes.groups import (
@@ -94,7 +93,8 @@ def make_optimizer(supernet: Supernet, recipe: Recipe) -> Optimizer:
 def clip_gradients(fabric: Fabric, supernet: Supernet, optimizer: Optimizer, clipping: Clipping) -> Tensor:
     """Limit the gradient's norm or values; returns the norm that it had."""
     if isinstance(clipping, ValueClippingConfig):
-        norm = get_total_norm(p.grad for p in supernet.parameters() if p.grad is not None)
+        norms = [torch.linalg.vector_norm(p.grad) for p in supernet.parameters() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         fabric.clip_gradients(supernet, optimizer, clip_val=clipping.max_value)
         return norm
     limit = clipping.max_norm if isinstance(clipping, NormClippingConfig) else math.inf
