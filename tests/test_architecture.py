@@ -51,7 +51,7 @@ LAYERS = (
     {"nas.training", "nas.evaluation", "nas.devices", "nas.importing"},
     {"nas.search"},
     {"nas.export", "nas.report"},
-    {"nas", "nas.cli"},
+    {"nas.api", "nas.cli"},
 )
 """The parts of the code, lowest first: each imports itself and what lies below it."""
 
@@ -124,7 +124,8 @@ def test_parts_import_downwards_only() -> None:
         parts = {part_of(name) for name in imported_names(path) if name.partition(".")[0] in FOLDERS}
         return parts - below - {part}
 
-    assert violations(FILES, not_below) == []
+    face = ROOT / "nas" / "__init__.py"  # names what is exported, and imports it when it is used
+    assert violations([path for path in FILES if path != face], not_below) == []
 
 
 def test_folder_imports_only_what_it_may() -> None:

@@ -11,7 +11,7 @@ import torch
 from published import agree, images, save
 
 import search_spaces
-from nas.importing.importers import has_statistics, load_ofa
+from nas.importing.importers import has_statistics, load_supernet
 from nas.importing.notation.arch_file import load_arch
 from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
 
@@ -32,7 +32,7 @@ def random_code(rng: np.random.Generator) -> dict[str, Any]:
 def test_logits_of_an_imported_supernet(tmp_path: Path, rng: np.random.Generator) -> None:
     state = published.resnet_state()
     assert len(state) == 368  # as many tensors as the published file has
-    supernet = load_ofa(save(tmp_path / "resnet.pt", state), "ofa-resnet50")
+    supernet = load_supernet("ofa", save(tmp_path / "resnet.pt", state), "ofa-resnet50")
     assert not supernet.training
     assert has_statistics(supernet)
     smallest = {"d": [0] * 5, "e": [0.2] * 18, "w": [0] * 6}

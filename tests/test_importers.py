@@ -15,15 +15,20 @@ import torch
 from published import agree, images, save
 
 from nas.importing.foreign_checkpoint import read_state_dicts
-from nas.importing.importers import has_statistics, load_attentivenas, load_ofa
+from nas.importing.importers import has_statistics, load_supernet
 from nas.importing.notation.attentivenas import arch_to_attentivenas
 from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
 from nas.importing.published_names import canonical
+from nas.torch_backend.supernet import Supernet
 
 OFA = sorted(published.OFA_CHANNELS)
 
 
 # ---------------------------------------------------------------------- logits
+
+
+def load_attentivenas(path: Path) -> Supernet:
+    return load_supernet("attentivenas", path, "attentivenas")
 
 
 def test_states_have_the_published_number_of_tensors() -> None:
@@ -38,7 +43,7 @@ def test_states_have_the_published_number_of_tensors() -> None:
 @pytest.mark.parametrize("name", [OFA[0], *(pytest.param(n, marks=pytest.mark.slow) for n in OFA[1:])])
 def test_logits_of_an_imported_ofa_supernet(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
     state = published.ofa_state(name)
-    supernet = load_ofa(save(tmp_path / "ofa.pt", state), name)
+    supernet = load_supernet("ofa", save(tmp_path / "ofa.pt", state), name)
     assert not supernet.training
     assert has_statistics(supernet)
     space = supernet.space
@@ -56,7 +61,7 @@ def test_rounding_is_that_of_the_published_code(seed: int, tmp_path: Path) -> No
     # with He's weights but other statistics, activations grow through the gates of squeeze-and-excitation
     # until float32 is a percent off float64: only the same sums in the same order and layout still agree
     state = published.ofa_state("ofa-mbv3-w1.0", seed, gain=2)
-    supernet = load_ofa(save(tmp_path / "ofa.pt", state), "ofa-mbv3-w1.0")
+    supernet = load_supernet("ofa", save(tmp_path / "ofa.pt", state), "ofa-mbv3-w1.0")
     notation = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5, "r": [128]}
     x = images(2, 128)
     with torch.no_grad():
@@ -115,15 +120,15 @@ def test_every_key_spelling_is_read(spelling: Callable[[str], str], tmp_path: Pa
     renamed = {spelling(name): tensor for name, tensor in state.items()}
     assert renamed.keys() != state.keys()
     assert len(renamed) == len(state)
-    expected = load_ofa(save(tmp_path / "new.pt", state), "ofa-mbv3-w1.0").state_dict()
-    found = load_ofa(save(tmp_path / "old.pt", renamed), "ofa-mbv3-w1.0").state_dict()
+    expected = load_supernet("ofa", save(tmp_path / "new.pt", state), "ofa-mbv3-w1.0").state_dict()
+    found = load_supernet("ofa", save(tmp_path / "old.pt", renamed), "ofa-mbv3-w1.0").state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.slow
 def test_a_bare_state_dict_is_read(tmp_path: Path) -> None:
     torch.save(published.ofa_state("ofa-mbv3-w1.0"), tmp_path / "bare.pt")
-    load_ofa(tmp_path / "bare.pt", "ofa-mbv3-w1.0")
+    load_supernet("ofa", tmp_path / "bare.pt", "ofa-mbv3-w1.0")
 
 
 @pytest.mark.slow
@@ -136,7 +141,9 @@ def test_unused_tensors_are_ignored(tmp_path: Path) -> None:
         if name.endswith("running_mean")
         for i in range(2)
     }
-    found = load_attentivenas(save(tmp_path / "tracking.pt", state | tracking)).state_dict()
+    found = load_supernet(
+        "attentivenas", save(tmp_path / "tracking.pt", state | tracking), "attentivenas"
+    ).state_dict()
     assert tracking
     assert all(torch.equal(found[name], plain[name]) for name in plain)
 
@@ -153,7 +160,7 @@ def test_half_precision_is_read(tmp_path: Path) -> None:
     state = {
         name: t.half() if t.is_floating_point() else t for name, t in published.ofa_state(OFA[0]).items()
     }
-    supernet = load_ofa(save(tmp_path / "half.pt", state), OFA[0])
+    supernet = load_supernet("ofa", save(tmp_path / "half.pt", state), OFA[0])
     assert {tensor.dtype for tensor in supernet.state_dict().values()} == {torch.float32}
 
 
@@ -168,7 +175,7 @@ def test_all_misfits_are_reported_together(tmp_path: Path) -> None:
     state["blocks.21.conv.point_linear.conv.conv.weight"] = torch.zeros(1)
     state["extra"] = torch.zeros(1)
     with pytest.raises(ValueError, match="2 missing") as error:
-        load_ofa(save(tmp_path / "x.pt", state), "ofa-mbv3-w1.0")
+        load_supernet("ofa", save(tmp_path / "x.pt", state), "ofa-mbv3-w1.0")
     message = str(error.value)
     for part in (
         "x.pt",
@@ -183,11 +190,11 @@ def test_all_misfits_are_reported_together(tmp_path: Path) -> None:
 def test_checkpoint_of_another_space_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "w1.2.pt", published.ofa_state("ofa-mbv3-w1.2"))
     with pytest.raises(ValueError, match=r"does not fit: \d+ of another shape"):
-        load_ofa(path, "ofa-mbv3-w1.0")
+        load_supernet("ofa", path, "ofa-mbv3-w1.0")
     with pytest.raises(ValueError, match=r"missing.*surplus"):
         load_attentivenas(path)
-    with pytest.raises(ValueError, match=r"must be one of \['ofa-mbv3-w1.0'.*got 'bignas'"):
-        load_ofa(path, "bignas")
+    with pytest.raises(ValueError, match=r"a space of \['ofa-mbv3-w1.0'.*got 'bignas'"):
+        load_supernet("ofa", path, "bignas")
 
 
 @pytest.mark.slow
@@ -195,7 +202,7 @@ def test_the_same_tensor_twice_is_surplus(tmp_path: Path) -> None:
     state = published.ofa_state("ofa-mbv3-w1.0")
     state["module.classifier.linear.bias"] = state["classifier.linear.bias"] + 1
     with pytest.raises(ValueError, match=r"1 surplus \(module.classifier.linear.bias\)"):
-        load_ofa(save(tmp_path / "x.pt", state), "ofa-mbv3-w1.0")
+        load_supernet("ofa", save(tmp_path / "x.pt", state), "ofa-mbv3-w1.0")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +277,7 @@ def test_a_plain_pickle_is_not_executed(tmp_path: Path) -> None:
 def test_a_hostile_tensor_is_dropped(tmp_path: Path) -> None:
     state = published.ofa_state("ofa-mbv3-w1.0") | {"classifier.linear.bias": Hostile(tmp_path / "executed")}
     with pytest.raises(ValueError, match=r"1 missing \(classifier.linear.bias\)"):
-        load_ofa(save(tmp_path / "x.pt", state), "ofa-mbv3-w1.0")
+        load_supernet("ofa", save(tmp_path / "x.pt", state), "ofa-mbv3-w1.0")
     assert not (tmp_path / "executed").exists()
 
 

@@ -9,7 +9,7 @@ import torch
 from published import agree, images, save
 
 import search_spaces
-from nas.importing.importers import load_ofa, load_specialised
+from nas.importing.importers import load_specialised, load_supernet
 from nas.importing.notation.ofa import arch_from_ofa
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch
@@ -115,7 +115,7 @@ def write_folder(folder: Path, name: str, supernet: Supernet, arch: Arch, *, old
 def test_specialised_networks_are_read(
     name: str, old: bool, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    supernet = load_ofa(save(tmp_path / "ofa.pt", published.ofa_state(name)), name)
+    supernet = load_supernet("ofa", save(tmp_path / "ofa.pt", published.ofa_state(name)), name)
     space = supernet.space
     arch = space.decode(space.sample(rng, 1))[0]
     write_folder(tmp_path, name, supernet, arch, old=old)
@@ -186,7 +186,7 @@ def resnet_weights(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("middle", [True, False], ids=["full stem", "skipped"])
 def test_specialised_resnets_are_read(middle: bool, tmp_path: Path) -> None:
-    supernet = load_ofa(save(tmp_path / "ofa.pt", published.resnet_state()), "ofa-resnet50")
+    supernet = load_supernet("ofa", save(tmp_path / "ofa.pt", published.resnet_state()), "ofa-resnet50")
     code = RESNET_CODE | {"d": [2 * middle, 0, 1, 2, 1]}
     arch = arch_from_ofa(supernet.space, code)
     (tmp_path / "net.config").write_text(json.dumps(resnet_config(code, middle)))

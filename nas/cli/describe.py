@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.arch import find_arch
-from nas.cli.open_run import open_space
 from nas.cli.options import JsonOption, SeedOption, SpaceOrRun
 from nas.cli.output import line, print_json, show
 
@@ -81,6 +80,7 @@ def describe(
 
 def _described(name: str) -> tuple[Space, Imported | None]:
     """The space of this name, file or run, and where the run's weights come from if not from training."""
+    from nas.runs.open_space import open_space
     from nas.runs.run_dir import RunDir
 
     return open_space(name), RunDir.open(name).info().imported if Path(name).is_dir() else None

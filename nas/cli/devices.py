@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.connection import BundleOption, ConnectionOptions, ResultsOption, exit_if_offline
-from nas.cli.open_run import open_space
 from nas.cli.option_groups import expand_option_groups
 from nas.cli.options import (
     DeviceOption,
@@ -91,6 +90,7 @@ def profile(
     from nas.devices.profiling import profile_device
     from nas.onnx_backend.precision import check_precision
     from nas.progress import shown
+    from nas.runs.open_space import open_space
 
     if precision:
         check_precision(precision)
@@ -165,6 +165,7 @@ def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
     from hw_profiles.store import ProfileStore
     from nas.devices.profile_check import check_profile
     from nas.progress import shown
+    from nas.runs.open_space import open_space
 
     checked = open_space(space)
     with shown() as progress:

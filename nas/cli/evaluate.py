@@ -9,7 +9,7 @@ import typer
 from nas.cli.arch import find_arch
 from nas.cli.open_run import open_run
 from nas.cli.options import AllowImport, DataRootOption, DatasetOption, JsonOption, RunArgument, SeedOption
-from nas.cli.output import line, show
+from nas.cli.output import line, records, show
 
 
 def evaluate(
@@ -44,23 +44,14 @@ def evaluate(
     trained = open_run(run, dataset, data_root, allow_import)
     space = trained.space
     archs = [find_arch(space, name, seed) for name in arch or ()]
-    if not arch and not samples:
-        archs = trained.notable_archs
     archs += space.decode(space.sample(np.random.default_rng(seed), samples or 0))
-    trained.check_holds(archs)
     with shown() as progress:
-        evaluator = trained.evaluator(
+        table = trained.evaluate(
+            archs,
+            metrics=metric or (),
             calibration=Calibration(calibration_images, method=calibration),
-            extra_metrics=metric or (),
+            progress=progress,
         )
-        results = evaluator(archs, "evaluate", progress=progress)
-    trained.write_archive_csv()
-    show(
-        [
-            {"arch_id": a.id, **metrics, "macs": space.macs(a), "params": space.params(a)}
-            for a, metrics in zip(archs, results, strict=True)
-        ],
-        json,
-    )
+    show(records(table.drop(columns="arch")), json)
     if trained.info.imported and not json:
         line(trained.info.imported.note)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.open_recipe import open_recipe
 from nas.cli.options import AllowImport, CheckImages
 from nas.cli.output import line
 from nas.cli.stopping import signal_exit_code
@@ -43,9 +42,10 @@ def finetune(
     from nas.runs.run_dir import RunDir
     from nas.training.accelerator import is_rank_zero
     from nas.training.finetune import finetune as run_finetune
+    from nas.training.open_recipe import open_recipe
 
     chosen = find_arch(RunDir.open(run).space(), arch)
-    loaded = open_recipe(config, set or (), allow_import)
+    loaded = open_recipe(config, set or (), allow_import=allow_import)
     with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
         run_finetune(run, chosen, loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_rank_zero():

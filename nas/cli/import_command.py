@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nas.cli.no_effect import Command
 from nas.cli.options import CheckImages
 from nas.cli.output import line
-
-if TYPE_CHECKING:
-    from nas.runs.run_dir import RunDir
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,23 +72,20 @@ def ofa(
     check_images: CheckImages = None,
 ) -> None:
     """Import a supernet of Once-for-All (Cai et al. 2020)."""
-    from nas.importing.import_run import import_run, read_classes
-    from nas.importing.importers import load_ofa
-
-    run = import_run(
-        load_ofa(checkpoint, space, key),
+    _import(
+        "ofa",
+        checkpoint,
+        space,
         out,
-        source="ofa",
-        checkpoint=checkpoint,
-        dataset=dataset,
-        data_root=data_root,
-        split_seed=split_seed,
-        validation_images=validation_images,
-        classes=read_classes(classes) if classes else (),
-        resolutions=resolution or (),
-        check_images=check_images,
+        dataset,
+        data_root,
+        split_seed,
+        validation_images,
+        classes,
+        resolution,
+        key,
+        check_images,
     )
-    _tell(run)
 
 
 @app.command(cls=Command)
@@ -107,29 +102,54 @@ def attentivenas(
     check_images: CheckImages = None,
 ) -> None:
     """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
+    _import(
+        "attentivenas",
+        checkpoint,
+        "attentivenas",
+        out,
+        dataset,
+        data_root,
+        split_seed,
+        validation_images,
+        classes,
+        resolution,
+        key,
+        check_images,
+    )
+
+
+def _import(
+    source: str,
+    checkpoint: Path,
+    space: str,
+    out: Path,
+    dataset: str | None,
+    data_root: Path | None,
+    split_seed: int,
+    validation_images: int,
+    classes: Path | None,
+    resolutions: Sequence[int] | None,
+    key: str | None,
+    check_images: bool | None,
+) -> None:
+    from hw_profiles.command import profile_command
     from nas.importing.import_run import import_run, read_classes
-    from nas.importing.importers import load_attentivenas
+    from nas.importing.importers import load_supernet
+    from nas.runs.commands import command
 
     run = import_run(
-        load_attentivenas(checkpoint, key),
+        load_supernet(source, checkpoint, space, key=key),
         out,
-        source="attentivenas",
+        source=source,
         checkpoint=checkpoint,
         dataset=dataset,
         data_root=data_root,
         split_seed=split_seed,
         validation_images=validation_images,
         classes=read_classes(classes) if classes else (),
-        resolutions=resolution or (),
+        resolutions=resolutions or (),
         check_images=check_images,
     )
-    _tell(run)
-
-
-def _tell(run: RunDir) -> None:
-    from hw_profiles.command import profile_command
-    from nas.runs.commands import command
-
     info = run.info()
     imported = info.imported
     assert imported

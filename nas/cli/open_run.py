@@ -9,17 +9,6 @@ from typing import TYPE_CHECKING, ParamSpec, cast
 
 if TYPE_CHECKING:
     from nas.evaluation.trained_run import TrainedRun
-    from search_spaces import Space
-
-
-def open_space(space_or_run: str) -> Space:
-    """The space of this name or YAML file, or that of a run directory."""
-    import search_spaces
-    from nas.runs.run_dir import RunDir
-
-    if Path(space_or_run).is_dir():
-        return RunDir.open(space_or_run).space()
-    return search_spaces.get(space_or_run)
 
 
 Parameters = ParamSpec("Parameters")

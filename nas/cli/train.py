@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.open_recipe import open_recipe
 from nas.cli.options import AllowImport, CheckImages
 from nas.cli.output import line
 from nas.cli.stopping import signal_exit_code
@@ -48,11 +47,12 @@ def train(
     from nas.runs.commands import command
     from nas.runs.run_dir import RunDir
     from nas.training.accelerator import is_rank_zero
+    from nas.training.open_recipe import open_recipe
     from nas.training.train import train as run_training
 
     changes = [*(set or ()), *([] if split_seed is None else [f"data.split_seed={split_seed}"])]
     changes += [] if init is None else [f"init={json.dumps(str(init))}"]
-    loaded = open_recipe(config, changes, allow_import)
+    loaded = open_recipe(config, changes, allow_import=allow_import)
     with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
         run_training(loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_rank_zero():

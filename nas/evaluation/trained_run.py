@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
+
+import pandas as pd
 
 from hw_profiles.device import Device
 from hw_profiles.device_files import read_device
@@ -13,6 +16,8 @@ from nas.data.dataset import Dataset, SplitName
 from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
+from nas.evaluation.workers import Workers
+from nas.progress import Progress, silent
 from nas.runs.files import ARCHIVE_CSV, PROFILES, SEARCH
 from nas.runs.recorded_data import open_data
 from nas.runs.records import RunInfo
@@ -45,7 +50,7 @@ class TrainedRun:
         dataset: str | None = None,
         data_root: str | Path | None = None,
         allow_import: bool = False,
-    ) -> TrainedRun:
+    ) -> Self:
         """Open a run directory.
 
         Args:
@@ -115,6 +120,45 @@ class TrainedRun:
                 calibration=calibration,
             )
         return self._evaluators[key]
+
+    def evaluate(
+        self,
+        archs: Sequence[Arch] = (),
+        *,
+        metrics: Sequence[str] = (),
+        calibration: Calibration | None = None,
+        workers: Workers | None = None,
+        progress: Progress = silent,
+    ) -> pd.DataFrame:
+        """Evaluate subnets on the validation split, with inherited weights and recalibrated batch norms.
+
+        Args:
+            archs: the subnets; none: the largest and the smallest.
+            metrics: further metrics, names or `module:object`.
+            calibration: how subnets get their batch-norm statistics; None: from 512 clean training images.
+            workers: where subnets are evaluated; None: one thread per core.
+            progress: called after each subnet.
+
+        Returns:
+            a row for each subnet: `arch`, `arch_id`, its metrics, `macs` and `params`.
+
+        Raises:
+            ValueError: an unknown metric, or a subnet that the run has not trained.
+        """
+        archs = archs or self.notable_archs
+        self.check_holds(archs)
+        evaluator = self.evaluator(calibration=calibration, extra_metrics=metrics)
+        results = evaluator(archs, "evaluate", workers=workers, progress=progress)
+        self.write_archive_csv()
+        return pd.DataFrame(
+            {
+                "arch": archs,
+                "arch_id": [arch.id for arch in archs],
+                **{name: [result[name] for result in results] for name in evaluator.metrics},
+                "macs": [self.space.macs(arch) for arch in archs],
+                "params": [self.space.params(arch) for arch in archs],
+            }
+        )
 
     def device(self, name: str | None = None) -> Device | None:
         """A device that the run was searched for, by default the last one; None before the first search.

@@ -27,32 +27,31 @@ from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
 
 
-def load_ofa(path: str | Path, space_name: str, key: str | None = None) -> Supernet:
-    """The supernet in a checkpoint of OFA, in eval mode, with the running statistics of the file.
+def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | None = None) -> Supernet:
+    """The supernet in a checkpoint of another tool, in eval mode, with the running statistics of the file.
+
+    The checkpoints of AttentiveNAS hold no running statistics (see `has_statistics`): recalibrate subnets
+    before use.
 
     Args:
-        path: the file, with old or new key spellings.
-        space_name: a key of `OFA`.
-        key: where the weights are in the file, as in `nas.importing.published_names.read_as`.
+        source: the tool, a key of `SOURCES`.
+        path: the file; of OFA with old or new key spellings.
+        space_name: name of the checkpoint's space.
+        key: where the weights are in the file, such as `state_dict_ema`; None: the first place that fits.
 
     Raises:
-        ValueError: unknown space, unreadable file, or tensors that do not fit, all of them together.
+        ValueError: unknown source or space, unreadable file, or tensors that do not fit (all are listed).
     """
-    if space_name not in OFA:
-        raise ValueError(f"the space of an OFA checkpoint must be one of {sorted(OFA)}, got {space_name!r}")
-    return _load(path, search_spaces.get(space_name), OFA[space_name], key)
-
-
-def load_attentivenas(path: str | Path, key: str | None = None) -> Supernet:
-    """The supernet in a checkpoint of AttentiveNAS or AlphaNet, in eval mode.
-
-    Its running statistics were never updated (see `has_statistics`): recalibrate subnets before use.
-    `key` is as in `load_ofa`.
-
-    Raises:
-        ValueError: unreadable file, or tensors that do not fit, all of them together.
-    """
-    return _load(path, search_spaces.get("attentivenas"), ATTENTIVENAS, key)
+    if source not in SOURCES:
+        raise ValueError(f"the source of a checkpoint must be one of {sorted(SOURCES)}, got {source!r}")
+    spaces = SOURCES[source]
+    if space_name not in spaces:
+        raise ValueError(f"a checkpoint of {source} has a space of {sorted(spaces)}, got {space_name!r}")
+    space, published = search_spaces.get(space_name), spaces[space_name]
+    supernet = Supernet(space)
+    modules = published.modules(space)
+    supernet.load_state_dict(read_as(path, supernet.state_dict(), modules, published.unused, key))
+    return supernet.eval()
 
 
 def has_statistics(supernet: Supernet) -> bool:
@@ -77,23 +76,18 @@ def _modules(roles: Mapping[str, str], ends: Mapping[str, str], space: Space) ->
     return network_modules(roles, ends, [slot.name for slot in space.slots if slot.stage is not None])
 
 
-def _load(path: str | Path, space: Space, published: Published, key: str | None) -> Supernet:
-    supernet = Supernet(space)
-    modules = published.modules(space)
-    supernet.load_state_dict(read_as(path, supernet.state_dict(), modules, published.unused, key))
-    return supernet.eval()
-
-
-ATTENTIVENAS = Published(
-    partial(_modules, MBCONV, ATTENTIVENAS_ENDS),
-    # the 1x1 convolutions of shortcuts with equal widths on both sides are never executed
-    unused=rf"{UNUSED}|^blocks\.\d+\.shortcut\.",
-)
-
 OFA: Mapping[str, Published] = {
     "ofa-mbv3-w1.0": Published(partial(_modules, MBCONV, MOBILENET_V3_ENDS)),
     "ofa-mbv3-w1.2": Published(partial(_modules, MBCONV, MOBILENET_V3_ENDS)),
     "ofa-proxyless-w1.3": Published(partial(_modules, MBCONV, PROXYLESS_ENDS)),
     "ofa-resnet50": Published(partial(_modules, RESNET, RESNET_ENDS)),
 }
-"""Published OFA supernets by the name of their space."""
+ATTENTIVENAS: Mapping[str, Published] = {
+    "attentivenas": Published(
+        partial(_modules, MBCONV, ATTENTIVENAS_ENDS),
+        # the 1x1 convolutions of shortcuts with equal widths on both sides are never executed
+        unused=rf"{UNUSED}|^blocks\.\d+\.shortcut\.",
+    )
+}
+SOURCES: Mapping[str, Mapping[str, Published]] = {"ofa": OFA, "attentivenas": ATTENTIVENAS}
+"""The spaces whose checkpoints can be loaded, by the tool that published them."""

@@ -94,7 +94,7 @@ def clip_gradients(fabric: Fabric, supernet: Supernet, optimizer: Optimizer, cli
     """Limit the gradient's norm or values; returns the norm that it had."""
     if isinstance(clipping, ValueClippingConfig):
         norms = [torch.linalg.vector_norm(p.grad) for p in supernet.parameters() if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         fabric.clip_gradients(supernet, optimizer, clip_val=clipping.max_value)
         return norm
     limit = clipping.max_norm if isinstance(clipping, NormClippingConfig) else math.inf

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
-from nas.importing.notation.attentivenas import arch_from_attentivenas
-from nas.importing.notation.fields import Notation, checked
-from nas.importing.notation.ofa import arch_from_ofa
+from nas.importing.notation.fields import checked
+from nas.importing.notation.published import arch_from_notation
 from search_spaces import Arch, Space
 from search_spaces.text_files import read_text
 
-NOTATIONS: dict[str, Callable[[Space, Notation], Arch]] = {
-    "kernel_size": arch_from_attentivenas,
-    "d": arch_from_ofa,
-}
-"""Readers of published notations by a key that no other notation has."""
+SOURCES: Mapping[str, str] = {"kernel_size": "attentivenas", "d": "ofa"}
+"""Sources of published notations by a key that no other notation has."""
 
 
 def load_arch(space: Space, path: str | Path) -> Arch:
@@ -33,10 +29,10 @@ def load_arch(space: Space, path: str | Path) -> Arch:
         content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    readers = [read for key, read in NOTATIONS.items() if isinstance(content, dict) and key in content]
-    if not readers:
+    sources = [tool for key, tool in SOURCES.items() if isinstance(content, dict) and key in content]
+    if not sources:
         return checked(space, Arch.from_json(text, source=str(path)))
     try:
-        return readers[0](space, content)
+        return arch_from_notation(sources[0], space, content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,1 @@
+"""The functions and classes that the package `nas` exports."""

@@ -1,0 +1,102 @@
+"""`nas.profile` and `nas.benchmark`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hw_profiles.connections.base import Connection
+from hw_profiles.run_settings import RunSettings
+from hw_profiles.store import Device, ProfileStore
+from nas.devices import benchmark as benchmarks
+from nas.devices.benchmark import BenchmarkRow
+from nas.devices.model_files import Shape
+from nas.devices.profile_work import N_HELD_OUT
+from nas.devices.profiling import profile_device
+from nas.progress import Progress, silent
+from nas.runs.open_space import open_space
+from search_spaces import Space
+
+
+def profile(
+    space: Space | str | Path,
+    name: str,
+    *,
+    profiles: Path | None = None,
+    connection: Connection | None = None,
+    settings: RunSettings | None = None,
+    n_held_out: int = N_HELD_OUT,
+    seed: int = 0,
+    resume: bool = True,
+    progress: Progress = silent,
+) -> Device:
+    """Measure the latency of a space's subnets on a device, and how good its predictions are.
+
+    Args:
+        space: a space, its name or YAML file, or a run directory.
+        name: of the device.
+        profiles: folder that the profile is written to; None: the user's folder.
+        connection: how the device is reached; None: as its profile says; a new one is this machine.
+        settings: how networks are run; None: as its profile says, or the defaults.
+        n_held_out: subnets that the predictions are judged on.
+        seed: decides random weights, subnets and the order of trials.
+        resume: False: measure all again and replace a profile with this name.
+        progress: called after trials.
+
+    Raises:
+        hw_profiles.connections.base.NotMeasuredError: the device is measured offline.
+        ValueError: the name belongs to another device, space or settings, or the device cannot be reached or
+            computes wrongly.
+    """
+    return profile_device(
+        space if isinstance(space, Space) else open_space(space),
+        name,
+        ProfileStore(profiles),
+        connection=connection,
+        settings=settings,
+        n_held_out=n_held_out,
+        seed=seed,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def benchmark(
+    models: Sequence[Path],
+    *,
+    device: str | Device | None = None,
+    profiles: Path | None = None,
+    connection: Connection | None = None,
+    settings: RunSettings | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    energy: bool = False,
+    progress: Progress = silent,
+) -> list[BenchmarkRow]:
+    """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict.
+
+    Args:
+        models: ONNX files.
+        device: a profile or its name: measure there, as it says; None: this machine.
+        profiles: folder of profiles; None: the user's folder and the shipped profiles.
+        connection: reaches the device instead of the profile's.
+        settings: how models are run on this machine.
+        shapes: of inputs that leave dimensions other than the batch open, by name.
+        energy: measure that too, where there is a counter.
+        progress: called after each model.
+
+    Raises:
+        nas.devices.benchmark.BenchmarkError: some files cannot be measured; it holds the rows of the others.
+        ValueError: an unknown device, an option that has no effect, or a shape that is of no model's input.
+    """
+    if device is None:
+        if profiles is not None or connection is not None:
+            raise ValueError("profiles and connection have no effect without a device")
+        return benchmarks.benchmark(
+            models, settings=settings or RunSettings(), shapes=shapes, energy=energy, progress=progress
+        )
+    if settings is not None:
+        raise ValueError("settings have no effect with a device: its profile has them")
+    found = device if isinstance(device, Device) else ProfileStore(profiles).load(device)
+    return benchmarks.benchmark_on(
+        found.profile, models, connection=connection, shapes=shapes, energy=energy, progress=progress
+    )

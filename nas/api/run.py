@@ -1,0 +1,163 @@
+"""`nas.Run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_profiles.connections.base import Connection
+from hw_profiles.store import Device
+from nas.devices.find_device import find_device
+from nas.evaluation.trained_run import TrainedRun
+from nas.evaluation.workers import Workers
+from nas.export.export import Exported
+from nas.export.export_run import export_archs, export_picked
+from nas.progress import Progress, silent
+from nas.report.data import FigureOfMerit
+from nas.report.report_run import report_run
+from nas.search.search_outcome import SearchOutcome
+from nas.search.search_run import search_run
+from search_spaces import Arch
+
+
+class Run(TrainedRun):
+    """A trained or imported run: `Run.open(path)`, or what `nas.train` returns.
+
+    Its `space`, `task`, `dataset` and `supernet` are attributes. All that its methods write is in the run
+    directory.
+    """
+
+    def search(
+        self,
+        device: str | Device,
+        *,
+        profiles: Path | None = None,
+        others: Sequence[str | Device] = (),
+        objectives: Sequence[str] = (),
+        maxima: Sequence[str] = (),
+        minima: Sequence[str] = (),
+        algorithm: str = "iterative",
+        predictors: Sequence[str] = (),
+        budget: int | None = None,
+        minutes: float | None = None,
+        warm_start: Path | None = None,
+        workers: Workers | None = None,
+        seed: int = 0,
+        connection: Connection | None = None,
+        measure: bool = True,
+        progress: Progress = silent,
+    ) -> SearchOutcome:
+        """Search the best subnets for a device and measure them there; the result's `front` is a table.
+
+        Args:
+            device: a profile or its name.
+            profiles: folder of profiles; None: the run's copies, the user's folder, and the shipped profiles.
+            others: further devices that the same search serves by their tables.
+            objectives: names or `module:object`; none: the task's primary metric and the latency.
+            maxima: upper limits such as `latency_ms=2`.
+            minima: lower limits such as `accuracy=0.95`.
+            algorithm: a name or `module:object`.
+            predictors: candidates, names or `module:object`; none: those that are chosen by default.
+            budget: real evaluations; None: 200, or as many as `minutes` allow.
+            minutes: time for all evaluations.
+            warm_start: a searched run or the table of a front, whose subnets are evaluated first.
+            workers: where subnets are evaluated; None: one thread per core.
+            seed: of everything random.
+            connection: reaches the device instead of the profile's.
+            measure: False: the front has predicted latencies only.
+            progress: called after evaluations and measurements.
+
+        Raises:
+            hw_profiles.connections.base.NotMeasuredError: the device is measured offline; the front is
+                written with predicted latencies.
+            ValueError: unknown names, a profile that lacks blocks of the space, limits that no subnet meets,
+                or a device that cannot be reached or computes wrongly.
+        """
+        first, *further = [
+            find_device(self.run, d, profiles) if isinstance(d, str) else d for d in (device, *others)
+        ]
+        return search_run(
+            self,
+            first,
+            others=further,
+            objectives=objectives,
+            maxima=maxima,
+            minima=minima,
+            algorithm=algorithm,
+            predictors=predictors,
+            budget=budget,
+            minutes=minutes,
+            warm_start=warm_start,
+            workers=workers,
+            seed=seed,
+            connection=connection,
+            measure=measure,
+            progress=progress,
+        )
+
+    def export(
+        self,
+        chosen: str | Sequence[Arch] = "knee",
+        *,
+        device: str | None = None,
+        format: str = "onnx",
+        dynamic_batch: bool = False,
+        precision: str | None = None,
+        out: Path | None = None,
+        progress: Progress = silent,
+    ) -> list[Exported]:
+        """Write subnets as files with model cards, checked against torch.
+
+        Args:
+            chosen: the subnets, or how to choose them from the front: `knee`, `first`, `last`, `spread`,
+                `all` or ids with commas between.
+            device: the device that the files are for; None: the one that was searched last.
+            format: `onnx`, or `torch` for a file of `torch.export`.
+            dynamic_batch: leave the batch open instead of the device's.
+            precision: `fp32`, `fp16` or `int8`; None: the device's, fp32 before the first search.
+            out: the folder to write to; None: one in the run.
+            progress: called after every file.
+
+        Raises:
+            ValueError: the run was not searched for the device, or a subnet that the run has not trained.
+        """
+        if isinstance(chosen, str):
+            return export_picked(
+                self,
+                chosen,
+                device=device,
+                format=format,
+                dynamic_batch=dynamic_batch,
+                precision=precision,
+                out=out,
+                progress=progress,
+            )
+        self.check_holds(chosen)
+        return export_archs(
+            self,
+            chosen,
+            device=device,
+            format=format,
+            dynamic_batch=dynamic_batch,
+            precision=precision,
+            out=out,
+            progress=progress,
+        )
+
+    def report(
+        self, *, device: str | None = None, out: Path | None = None, progress: Progress = silent
+    ) -> tuple[Path, list[FigureOfMerit]]:
+        """Evaluate on the test split and write the report, one HTML page.
+
+        Args:
+            device: whose search is reported; None: the device that was searched last.
+            out: the folder to write to; None: that of the search.
+            progress: called after evaluations on the test split.
+
+        Returns:
+            the page's path, and its figures.
+
+        Raises:
+            ValueError: the run was not searched for the device, or a file of the run is damaged.
+        """
+        return report_run(self, device=device, out=out, progress=progress)

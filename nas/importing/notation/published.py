@@ -1,0 +1,32 @@
+"""Architectures in the notation of a published tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from nas.importing.notation.attentivenas import arch_from_attentivenas
+from nas.importing.notation.fields import Notation
+from nas.importing.notation.ofa import arch_from_ofa
+from search_spaces import Arch, Space
+
+NOTATIONS: Mapping[str, Callable[[Space, Notation], Arch]] = {
+    "ofa": arch_from_ofa,
+    "attentivenas": arch_from_attentivenas,
+}
+"""Readers of notations by the tool that has them."""
+
+
+def arch_from_notation(source: str, space: Space, notation: Notation) -> Arch:
+    """The arch that another tool describes by `notation`.
+
+    Args:
+        source: the tool, a key of `NOTATIONS`.
+        space: the space of the arch.
+        notation: such as `{"ks": [...], "e": [...], "d": [...], "r": 224}` of OFA.
+
+    Raises:
+        ValueError: an unknown source, a missing or unknown key, or a value that the space does not offer.
+    """
+    if source not in NOTATIONS:
+        raise ValueError(f"the source of a notation must be one of {sorted(NOTATIONS)}, got {source!r}")
+    return NOTATIONS[source](space, notation)

@@ -1,0 +1,20 @@
+"""The space that a command or a function is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import search_spaces
+from nas.runs.run_dir import RunDir
+from search_spaces import Space
+
+
+def open_space(space_or_run: str | Path) -> Space:
+    """The space with this name or YAML file, or that of a run directory.
+
+    Raises:
+        ValueError: no such space, file or run.
+    """
+    if Path(space_or_run).is_dir():
+        return RunDir.open(space_or_run).space()
+    return search_spaces.get(space_or_run)
