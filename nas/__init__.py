@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nas.api.devices import profile as profile
     from nas.api.run import Run as Run
     from nas.api.train import train as train
+    from nas.search.options import SearchOptions as SearchOptions
     from nas.torch_backend.supernet import Supernet as Supernet
 else:
     __getattr__ = lazy_exports(
@@ -25,6 +26,7 @@ else:
             "Run": "nas.api.run",
             "train": "nas.api.train",
             "importing": "nas.importing",
+            "SearchOptions": "nas.search.options",
             "Supernet": "nas.torch_backend.supernet",
         },
     )

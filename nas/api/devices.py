@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hw_profiles.connections.base import Connection
+from hw_profiles.device import Device
 from hw_profiles.run_settings import RunSettings
-from hw_profiles.store import Device, ProfileStore
+from hw_profiles.store import ProfileStore
 from nas.devices import benchmark as benchmarks
 from nas.devices.benchmark import BenchmarkRow
 from nas.devices.model_files import Shape

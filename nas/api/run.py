@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw_profiles.connections.base import Connection
-from hw_profiles.store import Device
+from hw_profiles.device import Device
 from nas.devices.find_device import find_device
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
@@ -15,6 +15,7 @@ from nas.export.export_run import export_archs, export_picked
 from nas.progress import Progress, silent
 from nas.report.data import FigureOfMerit
 from nas.report.report_run import report_run
+from nas.search.options import SearchOptions
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_run import search_run
 from search_spaces import Arch
@@ -30,19 +31,11 @@ class Run(TrainedRun):
     def search(
         self,
         device: str | Device,
+        options: SearchOptions | None = None,
         *,
         profiles: Path | None = None,
         others: Sequence[str | Device] = (),
-        objectives: Sequence[str] = (),
-        maxima: Sequence[str] = (),
-        minima: Sequence[str] = (),
-        algorithm: str = "iterative",
-        predictors: Sequence[str] = (),
-        budget: int | None = None,
-        minutes: float | None = None,
-        warm_start: Path | None = None,
         workers: Workers | None = None,
-        seed: int = 0,
         connection: Connection | None = None,
         measure: bool = True,
         progress: Progress = silent,
@@ -51,18 +44,10 @@ class Run(TrainedRun):
 
         Args:
             device: a profile or its name.
+            options: objectives, limits, algorithm and budget; None: the defaults.
             profiles: folder of profiles; None: the run's copies, the user's folder, and the shipped profiles.
             others: further devices that the same search serves by their tables.
-            objectives: names or `module:object`; none: the task's primary metric and the latency.
-            maxima: upper limits such as `latency_ms=2`.
-            minima: lower limits such as `accuracy=0.95`.
-            algorithm: a name or `module:object`.
-            predictors: candidates, names or `module:object`; none: those that are chosen by default.
-            budget: real evaluations; None: 200, or as many as `minutes` allow.
-            minutes: time for all evaluations.
-            warm_start: a searched run or the table of a front, whose subnets are evaluated first.
             workers: where subnets are evaluated; None: one thread per core.
-            seed: of everything random.
             connection: reaches the device instead of the profile's.
             measure: False: the front has predicted latencies only.
             progress: called after evaluations and measurements.
@@ -79,17 +64,9 @@ class Run(TrainedRun):
         return search_run(
             self,
             first,
+            options,
             others=further,
-            objectives=objectives,
-            maxima=maxima,
-            minima=minima,
-            algorithm=algorithm,
-            predictors=predictors,
-            budget=budget,
-            minutes=minutes,
-            warm_start=warm_start,
             workers=workers,
-            seed=seed,
             connection=connection,
             measure=measure,
             progress=progress,
@@ -100,7 +77,7 @@ class Run(TrainedRun):
         chosen: str | Sequence[Arch] = "knee",
         *,
         device: str | None = None,
-        format: str = "onnx",
+        file_format: str = "onnx",
         dynamic_batch: bool = False,
         precision: str | None = None,
         out: Path | None = None,
@@ -112,7 +89,7 @@ class Run(TrainedRun):
             chosen: the subnets, or how to choose them from the front: `knee`, `first`, `last`, `spread`,
                 `all` or ids with commas between.
             device: the device that the files are for; None: the one that was searched last.
-            format: `onnx`, or `torch` for a file of `torch.export`.
+            file_format: `onnx`, or `torch` for a file of `torch.export`.
             dynamic_batch: leave the batch open instead of the device's.
             precision: `fp32`, `fp16` or `int8`; None: the device's, fp32 before the first search.
             out: the folder to write to; None: one in the run.
@@ -126,7 +103,7 @@ class Run(TrainedRun):
                 self,
                 chosen,
                 device=device,
-                format=format,
+                file_format=file_format,
                 dynamic_batch=dynamic_batch,
                 precision=precision,
                 out=out,
@@ -137,7 +114,7 @@ class Run(TrainedRun):
             self,
             chosen,
             device=device,
-            format=format,
+            file_format=file_format,
             dynamic_batch=dynamic_batch,
             precision=precision,
             out=out,
