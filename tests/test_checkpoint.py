@@ -36,7 +36,9 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_supernet_comes_back_whole_and_in_eval_mode(run: RunDir, tiny: Space, tiny_arch: Arch) -> None:
+def test_loaded_supernet_equals_the_saved_one_and_is_in_eval_mode(
+    run: RunDir, tiny: Space, tiny_arch: Arch
+) -> None:
     supernet = Supernet(tiny, seed=3).train()
     save_supernet(run, supernet.state_dict())
     again = load_supernet(run)
@@ -46,13 +48,13 @@ def test_supernet_comes_back_whole_and_in_eval_mode(run: RunDir, tiny: Space, ti
     assert torch.equal(again(x, tiny_arch), supernet.eval()(x, tiny_arch))
 
 
-def test_untrained_run_says_how_to_go_on(run: RunDir) -> None:
+def test_error_of_an_untrained_run_has_the_command_to_continue(run: RunDir) -> None:
     with pytest.raises(ValueError, match=r"not trained yet; continue with `nas train --config .* --resume`"):
         load_supernet(run)
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, -1])
-def test_truncated_supernet_is_refused(run: RunDir, tiny: Space, size: int) -> None:
+def test_truncated_supernet_is_an_error(run: RunDir, tiny: Space, size: int) -> None:
     save_supernet(run, Supernet(tiny).state_dict())
     path = run.file(SUPERNET)
     path.write_bytes(path.read_bytes()[:size])
@@ -60,7 +62,7 @@ def test_truncated_supernet_is_refused(run: RunDir, tiny: Space, size: int) -> N
         load_supernet(run)
 
 
-def test_supernet_of_another_space_is_refused_with_all_problems(run: RunDir, tiny: Space) -> None:
+def test_error_of_a_supernet_of_another_space_lists_all_problems(run: RunDir, tiny: Space) -> None:
     weights = {name: tensor.clone() for name, tensor in Supernet(tiny).state_dict().items()}
     del weights["head.classifier.bias"]
     weights["head.classifier.weight"] = torch.zeros(9, 8)
@@ -78,7 +80,7 @@ def test_supernet_of_another_space_is_refused_with_all_problems(run: RunDir, tin
         assert problem in str(caught.value)
 
 
-def test_many_problems_stay_one_readable_line() -> None:
+def test_error_with_many_problems_is_short() -> None:
     with pytest.raises(ValueError, match=r"x does not fit .*: 100 of its tensors differ") as caught:
         check_weights({str(i): torch.zeros(1) for i in range(100)}, {}, "x")
     assert len(str(caught.value)) < 300
@@ -87,7 +89,7 @@ def test_many_problems_stay_one_readable_line() -> None:
 # ---------------------------------------------------------------------- training state
 
 
-def test_last_checkpoints_stay_and_the_newest_is_loaded(run: RunDir, state: dict[str, Any]) -> None:
+def test_last_checkpoints_remain_and_the_newest_is_loaded(run: RunDir, state: dict[str, Any]) -> None:
     checkpoints = Checkpoints(run, keep=2)
     assert checkpoints.load(state) is None
     for step in (9, 10, 1000):
@@ -100,7 +102,7 @@ def test_last_checkpoints_stay_and_the_newest_is_loaded(run: RunDir, state: dict
 
 
 @pytest.mark.parametrize("size", [0, 10, 1000, -100])
-def test_truncated_checkpoint_gives_way_to_the_one_before(
+def test_previous_checkpoint_is_loaded_if_the_newest_is_truncated(
     run: RunDir, state: dict[str, Any], size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoints = Checkpoints(run)
@@ -117,7 +119,9 @@ def test_truncated_checkpoint_gives_way_to_the_one_before(
         checkpoints.load(state)
 
 
-def test_checkpoint_of_another_space_is_refused_with_all_problems(run: RunDir, state: dict[str, Any]) -> None:
+def test_error_of_a_checkpoint_of_another_space_lists_all_problems(
+    run: RunDir, state: dict[str, Any]
+) -> None:
     checkpoints = Checkpoints(run)
     foreign = dict(state["supernet"])
     del foreign["head.classifier.bias"]
@@ -127,32 +131,32 @@ def test_checkpoint_of_another_space_is_refused_with_all_problems(run: RunDir, s
         checkpoints.load(state)
 
 
-def test_file_that_is_no_training_state_is_refused(run: RunDir, state: dict[str, Any]) -> None:
+def test_other_files_are_errors(run: RunDir, state: dict[str, Any]) -> None:
     checkpoints = Checkpoints(run)
     checkpoints.save({"weights": state["supernet"]}, 1)
-    with pytest.raises(ValueError, match=r"is no checkpoint of a supernet: it has no log, supernet"):
+    with pytest.raises(ValueError, match=r"is not a training checkpoint: it has no log, supernet"):
         checkpoints.load(state)
     torch.save([1, 2], checkpoints.paths()[0])
-    with pytest.raises(ValueError, match="must hold a dict, got list"):
+    with pytest.raises(ValueError, match="must contain a dict, got list"):
         checkpoints.load(state)
 
 
-def test_checkpoint_of_another_version_is_refused(run: RunDir, state: dict[str, Any]) -> None:
+def test_checkpoint_of_another_version_is_an_error(run: RunDir, state: dict[str, Any]) -> None:
     checkpoints = Checkpoints(run)
     checkpoints.save({**state, "schema_version": 2}, 1)
     with pytest.raises(ValueError, match="must have schema_version 1, got 2"):
         checkpoints.load(state)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's, about what it reads
-def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, rng: np.random.Generator) -> None:
+@pytest.mark.filterwarnings("ignore")  # warnings of torch about damaged files
+def test_damaged_files_raise_only_value_errors(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "state.pt"
     torch.save({"a": torch.ones(5, 5), "step": 3, "log": [{"lr": 1.5}]}, path)
-    whole = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    intact = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     for _ in range(1000):
-        damaged = whole.copy()
-        places = rng.integers(len(whole), size=rng.integers(1, 20))
-        damaged[places] = rng.integers(256, size=len(places))
+        damaged = intact.copy()
+        positions = rng.integers(len(intact), size=rng.integers(1, 20))
+        damaged[positions] = rng.integers(256, size=len(positions))
         path.write_bytes(damaged.tobytes())
         with contextlib.suppress(ValueError):
             load_state(path)
@@ -169,7 +173,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("plain_pickle", [False, True])
-def test_checkpoint_with_code_is_refused_and_does_not_run(
+def test_checkpoint_with_code_is_an_error_and_the_code_does_not_run(
     run: RunDir, state: dict[str, Any], tmp_path: Path, plain_pickle: bool
 ) -> None:
     crater = tmp_path / "crater"
@@ -191,7 +195,7 @@ def test_checkpoint_with_code_is_refused_and_does_not_run(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_full_or_readonly_disk_leaves_the_old_files_whole(
+def test_old_files_are_intact_after_a_failed_write(
     run: RunDir, state: dict[str, Any], monkeypatch: pytest.MonkeyPatch, function: str, number: int
 ) -> None:
     checkpoints = Checkpoints(run)

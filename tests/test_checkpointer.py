@@ -1,4 +1,4 @@
-"""A training that is disturbed, and what is left of it."""
+"""Checkpoints of trainings that are interrupted or fail."""
 
 import errno
 import os
@@ -58,17 +58,17 @@ def stop_at(step: int) -> Progress:
 
 
 def steps(run: RunDir) -> list[int]:
-    """Of the checkpoints on disk, newest first."""
+    """Steps of the checkpoints on disk, newest first."""
     return Checkpoints(run).steps()
 
 
 @pytest.mark.parametrize("keep", [1, 4])
-def test_last_checkpoints_are_kept(recipe: Recipe, tmp_path: Path, keep: int) -> None:
+def test_last_checkpoints_remain(recipe: Recipe, tmp_path: Path, keep: int) -> None:
     run = train(recipe.replace({"checkpoints.keep_last": keep}), tmp_path / "run")
     assert steps(run) == list(range(STEPS_PER_EPOCH, STEPS_PER_EPOCH - keep, -1))
 
 
-def test_resume_allows_what_changes_no_result(recipe: Recipe, tmp_path: Path) -> None:
+def test_resume_allows_keys_that_do_not_affect_the_result(recipe: Recipe, tmp_path: Path) -> None:
     other = {
         "data.workers": 1,
         "compute.threads": 1,
@@ -83,7 +83,7 @@ def test_resume_allows_what_changes_no_result(recipe: Recipe, tmp_path: Path) ->
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> None:
-    """The writes `first` to `last` of checkpoints fail."""
+    """Make the writes `first` to `last` of checkpoints fail."""
     written = 0
 
     def fail(path: Path, content: bytes) -> None:
@@ -96,27 +96,27 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> None:
     monkeypatch.setattr("nas.training.checkpoint.replace_file", fail)
 
 
-def test_training_goes_on_while_the_disk_is_full(
+def test_training_continues_while_the_disk_is_full(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     full_disk(monkeypatch, 3, 4)
     run = train(recipe, tmp_path / "run")
-    kept = run.path / "checkpoints" / "step_000000002.pt"
+    checkpoint = run.path / "checkpoints" / "step_000000002.pt"
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [
         f"the state after step {step} could not be saved: No space left on device; "
-        f"the last checkpoint, {kept}, is kept"
+        f"the last checkpoint is {checkpoint}"
         for step in (3, 4)
     ]
     assert steps(run) == [7, 6]
 
 
-def test_stop_on_a_full_disk_says_what_is_kept(
+def test_error_of_a_full_disk_at_a_stop_names_the_last_checkpoint(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full_disk(monkeypatch, 3, 99)
     with pytest.raises(
-        ValueError, match=r"after step 3 could not be saved: No space .*step_000000002\.pt, is"
+        ValueError, match=r"after step 3 could not be saved: No space .* is .*step_000000002\.pt"
     ):
         train(recipe, tmp_path / "run", progress=stop_at(3))
     monkeypatch.undo()
@@ -125,14 +125,15 @@ def test_stop_on_a_full_disk_says_what_is_kept(
     assert seen == [3, 4, 5, 6, 7]
 
 
-def test_diverged_training_keeps_the_last_good_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+def test_last_checkpoint_remains_when_training_diverges(recipe: Recipe, tmp_path: Path) -> None:
     wild = recipe.replace(
         {"optimizer.lr": 1e30, "clipping.kind": "none", "checkpoints.every_n_minutes": 60.0, "epochs": 3}
     )
     with pytest.raises(ValueError, match=r"training diverged at step \d+: .*; there is no checkpoint yet"):
         train(wild, tmp_path / "none")
     with pytest.raises(
-        ValueError, match=r"training diverged at step \d+: .*\.pt, is kept: .* --init /"
+        ValueError,
+        match=r"training diverged at step \d+: .*\.pt, which a new run can start from with --init /",
     ) as caught:
         train(wild.replace({"checkpoints.every_n_minutes": 1e-9}), tmp_path / "run")
     run = RunDir.open(tmp_path / "run")
@@ -162,14 +163,14 @@ train(recipe.load(config), out, resume=True, progress=progress)
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
-def test_killed_three_times_at_random_ends_as_if_undisturbed(
+def test_result_does_not_depend_on_kills_at_random_times(
     recipe: Recipe, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     recipe = recipe.replace({"epochs": 10, "ema.decay": 0.9})  # 70 steps
-    undisturbed = train(recipe, tmp_path / "undisturbed")
+    uninterrupted = train(recipe, tmp_path / "uninterrupted")
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     out = tmp_path / "run"
-    for _ in range(3):  # each time after 1 to 17 steps and at any moment of the next one or two
+    for _ in range(3):  # each time after 1 to 17 steps, at a random time in the next one or two
         arguments = [
             str(tmp_path / "recipe.yaml"),
             str(out),
@@ -182,11 +183,11 @@ def test_killed_three_times_at_random_ends_as_if_undisturbed(
         assert killed.returncode == -signal.SIGKILL
     run = train(recipe, out, resume=True)
     for name in (SUPERNET, TRAINING_LOG):
-        assert run.file(name).read_bytes() == undisturbed.file(name).read_bytes()
+        assert run.file(name).read_bytes() == uninterrupted.file(name).read_bytes()
 
 
 def fail_at(step: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradients of step `step`, counted from 0, end in an error."""
+    """Make the computation of the gradients fail in step `step`, counted from 0."""
     calls = 0
 
     def fail(parameters: Iterable[nn.Parameter], values: torch.Tensor) -> torch.Tensor:
@@ -209,7 +210,7 @@ def fail_at(step: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         (
             MemoryError(),
-            r"not enough memory .* smaller data.batch_size.*; the last .*000004\.pt, is kept",
+            r"not enough memory .* smaller data.batch_size.*; the last .*000004\.pt; continue with --resume",
         ),
         pytest.param(
             ValueError("cannot read the image b.png"),
@@ -218,10 +219,10 @@ def fail_at(step: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
         ),
     ],
 )
-def test_failed_step_is_repeated_as_if_undisturbed(
+def test_result_does_not_depend_on_a_failed_step(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
-    # the sampler walks from bank to bank, so that a step that it has begun must not count
+    # the bank of the sampler depends on its previous one, so a failed step must not change its state
     recipe = recipe.replace({"sampler.kind": "complexity_banks", "checkpoints.every_n_minutes": 60.0})
     whole = train(recipe, tmp_path / "whole")
     fail_at(4, error, monkeypatch)
@@ -233,18 +234,18 @@ def test_failed_step_is_repeated_as_if_undisturbed(
     assert run.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
 
 
-def test_error_of_the_toolkit_saves_and_stays_as_it_is(
+def test_other_errors_are_raised_unchanged_after_saving(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fail_at(2, KeyError("bug"), monkeypatch)
     with pytest.raises(KeyError, match="bug"):
         train(recipe.replace({"checkpoints.every_n_minutes": 60.0}), tmp_path / "run")
     assert steps(RunDir.open(tmp_path / "run")) == [2]
-    assert caplog.messages[-1].startswith("training stopped after step 2; the last checkpoint, ")
+    assert caplog.messages[-1].startswith("training stopped after step 2; the last checkpoint is ")
 
 
 class Raises(FixedRule):
-    """A user's sampler that fails, in one of its methods, at the third step."""
+    """A user's sampler whose method `method` fails in the third step."""
 
     def __init__(self, method: str, result: object = None) -> None:
         self.method, self.result, self.n = method, result, 0
@@ -272,7 +273,7 @@ class Raises(FixedRule):
         ),
     ],
 )
-def test_users_sampler_that_fails_is_named(
+def test_error_of_a_users_sampler_names_the_sampler(
     recipe: Recipe, tmp_path: Path, sampler: Raises, saved: list[int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -280,9 +281,7 @@ def test_users_sampler_that_fails_is_named(
     assert steps(RunDir.open(tmp_path / "run")) == saved
 
 
-def test_batches_too_small_for_batch_norm_and_wrong_precision_are_refused(
-    recipe: Recipe, tmp_path: Path
-) -> None:
+def test_too_small_batches_and_wrong_precisions_are_errors(recipe: Recipe, tmp_path: Path) -> None:
     for changes, message in (
         (
             {"data.batch_size": 128, "compute.accumulate": 128},
@@ -302,7 +301,7 @@ def test_batches_too_small_for_batch_norm_and_wrong_precision_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_unequal_parts_weigh_by_their_images(tiny: Space) -> None:
+def test_parts_of_a_batch_are_weighted_by_their_number_of_images(tiny: Space) -> None:
     recipe = Recipe(
         space="tiny",
         epochs=1,

@@ -14,7 +14,7 @@ def rng() -> np.random.Generator:
 
 
 def observed() -> ImportanceSampling:
-    """Eight images, of which the last four are told apart perfectly."""
+    """A data order of eight images; the last four have no error."""
     order = ImportanceSampling(8)
     labels = torch.zeros(8, dtype=torch.int64)
     logits = torch.tensor([[0.0, 0.0]] * 4 + [[50.0, 0.0]] * 4)
@@ -22,16 +22,16 @@ def observed() -> ImportanceSampling:
     return order
 
 
-def test_uniform_leaves_the_order_to_the_loader() -> None:
+def test_shuffled_order_is_that_of_the_loader() -> None:
     assert DATA_ORDERS["shuffled"](8).epoch(0, rng(), 0.5) is None
 
 
-def test_norm_is_that_of_the_error_of_the_probabilities() -> None:
-    # (1/2, 1/2) - (1, 0) has norm sqrt(1/2); a sure and right answer has norm 0
+def test_error_is_the_norm_of_the_error_of_the_probabilities() -> None:
+    # (1/2, 1/2) - (1, 0) has norm sqrt(1/2); the norm of a confident correct prediction is 0
     assert observed().norms.tolist() == pytest.approx([0.5**0.5] * 4 + [0.0] * 4)
 
 
-def test_mixed_labels_are_targets_too() -> None:
+def test_mixed_labels_have_errors() -> None:
     assert TASK.errors(torch.zeros(1, 2), torch.tensor([[0.5, 0.5]])).tolist() == [0.0]
 
 
@@ -43,7 +43,7 @@ def test_errors_are_norms_of_the_gradient_of_the_loss() -> None:
     torch.testing.assert_close(TASK.errors(logits, labels), Task.errors(TASK, logits, labels))
 
 
-def test_wrong_images_are_drawn_more_as_training_goes_on() -> None:
+def test_images_with_errors_are_drawn_more_often_as_training_progresses() -> None:
     def share_of_wrong(progress: float) -> float:
         order = observed()
         drawn = [order.epoch(epoch, np.random.default_rng(epoch), progress) for epoch in range(200)]
@@ -55,7 +55,7 @@ def test_wrong_images_are_drawn_more_as_training_goes_on() -> None:
     assert share_of_wrong(1.0) == 1.0
 
 
-def test_resumed_inside_an_epoch_it_draws_the_same_epoch_again() -> None:
+def test_order_of_an_epoch_does_not_change_after_resuming() -> None:
     order = observed()
     first = order.epoch(3, rng(), 0.9)
     order.observe(np.array([0, 5]), TASK.errors(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0])))
@@ -63,4 +63,4 @@ def test_resumed_inside_an_epoch_it_draws_the_same_epoch_again() -> None:
     resumed.load_state_dict(order.state_dict())
     assert resumed.epoch(3, rng(), 0.9).tolist() == first.tolist()
     assert resumed.epoch(4, rng(), 0.9).tolist() == order.epoch(4, rng(), 0.9).tolist()
-    assert 5 in resumed.epoch(5, rng(), 0.9)  # wrong by now
+    assert 5 in resumed.epoch(5, rng(), 0.9)  # its error is 1 now

@@ -1,4 +1,4 @@
-"""Training in several processes, over gloo on this machine."""
+"""Training in several processes on this machine, with gloo."""
 
 import json
 import os
@@ -69,7 +69,7 @@ finally:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a recipe that takes one step over nearly all digits."""
+    """The current folder, with a recipe of one step with nearly all digits."""
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
     (tmp_path / "digits_of_ours.py").write_text(PLAIN_DIGITS)
     (tmp_path / "worker.py").write_text(WORKER)
@@ -87,32 +87,32 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_step_of_one(folder: Path) -> None:
+def test_step_of_two_processes_equals_the_step_of_one(folder: Path) -> None:
     arguments = ["train", "--config", "recipe.yaml", "--out", "two", "--set", "compute.devices=2"]
     done = subprocess.run(
         [sys.executable, "worker.py", *arguments], env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("trained: two") == 1  # by the first process alone
+    assert done.stdout.count("trained: two") == 1  # only by the first process
     train(recipe.load("recipe.yaml"), "one")
     one, two = load_file(folder / "one" / SUPERNET), load_file(folder / "two" / SUPERNET)
     before = Supernet(RunDir.open("one").space()).state_dict()
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], atol=1e-6, rtol=0)
-    assert any((one[name] - before[name]).abs().max() > 1e-3 for name in one)  # a step that shows
+    assert any((one[name] - before[name]).abs().max() > 1e-3 for name in one)  # the step changes the weights
 
     ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0]["subnets"] == ranks[1]["subnets"]
     assert [len(subnets) for subnets in ranks[0]["subnets"]] == [5]
     n_weights = sum(weight.numel() for weight in Supernet(RunDir.open("one").space()).parameters())
-    for rank in ranks:  # the moments of a batch norm are few numbers
+    for rank in ranks:  # the moments of batch norms are small tensors
         assert [size for size in rank["sizes"] if size > n_weights / 2] == [n_weights + 2 * 5]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
-def test_lost_process_ends_the_run_with_a_checkpoint(folder: Path) -> None:
+def test_run_with_a_lost_process_stops_with_a_checkpoint(folder: Path) -> None:
     arguments = ["train", "--config", "recipe.yaml", "--out", "run", "--set", "data.batch_size=128"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -130,7 +130,7 @@ def test_lost_process_ends_the_run_with_a_checkpoint(folder: Path) -> None:
     assert [process.returncode for process in processes] == [2, -signal.SIGKILL]
     message = errors[0].splitlines()[-1]
     assert message.startswith("error: another process of the run has ended")
-    assert message.endswith("step_000000003.pt, is kept: go on with --resume")
+    assert message.endswith("step_000000003.pt; continue with --resume")
     run = RunDir.open("run")
     assert [path.name for path in Checkpoints(run).paths()] == ["step_000000003.pt"]
     seen: list[int] = []
@@ -139,7 +139,7 @@ def test_lost_process_ends_the_run_with_a_checkpoint(folder: Path) -> None:
     assert seen == [4, 5, 6, 7]  # of 7 batches of 128 in 897 images
 
 
-def test_batches_must_be_shared_evenly(folder: Path) -> None:
+def test_batch_size_must_be_a_multiple_of_the_processes(folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"batch_size must be a multiple of the number of processes .*, 3, got"
     ):
@@ -148,11 +148,11 @@ def test_batches_must_be_shared_evenly(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-def test_batch_norm_by_means_equals_torchs(channels: int) -> None:
+def test_synchronized_batch_norm_equals_torch(channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, channels, 3, 3, generator=generator, dtype=torch.float32) * 2 + 3
     outputs, gradients = [], []
-    for mean_over_processes in (None, lambda means: means):  # one process: its means are those of all
+    for mean_over_processes in (None, lambda means: means):  # one process: its means are the means of all
         node = Node(BatchNorm(), "norm", "b", (-1,), (image(6, 3),))
         norm = ElasticBatchNorm(node, dict.fromkeys(node.parameters, (6,))).train()
         norm.reset(generator)

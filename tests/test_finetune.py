@@ -46,11 +46,11 @@ def test_finetuned_run_evaluates_and_exports(
     assert exported.path.exists()
 
 
-def test_other_subnets_keep_their_own_weights(
+def test_weights_of_other_subnets_do_not_change(
     trained: TrainedRun, recipe: Recipe, tiny: Space, tmp_path: Path
 ) -> None:
-    still = recipe.replace({"optimizer.weight_decay": 0.0})  # which acts on all weights
-    tuned = load_supernet(finetune(trained.run.path, trained.space.smallest, still, tmp_path / "tuned"))
+    no_decay = recipe.replace({"optimizer.weight_decay": 0.0})  # weight decay changes all weights
+    tuned = load_supernet(finetune(trained.run.path, trained.space.smallest, no_decay, tmp_path / "tuned"))
     name, width = "stem.conv.weight", int(trained.space.smallest["stem.width"])
     after, before = tuned.get_parameter(name), trained.supernet.get_parameter(name)
     assert not torch.equal(after[:width], before[:width])
@@ -69,7 +69,7 @@ def test_finetuning_resumes(trained: TrainedRun, recipe: Recipe, tiny_arch: Arch
     assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
 
 
-def test_arch_of_another_space_starts_no_run(
+def test_arch_of_another_space_is_an_error_and_creates_no_run(
     trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"head\.width must be one of"):
@@ -77,7 +77,7 @@ def test_arch_of_another_space_starts_no_run(
     assert not (tmp_path / "tuned").exists()
 
 
-def test_classifier_has_a_learning_rate_of_its_own(tiny: Space, recipe: Recipe) -> None:
+def test_classifier_has_its_own_learning_rate(tiny: Space, recipe: Recipe) -> None:
     supernet = Supernet(tiny)
     groups = parameter_groups(supernet, recipe.optimizer, FinetuningConfig(head_lr=0.2))
     assert [group[LR_SCALE] for group in groups] == pytest.approx([1, 1, 4, 4])  # 0.2 / 0.05
@@ -97,6 +97,6 @@ def test_frozen_body_does_not_change(
 ) -> None:
     frozen = recipe.replace({"finetuning.freeze_body": True})
     tuned = load_supernet(finetune(trained.run.path, tiny_arch, frozen, tmp_path / "tuned"))
-    known = trained.supernet.state_dict()
-    changed = {name for name, weight in tuned.state_dict().items() if not torch.equal(weight, known[name])}
+    source = trained.supernet.state_dict()
+    changed = {name for name, weight in tuned.state_dict().items() if not torch.equal(weight, source[name])}
     assert changed == {"head.classifier.weight", "head.classifier.bias"}

@@ -19,7 +19,7 @@ LOGITS = torch.tensor([[math.log(2.0), 0.0, 0.0]])  # softmax: 1/2, 1/4, 1/4
 HALF = torch.tensor([[0.5, 0.25, 0.25]])
 
 
-def test_smoothing_spreads_its_share_over_all_classes() -> None:
+def test_smoothing_is_uniform_over_all_classes() -> None:
     # target with smoothing 0.3 on class 0: 0.7 + 0.1, 0.1, 0.1
     expected = 0.8 * math.log(2) + 0.2 * math.log(4)
     assert label_loss(LOGITS, torch.tensor([0]), 0.3).item() == pytest.approx(expected)
@@ -32,21 +32,21 @@ def test_mixed_labels_are_probabilities() -> None:
     assert label_loss(LOGITS, torch.tensor([[0.75, 0.0, 0.25]]), 0.0).item() == pytest.approx(expected)
 
 
-def test_kl_is_the_cross_entropy_to_the_teacher() -> None:
-    # the entropy of (1/2, 1/4, 1/4) is 1.5 bits; the uniform student pays log 3
+def test_kl_loss_is_the_cross_entropy_to_the_teacher() -> None:
+    # the entropy of (1/2, 1/4, 1/4) is 1.5 bits; the cross-entropy of a uniform student is log 3
     assert kl_loss(LOGITS, HALF).item() == pytest.approx(1.5 * math.log(2))
     assert kl_loss(torch.zeros(1, 3), HALF).item() == pytest.approx(math.log(3))
 
 
 @pytest.mark.parametrize("loss", DISTILLATION_LOSSES.values())
-def test_teacher_learns_nothing_from_the_student(loss: DistillationLoss) -> None:
+def test_teacher_gets_no_gradient(loss: DistillationLoss) -> None:
     student, teacher = torch.zeros(1, 3, requires_grad=True), HALF.clone().requires_grad_()
     loss(student, teacher).backward()
     assert teacher.grad is None
     assert student.grad is not None
 
 
-def test_gradient_of_kl_by_hand() -> None:
+def test_gradient_of_kl_loss() -> None:
     student = torch.zeros(1, 3, requires_grad=True)
     kl_loss(student, HALF).backward()
     # softmax(student) - softmax(teacher) = 1/3 - (1/2, 1/4, 1/4)
@@ -54,7 +54,7 @@ def test_gradient_of_kl_by_hand() -> None:
 
 
 def divergence(student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
-    """The alpha-divergence as it is defined, of each image, differentiable."""
+    """The alpha-divergence of each image by its definition, differentiable."""
     p, q = teacher, student.softmax(1)
     if alpha == 1:
         return (p * (p / q).log()).sum(1)
@@ -76,9 +76,9 @@ def test_alpha_divergence_has_value_and_gradient_of_its_definition(alpha: float)
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-5)
 
 
-def test_larger_divergence_of_each_image_counts() -> None:
+def test_loss_is_the_larger_divergence_of_each_image() -> None:
     teacher = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
-    # the first student gives too much to what is unlikely, the second too little
+    # the first student overestimates the unlikely class, the second one underestimates it
     logits = torch.tensor([[0.0, 0.0], [0.0, 5.0]])
     below, above = (divergence(logits, teacher, alpha) for alpha in (-1.0, 1.0))
     assert (above > below).tolist() == [False, True]
@@ -87,7 +87,7 @@ def test_larger_divergence_of_each_image_counts() -> None:
 
 
 def test_clip_limits_the_gradient_of_overestimates() -> None:
-    # the teacher gives class 0 a share of 1e-6 only: unclipped, the gradient would grow like 1e6
+    # the teacher's probability of class 0 is only 1e-6: without clipping, the gradient would be about 1e6
     student = torch.zeros(1, 2, requires_grad=True)
     adaptive_alpha_loss(student, torch.tensor([[1e-6, 1 - 1e-6]]), (-1.0, -1.0)).backward()
     assert student.grad is not None
@@ -116,7 +116,7 @@ def test_adaptive_alpha_is_finite_where_probabilities_underflow(
     assert logits.grad.isfinite().all()
 
 
-def test_student_that_equals_the_teacher_has_nothing_to_learn() -> None:
+def test_loss_and_gradient_are_zero_for_a_student_equal_to_the_teacher() -> None:
     for scale, classes in product((0.1, 1.0, 10.0), (2, 5)):
         logits = torch.linspace(-scale, scale, classes)[None].requires_grad_()
         loss = adaptive_alpha_loss(logits, logits.detach().softmax(1))

@@ -12,7 +12,7 @@ from search_spaces.tensors import image
 
 
 def brute_force(network: Block) -> int:
-    """At every step the sum over all tensors that exist by then and are still to be read."""
+    """Peak over steps of the total size of all tensors that exist and are read later."""
     steps = [node for node in network.nodes if not node.op.in_place]
     origin = {BLOCK_INPUT: BLOCK_INPUT}  # of each node, the step whose memory holds its output
     for i, node in enumerate(network.nodes):
@@ -30,7 +30,7 @@ def brute_force(network: Block) -> int:
     return 4 * peak
 
 
-def test_of_a_chain_it_is_the_largest_pair_of_neighbours() -> None:
+def test_peak_of_a_chain_is_its_largest_pair_of_neighbours() -> None:
     block = BlockBuilder("b", image(2, 8))
     block.conv("first", 3)
     block.conv("second", 5, stride=2, activation="relu")
@@ -38,7 +38,7 @@ def test_of_a_chain_it_is_the_largest_pair_of_neighbours() -> None:
     assert peak_memory_bytes(block.build()) == 4 * 320
 
 
-def test_a_shortcut_keeps_the_input_alive() -> None:
+def test_shortcut_keeps_the_input_in_memory() -> None:
     block = BlockBuilder("b", image(2, 8))
     block.conv("expand", 8, activation="relu")
     end = block.conv("project", 2)
@@ -47,12 +47,12 @@ def test_a_shortcut_keeps_the_input_alive() -> None:
     assert peak_memory_bytes(block.build()) == 4 * 12 * 64
 
 
-def test_an_output_stays_alive_to_the_end() -> None:
+def test_outputs_of_the_block_stay_in_memory() -> None:
     block = BlockBuilder("b", image(2, 8))
     first = block.conv("first", 8)
     block.conv("second", 1)
     block.conv("third", 8)
-    # while the third runs: the first, which is handed on as well, 1 and 8 channels of 64 pixels
+    # while the third runs: the outputs of all three, 8, 1 and 8 channels of 64 pixels
     assert peak_memory_bytes(block.build(first, block.last)) == 4 * 17 * 64
 
 

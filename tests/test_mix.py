@@ -31,7 +31,7 @@ def test_other_devices_are_not_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first == torch.rand(1, generator=torch.Generator().manual_seed(3))
 
 
-def test_seed_decides_and_the_global_generator_is_left_alone() -> None:
+def test_result_depends_on_the_seed_and_not_on_the_global_generator() -> None:
     mix = Mix(4, 0.4, 1.0)
     before = torch.random.get_rng_state()
     first, again, other = mix(X, LABELS, 1), mix(X, LABELS, 1), mix(X, LABELS, 2)
@@ -40,7 +40,7 @@ def test_seed_decides_and_the_global_generator_is_left_alone() -> None:
     assert not torch.equal(first[1], other[1])
 
 
-def test_without_a_way_nothing_is_mixed() -> None:
+def test_nothing_is_mixed_with_both_parameters_zero() -> None:
     x, y = Mix(4, 0.0, 0.0)(X, LABELS, 0)
     assert x is X
     assert y is LABELS

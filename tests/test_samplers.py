@@ -28,13 +28,13 @@ from search_spaces import Arch, Space
 from search_spaces.costs import macs_table
 
 RECIPE = Recipe(space="tiny", epochs=1, data=DataConfig(dataset="digits"))
-NAMES = SAMPLERS.keys() - {"one_subnet"}  # has an arch of its own
+NAMES = SAMPLERS.keys() - {"one_subnet"}  # needs an arch
 
 
 def make_step(
     supernet: Supernet, seed: int = 0, resolution: int | None = None, progress: float = 0.5
 ) -> Step:
-    """A step of images of one resolution, the largest unless told otherwise; a loss is a number of MACs."""
+    """A step with images of one resolution, by default the largest; the loss of a subnet is its MACs."""
     return Step(
         rng=np.random.default_rng(seed),
         resolutions=[resolution or supernet.space.resolutions[-1]],
@@ -56,11 +56,11 @@ def test_a_users_factory_that_fails_is_named(tiny: Space) -> None:
         make_sampler(tiny, own)
 
 
-# ---------------------------------------------------------------------- what all samplers have in common
+# ---------------------------------------------------------------------- all samplers
 
 
 def learn(sampler: Sampler, supernet: Supernet, steps: int = 6) -> None:
-    """Steps with made-up losses and gradients."""
+    """Run steps with artificial losses and gradients."""
     for seed in range(steps):
         step = make_step(supernet, seed, progress=seed / steps)
         subnets = sampler.subnets(step)
@@ -70,18 +70,18 @@ def learn(sampler: Sampler, supernet: Supernet, steps: int = 6) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_every_sampler_resumes_with_what_it_learned(tiny: Space, supernet: Supernet, name: str) -> None:
-    sampler, again = SAMPLERS[name](tiny, RECIPE), SAMPLERS[name](tiny, RECIPE)
+def test_every_sampler_restores_its_state(tiny: Space, supernet: Supernet, name: str) -> None:
+    sampler, restored = SAMPLERS[name](tiny, RECIPE), SAMPLERS[name](tiny, RECIPE)
     assert isinstance(sampler, Sampler)
     learn(sampler, supernet)
-    again.load_state_dict(sampler.state_dict())
+    restored.load_state_dict(sampler.state_dict())
     for seed in range(5):
-        first, second = (s.subnets(make_step(supernet, seed, progress=0.95)) for s in (sampler, again))
+        first, second = (s.subnets(make_step(supernet, seed, progress=0.95)) for s in (sampler, restored))
         assert list(first) == list(second)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_every_sampler_chooses_subnets_that_take_the_images(
+def test_every_sampler_chooses_subnets_for_the_size_of_the_images(
     tiny: Space, supernet: Supernet, name: str
 ) -> None:
     sampler = SAMPLERS[name](tiny, RECIPE)
@@ -93,16 +93,16 @@ def test_every_sampler_chooses_subnets_that_take_the_images(
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_state_of_every_sampler_is_plain(tiny: Space, supernet: Supernet, name: str) -> None:
+def test_state_of_every_sampler_has_only_plain_values(tiny: Space, supernet: Supernet, name: str) -> None:
     sampler = SAMPLERS[name](tiny, RECIPE)
     learn(sampler, supernet)
     buffer = io.BytesIO()
     torch.save(sampler.state_dict(), buffer)
     buffer.seek(0)
-    assert repr(torch.load(buffer, weights_only=True)) == repr(sampler.state_dict())  # nan is not nan
+    assert repr(torch.load(buffer, weights_only=True)) == repr(sampler.state_dict())  # NaN != NaN
 
 
-def test_network_that_resizes_takes_all_resolutions_at_once() -> None:
+def test_subnets_of_a_network_that_resizes_have_all_resolutions() -> None:
     space = search_spaces.get("attentivenas")
     step = replace(make_step(Supernet(space)), resolutions=space.resolutions)
     assert step.largest == space.largest
@@ -110,16 +110,16 @@ def test_network_that_resizes_takes_all_resolutions_at_once() -> None:
     assert {arch["resolution"] for arch in step.decode(step.sample(50))} == set(space.resolutions)
 
 
-def test_resolutions_that_do_not_fit_move_to_the_nearest(tiny: Space, supernet: Supernet) -> None:
+def test_other_resolutions_move_to_the_nearest_one(tiny: Space, supernet: Supernet) -> None:
     step = make_step(supernet, resolution=6)
     assert step.largest == tiny.largest | {"resolution": 6}
     assert {arch["resolution"] for arch in step.decode(tiny.sample(np.random.default_rng(0), 20))} == {6}
 
 
-# ---------------------------------------------------------------------- one by one
+# ---------------------------------------------------------------------- single samplers
 
 
-def test_sandwich_is_largest_smallest_and_random_ones(tiny: Space, supernet: Supernet) -> None:
+def test_sandwich_has_the_largest_smallest_and_random_subnets(tiny: Space, supernet: Supernet) -> None:
     largest, smallest, *random = Sandwich(5).subnets(make_step(supernet))
     assert largest == tiny.largest
     assert smallest == tiny.smallest | {"resolution": 8}
@@ -131,7 +131,7 @@ def sizes(archs: Sequence[Arch], space: Space) -> NDArray[np.int64]:
     return np.array([space.macs(arch) for arch in archs])
 
 
-def test_macs_uniform_reaches_the_ends_that_uniform_misses() -> None:
+def test_macs_uniform_draws_the_outer_bins_and_uniform_does_not() -> None:
     space = search_spaces.get("digits")
     supernet = Supernet(space)
     low, high = sizes([space.smallest, space.largest], space)
@@ -144,64 +144,64 @@ def test_macs_uniform_reaches_the_ends_that_uniform_misses() -> None:
     assert 9 not in bins(Uniform())
 
 
-def test_bins_hold_what_is_drawn_from_them(tiny: Space, supernet: Supernet) -> None:
+def test_subnets_drawn_from_a_bin_are_in_this_bin(tiny: Space, supernet: Supernet) -> None:
     bins, step = MacsBins(4), make_step(supernet)
     for index in range(4):
         assert bins.of(step, bins.draw(step, index, 3)).tolist() == [index] * 3
     assert bins.of(step, tiny.encode([step.smallest, step.largest])).tolist() == [0, 3]
 
 
-def test_attention_goes_to_the_best_or_the_worst_of_like_sizes(supernet: Supernet) -> None:
-    asked: list[list[float]] = []
+def test_attentive_trains_the_best_or_worst_candidate(supernet: Supernet) -> None:
+    candidate_losses: list[list[float]] = []
 
     def evaluate_losses(archs: Sequence[Arch]) -> list[float]:
-        asked.append(np.random.default_rng(len(asked)).random(len(archs)).tolist())
-        seen.extend(archs)
-        return asked[-1]
+        candidate_losses.append(np.random.default_rng(len(candidate_losses)).random(len(archs)).tolist())
+        candidates.extend(archs)
+        return candidate_losses[-1]
 
     for choose in (min, max):
-        asked.clear()
-        seen: list[Arch] = []
+        candidate_losses.clear()
+        candidates: list[Arch] = []
         step = replace(make_step(supernet), evaluate_losses=evaluate_losses)
         largest, *attentive, smallest = Attentive(2, choose).subnets(step)
         assert (largest, smallest) == (step.largest, step.smallest)
-        assert [len(losses) for losses in asked] == [3, 3]
-        chosen = [losses.index(choose(losses)) for losses in asked]
-        assert attentive == [seen[chosen[0]], seen[3 + chosen[1]]]
+        assert [len(losses) for losses in candidate_losses] == [3, 3]
+        first, second = (losses.index(choose(losses)) for losses in candidate_losses)
+        assert attentive == [candidates[first], candidates[3 + second]]
 
 
-def test_banks_walk_by_one_and_hold_subnets_of_one_size(supernet: Supernet) -> None:
+def test_bank_changes_by_one_and_has_subnets_of_one_size(supernet: Supernet) -> None:
     sampler, bins = ComplexityBanks(n_random=1), MacsBins(8)
-    before = sampler.bank
+    previous = sampler.bank
     visited = set()
     for seed in range(40):
         step = make_step(supernet, seed)
         *members, _ = sampler.subnets(step)
-        assert abs(sampler.bank - before) <= 1
-        before = sampler.bank
-        visited.add(before)
+        assert abs(sampler.bank - previous) <= 1
+        previous = sampler.bank
+        visited.add(previous)
         assert len(members) == 2
-        assert np.ptp(bins.of(step, step.space.encode(members))) <= 1  # a thin bank borrows a neighbour's
+        # a bank with few subnets takes some of a neighbour
+        assert np.ptp(bins.of(step, step.space.encode(members))) <= 1
     assert len(visited) > 3
 
 
-def test_banks_keep_the_best_and_draw_them_again(supernet: Supernet) -> None:
+def test_performance_banks_store_the_best_subnets(supernet: Supernet) -> None:
     sampler = PerformanceBanks(n_random=1)
     learn(sampler, supernet, steps=20)
-    kept = [loss for bank in sampler.kept for loss in bank.values()]
-    assert kept
-    for bank in sampler.kept:  # the losses are MACs
+    assert any(sampler.banks)
+    for bank in sampler.banks:  # the losses are MACs
         for genome, loss in bank.items():
             assert loss == macs_table(supernet.space)(np.array([genome]))[0]
         assert list(bank.values()) == sorted(bank.values())
 
 
-def test_size_that_still_changes_is_drawn_more(supernet: Supernet) -> None:
+def test_size_whose_loss_changes_is_drawn_more_often(supernet: Supernet) -> None:
     sampler = ComplexityAdaptive(n_random=2)
     assert sampler.shares() == pytest.approx(np.full(BINS, 1 / BINS))
     step = make_step(supernet)
     small, large = (step.decode(sampler.bins.draw(step, index, 1))[0] for index in (0, BINS - 1))
-    for i in range(30):  # the loss of the small one falls, that of the large one stays
+    for i in range(30):  # the loss of the small subnet falls, that of the large one is constant
         sampler.observe(step, [step.largest, step.smallest, small, large], [0.0, 0.0, 30.0 - i, 1.0])
     shares = sampler.shares()
     assert shares[0] == max(shares)
@@ -210,7 +210,9 @@ def test_size_that_still_changes_is_drawn_more(supernet: Supernet) -> None:
     assert shares.sum() == pytest.approx(1)
 
 
-def test_paths_of_large_gradients_are_drawn_more_as_training_goes_on(tiny: Space, supernet: Supernet) -> None:
+def test_paths_with_large_gradients_are_drawn_more_often_as_training_progresses(
+    tiny: Space, supernet: Supernet
+) -> None:
     sampler = PathImportance(tiny)
     gene = [gene.name for gene in tiny.genes].index("stem.width")
     for arch, size in ((tiny.smallest, 1.0), (tiny.largest, 3.0)):
@@ -220,33 +222,35 @@ def test_paths_of_large_gradients_are_drawn_more_as_training_goes_on(tiny: Space
         stem.grad = torch.zeros_like(stem)
         stem.grad.view(-1)[0] = size
         sampler.observe(make_step(supernet), [arch], [1.0])
-    # 1 and 3 of 4; half of it at half of the training, the rest uniform
+    # norms of 1 and 3; at half of the training, half of the probability is uniform
     assert sampler.shares(gene, 1.0) == pytest.approx([0.25, 0.75])
     assert sampler.shares(gene, 0.5) == pytest.approx([0.375, 0.625])
     assert sampler.shares(gene, 0.0) == pytest.approx([0.5, 0.5])
 
 
-def test_preferred_ones_stay_and_have_the_best_score_of_their_size(tiny: Space, supernet: Supernet) -> None:
+def test_preferred_subnets_do_not_change_and_have_the_best_score_of_their_size(
+    tiny: Space, supernet: Supernet
+) -> None:
     sampler = Preferred(tiny, seed=0)
     drawn = {sampler.subnets(make_step(supernet, seed))[0] for seed in range(60)}
     assert sampler.genomes is not None
     assert 1 < len(drawn) <= len(sampler.genomes) <= 16
     step = make_step(supernet)
     of, score = sampler.bins.of, saliency(tiny, 0)
-    kept = dict(zip(of(step, sampler.genomes).tolist(), score(sampler.genomes), strict=True))
+    best = dict(zip(of(step, sampler.genomes).tolist(), score(sampler.genomes), strict=True))
     others = step.sample(200)
-    worse = [kept[b] >= s - 1e-9 for b, s in zip(of(step, others).tolist(), score(others), strict=True)]
-    assert all(worse)  # 4,000 candidates hold nearly all 640 subnets of this resolution
+    worse = [best[b] >= s - 1e-9 for b, s in zip(of(step, others).tolist(), score(others), strict=True)]
+    assert all(worse)  # the 4,000 candidates have nearly all of the 640 subnets of this resolution
 
 
-def test_larger_subnets_keep_more_saliency(tiny: Space) -> None:
+def test_larger_subnets_have_more_saliency(tiny: Space) -> None:
     score = saliency(tiny, 0)
     small, large = score(tiny.encode([tiny.smallest, tiny.largest]))
     assert 0 < small < large
 
 
-def test_layers_that_the_largest_lacks_are_scored() -> None:
-    # the largest widths are equal, so that only smaller subnets have a convolution in the shortcut
+def test_layers_that_the_largest_subnet_lacks_are_scored() -> None:
+    # the largest widths are equal, so only smaller subnets have a convolution in the shortcut
     space = search_spaces.parse(
         """{name: equal, outputs: 3, channels: 1, resolutions: [8], divisor: 2, head: {width: [4]},
         stem: {width: [2, 4], stride: 1},
@@ -261,11 +265,11 @@ def test_layers_that_the_largest_lacks_are_scored() -> None:
     assert (saliency(space, 0)(space.encode([space.smallest, space.largest])) > 0).all()
 
 
-def test_nested_list_is_nested(tiny: Space, supernet: Supernet) -> None:
+def test_nested_subnets_are_nested(tiny: Space, supernet: Supernet) -> None:
     sampler = Nested(n_random=1)
     drawn = {arch for seed in range(80) for arch in sampler.subnets(make_step(supernet, seed))}
     genomes = tiny.encode(sorted(drawn, key=tiny.macs))
-    raw_depth = [gene.depth is None for gene in tiny.genes]  # others are 0 where a depth switches them off
+    raw_depth = [gene.depth is None for gene in tiny.genes]  # the others are 0 in inactive blocks
     assert (np.diff(genomes[:, raw_depth], axis=0) >= 0).all()
     assert 8 < len(drawn) <= 16
 
@@ -273,7 +277,7 @@ def test_nested_list_is_nested(tiny: Space, supernet: Supernet) -> None:
 # ---------------------------------------------------------------------- progressive shrinking
 
 
-def test_phases_open_choices_from_the_largest_on(tiny: Space, supernet: Supernet) -> None:
+def test_phases_add_options_in_descending_order(tiny: Space, supernet: Supernet) -> None:
     sampler = Progressive(tiny)
     total = sum(phase.epochs for phase in PHASES)
     starts = np.cumsum([0, *(phase.epochs for phase in PHASES[:-1])]) / total
@@ -294,7 +298,7 @@ def test_phases_open_choices_from_the_largest_on(tiny: Space, supernet: Supernet
     assert {"kernel", "depth", "expand", "width"} <= seen[-1]
 
 
-def test_channels_are_sorted_and_the_optimizer_restarted_where_expand_opens(
+def test_channels_are_sorted_and_the_optimizer_is_reset_when_expand_ratios_are_added(
     tiny: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[object] = []
@@ -309,7 +313,7 @@ def test_channels_are_sorted_and_the_optimizer_restarted_where_expand_opens(
     assert events == ["restart", [2.0], "restart"]
 
 
-def test_phase_and_share_by_hand() -> None:
+def test_phase_and_its_share_at_a_progress() -> None:
     phases = (Phase(epochs=1), Phase(epochs=3))
     assert phase_at(phases, 0.0) == (0, 0.0)
     assert phase_at(phases, 0.125) == (0, 0.5)
@@ -318,13 +322,13 @@ def test_phase_and_share_by_hand() -> None:
     assert phase_at(phases, 1.0) == (1, 1.0)
 
 
-def test_open_options_are_the_largest(tiny: Space) -> None:
+def test_open_options_are_the_largest_ones(tiny: Space) -> None:
     expand = next(choice for choice in tiny.genes if choice.kind == "expand")
     assert open_options(expand, Phase(epochs=1)) == expand.options[-1:]
     assert open_options(expand, Phase(epochs=1, elastic={"expand": 99})) == expand.options
     assert open_options(tiny.choices["resolution"], Phase(epochs=1)) == tiny.resolutions
 
 
-def test_phase_of_unknown_kind_is_refused(tiny: Space) -> None:
+def test_phase_with_an_unknown_kind_is_an_error(tiny: Space) -> None:
     with pytest.raises(ValueError, match=r"elastic must name kinds .*'kernel'.*got \['kernels'\]"):
         Progressive(tiny, (Phase(epochs=1, elastic={"kernels": 2}),))

@@ -28,7 +28,7 @@ STEPS = 2 * STEPS_PER_EPOCH
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds the tiny space's file and finished runs."""
+    """A folder for the file of the tiny space and for finished runs."""
     path = tmp_path_factory.mktemp("train")
     (path / "tiny.yaml").write_text(TINY_YAML)
     return path
@@ -48,8 +48,8 @@ def recipe(folder: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(recipe: Recipe, folder: Path) -> RunDir:
-    return train(recipe, folder / "undisturbed")
+def uninterrupted(recipe: Recipe, folder: Path) -> RunDir:
+    return train(recipe, folder / "uninterrupted")
 
 
 def assert_same_result(run: RunDir, other: RunDir) -> None:
@@ -57,8 +57,8 @@ def assert_same_result(run: RunDir, other: RunDir) -> None:
         assert run.file(name).read_bytes() == other.file(name).read_bytes()
 
 
-def test_log_has_a_row_per_epoch_and_the_loss_falls(undisturbed: RunDir, recipe: Recipe) -> None:
-    log = undisturbed.read_csv(TRAINING_LOG)
+def test_log_has_a_row_per_epoch_and_the_loss_falls(uninterrupted: RunDir, recipe: Recipe) -> None:
+    log = uninterrupted.read_csv(TRAINING_LOG)
     names = [
         f"{kind}_{role}" for role in ("largest", "smallest", "random") for kind in ("loss", "top1", "macs")
     ]
@@ -68,15 +68,13 @@ def test_log_has_a_row_per_epoch_and_the_loss_falls(undisturbed: RunDir, recipe:
     assert log["lr"].tolist() == [schedule(STEPS_PER_EPOCH - 1), schedule(STEPS - 1)]
     assert (
         log["loss_largest"][1] < log["loss_largest"][0]
-    )  # the others follow a teacher that grows surer of itself
+    )  # the targets of the other subnets change during training
 
 
-def test_equal_seeds_give_equal_bytes_and_others_do_not(
-    undisturbed: RunDir, recipe: Recipe, tmp_path: Path
-) -> None:
-    assert_same_result(train(recipe, tmp_path / "again"), undisturbed)
+def test_result_depends_on_the_seed_only(uninterrupted: RunDir, recipe: Recipe, tmp_path: Path) -> None:
+    assert_same_result(train(recipe, tmp_path / "again"), uninterrupted)
     other = train(recipe.replace({"seed": 1}), tmp_path / "other")
-    assert other.file(SUPERNET).read_bytes() != undisturbed.file(SUPERNET).read_bytes()
+    assert other.file(SUPERNET).read_bytes() != uninterrupted.file(SUPERNET).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -88,10 +86,10 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(
         (STEPS, signal.SIGTERM),
     ],
 )
-def test_stopped_and_resumed_ends_as_if_undisturbed(
-    undisturbed: RunDir, recipe: Recipe, tmp_path: Path, at: int, number: signal.Signals
+def test_result_does_not_depend_on_interruptions(
+    uninterrupted: RunDir, recipe: Recipe, tmp_path: Path, at: int, number: signal.Signals
 ) -> None:
-    recipe = recipe.replace({"checkpoints.every_n_minutes": 60.0})  # the signal alone makes a checkpoint
+    recipe = recipe.replace({"checkpoints.every_n_minutes": 60.0})  # only the signal causes a checkpoint
     handler = signal.getsignal(number)
 
     def interrupt(what: str, done: int, total: int) -> None:
@@ -106,7 +104,7 @@ def test_stopped_and_resumed_ends_as_if_undisturbed(
     seen: list[int] = []
     train(recipe, run.path, resume=True, progress=lambda what, done, total: seen.append(done))
     assert seen == list(range(at + 1, STEPS + 1))
-    assert_same_result(run, undisturbed)
+    assert_same_result(run, uninterrupted)
 
 
 def test_second_signal_stops_at_once(recipe: Recipe, tmp_path: Path) -> None:
@@ -143,9 +141,7 @@ train(recipe.load(config), out, resume=True, progress=lambda what, done, total: 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_killed_again_and_again_ends_as_if_undisturbed(
-    undisturbed: RunDir, recipe: Recipe, tmp_path: Path
-) -> None:
+def test_result_does_not_depend_on_kills(uninterrupted: RunDir, recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     out = tmp_path / "run"
     never = 10**6
@@ -158,27 +154,29 @@ def test_killed_again_and_again_ends_as_if_undisturbed(
         assert killed.returncode == -signal.SIGKILL
         assert not (out / SUPERNET).exists()
     newest = Checkpoints(RunDir(out)).paths()[0]
-    newest.write_bytes(newest.read_bytes()[:1000])  # and the disk lost a part of the newest one
-    assert_same_result(train(recipe, out, resume=True), undisturbed)
+    newest.write_bytes(newest.read_bytes()[:1000])  # the newest checkpoint is truncated
+    assert_same_result(train(recipe, out, resume=True), uninterrupted)
 
 
-def test_finished_run_is_left_alone(undisturbed: RunDir, recipe: Recipe) -> None:
-    before = undisturbed.file(SUPERNET).stat()
-    train(recipe, undisturbed.path, resume=True, progress=lambda *_: pytest.fail("trained again"))
-    assert undisturbed.file(SUPERNET).stat() == before
+def test_resume_does_not_change_a_finished_run(uninterrupted: RunDir, recipe: Recipe) -> None:
+    before = uninterrupted.file(SUPERNET).stat()
+    train(recipe, uninterrupted.path, resume=True, progress=lambda *_: pytest.fail("trained again"))
+    assert uninterrupted.file(SUPERNET).stat() == before
     with pytest.raises(ValueError, match="must be missing or empty; give another --out, or --resume"):
-        train(recipe, undisturbed.path)
+        train(recipe, uninterrupted.path)
 
 
 @pytest.mark.parametrize("names", [[], [f".{RUN}.abc"], [RUN, SPACE, f".{RECIPE}.abc"]])
-def test_resume_starts_where_nothing_was_trained(recipe: Recipe, tmp_path: Path, names: list[str]) -> None:
+def test_resume_starts_a_new_run_without_an_existing_one(
+    recipe: Recipe, tmp_path: Path, names: list[str]
+) -> None:
     for name in names:
         (tmp_path / name).write_text("left by a kill")
     run = train(recipe.replace({"epochs": 1}), tmp_path, resume=True)
     assert run.has(SUPERNET)
 
 
-def test_resume_leaves_foreign_folders_and_files_alone(recipe: Recipe, tmp_path: Path) -> None:
+def test_resume_does_not_change_other_folders_and_files(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     for out in (tmp_path, tmp_path / "thesis.tex"):
         with pytest.raises(ValueError, match="must be missing or empty"):
@@ -186,23 +184,23 @@ def test_resume_leaves_foreign_folders_and_files_alone(recipe: Recipe, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_resume_with_another_recipe_or_space_is_refused(
-    undisturbed: RunDir, recipe: Recipe, tmp_path: Path
+def test_resume_with_another_recipe_or_space_is_an_error(
+    uninterrupted: RunDir, recipe: Recipe, tmp_path: Path
 ) -> None:
     changed = recipe.replace({"epochs": 3, "optimizer.lr": 0.2})
     with pytest.raises(ValueError, match=r"cannot resume .*: epochs, optimizer\.lr changed since"):
-        train(changed, undisturbed.path, resume=True)
+        train(changed, uninterrupted.path, resume=True)
     space = Path(recipe.space)
     try:
         space.write_text(TINY_YAML.replace("width: [6, 8]", "width: [8]"), encoding="utf-8")
         with pytest.raises(ValueError, match=r"cannot resume .*: the space's YAML file changed"):
-            train(recipe, undisturbed.path, resume=True)
+            train(recipe, uninterrupted.path, resume=True)
     finally:
         space.write_text(TINY_YAML, encoding="utf-8")
 
 
 @pytest.mark.parametrize("lr", [1e6, 1e38])
-def test_diverged_training_stops_with_the_remedy(recipe: Recipe, tmp_path: Path, lr: float) -> None:
+def test_diverged_training_is_an_error_with_a_remedy(recipe: Recipe, tmp_path: Path, lr: float) -> None:
     recipe = recipe.replace({"optimizer.lr": lr, "clipping.kind": "none", "schedule.warmup_epochs": 0.0})
     with pytest.raises(ValueError, match=r"training diverged at step \d+: .* lower optimizer\.lr") as caught:
         train(recipe, tmp_path / "run")
@@ -210,7 +208,7 @@ def test_diverged_training_stops_with_the_remedy(recipe: Recipe, tmp_path: Path,
     assert not (tmp_path / "run" / SUPERNET).exists()
 
 
-def test_missing_accelerator_is_one_clear_line(recipe: Recipe, tmp_path: Path) -> None:
+def test_missing_accelerator_is_an_error(recipe: Recipe, tmp_path: Path) -> None:
     absent = "cuda" if not torch.cuda.is_available() else "mps"
     for name in (absent, "abacus"):
         with pytest.raises(ValueError, match=f"cannot train on accelerator '{name}' with 1 dev") as caught:
@@ -220,13 +218,15 @@ def test_missing_accelerator_is_one_clear_line(recipe: Recipe, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("key", "value"), [("data.dataset", "digit"), ("space", "digit")])
-def test_unknown_names_start_no_run(recipe: Recipe, tmp_path: Path, key: str, value: str) -> None:
+def test_unknown_names_are_errors_and_create_no_run(
+    recipe: Recipe, tmp_path: Path, key: str, value: str
+) -> None:
     with pytest.raises(ValueError, match=rf"{key.removeprefix('data.')} must be one of .*got '{value}'"):
         train(recipe.replace({key: value}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_weight_decay_spares_vectors(tiny: Space, recipe: Recipe) -> None:
+def test_vectors_have_no_weight_decay(tiny: Space, recipe: Recipe) -> None:
     supernet = Supernet(tiny)
     groups = make_optimizer(supernet, recipe).param_groups
     ndims = {recipe.optimizer.weight_decay: {2, 4}, 0.0: {1}}
@@ -235,17 +235,17 @@ def test_weight_decay_spares_vectors(tiny: Space, recipe: Recipe) -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(supernet.parameters()))
 
 
-def test_average_is_what_is_kept(recipe: Recipe, undisturbed: RunDir, tmp_path: Path) -> None:
+def test_result_is_the_average_of_the_weights(recipe: Recipe, uninterrupted: RunDir, tmp_path: Path) -> None:
     plain = train(recipe.replace({"ema.decay": 0.0}), tmp_path / "plain")
-    last = Checkpoints(undisturbed).paths()[0]
+    last = Checkpoints(uninterrupted).paths()[0]
     state = torch.load(last, weights_only=True)
-    kept, unaveraged = load_file(undisturbed.file(SUPERNET)), load_file(plain.file(SUPERNET))
-    for name, weight in kept.items():
+    averaged, unaveraged = load_file(uninterrupted.file(SUPERNET)), load_file(plain.file(SUPERNET))
+    for name, weight in averaged.items():
         assert torch.equal(weight, state["average"][f"module.{name}"])
-        assert torch.equal(unaveraged[name], state["supernet"][name])  # the average does not steer training
-    initial = Supernet(undisturbed.space(), recipe.seed).get_parameter("stem.conv.weight")
+        assert torch.equal(unaveraged[name], state["supernet"][name])  # the average does not affect training
+    initial = Supernet(uninterrupted.space(), recipe.seed).get_parameter("stem.conv.weight")
     for other in (unaveraged["stem.conv.weight"], initial):
-        assert not torch.equal(kept["stem.conv.weight"], other)
+        assert not torch.equal(averaged["stem.conv.weight"], other)
 
 
 SAMPLER = """\
@@ -287,7 +287,7 @@ def users_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "users_sampler"
 
 
-def test_users_sampler_trains_and_resumes_with_what_it_learned(
+def test_users_sampler_trains_and_resumes_with_its_state(
     users_sampler: str, recipe: Recipe, tmp_path: Path
 ) -> None:
     recipe = recipe.replace({"sampler": {"kind": f"{users_sampler}:make"}})
@@ -303,19 +303,21 @@ def test_users_sampler_trains_and_resumes_with_what_it_learned(
     assert_same_result(train(recipe, tmp_path / "parts", resume=True), whole)
 
 
-def test_object_that_makes_no_sampler_is_refused(users_sampler: str, recipe: Recipe, tmp_path: Path) -> None:
+def test_factory_that_returns_no_sampler_is_an_error(
+    users_sampler: str, recipe: Recipe, tmp_path: Path
+) -> None:
     with pytest.raises(
         ValueError, match=r"sampler 'users_sampler:wrong' must be Sampler, but has no load_state"
     ):
         train(recipe.replace({"sampler": {"kind": "users_sampler:wrong"}}), tmp_path / "run")
 
 
-def test_accumulated_parts_are_nearly_the_whole(recipe: Recipe, tmp_path: Path) -> None:
+def test_accumulated_gradients_are_close_to_those_of_the_whole_batch(recipe: Recipe, tmp_path: Path) -> None:
     once = recipe.replace({"epochs": 1, "optimizer.lr": 1e-3, "sampler.kind": "largest", "ema.decay": 0.0})
     whole = load_file(train(once, tmp_path / "whole").file(SUPERNET))
     run = train(once.replace({"compute.accumulate": 2}), tmp_path / "parts")
     parts, before = load_file(run.file(SUPERNET)), Supernet(run.space(), once.seed).state_dict()
     moved = {name: whole[name] - before[name] for name in whole}
-    # only the moments of the batch norms differ, which are those of half of the images each
+    # only the moments of the batch norms differ: each part has those of half of the images
     difference = sum(((parts[name] - whole[name]) ** 2).sum() for name in whole) ** 0.5
     assert 0 < difference < 0.3 * sum((move**2).sum() for move in moved.values()) ** 0.5

@@ -34,18 +34,18 @@ def test_row_has_means_by_role(tiny: Space, tiny_arch: Arch) -> None:
     sizes = [tiny.macs(tiny.largest), tiny.macs(tiny.largest | {"resolution": 6})]
     assert row["macs_largest"] == sum(sizes) / 2
     assert (row["loss_random"], row["macs_random"]) == (5.0, tiny.macs(tiny_arch))
-    assert math.isnan(row["loss_smallest"])  # there was none
+    assert math.isnan(row["loss_smallest"])  # no step had the smallest subnet
 
 
-def test_log_goes_on_from_the_middle_of_an_epoch(tiny: Space, tiny_arch: Arch) -> None:
-    whole, begun, resumed = (TrainingLog(tiny, steps=2, metric="top1") for _ in range(3))
+def test_log_resumes_in_the_middle_of_an_epoch(tiny: Space, tiny_arch: Arch) -> None:
+    uninterrupted, interrupted, resumed = (TrainingLog(tiny, steps=2, metric="top1") for _ in range(3))
     first, second = steps(tiny, tiny_arch)
     for step, subnets in enumerate([first, second, first, second], start=1):
-        whole.add(step, 0.1, subnets)
-        (begun if step < 4 else resumed).add(step, 0.1, subnets)
+        uninterrupted.add(step, 0.1, subnets)
+        (interrupted if step < 4 else resumed).add(step, 0.1, subnets)
         if step == 3:
-            resumed.load_state_dict(begun.state_dict())
-    np.testing.assert_equal(resumed.rows, whole.rows)
+            resumed.load_state_dict(interrupted.state_dict())
+    np.testing.assert_equal(resumed.rows, uninterrupted.rows)
 
 
 @pytest.fixture
@@ -54,20 +54,22 @@ def run(tmp_path: Path, tiny: Space) -> RunDir:
     return RunDir.create(tmp_path / "run", info, tiny, "")
 
 
-def test_speed_goes_on_in_the_same_table(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_of_a_resumed_run_is_appended_to_its_table(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter([10.0, 14.0, 14.0, 100.0, 101.0])
     monkeypatch.setattr("nas.training.monitor.time.monotonic", lambda: next(clock))
     for first, rows in ((0, (6, 7)), (7, (9,))):
-        watch = Monitor(run, first, images_per_step=16)
+        monitor = Monitor(run, first, images_per_step=16)
         for last in rows:
-            watch.row({"step": last, "lr": 0.1})
+            monitor.row({"step": last, "lr": 0.1})
     speed = run.read_csv(SPEED)
     assert speed["step"].tolist() == [6, 7, 9]
-    # the clock did not move between the first two rows
+    # the clock does not advance between the first two rows
     np.testing.assert_equal(speed["images_per_s"].to_numpy(), [6 * 16 / 4, np.nan, 2 * 16 / 1])
 
 
-def test_missing_tensorboard_is_one_clear_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_an_error(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"pip install elastic-nas\[tensorboard\]"):
         Monitor(run, 0, images_per_step=16, tensorboard=True)
@@ -90,9 +92,9 @@ def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -
     fake: Any = type(sys)("torch.utils.tensorboard")
     fake.SummaryWriter = lambda folder: Writer()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    watch = Monitor(run, 0, images_per_step=16, tensorboard=True)
-    watch.row({"step": 5, "lr": 0.1, "loss_largest": 2.0})
+    monitor = Monitor(run, 0, images_per_step=16, tensorboard=True)
+    monitor.row({"step": 5, "lr": 0.1, "loss_largest": 2.0})
     assert written.keys() == {"step", "lr", "loss_largest", "images_per_s"}
     assert written["loss_largest"] == (2.0, 5)
-    watch.close()
+    monitor.close()
     assert closed == [True]

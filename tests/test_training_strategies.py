@@ -1,4 +1,4 @@
-"""Every way to train a supernet trains, and resumes bit for bit."""
+"""All training strategies run, and resume bit for bit."""
 
 import signal
 from pathlib import Path
@@ -16,7 +16,7 @@ STEPS = 6  # three epochs of 2 batches of 448 of the 897 training images
 STRATEGIES = {
     **{name: [f"sampler.kind={name}"] for name in SAMPLERS if name != "one_subnet"},
     "importance of images": ["sampler.kind=path_importance", "data.order=importance"],
-    "labels alone": [
+    "only labels": [
         "distillation.kind=none",
         "optimizer.kind=adamw",
         "optimizer.lr=0.004",
@@ -54,16 +54,16 @@ def make(folder: Path, *changes: str) -> Recipe:
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
 )
 def test_every_strategy_trains_and_resumes_bit_for_bit(tmp_path: Path, name: str) -> None:
-    chosen = make(tmp_path, *STRATEGIES[name])
-    whole = train(chosen, tmp_path / "whole")
+    recipe = make(tmp_path, *STRATEGIES[name])
+    uninterrupted = train(recipe, tmp_path / "uninterrupted")
 
     def interrupt(what: str, done: int, total: int) -> None:
         if done == 3:  # in the middle of an epoch
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path / "parts", progress=interrupt)
-    parts = train(chosen, tmp_path / "parts", resume=True)
+        train(recipe, tmp_path / "resumed", progress=interrupt)
+    resumed = train(recipe, tmp_path / "resumed", resume=True)
     for file in (SUPERNET, TRAINING_LOG):
-        assert parts.file(file).read_bytes() == whole.file(file).read_bytes()
-    assert whole.read_csv(TRAINING_LOG)["step"].tolist() == [2, 4, 6]
+        assert resumed.file(file).read_bytes() == uninterrupted.file(file).read_bytes()
+    assert uninterrupted.read_csv(TRAINING_LOG)["step"].tolist() == [2, 4, 6]

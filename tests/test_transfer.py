@@ -22,12 +22,12 @@ CLASSIFIER = ["head.classifier.bias", "head.classifier.weight"]
 DIGITS = [str(digit) for digit in range(10)]
 
 
-def test_all_is_loaded_where_classes_agree(trained: TrainedRun) -> None:
+def test_all_tensors_are_loaded_for_equal_classes(trained: TrainedRun) -> None:
     supernet = Supernet(trained.space, seed=1)
-    found = transfer(supernet, trained.run.path, DIGITS)
-    assert not found.reinitialized
-    assert not found.dropped
-    assert found.note.endswith(f"{len(found.loaded)} tensors loaded; none re-initialized; none dropped")
+    result = transfer(supernet, trained.run.path, DIGITS)
+    assert not result.reinitialized
+    assert not result.dropped
+    assert result.note.endswith(f"{len(result.loaded)} tensors loaded; none re-initialized; none dropped")
     for name, weight in trained.supernet.state_dict().items():
         assert torch.equal(supernet.state_dict()[name], weight)
 
@@ -37,21 +37,21 @@ def test_classifier_is_reinitialized_for_other_classes(trained: TrainedRun, clas
     space = trained.space.with_data(outputs=len(classes), channels=1)
     fresh = Supernet(space, seed=1).state_dict()
     supernet = Supernet(space, seed=1)
-    found = transfer(supernet, trained.run.path, classes)
-    assert found.reinitialized == found.dropped == CLASSIFIER
-    assert "re-initialized: head.classifier.bias, head.classifier.weight" in found.note
-    known = trained.supernet.state_dict()
+    result = transfer(supernet, trained.run.path, classes)
+    assert result.reinitialized == result.dropped == CLASSIFIER
+    assert "re-initialized: head.classifier.bias, head.classifier.weight" in result.note
+    source = trained.supernet.state_dict()
     for name, weight in supernet.state_dict().items():
-        assert torch.equal(weight, fresh[name] if name in CLASSIFIER else known[name])
+        assert torch.equal(weight, fresh[name] if name in CLASSIFIER else source[name])
 
 
 def test_stem_is_reinitialized_for_other_channels(trained: TrainedRun) -> None:
     space = trained.space.with_data(outputs=10, channels=3)
-    found = transfer(Supernet(space), trained.run.path, DIGITS)
-    assert found.reinitialized == found.dropped == ["stem.conv.weight"]
+    result = transfer(Supernet(space), trained.run.path, DIGITS)
+    assert result.reinitialized == result.dropped == ["stem.conv.weight"]
 
 
-def test_other_space_is_refused(trained: TrainedRun) -> None:
+def test_other_space_is_an_error(trained: TrainedRun) -> None:
     other = parse(TINY_YAML.replace("width: [6, 8]", "width: [6, 10]")).with_data(outputs=10, channels=1)
     with pytest.raises(ValueError, match=re.escape("has other choices than 'tiny'; give the recipe space=")):
         transfer(Supernet(other), trained.run.path, DIGITS)
@@ -59,7 +59,7 @@ def test_other_space_is_refused(trained: TrainedRun) -> None:
     assert not transfer(Supernet(resized), trained.run.path, DIGITS).reinitialized
 
 
-def test_run_without_weights_is_refused(trained: TrainedRun, tiny: Space) -> None:
+def test_run_without_weights_is_an_error(trained: TrainedRun, tiny: Space) -> None:
     trained.run.file(SUPERNET).unlink()
     for checkpoint in Checkpoints(trained.run).paths():
         checkpoint.unlink()
@@ -67,7 +67,7 @@ def test_run_without_weights_is_refused(trained: TrainedRun, tiny: Space) -> Non
         transfer(Supernet(tiny), trained.run.path, DIGITS)
 
 
-def test_stopped_run_gives_its_newest_checkpoint(trained: TrainedRun) -> None:
+def test_newest_checkpoint_of_an_unfinished_run_is_loaded(trained: TrainedRun) -> None:
     whole = newest_weights(trained.run)
     trained.run.file(SUPERNET).unlink()
     state = torch.load(Checkpoints(trained.run).paths()[0], weights_only=True)["supernet"]
@@ -98,7 +98,7 @@ def high(root, split_seed):
 
 @pytest.fixture
 def recipe(trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """Goes on from the trained run with other classes."""
+    """A recipe that starts from the trained run and has other classes."""
     (tmp_path / "fives.py").write_text(FIVES)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "fives", raising=False)
@@ -111,20 +111,22 @@ def recipe(trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_training_begins_with_the_weights_of_another_run(
+def test_training_starts_with_the_weights_of_another_run(
     trained: TrainedRun, recipe: Recipe, tmp_path: Path
 ) -> None:
     still = recipe.replace({"optimizer.lr": 1e-30, "schedule.warmup_epochs": 0.0})
     run = train(still, tmp_path / "still")
-    found = run.read_model(TRANSFER, Transfer)
-    assert (found.source, found.reinitialized) == (str(trained.run.path), CLASSIFIER)
+    result = run.read_model(TRANSFER, Transfer)
+    assert (result.source, result.reinitialized) == (str(trained.run.path), CLASSIFIER)
     before, after = trained.supernet.state_dict(), load_supernet(run).state_dict()
     assert after["head.classifier.bias"].shape == (5,)
     for name in before.keys() - set(CLASSIFIER):
         torch.testing.assert_close(after[name], before[name])
 
 
-def test_resumed_training_does_not_begin_again(trained: TrainedRun, recipe: Recipe, tmp_path: Path) -> None:
+def test_resumed_training_does_not_load_the_initial_weights(
+    trained: TrainedRun, recipe: Recipe, tmp_path: Path
+) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
         if done == 2:
             signal.raise_signal(signal.SIGTERM)
@@ -137,7 +139,7 @@ def test_resumed_training_does_not_begin_again(trained: TrainedRun, recipe: Reci
     assert parts.file(SUPERNET).read_bytes() == whole.file(SUPERNET).read_bytes()
 
 
-def test_weights_that_do_not_fit_start_no_run(recipe: Recipe, tmp_path: Path) -> None:
+def test_weights_of_another_space_are_an_error_and_create_no_run(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has other choices than 'digits'"):
         train(recipe.replace({"space": "digits"}), tmp_path / "run")
     with pytest.raises(ValueError, match="nothing_here"):
@@ -145,15 +147,15 @@ def test_weights_that_do_not_fit_start_no_run(recipe: Recipe, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_initial_teacher_must_know_the_classes(recipe: Recipe, tmp_path: Path) -> None:
+def test_initial_teacher_must_have_the_classes(recipe: Recipe, tmp_path: Path) -> None:
     taught = recipe.replace({"distillation.kind": "external", "distillation.teachers": ["init"]})
-    with pytest.raises(ValueError, match=r"the teacher .* must know the .*classes"):
+    with pytest.raises(ValueError, match=r"the teacher .* must have the .*classes"):
         train(taught, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_initial_teacher_is_the_same_after_a_stop(recipe: Recipe, tmp_path: Path) -> None:
+def test_initial_teacher_is_the_same_after_an_interruption(recipe: Recipe, tmp_path: Path) -> None:
     recipe = recipe.replace(
         {
             "distillation.kind": "external",

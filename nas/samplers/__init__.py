@@ -1,7 +1,7 @@
-"""Which subnets each training step computes: one sampler a file, and the table of their names.
+"""Samplers: they choose the subnets of each training step.
 
-To add one, write an object with the methods of `Sampler` and a line in `SAMPLERS`, or name a user's own
-factory as `module:object` in the recipe.
+To add a sampler, write a class with the methods of `Sampler` and add it to `SAMPLERS`, or name its factory as
+`module:object` in the recipe.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from search_spaces.checked import errors_of
 __all__ = ["SAMPLERS", "Sampler", "SamplerFactory", "Sandwich", "Step", "make_sampler"]
 
 SamplerFactory = Callable[[Space, Recipe], Sampler]
-"""What a user's `module:object` must be."""
+"""Creates a sampler; the type of a user's `module:object`."""
 
 SAMPLERS: Mapping[str, SamplerFactory] = {
     "sandwich": lambda space, recipe: Sandwich(_n_random(recipe)),
@@ -53,10 +53,10 @@ SAMPLERS: Mapping[str, SamplerFactory] = {
 
 
 def make_sampler(space: Space, recipe: Recipe) -> Sampler:
-    """The sampler that the recipe names.
+    """Create the sampler that the recipe names.
 
     Raises:
-        ValueError: unknown name, or a user's object that fails or makes no `Sampler`.
+        ValueError: the name is unknown, or a user's factory fails or does not return a `Sampler`.
     """
     kind = recipe.sampler.kind
     factory = resolve("sampler", kind, SAMPLERS, allow_import=True)

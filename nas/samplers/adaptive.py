@@ -1,4 +1,4 @@
-"""Sizes that still improve are trained more often."""
+"""Adaptive sampling: sizes whose loss still changes are trained more often."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from search_spaces import Arch
 
 BINS = 8
 DECAY = 0.9
-"""Of the averages, per observation."""
+"""Decay of the moving averages per observation."""
 TEMPERATURE = 1.0
 UNIFORM = 0.2
-"""Share of the draws that ignore what was learned, so that no size is forgotten."""
+"""Share of uniform draws, so that all sizes are trained."""
 
 
 class ComplexityAdaptive:
-    """The largest, the smallest, and `n_random` subnets of sizes whose loss is still changing.
+    """The largest subnet, the smallest one, and `n_random` subnets of sizes whose loss still changes.
 
-    The idea is that of ShiftNAS (Zhang et al. 2023), which moves the probability of each size with the
-    performance that it gained. Its update rule is not public; this one is ours: how far the average loss of a
-    size moves from draw to draw, averaged, in units of the mean over all sizes, through a softmax.
+    The idea is from ShiftNAS (Zhang et al. 2023), which adapts the probability of each size to the gain in
+    its performance. Its update rule is not public. Here, the probabilities are the softmax of the changes of
+    the average loss of each size, averaged over draws and divided by their mean over all sizes.
 
     Args:
-        n_random: subnets beside the largest and the smallest.
+        n_random: number of subnets in addition to the largest and the smallest one.
     """
 
     def __init__(self, n_random: int) -> None:
         self.n_random = n_random
         self.bins = MacsBins(BINS)
         self.loss = np.full(BINS, np.nan)
-        """Average loss of each bin, nan before the first."""
+        """Average loss of each bin; NaN before the first observation."""
         self.change = np.zeros(BINS)
-        """Average of how far `loss` moved at a draw of the bin."""
+        """Average absolute change of `loss` per draw of the bin."""
 
     def shares(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Probability of each bin, shape (BINS,)."""
@@ -52,7 +52,7 @@ class ComplexityAdaptive:
         return [step.largest, step.smallest, *(arch for g in genomes for arch in step.decode(g))]
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """Follow the losses of the subnets between the largest and the smallest."""
+        """Update the averages with the losses of the subnets, without the largest and the smallest one."""
         bins = self.bins.of(step, step.space.encode(subnets))
         for index, loss in zip(bins[2:], losses[2:], strict=True):
             before = loss if np.isnan(self.loss[index]) else self.loss[index]

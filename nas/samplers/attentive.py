@@ -1,4 +1,4 @@
-"""Attention to the Pareto-best or Pareto-worst subnets."""
+"""Attentive sampling of the Pareto-best or Pareto-worst subnets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from nas.samplers.macs_bins import MacsBins
 from search_spaces import Arch, Genomes
 
 BINS = 70
-"""As AttentiveNAS cuts its space: 203 to 1,939 MMACs in steps of 25."""
+"""As in AttentiveNAS, whose space has 203 to 1,939 million MACs, in steps of 25 million."""
 CANDIDATES = 3
 TRIES = 100
 
 
 class Attentive(FixedRule):
-    """The largest, `n_random` attentive subnets and the smallest (AttentiveNAS, Wang et al. 2021, §3).
+    """The largest subnet, `n_random` attentive ones and the smallest (AttentiveNAS, Wang et al. 2021, §3).
 
-    For each attentive subnet, a bin of MACs is drawn by how many subnets of the space lie in it; of 3 random
-    subnets in this bin, the one whose loss on the batch is lowest (BestUp) or highest (WorstUp) is trained.
+    For each attentive subnet, a bin of MACs is drawn with a probability proportional to the number of subnets
+    in it. Of 3 random subnets of this bin, the one with the lowest (BestUp) or highest (WorstUp) loss on the
+    batch is trained.
 
     Args:
-        n_random: attentive subnets of a step.
-        choose: which of the candidates' losses, `min` or `max`.
+        n_random: number of attentive subnets per step.
+        choose: selects one of the candidates' losses: `min` or `max`.
     """
 
     def __init__(self, n_random: int, choose: Callable[[Sequence[float]], float]) -> None:
@@ -42,9 +43,9 @@ class Attentive(FixedRule):
         return candidates[losses.index(self.choose(losses))]
 
     def _candidates(self, step: Step) -> Genomes:
-        """Some random genomes of one bin, the first that are found.
+        """The first random genomes in the bin of another random genome, shape (CANDIDATES, n_genes).
 
-        The bin of a uniformly drawn genome is drawn by the share of the space that lies in it.
+        The bin of a uniformly drawn genome is distributed as the subnets of the space.
         """
         genomes = step.sample(1 + TRIES)
         bins = self.bins.of(step, genomes)

@@ -70,8 +70,8 @@ class Step:
 class Sampler(Protocol):
     """Chooses the subnets of each training step.
 
-    What they learn from is the recipe's `distillation`: with `inplace` the first learns from the labels and
-    the others from it. All ranks get equal steps and must choose the same subnets.
+    The `distillation` of the recipe defines their targets: with `inplace`, the first subnet is trained on the
+    labels and is the teacher of the others. All ranks get equal steps and must choose the same subnets.
     """
 
     def subnets(self, step: Step) -> Sequence[Arch]:

@@ -1,4 +1,4 @@
-"""Neighbouring subnets in size: each step stays in one interval of MACs."""
+"""Complexity-aware sampling: the subnets of a step are from one interval of MACs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from search_spaces import Arch, Genomes
 
 BANKS = 8
 SHARES = (0.0, 1 / 3, 2 / 3)
-"""Of the way from the smallest to the largest option of every choice: where the minima lie."""
+"""Positions of the minima between the smallest option (0) and the largest option (1) of every choice."""
 
 GOLDEN = (5**0.5 - 1) / 2
-"""Its multiples are spread evenly over 0 to 1, however many there are."""
+"""The golden ratio: its first n multiples modulo 1 are evenly distributed for every n."""
 
 
 class ComplexityBanks:
@@ -24,12 +24,12 @@ class ComplexityBanks:
 
     Complexity-aware sampling with multiple minima (ElasticViT, Tang et al. 2023).
 
-    Subnets of very different sizes pull the shared weights apart. The bank walks by at most one up or down
-    from step to step, so that the subnets of neighbouring steps are alike as well. The banks, equally wide,
-    and the minima are ours; the publication gives theirs in MACs of its own space.
+    The gradients of subnets of very different sizes conflict. The index of the bank changes by at most one
+    per step, so that the subnets of consecutive steps are of similar size too. Here the banks have equal
+    widths and the minima are at fixed positions; the publication gives both in MACs of its own space.
 
     Args:
-        n_random: subnets of the bank beside the first.
+        n_random: number of subnets of the bank in addition to the first one.
     """
 
     def __init__(self, n_random: int) -> None:
@@ -51,7 +51,7 @@ class ComplexityBanks:
         return minima[[np.abs(self.bins.of(step, minima) - self.bank).argmin()]]
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """See `Sampler`; nothing is learned from losses."""
+        """See `Sampler`; the losses are not used."""
 
     def state_dict(self) -> dict[str, Any]:
         """See `Sampler`."""
@@ -63,10 +63,10 @@ class ComplexityBanks:
 
 
 def between(step: Step, shares: tuple[float, ...]) -> Genomes:
-    """Genomes at these shares of the way from the smallest to the largest option of every choice.
+    """Genomes at the given positions between the smallest (0) and the largest option (1) of every choice.
 
-    A genome of a smaller share is nested in those of larger ones: no choice of it is larger. The choices grow
-    one after another, in an order that mixes all parts of the network.
+    Each genome is nested in the genomes of larger shares: none of its choices is larger. As the share grows,
+    the choices increase one after another, in an order that mixes all parts of the network.
 
     Returns:
         shape (len(shares), n_genes).

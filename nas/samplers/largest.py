@@ -1,4 +1,4 @@
-"""The largest subnet alone: how a teacher is trained."""
+"""Training of the largest subnet only, for example as a teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from search_spaces import Arch
 
 
 class Largest(FixedRule):
-    """The largest subnet and no other, as before progressive shrinking (OFA, Cai et al. 2020, §3.3)."""
+    """Only the largest subnet, as before progressive shrinking (OFA, Cai et al. 2020, §3.3)."""
 
     def subnets(self, step: Step) -> list[Arch]:
         """See `Sampler`."""

@@ -1,4 +1,4 @@
-"""Intervals of MACs, and random subnets that lie in them."""
+"""Intervals of MACs, and random subnets in them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from search_spaces import Genomes
 from search_spaces.costs import macs_table
 
 TRIES = 500
-"""Random subnets from which those of a bin are taken, as many as SPOS draws at most."""
+"""Number of random subnets from which those of a bin are taken; the maximum of SPOS."""
 
 
 class MacsBins:
-    """`n` intervals of equal width from the smallest subnet's MACs to the largest's, at a step's resolution.
+    """`n` intervals of equal width between the MACs of the smallest and the largest subnet of a step.
 
-    Uniformly drawn subnets crowd in the middle: outer bins would stay empty. So each is drawn with a size of
-    its own, the chance by which its choices lean to the large side.
+    Most uniformly drawn subnets are in the middle bins, and the outer bins would be empty. So each subnet is
+    drawn with a random size: its choices are binomial with the size as their probability.
 
     Args:
         n: number of bins.
@@ -27,7 +27,7 @@ class MacsBins:
         self.n = n
 
     def of(self, step: Step, genomes: Genomes) -> NDArray[np.int64]:
-        """The bin of each genome, 0 the smallest; shape (len(genomes),)."""
+        """Index of the bin of each genome, in ascending order of MACs; shape (len(genomes),)."""
         table = macs_table(step.space)
         ends = step.space.encode([step.smallest, step.largest])
         low, high = table(ends)
@@ -36,7 +36,7 @@ class MacsBins:
         return bins
 
     def draw(self, step: Step, index: int, n: int) -> Genomes:
-        """`n` genomes from bin `index`, of the nearest bins where too few of `TRIES` lie in it.
+        """Draw `n` genomes from bin `index`, or from the nearest bins if too few of `TRIES` are in it.
 
         Returns:
             shape (n, n_genes).
@@ -47,7 +47,7 @@ class MacsBins:
 
 
 def spread(step: Step, n: int) -> Genomes:
-    """`n` genomes whose sizes are spread from the smallest to the largest, shape (n, n_genes)."""
+    """Draw `n` genomes with sizes from the smallest to the largest subnet, shape (n, n_genes)."""
     last = step.space.n_options - 1
     size = step.rng.random((n, 1))
     return step.fit(step.rng.binomial(last, size, size=(n, len(last))))

@@ -1,4 +1,4 @@
-"""One random subnet a step, all sizes alike."""
+"""One random subnet per step, with uniformly distributed MACs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BINS = 10
 
 
 class MacsUniform(FixedRule):
-    """One subnet from an interval of MACs that is drawn uniformly (SPOS, Guo et al. 2020, as released)."""
+    """One subnet from a uniformly drawn interval of MACs (the released code of SPOS, Guo et al. 2020)."""
 
     def __init__(self) -> None:
         self.bins = MacsBins(BINS)

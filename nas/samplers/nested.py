@@ -13,11 +13,11 @@ SHARES = tuple(i / (SUBNETS - 1) for i in range(SUBNETS))
 class Nested(FixedRule):
     """`1 + n_random` of 16 subnets, each nested in the next one (SortedNet, Valipour et al. 2023).
 
-    Nested in every choice, they lie evenly between the smallest and the largest; those of a step are drawn
-    uniformly.
+    The subnets are evenly spaced between the smallest and the largest one, and nested in every choice. The
+    subnets of a step are drawn uniformly.
 
     Args:
-        n_random: subnets of a step beside the first; their gradients are summed.
+        n_random: number of subnets per step in addition to the first one; their gradients are summed.
     """
 
     def __init__(self, n_random: int) -> None:

@@ -1,4 +1,4 @@
-"""One subnet and no other."""
+"""Training of a single subnet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from search_spaces import Arch
 
 
 class OneSubnet(FixedRule):
-    """The same subnet at every step, for fine-tuning."""
+    """The same subnet in every step, for fine-tuning.
+
+    Args:
+        arch: the subnet.
+    """
 
     def __init__(self, arch: Arch) -> None:
         self.arch = arch

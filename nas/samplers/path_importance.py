@@ -1,4 +1,4 @@
-"""Paths by the size of their gradients."""
+"""Sampling of paths by the norm of their gradients."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ NEW = 0.5
 class PathImportance:
     """One subnet; options whose weights have large gradients are drawn more often (PA&DA, Lu et al. 2023).
 
-    The probability of an option is `progress` parts by its gradient norm and the rest uniform. In elastic
-    layers options share weights: the gradient of an option is that of the layers that it shapes, in the steps
-    that chose it. `data_sampling: importance` does the same for images.
+    The probabilities of options are a mixture of their normalized gradient norms, with the weight `progress`,
+    and the uniform distribution. The options of an elastic layer share weights, so the gradient norm of an
+    option is that of the layers that it affects, in the steps in which it was drawn. `data.order: importance`
+    does the same for images.
 
     Args:
         space: the space of the supernet.
@@ -29,7 +30,7 @@ class PathImportance:
 
     def __init__(self, space: Space) -> None:
         self.norms = [np.zeros(n) for n in space.n_options]
-        """Running mean of the gradient norm, for each option of each gene; 0 before the first."""
+        """Running mean of the gradient norm of each option of each gene; 0 before its first observation."""
 
     def shares(self, gene: int, progress: float) -> NDArray[np.float64]:
         """Probability of each option of a gene."""
@@ -47,11 +48,11 @@ class PathImportance:
         return step.decode(np.array([row]))
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """Follow the gradient norms of the layers that the step's options shaped."""
+        """Update the gradient norms of the options of the step's subnet."""
         squares = _squared_norms(step)
         values = subnets[0]
         for g, gene in enumerate(step.space.genes):
-            if gene.name not in values:  # switched off by a depth
+            if gene.name not in values:  # its block is beyond the depth of the stage
                 continue
             slots = [slot.name for slot in step.space.slots if gene.name in (*slot.choices, slot.depth)]
             norm = float(np.sqrt(sum(squares.get(slot, 0.0) for slot in slots)))

@@ -1,4 +1,4 @@
-"""Banks of subnets that did well, for each interval of MACs."""
+"""Performance-aware sampling: banks of the best subnets of each interval of MACs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from search_spaces.choices import Kind
 from search_spaces.costs import macs_table
 
 SIZE = 50
-"""Subnets that a bank keeps at most."""
+"""Maximum number of subnets in a bank."""
 CANDIDATES = 5
 
 Genome = tuple[int, ...]
 
 
 class PerformanceBanks(ComplexityBanks):
-    """Complexity banks that remember their best subnets.
+    """Complexity banks that store their best subnets.
 
-    Performance-aware sampling (ElasticViT, Tang et al. 2023): a step's subnet is one that the bank keeps, a
-    better one more often; or else a new one, of 5 the widest and shallowest. The chance of the first grows
-    from 0.2 to 0.95 while training. A subnet is as good as its loss on the batch that it was trained on last
-    (the publication refreshes all losses every quarter epoch).
+    Performance-aware sampling (ElasticViT, Tang et al. 2023): a subnet of a step is drawn from the stored
+    ones, with a probability that decreases with its loss, or it is the widest and shallowest of 5 new ones.
+    The probability of a stored one grows from 0.2 to 0.95 during training. The loss of a subnet is that on
+    the last batch that it was trained on (the publication updates all losses every quarter of an epoch).
 
     Args:
         n_random: as in `ComplexityBanks`.
@@ -35,29 +35,29 @@ class PerformanceBanks(ComplexityBanks):
 
     def __init__(self, n_random: int) -> None:
         super().__init__(n_random)
-        self.kept: list[dict[Genome, float]] = [{} for _ in range(BANKS)]
+        self.banks: list[dict[Genome, float]] = [{} for _ in range(BANKS)]
 
     def members(self, step: Step) -> Genomes:
         """See `ComplexityBanks`."""
         return np.array([self._member(step) for _ in range(self.n)])
 
     def _member(self, step: Step) -> Genome:
-        kept = self.kept[self.bank]
-        if kept and step.rng.random() < 0.2 + 0.15 * int(6 * step.progress):
-            share = softmax(-np.array(list(kept.values())))
-            return list(kept)[step.rng.choice(len(kept), p=share)]
+        stored = self.banks[self.bank]
+        if stored and step.rng.random() < 0.2 + 0.15 * int(6 * step.progress):
+            probabilities = softmax(-np.array(list(stored.values())))
+            return list(stored)[step.rng.choice(len(stored), p=probabilities)]
         return self._widest(step, self.bins.draw(step, self.bank, CANDIDATES))
 
     def _widest(self, step: Step, genomes: Genomes) -> Genome:
-        """Of genomes of one size, the one that has its size from width more than from depth."""
+        """The genome with the most MACs from width relative to those from depth."""
         macs = macs_table(step.space)
-        narrow = macs(self._like_anchor(step, genomes, "width"))
-        shallow = macs(self._like_anchor(step, genomes, "depth"))
+        narrow = macs(self._with_anchor_options(step, genomes, "width"))
+        shallow = macs(self._with_anchor_options(step, genomes, "depth"))
         return tuple(genomes[(narrow - shallow).argmin()].tolist())
 
-    def _like_anchor(self, step: Step, genomes: Genomes, kind: Kind) -> Genomes:
-        """`genomes` with the widths, or depths, of the best subnet of the smallest bank."""
-        best = min(self.kept[0], key=lambda genome: self.kept[0][genome], default=None)
+    def _with_anchor_options(self, step: Step, genomes: Genomes, kind: Kind) -> Genomes:
+        """`genomes` with the widths or depths of the best subnet of the smallest bank."""
+        best = min(self.banks[0], key=lambda genome: self.banks[0][genome], default=None)
         anchor = np.zeros(genomes.shape[1], dtype=np.int64) if best is None else np.array(best)
         columns = [i for i, gene in enumerate(step.space.genes) if gene.kind == kind]
         changed = genomes.copy()
@@ -65,19 +65,20 @@ class PerformanceBanks(ComplexityBanks):
         return changed
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """Keep the bank's best subnets, by their losses on the labels."""
+        """Store the best subnets of the bank, by their losses on the labels."""
         members = list(subnets[: self.n])
-        kept = self.kept[self.bank]
+        stored = self.banks[self.bank]
         genomes = step.space.encode(members).tolist()
-        kept.update({tuple(g): loss for g, loss in zip(genomes, step.evaluate_losses(members), strict=True)})
-        self.kept[self.bank] = dict(sorted(kept.items(), key=lambda item: item[1])[:SIZE])
+        losses_on_labels = step.evaluate_losses(members)
+        stored.update({tuple(g): loss for g, loss in zip(genomes, losses_on_labels, strict=True)})
+        self.banks[self.bank] = dict(sorted(stored.items(), key=lambda item: item[1])[:SIZE])
 
     def state_dict(self) -> dict[str, Any]:
         """See `Sampler`."""
-        kept = [[[*genome, loss] for genome, loss in bank.items()] for bank in self.kept]
-        return super().state_dict() | {"kept": kept}
+        banks = [[[*genome, loss] for genome, loss in bank.items()] for bank in self.banks]
+        return super().state_dict() | {"banks": banks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Sampler`."""
         super().load_state_dict(state)
-        self.kept = [{tuple(genome): loss for *genome, loss in bank} for bank in state["kept"]]
+        self.banks = [{tuple(genome): loss for *genome, loss in bank} for bank in state["banks"]]

@@ -1,4 +1,4 @@
-"""Subnets that a zero-cost score prefers, chosen before training; no others are trained."""
+"""Training of a few subnets, selected before training by a zero-cost score."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, BlockTable, Genomes, Node, Space
 
 SUBNETS = 16
-"""Intervals of MACs, of each of which one subnet is trained."""
+"""Number of intervals of MACs; one subnet of each is trained."""
 CANDIDATES = 4_000
 NOISE_IMAGES = 64
 
 
 class Preferred(FixedRule):
-    """One subnet of those that a score prefers, one for each interval of MACs (PreNAS, Wang et al. 2023).
+    """One of the subnets with the best score of each interval of MACs (PreNAS, Wang et al. 2023).
 
     Args:
         space: the space of the supernet.
-        seed: of the untrained weights and the noise that are scored.
+        seed: seed of the untrained weights and the noise from which the score is computed.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -33,7 +33,7 @@ class Preferred(FixedRule):
         self.seed = seed
         self.bins = MacsBins(SUBNETS)
         self.genomes: Genomes | None = None
-        """The preferred ones, shape (SUBNETS, n_genes); chosen at the first step."""
+        """The preferred subnets, shape (SUBNETS, n_genes); None before the first step."""
 
     def subnets(self, step: Step) -> list[Arch]:
         """See `Sampler`."""
@@ -42,7 +42,7 @@ class Preferred(FixedRule):
         return step.decode(self.genomes[[step.rng.integers(len(self.genomes))]])
 
     def _preferred(self, step: Step) -> Genomes:
-        """The candidate of the best score in each interval of MACs."""
+        """The candidate with the best score of each interval of MACs."""
         genomes = spread(step, CANDIDATES)
         bins, score = self.bins.of(step, genomes), saliency(self.space, self.seed)(genomes)
         best_last = np.argsort(score, kind="stable")
@@ -59,16 +59,16 @@ class Preferred(FixedRule):
 
 
 def saliency(space: Space, seed: int) -> BlockTable:
-    """How much of an untrained network's sensitivity a subnet keeps, from a backward pass on noise.
+    """Saliency scores of subnets, from one backward pass of the untrained supernet on noise.
 
-    The score of a layer is sum |w g| over the weights that the subnet keeps, over (sum |w| sum |g|) of the
-    whole layer; that of a subnet is the sum over its layers (PreNAS, Wang et al. 2023).
+    The score of a layer is the sum of |w g| over the weights of the subnet, divided by (sum |w| sum |g|) over
+    all weights of the layer. The score of a subnet is the sum over its layers (PreNAS, Wang et al. 2023).
 
     Args:
         space: the space of the subnets.
-        seed: of the weights and the noise.
+        seed: seed of the weights and the noise.
     """
-    supernet = Supernet(space, seed, zero_init_residual=False)  # behind zeros no weight would have a gradient
+    supernet = Supernet(space, seed, zero_init_residual=False)  # zeros would block the gradients
     supernet.train()
     largest = space.largest
     size = space.image_size(largest)
@@ -76,7 +76,7 @@ def saliency(space: Space, seed: int) -> BlockTable:
     images = torch.randn(NOISE_IMAGES, space.config.channels, size, size, generator=noise)
     for arch in archs_with_every_layer(space):
         supernet(images, arch).sum().backward()
-        # a layer is scored by the first network that has it: the largest one, nearly always
+        # a layer is scored with the first network that has it, which is nearly always the largest one
         for parameter in supernet.parameters():
             if parameter.grad is not None:
                 parameter.requires_grad = False
@@ -85,17 +85,17 @@ def saliency(space: Space, seed: int) -> BlockTable:
         weight = supernet.operator(node).get_parameter("weight")
         gradient = weight.grad
         assert gradient is not None
-        whole = weight.detach().abs().sum() * gradient.abs().sum()
+        normalization = weight.detach().abs().sum() * gradient.abs().sum()
         active = take((weight.detach() * gradient).abs(), node.parameters["weight"])
-        return float(active.sum() / whole.clamp_min(torch.finfo().tiny))
+        return float(active.sum() / normalization.clamp_min(torch.finfo().tiny))
 
     return BlockTable(space, lambda block: sum(score(node) for node in block.nodes if node.macs))
 
 
 def archs_with_every_layer(space: Space) -> list[Arch]:
-    """The largest subnet, and others that differ from it in one slot, which together have every layer.
+    """Subnets that together have every layer: the largest one, and others that differ from it in one slot.
 
-    The largest subnet may lack a shortcut's convolution that stands only between unequal widths.
+    The largest subnet may lack the convolution of a shortcut, which only blocks with unequal widths have.
     """
     largest = space.largest
     archs, seen = [largest], _layers(space, largest)

@@ -1,4 +1,4 @@
-"""Progressive shrinking: smaller and smaller subnets, phase by phase."""
+"""Progressive shrinking: each phase of the training adds smaller subnets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas.torch_backend.channel_order import sort_channels
 from search_spaces import Arch, Choice, Space
 
 _ALL = 1_000
-"""More options than any choice has."""
+"""Larger than the number of options of any choice."""
 PHASES = (
     Phase(epochs=180),
     Phase(epochs=125, elastic={"kernel": _ALL}),
@@ -20,19 +20,20 @@ PHASES = (
     Phase(epochs=25, elastic={"kernel": _ALL, "depth": _ALL, "expand": 2, "width": 2}, subnets=4),
     Phase(epochs=125, elastic={"kernel": _ALL, "depth": _ALL, "expand": _ALL, "width": _ALL}, subnets=4),
 )
-"""Those of OFA after the largest subnet alone, in their proportions; widths, which OFA has not, open with the
-expand ratios."""
+"""The phases of OFA in their proportions, starting with the training of the largest subnet. OFA has no
+elastic widths; here they are added together with the expand ratios."""
 
 
 class Progressive:
-    """Random subnets of the choices that are open, which are more in each phase (OFA, Cai et al. 2020, §3.3).
+    """Random subnets of the options that the current phase allows (OFA, Cai et al. 2020, §3.3).
 
-    Where a phase opens more expand ratios, inner channels are sorted by importance first, so that the smaller
-    ratios begin with the best ones. Each phase begins with a new optimizer state.
+    If a phase adds expand ratios, inner channels are sorted by importance first, so that the smaller ratios
+    start with the most important ones. The state of the optimizer is reset at the start of each phase.
 
     Args:
         space: the space of the supernet.
-        phases: in order; none: those of OFA, without the kinds of choices that the space does not have.
+        phases: the phases in order; if empty, those of OFA, without the kinds of choices that the space does
+            not have.
 
     Raises:
         ValueError: a phase names a kind of choice that the space does not have.
@@ -61,16 +62,16 @@ class Progressive:
         return step.decode(step.rng.integers(smallest, step.space.n_options, size=size))
 
     def _enter(self, index: int, step: Step) -> None:
-        before, self.phase = self.phases[self.phase], index
+        previous, self.phase = self.phases[self.phase], index
         expands = [choice for choice in step.space.choices.values() if choice.kind == "expand"]
-        trained = {ratio for choice in expands for ratio in open_options(choice, before)}
-        opened = {ratio for choice in expands for ratio in open_options(choice, self.phases[index])}
-        if opened - trained:
-            sort_channels(step.supernet, trained)
+        trained_ratios = {ratio for choice in expands for ratio in open_options(choice, previous)}
+        open_ratios = {ratio for choice in expands for ratio in open_options(choice, self.phases[index])}
+        if open_ratios - trained_ratios:
+            sort_channels(step.supernet, trained_ratios)
         step.restart()
 
     def observe(self, step: Step, subnets: Sequence[Arch], losses: Sequence[float]) -> None:
-        """See `Sampler`; nothing is learned from losses."""
+        """See `Sampler`; the losses are not used."""
 
     def state_dict(self) -> dict[str, Any]:
         """See `Sampler`."""
@@ -82,7 +83,7 @@ class Progressive:
 
 
 def open_options(choice: Choice, phase: Phase) -> tuple[float, ...]:
-    """The options of a choice that a phase may draw; the resolution is the batch's, and never closed."""
+    """The options of a choice that a phase allows; all for the resolution, which the batch determines."""
     if choice.kind == "resolution":
         return choice.options
     return choice.options[-phase.elastic.get(choice.kind, 1) :]

@@ -10,7 +10,7 @@ class Sandwich(FixedRule):
     """The largest, the smallest and `n_random` random subnets (Yu and Huang 2019, §3.2).
 
     Args:
-        n_random: subnets between the two.
+        n_random: number of random subnets.
     """
 
     def __init__(self, n_random: int) -> None:

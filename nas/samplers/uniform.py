@@ -1,4 +1,4 @@
-"""One random subnet a step."""
+"""One random subnet per step."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ MIN_IMAGES = 2
 
 
 def make_fabric(compute: ComputeConfig, batch_size: int) -> Fabric:
-    """The devices and the precision that a recipe asks for, with all processes running.
+    """Create and launch a Fabric with the devices and the precision of a recipe.
 
-    Under `torchrun` or `fabric run`, the launcher decides how many processes and machines there are.
+    Under `torchrun` or `fabric run`, the launcher determines the number of processes and machines.
 
     Raises:
-        ValueError: this machine does not have them, or they cannot share the batches evenly.
+        ValueError: the devices are not available, or the batch size is not a multiple of their number.
     """
     devices, nodes = local_processes(compute), _nodes(compute)
     parts = devices * nodes * compute.accumulate
@@ -36,27 +36,27 @@ def make_fabric(compute: ComputeConfig, batch_size: int) -> Fabric:
             f"{parts}, got {batch_size}"
         )
     try:
-        with warnings.catch_warnings():  # `_check_precision` refuses what Fabric would replace
+        with warnings.catch_warnings():  # `_check_precision` raises where Fabric replaces the precision
             warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
             fabric = Fabric(
                 accelerator=compute.accelerator, devices=devices, num_nodes=nodes, precision=compute.precision
             )
-    except (RuntimeError, ValueError) as error:  # Fabric raises either, by the kind of accelerator
+    except (RuntimeError, ValueError) as error:  # the type depends on the accelerator
         reason = " ".join(str(error).split())
         raise ValueError(
             f"cannot train on accelerator {compute.accelerator!r} with {devices} devices: {reason}"
         ) from None
     _check_precision(compute.precision, fabric.device)
-    if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched it and allows no second time
+    if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched it already
         fabric.launch()
     return fabric
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
-    """Refuse float16 where torch would compute with bfloat16 instead, or has no scaling of losses.
+    """Check that the accelerator supports the precision, without a silent replacement by another one.
 
     Raises:
-        ValueError: the accelerator does not have this precision.
+        ValueError: it does not.
     """
     if precision == "16-mixed" and device.type != "cuda":
         raise ValueError(
@@ -65,7 +65,7 @@ def _check_precision(precision: str, device: torch.device) -> None:
         )
     if precision == "bf16-mixed" and device.type == "cuda" and not _has_bfloat16():
         raise ValueError(
-            "precision bf16-mixed needs a GPU that computes with bfloat16; use precision 16-mixed or 32-true"
+            "precision bf16-mixed needs a GPU that supports bfloat16; use precision 16-mixed or 32-true"
         )
 
 
@@ -74,15 +74,15 @@ def _has_bfloat16() -> bool:
 
 
 def check_shares(compute: ComputeConfig, batch_size: int, n_images: int) -> None:
-    """Refuse batches whose parts are too small for the moments of batch norm.
+    """Check that all parts of a batch are large enough for the moments of batch norm.
 
     Args:
-        compute: processes and parts of a batch.
-        batch_size: images of a batch.
-        n_images: training images; a batch has no more.
+        compute: number of processes, and of parts per process.
+        batch_size: number of images of a batch.
+        n_images: number of training images, the maximum of a batch.
 
     Raises:
-        ValueError: some part of a batch would have fewer than 2 images.
+        ValueError: a part of a batch would have fewer than 2 images.
     """
     processes = local_processes(compute) * _nodes(compute)
     parts = processes * compute.accumulate
@@ -105,14 +105,17 @@ def _nodes(compute: ComputeConfig) -> int:
 
 
 def local_processes(compute: ComputeConfig) -> int:
-    """Processes of the training on this machine; a launcher such as `torchrun` overrides the recipe."""
+    """Number of training processes on this machine; a launcher such as `torchrun` overrides the recipe."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", compute.devices))
 
 
 def default_threads(processes: int) -> int:
-    """CPU threads of each of `processes` on this machine: torch's default, or a share of the usable cores.
+    """Number of CPU threads per process: the default of torch, at most an equal share of the usable cores.
 
-    torch respects the affinity of the process but not the CPU quota of its container.
+    The default of torch respects the CPU affinity of the process but not the CPU quota of its container.
+
+    Args:
+        processes: number of training processes on this machine.
     """
     return max(1, min(torch.get_num_threads(), usable_cores() // processes))
 

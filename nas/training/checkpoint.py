@@ -1,4 +1,4 @@
-"""Checkpoints of a training on disk. Reading one back executes no code in it."""
+"""Training checkpoints on disk. Loading a checkpoint never executes code from the file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _log = logging.getLogger("nas")
 
 
 def newest_weights(run: RunDir) -> dict[str, Tensor]:
-    """The weights of a run that is trained, or of the newest checkpoint of one that stopped.
+    """The weights of a trained run, or those of the newest checkpoint of an unfinished run.
 
     Raises:
-        ValueError: there are none yet, or the file is damaged.
+        ValueError: the run has no weights yet, or the file is damaged.
     """
     if run.has(SUPERNET):
         return trained_weights(run)
@@ -37,11 +37,11 @@ def newest_weights(run: RunDir) -> dict[str, Tensor]:
 
 
 class Checkpoints:
-    """Training states of a run: the last `keep` of them.
+    """The last checkpoints of a run.
 
     Args:
         run: the run.
-        keep: how many stay on disk; more than one, so that a damaged file costs little.
+        keep: number of checkpoints on disk; with more than one, an older one replaces a damaged file.
     """
 
     def __init__(self, run: RunDir, keep: int = 2) -> None:
@@ -53,11 +53,11 @@ class Checkpoints:
         return sorted(self.folder.glob("step_*.pt"), reverse=True)
 
     def steps(self) -> list[int]:
-        """Their numbers of steps, newest first."""
+        """Numbers of steps of the checkpoints, newest first."""
         return [int(path.stem.removeprefix("step_")) for path in self.paths()]
 
     def save(self, state: Mapping[str, Any], step: int) -> None:
-        """Write the state after `step` steps, whole or not at all; then drop the oldest."""
+        """Write the state after `step` steps atomically, then delete the oldest checkpoints."""
         buffer = io.BytesIO()
         torch.save({"schema_version": SCHEMA_VERSION, "step": step, **state}, buffer)
         replace_file(self.folder / f"step_{step:09d}.pt", buffer.getvalue())
@@ -68,10 +68,10 @@ class Checkpoints:
         """The newest usable state, or None if there is no checkpoint.
 
         Args:
-            current: a state of the same training, which says what must be in a checkpoint.
+            current: a state of the same training, whose keys and weights a checkpoint must have.
 
         Raises:
-            ValueError: there are checkpoints but none is whole and fits.
+            ValueError: there are checkpoints, but all are damaged or do not match.
         """
         problems = []
         for path in self.paths():
@@ -91,32 +91,33 @@ class Checkpoints:
 def _check_state(state: Mapping[str, Any], current: Mapping[str, Any], source: str) -> None:
     missing = ({"schema_version", "step"} | current.keys()) - state.keys()
     if missing:
-        raise ValueError(f"{source} is no checkpoint of a supernet: it has no {', '.join(sorted(missing))}")
+        raise ValueError(f"{source} is not a training checkpoint: it has no {', '.join(sorted(missing))}")
     if state["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
             f"{source} must have schema_version {SCHEMA_VERSION}, got {state['schema_version']}; "
-            f"go on with the version of the toolkit that wrote it"
+            f"resume with the version of the toolkit that wrote it"
         )
     check_weights(state["supernet"], current["supernet"], source)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """A file written by `torch.save`, without executing any code in it.
+    """Load a file written by `torch.save`, without executing code from it.
 
     Raises:
-        ValueError: the file is truncated, foreign, or holds more than tensors and plain values.
+        ValueError: the file is truncated or not such a file, or it has objects other than tensors and plain
+            values.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
-            f"{path} holds something other than tensors and plain values, which could execute code, "
-            f"or is no checkpoint: {reason:.200}"
+            f"{path} is not a checkpoint, or it contains objects other than tensors and plain values, "
+            f"which could execute code: {reason:.200}"
         ) from None
-    except Exception as error:  # damaged bytes make torch's reader raise nearly anything
+    except Exception as error:  # for a damaged file, torch raises errors of many types
         reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} is truncated or no checkpoint: {reason:.200}") from None
+        raise ValueError(f"{path} is truncated or not a checkpoint: {reason:.200}") from None
     if not isinstance(state, dict):
-        raise ValueError(f"{path} must hold a dict, got {type(state).__name__}")
+        raise ValueError(f"{path} must contain a dict, got {type(state).__name__}")
     return state

@@ -1,4 +1,4 @@
-"""Saving a training at intervals, at a stop and after an error."""
+"""Saving of checkpoints at intervals, on interruption and after errors."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _log = logging.getLogger("nas")
 
 
 class Checkpointer:
-    """Saves a training at intervals and when it stops.
+    """Saves checkpoints at intervals and when training stops.
 
     Args:
-        fabric: rank 0 writes.
+        fabric: only its rank 0 writes.
         run: the run directory.
         state: the state to save.
-        config: how often, and how many checkpoints stay.
+        config: the interval, and the number of checkpoints on disk.
     """
 
     def __init__(self, fabric: Fabric, run: RunDir, state: TrainingState, config: CheckpointsConfig) -> None:
@@ -78,21 +78,23 @@ class Checkpointer:
         try:
             yield
         except FloatingPointError as error:
-            another = f": another run can begin with it, --init {self.run.path}"
-            raise ValueError(f"{error}; {self.kept}{another * bool(self.checkpoints.paths())}") from None
+            hint = f", which a new run can start from with --init {self.run.path}"
+            raise ValueError(f"{error}; {self._last_checkpoint}{hint * self._any_checkpoint}") from None
         except Exception as error:
-            self._save_what_was_done()
-            go_on = ": go on with --resume" * bool(self.checkpoints.paths())
+            self._save_after_error()
+            hint = "; continue with --resume" * self._any_checkpoint
             reason = _fixable(error)
             if reason is None:
-                _log.error("training stopped after step %d; %s%s", self.state.step, self.kept, go_on)
+                _log.error(
+                    "training stopped after step %d; %s%s", self.state.step, self._last_checkpoint, hint
+                )
                 raise
-            raise ValueError(f"{reason}; {self.kept}{go_on}") from error
+            raise ValueError(f"{reason}; {self._last_checkpoint}{hint}") from error
 
-    def _save_what_was_done(self) -> None:
+    def _save_after_error(self) -> None:
         """Save on any rank, because rank 0 may be the one that failed."""
-        done = self.state.step > 0 and self.state.step not in self.checkpoints.steps()
-        if not (done and self.state.whole):
+        unsaved = self.state.step > 0 and self.state.step not in self.checkpoints.steps()
+        if not (unsaved and self.state.consistent):
             return
         try:
             self._write()
@@ -100,10 +102,14 @@ class Checkpointer:
             _log.warning("%s", failure)
 
     @property
-    def kept(self) -> str:
-        """The last checkpoint, as part of a sentence."""
+    def _any_checkpoint(self) -> bool:
+        return bool(self.checkpoints.paths())
+
+    @property
+    def _last_checkpoint(self) -> str:
+        """The last checkpoint, as part of a message."""
         paths = self.checkpoints.paths()
-        return f"the last checkpoint, {paths[0]}, is kept" if paths else "there is no checkpoint yet"
+        return f"the last checkpoint is {paths[0]}" if paths else "there is no checkpoint yet"
 
     def _write(self) -> None:
         self.last_saved = time.monotonic()
@@ -113,7 +119,8 @@ class Checkpointer:
                 self.run.write_csv(TRAINING_LOG, pd.DataFrame(self.state.log.rows))
         except OSError as error:
             raise ValueError(
-                f"the state after step {self.state.step} could not be saved: {error.strerror}; {self.kept}"
+                f"the state after step {self.state.step} could not be saved: {error.strerror}; "
+                f"{self._last_checkpoint}"
             ) from None
 
 

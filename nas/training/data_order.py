@@ -21,17 +21,17 @@ class DataOrder(Protocol):
         """The images of an epoch in order, as indices; None: all, shuffled.
 
         Args:
-            index: number of the epoch; the same epoch gives the same order when training resumes in it.
-            rng: of the epoch.
+            index: number of the epoch. The order of an epoch is the same when training resumes in it.
+            rng: random generator of the epoch.
             progress: completed share of the training, 0 to below 1.
         """
 
     def observe(self, indices: NDArray[np.int64], errors: Tensor) -> None:
-        """Learn how wrong the outputs of the first subnet of a step were.
+        """Learn from the errors of the first subnet of a step.
 
         Args:
-            indices: images of the batch, of all processes.
-            errors: of this process's images of the batch, see `Task.errors`.
+            indices: images of the batch of all processes, shape (n,).
+            errors: errors of the images of this process, see `Task.errors`.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,11 +59,12 @@ class ShuffledOrder:
 
 
 class ImportanceSampling:
-    """Images drawn with replacement, more often those whose outputs are wrong (PA&DA, Lu et al. 2023).
+    """Images drawn with replacement, with a probability that grows with their error (PA&DA, Lu et al. 2023).
 
-    The error of an image is the norm of the loss's gradient by the outputs, which bounds that of the gradient
-    in the last layer. An image's probability is `progress` parts by the error that it had when it was last
-    seen, and the rest uniform. As in the published code, losses are not divided by the probabilities.
+    The error of an image is the norm of the gradient of the loss with respect to the outputs, which bounds
+    the gradient in the last layer. The probabilities are a mixture of the normalized last errors, with the
+    weight `progress`, and the uniform distribution. As in the published code, losses are not divided by the
+    probabilities.
 
     Args:
         n: number of training images.
@@ -71,10 +72,10 @@ class ImportanceSampling:
 
     def __init__(self, n: int) -> None:
         self.norms = torch.ones(n)
-        """Of each image when it was last seen."""
+        """Last error of each image."""
         self.index = -1
         self.norms_of_epoch = self.norms
-        """The norms when epoch `index` began, by which it is drawn."""
+        """The norms at the start of epoch `index`, which determine its order."""
 
     def epoch(self, index: int, rng: np.random.Generator, progress: float) -> NDArray[np.int64]:
         """See `DataOrder`."""
@@ -106,4 +107,4 @@ DATA_ORDERS: Mapping[str, Callable[[int], DataOrder]] = {
     "shuffled": lambda n: ShuffledOrder(),
     "importance": ImportanceSampling,
 }
-"""Called with the number of training images."""
+"""Data orders by name; the factories are called with the number of training images."""

@@ -1,4 +1,4 @@
-"""Training one subnet of a run on, perhaps on other data."""
+"""Fine-tuning of one subnet of a run, on the same or on other data."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def finetune(
     check_images: bool | None = None,
     progress: Progress = silent,
 ) -> RunDir:
-    """Train one subnet of a run, beginning with its weights there.
+    """Fine-tune one subnet of a run, starting with its weights in this run.
 
-    The result is a run of the same space that evaluate, export and benchmark accept; of its weights, those of
-    `arch` alone are of use.
+    The result is a run of the same space, which can be evaluated, exported and benchmarked. Of its weights,
+    only those of `arch` are trained.
 
     Args:
-        source: the run; `nas.training.transfer.transfer` says which of its weights are loaded.
+        source: the run; see `nas.training.transfer.transfer` for the weights that are loaded.
         arch: the subnet.
-        recipe: data and schedule; its space and sampler do not count.
-        out: the run directory to make.
+        recipe: data and schedule; its space and sampler are ignored.
+        out: the run directory to create.
         resume: continue the run in `out`; start a new run if the folder is missing or empty.
         check_images: as in `nas.training.train.train`.
         progress: called after every step.
@@ -43,13 +43,13 @@ def finetune(
         Stopped: as `train`.
     """
     space = RunDir.open(source).space()
-    space.encode([arch])  # refuses what the space does not offer
+    space.encode([arch])  # raises if the arch is not in the space
     changes = {
         "space": str(RunDir(source).file(SPACE)),
         "init": str(source),
         "sampler": OneSubnetConfig(arch=arch),
     }
-    if isinstance(recipe.distillation, InplaceDistillationConfig):  # one subnet has nothing to learn from
+    if isinstance(recipe.distillation, InplaceDistillationConfig):  # there is no larger subnet as a teacher
         changes["distillation"] = NoDistillationConfig()
     return train(
         recipe.replace(changes),

@@ -1,4 +1,4 @@
-"""Batches of a training, starting from any step, and their random generators."""
+"""Batches of a training from any step, and the random generators of steps and epochs."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def batches(
     try:
         for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
             begin = epoch * steps_per_epoch
-            chosen = order.epoch(epoch, rng_of(recipe.seed, "order", epoch), begin / stop)
+            epoch_order = order.epoch(epoch, rng_of(recipe.seed, "order", epoch), begin / stop)
             first = max(0, start - begin)
             loaded = train_batches(
                 dataset,
                 sizes,
                 recipe.data.batch_size,
                 torch.Generator().manual_seed(int(rng_of(recipe.seed, "data", epoch).integers(2**62))),
-                order=chosen,
+                order=epoch_order,
                 first=first,
                 rank=fabric.global_rank,
                 world_size=fabric.world_size,
@@ -78,8 +78,8 @@ def batches(
                     x, y = mix(x, y, mix_seed)
                 indices = (
                     None
-                    if chosen is None
-                    else chosen[i * recipe.data.batch_size : (i + 1) * recipe.data.batch_size]
+                    if epoch_order is None
+                    else epoch_order[i * recipe.data.batch_size : (i + 1) * recipe.data.batch_size]
                 )
                 x, y = (tensor.to(fabric.device, non_blocking=on_gpu) for tensor in (x, y))
                 yield TrainingBatch(x, y, indices, images)
@@ -121,11 +121,12 @@ def with_augmentation(dataset: Dataset, name: str, task: Task) -> Dataset:
 
 
 def resolutions_by_size(space: Space) -> Mapping[int, Sequence[int]]:
-    """For each size of image, in pixels, the resolutions of the subnets that take it.
+    """The resolutions of the subnets that take images of a size, by this size in pixels.
 
-    Each resolution is a size, unless the network itself resizes its images: then all take the same.
+    The size of the images is the resolution, unless the network itself resizes its input: then all subnets
+    take images of the same size.
     """
-    found: dict[int, list[int]] = defaultdict(list)
+    resolutions: dict[int, list[int]] = defaultdict(list)
     for resolution in space.resolutions:
-        found[space.image_size(space.largest | {"resolution": resolution})].append(resolution)
-    return found
+        resolutions[space.image_size(space.largest | {"resolution": resolution})].append(resolution)
+    return resolutions

@@ -26,11 +26,11 @@ class TrainedSubnet:
 
 
 class TrainingLog:
-    """Rows of means over some steps, for the largest, the smallest and all other subnets.
+    """Means over several steps, for the largest, the smallest and all other subnets.
 
     Args:
-        space: of the subnets.
-        steps: how many make a row.
+        space: the space of the subnets.
+        steps: number of steps per row.
         metric: name of the task's headline metric.
     """
 
@@ -39,33 +39,42 @@ class TrainingLog:
         self.steps = steps
         self.metric = metric
         self.rows: list[dict[str, float]] = []
-        self.noted: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+        self.pending: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
         """Loss, metric and MACs of the subnets since the last row, by role."""
 
     def add(self, step: int, lr: float, subnets: Sequence[TrainedSubnet]) -> bool:
-        """Note a step, the `step`-th of the training; whether it ends a row."""
+        """Add the results of a step.
+
+        Args:
+            step: number of completed steps, including this one.
+            lr: learning rate of the step.
+            subnets: results of its subnets.
+
+        Returns:
+            whether the step completes a row.
+        """
         for subnet in subnets:
-            noted = (subnet.loss, subnet.metric, float(self.space.macs(subnet.arch)))
-            self.noted[self._role(subnet.arch)].append(noted)
+            values = (subnet.loss, subnet.metric, float(self.space.macs(subnet.arch)))
+            self.pending[self._role(subnet.arch)].append(values)
         if step % self.steps:
             return False
         row: dict[str, float] = {"step": step, "lr": lr}
         for role in ROLES:
-            means = np.mean(self.noted[role], axis=0) if self.noted[role] else [math.nan] * 3
+            means = np.mean(self.pending[role], axis=0) if self.pending[role] else [math.nan] * 3
             names = (f"loss_{role}", f"{self.metric}_{role}", f"macs_{role}")
             row |= {name: float(mean) for name, mean in zip(names, means, strict=True)}
         self.rows.append(row)
-        self.noted.clear()
+        self.pending.clear()
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"rows": self.rows, "noted": dict(self.noted)}
+        return {"rows": self.rows, "pending": dict(self.pending)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.rows = list(state["rows"])
-        self.noted = defaultdict(list, state["noted"])
+        self.pending = defaultdict(list, state["pending"])
 
     def _role(self, arch: Arch) -> str:
         corners = {"largest": self.space.largest, "smallest": self.space.smallest}

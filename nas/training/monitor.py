@@ -1,4 +1,4 @@
-"""Monitoring of a training: its speed as a table, and TensorBoard events."""
+"""Monitoring of a training: a table of its speed, and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _log = logging.getLogger("nas")
 
 
 class Monitor:
-    """Writes `speed.csv`, and events for TensorBoard where they are wanted.
+    """Writes `speed.csv` and, optionally, events for TensorBoard.
 
-    Both are of this machine and this hour, and so apart from the log of the training itself, which a stopped
-    and resumed training writes as an undisturbed one does.
+    Speed varies from run to run, so it is not part of the training log, which is the same with and without
+    interruptions.
 
     Args:
-        run: where to.
-        step: training goes on from here, now.
-        images_per_step: of all processes.
+        run: the run directory.
+        step: number of steps completed so far.
+        images_per_step: number of images per step of all processes.
         tensorboard: write events for TensorBoard.
 
     Raises:
@@ -54,7 +54,7 @@ class Monitor:
                 for name, value in {**row, "images_per_s": images_per_s}.items():
                     self.events.add_scalar(name, value, step)
                 self.events.flush()
-        except OSError as error:  # no reason to stop training
+        except OSError as error:  # training continues
             _log.warning("the speed of step %d could not be written: %s", step, error.strerror)
 
     def close(self) -> None:

@@ -24,16 +24,16 @@ from nas.recipes.recipe import Recipe
 from nas.torch_backend.supernet import Supernet
 
 LR_SCALE = "lr_scale"
-"""Key of a parameter group: factor on the learning rate of the schedule."""
+"""Key of a parameter group for the factor on the learning rate of the schedule."""
 
 
 def parameter_groups(
     supernet: Supernet, optimizer: OptimizerConfig, finetuning: FinetuningConfig
 ) -> list[dict[str, Any]]:
-    """Groups for an optimizer: body and head (the classifier), each with and without weight decay.
+    """Parameter groups for an optimizer: body and head (the classifier), each with and without weight decay.
 
-    Weight decay acts on matrices and kernels alone. With `freeze_body`, its weights get no
-    gradients.
+    Only matrices and kernels have weight decay. With `freeze_body`, the weights of the body are set to
+    `requires_grad = False` and have no group.
     """
     head = list(supernet.classifier.parameters())
     body = [p for p in supernet.parameters() if all(p is not h for h in head)]
@@ -42,13 +42,13 @@ def parameter_groups(
     head_scale = 1.0 if finetuning.head_lr is None else finetuning.head_lr / optimizer.lr
     parts = [(head, head_scale)] if finetuning.freeze_body else [(body, 1.0), (head, head_scale)]
     return [
-        {"params": chosen, "weight_decay": decay, LR_SCALE: share}
-        for parameters, share in parts
-        for chosen, decay in (
+        {"params": group, "weight_decay": decay, LR_SCALE: scale}
+        for parameters, scale in parts
+        for group, decay in (
             ([p for p in parameters if p.ndim > 1], optimizer.weight_decay),
             ([p for p in parameters if p.ndim <= 1], 0.0),
         )
-        if chosen
+        if group
     ]
 
 
@@ -73,10 +73,10 @@ RMSPROP_EPSILON = 1e-3
 
 
 def make_optimizer(supernet: Supernet, recipe: Recipe) -> Optimizer:
-    """The recipe's optimizer; weight decay acts on matrices and kernels alone."""
+    """Create the optimizer of a recipe; only matrices and kernels have weight decay."""
     config = recipe.optimizer
     groups = parameter_groups(supernet, config, recipe.finetuning)
-    # one kernel for all weights is 4 to 7 times as fast, but Fabric clips no scaled gradients then
+    # the fused optimizer is 4 to 7 times as fast, but Fabric cannot clip scaled gradients with it
     fused = recipe.compute.precision != "16-mixed"
     match config:
         case SgdConfig():
@@ -91,7 +91,7 @@ def make_optimizer(supernet: Supernet, recipe: Recipe) -> Optimizer:
 
 
 def clip_gradients(fabric: Fabric, supernet: Supernet, optimizer: Optimizer, clipping: Clipping) -> Tensor:
-    """Limit the gradient's norm or values; returns the norm that it had."""
+    """Clip the norm or the values of the gradients; returns the norm before clipping."""
     if isinstance(clipping, ValueClippingConfig):
         norms = [torch.linalg.vector_norm(p.grad) for p in supernet.parameters() if p.grad is not None]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))

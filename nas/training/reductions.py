@@ -17,9 +17,9 @@ def average_gradients(parameters: Iterable[nn.Parameter], values: Tensor) -> Ten
     """Average the gradients over all processes in place, with one all-reduce.
 
     Args:
-        parameters: those of the network; all processes trained the same subnets, so that the same ones have
-            gradients everywhere.
-        values: float32 (n,), more numbers for the same all-reduce.
+        parameters: parameters of the network. All processes train the same subnets, so the same parameters
+            have gradients in all processes.
+        values: float32 (n,), more numbers to average with the same all-reduce.
 
     Returns:
         the mean of `values` over all processes.
@@ -51,7 +51,7 @@ def mean_over_processes(x: Tensor) -> Tensor:
 
 
 def synchronize_batch_norms(network: nn.Module) -> None:
-    """Let every elastic batch norm use the moments of the whole batch instead of this process's share."""
+    """Make every elastic batch norm use the moments of the batch of all processes."""
     for module in network.modules():
         if isinstance(module, ElasticBatchNorm):
             module.mean_over_processes = _DifferentiableMean.apply
@@ -59,22 +59,22 @@ def synchronize_batch_norms(network: nn.Module) -> None:
 
 @contextmanager
 def needs_all_processes() -> Iterator[None]:
-    """Turns the errors of torch's collectives into one that says what happened.
+    """Context that converts errors of torch's collectives to `ConnectionError`.
 
     Raises:
         ConnectionError: another process has ended.
     """
     try:
         yield
-    except RuntimeError as error:  # gloo and NCCL raise nothing more specific
+    except RuntimeError as error:  # gloo and NCCL do not raise a more specific error
         reason = str(error).split("\n")[0]
         raise ConnectionError(f"another process of the run has ended ({reason:.100})") from None
 
 
 class _DifferentiableMean(torch.autograd.Function):
-    """Mean over all processes of a tensor that each of them computed, with its gradient.
+    """Mean over all processes, with its gradient.
 
-    torch's own layer for this, SyncBatchNorm, refuses tensors on the CPU.
+    torch's own layer for synchronized batch norm, SyncBatchNorm, does not support CPU tensors.
     """
 
     @staticmethod

@@ -7,11 +7,11 @@ from nas.recipes.recipe import Recipe
 
 
 class LearningRate:
-    """Learning rate by step: in each phase a linear warm-up, then the recipe's schedule.
+    """Learning rate by step: in each phase a linear warm-up, then the schedule of the recipe.
 
     Args:
-        recipe: without phases, the whole training is one phase.
-        steps_per_epoch: steps of an epoch of the images.
+        recipe: the recipe; without phases, the whole training is one phase.
+        steps_per_epoch: number of steps per epoch.
     """
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:

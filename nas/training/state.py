@@ -33,9 +33,10 @@ class TrainingState:
     data_order: DataOrder
     log: TrainingLog
     precision: Precision
-    """With float16, holds the scale of the losses."""
+    """Has the scale of the losses for float16."""
     step: int = 0
-    whole: bool = True
+    """Number of completed steps."""
+    consistent: bool = True
     """False while a step updates the weights; the state must not be saved then."""
 
     @classmethod
@@ -89,9 +90,9 @@ class TrainingState:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": {}, "param_groups": groups})
         if self.average:
-            self.average.n_averaged.zero_()  # the next weights begin a new average
+            self.average.n_averaged.zero_()  # the next update starts a new average
 
     def trained_weights(self) -> dict[str, Tensor]:
-        """The result of the training: the average if there is one, else the weights."""
+        """The result of the training: the average of the weights if there is one, otherwise the weights."""
         model = self.average.module if self.average else self.supernet
         return model.state_dict()

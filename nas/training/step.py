@@ -1,4 +1,4 @@
-"""One optimiser step over the subnets that the sampler chose."""
+"""One optimizer step over the subnets that the sampler chooses."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from search_spaces import Arch
 
 
 class TrainingStep:
-    """Trains the subnets of a step and changes the weights once.
+    """Computes the gradients of the subnets of a step and updates the weights once.
 
     Args:
         fabric: devices and precision.
-        state: what is changed.
-        recipe: how.
-        task: what the outputs mean.
-        supervision: what the subnets learn from.
-        total: steps of the whole training.
+        state: the training state to update.
+        recipe: the recipe.
+        task: the task.
+        supervision: creates the losses of the subnets.
+        total: number of steps of the whole training.
     """
 
     def __init__(
@@ -60,36 +60,36 @@ class TrainingStep:
             self.dropout = Dropout(space, noise.dropout, noise.drop_connect, noise.drop_connect_stages)
 
     def __call__(self, batch: TrainingBatch, lr: float) -> list[TrainedSubnet]:
-        """Do the step and count it.
+        """Run the step.
 
-        Where it fails before the weights are changed, the state is as it was.
+        If it fails before the weights are updated, the state is unchanged.
 
         Args:
-            batch: this process's share of the images.
+            batch: images of this process.
             lr: learning rate.
 
         Returns:
-            what the step's subnets reached.
+            the results of the subnets of the step.
 
         Raises:
             ValueError: the sampler raised an error, or chose no subnets.
             FloatingPointError: losses or gradients are not finite.
         """
-        step = self._described(batch)
-        with self._sampler_unchanged_by_errors():
+        step = self._sampler_step(batch)
+        with self._restore_sampler_on_error():
             subnets = self._subnets(step)
             trained, outputs = self._compute_gradients(subnets, batch)
             if batch.indices is not None:
                 self.state.data_order.observe(batch.indices, self.task.errors(outputs, batch.y))
         losses = [subnet.loss for subnet in trained]
-        self._change_weights(losses, lr)
+        self._update_weights(losses, lr)
         self.state.step += 1
-        with self._errors_of_a_users_sampler():
+        with self._sampler_errors():
             self.state.sampler.observe(step, subnets, losses)
         return trained
 
     def _subnets(self, step: Step) -> Sequence[Arch]:
-        with self._errors_of_a_users_sampler():
+        with self._sampler_errors():
             subnets = list(self.state.sampler.subnets(step))
         if not subnets or not all(isinstance(arch, Arch) for arch in subnets):
             raise ValueError(
@@ -99,10 +99,10 @@ class TrainingStep:
         return subnets
 
     @contextmanager
-    def _sampler_unchanged_by_errors(self) -> Iterator[None]:
-        """Returns the sampler to its earlier state after an error, so that the step can be repeated."""
+    def _restore_sampler_on_error(self) -> Iterator[None]:
+        """Context that restores the state of the sampler after an error, so that the step can be repeated."""
         sampler = self.state.sampler
-        with self._errors_of_a_users_sampler():
+        with self._sampler_errors():
             before = deepcopy(sampler.state_dict())
         try:
             yield
@@ -111,15 +111,15 @@ class TrainingStep:
             raise
 
     @contextmanager
-    def _errors_of_a_users_sampler(self) -> Iterator[None]:
-        """Names the sampler where it is a user's own and raises an error.
+    def _sampler_errors(self) -> Iterator[None]:
+        """Context that converts errors of a user's sampler to a `ValueError` with its name.
 
         Raises:
-            ValueError: instead of that error.
+            ValueError: instead of the error of the sampler.
         """
         try:
             yield
-        except ConnectionError:  # from a collective that the sampler asked for
+        except ConnectionError:  # from a collective that the sampler called
             raise
         except Exception as error:
             if type(self.state.sampler).__module__.startswith("nas."):
@@ -129,7 +129,7 @@ class TrainingStep:
                 f"the sampler {self.recipe.sampler.kind!r} raised {type(error).__name__}: {reason}"
             ) from error
 
-    def _described(self, batch: TrainingBatch) -> Step:
+    def _sampler_step(self, batch: TrainingBatch) -> Step:
         """The step as the sampler sees it."""
         return Step(
             rng=rng_of(self.recipe.seed, "subnets", self.state.step),
@@ -151,10 +151,14 @@ class TrainingStep:
     def _compute_gradients(
         self, subnets: Sequence[Arch], batch: TrainingBatch
     ) -> tuple[list[TrainedSubnet], Tensor]:
-        """Losses and metrics of the subnets, and the outputs of the first; gradients are summed over them."""
+        """Sum the gradients over the subnets.
+
+        Returns:
+            the results of the subnets, and the outputs of the first one.
+        """
         self.state.optimizer.zero_grad()
         n = self.recipe.compute.accumulate
-        reached = torch.zeros(2, len(subnets), device=batch.x.device)
+        sums = torch.zeros(2, len(subnets), device=batch.x.device)
         first: list[Tensor] = []
         with self._noise():
             for x, y in zip(batch.x.tensor_split(n), batch.y.tensor_split(n), strict=True):
@@ -166,15 +170,19 @@ class TrainingStep:
                     self.fabric.backward(loss)
                     outputs = outputs.detach()
                     metric = self.task.training_metric(outputs, y)
-                    reached[:, i] += torch.stack([loss.detach(), weight * metric])
+                    sums[:, i] += torch.stack([loss.detach(), weight * metric])
                     if i == 0:
                         first.append(outputs)
-        means = average_gradients(self.state.supernet.parameters(), reached.flatten())
-        trained = zip(subnets, *means.view_as(reached).tolist(), strict=True)
+        means = average_gradients(self.state.supernet.parameters(), sums.flatten())
+        trained = zip(subnets, *means.view_as(sums).tolist(), strict=True)
         return [TrainedSubnet(*values) for values in trained], torch.cat(first)
 
     def _weight(self, targets: Tensor, batch: TrainingBatch) -> float:
-        """Weight of the mean over some images, so that the mean over processes is that over all images."""
+        """Weight of the mean over some images of the batch.
+
+        With this weight, the sum over the parts of each process, averaged over processes, is the mean over
+        all images.
+        """
         return len(targets) * self.fabric.world_size / batch.total
 
     def _outputs(self, arch: Arch, x: Tensor, dropout: Dropout | None = None) -> Tensor:
@@ -183,7 +191,7 @@ class TrainingStep:
         return outputs.float()
 
     def _dropout_of(self, arch: Arch) -> Dropout | None:
-        """The noise that a subnet is trained with."""
+        """The dropout with which a subnet is trained, if any."""
         largest = self.state.supernet.space.largest
         with_noise = self.recipe.regularization.apply_to == "all" or arch == largest | {
             "resolution": arch["resolution"]
@@ -191,16 +199,16 @@ class TrainingStep:
         return self.dropout if with_noise else None
 
     def _noise(self) -> AbstractContextManager[None]:
-        """Seeds torch's global generators for dropout, which draws from nowhere else."""
+        """Context that seeds torch's global generators, which dropout uses."""
         if self.dropout is None:
             return nullcontext()
         rng = rng_of(self.recipe.seed, f"dropout of process {self.fabric.global_rank}", self.state.step)
         return seeded(int(rng.integers(2**62)), self.fabric.device)
 
-    def _change_weights(self, losses: Sequence[float], lr: float) -> None:
+    def _update_weights(self, losses: Sequence[float], lr: float) -> None:
         state, recipe = self.state, self.recipe
         norm = clip_gradients(self.fabric, state.supernet, state.optimizer, recipe.clipping)
-        scaled = recipe.compute.precision == "16-mixed"  # then the scaler skips a step that overflows
+        scaled = recipe.compute.precision == "16-mixed"  # the loss scaler skips steps that overflow
         if not (scaled or norm.isfinite()) or not np.isfinite(losses).all():
             raise FloatingPointError(
                 f"training diverged at step {state.step}: losses {losses}, gradient norm {norm:.3g}; "
@@ -208,8 +216,8 @@ class TrainingStep:
             )
         for group in state.optimizer.param_groups:
             group["lr"] = lr * group[LR_SCALE]
-        state.whole = False
+        state.consistent = False
         state.optimizer.step()
         if state.average:
             state.average.update_parameters(state.supernet)
-        state.whole = True
+        state.consistent = True

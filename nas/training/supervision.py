@@ -1,4 +1,4 @@
-"""Supervision of the subnets: targets, in-place distillation or external teachers."""
+"""Losses of the subnets: from targets, in-place distillation or external teachers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from nas.training.loaders import resolutions_by_size
 from search_spaces import Space
 
 Loss = Callable[[Tensor], Tensor]
-"""Called with the outputs (n, ...) of each subnet of a step in turn."""
+"""Returns the loss of a subnet from its outputs (n, ...); called with each subnet of a step in order."""
 LossBuilder = Callable[[Tensor, Tensor], Loss]
-"""Called with the images and targets of a step; gives the loss for this step's subnets."""
+"""Returns the loss of the subnets of a step from its images and targets."""
 
 
 @dataclass(frozen=True)
 class TargetLoss:
-    """All subnets learn from the targets."""
+    """Trains all subnets on the targets."""
 
     task: Task
     smoothing: float
@@ -42,7 +42,7 @@ class TargetLoss:
 
 @dataclass(frozen=True)
 class InplaceDistillation:
-    """The first subnet learns from the targets, the others from it (BigNAS, Yu et al. 2020, §3.1)."""
+    """Trains the first subnet on the targets and the others on its outputs (BigNAS, Yu et al. 2020, §3.1)."""
 
     targets: TargetLoss
     distil: DistillationLoss
@@ -63,9 +63,10 @@ class InplaceDistillation:
 
 @dataclass(frozen=True)
 class ExternalTeacher:
-    """All subnets learn from frozen networks, whose signals are averaged, and with a weight from the targets.
+    """Trains all subnets on the averaged outputs of frozen networks and, with a weight, on the targets.
 
-    The networks normalise with the moments of the batch, as the subnets do (OFA's teacher, Cai et al. 2020).
+    The batch norms of the teachers use the moments of the batch, as those of the subnets do (OFA's teacher,
+    Cai et al. 2020).
     """
 
     targets: TargetLoss
@@ -88,10 +89,15 @@ class ExternalTeacher:
 
 
 def make_supervision(recipe: Recipe, task: Task, teachers: Sequence[nn.Module]) -> LossBuilder:
-    """The supervision of the recipe; `teachers` are those of `external` distillation.
+    """Create the losses of a recipe.
+
+    Args:
+        recipe: the recipe.
+        task: the task.
+        teachers: teachers of external distillation, see `load_teachers`.
 
     Raises:
-        ValueError: the task has no such distillation loss, or no label smoothing.
+        ValueError: the task does not have the recipe's distillation loss, or no label smoothing.
     """
     smoothing = recipe.loss.label_smoothing
     if smoothing and task.label_smoothing is None:
@@ -122,22 +128,26 @@ def _distillation_loss(name: str | None, task_name: str, task: Task) -> Distilla
 
 
 INIT = "init"
-"""Name of the run that training begins with."""
+"""Name of the teacher that is the run from which training starts (`init`)."""
 
 
 def load_teachers(
     recipe: Recipe, space: Space, classes: Sequence[str], device: torch.device
 ) -> list[nn.Module]:
-    """The largest subnets of the recipe's teachers, in training mode: they normalise with a batch's moments.
+    """Load the teachers of a recipe.
 
     Args:
-        recipe: names them.
-        space: of the supernet that learns.
-        classes: names of the classes that it learns.
-        device: where they compute.
+        recipe: the recipe, which names the runs.
+        space: the space of the trained supernet.
+        classes: names of the classes of the data set.
+        device: device of the teachers.
+
+    Returns:
+        the largest subnet of each run in training mode, so that batch norms use the moments of the batch; an
+        empty list without external distillation.
 
     Raises:
-        ValueError: no run, not trained, or one of other classes or channels.
+        ValueError: a teacher is not a trained run, or has other classes or channels.
     """
     if not isinstance(recipe.distillation, ExternalDistillationConfig):
         return []
@@ -147,16 +157,18 @@ def load_teachers(
 
 def _load(name: str | None, space: Space, classes: Sequence[str]) -> nn.Module:
     if name is None:
-        raise ValueError(f"the teacher {INIT} needs init, a run that training begins with")
+        raise ValueError(f"the teacher {INIT!r} needs the key init, a run from which training starts")
     run = RunDir.open(name)
-    known = run.info().classes or list(classes)  # an imported run may not know their names
+    teacher_classes = run.info().classes or list(classes)  # an imported run may not have their names
     teacher = load_supernet(run)
     config = teacher.space.config
-    if known != list(classes) or config.outputs != len(classes):
-        raise ValueError(f"the teacher {name} must know the {len(classes)} classes of the data set, in order")
+    if teacher_classes != list(classes) or config.outputs != len(classes):
+        raise ValueError(
+            f"the teacher {name} must have the {len(classes)} classes of the data set, in the same order"
+        )
     if config.channels != space.config.channels:
         raise ValueError(
-            f"the teacher {name} must see images of {space.config.channels} channels, got {config.channels}"
+            f"the teacher {name} must take images of {space.config.channels} channels, got {config.channels}"
         )
     return Teacher(teacher, list(resolutions_by_size(space)))
 
@@ -164,11 +176,11 @@ def _load(name: str | None, space: Space, classes: Sequence[str]) -> nn.Module:
 class Teacher(nn.Module):
     """The largest subnet of a trained supernet, frozen, for images of several sizes.
 
-    How maps of odd sizes are pooled depends on the size of the images, so each size has its own layers.
+    The pooling of feature maps depends on whether their size is odd, so each size has its own operators.
 
     Args:
-        supernet: trained.
-        sizes: of the images, in pixels.
+        supernet: the trained supernet.
+        sizes: sizes of the images in pixels.
     """
 
     def __init__(self, supernet: Supernet, sizes: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Supernet training: one loop for every sampler, device and number of processes."""
+"""Supernet training with any sampler, device and number of processes."""
 
 from __future__ import annotations
 
@@ -63,23 +63,26 @@ def train(
     check_images: bool | None = None,
     progress: Progress = silent,
 ) -> RunDir:
-    """Train a supernet into a run directory.
+    """Train a supernet.
 
-    The order of the data, the augmentation and the subnets of a step depend on the seed and the step alone,
-    so a resumed run gives exactly the result of an uninterrupted one.
+    The order of the data, the augmentation and the subnets of a step depend only on the seed and the step, so
+    a resumed run gives exactly the result of an uninterrupted one.
 
     Args:
-        recipe: what to train and how.
-        out: the run directory.
+        recipe: the recipe.
+        out: the run directory to create.
         resume: continue the run in `out`; start a new run if the folder is missing or empty.
-        sampler: chooses the subnets of each step, instead of the one that the recipe names.
-        check_images: read all image files before the run is made; None: if they are not too many, see
-            `nas.data.check_files.check_files`.
+        sampler: chooses the subnets of each step, instead of the sampler of the recipe.
+        check_images: read all image files before the run is created; None: only if there are not too many,
+            see `nas.data.check_files.check_files`.
         progress: called after every step.
 
+    Returns:
+        the run, with its trained weights.
+
     Raises:
-        ValueError: bad names in the recipe, missing data, images that cannot be read, an `out` that holds
-            something else, or training that diverged.
+        ValueError: unknown names in the recipe, missing data, unreadable images, a non-empty folder `out`, or
+            training that diverged.
         Stopped: on SIGINT, SIGTERM or SIGHUP, after the state was saved; a `KeyboardInterrupt`.
     """
     keep_freed_memory()
@@ -181,15 +184,18 @@ def _train(
 
 
 def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Dataset) -> Transfer | None:
-    """Load the weights that training begins with, unless it goes on from a checkpoint."""
+    """Load the weights of the recipe's `init`, unless training resumes from a checkpoint."""
     if recipe.init is None or Checkpoints(RunDir(out)).paths():
         return None
     return transfer(state.supernet, recipe.init, dataset.output_names)
 
 
 def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
-    """The data of the run to resume or, for a new run on the data of the run that its weights come from, the
-    data of that run, so that no image changes its split; else the data set as it is now."""
+    """Open the data set with the splits that apply to the run.
+
+    A resumed run uses its recorded splits. A new run with `init` on the same folder of images uses those of
+    its source, so that no image changes its split. Any other run splits the current images.
+    """
     if run is None and recipe.init is not None and recipe.data.root is not None:
         source = RunDir.open(recipe.init)
         info = source.info()
@@ -199,14 +205,14 @@ def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
             run = source
     if run is None:
         return get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed, allow_import=True)
-    given = recipe.data.dataset == run.info().dataset  # else it is the run that names code to import
-    return open_data(run, recipe.data.root, allow_import=given)
+    named_by_user = recipe.data.dataset == run.info().dataset  # otherwise, the run would name code to import
+    return open_data(run, recipe.data.root, allow_import=named_by_user)
 
 
 def _check_recipe(recipe: Recipe, run: RunDir) -> None:
     """Check that a run to resume was started by this recipe."""
-    began = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
-    changed = differences(began, recipe)
+    recorded = parse_recipe(run.read_text(RECIPE), source=str(run.file(RECIPE)))
+    changed = differences(recorded, recipe)
     if changed:
         raise ValueError(
             f"cannot resume {run.path}: {', '.join(changed)} changed since it was started; use another --out"
@@ -214,7 +220,7 @@ def _check_recipe(recipe: Recipe, run: RunDir) -> None:
 
 
 def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resumed: bool) -> RunDir:
-    """Make the run directory, or check that the one to resume has the same space."""
+    """Create the run directory, or check that a resumed run has the same space."""
     if not resumed:
         data = record(recipe.data.dataset, dataset, recipe.data.root)
         info = RunInfo(

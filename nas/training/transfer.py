@@ -1,4 +1,4 @@
-"""Start of a training from the weights of another run."""
+"""Initialization of a training with the weights of another run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas.training.checkpoint import newest_weights
 from search_spaces import Space
 
 DATA_KEYS = {"name", "description", "outputs", "channels", "resolutions"}
-"""What may differ between a space and itself for other data."""
+"""Keys of a space that may differ between data sets."""
 
 
 class Transfer(BaseModel, extra="forbid"):
@@ -22,51 +22,54 @@ class Transfer(BaseModel, extra="forbid"):
 
     schema_version: int = SCHEMA_VERSION
     source: str
-    """The run that they come from."""
+    """The run that the weights are from."""
     loaded: list[str]
     reinitialized: list[str]
-    """Of the new network, with initial values."""
+    """Tensors of the new network that were not loaded."""
     dropped: list[str]
-    """Of the source, in no use here."""
+    """Tensors of the source that were not used."""
 
     @property
     def note(self) -> str:
-        """One line for people."""
+        """A summary in one line."""
         parts = (f"{len(self.loaded)} tensors loaded", _listed(self.reinitialized, "re-initialized"))
         return f"weights of {self.source}: {'; '.join(parts)}; {_listed(self.dropped, 'dropped')}"
 
 
 def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> Transfer:
-    """Load the weights of a run into a supernet of the same space, perhaps for other data.
+    """Load the weights of a run into a supernet of the same space, for the same or other data.
 
-    The classifier is loaded only where the classes are the same, and whatever has another shape, such as a
-    stem for other channels, not at all.
+    The classifier is loaded only if the classes are the same. Tensors with another shape, such as a stem for
+    another number of channels, are not loaded.
 
     Args:
-        supernet: what to load into.
-        source: a run that was trained, imported, or stopped after a checkpoint.
+        supernet: the supernet to load the weights into.
+        source: a trained or imported run, or an unfinished one with a checkpoint.
         classes: names of the classes of the new data.
 
+    Returns:
+        which tensors were loaded.
+
     Raises:
-        ValueError: no run, no weights, or a run of another space.
+        ValueError: `source` is not a run, has no weights, or is of another space.
     """
     if Path(source).is_file():
         raise ValueError(
-            f"init must be a run directory, got the file {source}; `nas import` makes a run of a checkpoint "
-            f"that OFA, AttentiveNAS or AlphaNet published"
+            f"init must be a run directory, got the file {source}; create a run from a checkpoint of OFA, "
+            f"AttentiveNAS or AlphaNet with `nas import`"
         )
     run = RunDir.open(source)
     _check_space(run.space(), supernet.space, str(source))
-    known, own = newest_weights(run), supernet.state_dict()
-    fitting = {name for name in known.keys() & own.keys() if known[name].shape == own[name].shape}
+    weights, initial = newest_weights(run), supernet.state_dict()
+    names = {name for name in weights.keys() & initial.keys() if weights[name].shape == initial[name].shape}
     if run.info().classes != list(classes):
-        fitting -= _classifier(supernet)
-    supernet.load_state_dict({name: known[name] for name in fitting}, strict=False)
+        names -= _classifier(supernet)
+    supernet.load_state_dict({name: weights[name] for name in names}, strict=False)
     return Transfer(
         source=str(source),
-        loaded=sorted(fitting),
-        reinitialized=sorted(own.keys() - fitting),
-        dropped=sorted(known.keys() - fitting),
+        loaded=sorted(names),
+        reinitialized=sorted(initial.keys() - names),
+        dropped=sorted(weights.keys() - names),
     )
 
 
@@ -81,8 +84,8 @@ def _check_space(source: Space, target: Space, name: str) -> None:
 def _classifier(supernet: Supernet) -> set[str]:
     """Names of the classifier's tensors."""
     parameters = list(supernet.classifier.parameters())
-    return {name for name, p in supernet.named_parameters() if any(p is own for own in parameters)}
+    return {name for name, p in supernet.named_parameters() if any(p is other for other in parameters)}
 
 
-def _listed(names: Sequence[str], what: str) -> str:
-    return f"{what}: {', '.join(names)}" if names else f"none {what}"
+def _listed(names: Sequence[str], action: str) -> str:
+    return f"{action}: {', '.join(names)}" if names else f"none {action}"
