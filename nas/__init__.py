@@ -1,4 +1,4 @@
-"""Elastic supernets: training, evaluation, search, export and benchmark.
+"""Training, evaluation, search, export and benchmark of elastic supernets.
 
 `import nas` is cheap: torch is imported when one of the names below is first used.
 """

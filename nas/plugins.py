@@ -1,8 +1,8 @@
-"""Parts by name: those of the toolkit, or a user's own as `module:object`.
+"""Look up components by name: those of the toolkit, or custom ones as `module:object`.
 
-All imports of a user's code happen here, and each needs permission: a name is imported only if the user gave
-it now (on the command line, in a recipe of their own, in Python code) or allowed it with `--allow-import`. A
-name that was read from a run, a profile or a checkpoint is never imported without that.
+All custom code is imported here, and only with permission: the user names it in this call (on the command
+line, in a recipe, in Python code) or allows it with `--allow-import`. A name that comes from a run, a profile
+or a checkpoint is not imported without this permission.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any, TypeVar
 
 from search_spaces.checked import reason
 
-Part = TypeVar("Part")
+Component = TypeVar("Component")
 
 
 def resolve(
-    kind: str, name: str, table: Mapping[str, Part], protocol: Any = None, *, allow_import: bool = False
-) -> Part:
-    """The part called `name`.
+    kind: str, name: str, table: Mapping[str, Component], protocol: Any = None, *, allow_import: bool = False
+) -> Component:
+    """The component with this name.
 
     Args:
-        kind: what the part is, for messages: `dataset`, `metric`, `objective`, `predictor`, `sampler`,
+        kind: the kind of component, for messages: `dataset`, `metric`, `objective`, `predictor`, `sampler`,
             `search algorithm`.
-        name: a key of `table`, or `module:object` of importable code (the current folder counts).
-        table: the toolkit's own parts.
-        protocol: runtime-checkable Protocol that a user's part must satisfy; None: it must be callable.
-        allow_import: whether `module:object` may be imported: True only where the user gave the name now.
+        name: a key of `table`, or `module:object` of importable code; the current folder is searched too.
+        table: the components of the toolkit.
+        protocol: runtime-checkable Protocol that a custom component must satisfy; None: it must be callable.
+        allow_import: whether `module:object` may be imported: True only if the user gave the name now.
 
     Raises:
         ValueError: unknown name, an object that cannot be imported or does not satisfy the protocol, or an
@@ -41,76 +41,76 @@ def resolve(
         if name not in table:
             raise ValueError(f"{kind} must be one of {sorted(table)} or module:object, got {name!r}")
         return table[name]
-    refuse_import(kind, name, allow_import=allow_import)
-    part: Part = _import(kind, name)
-    check(kind, name, part, protocol)
-    return part
+    check_import_allowed(kind, name, allow_import=allow_import)
+    component: Component = _import(kind, name)
+    check(kind, name, component, protocol)
+    return component
 
 
-def refuse_import(kind: str, name: str, *, allow_import: bool) -> None:
-    """Refuse a name whose part would have to be imported, unless this is allowed; arguments as in `resolve`.
+def check_import_allowed(kind: str, name: str, *, allow_import: bool) -> None:
+    """Check that a name needs no import, or that imports are allowed; arguments as in `resolve`.
 
     Raises:
-        ValueError: the name is `module:object` and must not be imported.
+        ValueError: the name is `module:object` and the import is not allowed.
     """
     if ":" in name and not allow_import:
         raise ValueError(
-            f"the {kind} {name!r} is code outside the toolkit, which is imported only with permission: "
+            f"the {kind} {name!r} is custom code, which is imported only with permission: "
             f"give its name as an option, or add --allow-import"
         )
 
 
-def check(kind: str, name: str, part: object, protocol: Any = None) -> None:
-    """Refuse a part that is not a `protocol`; arguments as in `resolve`.
+def check(kind: str, name: str, component: object, protocol: Any = None) -> None:
+    """Check that a component satisfies `protocol`; arguments as in `resolve`.
 
     Raises:
-        ValueError: names the missing members, or the part is a class where one of its objects belongs.
+        ValueError: members are missing, or the component is a class instead of an object.
     """
-    if protocol is not None and isinstance(part, type):
-        raise ValueError(f"the {kind} {name!r} must be an object, got a class; name one of its objects")
-    missing = _missing(part, protocol)
+    if protocol is not None and isinstance(component, type):
+        raise ValueError(f"the {kind} {name!r} must be an object, got a class; give the name of an object")
+    missing = _missing(component, protocol)
     if missing:
-        wanted = protocol.__name__ if protocol else "a callable"
-        raise ValueError(f"the {kind} {name!r} must be {wanted}, but has no {', '.join(missing)}")
+        expected = protocol.__name__ if protocol else "a callable"
+        raise ValueError(f"the {kind} {name!r} must be {expected}, but has no {', '.join(missing)}")
 
 
 def _import(kind: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         with _current_folder_first():
-            part: Any = importlib.import_module(module_name)
+            component: Any = importlib.import_module(module_name)
         for step in attribute.split("."):
-            part = getattr(part, step)
+            component = getattr(component, step)
     except Exception as error:  # whatever the user's module raises while it is imported
         raise ValueError(f"cannot import the {kind} {name!r}: {reason(error)}") from error
-    return part
+    return component
 
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """Search the current folder first while a module is imported, and last afterwards.
+    """Search the current folder first during the import of a module, and last afterwards.
 
     It remains in the search path because the module may import others later, also in worker processes, which
     get a copy of the path.
     """
     folder = os.getcwd()
-    known = folder in sys.path
+    in_path = folder in sys.path
     sys.path.insert(0, folder)
     try:
         yield
     finally:
         sys.path.remove(folder)
-        if not known:
+        if not in_path:
             sys.path.append(folder)
 
 
-def _missing(part: Any, protocol: Any) -> list[str]:
-    """Names that `part` lacks to satisfy `protocol`."""
+def _missing(component: Any, protocol: Any) -> list[str]:
+    """Members of `protocol` that `component` lacks."""
     if protocol is None:
-        return [] if callable(part) else ["__call__"]
+        return [] if callable(component) else ["__call__"]
     members: set[str] = set()
     for base in protocol.__mro__:
         if base.__module__ not in ("builtins", "typing"):
             members |= vars(base).keys() | inspect.get_annotations(base).keys()
     public = {name for name in members if not name.startswith("_") or name == "__call__"}
-    return sorted(name for name in public if not hasattr(part, name))
+    return sorted(name for name in public if not hasattr(component, name))

@@ -1,4 +1,4 @@
-"""How long work tells where it is: a bar on a terminal, plain lines in a log."""
+"""Progress of long operations: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with a description, the number of completed units of work, and their total."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def silent(what: str, done: int, total: int) -> None:
+def silent(description: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
@@ -26,7 +26,7 @@ def shown(every: int | None = None) -> Iterator[Progress]:
     """Progress on standard error: a bar on a terminal, otherwise plain lines with the time left.
 
     Args:
-        every: pieces of work between two lines; None: some seconds.
+        every: units of work between two lines; None: a line every 10 seconds.
     """
     if not sys.stderr.isatty():
         yield _Lines(every)
@@ -35,14 +35,14 @@ def shown(every: int | None = None) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+        def show(description: str, done: int, total: int) -> None:
+            bar.update(task, description=description, completed=done, total=total)
 
         yield show
 
 
 class _Lines:
-    """Plain lines: the first and last of a piece of work, and others at intervals between."""
+    """Plain lines: for the first and the last unit of an operation, and at intervals in between."""
 
     def __init__(self, every: int | None) -> None:
         self.every = every
@@ -50,20 +50,20 @@ class _Lines:
         self.started = self.last = 0.0
         self.first_done = self.last_done = -1
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, description: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if total != self.total or done < self.last_done:  # another piece of work
+        if total != self.total or done < self.last_done:  # another operation
             self.total, self.first_done, self.started, self.last = total, done, now, 0.0
         self.last_done = done
         due = done % self.every == 0 if self.every else now - self.last >= _SECONDS_BETWEEN_LINES
         if not due and done not in (self.first_done, total):
             return
         self.last = now
-        sys.stderr.write(f"{what}: {done}/{total}{self._left(now, done, total)}\n")
+        sys.stderr.write(f"{description}: {done}/{total}{self._time_left(now, done, total)}\n")
         sys.stderr.flush()
 
-    def _left(self, now: float, done: int, total: int) -> str:
-        """The time left at the pace so far; work that was resumed began at `first_done`."""
+    def _time_left(self, now: float, done: int, total: int) -> str:
+        """The estimated time left; a resumed operation starts at `first_done`."""
         if not self.first_done < done < total:
             return ""
         return f", {(now - self.started) / (done - self.first_done) * (total - done):.0f} s left"

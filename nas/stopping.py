@@ -46,7 +46,7 @@ class StopRequest:
 def stop_signals() -> Iterator[StopRequest]:
     """Record SIGINT, SIGTERM and SIGHUP, to stop a loop between two steps; a second one stops at once.
 
-    Signals that are ignored remain ignored, such as SIGHUP under `nohup`.
+    Ignored signals remain ignored, such as SIGHUP under `nohup`.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

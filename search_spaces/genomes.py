@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -40,8 +40,11 @@ class GenomeCodec:
             ValueError: an arch makes a choice that the space does not offer.
         """
         genomes = np.zeros((len(archs), len(self.genes)), dtype=np.int64)
+        always_active = {name for name, choice in self.choices.items() if choice.depth is None}
         for row, arch in zip(genomes, archs, strict=True):
-            for name in arch.keys() & self.choices.keys():
+            # names before values: the values of an arch of another space are not worth a message
+            self._check_names(always_active - arch.keys(), arch.keys() - self.choices.keys())
+            for name in arch:
                 options, value = self.choices[name].options, arch[name]
                 if value not in options:
                     raise ValueError(
@@ -49,21 +52,24 @@ class GenomeCodec:
                     )
                 if name in self._column:
                     row[self._column[name]] = options.index(value)
-            self._check_names(arch)
+            active = {name for name, choice in self.choices.items() if choice.is_active(arch)}
+            self._check_names(active - arch.keys(), arch.keys() - active)
         return genomes
 
-    def _check_names(self, arch: Arch) -> None:
+    def _check_names(self, missing: Set[str], surplus: Set[str]) -> None:
         """Check that an arch has exactly the choices that are active in it.
 
+        Args:
+            missing: active choices without a value.
+            surplus: names in the arch that are not active choices.
+
         Raises:
-            ValueError: names the choices that are missing or do not belong.
+            ValueError: lists these choices.
         """
-        active = {name for name, choice in self.choices.items() if choice.is_active(arch)}
-        if active != arch.keys():
-            missing, unknown = sorted(active - arch.keys()), sorted(arch.keys() - active)
+        if missing or surplus:
             raise ValueError(
                 f"an arch of the space {self.name!r} must have a value for each active choice and no other: "
-                f"missing {_some(missing)}, unknown or switched off {_some(unknown)}"
+                f"missing {_some(sorted(missing))}, unknown or switched off {_some(sorted(surplus))}"
             )
 
     def arch(self, values: Mapping[str, Value]) -> Arch:

@@ -20,7 +20,7 @@ def test_a_removed_current_folder_is_said(nas: Nas, tmp_path: Path, monkeypatch:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert_refused(nas("describe", "digits"), "the current folder does not exist any more")
+    assert_refused(nas("describe", "digits"), "the current folder no longer exists")
     monkeypatch.chdir(tmp_path)
 
 

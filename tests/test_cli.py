@@ -102,7 +102,7 @@ def test_describe_space_and_archs(nas: Nas, recipe: Path, tmp_path: Path) -> Non
     for name, arch in (("largest", space.largest), ("smallest", space.smallest)):
         found = nas("describe", path, "--arch", name, "--json").json
         assert (found["arch_id"], found["macs"]) == (arch.id, space.macs(arch))
-        assert sum(layer["macs"] for layer in found["layers"]) == found["macs"]
+        assert sum(node["macs"] for node in found["nodes"]) == found["macs"]
     draws = [nas("describe", path, "--arch", "random", "--seed", i, "--json").json for i in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     text = nas("describe", path, "--arch", "random", "--seed", 1)

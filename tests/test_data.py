@@ -19,7 +19,7 @@ from nas.data.batches import (
     training_loader,
 )
 from nas.data.catalog import get
-from nas.data.dataset import stratified_cut, stratified_order
+from nas.data.dataset import stratified_order, stratified_split
 from nas.data.loading import Batch
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -63,14 +63,14 @@ def test_every_prefix_of_a_stratified_order_holds_the_classes_in_their_shares(
     assert (np.abs(taken - length * share) <= 1 + len(counts) * share).all()
 
 
-def test_a_stratified_cut_is_a_partition_that_the_seed_draws() -> None:
+def test_a_stratified_split_is_a_partition_that_the_seed_draws() -> None:
     labels = np.arange(100) % 7
-    parts = stratified_cut(labels, (20, 30), split_seed=3)
+    parts = stratified_split(labels, (20, 30), split_seed=3)
     assert [len(part) for part in parts] == [20, 30, 50]
     assert sorted(np.concatenate(parts)) == list(range(100))
-    for part, again in zip(parts, stratified_cut(labels, (20, 30), split_seed=3), strict=True):
+    for part, again in zip(parts, stratified_split(labels, (20, 30), split_seed=3), strict=True):
         np.testing.assert_array_equal(part, again)
-    assert not np.array_equal(parts[0], stratified_cut(labels, (20, 30), split_seed=4)[0])
+    assert not np.array_equal(parts[0], stratified_split(labels, (20, 30), split_seed=4)[0])
 
 
 def test_equally_large_classes_take_turns_in_a_random_order() -> None:

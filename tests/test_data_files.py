@@ -61,7 +61,7 @@ def test_missing_cifar_files_are_named(cifar_root: Path) -> None:
         get("cifar10", cifar_root)
     with pytest.raises(ValueError, match=r"CIFAR100: unpack cifar-100-python\.tar\.gz .*cifar-100-python"):
         get("cifar100", cifar_root)
-    with pytest.raises(ValueError, match="CIFAR10 needs data_root"):
+    with pytest.raises(ValueError, match="CIFAR10 needs a data root"):
         get("cifar10")
 
 
@@ -159,7 +159,7 @@ def test_a_class_list_says_which_labels_the_folders_have(tmp_path: Path) -> None
 
 def test_imported_weights_need_images_that_they_have_not_seen(tmp_path: Path) -> None:
     write_images(tmp_path / "cat", 9)
-    with pytest.raises(ValueError, match="data_root must have the folders train and val"):
+    with pytest.raises(ValueError, match="the data root must contain the folders train and val"):
         get_for_imported("imagefolder", tmp_path, 0)
     with pytest.raises(ValueError, match=r"must be one of \['imagefolder'\] or module:object, got 'digits'"):
         get_for_imported("digits", None, 0)

@@ -11,7 +11,7 @@ from bundles import onnx_metadata
 
 from nas.cli.demo_run import run_demo
 from nas.recipes import recipe
-from nas.report.figures_of_merit import as_json
+from nas.report.figures_of_merit import figure_rows
 from nas.runs.files import FRONT, PROFILES, REPORT, SUPERNET
 from nas.runs.run_dir import RunDir
 
@@ -46,13 +46,13 @@ def test_demo_leaves_files_report_and_figures_and_can_be_resumed(tmp_path: Path)
     assert all(results.has(name) for name in (REPORT, FRONT))
     assert run.has(f"{PROFILES}/this-machine/profile.json")
     exported = {path.stem for path in run.exports("this-machine").path.glob("*.onnx")}
-    assert set(result.chosen["arch_id"]) == exported <= set(results.read_csv(FRONT)["arch_id"])
-    for _, row in result.chosen.iterrows():
+    assert set(result.subnets["arch_id"]) == exported <= set(results.read_csv(FRONT)["arch_id"])
+    for _, row in result.subnets.iterrows():
         onnxruntime.InferenceSession(row["file"], providers=["CPUExecutionProvider"])
         assert float(onnx_metadata(Path(row["file"]))["predicted_latency_ms"]) == row["predicted_latency_ms"]
         assert 0 < row["measured_latency_ms"] < 1000
         assert 0 < row["test_top1"] <= 1
-    figures = json.loads(json.dumps(as_json(result.figures)))
+    figures = json.loads(json.dumps(figure_rows(result.figures)))
     assert len({figure["figure"] for figure in figures}) == len(figures) == FIGURES
     assert all(math.isfinite(figure["value"]) for figure in figures)
     by_name = {figure["figure"]: figure for figure in figures}

@@ -39,7 +39,7 @@ def test_finetuned_run_evaluates_and_exports(
     assert tuned.evaluator()([tiny_arch], "test")[0]["cross_entropy"] < before
     tuned.check_holds([tiny_arch])
     with pytest.raises(
-        ValueError, match=f"holds one subnet, {tiny_arch.id}; .* was not trained in it: leave"
+        ValueError, match=f"has only one subnet, {tiny_arch.id}; .* was not trained in it: leave"
     ):
         tuned.check_holds([tiny_arch, tuned.space.largest])
     (exported,) = export_archs(tuned, [tiny_arch])

@@ -134,22 +134,22 @@ def test_every_class_is_trained_on_however_few_images_it_has(tmp_path: Path) -> 
     [
         ("", "holds 0 images and no folders"),
         ("only", "at least 2 classes are needed, each a folder of images; got only the folder only"),
-        ("cat dog cow:0", "each class folder must hold images that can be read, cow is empty"),
-        ("cat dog:2", "each class needs at least 3 images, so that they can be split; fewer have dog (2)"),
-        ("train/cat train/dog", "it holds the folders train; data_root="),
-        ("val/cat val/dog", "it holds the folders val; rename val if that is a class"),
+        ("cat dog cow:0", "each class folder must contain readable images, cow is empty"),
+        ("cat dog:2", "each class needs at least 3 images, so that they can be split; too few: dog (2)"),
+        ("train/cat train/dog", "it contains the folders train; the data root"),
+        ("val/cat val/dog", "it contains the folders val; rename val if that is a class"),
         ("train/cat train/dog val", "and val without folders of classes"),
         ("train valid test", "and test, train, valid without folders of classes"),
         ("train/cat train/dog val/cat val/dog valid/cat", "of which two are for the same split"),
         ("train/cat train/dog val/cat val/cow", "same class folders, only one has cow, dog"),
         (
             "train/cat train/dog:1 val/cat val/dog",
-            "at least 2 images, so that they can be split; fewer have dog",
+            "at least 2 images, so that they can be split; too few: dog",
         ),
-        ("photos/cat photos/dog", "instead of images; give data_root="),
+        ("photos/cat photos/dog", "instead of images; use the data root"),
         ("a/cat a/dog b/cat b/dog", "each of its folders a, b holds the folders cat, dog instead of images"),
         ("cat/train cat/val dog/train dog/val", "put them one folder higher"),
-        ("all/train/cat all/train/dog all/val/cat all/val/dog", "give data_root="),
+        ("all/train/cat all/train/dog all/val/cat all/val/dog", "use the data root"),
     ],
 )
 def test_other_layouts_are_refused_with_what_was_seen(tmp_path: Path, folders: str, message: str) -> None:
@@ -177,7 +177,7 @@ def test_layouts_that_only_look_unusual_are_understood(tmp_path: Path, folders: 
 
 
 def test_a_folder_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="imagefolder needs data_root"):
+    with pytest.raises(ValueError, match="imagefolder needs a data root"):
         get("imagefolder")
     with pytest.raises(ValueError, match=r"one folder of images per class, got .*missing"):
         get("imagefolder", tmp_path / "missing")

@@ -128,7 +128,7 @@ def test_search_and_report_see_different_images_of_val(
 def test_images_may_be_given_later(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
     run = make(space, tmp_path / "run", checkpoint, None)
     assert not run.has(FILES)
-    with pytest.raises(ValueError, match="imagefolder needs data_root"):
+    with pytest.raises(ValueError, match="imagefolder needs a data root"):
         TrainedRun.open(run.path)
     damaged = root / "val" / "n00000001" / "5.png"
     whole = damaged.read_bytes()

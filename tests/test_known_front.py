@@ -104,7 +104,7 @@ def test_a_run_without_a_search_is_refused(trained: TrainedRun) -> None:
 def test_command_prints_one_subnet_and_finds_the_runs_own_copy_of_a_device(
     searched: TrainedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pick_command(searched.run.path, "desk", json=True)
+    pick_command(searched.run.path, "desk", as_json=True)
     (row,) = json.loads(capsys.readouterr().out)
     front, minimised = known_front(searched.run, make_device(searched.space))
     assert row["arch_id"] == front["arch_id"][minimised[:, 0].argmin()]

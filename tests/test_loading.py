@@ -56,7 +56,7 @@ def test_errors_are_one_line_wherever_they_occur(workers: int) -> None:
     assert messages == [
         "cannot read the image b.png",
         "the data set raised KeyError: 'label'",
-        "not enough memory to load a batch; use a smaller batch_size",
+        "not enough memory to load a batch; use a smaller data.batch_size",
     ]
 
 
@@ -83,7 +83,9 @@ def test_killed_worker_is_one_line() -> None:
 def test_full_shared_memory_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     loader = Loader(numbered, 1)
-    with pytest.raises(ValueError, match=r"more shared memory: a batch takes .*; use workers=0 or a smaller"):
+    with pytest.raises(
+        ValueError, match=r"more shared memory: a batch takes .*; use data.workers=0 or a smaller"
+    ):
         list(loader([0]))
     loader.close()
 
@@ -98,7 +100,9 @@ def spawned() -> Iterator[None]:
 
 
 def test_what_cannot_be_pickled_is_refused_where_processes_inherit_nothing(spawned: None) -> None:
-    with pytest.raises(ValueError, match=r"workers=1 needs a data set that can be pickled, .*; use work"):
+    with pytest.raises(
+        ValueError, match=r"data.workers=1 needs a data set that can be pickled, .*; use data.work"
+    ):
         list(Loader[int](lambda task: numbered(task), 1)([0]))
 
 

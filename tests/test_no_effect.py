@@ -123,4 +123,4 @@ def test_every_rule_is_of_options_that_exist() -> None:
 
 def test_embedded_images_have_no_folder(nas: Nas, recipe: Path, tmp_path: Path) -> None:
     answer = nas("train", "--config", recipe, "--out", tmp_path / "run", "--set", f"data.root={tmp_path}")
-    assert_refused(answer, "the data set digits is embedded and has no folder; leave out data_root")
+    assert_refused(answer, "the data set digits is embedded and has no data root; leave out data.root")

@@ -18,7 +18,7 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import load as load_recipe
 from nas.runs.files import FILES, RECIPE
-from nas.runs.recorded_data import open_data, refuse_inside
+from nas.runs.recorded_data import check_outside, open_data
 from nas.runs.run_dir import RunDir
 from nas.training.finetune import finetune
 from nas.training.train import train
@@ -271,7 +271,7 @@ def test_run_inside_of_its_images_is_refused(folder: Path) -> None:
         train(recipe_in(folder), root / "run")
     assert not (root / "run").exists()
     for name, data_root in (("cifar10", root), ("imagefolder", None), ("imagefolder", root / "ant")):
-        refuse_inside(name, data_root, root / "run")  # no class folder can be mistaken for the run
+        check_outside(name, data_root, root / "run")  # no class folder can be mistaken for the run
 
 
 def test_of_split_folders_only_images_in_classes_count_as_added(

@@ -15,7 +15,7 @@ from nas.export.export_run import export_archs, export_picked
 from nas.recipes.groups import ComputeConfig, DataConfig
 from nas.recipes.recipe import Recipe
 from nas.report import final_test as module
-from nas.report.figures_of_merit import as_json
+from nas.report.figures_of_merit import figure_rows
 from nas.report.final_test import final_test
 from nas.report.report_run import report_run
 from nas.runs.files import FRONT, PREDICTOR, REPORT, SEARCH, TEST
@@ -37,7 +37,7 @@ def test_report_of_a_whole_run_has_every_figure(searched: TrainedRun) -> None:
     exported = export_picked(searched, "spread")
     path, figures = report_run(searched, extra=[("torch against ONNX", 1e-7, "", "<= 1e-5")])
     assert path == searched.run.search().file(REPORT)
-    names = [figure["figure"] for figure in as_json(figures)]
+    names = [figure["figure"] for figure in figure_rows(figures)]
     assert names == [
         "test top-1, largest subnet",
         "test top-1, median of 3 random subnets",

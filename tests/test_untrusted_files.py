@@ -221,7 +221,7 @@ def test_names_in_a_run_are_refused_until_they_are_allowed(nas: Nas, files: Path
     run = files / "searched"
     RECORDED["objectives"](run)
     pick = ("pick", run, "--device", "desk", "--profiles", files / "profiles")
-    assert_refused(nas(*pick), f"the objective '{NAME}' is code outside the toolkit")
+    assert_refused(nas(*pick), f"the objective '{NAME}' is custom code")
     for name in ("recipe's data set", "data set"):
         RECORDED[name](files)
     for command in (
@@ -229,7 +229,7 @@ def test_names_in_a_run_are_refused_until_they_are_allowed(nas: Nas, files: Path
         ("train", "--config", run / "recipe.yaml", "--out", files / "out"),
         ("finetune", run, "--arch", "smallest", "--config", run / "recipe.yaml", "--out", files / "out"),
     ):
-        assert_refused(nas(*command), f"the dataset '{NAME}' is code outside the toolkit")
+        assert_refused(nas(*command), f"the dataset '{NAME}' is custom code")
         assert "payload" not in sys.modules
         nas(*command, "--allow-import")
         assert sys.modules.pop("payload")

@@ -1,4 +1,4 @@
-"""The option of several commands that names a subnet."""
+"""The option `--arch` of several commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def find_arch(space: Space, name: str, seed: int = 0) -> Arch:
-    """The arch that an option names: `largest`, `smallest`, `random` (by `seed`) or a JSON file.
+    """The arch for an option value: `largest`, `smallest`, `random` (drawn with `seed`) or a JSON file.
 
     Raises:
         ValueError: as `nas.importing.notation.arch_file.load_arch`.

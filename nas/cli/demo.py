@@ -1,4 +1,4 @@
-"""`nas demo`."""
+"""The command `nas demo`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nas.cli.stopping import signal_exit_code
 def demo(
     seed: SeedOption = 0,
     out: Annotated[Path, typer.Option(help="Run directory to make.")] = Path("runs/demo"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
-    json: JsonOption = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a demo that was interrupted.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Do the whole job on handwritten digits: train, profile, search, export, benchmark, report."""
+    """Run the whole workflow on handwritten digits: train, profile, search, export, benchmark, report."""
     from nas.cli.demo_run import run_demo
     from nas.progress import shown
-    from nas.report.figures_of_merit import as_json
+    from nas.report.figures_of_merit import figure_rows
 
     with signal_exit_code(), shown() as progress:
         result = run_demo(out, seed=seed, resume=resume, progress=progress)
-    chosen = records(result.chosen)
-    if json:
-        told = {"seed": seed, "seconds": result.seconds, "report": str(result.report)}
-        print_json(told | {"chosen": chosen, "figures": as_json(result.figures)})
+    subnets = records(result.subnets)
+    if as_json:
+        summary = {"seed": seed, "seconds": result.seconds, "report": str(result.report)}
+        print_json(summary | {"chosen": subnets, "figures": figure_rows(result.figures)})
         return
-    show(chosen, False)
+    show(subnets, False)
     line(f"report: {result.report}")

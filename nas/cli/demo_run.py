@@ -1,4 +1,4 @@
-"""The whole job on the embedded digits, as the separate commands would do it."""
+"""The whole workflow on the embedded digits, equal to running the separate commands."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from nas.training.train import train
 DEVICE = "this-machine"
 PICK = "spread"
 SAMPLES = 300
-"""Random subnets for the predictor to learn from, beside those of the search."""
+"""Random subnets that the predictor is fitted on, in addition to those of the search."""
 HELD_OUT = 24
-"""Subnets that the latency table is judged on: half of the usual number, for the sake of time."""
+"""Subnets that the latency table is evaluated on: half of the default, to save time."""
 
 TARGETS = {
     "test top-1, largest subnet": ">= 97",
@@ -45,14 +45,14 @@ TARGETS = {
     "latency table, Kendall tau": ">= 0.95",
     "test hypervolume, search / random search": "> 1.02",
 }
-"""Of figures by name, for this data, space and recipe."""
+"""Targets of the figures by name, for this data set, space and recipe."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo leaves behind."""
+    """Results of the demo."""
 
-    chosen: pd.DataFrame
+    subnets: pd.DataFrame
     """The exported subnets: `arch_id`, accuracy, predicted and measured latency, file."""
     figures: list[FigureOfMerit]
     report: Path
@@ -71,13 +71,13 @@ def run_demo(
 
     Args:
         out: the run directory to make.
-        recipe: of the training, a name or a YAML file; its seed does not count.
-        seed: of training, profiling and search.
-        resume: go on with a demo that was stopped.
-        progress: called after each step of the work.
+        recipe: training recipe, a name or a YAML file; its seed is ignored.
+        seed: seed of training, profiling and search.
+        resume: continue a demo that was interrupted.
+        progress: called after each unit of work.
 
     Raises:
-        ValueError: `out` holds something else.
+        ValueError: `out` contains something else.
     """
     with locked(out, create=True):
         return _run_demo(out, recipe, seed, resume=resume, progress=progress)
@@ -92,7 +92,7 @@ def _run_demo(
     store = ProfileStore(run.file(PROFILES))
     if DEVICE not in store.names():
         profile_device(trained.space, DEVICE, store, n_held_out=HELD_OUT, seed=seed, progress=progress)
-    samples = trained.space.sample(np.random.default_rng([seed, 1]), SAMPLES)  # others than the search draws
+    samples = trained.space.sample(np.random.default_rng([seed, 1]), SAMPLES)  # not those of the search
     trained.evaluator()(trained.space.decode(samples), "random", progress=progress)
     search_run(trained, store.load(DEVICE), SearchOptions(seed=seed), progress=progress)
     exported = export_picked(trained, PICK, progress=progress)
@@ -104,11 +104,11 @@ def _run_demo(
     ]
     targets = targets_on(store.load(DEVICE).profile)
     report, figures = report_run(trained, extra=extra, targets=targets, progress=progress)
-    return DemoResult(_chosen(trained, exported, rows), figures, report, time.perf_counter() - begin)
+    return DemoResult(_subnets(trained, exported, rows), figures, report, time.perf_counter() - begin)
 
 
 def targets_on(profile: DeviceProfile) -> dict[str, str]:
-    """The figures that the demo should reach; those of latency follow the noise of the machine."""
+    """Targets of the demo's figures; those of latency depend on the noise of the machine."""
     floor = 100 * (profile.noise_floor or 0.0)
     return TARGETS | {
         "latency table, MAPE": f"<= {max(3 * floor, 3):.2f}",
@@ -116,7 +116,7 @@ def targets_on(profile: DeviceProfile) -> dict[str, str]:
     }
 
 
-def _chosen(
+def _subnets(
     trained: TrainedRun, exported: Sequence[Exported], benchmarked: Sequence[BenchmarkRow]
 ) -> pd.DataFrame:
     front = trained.run.search().read_csv(FRONT).set_index("arch_id")
@@ -141,7 +141,10 @@ def _chosen(
 
 @torch.no_grad()
 def _elastic_difference(trained: TrainedRun, n: int = 10) -> float:
-    """Largest difference between logits of the supernet and of `n` extracted subnets, corners included."""
+    """Largest difference between the logits of the supernet and of `n` extracted subnets.
+
+    The smallest and the largest subnet are among them.
+    """
     space = trained.space
     archs = [space.smallest, space.largest]
     archs += space.decode(space.sample(np.random.default_rng(0), n - 2))

@@ -1,4 +1,4 @@
-"""`nas spaces` and `nas describe`."""
+"""The commands `nas spaces` and `nas describe`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from search_spaces import Arch, Space
 
 
-def spaces(json: JsonOption = False) -> None:
-    """List the search spaces that are shipped."""
+def spaces(as_json: JsonOption = False) -> None:
+    """List the shipped search spaces."""
     import search_spaces
 
-    found = [search_spaces.get(name) for name in search_spaces.names()]
+    shipped = [search_spaces.get(name) for name in search_spaces.names()]
     rows = [
         {
             "space": space.name,
@@ -31,24 +31,27 @@ def spaces(json: JsonOption = False) -> None:
             "max_macs": space.macs(space.largest),
             "description": space.config.description,
         }
-        for space in found
+        for space in shipped
     ]
-    show(rows, json)
+    show(rows, as_json)
 
 
 def describe(
     space: SpaceOrRun,
     arch: Annotated[
         str | None,
-        typer.Option(help="largest, smallest, random, or a JSON file: show its layers.", show_default=False),
+        typer.Option(
+            help="largest, smallest, random or a JSON file: show the operators of this arch.",
+            show_default=False,
+        ),
     ] = None,
     seed: SeedOption = 0,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show a space's slots and number of subnets, or the layers and costs of one arch."""
+    """Show the stages and the number of subnets of a space, or the operators and costs of one arch."""
     described, imported = _described(space)
     if arch is not None:
-        _describe_arch(described, find_arch(described, arch, seed), json)
+        _describe_arch(described, find_arch(described, arch, seed), as_json)
         return
     stages = described.stages()
     totals = {
@@ -59,11 +62,11 @@ def describe(
         "resolutions": described.resolutions,
         "genes": len(described.genes),
     }
-    if json:
+    if as_json:
         weights = {"imported": imported.model_dump()} if imported else {}
         print_json(totals | {"stages": stages} | weights)
         return
-    show(stages, json)
+    show(stages, False)
     line(
         f"{described.name}: {totals['subnets_per_resolution']:.3e} subnets, {len(described.genes)} genes; "
         f"{described.n_subnets:.3e} with the {len(described.resolutions)} resolution(s) "
@@ -71,15 +74,15 @@ def describe(
     )
     if described.n_codes != described.n_subnets:
         line(
-            f"The published notation has {totals['codes_per_resolution']:.3e} codes without resolutions; "
-            f"some of them give the same network."
+            f"The published notation has {totals['codes_per_resolution']:.3e} codes per resolution; "
+            f"some of them describe the same network."
         )
     if imported:
         line(imported.note)
 
 
 def _described(name: str) -> tuple[Space, Imported | None]:
-    """The space of this name, file or run, and where the run's weights come from if not from training."""
+    """The space with this name, file or run, and the origin of the run's weights if they were imported."""
     from nas.runs.open_space import open_space
     from nas.runs.run_dir import RunDir
 
@@ -117,7 +120,7 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
     show(rows, False)
     line(
         f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters; "
-        f"{totals['peak_memory_bytes']:,} bytes of activations alive at most (fp32, one image); "
+        f"{totals['peak_memory_bytes']:,} bytes of peak activation memory (fp32, one image); "
         f"ONNX file about {totals['file_size_bytes']:,} bytes, in INT8 {totals['int8_file_size_bytes']:,}"
     )
     line(arch.to_json())

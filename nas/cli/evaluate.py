@@ -1,4 +1,4 @@
-"""`nas evaluate`."""
+"""The command `nas evaluate`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from nas.cli.output import line, records, show
 def evaluate(
     run: RunArgument,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Random subnets to evaluate.", show_default="none")
+        int | None, typer.Option(min=1, help="Number of random subnets to evaluate.", show_default="none")
     ] = None,
     arch: Annotated[
         list[str] | None, typer.Option(help="largest, smallest or a JSON file; may be repeated.")
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Another metric: a name or module:object; may be repeated.")
+        list[str] | None, typer.Option(help="Additional metric: a name or module:object; may be repeated.")
     ] = None,
     calibration: Annotated[
         str, typer.Option(help="BN recalibration: default (clean images), ofa, attentivenas or alphanet.")
     ] = "default",
     calibration_images: Annotated[
-        int | None, typer.Option(min=2, help="Its images.", show_default="as the method has them")
+        int | None,
+        typer.Option(min=2, help="Images for the recalibration.", show_default="that of the method"),
     ] = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
     allow_import: AllowImport = False,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Evaluate subnets on the validation split, with inherited weights and recalibrated batch norms."""
+    """Evaluate subnets on the validation split, with inherited weights and BN recalibration."""
     import numpy as np
 
     from nas.evaluation.calibration import Calibration
@@ -52,6 +53,6 @@ def evaluate(
             calibration=Calibration(calibration_images, method=calibration),
             progress=progress,
         )
-    show(records(table.drop(columns="arch")), json)
-    if trained.info.imported and not json:
+    show(records(table.drop(columns="arch")), as_json)
+    if trained.info.imported and not as_json:
         line(trained.info.imported.note)

@@ -1,4 +1,4 @@
-"""`nas export`."""
+"""The command `nas export`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ def export(
         str | None,
         typer.Option(
             help="knee (best compromise), first or last (best in the first or last objective), spread (five "
-            "from end to end), all, or ids of subnets with commas between.",
+            "over the whole front), all, or ids of subnets separated by commas.",
             show_default="knee",
         ),
     ] = None,
     arch: Annotated[
         list[str] | None,
-        typer.Option(help="Instead: largest, smallest, random or a JSON file; may be repeated."),
+        typer.Option(
+            help="Export this subnet instead: largest, smallest, random or a JSON file; may be repeated."
+        ),
     ] = None,
     device: SearchedDeviceOption = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="onnx, or torch (a torch.export file that torch alone loads).")
+        str, typer.Option("--format", help="onnx, or torch (a torch.export file, which needs torch to load).")
     ] = "onnx",
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Leave the batch open instead of the device's.")
+        bool, typer.Option("--dynamic-batch", help="Use a dynamic batch size instead of that of the device.")
     ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8.")] = False,
     precision: Annotated[
@@ -53,7 +55,7 @@ def export(
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
     allow_import: AllowImport = False,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write chosen subnets as files, checked against torch, each with a model card beside it."""
     from hw_profiles.connections.local import Local
@@ -62,13 +64,13 @@ def export(
     from nas.runs.commands import command, data_options
     from nas.runs.files import ONNX
 
-    wanted = "int8" if int8 else precision
+    target_precision = "int8" if int8 else precision
     trained = open_run(run, dataset, data_root, allow_import)
     with shown() as progress:
         archs = [find_arch(trained.space, name, seed) for name in arch or ()]
         if trained.info.arch and not archs:
             if pick:
-                raise ValueError(f"--pick has no effect: the run {run} holds one subnet; leave it out")
+                raise ValueError(f"--pick has no effect: the run {run} has only one subnet; leave it out")
             archs = [trained.info.arch]
         trained.check_holds(archs)
         if archs:
@@ -78,7 +80,7 @@ def export(
                 device=device,
                 file_format=file_format,
                 dynamic_batch=dynamic_batch,
-                precision=wanted,
+                precision=target_precision,
                 out=out,
                 progress=progress,
             )
@@ -89,12 +91,12 @@ def export(
                 device=device,
                 file_format=file_format,
                 dynamic_batch=dynamic_batch,
-                precision=wanted,
+                precision=target_precision,
                 out=out,
                 progress=progress,
             )
-    show(records(exported_table(exported, trained.task.headline.metric)), json)
-    if not json:
+    show(records(exported_table(exported, trained.task.headline.metric)), as_json)
+    if not as_json:
         models = [file.path for file in exported if file.path.suffix == ONNX]
         profiled = trained.device(device)
         steps = [command("report", run, *data_options(dataset, data_root, allow_import=allow_import))]

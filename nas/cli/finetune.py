@@ -13,15 +13,16 @@ from nas.cli.stopping import signal_exit_code
 
 
 def finetune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run that has the subnet: trained or imported.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Trained or imported run with the subnet.")],
     arch: Annotated[str, typer.Option(help="largest, smallest or a JSON file.")],
     config: Annotated[
         str, typer.Option(help="Recipe with the data and the schedule: a name, or a YAML file.")
     ],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
-    set: Annotated[
+    changes: Annotated[
         list[str] | None,
         typer.Option(
+            "--set",
             metavar="KEY=VALUE",
             help="Change a key of the recipe, such as data.dataset or finetuning.head_lr.",
         ),
@@ -35,7 +36,7 @@ def finetune(
     allow_import: AllowImport = False,
     check_images: CheckImages = None,
 ) -> None:
-    """Fine-tune one subnet of a run, perhaps on other data with other classes."""
+    """Fine-tune one subnet of a run, on the same or on other data."""
     from nas.cli.arch import find_arch
     from nas.progress import shown
     from nas.runs.commands import command
@@ -44,11 +45,11 @@ def finetune(
     from nas.training.finetune import finetune as run_finetune
     from nas.training.open_recipe import open_recipe
 
-    chosen = find_arch(RunDir.open(run).space(), arch)
-    loaded = open_recipe(config, set or (), allow_import=allow_import)
+    subnet = find_arch(RunDir.open(run).space(), arch)
+    loaded = open_recipe(config, changes or (), allow_import=allow_import)
     with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
-        run_finetune(run, chosen, loaded, out, resume=resume, check_images=check_images, progress=progress)
+        run_finetune(run, subnet, loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_rank_zero():
         data = RunDir(out).info().data_options
         evaluate, export = command("evaluate", out, *data), command("export", out, *data)
-        line(f"fine-tuned {chosen.id}: {out}; next: {evaluate}, or {export}")
+        line(f"fine-tuned {subnet.id}: {out}; next: {evaluate}, or {export}")

@@ -1,4 +1,4 @@
-"""The commands `nas import …`: weights that other tools trained become a run."""
+"""The commands `nas import …`: make a run from weights that other tools have trained."""
 
 from __future__ import annotations
 
@@ -14,36 +14,43 @@ from nas.cli.output import line
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Make a run from a published supernet; nothing in its file is executed. On images in ImageNet's "
-    "layout, part of val steers the search and the rest is for the report.",
+    help="Make a run from a published supernet; no code in its file is executed. For images in the layout "
+    "of ImageNet, part of val is the validation split and the rest is the test split.",
 )
 
-Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The file of weights.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="File with the weights.")]
 Out = Annotated[Path, typer.Option(help="Run directory to make.")]
 Images = Annotated[
-    str | None, typer.Option("--dataset", help="Images: a name or module:object.", show_default="imagefolder")
+    str | None,
+    typer.Option("--dataset", help="Data set: a name or module:object.", show_default="imagefolder"),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder of the images, with train and val in it; may be given to later commands."),
+    typer.Option(
+        help="Folder of the images, with the folders train and val; can also be given to later commands."
+    ),
 ]
-SplitSeed = Annotated[int, typer.Option(min=0, help="Draw another part of val for the search.")]
+SplitSeed = Annotated[int, typer.Option(min=0, help="Seed of the validation split.")]
 ValidationImages = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Images of val that steer the search, at most half of them.")
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Number of images of val in the validation split, at most half of val."
+    ),
 ]
 Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="For images of some of the classes: the class folders of all outputs, in order, one a line.",
+        help="For images of a subset of the classes: names of the class folders of all outputs, in order, "
+        "one per line.",
         show_default=False,
     ),
 ]
 Key = Annotated[
     str | None,
     typer.Option(
-        help="Where the weights are in the file, such as state_dict_ema.",
-        show_default="the first that fits of state_dict, model_state_dict, model and others, averages last",
+        help="Key of the weights in the file, such as state_dict_ema.",
+        show_default="the first match of state_dict, model_state_dict, model and others, averages last",
     ),
 ]
 Resolutions = Annotated[
@@ -51,7 +58,7 @@ Resolutions = Annotated[
     typer.Option(
         "--resolution",
         metavar="PIXELS",
-        help="Search this resolution alone; may be repeated. Fewer are profiled and searched faster.",
+        help="Search only this resolution; may be repeated. Fewer make profile and search faster.",
         show_default="all",
     ),
 ]
@@ -60,7 +67,7 @@ Resolutions = Annotated[
 @app.command(cls=Command)
 def ofa(
     checkpoint: Checkpoint,
-    space: Annotated[str, typer.Option(help="Its space, such as ofa-mbv3-w1.0.")],
+    space: Annotated[str, typer.Option(help="Search space of the supernet, such as ofa-mbv3-w1.0.")],
     out: Out,
     dataset: Images = None,
     data_root: DataRoot = None,

@@ -1,7 +1,7 @@
-"""The command `nas`: its commands in the order of the work, and what becomes of errors.
+"""The command `nas`: its commands in the order of the workflow, and the handling of errors.
 
 Each command reads its options and calls one function of the Python API. Heavy packages are imported inside
-the commands, so that `nas --help` answers at once.
+the commands, so that `nas --help` is fast.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nas.cli.search import search
 from nas.cli.train import train
 
 STOPPED = 128
-"""Exit codes above are those of commands that a signal stopped: 128 and its number, as shells have it."""
+"""Larger exit codes are those of commands that a signal stopped: 128 plus the number of the signal."""
 
 app = typer.Typer(
     add_completion=False,
@@ -44,10 +44,10 @@ app = typer.Typer(
 @app.callback()
 def _common(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+        bool, typer.Option("--debug", help="Show the traceback of an error; allowed at any position.")
     ] = False,
 ) -> None:
-    """For `--help` alone: `main` reads the option before typer does."""
+    """Declares the option for `--help`; `main` handles it before typer does."""
 
 
 app.command(cls=Command)(spaces)
@@ -66,10 +66,10 @@ app.add_typer(import_commands, name="import")
 
 
 def main() -> None:
-    """Entry point: an error that a user can cause is one line on standard error and exit code 2."""
+    """Entry point. An error that a user can cause gives one line on standard error and exit code 2."""
     open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know all letters of a name
+        sys.stdout.reconfigure(errors="backslashreplace")  # terminals may lack some characters
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("nas").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -83,8 +83,8 @@ def main() -> None:
         sys.exit(2)
     if isinstance(code, int) and code > STOPPED and code != BROKEN_PIPE:
         sys.stderr.write(
-            "stopped; finished work is saved: the same command continues it, train, finetune and demo with "
-            "--resume\n"
+            "stopped; finished work is saved: run the same command again to continue (train, finetune and "
+            "demo need --resume)\n"
         )
     sys.exit(code)
 
@@ -93,7 +93,7 @@ def _check_current_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        raise ValueError("the current folder does not exist any more; change to another one") from None
+        raise ValueError("the current folder no longer exists; change to another one") from None
 
 
 def _reason(error: typer.TyperException | ValueError | OSError) -> str:

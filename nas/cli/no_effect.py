@@ -1,4 +1,4 @@
-"""Options that would have no effect are refused before a command begins."""
+"""Check that every given option has an effect, before a command starts."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typer.core import TyperCommand
 
 
 class Rule(NamedTuple):
-    """When some options have no effect; each is written as on the command line.
+    """A rule about options that have no effect; options are written as on the command line.
 
-    `--arch` stands for the option with any value, `--arch=random` for the option with a value that matches.
+    `--arch` is the option with any value, `--arch=random` is the option with a value that matches.
     """
 
     options: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    """They have an effect only beside one of these."""
+    """The options have an effect only together with one of these."""
     without: tuple[str, ...] = ()
-    """They have none beside any of these."""
+    """The options have no effect together with any of these."""
     reason: str = ""
-    """Why, where that does not go without saying."""
+    """Explanation for the message, where it is not obvious."""
 
 
 _RUNTIME = ("--threads", "--provider", "--fallback")
-_WAYS = ("--ssh", "--adb", "--command", "--bundle", "--results")
-_DETAILS = (
+_CONNECTIONS = ("--ssh", "--adb", "--command", "--bundle", "--results")
+_CONNECTION_DETAILS = (
     "--ssh-option",
     "--remote-python",
     "--latency-pattern",
@@ -49,8 +49,10 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "finetune": [Rule(("--set=space", "--set=sampler*", "--set=init"), needs=())],
     "evaluate": [Rule(("--seed",), needs=("--samples", "--arch=random"))],
     "profile": [
-        Rule((*_MEASURING, "--resume", "--restart", *_WAYS, *_DETAILS), without=("--check",)),
-        Rule(_MEASURING, without=("--results",), reason="the bundle says what was measured"),
+        Rule(
+            (*_MEASURING, "--resume", "--restart", *_CONNECTIONS, *_CONNECTION_DETAILS), without=("--check",)
+        ),
+        Rule(_MEASURING, without=("--results",), reason="the bundle defines what was measured"),
         Rule(_RUNTIME, without=("--command",), reason="that tool runs the networks"),
         Rule(("--ssh-option",), needs=("--ssh",)),
         Rule(("--remote-python",), needs=("--ssh", "--adb"), without=("--command",)),
@@ -68,26 +70,26 @@ RULES: Mapping[str, Sequence[Rule]] = {
     ],
     "benchmark": [
         Rule(("--profiles", "--bundle", "--results"), needs=("--device",)),
-        Rule(_RUNTIME, without=("--device",), reason="its profile says how networks run"),
+        Rule(_RUNTIME, without=("--device",), reason="its profile defines how networks run"),
         _FALLBACK,
     ],
     "ofa": [_OWN_IMAGES, _CHECKED_IMAGES],
     "attentivenas": [_OWN_IMAGES, _CHECKED_IMAGES],
 }
-"""By command."""
+"""Rules by command."""
 
 _ONCE_PER_NAME = ("--set", "--max", "--min")
-"""Options of the form NAME=VALUE; of two values of one name, one would have no effect."""
+"""Options of the form NAME=VALUE, in which each name may occur once."""
 
 
 class Command(TyperCommand):
-    """A command that refuses options without effect."""
+    """A command that rejects options without effect."""
 
     def invoke(self, ctx: Any) -> Any:
-        """See `TyperCommand`; the context is click's, of which typer keeps a copy of its own.
+        """See `TyperCommand`; the context is that of the click copy inside typer.
 
         Raises:
-            ValueError: an option was given that has no effect.
+            ValueError: a given option has no effect.
         """
         given = _given(ctx)
         for rule in RULES.get(ctx.info_name, ()):
@@ -100,16 +102,16 @@ class Command(TyperCommand):
 
 
 def _given(ctx: Any) -> dict[str, list[str]]:
-    """The values of each option that is on the command line, by all spellings of its name."""
-    found = {}
+    """The values of each option on the command line, by all spellings of its name."""
+    given: dict[str, list[str]] = {}
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(parameter.name)
         if source is not None and source.name != "DEFAULT":
             value = ctx.params[parameter.name]
             values = [str(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
             names = parameter.secondary_opts if value is False else parameter.opts  # --restart: not --resume
-            found.update(dict.fromkeys(names, values))
-    return found
+            given.update(dict.fromkeys(names, values))
+    return given
 
 
 def _is_given(option: str, given: Mapping[str, list[str]]) -> bool:

@@ -1,4 +1,4 @@
-"""The run that a command works on."""
+"""Open the space or the run that a command works on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Parameters = ParamSpec("Parameters")
 
 
 def locks_run(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """The command, with the lock of its option `run` held from its first moment."""
+    """A decorator: the command holds the lock of its argument `run`."""
 
     @functools.wraps(command)
     def holding(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -28,7 +28,7 @@ def locks_run(command: Callable[Parameters, None]) -> Callable[Parameters, None]
 
 
 def open_run(run: Path, dataset: str | None, data_root: Path | None, allow_import: bool) -> TrainedRun:
-    """The run that a command works on; torch is imported here and not before."""
+    """Open a run; this is where torch is imported."""
     from nas.evaluation.trained_run import TrainedRun
 
     return TrainedRun.open(run, dataset=dataset, data_root=data_root, allow_import=allow_import)

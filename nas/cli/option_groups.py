@@ -1,4 +1,4 @@
-"""Groups of command-line options that are declared once, as the fields of a dataclass."""
+"""Groups of command-line options, declared as the fields of a dataclass."""
 
 from __future__ import annotations
 

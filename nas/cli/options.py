@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options of several commands."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory 
 SpaceOrRun = Annotated[
     str, typer.Argument(metavar="SPACE|RUN", help="Name (see `nas spaces`), YAML file or run directory.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON for programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DataRootOption = Annotated[
     Path | None,
-    typer.Option(help="Where the run's images are now.", show_default="where the run recorded them"),
+    typer.Option(help="Folder of the images.", show_default="the folder recorded in the run"),
 ]
 DatasetOption = Annotated[
-    str | None, typer.Option(help="Gives a run's own data set again, as module:object.", show_default=False)
+    str | None,
+    typer.Option(
+        help="The custom data set of the run, as module:object, to allow its import.", show_default=False
+    ),
 ]
 AllowImport = Annotated[
-    bool, typer.Option("--allow-import", help="Import code outside the toolkit that the run names.")
+    bool, typer.Option("--allow-import", help="Allow the import of custom code that the run names.")
 ]
 SeedOption = Annotated[
-    int, typer.Option(min=0, max=2**32 - 1, help="Equal seeds give equal results.")  # scikit-learn's range
+    int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")  # the range of scikit-learn
 ]
 FallbackOption = Annotated[
-    bool, typer.Option("--fallback", help="Let the CPU run the nodes that the provider does not take.")
+    bool, typer.Option("--fallback", help="Run nodes that the provider does not support on the CPU.")
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="A device profile; `nas profile` makes one.")]
 SearchedDeviceOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="A device that the run was searched for.", show_default="the last one searched"
+        metavar="NAME", help="A device that the run was searched for.", show_default="that of the last search"
     ),
 ]
 ProfilesOption = Annotated[
-    Path | None, typer.Option(help="Folder of device profiles.", show_default="in your data folder")
+    Path | None, typer.Option(help="Folder of device profiles.", show_default="in the user data folder")
 ]
 CheckImages = Annotated[
     bool | None,

@@ -1,4 +1,4 @@
-"""How commands print: tables for people, JSON for programs."""
+"""Output of commands: tables or JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BROKEN_PIPE = 141
-"""Exit code where the reader of the output has ended: 128 and the number of SIGPIPE, as shells have it."""
+"""Exit code if the reader of the output has ended: 128 plus the number of SIGPIPE."""
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, as `show` and `print_json` take them."""
+    """The rows of a table as dictionaries, for `show` and `print_json`."""
     return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -46,12 +46,12 @@ def _cell(value: object) -> str:
 
 
 def print_json(content: Any) -> None:
-    """Print a value as one line of JSON; numbers that JSON does not have become null."""
+    """Print a value as one line of JSON; NaN and infinity become null."""
     line(json.dumps(_finite(content), allow_nan=False))
 
 
 def _finite(content: Any) -> Any:
-    """The content with null for what JSON has no number for."""
+    """The content with None instead of NaN and infinity."""
     if isinstance(content, dict):
         return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, list):
@@ -65,11 +65,11 @@ def line(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write to standard output at once.
+    """Write to standard output and flush it.
 
     Raises:
-        typer.Exit: what reads the output has ended, as `head` does after its lines.
-        OSError: it cannot be written, for example because the disk is full.
+        typer.Exit: the reader of the output has ended, such as `head` after its lines.
+        OSError: writing failed, for example because the disk is full.
     """
     import typer
 
@@ -77,14 +77,14 @@ def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at exit
         raise typer.Exit(BROKEN_PIPE) from None
 
 
 def open_standard_streams() -> None:
     """Connect standard streams that are closed, as by `>&-`, to the null device.
 
-    Otherwise the next file that is opened would take their place.
+    Otherwise the next file that is opened would get their descriptors.
     """
     for descriptor in range(3):
         try:

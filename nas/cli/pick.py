@@ -1,4 +1,4 @@
-"""`nas pick`: subnets for a device without a search."""
+"""The command `nas pick`: subnets for a device without a search."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ def pick(
     device: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="A device profile, of any device.", show_default="the last one searched"
+            metavar="NAME", help="A device profile, of any device.", show_default="that of the last search"
         ),
     ] = None,
     profiles: ProfilesOption = None,
-    max: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Upper limit, such as latency_ms=3.")
+    maxima: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="NAME=NUMBER", help="Upper limit, such as latency_ms=3."),
     ] = None,
-    min: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Lower limit, such as accuracy=0.95.")
+    minima: Annotated[
+        list[str] | None,
+        typer.Option("--min", metavar="NAME=NUMBER", help="Lower limit, such as accuracy=0.95."),
     ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODULE:OBJECT",
-            help="Give an objective of your own that the run was searched with again; may be repeated.",
+            help="A custom objective that the run was searched with; may be repeated.",
         ),
     ] = None,
     allow_import: AllowImport = False,
@@ -39,29 +41,29 @@ def pick(
         typer.Option(
             "--pick",
             help="first or last (best in the search's first or last objective), knee (best compromise), "
-            "spread (five from end to end), all, or ids of subnets with commas between.",
+            "spread (five over the whole front), all, or ids of subnets separated by commas.",
         ),
     ] = "first",
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Name the best known subnets for a device at once, each with whether its numbers are measured."""
+    """Show the best evaluated subnets for a device without a new search, and which numbers are measured."""
     from nas.devices.find_device import find_device
     from nas.runs.run_dir import RunDir
     from nas.search.known_front import known_front
     from nas.search.select import select
 
-    opened = RunDir.open(run)
-    opened.search()  # must have been searched before a device is looked up
-    found = find_device(opened, device or str(opened.last_device), profiles)
+    run_dir = RunDir.open(run)
+    run_dir.search()  # raises an error if the run was not searched
+    profiled = find_device(run_dir, device or str(run_dir.last_device), profiles)
     front, minimised = known_front(
-        opened,
-        found,
-        maxima=max or (),
-        minima=min or (),
+        run_dir,
+        profiled,
+        maxima=maxima or (),
+        minima=minima or (),
         objectives=objective or (),
         allow_import=allow_import,
     )
     rows = select(front, minimised, how)
     archs = [arch.to_json() for arch in rows["arch"]]
-    shown = rows.assign(arch=archs) if json else rows.drop(columns="arch")
-    show(records(shown), json)
+    shown = rows.assign(arch=archs) if as_json else rows.drop(columns="arch")
+    show(records(shown), as_json)

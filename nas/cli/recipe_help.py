@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from nas.recipes.keys import Group
 
 Row = tuple[str, str]
-"""A key with its default, and its meaning."""
+"""A key with its default, and its description."""
 
 
 class ExplainsRecipe(Command):
-    """A command whose help ends with every key of a recipe, its default and its meaning."""
+    """A command whose help lists every key of a recipe with its default and its description."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """See `typer.core.TyperCommand`; the arguments are those of typer's own copy of click."""
-        from nas.recipes import recipe  # not at the top: other commands need not wait for it
+        from nas.recipes import recipe  # imported here to keep other commands fast
 
         super().format_help(ctx, formatter)
-        with formatter.section("Recipes that are shipped"):
+        with formatter.section("Shipped recipes"):
             formatter.write(f"  {', '.join(recipe.names())}\n")
         for title, rows in recipe_sections(recipe.Recipe):
             with formatter.section(title):
@@ -32,7 +32,7 @@ class ExplainsRecipe(Command):
 
 
 def recipe_sections(recipe: type[Group]) -> Iterator[tuple[str, list[Row]]]:
-    """The keys of a recipe by group: a title, and for each key its name with the default and its meaning."""
+    """The keys of a recipe by group: the title of the group and its rows."""
     from nas.recipes.keys import KIND, kinds
 
     fields = recipe.model_fields
@@ -62,14 +62,14 @@ def _title(name: str, about: str | None) -> str:
 
 
 def _row(name: str, field: FieldInfo) -> Row:
-    """`epochs`, `optimizer.lr=0.1`, or `data.root=` if the default is nothing."""
+    """`epochs`, `optimizer.lr=0.1`, or `data.root=` if there is no default."""
     if field.is_required():
-        return name, _meaning(field)
+        return name, _description(field)
     default = field.get_default(call_default_factory=True)
-    return f"{name}={'' if default in (None, (), {}) else default}", _meaning(field)
+    return f"{name}={'' if default in (None, (), {}) else default}", _description(field)
 
 
-def _meaning(field: FieldInfo) -> str:
+def _description(field: FieldInfo) -> str:
     options = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     listed = f" One of {', '.join(map(str, options))}." if len(options) > 1 else ""
     return f"{field.description}{listed}"

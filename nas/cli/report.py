@@ -1,4 +1,4 @@
-"""`nas report`."""
+"""The command `nas report`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def report(
     run: RunArgument,
     device: SearchedDeviceOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to.", show_default="that of the search")
+        Path | None, typer.Option(help="Folder to write to.", show_default="the folder of the search")
     ] = None,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
     allow_import: AllowImport = False,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Read the test split and write everything that is known about a run into one HTML page."""
+    """Evaluate on the test split and write all results of a run to one HTML page."""
     from nas.progress import shown
-    from nas.report.figures_of_merit import as_json
+    from nas.report.figures_of_merit import figure_rows
     from nas.report.report_run import report_run
 
     trained = open_run(run, dataset, data_root, allow_import)
     with shown() as progress:
         path, figures = report_run(trained, device=device, out=out, progress=progress)
-    show(as_json(figures), json)
-    if not json:
+    show(figure_rows(figures), as_json)
+    if not as_json:
         line(f"report: {path}")

@@ -1,4 +1,4 @@
-"""`nas search`."""
+"""The command `nas search`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def search(
         list[str],
         typer.Option(
             metavar="NAME",
-            help="A device profile; `nas profile` makes one. Repeated: a front for each, and the best subnet "
-            "for all of them; the first one is this machine.",
+            help="A device profile; `nas profile` makes one. If repeated: a front for each device, and the "
+            "best subnet for all of them. The front is measured on the first one.",
         ),
     ],
     profiles: ProfilesOption = None,
@@ -44,11 +44,13 @@ def search(
             show_default="the task's primary metric (cross_entropy) and latency_ms",
         ),
     ] = None,
-    max: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Upper limit, such as latency_ms=2.")
+    maxima: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="NAME=NUMBER", help="Upper limit, such as latency_ms=2."),
     ] = None,
-    min: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Lower limit, such as accuracy=0.95.")
+    minima: Annotated[
+        list[str] | None,
+        typer.Option("--min", metavar="NAME=NUMBER", help="Lower limit, such as accuracy=0.95."),
     ] = None,
     algorithm: Annotated[
         str,
@@ -68,28 +70,32 @@ def search(
         int | None,
         typer.Option(
             min=1,
-            help="Real evaluations, fitting and validation included; the random baseline has as many.",
+            help="Number of evaluations, including those for fitting and validation; the random baseline "
+            "uses as many.",
             show_default="200, without --minutes",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time for all evaluations: half for the search, the rest for its random baseline and the "
-            "predictor's record. Measuring on the device comes after it.",
+            help="Time for all evaluations: half for the search, the rest for the random baseline and the "
+            "evaluation of the predictor. Measurements on the device are not included.",
             show_default=False,
         ),
     ] = None,
     warm_start: Annotated[
         Path | None,
-        typer.Option(help="A searched run or a front's CSV file: its subnets first.", show_default=False),
+        typer.Option(
+            help="A searched run or the CSV file of a front: its subnets are evaluated first.",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
         str,
-        typer.Option(help="Evaluate in threads (one per core), in this many processes, or on a ray cluster."),
+        typer.Option(help="threads (one per core), a number of processes, or ray for a Ray cluster."),
     ] = "threads",
     unmeasured: Annotated[
-        bool, typer.Option("--unmeasured", help="Leave the front as predicted, measure nothing.")
+        bool, typer.Option("--unmeasured", help="Do not measure the front on the device.")
     ] = False,
     bundle: BundleOption = None,
     results: ResultsOption = None,
@@ -97,9 +103,9 @@ def search(
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
     allow_import: AllowImport = False,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Search the best subnets for a device; stopped, the same command goes on where it was."""
+    """Search for the best subnets for a device. After an interruption, the same command continues."""
     from nas.devices.find_device import find_device
     from nas.evaluation.workers import workers as make_workers
     from nas.progress import shown
@@ -108,13 +114,13 @@ def search(
     from nas.search.options import SearchOptions
     from nas.search.search_run import search_run
 
-    found_device, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
+    first, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
     trained = open_run(run, dataset, data_root, allow_import)
-    with exit_if_offline(json), shown() as progress:
+    with exit_if_offline(as_json), shown() as progress:
         options = SearchOptions(
             objectives=objective or (),
-            maxima=max or (),
-            minima=min or (),
+            maxima=maxima or (),
+            minima=minima or (),
             algorithm=algorithm,
             predictors=predictor or (),
             budget=budget,
@@ -124,7 +130,7 @@ def search(
         )
         outcome = search_run(
             trained,
-            found_device,
+            first,
             options,
             others=others,
             workers=make_workers(workers),
@@ -132,12 +138,12 @@ def search(
             measure=not unmeasured,
             progress=progress,
         )
-    show(records(outcome.front.drop(columns=["arch", "feasible", "on_front"])), json)
-    if not json:
+    show(records(outcome.front.drop(columns=["arch", "feasible", "on_front"])), as_json)
+    if not as_json:
         line(f"hypervolume {outcome.result.hypervolume:.4g}, {_baseline(outcome)}; {_predictor(outcome)}")
         choice = "knee"
         if not outcome.front["keeps_limits"].any():
-            line("no subnet of the front keeps the limits as measured; search with wider ones")
+            line("no subnet of the front satisfies the limits when measured; search with wider limits")
             choice = outcome.front["arch_id"][0]
         data = data_options(dataset, data_root, allow_import=allow_import)
         line(f"next: {command('export', run, '--pick', choice, *data)}")
@@ -146,23 +152,23 @@ def search(
             line(f"best for all devices: {outcome.best_for_all['arch_id']}, regret {regrets}")
         if outcome.own.waiting:
             line(
-                f"{outcome.own.waiting} subnets that may belong to the front are not measured on "
-                f"{outcome.own.name} yet"
+                f"{outcome.own.waiting} subnets that may belong to the front have not been measured on "
+                f"{outcome.own.name}"
             )
 
 
 def _baseline(outcome: SearchOutcome) -> str:
     if outcome.random is None:
         return f"no random baseline ({outcome.no_baseline})"
-    n, all_of_them = len(outcome.random.evaluations), len(outcome.result.evaluations)
-    fewer = f" with {n} of {all_of_them} evaluations" if n < all_of_them else ""
+    n, n_search = len(outcome.random.evaluations), len(outcome.result.evaluations)
+    fewer = f" with {n} of {n_search} evaluations" if n < n_search else ""
     return f"random search {outcome.random.hypervolume:.4g}{fewer}"
 
 
 def _predictor(outcome: SearchOutcome) -> str:
     record = outcome.predictor
     if record is None:
-        return "predictor not judged (too few subnets or too little time)"
+        return "predictor not evaluated (too few subnets or too little time)"
     return (
         f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
         f"subnets (ceiling {record.ceiling:.2f})"

@@ -1,4 +1,4 @@
-"""`nas train`."""
+"""The command `nas train`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from nas.cli.stopping import signal_exit_code
 
 
 def train(
-    config: Annotated[str, typer.Option(help="Name of a recipe that is shipped, or a YAML file.")],
+    config: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
-    set: Annotated[
+    changes: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe, such as optimizer.lr=0.2."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as optimizer.lr=0.2."
+        ),
     ] = None,
     init: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Start from the weights of this run: of the same space, perhaps on other data.",
+            help="Start from the weights of this run, which must have the same space.",
             show_default="random weights",
         ),
     ] = None,
     split_seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Draw other train, validation and test splits.", show_default="recipe's"),
+        typer.Option(min=0, help="Seed of the train, validation and test splits.", show_default="recipe's"),
     ] = None,
     resume: Annotated[
         bool,
@@ -50,9 +52,9 @@ def train(
     from nas.training.open_recipe import open_recipe
     from nas.training.train import train as run_training
 
-    changes = [*(set or ()), *([] if split_seed is None else [f"data.split_seed={split_seed}"])]
-    changes += [] if init is None else [f"init={json.dumps(str(init))}"]
-    loaded = open_recipe(config, changes, allow_import=allow_import)
+    overrides = [*(changes or ()), *([] if split_seed is None else [f"data.split_seed={split_seed}"])]
+    overrides += [] if init is None else [f"init={json.dumps(str(init))}"]
+    loaded = open_recipe(config, overrides, allow_import=allow_import)
     with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
         run_training(loaded, out, resume=resume, check_images=check_images, progress=progress)
     if is_rank_zero():

@@ -1,7 +1,7 @@
-"""Images and targets: which there are, how they are split, and how they become tensors.
+"""Data sets: images with targets, their splits, and preprocessing.
 
-Free of torch, so that preparing an image needs numpy and Pillow alone. `nas.data.catalog` finds a data set
-by name, `nas.data.batches` makes the batches that training and evaluation consume.
+This package does not import torch, so preprocessing needs only numpy and Pillow. `nas.data.catalog` finds a
+data set by name, `nas.data.batches` makes the batches of training and evaluation.
 """
 
 from nas.data.dataset import Augment, Dataset, ImageDataset, ImageOnly, Split, SplitName

@@ -1,4 +1,4 @@
-"""Random variants of training images, drawn for each image of a batch on its own."""
+"""Augmentation of training images, drawn independently for each image of a batch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from nas.data.preprocess import RawImage
 
 @dataclass(frozen=True)
 class RandomAffine:
-    """Shift, rotate and scale; what comes in from outside is black.
+    """Shift, rotate and scale; pixels from outside the image are black.
 
-    Every image has its own draw: one draw for a whole batch costs more than a point of accuracy on digits.
+    Each image has its own parameters: common ones for a batch cost more than a point of accuracy on digits.
     """
 
     shift_pixels: float
-    """Largest shift in each direction, in pixels of the raw image; whole and fractional ones."""
+    """Largest shift in each direction, in pixels of the raw image; shifts may be fractional."""
     rotate_degrees: float = 0.0
-    """Largest angle, either way."""
+    """Largest angle in either direction."""
     scale: float = 0.0
     """Largest relative change of size: 0.1 is 1/1.1 to 1.1 times."""
 
@@ -80,11 +80,11 @@ class RandomResizedCrop:
     saturation: float = 0.0
     """Largest relative change; 0: none."""
     policies: v2.Transform | None = None
-    """More variants, of the cropped image, such as AutoAugment (Cubuk et al. 2019)."""
+    """Further augmentation of the cropped image, such as AutoAugment (Cubuk et al. 2019)."""
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
         """See `ImageAugment`."""
-        vary = v2.Compose(
+        transform = v2.Compose(
             [
                 v2.RandomResizedCrop(resolution, scale=(self.min_area, 1.0)),
                 v2.RandomHorizontalFlip(),
@@ -95,7 +95,7 @@ class RandomResizedCrop:
         )
         seed = int(torch.randint(2**62, (), generator=generator))
         with seeded(seed):  # torchvision draws from the global generator
-            return torch.stack([vary(_pillow(image)) for image in images]).float()
+            return torch.stack([transform(_pillow(image)) for image in images]).float()
 
 
 AUGMENTATIONS: Mapping[str, ImageAugment] = {
@@ -103,8 +103,7 @@ AUGMENTATIONS: Mapping[str, ImageAugment] = {
     "crop_color": RandomResizedCrop(brightness=32 / 255, saturation=0.5),
     "autoaugment": RandomResizedCrop(policies=v2.AutoAugment()),
 }
-"""Those that a recipe may name instead of the data set's own: colours as OFA varies them; AutoAugment with
-the policies for ImageNet."""
+"""Augmentations by name: `crop_color` with the ranges of OFA, `autoaugment` with those for ImageNet."""
 
 
 def _stack(images: Sequence[RawImage]) -> Tensor:
@@ -114,7 +113,7 @@ def _stack(images: Sequence[RawImage]) -> Tensor:
 
 
 def _resize(x: Tensor, resolution: int) -> Tensor:
-    """Pillow's bilinear resizing, but for its rounding to whole numbers."""
+    """Bilinear resizing as in Pillow, without rounding to integers."""
     return F.interpolate(x, (resolution, resolution), mode="bilinear", antialias=True)
 
 

@@ -1,4 +1,4 @@
-"""The batches that training, evaluation and batch-norm recalibration consume."""
+"""Batches for training, evaluation and batch-norm recalibration."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nas.data.dataset import Dataset, Split, SplitName, stratified_order
 from nas.data.loading import Batch, Loader
 
 MIN_CALIBRATION_IMAGES = 2
-"""Images of a calibration batch: one value per channel has no variance."""
+"""Smallest size of a calibration batch: the variance of one image may be undefined."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What decides one batch."""
+    """Everything that determines one batch."""
 
     indices: NDArray[np.int64]
     resolution: int
     seed: int = 0
-    """Of the augmentation."""
+    """Seed of the augmentation."""
 
 
 def batches_per_epoch(dataset: Dataset, batch_size: int) -> int:
-    """Batches of one epoch of `train_batches`, which drops an incomplete last one unless it is the first."""
+    """Number of batches of `train_batches`, which drops an incomplete last one unless it is the only one."""
     return max(1, len(dataset.split("train")) // batch_size)
 
 
@@ -48,18 +48,18 @@ def train_batches(
 ) -> Iterator[Batch]:
     """One epoch of shuffled, augmented training images.
 
-    Batch `i` depends on `i` and the generator's state at the call, neither on `first` nor on the loader.
+    Batch `i` depends only on `i` and the state of the generator at the call, not on `first` or the loader.
 
     Args:
-        dataset: where the images come from.
-        resolutions: each batch draws its size from these, the same on all ranks.
+        dataset: source of the images.
+        resolutions: each batch draws its resolution from these, the same on all ranks.
         batch_size: images of a batch, over all ranks together.
-        generator: decides order, resolutions and augmentation; give equal ones on all ranks.
-        order: indices of the images, some perhaps several times, instead of a random order of all.
-        first: batches to skip, where training resumes inside an epoch.
-        rank: the process that asks; it gets every `world_size`-th image of each batch.
+        generator: source of the order, the resolutions and the augmentation; it must be equal on all ranks.
+        order: indices of the images, with repeats allowed; None: a random order of all images.
+        first: number of batches to skip, to resume inside an epoch.
+        rank: index of this process, which gets every `world_size`-th image of each batch.
         world_size: number of processes.
-        loader: of `training_loader`, shared by all epochs; None: batches are made when they are asked for.
+        loader: result of `training_loader`, reused for all epochs; None: batches are made on demand.
     """
     if order is None:
         order = torch.randperm(len(dataset.split("train")), generator=generator).numpy()
@@ -71,9 +71,9 @@ def training_loader(dataset: Dataset, workers: int = 0, *, pin_memory: bool = Fa
     """Loads the batches of `train_batches`.
 
     Args:
-        dataset: where the images come from.
-        workers: processes that load ahead, worth it for images that are read from files.
-        pin_memory: return batches in memory from which they are copied to a GPU while it computes.
+        dataset: source of the images.
+        workers: processes that prefetch batches; useful for images that are read from files.
+        pin_memory: return batches in pinned memory, for asynchronous copies to a GPU.
     """
     make = partial(_augmented, dataset, dataset.split("train"))
     return Loader(make, workers, pin_memory=pin_memory)
@@ -82,7 +82,7 @@ def training_loader(dataset: Dataset, workers: int = 0, *, pin_memory: bool = Fa
 def eval_batches(
     dataset: Dataset, split: SplitName, resolution: int, batch_size: int, *, workers: int = 0
 ) -> Iterator[Batch]:
-    """All images of a split in order, clean: prepared by `dataset.preprocess` and nothing else."""
+    """All images of a split in order, without augmentation."""
     images = dataset.split(split)
     plans = [BatchPlan(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
     return Loader(partial(_clean, dataset, images), workers)(plans)
@@ -99,18 +99,18 @@ def calibration_batches(
     augmented: bool = False,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Training images for batch-norm recalibration: a stratified sample that `seed` draws.
+    """Training images for batch-norm recalibration: a stratified sample.
 
     Args:
-        dataset: where the images come from.
-        strata: group of each training image; the sample has the groups in their shares.
-        n_images: size of the sample, at least 2; all training images where there are fewer.
+        dataset: source of the images.
+        strata: stratum of each training image.
+        n_images: size of the sample, at least 2; all training images if there are fewer.
         resolution: side of the images, in pixels.
-        batch_size: most images of a batch. The sample is spread evenly over as few batches as that allows,
-            since the moments of a small last batch would be poor, and those of one image do not exist.
-        seed: draws the sample, and the augmentation.
-        augmented: as training sees them; else clean, as `eval_batches` prepares them.
-        workers: processes that load ahead.
+        batch_size: largest size of a batch. The sample is spread evenly over the smallest possible number of
+            batches, because the moments of a small last batch would be inaccurate.
+        seed: seed of the sample and the augmentation.
+        augmented: whether to augment the images as in training.
+        workers: processes that prefetch batches.
 
     Raises:
         ValueError: the sample has fewer than 2 images.

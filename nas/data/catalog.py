@@ -1,4 +1,4 @@
-"""Data sets by name, or a user's own as `module:object`."""
+"""Data sets by name, or custom ones as `module:object`."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ DATASETS: Mapping[str, Factory] = {
 def get(
     name: str, root: str | Path | None = None, split_seed: int = 0, *, allow_import: bool = False
 ) -> Dataset:
-    """The data set of this name.
+    """The data set with this name.
 
     Args:
         name: a key of `DATASETS`, or `module:object`: a factory as `Dataset` describes it.
-        root: folder of the image files, for data sets that are not embedded.
-        split_seed: draws the splits.
+        root: folder of the image files; None for embedded data sets.
+        split_seed: seed of the splits.
         allow_import: whether `module:object` may be imported, see `plugins.resolve`.
 
     Raises:
-        ValueError: unknown name, missing files, or a user's object that does not satisfy `Dataset`.
+        ValueError: unknown name, missing files, or a custom object that does not satisfy `Dataset`.
     """
     return _make(DATASETS, name, root, split_seed, allow_import)
 
 
 def for_channels(name: str, channels: int) -> str:
-    """The data set for networks of these input channels: one channel reads an image folder as grey."""
+    """The name of the data set for this number of input channels: image folders can be read as grey."""
     return "imagefolder-grey" if name == "imagefolder" and channels == 1 else name
 
 
@@ -54,8 +54,10 @@ def get_for_imported(
     classes: Sequence[str] = (),
     allow_import: bool = False,
 ) -> Dataset:
-    """The data set of this name for weights that may have seen all training images, so that it must keep
-    images apart which they have not; a user's own data set knows that by itself.
+    """The data set with this name for imported weights, which may have been trained on all training images.
+
+    Validation and test images are therefore not taken from the training images. A custom data set must take
+    care of this itself.
 
     Args:
         name: `imagefolder`, or `module:object` as in `get`.

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from files that the user has unpacked."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), read from the unpacked files."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from nas.data.augment import RandomCropFlip
-from nas.data.dataset import ImageDataset, ImageOnly, Split, stratified_cut
+from nas.data.dataset import ImageDataset, ImageOnly, Split, stratified_split
 from nas.data.preprocess import Preprocess
 
 VALIDATION = 5_000
-"""Images that are held out of the official 50,000 for training; the test split is the official one."""
+"""Size of the validation split, taken from the official 50,000 training images."""
 
 
 def load_cifar10(root: Path | None, split_seed: int) -> ImageDataset:
     """CIFAR-10.
 
     Args:
-        root: the folder that holds `cifar-10-batches-py`.
-        split_seed: draws the validation split, stratified.
+        root: the folder that contains `cifar-10-batches-py`.
+        split_seed: seed of the stratified validation split.
 
     Raises:
         ValueError: files are missing or damaged.
@@ -41,29 +41,29 @@ def load_cifar100(root: Path | None, split_seed: int) -> ImageDataset:
 
 
 def _load(source: type[CIFAR10], root: Path | None, split_seed: int, preprocess: Preprocess) -> ImageDataset:
-    seen, test = _read(source, root, train=True), _read(source, root, train=False)
-    labels = _labels(seen)
-    validation, train = stratified_cut(labels, (VALIDATION,), split_seed)
+    official_train, test = _read(source, root, train=True), _read(source, root, train=False)
+    labels = _labels(official_train)
+    validation, train = stratified_split(labels, (VALIDATION,), split_seed)
     return ImageDataset(
-        output_names=tuple(seen.classes),
+        output_names=tuple(official_train.classes),
         preprocess=preprocess,
         augment=ImageOnly(RandomCropFlip(padding=4)),
         splits={
-            "train": Split(seen.data[train], labels[train]),
-            "validation": Split(seen.data[validation], labels[validation]),
+            "train": Split(official_train.data[train], labels[train]),
+            "validation": Split(official_train.data[validation], labels[validation]),
             "test": Split(test.data, _labels(test)),
         },
     )
 
 
 def _read(source: type[CIFAR10], root: Path | None, *, train: bool) -> CIFAR10:
-    remedy = f"unpack {source.filename} there, so that it holds the folder {source.base_folder}"
+    remedy = f"unpack {source.filename} there, so that it contains the folder {source.base_folder}"
     if root is None:
-        raise ValueError(f"{source.__name__} needs data_root, the folder of its files: {remedy}")
+        raise ValueError(f"{source.__name__} needs a data root (data.root or --data-root): {remedy}")
     try:
         return source(root, train=train, download=False)
-    except RuntimeError:  # torchvision's word for missing files and wrong checksums
-        raise ValueError(f"{root} has no intact files of {source.__name__}: {remedy}") from None
+    except RuntimeError:  # missing files and wrong checksums
+        raise ValueError(f"{root} does not contain the intact files of {source.__name__}: {remedy}") from None
 
 
 def _labels(source: CIFAR10) -> NDArray[np.int64]:

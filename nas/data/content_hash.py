@@ -1,4 +1,4 @@
-"""A fingerprint of data sets that are no image folders."""
+"""A fingerprint of data sets that are not image folders."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from nas.data.dataset import Dataset, Split, SplitName
 
 MAX_BYTES = 2**30
-"""Of an array more than this is not hashed but sampled, evenly."""
+"""Larger arrays are not hashed completely: evenly spaced images are sampled."""
 SAMPLE = 16
-"""Images of a split that are hashed where each is made when it is asked for."""
+"""Number of images that are hashed per split if the split makes its images on demand."""
 
 
 def content_hash(dataset: Dataset) -> str:
     """16 hex digits that depend on the targets, the splits and the images.
 
-    Images that are made when asked for are sampled, from validation and test alone: training images may be
-    others at each call.
+    If images are made on demand, only a sample from validation and test is hashed: training images may differ
+    between calls.
     """
     total = hashlib.blake2b(digest_size=8)
     for name in get_args(SplitName):
@@ -34,7 +34,7 @@ def content_hash(dataset: Dataset) -> str:
 
 
 def _arrays(split: Split, *, sampled: bool) -> list[np.ndarray]:
-    """What is hashed of the images of a split."""
+    """The arrays to hash from the images of a split."""
     images = split.images
     if isinstance(images, np.ndarray):
         return [images[:: max(1, -(-images.nbytes // MAX_BYTES))]]

@@ -1,4 +1,4 @@
-"""The image files of a run: which there are, in which split, and whether they are still the same."""
+"""The record of a run's image files: names, labels, splits and contents."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import get_args
 
 from nas.data.dataset import Dataset, SplitName
-from nas.data.folder_layout import named
+from nas.data.folder_layout import first_names
 from nas.data.image_folder import file_names
 
 MAX_HASHED = 20_000
-"""Runs of more files record no digests: such files count as the same if they have the same size."""
+"""Runs with more files record no digests: for them, files of equal size count as unchanged."""
 WHOLE_BYTES, PART_BYTES = 2**20, 2**18
-"""A file of at most the first size is hashed whole, a larger one at its beginning, middle and end."""
+"""A file of at most `WHOLE_BYTES` is hashed completely, a larger one at its start, middle and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class FileRecord:
 
     split: SplitName
     file: str
-    """Relative to the data root, with `/`."""
+    """Path relative to the data root, with `/`."""
     label: int
     size: int
     """In bytes."""
     mtime_ns: int
-    """When it was last written; the digest is computed again only where this differs."""
+    """Time of the last modification; if it has not changed, the digest is not computed again."""
     digest: str
-    """See `digest`; empty in runs of more than `MAX_HASHED` files."""
+    """See `digest`; empty in runs with more than `MAX_HASHED` files."""
 
 
 def record_files(dataset: Dataset, root: Path) -> list[FileRecord]:
@@ -44,24 +44,24 @@ def record_files(dataset: Dataset, root: Path) -> list[FileRecord]:
     Raises:
         ValueError: a file cannot be read.
     """
-    found = [
+    files = [
         (split, name, int(label))
         for split in get_args(SplitName)
         for name, label in zip(
             file_names(dataset.split(split), root), dataset.split(split).targets, strict=True
         )
     ]
-    paths = [root / name for _, name, _ in found]
+    paths = [root / name for _, name, _ in files]
     digests = _digests(paths) if len(paths) <= MAX_HASHED else [""] * len(paths)
     statuses = map(os.stat, paths)
     return [
         FileRecord(split, name, label, status.st_size, status.st_mtime_ns, content)
-        for (split, name, label), status, content in zip(found, statuses, digests, strict=True)
+        for (split, name, label), status, content in zip(files, statuses, digests, strict=True)
     ]
 
 
 def fingerprint(records: Iterable[FileRecord]) -> str:
-    """16 hex digits that depend on names, labels, splits and contents, and not on where the files are."""
+    """16 hex digits that depend on names, labels, splits and contents, but not on the data root."""
     total = hashlib.blake2b(digest_size=8)
     for r in records:
         total.update("\0".join((r.split, r.file, str(r.label), str(r.size), r.digest)).encode(*_ENCODING))
@@ -71,23 +71,23 @@ def fingerprint(records: Iterable[FileRecord]) -> str:
 
 def digest(path: Path) -> str:
     """32 hex digits of the content of a file, or of three parts of a large one."""
-    found = hashlib.blake2b(digest_size=16)
+    content_hash = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= WHOLE_BYTES:
-            found.update(file.read())
+            content_hash.update(file.read())
         else:
             for start in (0, (size - PART_BYTES) // 2, size - PART_BYTES):
                 file.seek(start)
-                found.update(file.read(PART_BYTES))
-    return found.hexdigest()
+                content_hash.update(file.read(PART_BYTES))
+    return content_hash.hexdigest()
 
 
-def refuse_changed(records: Sequence[FileRecord], root: Path) -> None:
-    """Check that all files are in `root` and are the same as when they were recorded.
+def check_unchanged(records: Sequence[FileRecord], root: Path) -> None:
+    """Check that all files are in `root` and unchanged since they were recorded.
 
     Raises:
-        ValueError: names the files that are missing or have changed.
+        ValueError: some files are missing or have changed.
     """
     missing, changed, touched = [], [], []
     for record in records:
@@ -103,13 +103,13 @@ def refuse_changed(records: Sequence[FileRecord], root: Path) -> None:
     digests = _digests([root / record.file for record in touched])
     changed += [r.file for r, content in zip(touched, digests, strict=True) if r.digest != content]
     findings = [
-        f"{len(names)} of {len(records)} {what} ({named(names)})"
-        for names, what in ((missing, "are missing"), (changed, "have changed"))
+        f"{len(names)} of {len(records)} {problem} ({first_names(names)})"
+        for names, problem in ((missing, "are missing"), (changed, "have changed"))
         if names
     ]
     if findings:
         raise ValueError(
-            f"the image files of the run must stay as they were when it was made; in {root} "
+            f"the image files of the run must not change after it was made; in {root} "
             f"{' and '.join(findings)}; restore them, give their folder with --data-root, or start a new run"
         )
 
@@ -147,9 +147,9 @@ def read_csv(path: Path) -> list[FileRecord]:
 
 
 def _split(name: str) -> SplitName:
-    for known in get_args(SplitName):
-        if name == known:
-            split: SplitName = known
+    for split_name in get_args(SplitName):
+        if name == split_name:
+            split: SplitName = split_name
             return split
     raise ValueError(f"a split must be one of {', '.join(get_args(SplitName))}, got {name!r}")
 

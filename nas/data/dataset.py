@@ -1,4 +1,4 @@
-"""What a data set is: images with targets, splits, and how its images become inputs."""
+"""Data sets: images with targets, splits, preprocessing and augmentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "validation", "test"]
 Images = NDArray[np.uint8] | Sequence[RawImage]
-"""One array for all images (n, height, width[, 3]), or a sequence that opens each image when asked."""
+"""One array of all images (n, height, width[, 3]), or a sequence that opens images on demand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class Split:
 
     images: Images
     targets: NDArray[Any]
-    """What the network should say of each image, shape (n, ...): int64 or float32. Of classification: indices
-    of the class names, shape (n,)."""
+    """The target of each image, shape (n, ...): int64 or float32. For classification: indices of the class
+    names, shape (n,)."""
     _resized: dict[tuple[Preprocess, int], NDArray[np.uint8]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -41,7 +41,7 @@ class Split:
         return len(self.targets)
 
     def take(self, indices: NDArray[np.int64]) -> list[RawImage]:
-        """The images at `indices`, as they are."""
+        """The raw images at `indices`."""
         return [self.images[i] for i in indices]
 
     def pixels(
@@ -49,7 +49,7 @@ class Split:
     ) -> NDArray[np.uint8]:
         """The images at `indices`, resized and cropped: (len(indices), channels, resolution, resolution).
 
-        Images that are held in memory are resized once per resolution.
+        Images in memory are resized once per resolution.
         """
         if not isinstance(self.images, np.ndarray):
             return _pixels(self.take(indices), preprocess, resolution)
@@ -64,35 +64,35 @@ def _pixels(images: Images, preprocess: Preprocess, resolution: int) -> NDArray[
 
 
 class Augment(Protocol):
-    """Random variants of training images, with the targets that belong to them."""
+    """Augmentation of training images and their targets."""
 
     def __call__(
         self, images: Sequence[RawImage], targets: Tensor, resolution: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
-        """A variant of each image and its target.
+        """An augmented version of each image and its target.
 
         Args:
             images: the raw images of one batch.
-            targets: shape (n, ...).
+            targets: targets of the images, shape (n, ...).
             resolution: side of the resulting images, in pixels.
             generator: the only source of randomness.
 
         Returns:
-            Images, float32 (n, channels, resolution, resolution) with pixel values 0..255, not yet
-            normalised, and their targets, shape (n, ...).
+            Images, float32 (n, channels, resolution, resolution) with pixel values 0..255, before
+            normalization, and their targets, shape (n, ...).
         """
 
 
 class ImageAugment(Protocol):
-    """Random variants of images."""
+    """Augmentation of images."""
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
-        """Arguments and images as in `Augment`."""
+        """Arguments and result as in `Augment`, without targets."""
 
 
 @dataclass(frozen=True)
 class ImageOnly:
-    """An augmentation of images whose targets stay the same, such as their class."""
+    """Augmentation that leaves the targets unchanged, as for classification."""
 
     augment: ImageAugment
 
@@ -105,42 +105,43 @@ class ImageOnly:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A data set, the toolkit's or a user's own.
+    """A data set of the toolkit, or a custom one.
 
-    A user names a factory, `module:object`, that is called as `factory(root, split_seed)` with
-    `root: Path | None` and `split_seed: int` and returns a data set; `ImageDataset` is a ready-made one.
+    A custom data set is given as `module:object`, the name of a factory. It is called as
+    `factory(root, split_seed)` with `root: Path | None` and `split_seed: int`, and returns a data set, for
+    example an `ImageDataset`.
     """
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What the channels of the network's output mean, such as the names of the classes."""
+        """Names of the output channels of the network, such as the names of the classes."""
 
     @property
     def preprocess(self) -> Preprocess:
-        """How an image becomes an input; its `channels` are those of the networks."""
+        """Preprocessing; its `channels` are the input channels of the networks."""
 
     @property
     def augment(self) -> Augment | None:
-        """For training alone; None: training sees the clean images."""
+        """Augmentation for training; None: none."""
 
     def split(self, name: SplitName) -> Split:
         """The images of a split, the same object at each call.
 
-        `train` fits weights and batch-norm statistics, `validation` steers the search, `test` is read by the
-        final report and by nothing else. Equal split seeds give equal splits.
+        `train` is for weights and batch-norm statistics, `validation` for the search, `test` only for the
+        final report. Equal split seeds give equal splits.
         """
 
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A data set whose splits are at hand."""
+    """A data set made from its splits."""
 
     output_names: tuple[str, ...]
     preprocess: Preprocess
     augment: Augment | None
     splits: Mapping[SplitName, Split]
     left_out: str = ""
-    """Files next to the images that were not taken, such as `40 .txt, 1 hidden folder`."""
+    """Description of the files that were left out, such as `40 .txt, 1 hidden folder`."""
 
     def split(self, name: SplitName) -> Split:
         """The images of a split."""
@@ -148,11 +149,11 @@ class ImageDataset:
 
 
 def summary(dataset: Dataset, outputs: str) -> str:
-    """One line about a data set: `3 classes; 48 / 6 / 6 images (train / validation / test), RGB`.
+    """A description in one line: `3 classes; 48 / 6 / 6 images (train / validation / test), RGB`.
 
     Args:
-        dataset: what to describe.
-        outputs: what its networks put out, such as `3 classes`.
+        dataset: the data set.
+        outputs: description of the network's outputs, such as `3 classes`.
     """
     sizes = " / ".join(str(len(dataset.split(name))) for name in get_args(SplitName))
     colours = "grey" if dataset.preprocess.channels == 1 else "RGB"
@@ -163,23 +164,23 @@ def summary(dataset: Dataset, outputs: str) -> str:
 
 
 def stratified_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random order of all images in which every stretch holds the classes in their shares.
+    """A random order of all images in which every contiguous part is stratified by class.
 
-    Each image is put at the quantile that it has within its shuffled class. Cutting the order gives
-    stratified splits; a prefix is a stratified sample.
+    Each image is placed at its quantile within its shuffled class. A prefix is a stratified sample, and
+    consecutive parts are stratified splits.
     """
     shuffled = rng.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     counts = np.bincount(labels)
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     quantile = (rank + 0.5) / np.repeat(counts, counts)
-    tie_break = rng.random(len(labels))  # else equally large classes would always come in the same order
+    tie_break = rng.random(len(labels))  # otherwise classes of equal size would always have the same order
     return by_class[np.lexsort((tie_break, quantile))]
 
 
-def stratified_cut(
+def stratified_split(
     labels: NDArray[np.int64], sizes: Sequence[int], split_seed: int
 ) -> list[NDArray[np.int64]]:
-    """Disjoint stratified parts of all images: sorted indices of `sizes` images each, then of the rest."""
+    """Disjoint stratified splits of all images: sorted indices of `sizes` images each, then of the others."""
     order = stratified_order(labels, np.random.default_rng(split_seed))
     return [np.sort(part) for part in np.split(order, np.cumsum(sizes))]

@@ -1,4 +1,4 @@
-"""The embedded data set: 1,797 real handwritten digits of 8×8 pixels that ship inside scikit-learn."""
+"""The embedded data set: 1,797 handwritten digits of 8×8 pixels, which are part of scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from nas.data.augment import RandomAffine
-from nas.data.dataset import ImageDataset, ImageOnly, Split, stratified_cut
+from nas.data.dataset import ImageDataset, ImageOnly, Split, stratified_split
 from nas.data.preprocess import Preprocess
 
 VALIDATION, TEST = 540, 360
-"""Images of these splits, three and two tenths of all; 897 remain for training. On fewer validation images,
-the order of subnets says more about the images than about the subnets."""
+"""Sizes of the splits, 30 and 20 % of all images; 897 remain for training. With fewer validation images, the
+ranking of subnets depends mostly on the choice of images."""
 
 SHIFT_PIXELS = 0.5
-"""Of 8: larger shifts cost the small subnets accuracy."""
-SHIFT_PIXELS = 0.5
-"""Of 8: larger shifts cost the small subnets accuracy."""
+"""Largest shift in pixels; larger values lower the accuracy of small subnets."""
 
 
 def load(root: Path | None, split_seed: int) -> ImageDataset:
-    """The digits, stratified 50/30/20 % into train, validation and test.
+    """The digits, with stratified splits: 50 % train, 30 % validation, 20 % test.
 
     Args:
-        root: must be None, the images are embedded.
-        split_seed: draws the splits.
+        root: must be None, because the images are embedded.
+        split_seed: seed of the splits.
 
     Raises:
-        ValueError: a root is given.
+        ValueError: `root` is given.
     """
     if root is not None:
         raise ValueError(
-            f"the data set digits is embedded and has no folder; leave out data_root, got {root}"
+            f"the data set digits is embedded and has no data root; leave out data.root or --data-root, "
+            f"got {root}"
         )
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 17 shades of grey
     labels = bunch.target.astype(np.int64)
-    validation, test, train = stratified_cut(labels, (VALIDATION, TEST), split_seed)
+    validation, test, train = stratified_split(labels, (VALIDATION, TEST), split_seed)
     return ImageDataset(
         output_names=tuple(str(digit) for digit in range(10)),
         preprocess=Preprocess(mean=(0.305,), std=(0.376,)),  # of all pixels

@@ -1,4 +1,4 @@
-"""How images lie in folders: one folder per class, perhaps below one folder per split."""
+"""Layouts of image folders: one folder per class, optionally inside one folder per split."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SPLIT_FOLDERS: Mapping[SplitName, tuple[str, ...]] = {
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-"""Names, in lower case, of folders that hold the class folders of a split."""
+"""Names, in lower case, of folders that contain the class folders of a split."""
 RULE = (
-    "must hold one folder of images per class, or the folders train and val or test (or both) with one "
+    "must contain one folder of images per class, or the folders train and val or test (or both) with one "
     "folder of images per class in each"
 )
-NAMED = 10
-"""Names that a message lists at most."""
+MAX_NAMES = 10
+"""Largest number of names in a message."""
 
 Classes = Mapping[str, list[str]]
 """Files of each class, relative to the root of the layout."""
@@ -31,96 +31,98 @@ class Layout:
     """Image files by split and class."""
 
     classes: Classes
-    """Of all images, where there are no split folders."""
+    """Files of all classes, if there are no split folders."""
     splits: Mapping[SplitName, Classes]
-    """Of each split folder."""
+    """Files of all classes, for each split folder."""
     left_out: str
-    """What is no image of a class, such as `40 .txt, 1 hidden folder`."""
+    """Description of the files that were left out, such as `40 .txt, 1 hidden folder`."""
 
 
 def read_layout(root: Path) -> Layout:
     """Find the images of each class.
 
     Raises:
-        ValueError: no layout that `RULE` describes.
+        ValueError: the layout does not satisfy `RULE`.
     """
     splits = _split_folders(root)
     folders = visible_folders(root)
-    found = scan(root, sorted(splits.values()) if splits else folders)
-    classes = {} if splits else _classes(root, "", found)
-    by_split = {split: _classes(root, folder, found) for split, folder in splits.items()}
-    labelled = sum(len(files) for group in (classes, *by_split.values()) for files in group.values())
-    if labelled < len(found.images):
-        found.skipped["image outside of class folders"] = len(found.images) - labelled
+    files = scan(root, sorted(splits.values()) if splits else folders)
+    classes = {} if splits else _classes(root, "", files)
+    by_split = {split: _classes(root, folder, files) for split, folder in splits.items()}
+    labelled = sum(len(names) for group in (classes, *by_split.values()) for names in group.values())
+    if labelled < len(files.images):
+        files.skipped["image outside of class folders"] = len(files.images) - labelled
     others = sorted(set(folders) - set(splits.values())) if splits else []
-    left_out = [found.left_out(), f"the folders {named(others)}" if others else ""]
+    left_out = [files.left_out(), f"the folders {first_names(others)}" if others else ""]
     return Layout(classes, by_split, ", ".join(filter(None, left_out)))
 
 
 def _split_folders(root: Path) -> Mapping[SplitName, str]:
-    """The folder of each split; none where the folders are classes."""
+    """The folder of each split; empty if the folders are classes."""
     folders = visible_folders(root)
     roles = {
         name: split for name in folders for split, names in SPLIT_FOLDERS.items() if name.lower() in names
     }
     filled = [name for name in roles if visible_folders(root / name)]
     if not roles or (len(roles) == 1 < len(folders) and not filled):
-        return {}  # one name of a split among other folders, with no folders in it, is a class
+        return {}  # a single folder named like a split, without subfolders, is a class
     splits = {split: name for split in SPLIT_FOLDERS for name in filled if roles[name] == split}
-    seen = f"it holds the folders {named(folders)}"
+    contents = f"it contains the folders {first_names(folders)}"
     flat = [name for name in roles if name not in filled and (roles[name] != "test" or not filled)]
     if flat:
-        raise ValueError(f"{root} {RULE}; {seen}, and {named(flat)} without folders of classes")
+        raise ValueError(f"{root} {RULE}; {contents}, and {first_names(flat)} without class folders")
     if len(splits) < len(filled):
-        raise ValueError(f"{root} {RULE}; {seen}, of which two are for the same split")
+        raise ValueError(f"{root} {RULE}; {contents}, of which two are for the same split")
     if list(splits) == ["train"]:
-        alone = root / splits["train"]
-        raise ValueError(f"{root} {RULE}; {seen}; data_root={alone} would split the images of {alone.name}")
+        train = root / splits["train"]
+        raise ValueError(
+            f"{root} {RULE}; {contents}; the data root {train} would split the images of {train.name}"
+        )
     if "train" not in splits:
-        raise ValueError(f"{root} {RULE}; {seen}; rename {named(filled)} if that is a class")
+        raise ValueError(f"{root} {RULE}; {contents}; rename {first_names(filled)} if that is a class")
     return splits
 
 
-def _classes(root: Path, folder: str, found: Scan) -> Classes:
+def _classes(root: Path, folder: str, files: Scan) -> Classes:
     """Files of each class folder in `folder`, which is the root or a split folder."""
     start = f"{folder}/" if folder else ""
-    below = {name[len(start) :] for name in found.folders if name.startswith(start)}
+    below = {name[len(start) :] for name in files.folders if name.startswith(start)}
     names = sorted(name for name in below if name and "/" not in name)
-    images = [name for name in found.images if name.startswith(start)]
+    images = [name for name in files.images if name.startswith(start)]
     where = root / folder
     if not names:
-        raise ValueError(f"{where} {RULE}; it holds {_seen(images, found)}")
+        raise ValueError(f"{where} {RULE}; it contains {_description(images, files)}")
     classes: dict[str, list[str]] = {name: [] for name in names}
     for image in images:
         name, slash, _ = image[len(start) :].partition("/")
         if slash:
             classes[name].append(image)
-    empty = [name for name, files in classes.items() if not files]
+    empty = [name for name, names_of_class in classes.items() if not names_of_class]
     if empty:
         raise ValueError(
-            f"{where}: each class folder must hold images that can be read, {named(empty)} "
-            f"{_contents(found, {start + name for name in empty})}; add images or remove the folder"
+            f"{where}: each class folder must contain readable images, {first_names(empty)} "
+            f"{_contents(files, {start + name for name in empty})}; add images or remove the folder"
         )
     _check_depth(where, classes, below, start)
     return {
-        name: sorted(files, key=lambda file: file.rpartition("/")[::2]) for name, files in classes.items()
+        name: sorted(paths, key=lambda path: path.rpartition("/")[::2]) for name, paths in classes.items()
     }
 
 
-def _seen(images: Collection[str], found: Scan) -> str:
-    left_out = found.left_out()
+def _description(images: Collection[str], files: Scan) -> str:
+    left_out = files.left_out()
     return f"{plural(len(images), 'image')} and no folders" + (f"; left out: {left_out}" if left_out else "")
 
 
-def _contents(found: Scan, folders: Collection[str]) -> str:
-    """What these folders hold instead of images."""
-    inside = [name for name in found.others if any(name.startswith(f"{folder}/") for folder in folders)]
+def _contents(files: Scan, folders: Collection[str]) -> str:
+    """Description of the files in folders without images."""
+    inside = [name for name in files.others if any(name.startswith(f"{folder}/") for folder in folders)]
     suffixes = sorted({suffix(name) or "files without suffix" for name in inside})
-    return f"has {len(inside)} other files ({named(suffixes)})" if inside else "is empty"
+    return f"has {len(inside)} other files ({first_names(suffixes)})" if inside else "is empty"
 
 
 def _check_depth(where: Path, classes: Classes, below: Collection[str], start: str) -> None:
-    """Refuse folders above the class folders that would be taken for classes."""
+    """Check that the folders are class folders, not folders that contain class folders."""
     if any(image.count("/") == start.count("/") + 1 for files in classes.values() for image in files):
         return
     inner = [
@@ -130,15 +132,15 @@ def _check_depth(where: Path, classes: Classes, below: Collection[str], start: s
     splits = {name for names in SPLIT_FOLDERS.values() for name in names}
     common = set.intersection(*inner)
     if all(names == common for names in inner) and (len(common) > 1 or {n.lower() for n in common} & splits):
-        only = where / next(iter(classes))
-        remedy = f"give data_root={only}" if len(classes) == 1 else "put them one folder higher"
+        inner_root = where / next(iter(classes))
+        remedy = f"use the data root {inner_root}" if len(classes) == 1 else "put them one folder higher"
         raise ValueError(
-            f"{where} {RULE}; each of its folders {named(list(classes))} holds the folders "
-            f"{named(sorted(common))} instead of images; {remedy}"
+            f"{where} {RULE}; each of its folders {first_names(list(classes))} contains the folders "
+            f"{first_names(sorted(common))} instead of images; {remedy}"
         )
 
 
-def named(names: Collection[str]) -> str:
-    """The first of these names, and how many more there are."""
-    shown = ", ".join(list(names)[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+def first_names(names: Collection[str]) -> str:
+    """The first `MAX_NAMES` names, and the number of the others."""
+    text = ", ".join(list(names)[:MAX_NAMES])
+    return text if len(names) <= MAX_NAMES else f"{text} and {len(names) - MAX_NAMES} more"

@@ -1,4 +1,4 @@
-"""Borrowing torch's global random generators for code that draws from nowhere else."""
+"""Temporary seeding of torch's global random generators, for code that draws from them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import torch
 
 _LOCK = threading.Lock()
-"""Held meanwhile: subnets are evaluated in several threads."""
+"""Held while the generators are seeded, because subnets are evaluated in several threads."""
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Torch's global generators, seeded here and afterwards as they were before.
+    """Seed torch's global generators inside the block, and restore their states afterwards.
 
     Args:
-        seed: decides what is drawn.
-        device: whose generator is borrowed as well as the CPU's; those of other devices are left alone.
+        seed: the seed.
+        device: device whose generator is seeded in addition to that of the CPU.
     """
     generators = [torch.default_generator]
     if device is not None and device.type == "cuda":

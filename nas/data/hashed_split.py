@@ -1,4 +1,4 @@
-"""Splits of files in which no file depends on the others."""
+"""Splits of files by a hash, so that the split of a file does not depend on other files."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def hashed_cut(
+def hashed_split(
     names: Sequence[str], labels: NDArray[np.int64], shares: Sequence[float], split_seed: int
 ) -> list[NDArray[np.int64]]:
-    """Disjoint parts of all files: sorted indices of about `shares` of each class, then of the rest.
+    """Disjoint splits of all files: sorted indices of about `shares` of each class, then of the others.
 
-    A hash of its name and the seed decides where a file belongs, so that one file more or less moves no
-    other. The exception are classes so small that a part would get none: there each part gets the file that
-    is nearest to it.
+    A hash of its name and the seed determines the split of a file, so adding or removing a file does not
+    affect the others. The exception are small classes in which a split would be empty: there each split gets
+    the file with the nearest hash.
 
     Args:
-        names: relative to the root, with `/`.
-        labels: shape (n,); each class needs more files than there are shares.
-        shares: of the parts, below 1 in total.
-        split_seed: draws other parts.
+        names: paths relative to the root, with `/`.
+        labels: class of each file, shape (n,); each class needs more files than there are shares.
+        shares: shares of the splits, below 1 in total.
+        split_seed: seed of the splits.
     """
     place = np.array([_uniform(name, split_seed) for name in names])
     bounds = np.cumsum(shares)
@@ -31,7 +31,7 @@ def hashed_cut(
         members = np.flatnonzero(labels == label)
         members = members[np.argsort(place[members], kind="stable")]
         ends = np.searchsorted(place[members], bounds)
-        for i in range(len(ends)):  # at least one file for this part, and for each of those after it
+        for i in range(len(ends)):  # at least one file for this split and for each later one
             first = ends[i - 1] if i else 0
             ends[i] = min(max(ends[i], first + 1), len(members) - (len(ends) - i))
         for part, indices in zip(parts, np.split(members, ends), strict=True):
@@ -40,6 +40,6 @@ def hashed_cut(
 
 
 def _uniform(name: str, split_seed: int) -> float:
-    """A number in 0..1 that depends on the arguments alone, equal on every machine."""
+    """A number in 0..1 that depends only on the arguments, equal on every machine."""
     text = f"{split_seed}/{name}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48

@@ -1,6 +1,6 @@
-"""From the bytes of an image file to upright 8-bit pixels, with numpy and Pillow alone.
+"""Read image files as upright 8-bit pixels, with numpy and Pillow only.
 
-The only place that decides what an image shows, for training, evaluation, calibration and export alike.
+Training, evaluation, calibration and export all read images by this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 NOT_READ = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
-"""Formats that Pillow only identifies, or hands to another program."""
+"""Formats that Pillow only identifies, or reads with another program."""
 SIXTEEN_BITS = 2**16
 CANNOT_READ = "cannot read the image "
 RULES = {
@@ -24,23 +24,23 @@ RULES = {
     "color_spaces": "CMYK, YCbCr, LAB and HSV by Pillow's convert('RGB')",
     "frames": "first",
 }
-"""What `plain` and `read` do, in the words of a model card."""
+"""Description of `plain` and `read` for model cards."""
 
-# Large photographs exceed Pillow's first limit; its second limit is an error. Damaged metadata is not.
+# Large photographs exceed the limit of Pillow's warning, and damaged metadata does not matter.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that can be read here."""
+    """Pillow's names of the supported formats."""
     Image.init()
     return tuple(name for name in Image.ID if name not in NOT_READ)
 
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """Suffixes of the files that can be read here, in lower case and with the dot."""
+    """Suffixes of the supported files, in lower case and with the dot."""
     readable = set(formats())
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
 
@@ -49,10 +49,10 @@ def read(path: str | PathLike[str]) -> Image.Image:
     """The first frame of an image file, upright, in mode RGB.
 
     Raises:
-        ValueError: the file cannot be read, with its path and the reason.
+        ValueError: the file cannot be read; the message has its path and the reason.
     """
     try:
-        # a stream, since Pillow maps some files of a path to memory and then turns TIFF images wrongly
+        # a stream, because Pillow would memory-map some files and then rotate TIFF images wrongly
         with open(path, "rb") as file, Image.open(file, formats=formats()) as image:
             return plain(image).convert("RGB")
     except Exception as error:  # damaged files raise errors of nearly any kind
@@ -60,7 +60,7 @@ def read(path: str | PathLike[str]) -> Image.Image:
 
 
 def has_sixteen_bits(path: str | PathLike[str]) -> bool:
-    """Whether `read` keeps only the high byte of an image file that it can read."""
+    """Whether a readable image file has 16 bits per channel, of which `read` keeps the high byte."""
     with open(path, "rb") as file, Image.open(file, formats=formats()) as image:
         return image.mode.startswith("I")
 
@@ -71,21 +71,21 @@ def plain(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: float pixels, or integers outside the range of 16 bits.
     """
-    image.load()  # some formats tell the orientation only now
+    image.load()  # some formats have the orientation only after loading
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if "transparency" in image.info:  # Pillow would blend or warn for some modes
+    if "transparency" in image.info:  # for some modes Pillow would blend or warn
         image = image.copy()
         del image.info["transparency"]
     if image.mode == "F":
-        raise ValueError("float pixels have no stated range; save it with 8 or 16 bits per channel")
+        raise ValueError("the range of float pixels is unknown; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I"):
         return _high_byte(image)
     return converted(image, "L" if image.mode in ("1", "L", "LA", "La") else "RGB")
 
 
 def converted(image: Image.Image, mode: str) -> Image.Image:
-    """The image in another mode, or itself if it has that mode."""
+    """The image in this mode; the same object if it already has the mode."""
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -100,9 +100,9 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """One line that says what went wrong, without the path."""
+    """The reason of an error in one line, without the path."""
     if isinstance(error, UnidentifiedImageError):
-        return "no image format that can be read here"
+        return "not a supported image format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Image files in one folder per class, read when they are needed."""
+"""Image files in one folder per class, read on demand."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from PIL import Image
 
 from nas.data import image_file
 from nas.data.augment import RandomResizedCrop
-from nas.data.dataset import ImageDataset, ImageOnly, Split, SplitName, stratified_cut
-from nas.data.folder_layout import Classes, Layout, named, read_layout
-from nas.data.hashed_split import hashed_cut
+from nas.data.dataset import ImageDataset, ImageOnly, Split, SplitName, stratified_split
+from nas.data.folder_layout import Classes, Layout, first_names, read_layout
+from nas.data.hashed_split import hashed_split
 from nas.data.image_scan import scan, visible_folders
 from nas.data.preprocess import Preprocess, RawImage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)
-"""The means over the colours."""
-TENTH = 0.1
+"""Means of the RGB values."""
+HELD_OUT_SHARE = 0.1
 MAX_VALIDATION = 10_000
-"""Images of the validation split at most, as many as the published supernets held out of ImageNet."""
+"""Largest size of the validation split; the published supernets held out as many images of ImageNet."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles(Sequence[RawImage]):
-    """Images that are opened when asked for."""
+    """Images that are opened on demand."""
 
     paths: Sequence[str]
     channels: int = 3
@@ -39,33 +39,33 @@ class ImageFiles(Sequence[RawImage]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Image.Image:  # type: ignore[override]  # nobody slices it
+    def __getitem__(self, index: int) -> Image.Image:  # type: ignore[override]  # no slices
         return image_file.converted(image_file.read(self.paths[index]), "L" if self.channels == 1 else "RGB")
 
 
 def load(root: Path | None, split_seed: int, *, channels: int = 3) -> ImageDataset:
-    """Any images in one of these layouts; `folder_layout.SPLIT_FOLDERS` lists other names of `val`.
+    """Images in one of these layouts; `folder_layout.SPLIT_FOLDERS` lists other names of `val`.
 
     - `root/CLASS/…`: about 80/10/10 % of each class into train, validation and test; at least 3 images per
       class.
     - `root/train/CLASS/…`, `root/val/CLASS/…` and `root/test/CLASS/…`: the three splits.
     - `root/train/CLASS/…` and one of `val` and `test`, as ImageNet has them: test is all of that folder,
-      validation about a tenth of each class of `train/`, or less where that would be more than 10,000 images;
-      at least 2 images per class in `train/`.
+      validation about a tenth of each class of `train/`, or less if that were more than 10,000 images; at
+      least 2 images per class in `train/`.
 
-    A hash of its name says where an image belongs, so that one image more or less moves no other.
+    A hash of its name determines the split of an image, so other images do not affect it.
 
-    A class folder may have folders in it. Files that are no images, hidden files and folders, and a `test`
-    folder without class folders are left out; `left_out` of the data set counts them.
+    A class folder may contain folders. Other files, hidden files and folders, and a `test` folder without
+    class folders are left out; `left_out` of the data set counts them.
 
     Args:
         root: folder of the class folders, or of the split folders.
-        split_seed: draws the splits.
-        channels: 1 reads the images as grey, 3 as RGB.
+        split_seed: seed of the splits.
+        channels: 1 to read the images as grey, 3 as RGB.
 
     Raises:
-        ValueError: another layout, fewer than two classes, a class with too few images, or split folders that
-            have different classes.
+        ValueError: another layout, fewer than two classes, a class with too few images, or split folders with
+            different classes.
     """
     root = _existing(root)
     layout = read_layout(root)
@@ -79,11 +79,11 @@ def load(root: Path | None, split_seed: int, *, channels: int = 3) -> ImageDatas
         return _dataset(classes, splits["train"], splits["validation"], splits["test"], layout.left_out)
     train, test = splits.values()
     _check_at_least(root, layout.splits["train"], 2)
-    share = TENTH
+    share = HELD_OUT_SHARE
     while share * len(train) > MAX_VALIDATION:
-        share /= 2  # a share that grew with every image would move others
-    validation, rest = hashed_cut(file_names(train, root), train.targets, [share], split_seed)
-    return _dataset(classes, _part(train, rest), _part(train, validation), test, layout.left_out)
+        share /= 2  # a share that depended on the number of images would move other images
+    validation, others = hashed_split(file_names(train, root), train.targets, [share], split_seed)
+    return _dataset(classes, _part(train, others), _part(train, validation), test, layout.left_out)
 
 
 def load_for_imported(
@@ -93,17 +93,17 @@ def load_for_imported(
     validation_images: int = MAX_VALIDATION,
     classes: Sequence[str] = (),
 ) -> ImageDataset:
-    """Images with split folders for weights that were trained elsewhere and may have seen all of `train/`.
+    """Images with split folders for imported weights, which may have been trained on all of `train/`.
 
-    No image of `train/` tells how good such weights are. So validation is a stratified part of `val/`, test
-    is the rest or, where there is one, all of `test/`, and `train/` is for BN recalibration.
+    Such weights must not be evaluated on images of `train/`. Therefore validation is a stratified part of
+    `val/`, test is the other part or, if it exists, all of `test/`, and `train/` is for BN recalibration.
 
     Args:
         root: folder of `train` and `val`.
-        split_seed: draws the splits.
-        validation_images: of the validation split, at most half of `val/` where there is no `test/`.
-        classes: the class folders that the labels 0, 1, … mean, of which some may be missing here; none:
-            those that are here, in the order of their names.
+        split_seed: seed of the splits.
+        validation_images: size of the validation split, at most half of `val/` if there is no `test/`.
+        classes: names of the class folders for the labels 0, 1, …, of which some may be missing; empty: those
+            in `root`, in the order of their names.
 
     Raises:
         ValueError: as `load`, the folder has another layout, or it has a class that is not in `classes`.
@@ -112,8 +112,8 @@ def load_for_imported(
     layout = read_layout(root)
     if not layout.splits:
         raise ValueError(
-            f"for imported weights data_root must have the folders train and val, as ImageNet has them: the "
-            f"weights may have been trained on any other image; got {root}"
+            f"for imported weights the data root must contain the folders train and val, as for ImageNet, "
+            f"because the weights may have been trained on any other image; got {root}"
         )
     _check_same_classes(root, layout)
     folders = list(layout.splits["train"])
@@ -121,21 +121,21 @@ def load_for_imported(
     if unknown:
         raise ValueError(
             f"{root}: the class folders must be in the list of {len(classes)} classes, "
-            f"{len(unknown)} are not: {named(unknown)}"
+            f"{len(unknown)} are not: {first_names(unknown)}"
         )
     names = classes or folders
     splits = {name: _files(root, files, names) for name, files in layout.splits.items()}
     train, held_out = list(splits.values())[:2]
-    most = len(held_out) if len(splits) == 3 else len(held_out) // 2
-    validation, rest = stratified_cut(held_out.targets, (min(most, validation_images),), split_seed)
-    test = splits["test"] if len(splits) == 3 else _part(held_out, rest)
+    limit = len(held_out) if len(splits) == 3 else len(held_out) // 2
+    validation, others = stratified_split(held_out.targets, (min(limit, validation_images),), split_seed)
+    test = splits["test"] if len(splits) == 3 else _part(held_out, others)
     return _dataset(names, train, _part(held_out, validation), test, layout.left_out)
 
 
 def file_names(split: Split, root: Path) -> list[str]:
     """The files of a split of `load` or `load_for_imported`, in order, relative to `root`.
 
-    `root` may be given in another way than when the split was loaded, such as absolute.
+    `root` may differ in form from the one that the split was loaded with, for example be absolute.
     """
     assert isinstance(split.images, ImageFiles)
     start = os.path.abspath(root)
@@ -145,7 +145,7 @@ def file_names(split: Split, root: Path) -> list[str]:
 def of_files(
     root: Path, classes: Sequence[str], files: Iterable[tuple[SplitName, str, int]], channels: int
 ) -> ImageDataset:
-    """The data set of these files: split, name relative to `root` and label of each."""
+    """The data set of these files, each given as split, name relative to `root` and label."""
     paths: dict[SplitName, list[str]] = {name: [] for name in get_args(SplitName)}
     labels: dict[SplitName, list[int]] = {name: [] for name in paths}
     for split, file, label in files:
@@ -165,16 +165,18 @@ def image_names(root: Path, splits: Collection[str] = ()) -> list[str]:
         root: folder of the class folders, or of the split folders.
         splits: names of the split folders, if there are any.
     """
-    found = scan(root, sorted(splits) or visible_folders(root))
+    files = scan(root, sorted(splits) or visible_folders(root))
     depth = 2 if splits else 1
-    return [name for name in found.images if name.count("/") >= depth]
+    return [name for name in files.images if name.count("/") >= depth]
 
 
 def _existing(root: Path | None) -> Path:
     if root is None:
-        raise ValueError("imagefolder needs data_root, a folder with one folder of images per class")
+        raise ValueError(
+            "imagefolder needs a data root (data.root or --data-root) with one folder of images per class"
+        )
     if not root.is_dir():
-        raise ValueError(f"data_root must be a folder with one folder of images per class, got {root}")
+        raise ValueError(f"the data root must be a folder with one folder of images per class, got {root}")
     return root
 
 
@@ -183,7 +185,9 @@ def _one_folder(root: Path, layout: Layout, split_seed: int, channels: int) -> I
     _check_classes(root, layout.classes)
     _check_at_least(root, layout.classes, 3)
     files = _files(root, layout.classes, classes, channels)
-    validation, test, train = hashed_cut(file_names(files, root), files.targets, [TENTH, TENTH], split_seed)
+    validation, test, train = hashed_split(
+        file_names(files, root), files.targets, [HELD_OUT_SHARE, HELD_OUT_SHARE], split_seed
+    )
     return _dataset(
         classes, _part(files, train), _part(files, validation), _part(files, test), layout.left_out
     )
@@ -193,7 +197,7 @@ def _check_classes(root: Path, classes: Classes) -> None:
     if len(classes) < 2:
         raise ValueError(
             f"{root}: at least 2 classes are needed, each a folder of images; got only the folder "
-            f"{', '.join(classes)}; if its folders are the classes, data_root must name it"
+            f"{', '.join(classes)}; if its folders are the classes, make it the data root"
         )
 
 
@@ -201,8 +205,8 @@ def _check_at_least(root: Path, classes: Classes, count: int) -> None:
     few = [f"{name} ({len(files)})" for name, files in classes.items() if len(files) < count]
     if few:
         raise ValueError(
-            f"{root}: each class needs at least {count} images, so that they can be split; fewer have "
-            f"{named(few)}"
+            f"{root}: each class needs at least {count} images, so that they can be split; too few: "
+            f"{first_names(few)}"
         )
 
 
@@ -212,7 +216,8 @@ def _check_same_classes(root: Path, layout: Layout) -> None:
         different = sorted(set(train) ^ set(classes))
         if different:
             raise ValueError(
-                f"{root}: train and {name} must have the same class folders, only one has {named(different)}"
+                f"{root}: train and {name} must have the same class folders, only one has "
+                f"{first_names(different)}"
             )
 
 

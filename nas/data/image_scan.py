@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and which are left out."""
+"""Search for image files below a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from nas.data.image_file import suffixes
 
-HELPERS = frozenset(
+SYSTEM_NAMES = frozenset(
     {
         "__macosx",
         "__pycache__",
@@ -25,29 +25,29 @@ HELPERS = frozenset(
         "thumbs.db",
     }
 )
-"""Names, in lower case, of folders and files that operating systems and servers add."""
+"""Names, in lower case, of folders and files that operating systems and servers create."""
 NAMED_SUFFIXES = 10
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies below a folder; names are relative to it, with `/`."""
+    """The files below a folder; names are relative to it, with `/`."""
 
     images: list[str] = field(default_factory=list)
-    """Each real file once."""
+    """Image files, each real file once."""
     folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """Files whose suffix is no image's."""
+    """Files with other suffixes."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """Numbers of hidden folders, hidden files and the like, by what they are."""
+    """Numbers of skipped files and folders by kind, such as `hidden file`."""
 
     def left_out(self) -> str:
-        """What was left out and how often, such as `40 .txt, 1 hidden folder`."""
+        """Description of the files that were left out, such as `40 .txt, 1 hidden folder`."""
         counts = Counter(map(suffix, self.others)).most_common()
-        shown = [f"{count} {name or 'without suffix'}" for name, count in counts[:NAMED_SUFFIXES]]
-        rest = sum(count for _, count in counts[NAMED_SUFFIXES:])
-        shown += [plural(rest, "other file")] if rest else []
-        return ", ".join([*shown, *(plural(count, what) for what, count in sorted(self.skipped.items()))])
+        parts = [f"{count} {name or 'without suffix'}" for name, count in counts[:NAMED_SUFFIXES]]
+        n_others = sum(count for _, count in counts[NAMED_SUFFIXES:])
+        parts += [plural(n_others, "other file")] if n_others else []
+        return ", ".join([*parts, *(plural(count, kind) for kind, count in sorted(self.skipped.items()))])
 
 
 def suffix(name: str) -> str:
@@ -66,50 +66,48 @@ def visible_folders(folder: Path) -> list[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or a helper of an operating system."""
-    return name.startswith(".") or name.lower() in HELPERS
+    """Whether a file or folder with this name is hidden or belongs to an operating system."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def scan(root: Path, folders: Sequence[str]) -> Scan:
-    """All images in `root` itself and, at any depth, in these folders of it.
+    """All images in `root` and, at any depth, in some of its folders.
 
-    Hidden files and folders are left out. Links are followed, but each real folder and each real file counts
-    once.
+    Hidden files and folders are left out. Links are followed, but each real folder and file is listed once.
 
     Args:
         root: the folder that names are relative to.
-        folders: names of folders in `root`; others are not looked into.
+        folders: names of the folders in `root` to search.
     """
     walk = _Walk(root)
     walk.walk("", only=folders)
     walk.follow_links()
-    found = walk.found
-    found.images.sort()
-    found.folders.sort()
-    return found
+    walk.result.images.sort()
+    walk.result.folders.sort()
+    return walk.result
 
 
 class _Walk:
-    """A walk through folders: first all real ones, then what links lead to."""
+    """A walk through folders: first the real ones, then the targets of links."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.found = Scan()
+        self.result = Scan()
         self.links: deque[str] = deque()
-        self.seen: set[tuple[int, int]] = set()
+        self.visited: set[tuple[int, int]] = set()
 
     def walk(self, folder: str, only: Sequence[str] | None = None) -> None:
-        """Walk a folder, unless that was done; `only` names the folders in it that are wanted."""
+        """Walk a folder unless it was visited before; with `only`, other folders in it are skipped."""
         path = self.root / folder
-        if self._seen_before(os.stat(path)):
-            self.found.skipped["repeated link"] += 1
+        if self._visited_before(os.stat(path)):
+            self.result.skipped["repeated link"] += 1
             return
         if folder:
-            self.found.folders.append(folder)
+            self.result.folders.append(folder)
         for entry in _entries(path):
             name = f"{folder}/{entry.name}" if folder else entry.name
             if is_hidden(entry.name):
-                self.found.skipped["hidden folder" if _is_folder(entry) else "hidden file"] += 1
+                self.result.skipped["hidden folder" if _is_folder(entry) else "hidden file"] += 1
             elif only is not None and _is_folder(entry) and entry.name not in only:
                 continue
             elif entry.is_symlink():
@@ -117,10 +115,10 @@ class _Walk:
             elif _is_folder(entry):
                 self.walk(name)
             else:
-                self.take(name, os.stat(entry.path), linked=False)
+                self.add(name, os.stat(entry.path), linked=False)
 
     def follow_links(self) -> None:
-        """Walk what the links lead to that were met, and those met there."""
+        """Walk the targets of all links, including links found there."""
         real_root = self.root.resolve()
         while self.links:
             name = self.links.popleft()
@@ -128,36 +126,36 @@ class _Walk:
             try:
                 status = os.stat(path)
             except OSError:
-                self.found.skipped["broken link"] += 1
+                self.result.skipped["broken link"] += 1
                 continue
             if not stat.S_ISDIR(status.st_mode):
-                self.take(name, status, linked=True)
+                self.add(name, status, linked=True)
             elif real_root.is_relative_to(path.resolve()):
-                self.found.skipped["repeated link"] += 1
+                self.result.skipped["repeated link"] += 1
             else:
                 self.walk(name)
 
-    def take(self, name: str, status: os.stat_result, *, linked: bool) -> None:
-        """Sort a file in."""
+    def add(self, name: str, status: os.stat_result, *, linked: bool) -> None:
+        """Add a file to the result."""
         if not stat.S_ISREG(status.st_mode):
-            self.found.skipped["special file"] += 1
+            self.result.skipped["special file"] += 1
         elif suffix(name) not in suffixes():
-            self.found.others.append(name)
-        elif self._seen_before(status) and (linked or status.st_nlink > 1):
-            self.found.skipped["repeated link"] += 1
+            self.result.others.append(name)
+        elif self._visited_before(status) and (linked or status.st_nlink > 1):
+            self.result.skipped["repeated link"] += 1
         else:
-            self.found.images.append(name)
+            self.result.images.append(name)
 
-    def _seen_before(self, status: os.stat_result) -> bool:
+    def _visited_before(self, status: os.stat_result) -> bool:
         key = (status.st_dev, status.st_ino)
-        if key in self.seen:
+        if key in self.visited:
             return True
-        self.seen.add(key)
+        self.visited.add(key)
         return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; `entry.is_dir()` raises an error for a link to itself."""
+    """Whether an entry is a folder or a link to one; `is_dir()` would raise an error for a link to itself."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 

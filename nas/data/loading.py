@@ -1,4 +1,4 @@
-"""Batches made one after another in this process, or ahead of time in worker processes."""
+"""Batches made on demand in this process, or prefetched by worker processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from nas.stopping import STOP_SIGNALS
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 (n, channels, resolution, resolution), normalised, and targets (n, ...)."""
+"""Images float32 (n, channels, resolution, resolution), normalized, and targets (n, ...)."""
 Plan = TypeVar("Plan")
 
 SHARED_MEMORY = "/dev/shm"
@@ -29,13 +29,13 @@ SHARED_MEMORY = "/dev/shm"
 class Loader(Generic[Plan]):
     """Makes batches in order.
 
-    Worker processes live until `close`, so they receive the data set once. They ignore the signals that ask a
-    program to stop: the process that uses the batches decides when they end.
+    Worker processes live until `close`, so the data set is sent to them once. They ignore signals that stop a
+    program, because the main process ends them.
 
     Args:
-        make: makes the batch of a plan.
-        workers: number of worker processes; 0: batches are made in this process when they are asked for.
-        pin_memory: return batches in memory from which they are copied to a GPU while it computes.
+        make: makes the batch for a plan.
+        workers: number of worker processes; 0: batches are made in this process on demand.
+        pin_memory: return batches in pinned memory, for asynchronous copies to a GPU.
     """
 
     def __init__(self, make: Callable[[Plan], Batch], workers: int = 0, *, pin_memory: bool = False) -> None:
@@ -44,10 +44,10 @@ class Loader(Generic[Plan]):
         self.plans: list[Plan] = []
         self.loader: DataLoader[Any] | None = None
         self.iterator: Any = None
-        """What `DataLoader` returns; it holds the worker processes."""
+        """The iterator of the `DataLoader`, which owns the worker processes."""
         if workers:
             self.loader = DataLoader(
-                _Batches(make),  # type: ignore[arg-type]  # any object with items will do
+                _Batches(make),  # type: ignore[arg-type]  # any object with items
                 sampler=self.plans,
                 batch_size=None,
                 collate_fn=_unchanged,  # the default would turn tuples into lists
@@ -55,18 +55,18 @@ class Loader(Generic[Plan]):
                 persistent_workers=True,
                 worker_init_fn=_ignore_stopping,
                 pin_memory=pin_memory,
-                generator=torch.Generator(),  # the default would draw from the global one
+                generator=torch.Generator(),  # the default would use the global one
             )
 
     def __call__(self, plans: Sequence[Plan]) -> Iterator[Batch]:
         """The batches of `plans`.
 
         Raises:
-            ValueError: an image cannot be read, the data set fails, or the worker processes cannot work.
+            ValueError: an image cannot be read, the data set raises an error, or the worker processes fail.
         """
         if self.loader is None:
             for plan in plans:
-                yield _made(self.make, plan)
+                yield _make_batch(self.make, plan)
             return
         self.plans[:] = plans
         self.iterator = self._start(self.loader)
@@ -75,10 +75,10 @@ class Loader(Generic[Plan]):
                 batch = next(self.iterator)
             except StopIteration:
                 return
-            except (RuntimeError, OSError, EOFError) as error:  # any of them where a worker was lost
+            except (RuntimeError, OSError, EOFError) as error:  # if a worker died
                 raise ValueError(
                     f"a process that loads images has ended ({_first_line(error):.150}); if memory ran out, "
-                    f"use fewer workers than {self.workers}, or workers=0"
+                    f"use fewer data.workers than {self.workers}, or data.workers=0"
                 ) from None
             if isinstance(batch, _Failure):
                 raise ValueError(batch.reason)
@@ -87,32 +87,34 @@ class Loader(Generic[Plan]):
     def close(self) -> None:
         """End the worker processes."""
         if self.iterator is not None:
-            self.iterator._shutdown_workers()  # torch has no public way, and waits for Python's exit
+            self.iterator._shutdown_workers()  # torch has no public method
             for process in self.iterator._workers:
                 process.kill()
 
     def _start(self, loader: DataLoader[Any]) -> Iterator[Any]:
         try:
             with _stopping_blocked(), _child_handler_restored(), warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of what cannot be pickled, see below
+                warnings.simplefilter(
+                    "ignore", UserWarning
+                )  # about objects that cannot be pickled, see below
                 return iter(loader)
         except OSError as error:
             raise ValueError(
                 f"cannot start {self.workers} processes that load images: {error.strerror or error}; "
-                f"use fewer workers, or workers=0"
+                f"use fewer data.workers, or data.workers=0"
             ) from None
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"workers={self.workers} needs a data set that can be pickled, without lambdas or local "
-                f"functions: {_first_line(error):.150}; use workers=0"
+                f"data.workers={self.workers} needs a data set that can be pickled, without lambdas or local "
+                f"functions: {_first_line(error):.150}; use data.workers=0"
             ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a worker process has no batch.
+    """The reason why a worker process could not make a batch.
 
-    An exception would arrive with the worker's traceback in its text.
+    The message of an exception would include the traceback of the worker.
     """
 
     reason: str
@@ -120,45 +122,45 @@ class _Failure:
 
 @dataclass(frozen=True, slots=True)
 class _Batches(Generic[Plan]):
-    """Batches by plan, as `DataLoader` asks for them, in shared memory."""
+    """Batches by plan, in shared memory, as the `DataLoader` needs them."""
 
     make: Callable[[Plan], Batch]
 
     def __getitem__(self, plan: Plan) -> Batch | _Failure:
         try:
-            x, y = _made(self.make, plan)
+            x, y = _make_batch(self.make, plan)
         except ValueError as error:
             return _Failure(str(error))
-        try:  # the queue would do the same in a thread of its own, whose errors reach no one
+        try:  # the queue would do it in a thread, where errors are lost
             return x.share_memory_(), y.share_memory_()
         except (RuntimeError, OSError):
-            return _Failure(_shared_memory_is_full(x))
+            return _Failure(_shared_memory_message(x))
 
 
-def _made(make: Callable[[Plan], Batch], plan: Plan) -> Batch:
-    """The batch of a plan.
+def _make_batch(make: Callable[[Plan], Batch], plan: Plan) -> Batch:
+    """The batch for a plan.
 
     Raises:
-        ValueError: whatever went wrong, in one line.
+        ValueError: any error, in one line.
     """
     try:
         return make(plan)
     except ValueError:
         raise
     except MemoryError:
-        raise ValueError("not enough memory to load a batch; use a smaller batch_size") from None
-    except Exception as error:  # a user's data set may raise anything
+        raise ValueError("not enough memory to load a batch; use a smaller data.batch_size") from None
+    except Exception as error:  # a custom data set may raise anything
         raise ValueError(f"the data set raised {type(error).__name__}: {_first_line(error)}") from error
 
 
-def _shared_memory_is_full(x: Tensor) -> str:
-    megabytes = f"a batch takes {x.nbytes / 2**20:.1f} MB"
+def _shared_memory_message(x: Tensor) -> str:
+    sizes = f"a batch takes {x.nbytes / 2**20:.1f} MB"
     if os.path.isdir(SHARED_MEMORY):
         usage = shutil.disk_usage(SHARED_MEMORY)
-        megabytes += f", {SHARED_MEMORY} has {usage.free / 2**20:.1f} of {usage.total / 2**20:.1f} MB free"
+        sizes += f", {SHARED_MEMORY} has {usage.free / 2**20:.1f} of {usage.total / 2**20:.1f} MB free"
     return (
-        f"processes that load images need more shared memory: {megabytes}; use workers=0 or a smaller "
-        f"batch_size, or give the container more (docker run --shm-size=8g)"
+        f"processes that load images need more shared memory: {sizes}; use data.workers=0 or a smaller "
+        f"data.batch_size, or give the container more (docker run --shm-size=8g)"
     )
 
 
@@ -177,7 +179,7 @@ def _ignore_stopping(worker: int) -> None:
 
 @contextmanager
 def _stopping_blocked() -> Iterator[None]:
-    """Holds back signals that ask to stop; processes that are started meanwhile never receive them."""
+    """Block stop signals; processes that are started inside the block never receive them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -190,9 +192,9 @@ def _stopping_blocked() -> Iterator[None]:
 
 @contextmanager
 def _child_handler_restored() -> Iterator[None]:
-    """Removes the handler that torch installs to raise an error at once when a worker ends.
+    """Remove the handler by which torch raises an error as soon as a worker ends.
 
-    It would interrupt a training step halfway. A lost worker is also noticed when the next batch is awaited.
+    It would interrupt a training step. The end of a worker is also detected when the next batch is read.
     """
     usable = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD) if usable else None

@@ -1,7 +1,6 @@
-"""From an image to the input of a network, with numpy and Pillow alone.
+"""Preprocessing of images, with numpy and Pillow only.
 
-Evaluation uses this code and a model card states its numbers (`Preprocess.card`), so what a deployer reads
-is what was measured.
+Evaluation uses this code, and `Preprocess.card` describes it in model cards.
 """
 
 from __future__ import annotations
@@ -16,31 +15,32 @@ from PIL import Image
 
 from nas.data import image_file
 
-THIN = 16
+THIN_RATIO = 16
 RawImage = Image.Image | NDArray[np.uint8]
 """A Pillow image, or an array of shape (height, width) or (height, width, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How an image becomes the input of a network.
+    """The steps from an image to the input of a network.
 
     1. turn it upright and convert it to 8-bit grey (one channel) or RGB (three), see `image_file.plain`,
     2. resize: the shorter side to ceil(resolution / crop_fraction), the longer one in proportion (floor),
-    3. crop the centre, resolution × resolution; an odd margin leaves its smaller half left and above,
+    3. crop the centre, resolution × resolution; of an odd margin, the smaller part is left and above,
     4. (pixel / 255 - mean) / std for each channel.
 
-    Of a thin image, whose longer side is more than `THIN` times its shorter one, only the part that the crop
-    keeps is resized: the whole would need too much memory.
+    If the longer side of an image is more than `THIN_RATIO` times the shorter one, only the cropped part is
+    resized, because the whole image would need too much memory.
     """
 
     mean: tuple[float, ...]
-    """One number per channel, of pixels scaled to 0..1."""
+    """Mean of each channel, for pixels scaled to 0..1."""
     std: tuple[float, ...]
+    """Standard deviation of each channel."""
     crop_fraction: float = 1.0
-    """Share of the shorter side that the crop keeps."""
+    """Side of the crop divided by the shorter side of the resized image."""
     interpolation: str = "bilinear"
-    """Name of a filter of Pillow's `Image.Resampling`, in lower case."""
+    """Name of a filter in Pillow's `Image.Resampling`, in lower case."""
 
     def __post_init__(self) -> None:
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
@@ -74,19 +74,19 @@ class Preprocess:
         short, interpolation = min(image.size), Image.Resampling[self.interpolation.upper()]
         width, height = (self.resize_to(resolution) * side // short for side in image.size)
         left, top = (width - resolution) // 2, (height - resolution) // 2
-        if max(image.size) <= THIN * short:
-            box = (left, top, left + resolution, top + resolution)
-            return image.resize((width, height), interpolation).crop(box)
-        kept = (
+        if max(image.size) <= THIN_RATIO * short:
+            resized = image.resize((width, height), interpolation)
+            return resized.crop((left, top, left + resolution, top + resolution))
+        box = (
             left * image.width / width,
             top * image.height / height,
             (left + resolution) * image.width / width,
             (top + resolution) * image.height / height,
         )
-        return image.resize((resolution, resolution), interpolation, box=kept)
+        return image.resize((resolution, resolution), interpolation, box=box)
 
     def normalize(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """Step 4, of pixels with values 0..255 and shape (..., channels, height, width)."""
+        """Step 4, for pixels with values 0..255 and shape (..., channels, height, width)."""
         mean = np.array(self.mean, dtype=np.float32).reshape(-1, 1, 1)
         std = np.array(self.std, dtype=np.float32).reshape(-1, 1, 1)
         return (pixels.astype(np.float32) / np.float32(255) - mean) / std
@@ -96,7 +96,7 @@ class Preprocess:
         return math.ceil(resolution / self.crop_fraction)
 
     def card(self, resolution: int) -> dict[str, Any]:
-        """All that a deployer needs to feed a network of this resolution, ready for JSON."""
+        """Description of the preprocessing for a network of this resolution, for a JSON file."""
         grey = self.channels == 1
         return {
             "layout": "NCHW",
@@ -110,7 +110,7 @@ class Preprocess:
             "interpolation_library": "Pillow",
             "center_crop": resolution,
             "crop_offset": "(side - center_crop) // 2 (rounded down) from the left and from the top",
-            "thin_above": THIN,
+            "thin_above": THIN_RATIO,
             "thin": "where longer / shorter exceeds thin_above, only the part that the crop keeps is resized",
             "pixel_range": [0, 255],
             "divide_by": 255,

@@ -1,4 +1,4 @@
-"""A user's own data set: its values are checked where they come from the user's code."""
+"""Custom data sets, whose values are checked as soon as the custom code returns them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from nas import plugins
 from nas.data.dataset import Augment, Dataset, ImageDataset, Split, SplitName
-from nas.data.folder_layout import named
+from nas.data.folder_layout import first_names
 from nas.data.preprocess import Preprocess, RawImage
 from search_spaces.checked import errors_of
 
@@ -23,64 +23,64 @@ IMAGE_RULE = "must be a Pillow image or a uint8 array of shape (height, width) o
 
 
 def make_checked(name: str, factory: Callable[[], object]) -> ImageDataset:
-    """The data set that a user's factory makes, with targets as int64 or float32.
+    """The data set that a custom factory makes, with targets as int64 or float32.
 
-    Images that are made when asked for are checked then; all else is checked now.
+    Images that are made on demand are checked at that time, everything else is checked now.
 
     Args:
         name: `module:object`, for messages.
         factory: makes the data set.
 
     Raises:
-        ValueError: the factory raises an error, or a value breaks a rule; names both and the data set.
+        ValueError: the factory raises an error, or a value is invalid.
     """
-    what = f"the data set {name!r}"
-    with errors_of(what):
+    source = f"the data set {name!r}"
+    with errors_of(source):
         dataset = factory()
     plugins.check("dataset", name, dataset, Dataset)
     assert isinstance(dataset, Dataset)
-    with errors_of(what):
+    with errors_of(source):
         names, preprocess, augment = dataset.output_names, dataset.preprocess, dataset.augment
         splits = {split: dataset.split(split) for split in get_args(SplitName)}
     if not isinstance(preprocess, Preprocess):
-        raise ValueError(f"{what} must have a Preprocess as `preprocess`, got {_kind(preprocess)}")
+        raise ValueError(f"{source} must have a Preprocess as `preprocess`, got {_kind(preprocess)}")
     if augment is not None and not callable(augment):
-        raise ValueError(f"{what} must have None or a callable as `augment`, got {_kind(augment)}")
+        raise ValueError(f"{source} must have None or a callable as `augment`, got {_kind(augment)}")
     return ImageDataset(
-        output_names=_output_names(what, names),
+        output_names=_output_names(source, names),
         preprocess=preprocess,
-        augment=None if augment is None else CheckedAugment(what, augment, preprocess.channels),
-        splits={name: _split(f"{what}, split {name!r}", split) for name, split in splits.items()},
+        augment=None if augment is None else CheckedAugment(source, augment, preprocess.channels),
+        splits={name: _split(f"{source}, split {name!r}", split) for name, split in splits.items()},
     )
 
 
 @dataclass(frozen=True, eq=False)
 class CheckedImages(Sequence[RawImage]):
-    """A user's images that are made when they are asked for."""
+    """Images of a custom data set that are made on demand."""
 
-    what: str
-    """Where they come from, for messages."""
+    source: str
+    """Name of the split, for messages."""
     images: Sequence[RawImage]
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> RawImage:  # type: ignore[override]  # nobody slices it
-        with errors_of(f"{self.what}, image {index}"):
+    def __getitem__(self, index: int) -> RawImage:  # type: ignore[override]  # no slices
+        with errors_of(f"{self.source}, image {index}"):
             image: object = self.images[int(index)]
         if isinstance(image, Image.Image):
             return image
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not _is_image(image.shape):
-            raise ValueError(f"{self.what}, image {index} {IMAGE_RULE}, got {_kind(image)}")
+            raise ValueError(f"{self.source}, image {index} {IMAGE_RULE}, got {_kind(image)}")
         return image
 
 
 @dataclass(frozen=True, eq=False)
 class CheckedAugment:
-    """A user's augmentation."""
+    """The augmentation of a custom data set."""
 
-    what: str
-    """Where they come from, for messages."""
+    source: str
+    """Name of the data set, for messages."""
     augment: Augment
     channels: int
 
@@ -88,56 +88,55 @@ class CheckedAugment:
         self, images: Sequence[RawImage], targets: Tensor, resolution: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """See `Augment`."""
-        with errors_of(f"the `augment` of {self.what}"):
-            made = self.augment(images, targets, resolution, generator)
-            x, y = made
-        wanted = (len(images), self.channels, resolution, resolution)
+        with errors_of(f"the `augment` of {self.source}"):
+            x, y = self.augment(images, targets, resolution, generator)
+        shape = (len(images), self.channels, resolution, resolution)
         import torch
 
-        if not isinstance(x, torch.Tensor) or x.shape != wanted or not x.is_floating_point():
+        if not isinstance(x, torch.Tensor) or x.shape != shape or not x.is_floating_point():
             raise ValueError(
-                f"the `augment` of {self.what} must return floats of shape {wanted}, got {_kind(x)}"
+                f"the `augment` of {self.source} must return floats of shape {shape}, got {_kind(x)}"
             )
         if not isinstance(y, torch.Tensor) or len(y) != len(images):
             raise ValueError(
-                f"the `augment` of {self.what} must return a target for each of {len(images)} images, got "
+                f"the `augment` of {self.source} must return a target for each of {len(images)} images, got "
                 f"{_kind(y)}"
             )
         return x, y
 
 
-def _output_names(what: str, names: object) -> tuple[str, ...]:
-    known = [] if isinstance(names, str) or not isinstance(names, Sequence) else list(names)
-    if not known or not all(isinstance(name, str) and name for name in known):
-        raise ValueError(f"{what} must have a tuple of names as `output_names`, got {names!r:.100}")
-    twice = sorted({name for name in known if known.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what} must name each output once, it repeats {named(twice)}")
-    return tuple(known)
+def _output_names(source: str, names: object) -> tuple[str, ...]:
+    values = [] if isinstance(names, str) or not isinstance(names, Sequence) else list(names)
+    if not values or not all(isinstance(name, str) and name for name in values):
+        raise ValueError(f"{source} must have a tuple of names as `output_names`, got {names!r:.100}")
+    repeated = sorted({name for name in values if values.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{source} must name each output once, it repeats {first_names(repeated)}")
+    return tuple(values)
 
 
-def _split(what: str, split: object) -> Split:
+def _split(source: str, split: object) -> Split:
     if not isinstance(split, Split):
-        raise ValueError(f"{what} must be a Split, got {_kind(split)}")
+        raise ValueError(f"{source} must be a Split, got {_kind(split)}")
     if len(split.images) != len(split.targets) or len(split.targets) == 0:
         raise ValueError(
-            f"{what} must have images and one target for each, got {len(split.images)} images and "
+            f"{source} must have images and one target for each, got {len(split.images)} images and "
             f"{len(split.targets)} targets"
         )
-    targets = _targets(what, split.targets)
+    targets = _targets(source, split.targets)
     if not isinstance(split.images, np.ndarray):
-        return Split(CheckedImages(what, split.images), targets)
+        return Split(CheckedImages(source, split.images), targets)
     if split.images.dtype != np.uint8 or not _is_image(split.images.shape[1:]):
-        raise ValueError(f"{what}: each image {IMAGE_RULE}, got {_kind(split.images[0])}")
+        raise ValueError(f"{source}: each image {IMAGE_RULE}, got {_kind(split.images[0])}")
     return Split(split.images, targets)
 
 
-def _targets(what: str, values: object) -> NDArray[Any]:
+def _targets(source: str, values: object) -> NDArray[Any]:
     targets = np.asarray(values)
     if targets.dtype.kind not in "iuf":
-        raise ValueError(f"{what} must have numbers as targets, got {_kind(targets)}")
+        raise ValueError(f"{source} must have numbers as targets, got {_kind(targets)}")
     if not np.isfinite(targets).all():
-        raise ValueError(f"{what} must have finite numbers as targets, got NaN or infinite ones")
+        raise ValueError(f"{source} must have finite numbers as targets, got NaN or infinite ones")
     return targets.astype(np.float32 if targets.dtype.kind == "f" else np.int64)
 
 
@@ -146,7 +145,7 @@ def _is_image(shape: tuple[int, ...]) -> bool:
 
 
 def _kind(value: object) -> str:
-    """What a value is, for messages: `float64 of shape (8, 8)`, `list`, `None`."""
+    """Description of a value for messages: `float64 of shape (8, 8)`, `list`, `None`."""
     if value is None:
         return "None"
     if hasattr(value, "dtype") and hasattr(value, "shape"):

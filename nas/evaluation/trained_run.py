@@ -91,7 +91,7 @@ class TrainedRun:
         for arch in archs:
             if only and arch.id != only.id:
                 raise ValueError(
-                    f"the run {self.run.path} holds one subnet, {only.id}; the subnet {arch.id} was not "
+                    f"the run {self.run.path} has only one subnet, {only.id}; the subnet {arch.id} was not "
                     "trained in it: leave out --arch and --samples, or use the run it was tuned from"
                 )
 

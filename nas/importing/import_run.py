@@ -12,7 +12,7 @@ from nas.data.image_folder import MAX_VALIDATION
 from nas.importing.importers import has_statistics
 from nas.progress import Progress, silent
 from nas.runs.lock import locked
-from nas.runs.recorded_data import check_fits, record, refuse_inside
+from nas.runs.recorded_data import check_fits, check_outside, record
 from nas.runs.records import Imported, RunInfo, now, versions
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import save_supernet
@@ -61,7 +61,7 @@ def import_run(
     name = dataset or DEFAULT_DATASET
     space = supernet.space.with_resolutions(resolutions) if resolutions else supernet.space
     images = None
-    refuse_inside(name, data_root, out)
+    check_outside(name, data_root, out)
     if dataset or data_root:
         images = get_for_imported(
             name,

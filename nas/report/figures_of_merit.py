@@ -91,7 +91,7 @@ def certificate_figures(certificate: Mapping[str, Any]) -> list[FigureOfMerit]:
     return [] if share is None else [(name, share, "", "")]
 
 
-def as_json(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:
+def figure_rows(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:
     """The figures as plain values, each with whether it meets its target."""
     return [
         {"figure": name, "value": round(value, 6), "unit": unit, "target": target, "met": met(value, target)}

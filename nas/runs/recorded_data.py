@@ -13,14 +13,14 @@ from nas.data.check_files import check_files
 from nas.data.content_hash import content_hash
 from nas.data.data_record import (
     FileRecord,
+    check_unchanged,
     fingerprint,
     read_csv,
     record_files,
-    refuse_changed,
     to_csv,
 )
 from nas.data.dataset import Dataset
-from nas.data.folder_layout import named
+from nas.data.folder_layout import first_names
 from nas.data.image_scan import plural
 from nas.runs.files import FILES, RUN
 from nas.runs.records import RunInfo
@@ -93,7 +93,7 @@ def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import:
     return dataset
 
 
-def refuse_inside(name: str, data_root: str | Path | None, out: str | Path) -> None:
+def check_outside(name: str, data_root: str | Path | None, out: str | Path) -> None:
     """Check that a run is not made among its images, where its folder would be read as a class.
 
     Args:
@@ -137,7 +137,7 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
     files = read_csv(run.file(FILES))
     if fingerprint(files) != info.data_fingerprint:
         raise ValueError(f"{run.file(FILES)} must be the list that the run was made with; restore it")
-    refuse_changed(files, root)
+    check_unchanged(files, root)
     in_classes = all(file.file.startswith(f"{info.classes[file.label]}/") for file in files)
     splits = set() if in_classes else {file.file.partition("/")[0] for file in files}
     added = set(image_folder.image_names(root, splits)) - {file.file for file in files}
@@ -195,7 +195,7 @@ def _check_classes(info: RunInfo, names: Sequence[str]) -> None:
         return
     missing = [name for name in info.classes if name not in names]
     new = [name for name in names if name not in info.classes]
-    parts = [f"missing: {named(missing)}" * bool(missing), f"new: {named(new)}" * bool(new)]
+    parts = [f"missing: {first_names(missing)}" * bool(missing), f"new: {first_names(new)}" * bool(new)]
     raise ValueError(
         f"the data set {info.dataset!r} must have the {len(info.classes)} classes that the run was made "
         f"with, got {len(names)}; {'; '.join(filter(None, parts)) or 'the same in another order'}"

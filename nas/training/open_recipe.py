@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.plugins import refuse_import
+from nas.plugins import check_import_allowed
 from nas.recipes import recipe
 from nas.recipes.recipe import Recipe
 from nas.runs.files import RUN
@@ -22,9 +22,9 @@ def open_recipe(name_or_path: str, overrides: Sequence[str] = (), *, allow_impor
     if (Path(name_or_path).parent / RUN).exists():
         given = {override.partition("=")[0].strip() for override in overrides}
         if not {"data", "data.dataset"} & given:
-            refuse_import("dataset", loaded.data.dataset, allow_import=allow_import)
+            check_import_allowed("dataset", loaded.data.dataset, allow_import=allow_import)
         if "task" not in given:
-            refuse_import("task", loaded.task, allow_import=allow_import)
+            check_import_allowed("task", loaded.task, allow_import=allow_import)
         if not {"sampler", "sampler.kind"} & given:
-            refuse_import("sampler", loaded.sampler.kind, allow_import=allow_import)
+            check_import_allowed("sampler", loaded.sampler.kind, allow_import=allow_import)
     return loaded

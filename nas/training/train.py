@@ -23,7 +23,7 @@ from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import parse as parse_recipe
 from nas.runs.files import RECIPE, SUPERNET, TRANSFER
 from nas.runs.lock import locked
-from nas.runs.recorded_data import open_data, record, refuse_inside
+from nas.runs.recorded_data import check_outside, open_data, record
 from nas.runs.records import RunInfo, now, versions
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import save_supernet
@@ -86,7 +86,7 @@ def train(
         Stopped: on SIGINT, SIGTERM or SIGHUP, after the state was saved; a `KeyboardInterrupt`.
     """
     keep_freed_memory()
-    refuse_inside(recipe.data.dataset, recipe.data.root, out)
+    check_outside(recipe.data.dataset, recipe.data.root, out)
     channels = search_spaces.get(recipe.space).config.channels
     recipe = recipe.replace({"data.dataset": for_channels(recipe.data.dataset, channels)})
     fabric = make_fabric(recipe.compute, recipe.data.batch_size)
