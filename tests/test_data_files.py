@@ -68,7 +68,7 @@ def test_missing_cifar_files_are_named(cifar_root: Path) -> None:
 def test_cifar_files_with_wrong_checksums_are_refused_and_not_read(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(ValueError, match="no intact files of CIFAR10"):
+    with pytest.raises(ValueError, match="does not contain the intact files of CIFAR10"):
         get("cifar10", tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_a_thin_image_needs_little_memory() -> None:
 def test_thin_images_show_what_resizing_the_whole_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     image = Image.fromarray(scene(300, 7))
     thin = RGB.pixels(image, 32)
-    monkeypatch.setattr("nas.data.preprocess.THIN", 1000)
+    monkeypatch.setattr("nas.data.preprocess.THIN_RATIO", 1000)
     np.testing.assert_allclose(thin, RGB.pixels(image, 32), atol=1)  # rounded at other places
 
 
@@ -117,7 +117,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "page.jpg": (bytes_of(b"<html>404</html>"), "not a supported image format"),
     "cut.png": (bytes_of(cut_png(8, 8)), "truncated"),
     "bomb.png": (bytes_of(cut_png(20_000, 10_000)), "exceeds limit"),
-    "script.png": (bytes_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "no image format"),
+    "script.png": (
+        bytes_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        "not a supported image format",
+    ),
     "float.tif": (float_image, "the range of float pixels is unknown"),
     "negative.tif": (
         lambda path: Image.fromarray(np.full((2, 2), -5, np.int32)).save(path),
@@ -176,7 +179,7 @@ def test_all_files_that_cannot_be_read_are_listed_at_once(folder: Path) -> None:
     assert seen == [("check images", done, 40) for done in range(1, 41)]
 
 
-def test_many_files_are_checked_only_if_wanted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_are_checked_only_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = get("imagefolder", folder)
     monkeypatch.setattr("nas.data.check_files.MAX_FILES", 39)
     check_files(dataset)
@@ -186,7 +189,7 @@ def test_many_files_are_checked_only_if_wanted(folder: Path, monkeypatch: pytest
     monkeypatch.setattr("nas.data.check_files.MAX_FILES", 40)
     with pytest.raises(ValueError, match="40 of 40 images"):
         check_files(dataset)
-    with pytest.raises(ValueError, match="this one has none"):
+    with pytest.raises(ValueError, match="needs a data set of image files"):
         check_files(get("digits"), True)
 
 

@@ -132,14 +132,14 @@ def test_every_class_is_trained_on_however_few_images_it_has(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        ("", "holds 0 images and no folders"),
+        ("", "contains 0 images and no folders"),
         ("only", "at least 2 classes are needed, each a folder of images; got only the folder only"),
         ("cat dog cow:0", "each class folder must contain readable images, cow is empty"),
         ("cat dog:2", "each class needs at least 3 images, so that they can be split; too few: dog (2)"),
         ("train/cat train/dog", "it contains the folders train; the data root"),
         ("val/cat val/dog", "it contains the folders val; rename val if that is a class"),
-        ("train/cat train/dog val", "and val without folders of classes"),
-        ("train valid test", "and test, train, valid without folders of classes"),
+        ("train/cat train/dog val", "and val without class folders"),
+        ("train valid test", "and test, train, valid without class folders"),
         ("train/cat train/dog val/cat val/dog valid/cat", "of which two are for the same split"),
         ("train/cat train/dog val/cat val/cow", "same class folders, only one has cow, dog"),
         (
@@ -147,7 +147,10 @@ def test_every_class_is_trained_on_however_few_images_it_has(tmp_path: Path) -> 
             "at least 2 images, so that they can be split; too few: dog",
         ),
         ("photos/cat photos/dog", "instead of images; use the data root"),
-        ("a/cat a/dog b/cat b/dog", "each of its folders a, b holds the folders cat, dog instead of images"),
+        (
+            "a/cat a/dog b/cat b/dog",
+            "each of its folders a, b contains the folders cat, dog instead of images",
+        ),
         ("cat/train cat/val dog/train dog/val", "put them one folder higher"),
         ("all/train/cat all/train/dog all/val/cat all/val/dog", "use the data root"),
     ],
