@@ -149,7 +149,7 @@ def test_every_class_is_trained_on_however_few_images_it_has(tmp_path: Path) -> 
         ("photos/cat photos/dog", "instead of images; use the data root"),
         (
             "a/cat a/dog b/cat b/dog",
-            "each of its folders a, b contains the folders cat, dog instead of images",
+            "its folders a, b contains the folders cat, dog instead of images",
         ),
         ("cat/train cat/val dog/train dog/val", "put them one folder higher"),
         ("all/train/cat all/train/dog all/val/cat all/val/dog", "use the data root"),
