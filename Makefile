@@ -3,13 +3,19 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check install
+.PHONY: demo test test-oldest check install
 
 demo: install  ## the whole job on the embedded digits, in less than five minutes
 	$(VENV)/bin/nas demo
 
 test: install  ## the fast tests
 	$(VENV)/bin/python -m pytest --numprocesses auto
+
+test-oldest:  ## the fast tests with the oldest versions that setup.cfg allows, in .venv-oldest
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	$(PYTHON) .ci/oldest_versions > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --editable '.[dev]' --constraint .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pytest --numprocesses auto
 
 check: install  ## style and types
 	$(VENV)/bin/ruff check
