@@ -174,3 +174,29 @@ def test_help_does_not_load_what_is_slow() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module or begins with a module and a name in it."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:n])
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if file.is_file():
+            return all(part in file.read_text(encoding="utf-8") for part in parts[n : n + 1])
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_and_names_in_documentation_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    folders = "|".join([*FOLDERS, "tests", "benchmarks", "docs", "notebooks"])
+    paths = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
+    names = re.findall(rf"`((?:{'|'.join(FOLDERS)})(?:\.\w+)+)", text)
+    names += re.findall(r"python -m (benchmarks\.\w+)", text)
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    missing += [name for name in names if not exists(name)]
+    assert missing == []

@@ -20,7 +20,7 @@ FRAME = pd.DataFrame(
         "arch_id": IDS,
         "latency_ms": [0.1 + 0.2, 1 / 3, float("nan")],
         "macs": [1, 2, 3],
-        "origin": ["search", None, "random"],
+        "origin": ["search", float("nan"), "random"],
         "keeps_limits": [True, False, True],
     }
 )
