@@ -281,7 +281,7 @@ def nas(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     [
         (["ofa", "none.pt", "--space", "ofa-mbv3-w1.0"], "cannot read the checkpoint none.pt"),
         (["attentivenas", "none.pt"], "cannot read the checkpoint none.pt"),
-        (["ofa", "none.pt", "--space", "digits"], "space of an OFA checkpoint must be one of"),
+        (["ofa", "none.pt", "--space", "digits"], "a checkpoint of ofa has a space of"),
     ],
 )
 def test_wrong_input_is_one_line(
