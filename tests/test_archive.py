@@ -105,7 +105,7 @@ def test_foreign_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(foreign) as database:
         database.execute("CREATE TABLE birds (name TEXT)")
     database.close()
-    with pytest.raises(ValueError, match="no archive of evaluations"):
+    with pytest.raises(ValueError, match="not an archive of evaluations"):
         Archive(foreign)
 
 

@@ -303,7 +303,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     [
         ("evaluate", ["--metric", "fame"], "metric must be one of"),
         ("evaluate", ["--arch", "other.json"], "stem.width must be one of"),
-        ("evaluate", ["--dataset", "cifar10"], "the data set must be the one of the run, 'digits'"),
+        ("evaluate", ["--dataset", "cifar10"], "the data set must be that of the run, 'digits'"),
         ("search", ["--device", "pi9"], "no profile of the device 'pi9'"),
         ("search", ["--device", "elsewhere"], "blocks of the space 'tiny'"),
         ("search", ["--device", "desk", "--objective", "fame"], "objective must be one of"),
@@ -584,10 +584,10 @@ def test_run_on_a_read_only_mount_is_read(
     assert nas("pick", run, "--device", "desk", "--profiles", profiles, "--json").json
     assert nas("describe", run / "space.yaml", "--json").code == 0
     for command, pages in (("report", {"report.html"}), ("export", {".onnx", ".json"})):
-        assert_refused(nas(command, run), "folder that can be written; give another folder with --out")
+        assert_refused(nas(command, run), "writable folder; give another folder with --out")
         assert nas(command, run, "--out", tmp_path / "out" / command, "--json").code == 0
         written = content(tmp_path / "out" / command)
         assert all(any(name.endswith(page) for name in written) for page in pages)
     options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET)
-    assert_refused(nas("search", run, *options), "folder that can be written; copy the run")
+    assert_refused(nas("search", run, *options), "writable folder; copy the run")
     assert content(run) == before

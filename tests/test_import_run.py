@@ -145,7 +145,7 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path: Path, checkpoint: Pat
     grey = search_spaces.parse(SMALL.replace("channels: 3", "channels: 1"))
     with pytest.raises(ValueError, match="weights have 1 input channel, the data set gives images of 3"):
         make(grey, tmp_path / "run", checkpoint, root)
-    with pytest.raises(ValueError, match="must be outside of the images"):
+    with pytest.raises(ValueError, match="must be outside of the data root"):
         make(search_spaces.parse(SMALL), root / "run", checkpoint, root)
     assert not (tmp_path / "run").exists()
     assert not (root / "run").exists()
@@ -300,7 +300,7 @@ def test_wrong_input_is_one_line(
 
 
 @pytest.mark.slow
-def test_uncalibrated_weights_are_told_by_import_and_describe(
+def test_import_and_describe_print_a_note_about_uncalibrated_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = published.attentivenas_state(trained_statistics=False)
@@ -310,7 +310,7 @@ def test_uncalibrated_weights_are_told_by_import_and_describe(
     assert nas(monkeypatch, "describe", tmp_path / "run") == 0
     described = capsys.readouterr().out
     for output in (told, described):
-        assert "attentive.pt; all of train/ counts as seen; uncalibrated" in output
+        assert "attentive.pt; train/ may contain their training images; uncalibrated" in output
     assert nas(monkeypatch, "describe", tmp_path / "run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["imported"]["calibrated"] is False
 

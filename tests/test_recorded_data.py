@@ -115,7 +115,7 @@ def test_images_may_move_and_be_written_again(folder: Path) -> None:
     moved = (folder / "images").rename(folder / "moved")
     for path in moved.rglob("*.bmp"):
         os.utime(path, (1, 1))
-    with pytest.raises(ValueError, match=r"are no longer in .*images; give their folder with --data-root"):
+    with pytest.raises(ValueError, match=r"are not in .*images; give their folder with --data-root"):
         opened(folder)
     run = TrainedRun.open(folder / "run", data_root=moved)
     assert files(run, moved) == before
@@ -127,7 +127,7 @@ def test_damaged_record_is_refused(folder: Path) -> None:
     record = folder / "run" / FILES
     lines = record.read_text().splitlines()
     for damage, message in (
-        (lines[:-1], "must be the list that the run was made with"),
+        (lines[:-1], "must be unchanged since the run was made"),
         (["a,b", *lines[1:]], "its columns must be split,file,label"),
         ([*lines, "trian,a,0,1,1,"], "a split must be one of train, validation, test, got 'trian'"),
         ([*lines, "a,b"], "cannot read .*the record of the run's files"),
@@ -267,7 +267,7 @@ def test_grey_folders_are_read_as_grey(folder: Path) -> None:
 
 def test_run_inside_of_its_images_is_refused(folder: Path) -> None:
     root = folder / "images"
-    with pytest.raises(ValueError, match="must be outside of the images"):
+    with pytest.raises(ValueError, match="must be outside of the data root"):
         train(recipe_in(folder), root / "run")
     assert not (root / "run").exists()
     for name, data_root in (("cifar10", root), ("imagefolder", None), ("imagefolder", root / "ant")):

@@ -1,4 +1,4 @@
-"""The archive: every real evaluation of a subnet, kept for good."""
+"""The archive of all evaluations of subnets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nas.runs.tables import csv_text, with_archs
 from search_spaces import Arch
 
 SCHEMA_VERSION = 2
-"""Kept in the file as SQLite's `user_version`."""
+"""Value of SQLite's `user_version` in the file."""
 BUSY_SECONDS = 60.0
-"""How long a writer waits for another one."""
+"""Time that a writer waits for another one."""
 
 _log = logging.getLogger("nas")
 
@@ -51,7 +51,7 @@ _COLUMNS = ("arch_id", "arch", "data", "split", "calibration", "metrics", "origi
 
 
 def open_archive(run: RunDir) -> Archive:
-    """The archive of a run, with the evaluations on the run's data.
+    """Open the archive of a run.
 
     Raises:
         ValueError: as `Archive`.
@@ -62,16 +62,16 @@ def open_archive(run: RunDir) -> Archive:
 class Archive:
     """An append-only SQLite file with one row per arch, data, split and calibration.
 
-    Each call is one transaction on a connection of its own: a kill loses nothing that was added, and several
-    threads or processes may share the file. The first `add` makes the file. Where it cannot be written, what
-    is in it can be read, and `add` stores nothing.
+    Each call is one transaction on a new connection, so an interruption loses no stored evaluation, and
+    several threads or processes may share the file. The first `add` creates the file. If the file is
+    read-only, `add` stores nothing.
 
     Args:
         path: the file.
-        data: fingerprint of the data that subnets are evaluated on; rows of other data are not seen.
+        data: fingerprint of the data that subnets are evaluated on; rows with another one are ignored.
 
     Raises:
-        ValueError: the file is no archive, is damaged, or is of another version.
+        ValueError: the file is not an archive, is damaged, or has another schema version.
     """
 
     def __init__(self, path: str | Path, data: str = "") -> None:
@@ -89,17 +89,17 @@ class Archive:
     def add(
         self, arch: Arch, split: str, calibration: str, metrics: Mapping[str, float], origin: str
     ) -> dict[str, float]:
-        """Keep one evaluation; the first value of each metric for an arch, split and calibration stays.
+        """Store one evaluation; existing values of metrics are not replaced.
 
         Args:
             arch: the subnet that was evaluated.
             split: `validation` or `test`.
-            calibration: text that identifies the images of the BN recalibration, such as `default:512:seed0`.
-            metrics: name to value.
-            origin: who asked for it: `random`, `search`, `baseline`...
+            calibration: key of the BN recalibration, such as `default:512:seed0`.
+            metrics: values by name.
+            origin: purpose of the evaluation: `random`, `search`, `baseline`...
 
         Returns:
-            All metrics that the archive holds, which another writer may have added first.
+            All metrics in the archive for this evaluation, including those that another writer has stored.
         """
         if self.read_only:
             if not self._warned:
@@ -107,25 +107,25 @@ class Archive:
             self._warned = True
             return dict(metrics) | (self.get(arch, split, calibration) or {})
         with self._writing() as database:
-            kept = dict(metrics) | (self._metrics(database, arch, split, calibration) or {})
-            text = json.dumps(kept)
+            stored = dict(metrics) | (self._metrics(database, arch, split, calibration) or {})
+            text = json.dumps(stored)
             row = (arch.id, arch.to_json(), self.data, split, calibration, text, origin, now())
             database.execute(_ADD, row)
-        return kept
+        return stored
 
     def get(self, arch: Arch, split: str, calibration: str) -> dict[str, float] | None:
-        """The metrics of an evaluation, None if there was none yet."""
+        """The metrics of an evaluation, or None if it is not in the archive."""
         with self._reading() as database:
             return self._metrics(database, arch, split, calibration) if database else None
 
     def frame(self, split: str | None = None, calibration: str | None = None) -> pd.DataFrame:
-        """All evaluations, oldest first: one column each for what identifies them, then one per metric.
+        """All evaluations, oldest first, with one column per metric.
 
-        The column `arch` holds `Arch` values.
+        The column `arch` has `Arch` values.
 
         Args:
-            split: only this split.
-            calibration: only this calibration.
+            split: the split; None: all.
+            calibration: the key of the calibration; None: all.
         """
         with self._reading() as database:
             if database is None:
@@ -141,7 +141,7 @@ class Archive:
         return with_archs(rows.drop(columns="metrics"), str(self.path)).join(metrics)
 
     def write_csv(self, path: Path) -> None:
-        """Write the archive as a table for people, where it can be written."""
+        """Write the archive as a CSV file, unless it is read-only."""
         if not self.read_only:
             replace_file(path, csv_text(self.frame()))
 
@@ -149,39 +149,39 @@ class Archive:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if ("evaluations",) not in database.execute("SELECT name FROM sqlite_master").fetchall():
             raise ValueError(
-                f"{self.path} is an SQLite file but no archive of evaluations; give another path"
+                f"{self.path} is an SQLite file but not an archive of evaluations; give another path"
             )
         if version != SCHEMA_VERSION:
             remedy = "update the toolkit" if version > SCHEMA_VERSION else "delete it and evaluate again"
             raise ValueError(
                 f"the archive {self.path} must have schema version {SCHEMA_VERSION}, got {version}; {remedy}"
             )
-        (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if finding != "ok":
-            raise ValueError(f"the archive {self.path} is damaged ({finding}); restore it or delete it")
+        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise ValueError(f"the archive {self.path} is damaged ({result}); restore it or delete it")
 
     def _metrics(
         self, database: sqlite3.Connection, arch: Arch, split: str, calibration: str
     ) -> dict[str, float] | None:
-        found = database.execute(_ONE, (arch.id, self.data, split, calibration)).fetchone()
-        return None if found is None else {name: float(value) for name, value in json.loads(found[0]).items()}
+        row = database.execute(_ONE, (arch.id, self.data, split, calibration)).fetchone()
+        return None if row is None else {name: float(value) for name, value in json.loads(row[0]).items()}
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection that adds nothing; None where there is no archive yet."""
+        """A connection for reading, or None if the archive does not exist yet."""
         if not self.path.exists():
             yield None
             return
-        mode = "ro" if self.read_only else "rw"  # what a killed writer left is rolled back where it can be
+        mode = "ro" if self.read_only else "rw"  # "rw" rolls back an interrupted write
         with self._connected(f"{self.path.absolute().as_uri()}?mode={mode}") as database:
             empty = not database.execute("SELECT name FROM sqlite_master").fetchall()
-            yield None if empty else database  # another process is making it
+            yield None if empty else database  # another process is creating it
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of the only writer."""
+        """A transaction for writing."""
         with self._connected(self.path.absolute().as_uri()) as database:
-            database.execute("BEGIN IMMEDIATE")  # one writer at a time from its first read on
+            database.execute("BEGIN IMMEDIATE")  # lock before the first read
             if not database.execute("SELECT name FROM sqlite_master").fetchall():
                 database.execute(_SCHEMA)
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,4 +1,4 @@
-"""BN recalibration: a subnet's own running statistics, from training images."""
+"""BN recalibration: running statistics of a subnet from training images."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from nas.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How recalibration is done: which training images it reads, and which variance it keeps."""
+    """A method of recalibration: the training images and the definition of the variance."""
 
     images: int
     batch_size: int
     unbiased: bool
     """Divide a batch's sum of squares by n - 1 (as torch does) instead of n."""
     augmented: bool
-    """Read images through the data set's training augmentation instead of clean."""
+    """Use the training augmentation of the data set."""
 
 
 DEFAULT = "default"
 METHODS: Mapping[str, Method] = {
-    # clean images: augmented ones cost 4 to 10 points of accuracy on digits, and the ranking
+    # on digits, augmented images cost 4 to 10 points of accuracy and worsen the ranking
     DEFAULT: Method(images=512, batch_size=256, unbiased=True, augmented=False),
     "ofa": Method(images=2_000, batch_size=200, unbiased=False, augmented=True),
     "attentivenas": Method(images=16_384, batch_size=256, unbiased=True, augmented=True),
     "alphanet": Method(images=8_192, batch_size=256, unbiased=True, augmented=True),
 }
-"""Ours and those of the published tools: OFA (Cai et al. 2020), AttentiveNAS and the search of AlphaNet (Wang
-et al. 2021; there the augmentation is AutoAugment)."""
+"""The default and the methods of published tools: OFA (Cai et al. 2020), AttentiveNAS and the search of
+AlphaNet (Wang et al. 2021, with AutoAugment as augmentation)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A method and its images, drawn by seed."""
+    """A method of recalibration with its number of images and its seed."""
 
     images: int | None = None
-    """Training images, all where there are fewer; None: as many as the method says."""
+    """Number of training images, or all if there are fewer; None: that of the method."""
     seed: int = 0
     method: str = DEFAULT
 
@@ -58,7 +58,7 @@ class Calibration:
 
     @property
     def key(self) -> str:
-        """Name of the calibration in the archive."""
+        """Text that identifies the calibration in the archive."""
         return f"{self.method}:{self._n_images}:seed{self.seed}"
 
     @property
@@ -66,7 +66,7 @@ class Calibration:
         return METHODS[self.method].images if self.images is None else self.images
 
     def __call__(self, net: nn.Module, dataset: Dataset, task: Task, size: int) -> None:
-        """Recalibrate a static network, in place, with images of this size in pixels."""
+        """Recalibrate a static network in place, with images of this size in pixels."""
         method = METHODS[self.method]
         batches = calibration_batches(
             dataset,
@@ -82,16 +82,16 @@ class Calibration:
 
 @torch.no_grad()
 def recalibrate(net: nn.Module, batches: Iterable[Batch], *, unbiased: bool = True) -> None:
-    """Give every batch norm the mean and variance that it sees on `batches`, in place.
+    """Set the running mean and variance of every batch norm from `batches`, in place.
 
-    Subnets share weights but not statistics, so an inherited subnet is worthless without this (Yu and Huang
-    2019, §3.3). The statistics are means over the batches, weighted by their images; every layer normalises
-    with its own batch's moments meanwhile.
+    Subnets share weights but not statistics, so subnets with inherited weights need this (Yu and Huang 2019,
+    §3.3). The statistics are means over the batches, weighted by their numbers of images. During the
+    recalibration, layers normalize with the moments of the current batch.
 
     Args:
-        net: a static network; it is left in eval mode, with the momentum that its batch norms had.
+        net: a static network; afterwards it is in eval mode, with the momentum of its batch norms unchanged.
         batches: images and targets; only the images are used.
-        unbiased: which variance of a batch counts, see `Method`.
+        unbiased: whether the variance of a batch is unbiased, see `Method`.
     """
     sums: dict[nn.BatchNorm2d, Tensor] = {}
 

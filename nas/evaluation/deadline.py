@@ -1,4 +1,4 @@
-"""Evaluations that end in time."""
+"""Evaluations with a deadline."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Callable, Sequence
 from hw_profiles.measuring.runner.process_limits import usable_cores
 from search_spaces import Arch
 
-AT_ONCE = 10
-"""Subnets, or as many as there are cores, that are evaluated between two looks at the clock."""
+MIN_CHUNK = 10
+"""Subnets that are evaluated between two checks of the time; the number of cores if that is larger."""
 Evaluate = Callable[[Sequence[Arch], str], list[dict[str, float]]]
-"""Metrics of subnets, and why they are evaluated."""
+"""Called with the subnets and the purpose of the evaluation; returns their metrics."""
 
 
 def evaluate_until(
     evaluate: Evaluate, archs: Sequence[Arch], origin: str, deadline: float | None, least: int = 0
 ) -> list[dict[str, float]]:
-    """Metrics of `archs`, of fewer from the front where the time is up.
+    """Metrics of `archs`, or of the first of them if the deadline passes.
 
     Args:
-        evaluate: what does the work; what it has begun is finished.
+        evaluate: evaluates subnets; a call that has started is finished.
         archs: the subnets.
-        origin: why they are evaluated.
-        deadline: time by `time.monotonic`, in seconds; None: all are evaluated.
-        least: subnets that are evaluated in any case.
+        origin: purpose of the evaluation, stored in the archive.
+        deadline: time of `time.monotonic`, in seconds; None: no deadline.
+        least: number of subnets that are evaluated regardless of the deadline.
     """
     if deadline is None:
         return evaluate(archs, origin)
-    step = max(AT_ONCE, usable_cores())
+    step = max(MIN_CHUNK, usable_cores())
     rows: list[dict[str, float]] = []
     for start in range(0, len(archs), step):
         if start >= least and time.monotonic() > deadline:

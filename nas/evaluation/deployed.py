@@ -1,4 +1,4 @@
-"""Subnets in the precision of a device, run by ONNX Runtime."""
+"""Accuracy of subnets as deployed: in the precision of a device, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from nas.tasks.metrics import Accumulators, Metric
 from search_spaces import Arch
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""From images (batch, channels, size, size) to outputs (batch, ...)."""
+"""Maps images (batch, channels, size, size) to outputs (batch, ...)."""
 
 CALIBRATION_IMAGES = 512
 _CALIBRATION_BATCH = 16
-"""All activations of a batch are held at once."""
+"""All activations of a batch are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The precision, batch and processor that a subnet is written for."""
+    """The precision, batch size and processor for which a subnet is exported."""
 
     precision: str = FP32
     """One of `nas.onnx_backend.precision.PRECISIONS`."""
     batch: int | None = 1
-    """Images at a time; None: decided at run time."""
+    """Batch size; None: dynamic."""
     instruction_set: str | None = field(default_factory=instruction_set)
-    """Of the device, which decides how INT8 values are stored; by default this machine's, None: not known."""
+    """Instruction set of the device, which determines the INT8 scheme; None: unknown."""
 
     @classmethod
     def of(cls, device: Device | None) -> Target:
-        """The target of a device's profile; None: this machine in fp32."""
+        """The target for a device; None: this machine in fp32."""
         if device is None:
             return cls()
         key, hardware = device.profile.key, device.profile.hardware
@@ -52,10 +52,10 @@ class Target:
 
 
 def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.ModelProto) -> onnx.ModelProto:
-    """The subnet in the target's precision; INT8 is calibrated on clean training images.
+    """The subnet in the precision of the target; INT8 ranges are calibrated on clean training images.
 
     Raises:
-        ValueError: no such precision, or no INT8 scheme for the instruction set.
+        ValueError: the precision is unknown, or there is no INT8 scheme for the instruction set.
     """
     size = trained.space.image_size(arch)
 
@@ -72,7 +72,7 @@ def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.M
 def open_onnx(content: bytes) -> Network:
     """The network in an ONNX file, run by ONNX Runtime on this machine."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,14 +83,14 @@ def open_onnx(content: bytes) -> Network:
 
 
 def in_batches(network: Network, images: torch.Tensor, batch: int | None) -> NDArray[np.float32]:
-    """Outputs for any number of images from a network that takes `batch` at a time (None: any number).
+    """Outputs for any number of images from a network with batch size `batch` (None: dynamic).
 
-    The last batch is filled up with the first images again.
+    The last batch is padded with the first images.
     """
     step = batch or len(images)
     count = step * math.ceil(len(images) / step)
-    filled = images[torch.arange(count) % len(images)]
-    return np.concatenate([network(part.numpy()) for part in filled.split(step)])[: len(images)]
+    padded = images[torch.arange(count) % len(images)]
+    return np.concatenate([network(part.numpy()) for part in padded.split(step)])[: len(images)]
 
 
 def validation_metrics(

@@ -1,4 +1,4 @@
-"""Real evaluations: BN recalibration and a pass over a split, with weights inherited from the supernet."""
+"""Evaluation of subnets with inherited weights: BN recalibration and a pass over a split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch
 
 BATCH_SIZE = 256
-"""Images of an evaluation batch; results do not depend on it."""
+"""Batch size for evaluation; results do not depend on it."""
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -30,7 +30,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 def measure(
     net: nn.Module, batches: Batches, metrics: Mapping[str, Metric], of: str = "the network"
 ) -> dict[str, float]:
-    """Metrics of a network in eval mode over `batches`; `of` names the network in messages."""
+    """Metrics of a network in eval mode over `batches`; messages refer to the network as `of`."""
     accumulators = Accumulators(metrics, of)
     for images, targets in batches:
         accumulators.update(net(images), targets)
@@ -39,7 +39,7 @@ def measure(
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measures single subnets; it can be pickled and shipped to where workers are."""
+    """Evaluates single subnets; it can be pickled and sent to workers."""
 
     supernet: Supernet
     dataset: Dataset
@@ -49,7 +49,7 @@ class Measurement:
     calibration: Calibration
 
     def __call__(self, arch: Arch) -> dict[str, float]:
-        """All metrics of a subnet of the supernet, with one thread of torch."""
+        """All metrics of a subnet, computed with one torch thread."""
         torch.set_num_threads(1)
         return self.metrics_of(self.subnet(arch), arch)
 
@@ -59,7 +59,7 @@ class Measurement:
         return measure(net, batches, self.metrics, f"the subnet {arch.id}")
 
     def subnet(self, arch: Arch) -> StaticNet:
-        """The recalibrated static subnet, as it is evaluated and exported."""
+        """The recalibrated static subnet."""
         net = self.supernet.extract(arch, fast=True)
         self.calibration(net, self.dataset, self.task, self.supernet.space.image_size(arch))
         return net
@@ -67,7 +67,7 @@ class Measurement:
 
 @contextmanager
 def _torch_threads_restored() -> Iterator[None]:
-    """Restore torch's number of threads, which also holds for threads that start later."""
+    """Restore torch's number of threads, a setting that threads started later inherit."""
     n = torch.get_num_threads()
     try:
         yield
@@ -80,12 +80,12 @@ class Evaluator:
 
     Args:
         supernet: the trained supernet.
-        dataset: its images.
-        task: what the supernet's outputs mean.
-        archive: where results are stored and looked up.
-        metrics: what to compute, by name.
+        dataset: the data set.
+        task: the task.
+        archive: stores the results.
+        metrics: the metrics by name.
         split: `validation`, or `test` for the final report.
-        calibration: how subnets get their batch-norm statistics.
+        calibration: BN recalibration; None: the default.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Evaluator:
 
     @property
     def calibration(self) -> Calibration:
-        """How subnets get their batch-norm statistics."""
+        """The BN recalibration."""
         return self.measurement.calibration
 
     @property
@@ -120,26 +120,26 @@ class Evaluator:
         workers: Workers | None = None,
         progress: Progress = silent,
     ) -> list[dict[str, float]]:
-        """Metrics of each of `archs`; only those that the archive lacks are computed.
+        """Metrics of each of `archs`; only those that are missing in the archive are computed.
 
         Args:
             archs: subnets of the supernet's space.
-            origin: why they are evaluated, stored in the archive.
-            workers: where subnets are evaluated, several at the same time; results do not depend on it. None:
-                one thread per core.
+            origin: purpose of the evaluation, stored in the archive.
+            workers: evaluate several subnets in parallel; results do not depend on them. None: one thread per
+                core.
             progress: called after each subnet.
         """
-        found = {arch: self._known(arch) for arch in archs}
-        missing = [arch for arch, metrics in found.items() if self.metrics.keys() - metrics.keys()]
+        rows = {arch: self._archived(arch) for arch in archs}
+        missing = [arch for arch, metrics in rows.items() if self.metrics.keys() - metrics.keys()]
         run = workers or Threads()
         with _torch_threads_restored(), closing(run(self.measurement, missing)) as results:
             for done, (i, measured) in enumerate(results, 1):
-                found[missing[i]] = self._store(missing[i], measured, origin)
+                rows[missing[i]] = self._store(missing[i], measured, origin)
                 progress(f"evaluate on {self.measurement.split}", done, len(missing))
-        return [self._selected(found[arch]) for arch in archs]
+        return [self._selected(rows[arch]) for arch in archs]
 
     def subnet(self, arch: Arch) -> StaticNet:
-        """The recalibrated static subnet, as it is evaluated and exported."""
+        """The recalibrated static subnet."""
         return self.measurement.subnet(arch)
 
     def subnet_and_metrics(self, arch: Arch, origin: str) -> tuple[StaticNet, dict[str, float]]:
@@ -147,22 +147,22 @@ class Evaluator:
 
         Args:
             arch: a subnet of the supernet's space.
-            origin: why it is evaluated, stored in the archive.
+            origin: purpose of the evaluation, stored in the archive.
         """
-        known = self._known(arch)
-        if known.keys() >= self.metrics.keys():
-            return self.subnet(arch), self._selected(known)
+        metrics = self._archived(arch)
+        if metrics.keys() >= self.metrics.keys():
+            return self.subnet(arch), self._selected(metrics)
         with _torch_threads_restored():
             torch.set_num_threads(1)
             net = self.subnet(arch)
-            known = self._store(arch, self.measurement.metrics_of(net, arch), origin)
-        return net, self._selected(known)
+            metrics = self._store(arch, self.measurement.metrics_of(net, arch), origin)
+        return net, self._selected(metrics)
 
-    def _known(self, arch: Arch) -> dict[str, float]:
+    def _archived(self, arch: Arch) -> dict[str, float]:
         return self.archive.get(arch, self.measurement.split, self.calibration.key) or {}
 
     def _store(self, arch: Arch, measured: Mapping[str, float], origin: str) -> dict[str, float]:
         return self.archive.add(arch, self.measurement.split, self.calibration.key, measured, origin)
 
-    def _selected(self, known: Mapping[str, float]) -> dict[str, float]:
-        return {name: known[name] for name in self.metrics}
+    def _selected(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return {name: metrics[name] for name in self.metrics}

@@ -1,4 +1,4 @@
-"""A run that is trained: its space, images, supernet and archive, opened together."""
+"""A trained run: its space, data set, supernet and archive."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from search_spaces import Arch, Space
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What the steps after training work with."""
+    """A trained run, as the steps after training use it."""
 
     run: RunDir
     info: RunInfo
@@ -55,44 +55,43 @@ class TrainedRun:
 
         Args:
             path: the run directory.
-            dataset: allows the import of a data set that is the user's own code, by naming it again as
-                `module:object`.
-            data_root: where the run's images are now, if not where the run recorded it.
-            allow_import: import it as the run recorded it.
+            dataset: name of the custom data set, as `module:object`, to allow its import.
+            data_root: folder of the images; None: the recorded folder.
+            allow_import: whether custom code that the run names may be imported.
 
         Raises:
-            ValueError: no run, not trained yet, damaged weights, data that are missing or have changed, or
-                code that the run names and that was not allowed.
+            ValueError: the folder is not a run, the run is not trained, the weights are damaged, the data are
+                missing or have changed, or an import is not allowed.
         """
         keep_freed_memory()
         run = RunDir.open(path)
         info = run.info()
         if dataset not in (None, info.dataset):
-            raise ValueError(f"the data set must be the one of the run, {info.dataset!r}, got {dataset!r}")
+            raise ValueError(f"the data set must be that of the run, {info.dataset!r}, got {dataset!r}")
         allowed = allow_import or dataset is not None
         space, task = run.space(), tasks.get(info.task, allow_import=allowed)
         images = open_data(run, data_root, allow_import=allowed)
         task.check(info.dataset, images)
-        info = run.info()  # an imported run records its data when they are first opened
+        info = run.info()  # an imported run may have recorded its data just now
         return cls(run, info, space, task, images, load_supernet(run), open_archive(run))
 
     @property
     def notable_archs(self) -> list[Arch]:
-        """The largest and the smallest subnet, or the only one that was trained."""
+        """The largest and the smallest subnet, or the subnet of a fine-tuned run."""
         return [self.info.arch] if self.info.arch else [self.space.largest, self.space.smallest]
 
     def check_holds(self, archs: Iterable[Arch]) -> None:
-        """Check that subnets are among those that the run trained.
+        """Check that subnets were trained in the run.
 
         Raises:
-            ValueError: the run fine-tuned another subnet.
+            ValueError: the run is a fine-tuned run of another subnet.
         """
-        only = self.info.arch
+        finetuned = self.info.arch
         for arch in archs:
-            if only and arch.id != only.id:
+            if finetuned and arch.id != finetuned.id:
                 raise ValueError(
-                    f"the run {self.run.path} has only one subnet, {only.id}; the subnet {arch.id} was not "
-                    "trained in it: leave out --arch and --samples, or use the run it was tuned from"
+                    f"the run {self.run.path} has only one subnet, {finetuned.id}; the subnet {arch.id} was "
+                    "not trained in it: leave out --arch and --samples, or use the run that was fine-tuned"
                 )
 
     def evaluator(
@@ -102,9 +101,9 @@ class TrainedRun:
         calibration: Calibration | None = None,
         extra_metrics: Sequence[str] = (),
     ) -> Evaluator:
-        """The evaluator of the run's subnets; equal arguments give the same object.
+        """The evaluator of subnets; equal arguments give the same object.
 
-        `extra_metrics` may be `module:object`, which is imported: give no names here that a run recorded.
+        `extra_metrics` may be `module:object`, which is imported, so they must not come from the run's files.
         """
         names = tuple(dict.fromkeys((*self.task.shown, *extra_metrics)))
         key = split, calibration or Calibration(), names
@@ -130,20 +129,20 @@ class TrainedRun:
         workers: Workers | None = None,
         progress: Progress = silent,
     ) -> pd.DataFrame:
-        """Evaluate subnets on the validation split, with inherited weights and recalibrated batch norms.
+        """Evaluate subnets on the validation split, with inherited weights and BN recalibration.
 
         Args:
-            archs: the subnets; none: the largest and the smallest.
+            archs: the subnets; empty: the largest and the smallest.
             metrics: further metrics, names or `module:object`.
-            calibration: how subnets get their batch-norm statistics; None: from 512 clean training images.
-            workers: where subnets are evaluated; None: one thread per core.
+            calibration: BN recalibration; None: with 512 clean training images.
+            workers: evaluate subnets in parallel; None: one thread per core.
             progress: called after each subnet.
 
         Returns:
-            a row for each subnet: `arch`, `arch_id`, its metrics, `macs` and `params`.
+            A row for each subnet: `arch`, `arch_id`, its metrics, `macs` and `params`.
 
         Raises:
-            ValueError: an unknown metric, or a subnet that the run has not trained.
+            ValueError: a metric is unknown, or a subnet was not trained in the run.
         """
         archs = archs or self.notable_archs
         self.check_holds(archs)
@@ -161,7 +160,7 @@ class TrainedRun:
         )
 
     def device(self, name: str | None = None) -> Device | None:
-        """A device that the run was searched for, by default the last one; None before the first search.
+        """A device that the run was searched for, by default that of the last search; None before any search.
 
         Raises:
             ValueError: the run was not searched for this device, or its copy of the profile is damaged.
@@ -173,5 +172,5 @@ class TrainedRun:
         return replace(read_device(folder), run_copy=folder)
 
     def write_archive_csv(self) -> None:
-        """Write the archive as a table for people."""
+        """Write the archive as a CSV file."""
         self.archive.write_csv(self.run.file(ARCHIVE_CSV))

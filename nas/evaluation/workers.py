@@ -1,7 +1,7 @@
-"""Where real evaluations run: threads of this process, processes of this machine, or a Ray cluster.
+"""Parallel evaluation in threads, in processes of this machine, or on a Ray cluster.
 
-Each subnet is measured by one worker on one core, so that results depend neither on how many workers there
-are nor on where they are. Nothing here knows torch: a process starts as fast as what it measures allows.
+Each subnet is evaluated by one worker on one core, so results do not depend on the number and kind of
+workers. This module does not import torch, so that worker processes start fast.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from search_spaces import Arch
 
 Metrics = dict[str, float]
 Measure = Callable[[Arch], Metrics]
-"""Measures one subnet; it can be pickled, with the supernet and its images inside."""
+"""Evaluates one subnet; it can be pickled, including the supernet and the data set."""
 ATTEMPTS = 3
-"""Worker processes that may die while they measure one subnet before it is given up."""
+"""Number of worker processes that may die on one subnet before the evaluation fails."""
 
 
 Results = Generator[tuple[int, Metrics], None, None]
-"""Places of subnets and their metrics; closing it cancels pending measurements."""
+"""Indices of subnets and their metrics; closing the generator cancels pending evaluations."""
 
 
 class Workers(Protocol):
-    """Measures many subnets."""
+    """Evaluates many subnets in parallel."""
 
     def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
-        """The place of each of `archs` and its metrics, as soon as it is measured, in any order.
+        """The index of each of `archs` and its metrics, in the order of completion.
 
         Raises:
-            ValueError: the workers could not be started, or one subnet keeps crashing them.
+            ValueError: workers could not be started, or one subnet crashes them repeatedly.
         """
 
 
@@ -45,7 +45,7 @@ class Threads:
     """Threads of this process.
 
     Args:
-        n: how many; None: one per core that this process may use.
+        n: number of threads; None: one per core that this process may use.
     """
 
     def __init__(self, n: int | None = None) -> None:
@@ -54,22 +54,21 @@ class Threads:
     def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
         """See `Workers`."""
         with ThreadPoolExecutor(self._n) as pool:
-            places = {pool.submit(measure, arch): i for i, arch in enumerate(archs)}
+            indices = {pool.submit(measure, arch): i for i, arch in enumerate(archs)}
             try:
-                for future in as_completed(places):
-                    yield places[future], future.result()
+                for future in as_completed(indices):
+                    yield indices[future], future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
 class Processes:
-    """Processes of this machine; they stay until this object goes, and are replaced where they die.
+    """Processes of this machine. They are reused between calls, and replaced if they die.
 
-    They are started again where another measurement is asked for. A measurement with changed weights has to
-    be another object than before.
+    A call with another `measure` restarts them, so changed weights need a new `measure` object.
 
     Args:
-        n: how many.
+        n: number of processes.
     """
 
     def __init__(self, n: int) -> None:
@@ -79,7 +78,7 @@ class Processes:
 
     def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
         """See `Workers`."""
-        if measure != self._measure:  # its supernet is sent to a process once, when that starts
+        if measure != self._measure:  # sent to a process once, when it starts
             self.close()
             self._measure = measure
         waiting = deque((i, 1) for i in range(len(archs)))
@@ -88,28 +87,28 @@ class Processes:
             while waiting or busy:
                 while waiting and len(busy) < self._n:
                     connection, process = self._idle.popitem() if self._idle else self._start(measure)
-                    place, attempt = waiting.popleft()
-                    busy[connection] = process, place, attempt
-                    _send(connection, archs[place])
+                    index, attempt = waiting.popleft()
+                    busy[connection] = process, index, attempt
+                    _send(connection, archs[index])
                 for ready in cast(list[Connection], wait(list(busy))):
-                    process, place, attempt = busy.pop(ready)
+                    process, index, attempt = busy.pop(ready)
                     try:
                         answer = ready.recv()
                     except (EOFError, OSError):
                         process.join()
-                        _check_attempts(archs[place], attempt, process.exitcode)
-                        waiting.append((place, attempt + 1))
+                        _check_attempts(archs[index], attempt, process.exitcode)
+                        waiting.append((index, attempt + 1))
                         continue
                     self._idle[ready] = process
                     if isinstance(answer, Exception):
                         raise answer
-                    yield place, answer
+                    yield index, answer
         finally:
-            for process, _, _ in busy.values():  # stopped half-way: what they do is of no use
+            for process, _, _ in busy.values():  # their results are no longer needed
                 process.terminate()
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the worker processes."""
         while self._idle:
             connection, process = self._idle.popitem()
             connection.close()  # a worker ends when its connection is closed
@@ -121,7 +120,7 @@ class Processes:
         process = context.Process(target=_serve, args=(theirs, measure), daemon=True)
         try:
             process.start()
-        except (pickle.PicklingError, AttributeError, TypeError) as error:  # all of them are raised by pickle
+        except (pickle.PicklingError, AttributeError, TypeError) as error:  # pickle raises any of them
             raise ValueError(
                 f"worker processes need a data set and metrics that can be pickled: {error}; "
                 f"use --workers threads"
@@ -131,7 +130,7 @@ class Processes:
 
 
 def _send(connection: Connection, arch: Arch) -> None:
-    """Send; if the process died meanwhile, reading its answer fails."""
+    """Send an arch. If the process has died, the error is raised when its answer is read."""
     try:
         connection.send(arch)
     except BrokenPipeError:
@@ -139,8 +138,8 @@ def _send(connection: Connection, arch: Arch) -> None:
 
 
 def _serve(connection: Connection, measure: Measure) -> None:
-    """Measure what comes until the connection is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent handles it
+    """Evaluate subnets until the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     while True:
         try:
             arch = connection.recv()
@@ -148,15 +147,15 @@ def _serve(connection: Connection, measure: Measure) -> None:
             return
         try:
             connection.send(measure(arch))
-        except Exception as error:  # raised again by the parent
+        except Exception as error:  # the parent process raises it
             connection.send(_sendable(error))
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error itself where pickle can copy it, else its text."""
+    """The error if it can be pickled, otherwise an error with its text."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # a user's own error class may raise anything here
+    except Exception:  # custom error classes may raise anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
@@ -170,17 +169,17 @@ def _check_attempts(arch: Arch, attempt: int, exit_code: int | None) -> None:
 
 
 def _reason(exit_code: int | None) -> str:
-    """What an exit code of `multiprocessing` means."""
+    """Description of an exit code of `multiprocessing`."""
     if exit_code is None or exit_code >= 0:
         return f"exit code {exit_code}"
     return "signal 9 (out of memory?)" if exit_code == -9 else f"signal {-exit_code}"
 
 
 class RayTasks:
-    """Tasks of a Ray cluster: the one that runs already, or else one of this machine's cores.
+    """Tasks on a running Ray cluster, or on a new one with the cores of this machine.
 
-    The supernet goes into Ray's object store, which brings it to each node once. A task whose node is lost
-    runs again on another one.
+    The supernet is in Ray's object store, so it is sent to each node once. If a node is lost, its tasks run
+    again on other nodes.
     """
 
     def __init__(self) -> None:
@@ -190,25 +189,25 @@ class RayTasks:
         """See `Workers`."""
         ray = _ray()
         if measure != self._measure:
-            self._measure, self._shipped = measure, ray.put(measure)
+            self._measure, self._reference = measure, ray.put(measure)
         task = ray.remote(_measured).options(num_cpus=1, max_retries=ATTEMPTS)
-        places = {task.remote(self._shipped, arch): i for i, arch in enumerate(archs)}
+        indices = {task.remote(self._reference, arch): i for i, arch in enumerate(archs)}
         try:
-            while places:
-                (ready,), _ = ray.wait(list(places), num_returns=1)
-                place = places.pop(ready)
+            while indices:
+                (ready,), _ = ray.wait(list(indices), num_returns=1)
+                index = indices.pop(ready)
                 try:
                     metrics = ray.get(ready)
                 except ray.exceptions.RayError as error:
-                    cause = getattr(error, "cause", error)  # what the task itself raised, if it ran
+                    cause = getattr(error, "cause", error)  # the error of the task, if it ran
                     if not isinstance(cause, ray.exceptions.RayError):
                         raise cause from None
                     raise ValueError(
-                        f"Ray could not evaluate the subnet {archs[place].id}: {str(cause).splitlines()[0]}"
+                        f"Ray could not evaluate the subnet {archs[index].id}: {str(cause).splitlines()[0]}"
                     ) from error
-                yield place, metrics
+                yield index, metrics
         finally:
-            for unfinished in places:
+            for unfinished in indices:
                 ray.cancel(unfinished)
 
 
@@ -217,10 +216,10 @@ def _measured(measure: Measure, arch: Arch) -> Metrics:
 
 
 def _ray() -> Any:
-    """The module, connected.
+    """The module `ray`, connected to a cluster.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: Ray is not installed.
     """
     try:
         import ray
@@ -235,14 +234,14 @@ def _ray() -> Any:
 
 
 WORKERS: Mapping[str, Callable[[], Workers]] = {"threads": Threads, "ray": RayTasks}
-"""Kinds of workers by name; a number stands for so many processes."""
+"""Kinds of workers by name."""
 
 
 def workers(text: str) -> Workers:
-    """What `--workers` says.
+    """The workers for a value of `--workers`: a name, or a number of processes.
 
     Raises:
-        ValueError: neither a number above 0 nor a name.
+        ValueError: the value is neither a number above 0 nor a name.
     """
     if text.isdecimal() and int(text) > 0:
         return Processes(int(text))

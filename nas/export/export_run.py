@@ -94,7 +94,7 @@ def export_archs(
     """
     profiled = trained.device(device)
     name = profiled.profile.name if profiled else None
-    trained.run.exports(name, out).refuse_read_only("give another folder with --out")
+    trained.run.exports(name, out).check_writable("give another folder with --out")
     target = Target.of(profiled)
     if dynamic_batch:
         target = replace(target, batch=None)

@@ -77,7 +77,7 @@ def report_run(
         front = _only_subnet(trained, trained.info.arch)
     chosen = [arch for table in (front, baseline) if table is not None for arch in table["arch"]]
     folder = Folder(out) if out else results or run
-    folder.refuse_read_only("give another folder with --out")
+    folder.check_writable("give another folder with --out")
     test = final_test(trained, chosen, progress=progress)
     folder.write_csv(TEST, test)
     profiled = trained.device(device)

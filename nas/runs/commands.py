@@ -1,4 +1,4 @@
-"""Commands that messages name, written so that they can be copied to a shell."""
+"""Commands for messages, quoted so that they can be copied to a shell."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 
 def command(name: str, *parts: str | Path) -> str:
-    """A command of the tool with its arguments and options."""
+    """A `nas` command with its arguments and options."""
     return shlex.join(["nas", name, *map(str, parts)])
 
 
 def data_options(
     dataset: str | None, data_root: str | Path | None = None, *, allow_import: bool = False
 ) -> list[str]:
-    """The options with which a command on a run finds its data.
+    """The options by which a command finds the data of a run.
 
     Args:
-        dataset: given as an option, or recorded as `module:object`, which is imported only if named again.
-        data_root: given as an option.
-        allow_import: given as an option.
+        dataset: name of the data set. A name of the form `module:object` must be given to every command.
+        data_root: folder of the images.
+        allow_import: whether custom code may be imported.
     """
     options = ["--dataset", dataset] if dataset and ":" in dataset else []
     options += ["--data-root", str(data_root)] if data_root else []

@@ -30,6 +30,6 @@ CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
     TEST: ("arch_id",),
     TRAINING_LOG: ("step", "lr", "loss_largest", "loss_smallest", "loss_random"),
 }
-"""Columns that these tables must have."""
+"""Required columns of the tables."""
 TEXT_COLUMNS = frozenset({"arch_id", "arch", "evaluated_as", "group"})
-"""Columns of these tables that hold text; all others hold numbers or booleans."""
+"""Text columns of the tables; all other columns are numbers or booleans."""

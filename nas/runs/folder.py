@@ -1,4 +1,4 @@
-"""A folder of a run, whose files are written completely or not at all."""
+"""A folder of a run, whose files are written atomically."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Folder:
-    """The files of one folder of a run, each written whole or not at all.
+    """The files of one folder of a run, each written atomically.
 
     Args:
-        path: the folder; it is made by the first file that is written.
+        path: the folder; it is created when the first file is written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -39,24 +39,24 @@ class Folder:
         """Whether the folder has this file."""
         return self.file(name).exists()
 
-    def refuse_read_only(self, remedy: str) -> None:
-        """Check that files can be written here, before work starts whose results would be lost.
+    def check_writable(self, remedy: str) -> None:
+        """Check that files can be written to the folder, before work starts whose results would be lost.
 
         Args:
-            remedy: what the user can do instead.
+            remedy: advice to the user, for the message.
 
         Raises:
-            ValueError: the folder, or the one that it would be made in, cannot be written.
+            ValueError: the folder, or its first existing parent, cannot be written to.
         """
         existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise ValueError(f"{self.path} must be a folder that can be written; {remedy}")
+            raise ValueError(f"{self.path} must be a writable folder; {remedy}")
 
     def read_text(self, name: str) -> str:
         """Content of a text file.
 
         Raises:
-            ValueError: there is no such file yet.
+            ValueError: the file does not exist.
         """
         try:
             return read_text(self.file(name))
@@ -64,17 +64,17 @@ class Folder:
             raise ValueError(f"{self.path} has no {name} yet") from None
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, whole or not at all."""
+        """Write a text file atomically."""
         replace_file(self.file(name), text)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a binary file, whole or not at all."""
+        """Write a binary file atomically."""
         replace_file(self.file(name), content)
 
     def write_json(self, name: str, content: BaseModel | Mapping[str, Any]) -> None:
         """Write a JSON file with its schema version."""
-        plain = content.model_dump(mode="json") if isinstance(content, BaseModel) else dict(content)
-        self.write_text(name, json.dumps({"schema_version": SCHEMA_VERSION} | plain, indent=2) + "\n")
+        values = content.model_dump(mode="json") if isinstance(content, BaseModel) else dict(content)
+        self.write_text(name, json.dumps({"schema_version": SCHEMA_VERSION} | values, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Content of a JSON file.
@@ -96,7 +96,7 @@ class Folder:
         return dict(content)
 
     def read_model(self, name: str, model: type[Model]) -> Model:
-        """Content of a JSON file as a typed value.
+        """Content of a JSON file as a pydantic model.
 
         Raises:
             ValueError: as `read_json`, or the content does not fit the model.
@@ -110,14 +110,14 @@ class Folder:
             raise ValueError(one_line(error, str(self.file(name)))) from None
 
     def write_csv(self, name: str, frame: pd.DataFrame) -> None:
-        """Write a table; units belong in the column names, `Arch` values are written as JSON."""
+        """Write a table; column names have units, and `Arch` values are written as JSON."""
         self.write_text(name, csv_text(frame))
 
     def read_csv(self, name: str) -> pd.DataFrame:
-        """Content of a table, its column `arch` as `Arch` values.
+        """Content of a table, with `Arch` values in the column `arch`.
 
         Raises:
-            ValueError: there is no such file yet, or it is not a table.
+            ValueError: the file does not exist, or is not a valid table.
         """
         if not self.has(name):
             raise ValueError(f"{self.path} has no {name} yet")

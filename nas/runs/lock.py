@@ -1,9 +1,9 @@
-"""A lock that lets one process at a time write a run.
+"""A lock that allows only one process at a time to write to a run.
 
-Training, import, search, export and report write files that belong together, so each of them holds the lock
-while it works. Commands that only read, and `nas evaluate`, which only adds rows to the archive, need none.
-The operating system releases the lock when its process ends, however it ends. It also holds between machines
-that share the run by a network file system, if that file system supports POSIX locks.
+Training, import, search, export and report write several related files, so each of them holds the lock.
+Commands that only read, and `nas evaluate`, which only adds rows to the archive, do not need it. The
+operating system releases the lock when its process ends. It also works between machines that share the run by
+a network file system, if that file system supports POSIX locks.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _log = logging.getLogger("nas")
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 _held: dict[Path, int] = {}
-"""The thread that holds the lock of a run, for the locks of this process."""
+"""For each run that is locked by this process: the thread that holds the lock."""
 
 
 @contextmanager
 def locked(path: str | Path, *, create: bool = False) -> Iterator[None]:
-    """Hold the lock of a run; inside another such block of the same thread it does nothing.
+    """Hold the lock of a run. The lock is reentrant within a thread.
 
-    A run that this process cannot write to is not locked: the first write to it fails and says why.
+    A run that this process cannot write to is not locked; the first write raises the error.
 
     Args:
         path: the run directory.
-        create: make the folder where it is missing. It is removed again if nothing was written to it.
+        create: whether to create a missing folder. It is removed again if nothing was written to it.
 
     Raises:
-        ValueError: another process holds the lock; says which one.
+        ValueError: another process holds the lock; the message names it.
     """
     folder = Path(path)
     key, thread = folder.resolve(), threading.get_ident()
@@ -57,7 +57,7 @@ def locked(path: str | Path, *, create: bool = False) -> Iterator[None]:
         return
     if key in _held:
         raise _in_use(folder, "another thread of this process")
-    made = _make(folder) if create else []
+    created = _create(folder) if create else []
     try:
         file = _acquire(folder)
         _held[key] = thread
@@ -68,13 +68,13 @@ def locked(path: str | Path, *, create: bool = False) -> Iterator[None]:
             if file:
                 _release(folder / LOCK, file)
     finally:
-        for each in made:
-            with contextlib.suppress(OSError):  # something was written to it
+        for each in created:
+            with contextlib.suppress(OSError):  # not empty
                 each.rmdir()
 
 
 def writes_run(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A decorator: the function holds the lock of the run of its argument `trained`, the first one."""
+    """A decorator: the function holds the lock of the run of its first argument, `trained`."""
 
     @functools.wraps(function)
     def holding(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -85,19 +85,19 @@ def writes_run(function: Callable[Parameters, Result]) -> Callable[Parameters, R
     return holding
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make a folder; returns those that were missing, the innermost one first."""
+def _create(folder: Path) -> list[Path]:
+    """Create a folder; returns the folders that were missing, the innermost one first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    with contextlib.suppress(OSError):  # the first write to it says why
+    with contextlib.suppress(OSError):  # the first write to it will raise it
         folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 
 def _acquire(folder: Path) -> BinaryIO | None:
-    """The lock file with its lock taken; None where it cannot be written.
+    """The locked lock file, or None if it cannot be written.
 
     Raises:
-        ValueError: another process has it.
+        ValueError: another process holds the lock.
     """
     path = folder / LOCK
     while True:
@@ -111,10 +111,12 @@ def _acquire(folder: Path) -> BinaryIO | None:
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 file.close()
                 raise _in_use(folder, _holder(path)) from None
-            _log.warning("%s has no locks (%s): run one command at a time on it", folder, error.strerror)
+            _log.warning(
+                "%s does not support locks (%s): run only one command at a time on it", folder, error.strerror
+            )
         if _is_at(path, file):
             break
-        file.close()  # the process that had the lock has removed this file
+        file.close()  # the previous holder of the lock has removed this file
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -156,11 +158,14 @@ def _release(path: Path, file: BinaryIO) -> None:
 
 
 def _holder(path: Path) -> str:
-    """The process that has the lock, in words. It must not be this one: closing the file ends its locks."""
+    """Description of the process that holds the lock.
+
+    It must not be this process, which would lose its locks when the file is closed.
+    """
     try:
-        found = json.loads(path.read_bytes())
-        return f"process {found['pid']} on {found['host']}: `{found['command']}`, since {found['since']}"
-    except (OSError, ValueError, KeyError):  # it has just begun or ended
+        holder = json.loads(path.read_bytes())
+        return f"process {holder['pid']} on {holder['host']}: `{holder['command']}`, since {holder['since']}"
+    except (OSError, ValueError, KeyError):  # it has just started or ended
         return "another process"
 
 

@@ -1,4 +1,4 @@
-"""The space that a command or a function is given."""
+"""Open the space of a command or a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from search_spaces import Space
 
 
 def open_space(space_or_run: str | Path) -> Space:
-    """The space with this name or YAML file, or that of a run directory.
+    """The space with this name or in this YAML file, or that of a run directory.
 
     Raises:
         ValueError: no such space, file or run.

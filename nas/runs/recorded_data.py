@@ -1,4 +1,4 @@
-"""The data of a run: recorded when the run is made, the same at every later opening."""
+"""The record of a run's data, which is made with the run and checked whenever the data set is opened."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from search_spaces import Space
 
 _log = logging.getLogger("nas")
 FOLDERS = {"imagefolder": 3, "imagefolder-grey": 1}
-"""Channels of the data sets whose files are recorded; for any other only the fingerprint is."""
+"""Channels of the data sets whose files are recorded; for others, only a fingerprint is recorded."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class DataRecord:
     """The record of a run's data."""
 
     data_root: str | None
-    """Absolute."""
+    """Absolute path."""
     fingerprint: str
     files: Sequence[FileRecord] = ()
-    """Of an image folder."""
+    """Files of an image folder; empty for other data sets."""
 
     @property
     def contents(self) -> dict[str, bytes]:
-        """Files of the run directory by name."""
+        """Contents of the files in the run directory, by name."""
         return {FILES: to_csv(self.files)} if self.files else {}
 
 
 def record(name: str, dataset: Dataset, data_root: str | Path | None) -> DataRecord:
-    """The record of a data set that was just loaded.
+    """The record of a data set.
 
     Raises:
         ValueError: an image cannot be read.
@@ -65,15 +65,15 @@ def record(name: str, dataset: Dataset, data_root: str | Path | None) -> DataRec
 def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import: bool = False) -> Dataset:
     """The data set of a run, with the files and the splits that were recorded when the run was made.
 
-    An imported run that had no images so far records those of `data_root` now.
+    An imported run without recorded images records those of `data_root`.
 
     Args:
         run: the run.
-        data_root: where the images are now, if not where the run recorded.
-        allow_import: whether a user's own data set may be imported.
+        data_root: folder of the images; None: the recorded folder.
+        allow_import: whether a custom data set may be imported.
 
     Raises:
-        ValueError: the data are missing or have changed, or must not be imported.
+        ValueError: the data are missing or have changed, or the import is not allowed.
     """
     info = run.info()
     root = data_root or info.data_root
@@ -83,48 +83,49 @@ def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import:
         return _open_files(run, info, root)
     dataset = _load(info, root, allow_import=allow_import)
     _check_classes(info, dataset.output_names)
-    found = content_hash(dataset)
-    if found != info.data_fingerprint:
+    fingerprint_now = content_hash(dataset)
+    if fingerprint_now != info.data_fingerprint:
         raise ValueError(
             f"the images, labels and splits of the data set {info.dataset!r} must be those that the run was "
-            f"made with (fingerprint {info.data_fingerprint}), got others ({found}); restore them or start a "
-            f"new run"
+            f"made with (fingerprint {info.data_fingerprint}), got others ({fingerprint_now}); restore "
+            f"them or start a new run"
         )
     return dataset
 
 
 def check_outside(name: str, data_root: str | Path | None, out: str | Path) -> None:
-    """Check that a run is not made among its images, where its folder would be read as a class.
+    """Check that a run directory is not inside its data set, where it would be read as a class.
 
     Args:
-        name: the data set.
-        data_root: its folder.
+        name: name of the data set.
+        data_root: folder of the data set.
         out: the run directory.
 
     Raises:
         ValueError: the data set is an image folder and `out` is inside it.
     """
     if name in FOLDERS and data_root and Path(out).resolve().is_relative_to(Path(data_root).resolve()):
-        raise ValueError(f"the run directory {out} must be outside of the images in {data_root}")
+        raise ValueError(f"the run directory {out} must be outside of the data root {data_root}")
 
 
 def check_fits(dataset: Dataset, space: Space) -> None:
-    """Check that a data set has the input channels of imported weights and a class for every output.
+    """Check that a data set has the input channels and the number of classes of imported weights.
 
     Raises:
-        ValueError: other channels, or more or fewer classes, so that the output of each class is unknown.
+        ValueError: the channels or the numbers of classes differ.
     """
     channels, inputs = dataset.preprocess.channels, space.config.channels
     if channels != inputs:
         raise ValueError(
-            f"imported weights have {plural(inputs, 'input channel')}, the data set gives images "
-            f"of {channels}; give a data set of your own (module:object) whose preprocess has as many"
+            f"imported weights have {plural(inputs, 'input channel')}, but the images of the data set have "
+            f"{channels}; give a custom data set (module:object) whose preprocess has as many"
         )
     classes, outputs = len(dataset.output_names), space.config.outputs
     if classes != outputs:
         raise ValueError(
-            f"imported weights have {outputs} outputs, the data set has {classes} classes; for images of "
-            f"some of the classes give the import a list of all, in the order of the outputs (--classes FILE)"
+            f"imported weights have {outputs} outputs, but the data set has {classes} classes; for images of "
+            f"a subset of the classes, give the import a list of all classes in the order of the outputs "
+            f"(--classes FILE)"
         )
 
 
@@ -132,11 +133,11 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
     root = Path(data_root or "")
     if data_root is None or not root.is_dir():
         raise ValueError(
-            f"the images of the run {run.path} are no longer in {root}; give their folder with --data-root"
+            f"the images of the run {run.path} are not in {root}; give their folder with --data-root"
         )
     files = read_csv(run.file(FILES))
     if fingerprint(files) != info.data_fingerprint:
-        raise ValueError(f"{run.file(FILES)} must be the list that the run was made with; restore it")
+        raise ValueError(f"{run.file(FILES)} must be unchanged since the run was made; restore it")
     check_unchanged(files, root)
     in_classes = all(file.file.startswith(f"{info.classes[file.label]}/") for file in files)
     splits = set() if in_classes else {file.file.partition("/")[0] for file in files}
@@ -152,21 +153,21 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
 def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_import: bool) -> Dataset:
     if info.imported is None:
         raise ValueError(
-            f"the run {run.path} was made by an earlier version of the toolkit, which did not record its "
+            f"the run {run.path} was made by an earlier version of the toolkit and has no record of its "
             f"images; start a new run"
         )
     dataset = _load(info, root, allow_import=allow_import)
     _check_classes(info, dataset.output_names)
     check_fits(dataset, run.space())
     check_files(dataset)
-    found = record(info.dataset, dataset, root)
+    data = record(info.dataset, dataset, root)
     update = {
-        "data_root": found.data_root,
-        "data_fingerprint": found.fingerprint,
+        "data_root": data.data_root,
+        "data_fingerprint": data.fingerprint,
         "classes": list(dataset.output_names),
     }
     try:
-        for name, content in found.contents.items():
+        for name, content in data.contents.items():
             run.write_bytes(name, content)
         run.write_json(RUN, info.model_copy(update=update))
     except OSError as error:

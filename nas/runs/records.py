@@ -13,11 +13,11 @@ from nas.runs.files import LAST_SEARCH, SEARCH
 from search_spaces import Arch
 
 SCHEMA_VERSION = 1
-"""Of all JSON files of a run."""
+"""Version of the format of all JSON files in a run."""
 
 
 class CertificateRecord(BaseModel):
-    """The entries of the certificate in `search.json` that later steps read."""
+    """The entries of the certificate in `search.json` that are read again."""
 
     front: str
     found_share: float | None
@@ -33,7 +33,7 @@ class MetricObjectiveRecord(BaseModel, extra="forbid"):
 
 
 class SearchRecord(BaseModel):
-    """The entries of `search.json` that later steps read."""
+    """The entries of `search.json` that are read again."""
 
     algorithm: str
     device: str
@@ -41,91 +41,91 @@ class SearchRecord(BaseModel):
     objectives: list[str]
     maximised: list[str]
     metric_objectives: dict[str, MetricObjectiveRecord]
-    """By name: the objectives that are metrics of the run's task."""
+    """The objectives that are metrics of the task, by name."""
     reference: dict[str, float]
     certificate: CertificateRecord | None = None
 
 
 class LastSearch(BaseModel):
-    """The device that was searched last."""
+    """The device of the last search."""
 
     device: str
 
 
 JSON_CONTENT: Mapping[str, type[BaseModel]] = {SEARCH: SearchRecord, LAST_SEARCH: LastSearch}
-"""Contents of files that `Folder.read_json` checks."""
+"""Types of the files that `Folder.read_json` checks."""
 
 
 class Imported(BaseModel, extra="forbid"):
-    """Weights that were trained elsewhere: all training images count as seen."""
+    """Origin of imported weights, which may have been trained on all training images."""
 
     source: str
-    """The tool that trained them."""
+    """The tool that trained the weights."""
     checkpoint: str
-    """Name of the file."""
+    """Name of the checkpoint file."""
     sha256: str
     calibrated: bool
-    """Whether the batch norms have running statistics of their own; else all are still 0 and 1."""
+    """Whether the batch norms have running statistics; otherwise all are still 0 and 1."""
     validation_images: int
-    """Of `val/` that steer the search, at most half of them; see `files.csv` for which."""
+    """Number of images of `val/` in the validation split, at most half; `files.csv` lists them."""
 
     @property
     def note(self) -> str:
-        """A note to the user about such weights."""
-        text = f"weights of {self.source}, {self.checkpoint}; all of train/ counts as seen"
+        """A note to the user about these weights."""
+        text = f"weights of {self.source}, {self.checkpoint}; train/ may contain their training images"
         if self.calibrated:
             return text
         return (
-            f"{text}; uncalibrated: their own batch-norm statistics were never updated, so only subnets that "
-            f"are recalibrated, as evaluate, search and export do, are worth anything"
+            f"{text}; uncalibrated: the batch-norm statistics were never updated, so subnets need "
+            f"recalibration, which evaluate, search and export do"
         )
 
 
 class RunInfo(BaseModel, extra="forbid"):
-    """`run.json`: how the run was made, so that it can be reopened."""
+    """Content of `run.json`: how the run was made, and what is needed to open it."""
 
     schema_version: int = SCHEMA_VERSION
     created: str
-    """UTC, ISO 8601."""
+    """Time of creation: UTC, ISO 8601."""
     versions: dict[str, str]
-    """Of the packages that shape results."""
+    """Versions of the packages that affect results."""
     space: str
     dataset: str
-    """Name, or `module:object` of a user's own."""
+    """Name, or `module:object` for a custom data set."""
     task: str = "classification"
-    """Likewise."""
+    """Name, or `module:object` for a custom task."""
     data_root: str | None = None
-    """Absolute."""
+    """Absolute path."""
     split_seed: int = 0
     classes: list[str]
-    """Of the data set; empty where imported weights met no images yet."""
+    """Output names of the data set; empty for imported weights without images so far."""
     data_fingerprint: str | None = None
-    """Of the images, labels and splits; None where imported weights met no images yet."""
+    """Fingerprint of the images, targets and splits; None for imported weights without images so far."""
     seed: int = 0
     imported: Imported | None = None
-    """Where the weights come from, if they were trained elsewhere."""
+    """Origin of imported weights."""
     arch: Arch | None = None
-    """The only subnet that was trained, if not all of them were."""
+    """The subnet of a fine-tuned run."""
 
     @property
     def data_options(self) -> list[str]:
-        """Options by which a command finds the run's data; FOLDER stands for what is not known."""
+        """Options by which a command finds the data of the run, with FOLDER for an unknown data root."""
         unknown = self.imported is not None and self.data_root is None and ":" not in self.dataset
         return data_options(self.dataset, "FOLDER" if unknown else None)
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that shape results."""
+    """Versions of the packages that affect results."""
     names = ("elastic-nas", "torch", "onnxruntime", "onnx", "numpy", "pillow", "scikit-learn", "pymoo")
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a source tree that was never installed
-            found[name] = "not installed"
-    return found
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a source tree without installation
+            versions[name] = "not installed"
+    return versions
 
 
 def now() -> str:
-    """The time as ISO 8601, UTC, to the second."""
+    """The current time: UTC, ISO 8601, with a resolution of a second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

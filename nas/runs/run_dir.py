@@ -1,4 +1,4 @@
-"""A run directory: how it is made, opened and divided into folders."""
+"""The run directory and its folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RunDir(Folder):
     """A run directory.
 
     Args:
-        path: the folder; `create` makes it, `open` wants it to be a run.
+        path: the folder; see `create` and `open`.
     """
 
     @classmethod
@@ -30,21 +30,21 @@ class RunDir(Folder):
         recipe: str,
         others: Mapping[str, bytes] = MappingProxyType({}),
     ) -> RunDir:
-        """Start a run in a missing or empty folder, or one in which a kill interrupted this function.
+        """Create a run in a missing or empty folder, or in one where this function was interrupted.
 
         Args:
             path: the folder.
-            info: how the run is made.
-            space: of its subnets.
-            recipe: YAML text.
+            info: content of `run.json`.
+            space: the search space.
+            recipe: the recipe as YAML text.
             others: contents of further files, by name.
 
         Raises:
-            ValueError: the folder holds something already.
+            ValueError: the folder is not empty.
         """
         cls.check_free(path)
         run = cls(path)
-        run.write_json(RUN, info)  # first, to distinguish an interrupted start from a user's own YAML files
+        run.write_json(RUN, info)  # first, to recognize an interrupted start
         run.write_text(SPACE, space.to_yaml())
         for name, content in others.items():
             run.write_bytes(name, content)
@@ -53,23 +53,23 @@ class RunDir(Folder):
 
     @staticmethod
     def check_free(path: str | Path) -> None:
-        """Check that a run can be started in a folder, as `create` does.
+        """Check that `create` can use a folder.
 
         Raises:
-            ValueError: the folder holds something already.
+            ValueError: the folder is not empty.
         """
         path = Path(path)
         if path.exists() and not (path.is_dir() and _is_free(path)):
             raise ValueError(
-                f"the run directory {path} must be missing or empty; give another --out, or --resume to go on"
+                f"the run directory {path} must be missing or empty; give another --out, or continue with --resume"
             )
 
     @classmethod
     def open(cls, path: str | Path) -> RunDir:
-        """An existing run.
+        """Open an existing run.
 
         Raises:
-            ValueError: the folder is missing or no run.
+            ValueError: the folder does not exist or is not a run.
         """
         run = cls(path)
         if not run.created:
@@ -80,7 +80,7 @@ class RunDir(Folder):
 
     @property
     def created(self) -> bool:
-        """Whether the folder is a run: the first file of `create` is there, and the last one."""
+        """Whether the folder is a run: it has the first and the last file of `create`."""
         return self.has(RUN) and self.has(RECIPE)
 
     def info(self) -> RunInfo:
@@ -88,54 +88,54 @@ class RunDir(Folder):
         return self.read_model(RUN, RunInfo)
 
     def space(self) -> Space:
-        """The space of the run, as it was when the run began."""
+        """The space of the run."""
         space = search_spaces.parse(self.read_text(SPACE), source=str(self.path / SPACE))
         space.source = str(self.path)
         return space
 
     @property
     def last_device(self) -> str | None:
-        """The device that the run was last searched for, None before the first search."""
+        """The device of the last search, or None before the first search."""
         return str(self.read_json(LAST_SEARCH)["device"]) if self.has(LAST_SEARCH) else None
 
     def searched(self) -> list[str]:
-        """Names of the devices that the run was searched for."""
+        """Names of all devices that the run was searched for."""
         return sorted(path.parent.name for path in self.file(SEARCHES).glob(f"*/{SEARCH}"))
 
     def search(self, device: str | None = None) -> Folder:
-        """Results of the search for a device, by default for the last one that was searched.
+        """Folder of the search results for a device, by default that of the last search.
 
         Raises:
-            ValueError: the run was not searched for it.
+            ValueError: the run was not searched for the device.
         """
         name = device or self.last_device
         search = command("search", self.path, "--device", name or "NAME")
         if name is None:
-            raise ValueError(f"the run {self.path} was not searched yet; `{search}` does it")
+            raise ValueError(f"the run {self.path} was not searched yet; run `{search}`")
         searched = self.searched()
         if name not in searched:
             raise ValueError(
                 f"the run {self.path} was not searched for the device {name!r} (searched: "
-                f"{', '.join(searched) or 'none'}); `{search}` does it"
+                f"{', '.join(searched) or 'none'}); run `{search}`"
             )
         return Folder(self.file(SEARCHES) / name)
 
     def exports(self, device: str | None, out: Path | None = None) -> Folder:
-        """The folder of files that are exported for a device, or for none; with `out` that folder."""
+        """The folder of the files exported for a device, or for no device; `out` overrides it."""
         return Folder(out or self.file(EXPORTS) / (device or ""))
 
     def start_search(self, device: str) -> Folder:
-        """The folder for new results of a device; older ones no longer count until `SEARCH` is written."""
+        """The folder for new search results of a device; earlier results become invalid."""
         folder = Folder(self.file(SEARCHES) / device)
         folder.file(SEARCH).unlink(missing_ok=True)
         return folder
 
     def finish_search(self, device: str) -> None:
-        """Record the device as the one that was searched last."""
+        """Record the device of the last search."""
         self.write_json(LAST_SEARCH, {"device": device})
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether the folder is empty, or holds an interrupted start of `RunDir.create`."""
+    """Whether the folder is empty except for files of an interrupted `RunDir.create`."""
     names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{RUN}.")} - {LOCK}
     return not names or (RUN in names and RECIPE not in names)

@@ -12,7 +12,7 @@ from search_spaces import Arch
 
 ARCH = "arch"
 EVALUATED_AS = "evaluated_as"
-"""Column with the precision in which the metrics of a row hold: `fp32 accuracy`, `int8 accuracy`."""
+"""Column with the precision of the network whose metrics a row has: `fp32 accuracy`, `int8 accuracy`."""
 
 
 def accuracy_in(precision: str) -> str:
@@ -23,19 +23,19 @@ def accuracy_in(precision: str) -> str:
 def read_subnets(
     path: Path, columns: Sequence[str] = (), texts: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Content of a CSV file; its column `arch`, if it has one, as `Arch` values.
+    """Content of a CSV file, with `Arch` values in the column `arch`, if it exists.
 
     Args:
         path: the file.
-        columns: those that the table must have.
-        texts: columns of text, where all others must hold numbers or booleans; None: as in `read_table`.
+        columns: required columns.
+        texts: text columns, if all other columns must be numbers or booleans; None: as in `read_table`.
 
     Returns:
-        a table whose index is the line of each row.
+        A table whose index has the line numbers.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is not such a table; the message names the file and the line.
+        ValueError: the file is not a valid table; the message names the file and the line.
     """
     if texts is None:
         frame = read_table(path, columns)
@@ -45,10 +45,10 @@ def read_subnets(
 
 
 def with_archs(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """A table whose column `arch` holds JSON text, with `Arch` values instead.
+    """Convert the column `arch` of a table from JSON text to `Arch` values.
 
     Args:
-        frame: the table; its index are line numbers.
+        frame: the table; its index has the line numbers.
         source: name of the file, for error messages.
 
     Raises:
@@ -59,7 +59,7 @@ def with_archs(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """A table as the text of a CSV file, `Arch` values as JSON."""
+    """The text of a CSV file with the table, with `Arch` values as JSON."""
     if ARCH in frame:
         frame = frame.assign(**{ARCH: [arch.to_json() for arch in frame[ARCH]]})
     return frame.to_csv(index=False)

@@ -1,4 +1,4 @@
-"""The weights of a run's trained supernet on disk."""
+"""The weights of a trained supernet on disk."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def load_supernet(run: RunDir) -> Supernet:
     """The trained supernet of a run, in eval mode.
 
     Raises:
-        ValueError: the run is not trained yet, or the file is truncated or belongs to another space.
+        ValueError: the run is not trained yet, or the file is damaged or belongs to another space.
     """
     if not run.has(SUPERNET):
-        again = command("train", "--config", run.file(RECIPE), "--out", run.path, "--resume")
-        raise ValueError(f"the run {run.path} is not trained yet; continue with `{again}`")
+        resume = command("train", "--config", run.file(RECIPE), "--out", run.path, "--resume")
+        raise ValueError(f"the run {run.path} is not trained yet; continue with `{resume}`")
     weights = trained_weights(run)
     supernet = Supernet(run.space())
     check_weights(weights, supernet.state_dict(), str(run.file(SUPERNET)))
@@ -39,7 +39,7 @@ def load_supernet(run: RunDir) -> Supernet:
 
 
 def trained_weights(run: RunDir) -> dict[str, Tensor]:
-    """The weights of a trained run by name.
+    """The weights of a trained run, by name.
 
     Raises:
         ValueError: the file is damaged.
@@ -52,10 +52,10 @@ def trained_weights(run: RunDir) -> dict[str, Tensor]:
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
-    """Check names and shapes, and report everything that is wrong together.
+    """Check the names and shapes of weights.
 
     Raises:
-        ValueError: missing or surplus names or wrong shapes.
+        ValueError: names are missing or unknown, or shapes are wrong; the message lists the first of them.
     """
     problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
     problems += [f"unknown {name}" for name in weights.keys() - expected.keys()]
@@ -65,7 +65,7 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor],
         if weights[name].shape != expected[name].shape
     ]
     if problems:
-        some = "; ".join(sorted(problems)[:5])
+        examples = "; ".join(sorted(problems)[:5])
         raise ValueError(
-            f"{source} does not fit the space of the run: {len(problems)} of its tensors differ ({some})"
+            f"{source} does not fit the space of the run: {len(problems)} of its tensors differ ({examples})"
         )
