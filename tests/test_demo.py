@@ -36,7 +36,7 @@ def test_demo_leaves_files_report_and_figures_and_can_be_resumed(tmp_path: Path)
     assert run.has(SUPERNET)
     assert run.last_device is None
     trained = run.file(SUPERNET).read_bytes()
-    with pytest.raises(ValueError, match="or continue with --resume"):
+    with pytest.raises(ValueError, match="or add --resume"):
         run_demo(run.path, recipe=tmp_path / "short.yaml")
     result = run_demo(run.path, recipe=tmp_path / "short.yaml", resume=True)
     assert run.file(SUPERNET).read_bytes() == trained

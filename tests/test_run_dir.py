@@ -41,7 +41,7 @@ def test_creating_in_a_used_folder_is_refused(run: RunDir, tiny: Space, tmp_path
     for name in (SPACE, RECIPE):  # a user's own files of these names
         (tmp_path / "mine" / name).write_text("mine")
     for path in (run.path, tmp_path / "full", tmp_path / "full" / "thesis.tex", tmp_path / "mine"):
-        with pytest.raises(ValueError, match="must be missing or empty; give another --out, or --resume"):
+        with pytest.raises(ValueError, match="must be missing or empty; give another --out, or add --resume"):
             RunDir.create(path, INFO, tiny, "")
     assert run.read_text(RECIPE) == "epochs: 3\n"
     assert (tmp_path / "mine" / RECIPE).read_text() == "mine"

@@ -162,7 +162,7 @@ def test_resume_does_not_change_a_finished_run(uninterrupted: RunDir, recipe: Re
     before = uninterrupted.file(SUPERNET).stat()
     train(recipe, uninterrupted.path, resume=True, progress=lambda *_: pytest.fail("trained again"))
     assert uninterrupted.file(SUPERNET).stat() == before
-    with pytest.raises(ValueError, match="must be missing or empty; give another --out, or --resume"):
+    with pytest.raises(ValueError, match="must be missing or empty; give another --out, or add --resume"):
         train(recipe, uninterrupted.path)
 
 

@@ -103,7 +103,7 @@ def test_foreign_code_is_not_imported_unasked(
     )
     path = train(recipe, tmp_path / "own").path
     sys.modules.pop(own_parts)
-    with pytest.raises(ValueError, match=r"dataset 'own_images:rot' is code outside .*--allow-import"):
+    with pytest.raises(ValueError, match=r"dataset 'own_images:rot' is custom code, .*--allow-import"):
         TrainedRun.open(path)
     assert own_parts not in sys.modules
     with pytest.raises(ValueError, match="must be the one of the run, 'own_images:rot', got 'own_images:let"):

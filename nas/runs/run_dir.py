@@ -61,7 +61,7 @@ class RunDir(Folder):
         path = Path(path)
         if path.exists() and not (path.is_dir() and _is_free(path)):
             raise ValueError(
-                f"the run directory {path} must be missing or empty; give another --out, or continue with --resume"
+                f"the run directory {path} must be missing or empty; give another --out, or add --resume"
             )
 
     @classmethod

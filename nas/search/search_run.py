@@ -59,7 +59,7 @@ def search_run(
     options = options or SearchOptions()
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
-    trained.run.check_writable("copy the run to where it can be")
+    trained.run.check_writable("copy the run to a writable folder")
     measured = latencies_on(device, trained)
     reached = (connection or trusted_connection(device)) if measure else None
     if reached:
