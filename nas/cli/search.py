@@ -55,15 +55,17 @@ def search(
     algorithm: Annotated[
         str,
         typer.Option(
-            help="iterative, exact, predictor, linas, nsga2, regularized_evolution, coarse_to_fine, random "
-            "or module:object."
+            help="iterative (recommended); exact, the whole front of an additive surrogate; nsga2; random; "
+            "to reproduce papers: predictor (OFA), linas (LINAS), regularized_evolution (Real et al. 2019), "
+            "coarse_to_fine (BigNAS); or module:object."
         ),
     ] = "iterative",
     predictor: Annotated[
         list[str] | None,
         typer.Option(
-            help="Candidates for the predictor: names or module:object; may be repeated.",
-            show_default="all, chosen by cross-validation",
+            help="Candidates for the predictor: gaussian_process, ridge, gradient_boosting, ensemble, "
+            "support_vectors, mlp or module:object; may be repeated.",
+            show_default="the first four, chosen by cross-validation",
         ),
     ] = None,
     budget: Annotated[
