@@ -44,7 +44,7 @@ class GenomeCodec:
         for row, arch in zip(genomes, archs, strict=True):
             # names before values: the values of an arch of another space are not worth a message
             self._check_names(always_active - arch.keys(), arch.keys() - self.choices.keys())
-            for name in arch:
+            for name in filter(arch.__contains__, self.choices):
                 options, value = self.choices[name].options, arch[name]
                 if value not in options:
                     raise ValueError(

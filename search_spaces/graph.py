@@ -6,6 +6,7 @@ else knows what a block is made of.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -97,6 +98,33 @@ class Block:
         return sum(node.params for node in self.nodes)
 
     @cached_property
+    def key(self) -> str:
+        """See `block_key`."""
+        norms = _folded_norms(self)
+        layers = set(norms.values())
+        new_index = {-1 - i: -1 - i for i in range(len(self.inputs))}
+        parts = ["in " + " ".join(map(str, self.inputs))]
+        n_deployed = 0
+        for i, node in enumerate(self.nodes):
+            if i in norms:
+                new_index[i] = new_index[norms[i]]
+                continue
+            op = _with_bias(node.op) if i in layers else node.op
+            words = [op.token(*node.specs)]
+            if node.output.size != node.specs[0].size:
+                words.append(f"@{str(node.output).partition('@')[2] or 1}")
+            inputs = [new_index[j] for j in node.inputs]
+            if inputs != [n_deployed - 1]:
+                words.append("<" + ",".join("in" if j == BLOCK_INPUT else str(j) for j in inputs))
+            parts.append(" ".join(words))
+            new_index[i] = n_deployed
+            n_deployed += 1
+        outputs = [new_index[index] for index in self.outputs]
+        if outputs != [n_deployed - 1]:
+            parts.append("out " + ",".join(map(str, outputs)))
+        return " | ".join(parts)
+
+    @cached_property
     def branch(self) -> Node | None:
         """The last node of the residual branch, if the block ends by adding one to its shortcut."""
         index = self.outputs[-1]
@@ -128,50 +156,51 @@ def chain(blocks: Iterable[Block], name: str = "network") -> Block:
     return Block(name, blocks[0].inputs, tuple(nodes), sources)
 
 
+def _folded_norms(block: Block) -> dict[int, int]:
+    """Which batch norms a runtime folds: index of each, and of the convolution or linear layer before it."""
+    readers = Counter(index for node in block.nodes for index in node.inputs) + Counter(block.outputs)
+    return {
+        i: source
+        for i, node in enumerate(block.nodes)
+        if isinstance(node.op, BatchNorm)
+        and (source := node.inputs[0]) >= 0
+        and readers[source] == 1
+        and isinstance(block.nodes[source].op, Conv2d | Linear)
+    }
+
+
+def _with_bias(op: Operator) -> Operator:
+    assert isinstance(op, Conv2d | Linear)
+    return replace(op, bias=True)
+
+
 def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
     """The block as a runtime executes it: a batch norm behind a convolution or linear layer becomes its bias.
 
     Returns:
-        the block, and by the path of each changed node the batch norm that it takes in.
+        the block, and the folded batch norms by the paths of the nodes that they are folded into.
     """
-    readers: dict[int, int] = dict.fromkeys(range(len(block.nodes)), 0)
-    for index in (*(i for node in block.nodes for i in node.inputs), *block.outputs):
-        if index >= 0:
-            readers[index] += 1
-    folded: dict[str, Node] = {}
+    norms = _folded_norms(block)
+    layers = set(norms.values())
     new_index = {-1 - i: -1 - i for i in range(len(block.inputs))}
     nodes: list[Node] = []
     for i, node in enumerate(block.nodes):
-        source = node.inputs[0]
-        if isinstance(node.op, BatchNorm) and source >= 0 and readers[source] == 1:
-            before = nodes[new_index[source]]
-            if isinstance(before.op, Conv2d | Linear):
-                nodes[new_index[source]] = replace(before, op=replace(before.op, bias=True))
-                folded[before.path] = node
-                new_index[i] = new_index[source]
-                continue
+        if i in norms:
+            new_index[i] = new_index[norms[i]]
+            continue
         new_index[i] = len(nodes)
-        nodes.append(replace(node, inputs=tuple(new_index[j] for j in node.inputs)))
+        op = _with_bias(node.op) if i in layers else node.op
+        nodes.append(replace(node, op=op, inputs=tuple(new_index[j] for j in node.inputs)))
     outputs = tuple(new_index[index] for index in block.outputs)
+    folded = {block.nodes[layer].path: block.nodes[norm] for norm, layer in norms.items()}
     return replace(block, nodes=tuple(nodes), outputs=outputs), folded
 
 
 def block_key(block: Block) -> str:
     """Text that two blocks share exactly when they compute with equal shapes: the key of a latency table.
 
-    The inputs, then one token for each node of the block as it is deployed, in order. `<0,2` names the inputs
-    of a node where they are not simply the node before it; `@n` is the size of a tensor in pixels where it
-    changes. Names and the place in the network do not count.
+    The inputs, then one token for each node of the block as it is deployed (see `fold_batch_norms`), in
+    order. `<0,2` names the inputs of a node where they are not simply the node before it; `@n` is the size of
+    a tensor in pixels where it changes. Names and the place in the network do not count.
     """
-    deployed, _ = fold_batch_norms(block)
-    parts = ["in " + " ".join(map(str, deployed.inputs))]
-    for i, node in enumerate(deployed.nodes):
-        words = [node.op.token(*node.specs)]
-        if node.output.size != node.specs[0].size:
-            words.append(f"@{str(node.output).partition('@')[2] or 1}")
-        if node.inputs != (i - 1,):
-            words.append("<" + ",".join("in" if j == BLOCK_INPUT else str(j) for j in node.inputs))
-        parts.append(" ".join(words))
-    if deployed.outputs != (len(deployed.nodes) - 1,):
-        parts.append("out " + ",".join(map(str, deployed.outputs)))
-    return " | ".join(parts)
+    return block.key

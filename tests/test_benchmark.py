@@ -69,9 +69,9 @@ def test_figures_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (None, r"cannot read the model .*model\.onnx: no such file"),
         ("folder", r"cannot read the model .*model\.onnx: it is a folder"),
-        (b"", r"model\.onnx is no ONNX model that onnxruntime .*"),
-        (b"not a model", r"model\.onnx is no ONNX model that onnxruntime .*"),
-        ("truncated", r"model\.onnx is no ONNX model that onnxruntime .*"),
+        (b"", r"model\.onnx is not an ONNX model that onnxruntime .*"),
+        (b"not a model", r"model\.onnx is not an ONNX model that onnxruntime .*"),
+        ("truncated", r"model\.onnx is not an ONNX model that onnxruntime .*"),
         ("opset 99", r"too old for .*model\.onnx.*"),
     ],
     ids=str,
