@@ -1,4 +1,4 @@
-"""Checkpoints as people have them: keys, prefixes and kinds of files, and what is said where none fits."""
+"""Common layouts of checkpoints: keys, prefixes and formats, and errors of files that do not match."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ STATE = {
     "first_conv.bn.bias": torch.arange(4.0),
     "classifier.linear.bias": torch.ones(2),
 }
-"""A network of three tensors as its file names them."""
+"""A network of three tensors by their names in the file."""
 BIAS = "classifier.linear.bias"
 
 
@@ -29,7 +29,7 @@ def prefixed(prefix: str, state: dict[str, Tensor] = STATE) -> dict[str, Tensor]
 
 
 def compiled_blocks() -> dict[str, Tensor]:
-    """`torch.compile` of single blocks, inside distributed training."""
+    """A checkpoint of distributed training with `torch.compile` of single blocks."""
     return {
         name.replace("first_conv.", "first_conv._orig_mod."): tensor
         for name, tensor in prefixed("module.").items()
@@ -41,15 +41,15 @@ def read(path: Path, content: object, key: str | None = None) -> dict[str, Tenso
     return read_as(path, OWN, MODULES, key=key)
 
 
-def assert_expected(found: dict[str, Tensor]) -> None:
-    assert found["stem.conv.weight"].flatten().tolist() == list(range(12))
-    assert found["stem.conv.norm.bias"].tolist() == [0, 1, 2, 3]
-    assert found["head.classifier.bias"].tolist() == [1, 1]
-    assert {tensor.dtype for tensor in found.values()} == {torch.float32}
+def assert_expected(loaded: dict[str, Tensor]) -> None:
+    assert loaded["stem.conv.weight"].flatten().tolist() == list(range(12))
+    assert loaded["stem.conv.norm.bias"].tolist() == [0, 1, 2, 3]
+    assert loaded["head.classifier.bias"].tolist() == [1, 1]
+    assert {tensor.dtype for tensor in loaded.values()} == {torch.float32}
 
 
 def average() -> dict[str, Tensor]:
-    """Weights that differ from `STATE`, as their moving average does."""
+    """Weights that differ from `STATE`, as a moving average."""
     return {name: t + 1 if t.is_floating_point() else t for name, t in STATE.items()}
 
 
@@ -74,7 +74,7 @@ def average() -> dict[str, Tensor]:
         {"model": {"w": torch.zeros(1)}, "net": STATE},
     ],
 )
-def test_checkpoints_as_people_have_them(content: object, tmp_path: Path) -> None:
+def test_common_layouts_are_read(content: object, tmp_path: Path) -> None:
     assert_expected(read(tmp_path / "x.pt", content))
 
 
@@ -90,28 +90,28 @@ def test_safetensors_files_are_read(tmp_path: Path) -> None:
     content = path.read_bytes()
     for length in (9, 100, len(content) - 1):
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=r"x\.safetensors is truncated or no safetensors file"):
+        with pytest.raises(ValueError, match=r"x\.safetensors is truncated or not a safetensors file"):
             read_as(path, OWN, MODULES)
 
 
-def test_key_chooses_a_set_of_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_key_selects_a_set_of_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "nas")
     path, both = tmp_path / "x.pt", {"state_dict_ema": average(), "state_dict": STATE}
     assert_expected(read(path, both))
-    assert f"weights are read from state_dict; {path} has others in state_dict_ema" in caplog.text
+    assert f"reading weights from state_dict; {path} also has weights in state_dict_ema" in caplog.text
     assert read(path, both, "state_dict_ema")["head.classifier.bias"].tolist() == [2, 2]
     with pytest.raises(ValueError, match=r"--key must be one of \['state_dict', 'state_dict_ema'\]"):
         read(path, both, "ema")
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_refused_by_name(wrong: float, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"finite numbers: 1 with .* \(head.classifier.bias\)"):
+def test_numbers_that_are_not_finite_are_errors(wrong: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"finite numbers, got 1 with .* \(head.classifier.bias\)"):
         read(tmp_path / "x.pt", STATE | {BIAS: torch.tensor([1, wrong])})
 
 
 class Net(torch.nn.Module):
-    """Stands for a network that was pickled whole."""
+    """A network that is pickled as an object."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,8 +121,8 @@ class Net(torch.nn.Module):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (Net(), r"whole object of the class Net, which is not executed: write its weights alone"),
-        ({"model": Net(), "epoch": 3}, r"whole object of the class Net"),
+        (Net(), r"pickled object of the class Net, which is not loaded: save only the weights"),
+        ({"model": Net(), "epoch": 3}, r"pickled object of the class Net"),
         ({"epoch": 3, "args": {"lr": 1}}, r"its 2 keys are epoch \(int\), args \(dict\)"),
         (
             STATE | {BIAS: torch.zeros(3)},
@@ -134,11 +134,13 @@ class Net(torch.nn.Module):
         ),
         (
             {"model": {"w": torch.zeros(1)}},
-            r"no tensor .*under model \(1\) and begin with w",
+            r"no tensor .*under model \(1\), such as w",
         ),
     ],
 )
-def test_what_a_file_holds_instead_is_said_in_one_line(content: object, message: str, tmp_path: Path) -> None:
+def test_error_describes_the_content_of_a_file_without_matching_weights(
+    content: object, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path / "x.pt", content)
     assert "\n" not in str(caught.value)

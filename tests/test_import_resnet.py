@@ -20,7 +20,7 @@ LARGEST = {"d": [2] * 5, "e": [0.35] * 18, "w": [2] * 6}
 
 
 def random_code(rng: np.random.Generator) -> dict[str, Any]:
-    """As OFA's tools sample it, the published stem codes included."""
+    """A random notation as OFA samples it, with all published codes of the stem."""
     return {
         "d": [int(rng.choice([0, 2])), *rng.integers(0, 3, 4).tolist()],
         "e": rng.choice([0.2, 0.25, 0.35], 18).tolist(),
@@ -37,14 +37,14 @@ def test_logits_of_an_imported_supernet(tmp_path: Path, rng: np.random.Generator
     assert has_statistics(supernet)
     smallest = {"d": [0] * 5, "e": [0.2] * 18, "w": [0] * 6}
     for code in (LARGEST, smallest, *(random_code(rng) for _ in range(3))):
-        for size in (128, 132):  # 132: odd maps, where the pools round up
+        for size in (128, 132):  # 132: odd feature maps, for which pooling rounds up
             x = images(1, size)
             with torch.no_grad():
                 ours = supernet(x, arch_from_ofa(SPACE, code | {"r": [size]}))
                 agree(ours, published.resnet_forward(state, code, x))
 
 
-def test_notation_round_trips(rng: np.random.Generator) -> None:
+def test_notation_round_trip(rng: np.random.Generator) -> None:
     for arch in SPACE.decode(SPACE.sample(rng, 50)):
         code = arch_to_ofa(SPACE, arch)
         assert arch_from_ofa(SPACE, json.loads(json.dumps(code))) == arch
@@ -68,15 +68,18 @@ def test_notation_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"d": [3, 2, 2, 2, 2]}, r"each d must be an index of \(2, 2, 3\) here, got 3"),
-        ({"d": [2, 2, 2, 2, 3]}, r"each d must be an index of \(2, 3, 4\) here, got 3"),
-        ({"w": [2, 2, 2, 2, 2, -1]}, r"each w must be an index of \(1328, 1640, 2048\) here, got -1"),
+        ({"d": [3, 2, 2, 2, 2]}, r"each d must be an index of \(2, 2, 3\) at its position, got 3"),
+        ({"d": [2, 2, 2, 2, 3]}, r"each d must be an index of \(2, 3, 4\) at its position, got 3"),
+        (
+            {"w": [2, 2, 2, 2, 2, -1]},
+            r"each w must be an index of \(1328, 1640, 2048\) at its position, got -1",
+        ),
         ({"w": [2] * 5}, "w must have 6 numbers"),
         ({"e": [0.3] * 18}, r"expand must be one of \(0.2, 0.25, 0.35\)"),
         ({"r": 225}, "resolution must be one of"),
         ({"wide": 1}, r"unknown \['wide'\]"),
     ],
 )
-def test_wrong_notation_is_refused(change: dict[str, Any], message: str) -> None:
+def test_wrong_notation_is_an_error(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         arch_from_ofa(SPACE, LARGEST | change)

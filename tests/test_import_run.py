@@ -1,4 +1,4 @@
-"""Imported weights as a run: marks, splits, commands."""
+"""Runs of imported weights: records, splits and commands."""
 
 import hashlib
 import json
@@ -76,7 +76,7 @@ def make(space: Space, out: Path, checkpoint: Path, root: Path | None, split_see
 # ---------------------------------------------------------------------- the run
 
 
-def test_run_keeps_the_weights_and_says_where_they_come_from(
+def test_run_has_the_weights_and_their_source(
     space: Space, tmp_path: Path, checkpoint: Path, root: Path
 ) -> None:
     supernet = Supernet(space, seed=5)
@@ -92,9 +92,7 @@ def test_run_keeps_the_weights_and_says_where_they_come_from(
     assert trained.info.classes == ["n00000000", "n00000001", "n00000002"]
 
 
-def test_statistics_that_were_never_updated_mark_the_run(
-    space: Space, tmp_path: Path, checkpoint: Path
-) -> None:
+def test_run_records_missing_running_statistics(space: Space, tmp_path: Path, checkpoint: Path) -> None:
     supernet = Supernet(space)
     for calibrated in (False, True):
         out = tmp_path / f"run{calibrated}"
@@ -110,7 +108,7 @@ def validation_files(run: RunDir) -> list[str]:
     return [record.file for record in read_csv(run.file(FILES)) if record.split == "validation"]
 
 
-def test_search_and_report_see_different_images_of_val(
+def test_search_and_report_use_different_images_of_val(
     space: Space, tmp_path: Path, checkpoint: Path, root: Path
 ) -> None:
     run = make(space, tmp_path / "run", checkpoint, root)
@@ -125,7 +123,9 @@ def test_search_and_report_see_different_images_of_val(
     assert all(name.startswith("train/") for name in image_folder.file_names(dataset.split("train"), root))
 
 
-def test_images_may_be_given_later(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+def test_folder_of_images_can_be_specified_later(
+    space: Space, tmp_path: Path, checkpoint: Path, root: Path
+) -> None:
     run = make(space, tmp_path / "run", checkpoint, None)
     assert not run.has(FILES)
     with pytest.raises(ValueError, match="imagefolder needs a data root"):
@@ -141,7 +141,7 @@ def test_images_may_be_given_later(space: Space, tmp_path: Path, checkpoint: Pat
     assert len(validation_files(run)) == 9
 
 
-def test_what_does_not_fit_the_images_is_refused(tmp_path: Path, checkpoint: Path, root: Path) -> None:
+def test_mismatch_with_the_images_is_an_error(tmp_path: Path, checkpoint: Path, root: Path) -> None:
     grey = search_spaces.parse(SMALL.replace("channels: 3", "channels: 1"))
     with pytest.raises(ValueError, match="weights have 1 input channel, the data set gives images of 3"):
         make(grey, tmp_path / "run", checkpoint, root)
@@ -151,7 +151,7 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path: Path, checkpoint: Pat
     assert not (root / "run").exists()
 
 
-def test_images_may_move_but_not_change(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+def test_images_can_move_but_not_change(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
     run = make(space, tmp_path / "run", checkpoint, root)
     moved = root.rename(tmp_path / "moved")
     TrainedRun.open(run.path, data_root=moved)
@@ -160,7 +160,7 @@ def test_images_may_move_but_not_change(space: Space, tmp_path: Path, checkpoint
         TrainedRun.open(run.path, data_root=moved)
 
 
-def test_split_seed_draws_another_part(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+def test_split_depends_on_the_seed(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
     lists = [
         validation_files(make(space, tmp_path / f"run{i}", checkpoint, root, split_seed=seed))
         for i, seed in enumerate((0, 0, 1))
@@ -169,7 +169,7 @@ def test_split_seed_draws_another_part(space: Space, tmp_path: Path, checkpoint:
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_there_is_a_class_for_every_output(
+def test_number_of_classes_must_equal_the_number_of_outputs(
     classes: int, space: Space, tmp_path: Path, checkpoint: Path
 ) -> None:
     images = write_images(tmp_path / "images", classes=classes, train=1, val=2)
@@ -210,7 +210,7 @@ def test_class_list_in_a_file(tmp_path: Path) -> None:
     file.write_text("n01440764 tench, Tinca tinca\n\nn01443537\n")
     assert read_classes(file) == ["n01440764", "n01443537"]
     file.write_text("cat\ndog\ncat\n")
-    with pytest.raises(ValueError, match="must name each class once, twice are there: cat"):
+    with pytest.raises(ValueError, match="must have each class once, got several lines of cat"):
         read_classes(file)
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="line 1: the text must be UTF-8"):
@@ -219,9 +219,7 @@ def test_class_list_in_a_file(tmp_path: Path) -> None:
         read_classes(tmp_path / "none.txt")
 
 
-def test_number_of_images_that_steer_the_search(
-    space: Space, tmp_path: Path, checkpoint: Path, root: Path
-) -> None:
+def test_number_of_validation_images(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
     run = import_run(
         Supernet(space),
         tmp_path / "run",
@@ -235,7 +233,7 @@ def test_number_of_images_that_steer_the_search(
     assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [12, 6, 12]
 
 
-def test_some_of_the_resolutions(space: Space, tmp_path: Path, checkpoint: Path) -> None:
+def test_subset_of_the_resolutions(space: Space, tmp_path: Path, checkpoint: Path) -> None:
     run = import_run(
         Supernet(space), tmp_path / "run", source="ofa", checkpoint=checkpoint, resolutions=[12, 12]
     )
@@ -248,7 +246,7 @@ def test_some_of_the_resolutions(space: Space, tmp_path: Path, checkpoint: Path)
     assert not (tmp_path / "no").exists()
 
 
-def test_run_is_evaluated_like_any_other(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
+def test_run_can_be_evaluated(space: Space, tmp_path: Path, checkpoint: Path, root: Path) -> None:
     trained = TrainedRun.open(make(space, tmp_path / "run", checkpoint, root).path)
     (metrics,) = trained.evaluator()([space.largest], "evaluate")
     assert np.isfinite(metrics["cross_entropy"])
@@ -257,7 +255,7 @@ def test_run_is_evaluated_like_any_other(space: Space, tmp_path: Path, checkpoin
     assert {"largest", "smallest", "random"} == set(report["group"])
 
 
-def test_a_folder_that_holds_something_is_left_alone(
+def test_folder_with_other_files_does_not_change(
     space: Space, tmp_path: Path, checkpoint: Path, root: Path
 ) -> None:
     make(space, tmp_path / "run", checkpoint, root)
@@ -269,7 +267,7 @@ def test_a_folder_that_holds_something_is_left_alone(
 
 
 def nas(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """The exit code of a command."""
+    """Run a command; returns its exit code."""
     monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -281,10 +279,10 @@ def nas(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     [
         (["ofa", "none.pt", "--space", "ofa-mbv3-w1.0"], "cannot read the checkpoint none.pt"),
         (["attentivenas", "none.pt"], "cannot read the checkpoint none.pt"),
-        (["ofa", "none.pt", "--space", "digits"], "a checkpoint of ofa has a space of"),
+        (["ofa", "none.pt", "--space", "digits"], "the space of a checkpoint of ofa must be one of"),
     ],
 )
-def test_wrong_input_is_one_line(
+def test_wrong_input_gives_one_line_of_error(
     arguments: list[str],
     message: str,
     tmp_path: Path,
@@ -306,16 +304,16 @@ def test_import_and_describe_print_a_note_about_uncalibrated_weights(
     state = published.attentivenas_state(trained_statistics=False)
     file = published.save(tmp_path / "attentive.pt", state)
     assert nas(monkeypatch, "import", "attentivenas", file, "--out", tmp_path / "run") == 0
-    told = capsys.readouterr().out
+    imported = capsys.readouterr().out
     assert nas(monkeypatch, "describe", tmp_path / "run") == 0
     described = capsys.readouterr().out
-    for output in (told, described):
+    for output in (imported, described):
         assert "attentive.pt; train/ may contain their training images; uncalibrated" in output
     assert nas(monkeypatch, "describe", tmp_path / "run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["imported"]["calibrated"] is False
 
 
-def test_describe_prints_codes_beside_networks(
+def test_describe_prints_codes_and_networks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert nas(monkeypatch, "describe", "ofa-resnet50") == 0
@@ -332,7 +330,7 @@ STATES: dict[str, Callable[[], published.State]] = {
 
 
 def imported(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, resolution: int) -> Path:
-    """The run that `nas import` makes of a published supernet."""
+    """The run that `nas import` creates from a published supernet."""
     file = published.save(folder / "weights.pt", STATES[name]())
     root = write_images(folder / "images", classes=2, train=2, val=4, side=64)
     classes = folder / "classes.txt"
@@ -347,7 +345,7 @@ def imported(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, resolutio
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "resolution"), [("ofa-resnet50", 128), ("attentivenas", 192)])
-def test_an_imported_supernet_is_evaluated_and_exported(
+def test_imported_supernet_can_be_evaluated_and_exported(
     name: str, resolution: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = imported(monkeypatch, tmp_path, name, resolution)
@@ -358,7 +356,7 @@ def test_an_imported_supernet_is_evaluated_and_exported(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_profile")
-def test_an_imported_supernet_is_searched_exported_and_benchmarked_on_this_machine(
+def test_imported_supernet_can_be_searched_exported_and_benchmarked_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = imported(monkeypatch, tmp_path, "ofa-mbv3-w1.0", 128)

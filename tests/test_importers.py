@@ -36,7 +36,7 @@ def test_states_have_the_published_number_of_tensors() -> None:
     assert counts == {"ofa-mbv3-w1.0": 475, "ofa-mbv3-w1.2": 475, "ofa-proxyless-w1.3": 446}
     state = published.attentivenas_state()
     norms = sum(name.endswith("running_mean") for name in state)
-    # each batch norm keeps two more sets of mean, variance and count that are never used
+    # each batch norm has two more sets of mean, variance and count, which are not used
     assert len(state) + norms * 2 * 3 == 1468
 
 
@@ -57,9 +57,9 @@ def test_logits_of_an_imported_ofa_supernet(name: str, tmp_path: Path, rng: np.r
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_rounding_is_that_of_the_published_code(seed: int, tmp_path: Path) -> None:
-    # with He's weights but other statistics, activations grow through the gates of squeeze-and-excitation
-    # until float32 is a percent off float64: only the same sums in the same order and layout still agree
+def test_rounding_equals_that_of_the_published_code(seed: int, tmp_path: Path) -> None:
+    # With He's weights but other statistics, activations grow through the gates of squeeze-and-excitation
+    # until float32 differs from float64 by a percent. Only the same order of summation gives equal results.
     state = published.ofa_state("ofa-mbv3-w1.0", seed, gain=2)
     supernet = load_supernet("ofa", save(tmp_path / "ofa.pt", state), "ofa-mbv3-w1.0")
     notation = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5, "r": [128]}
@@ -115,18 +115,18 @@ def old_class(name: str) -> str:
     ],
     ids=["single level", "double level", "old class", "old class, single level", "distributed"],
 )
-def test_every_key_spelling_is_read(spelling: Callable[[str], str], tmp_path: Path) -> None:
+def test_all_versions_of_names_are_read(spelling: Callable[[str], str], tmp_path: Path) -> None:
     state = published.ofa_state("ofa-mbv3-w1.0")
     renamed = {spelling(name): tensor for name, tensor in state.items()}
     assert renamed.keys() != state.keys()
     assert len(renamed) == len(state)
     expected = load_supernet("ofa", save(tmp_path / "new.pt", state), "ofa-mbv3-w1.0").state_dict()
-    found = load_supernet("ofa", save(tmp_path / "old.pt", renamed), "ofa-mbv3-w1.0").state_dict()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    loaded = load_supernet("ofa", save(tmp_path / "old.pt", renamed), "ofa-mbv3-w1.0").state_dict()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
 @pytest.mark.slow
-def test_a_bare_state_dict_is_read(tmp_path: Path) -> None:
+def test_state_dict_without_a_key_is_read(tmp_path: Path) -> None:
     torch.save(published.ofa_state("ofa-mbv3-w1.0"), tmp_path / "bare.pt")
     load_supernet("ofa", tmp_path / "bare.pt", "ofa-mbv3-w1.0")
 
@@ -141,15 +141,15 @@ def test_unused_tensors_are_ignored(tmp_path: Path) -> None:
         if name.endswith("running_mean")
         for i in range(2)
     }
-    found = load_supernet(
+    loaded = load_supernet(
         "attentivenas", save(tmp_path / "tracking.pt", state | tracking), "attentivenas"
     ).state_dict()
     assert tracking
-    assert all(torch.equal(found[name], plain[name]) for name in plain)
+    assert all(torch.equal(loaded[name], plain[name]) for name in plain)
 
 
 @pytest.mark.slow
-def test_statistics_that_were_never_updated_are_noticed(tmp_path: Path) -> None:
+def test_missing_running_statistics_are_detected(tmp_path: Path) -> None:
     state = published.attentivenas_state(trained_statistics=False)
     assert not has_statistics(load_attentivenas(save(tmp_path / "fresh.pt", state)))
     state["module.blocks.7.mobile_inverted_conv.point_linear.bn.bn.running_mean"][3] = 0.1
@@ -164,10 +164,10 @@ def test_half_precision_is_read(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in supernet.state_dict().values()} == {torch.float32}
 
 
-# ---------------------------------------------------------------------- what does not fit
+# ---------------------------------------------------------------------- tensors that do not match
 
 
-def test_all_misfits_are_reported_together(tmp_path: Path) -> None:
+def test_error_lists_all_tensors_that_do_not_match(tmp_path: Path) -> None:
     state = published.ofa_state("ofa-mbv3-w1.0")
     del state["blocks.3.conv.depth_conv.bn.bn.running_var"]
     del state["classifier.linear.bias"]
@@ -187,18 +187,18 @@ def test_all_misfits_are_reported_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_checkpoint_of_another_space_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_another_space_is_an_error(tmp_path: Path) -> None:
     path = save(tmp_path / "w1.2.pt", published.ofa_state("ofa-mbv3-w1.2"))
-    with pytest.raises(ValueError, match=r"does not fit: \d+ of another shape"):
+    with pytest.raises(ValueError, match=r"does not match: \d+ of another shape"):
         load_supernet("ofa", path, "ofa-mbv3-w1.0")
     with pytest.raises(ValueError, match=r"missing.*surplus"):
         load_attentivenas(path)
-    with pytest.raises(ValueError, match=r"a space of \['ofa-mbv3-w1.0'.*got 'bignas'"):
+    with pytest.raises(ValueError, match=r"must be one of \['ofa-mbv3-w1.0'.*got 'bignas'"):
         load_supernet("ofa", path, "bignas")
 
 
 @pytest.mark.slow
-def test_the_same_tensor_twice_is_surplus(tmp_path: Path) -> None:
+def test_duplicate_tensor_is_surplus(tmp_path: Path) -> None:
     state = published.ofa_state("ofa-mbv3-w1.0")
     state["module.classifier.linear.bias"] = state["classifier.linear.bias"] + 1
     with pytest.raises(ValueError, match=r"1 surplus \(module.classifier.linear.bias\)"):
@@ -226,7 +226,7 @@ def test_canonical_names(name: str, expected: str) -> None:
 
 
 class Hostile:
-    """Makes a folder when it is unpickled the ordinary way."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
@@ -236,14 +236,14 @@ class Hostile:
 
 
 class Options:
-    """Stands for a tool's own class."""
+    """A class of another tool."""
 
     def __init__(self) -> None:
         self.learning_rate = 0.1
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
-def test_pickled_extras_are_inert(zipped: bool, tmp_path: Path) -> None:
+def test_other_pickled_objects_are_inert(zipped: bool, tmp_path: Path) -> None:
     state = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
     extras = {
         "args": argparse.Namespace(a=1, options=Options()),
@@ -258,23 +258,23 @@ def test_pickled_extras_are_inert(zipped: bool, tmp_path: Path) -> None:
     }
     path = tmp_path / "x.pt"
     torch.save({**extras, "state_dict": state}, path, _use_new_zipfile_serialization=zipped)
-    (found,) = read_state_dicts(path).values()
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[name], state[name]) for name in state)
+    (tensors,) = read_state_dicts(path).values()
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[name], state[name]) for name in state)
     assert not (tmp_path / "executed").exists()
     pickle.loads(pickle.dumps(Hostile(tmp_path / "executed")))
-    assert (tmp_path / "executed").exists()  # ordinary unpickling would have shown it
+    assert (tmp_path / "executed").exists()  # unpickling executes the code
 
 
-def test_a_plain_pickle_is_not_executed(tmp_path: Path) -> None:
+def test_plain_pickle_is_not_executed(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
-    with pytest.raises(ValueError, match="truncated or no checkpoint"):
+    with pytest.raises(ValueError, match="truncated or not a checkpoint"):
         read_state_dicts(path)
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_hostile_tensor_is_dropped(tmp_path: Path) -> None:
+def test_malicious_tensor_is_ignored(tmp_path: Path) -> None:
     state = published.ofa_state("ofa-mbv3-w1.0") | {"classifier.linear.bias": Hostile(tmp_path / "executed")}
     with pytest.raises(ValueError, match=r"1 missing \(classifier.linear.bias\)"):
         load_supernet("ofa", save(tmp_path / "x.pt", state), "ofa-mbv3-w1.0")
@@ -282,7 +282,7 @@ def test_a_hostile_tensor_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
-def test_truncated_files_are_refused(zipped: bool, tmp_path: Path) -> None:
+def test_truncated_files_are_errors(zipped: bool, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     state = {"state_dict": {"w": torch.arange(600.0)}, "args": Options()}
     torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
@@ -293,13 +293,13 @@ def test_truncated_files_are_refused(zipped: bool, tmp_path: Path) -> None:
             read_state_dicts(path)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     torch.save([torch.zeros(1)], path)
-    with pytest.raises(ValueError, match="must hold a dict of tensors"):
+    with pytest.raises(ValueError, match="must contain a dict of tensors"):
         read_state_dicts(path)
     torch.save({"state_dict": {"a": 1}}, path)
-    with pytest.raises(ValueError, match="must hold a dict of tensors"):
+    with pytest.raises(ValueError, match="must contain a dict of tensors"):
         read_state_dicts(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/constants.pkl", b"")

@@ -40,10 +40,17 @@ def test_attentivenas_round_trip(rng: np.random.Generator) -> None:
         assert arch_from_attentivenas(ATTENTIVENAS, json.loads(json.dumps(notation))) == arch
 
 
-def test_ofa_notation_by_hand() -> None:
+def test_ofa_notation_of_a_known_arch() -> None:
     arch = arch_from_ofa(W10, NOTATION)
     assert (arch["resolution"], arch["stem.width"], arch["head.width"]) == (160, 16, 1280)
-    assert [arch[f"stages.{s}.depth"] for s in range(6)] == [1, 2, 3, 4, 2, 3]  # the static block comes first
+    assert [arch[f"stages.{s}.depth"] for s in range(6)] == [
+        1,
+        2,
+        3,
+        4,
+        2,
+        3,
+    ]  # the static block is the first stage
     assert [arch[f"stages.{s}.width"] for s in range(6)] == [16, 24, 40, 80, 112, 160]
     assert [arch[f"stages.3.blocks.{b}.kernel"] for b in range(4)] == [3, 5, 7, 3]
     assert [arch[f"stages.5.blocks.{b}.expand"] for b in range(3)] == [3, 4, 6]
@@ -60,7 +67,7 @@ def test_ofa_notation_of_equal_networks() -> None:
     absent = [0 if i % 4 == 3 and i // 4 != 2 else k for i, k in enumerate(idle)]
     assert arch_from_ofa(W10, NOTATION | {"ks": absent}) == arch
     everywhere = {"ks": 7, "e": 6, "d": 4}
-    assert arch_from_ofa(W10, everywhere) == W10.largest  # without r, the largest
+    assert arch_from_ofa(W10, everywhere) == W10.largest  # the default of r is the largest resolution
     assert arch_from_ofa(PROXYLESS, everywhere) == PROXYLESS.largest  # the last stage has one block
 
 
@@ -80,7 +87,7 @@ def test_ofa_notation_of_equal_networks() -> None:
         ({"k": [3]}, r"unknown \['k'\]"),
     ],
 )
-def test_wrong_ofa_notation_is_refused(change: dict[str, Any], message: str) -> None:
+def test_wrong_ofa_notation_is_an_error(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         arch_from_ofa(W10, NOTATION | change)
     with pytest.raises(ValueError, match=r"missing \['d', 'e'\]"):
@@ -99,13 +106,13 @@ def test_wrong_ofa_notation_is_refused(change: dict[str, Any], message: str) -> 
         ({"ks": [3]}, r"unknown \['ks'\]"),
     ],
 )
-def test_wrong_attentivenas_notation_is_refused(change: dict[str, Any], message: str) -> None:
+def test_wrong_attentivenas_notation_is_an_error(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         arch_from_attentivenas(ATTENTIVENAS, STAGE_NOTATION | change)
 
 
-def test_notation_of_another_space_is_refused() -> None:
-    with pytest.raises(ValueError, match="chooses them for each block"):
+def test_notation_of_another_space_is_an_error() -> None:
+    with pytest.raises(ValueError, match="has them for each block"):
         arch_to_attentivenas(W10, W10.largest)
     with pytest.raises(ValueError):  # noqa: PT011 - the archs differ in every respect
         arch_to_ofa(W10, ATTENTIVENAS.largest)
@@ -120,7 +127,7 @@ def test_notation_of_another_space_is_refused() -> None:
     ],
     ids=["ofa", "attentivenas", "ours"],
 )
-def test_a_file_may_have_any_notation(
+def test_file_can_have_any_notation(
     space: Space, content: dict[str, Any], expected: Arch, tmp_path: Path
 ) -> None:
     path = tmp_path / "arch.json"
@@ -137,7 +144,7 @@ def test_a_file_may_have_any_notation(
         (W10.smallest.to_json().replace("128", "129"), "resolution must be one of"),
     ],
 )
-def test_damaged_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_damaged_files_are_errors(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "arch.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):

@@ -29,7 +29,7 @@ def conv_config(c_in: int, c_out: int, kernel: int, stride: int, act: str | None
 
 
 def net_config(name: str, arch: Arch, old: bool) -> dict[str, Any]:
-    """What OFA writes for a subnet, from the tables of the format alone."""
+    """The `net.config` of a subnet as OFA writes it, derived from the format only."""
     first, c = published.OFA_FIRST[name]
     acts = published.OFA_ACTIVATIONS[name]
     residual, conv = (
@@ -80,7 +80,7 @@ def net_config(name: str, arch: Arch, old: bool) -> dict[str, Any]:
 
 
 def write_folder(folder: Path, name: str, supernet: Supernet, arch: Arch, *, old: bool) -> None:
-    """A specialised network with the weights of a subnet, renamed by the tables of the format."""
+    """A specialised network with the weights of a subnet, renamed according to the format."""
     config = net_config(name, arch, old)
     (folder / "net.config").write_text(json.dumps(config))
     (folder / "run.config").write_text(json.dumps({"image_size": int(arch["resolution"])}))
@@ -132,7 +132,7 @@ RESNET_CODE: dict[str, list[Any]] = {"e": [0.2, 0.25, 0.35] * 6, "w": [1, 2, 0, 
 
 
 def resnet_config(code: dict[str, list[Any]], middle: bool) -> dict[str, Any]:
-    """What OFA writes for a ResNet, from the tables of the format alone."""
+    """The `net.config` of a ResNet as OFA writes it, derived from the format only."""
     mid, width = (widths[w] for widths, w in zip(published.RESNET_STEMS, code["w"], strict=False))
     residual = {"name": "ResidualBlock", "conv": conv_config(mid, mid, 3, 1, "relu"), "shortcut": {}}
     stem = [conv_config(3, mid, 3, 2, "relu"), *[residual] * middle, conv_config(mid, width, 3, 1, "relu")]
@@ -164,7 +164,7 @@ def resnet_config(code: dict[str, list[Any]], middle: bool) -> dict[str, Any]:
 
 
 def resnet_weights(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
-    """The weights of a subnet under the names of a specialised ResNet."""
+    """The weights of a subnet by the names of a specialised ResNet."""
     last = 2 if arch["stem.depth"] == 3 else 1
     units = {
         "stem.0.conv": "input_stem.0",
@@ -200,7 +200,7 @@ def test_specialised_resnets_are_read(middle: bool, tmp_path: Path) -> None:
         agree(net(x), supernet(x, arch))
 
 
-def test_other_shortcuts_of_resnets_are_refused(tmp_path: Path) -> None:
+def test_other_shortcuts_of_resnets_are_errors(tmp_path: Path) -> None:
     config = resnet_config(RESNET_CODE | {"d": [2] * 5}, middle=True)
     config["blocks"][0]["downsample_mode"] = "conv"
     (tmp_path / "net.config").write_text(json.dumps(config))
@@ -209,7 +209,7 @@ def test_other_shortcuts_of_resnets_are_refused(tmp_path: Path) -> None:
         load_specialised(tmp_path)
 
 
-def test_damaged_folders_are_refused(tmp_path: Path) -> None:
+def test_damaged_folders_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot read .*net\.config"):
         load_specialised(tmp_path)
     space = search_spaces.get("ofa-mbv3-w1.0")
@@ -217,7 +217,7 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     run = tmp_path / "run.config"
     for content, run_content, message in (
         ("{", "{}", r"net\.config is not JSON"),
-        ("[]", "{}", r"net\.config must hold a JSON object, got list"),
+        ("[]", "{}", r"net\.config must contain a JSON object, got list"),
         (
             json.dumps(config | {"name": "VGG"}),
             '{"image_size": 128}',

@@ -1,4 +1,4 @@
-"""Files that others made never cause an import: a name in one is tried with the commands that read it."""
+"""Names in files from others are never imported by the commands that read them."""
 
 import json
 import re
@@ -48,11 +48,11 @@ OF_PROFILE = (SEARCH, PICK, EXPORT_INT8, REPORT, CHECK, BENCHMARK)
 OF_TABLES = (WARM_START, *OF_SEARCH)
 
 Hostile = Callable[[Path], None]
-"""Puts the payload into files below a folder."""
+"""Writes the payload into files of a folder."""
 
 
 def in_json(file: str, change: Callable[[Any], Any]) -> Hostile:
-    """Changes the content of every JSON file of this name."""
+    """Change the content of every JSON file with this name."""
 
     def put(folder: Path) -> None:
         for path in folder.rglob(file):
@@ -62,7 +62,7 @@ def in_json(file: str, change: Callable[[Any], Any]) -> Hostile:
 
 
 def in_text(file: str, pattern: str, text: str) -> Hostile:
-    """Replaces what a pattern finds in every text file of this name."""
+    """Replace the matches of a pattern in every text file with this name."""
 
     def put(folder: Path) -> None:
         for path in folder.rglob(file):
@@ -77,7 +77,7 @@ class _Payload:
 
 
 def in_checkpoint(folder: Path) -> None:
-    """A checkpoint whose names and whose pickled objects are hostile, of a training that is not finished."""
+    """A malicious checkpoint of an unfinished training, with the payload in names and pickled objects."""
     for weights in folder.rglob(SUPERNET):
         weights.unlink()
         (weights.parent / CHECKPOINTS).mkdir(exist_ok=True)
@@ -86,7 +86,7 @@ def in_checkpoint(folder: Path) -> None:
 
 
 def in_archive(folder: Path) -> None:
-    """A metric of the archive has the hostile name."""
+    """Rename a metric of the archive to the payload."""
     for path in folder.rglob("archive.sqlite"):
         with sqlite3.connect(path) as database:
             database.execute("UPDATE evaluations SET metrics = replace(metrics, 'top1', ?)", (NAME,))
@@ -144,26 +144,26 @@ READERS = {
     "metrics of the archive": OF_ARCHIVE,
     "checkpoint": OF_WEIGHTS,
 }
-"""The commands that read a name of `RECORDED`."""
+"""Commands that read a name of `RECORDED`."""
 
 
 @pytest.fixture
 def files(
     searched: TrainedRun, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """A folder with a searched run, a device's profile and code that must not run, as current folder."""
+    """The current folder, with a searched run, the profile of a device, and code that must not run."""
     ProfileStore(tmp_path / "profiles").save(make_device(searched.space))
     (tmp_path / "payload.py").write_text(
         "from pathlib import Path\nPath(__file__).with_name('IMPORTED').touch()\ndef f(*args): return None\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # importing it is possible everywhere
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # so that the code can be imported
     yield tmp_path
     sys.modules.pop("payload", None)
 
 
 def call(nas: Nas, command: str, folder: Path) -> None:
-    """Run a command on the files of a folder; whether it succeeds does not matter here."""
+    """Run a command on the files of a folder; it may fail."""
     places = {
         "RUN": folder / "searched",
         "PROFILES": folder / "profiles",
@@ -171,7 +171,7 @@ def call(nas: Nas, command: str, folder: Path) -> None:
         "MODEL": folder / "model.onnx",
         "OUT": folder / "out",
     }
-    text = re.sub("|".join(places), lambda found: str(places[found[0]]), command)
+    text = re.sub("|".join(places), lambda match: str(places[match[0]]), command)
     nas(*text.split())
     assert "payload" not in sys.modules, command
     assert not (folder / "IMPORTED").exists(), command
@@ -180,7 +180,7 @@ def call(nas: Nas, command: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_search")
 @pytest.mark.parametrize("name", RECORDED)
-def test_no_command_imports_what_a_file_names(
+def test_no_command_imports_a_name_in_a_file(
     nas: Nas, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(final_test, "N_RANDOM", 2)
@@ -199,7 +199,9 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_programs_that_a_runs_profile_names_are_not_started(nas: Nas, files: Path, tmp_path: Path) -> None:
+def test_programs_named_in_the_profile_of_a_run_are_not_started(
+    nas: Nas, files: Path, tmp_path: Path
+) -> None:
     run, own = files / "searched", tmp_path / "nas_home" / "profiles"
     tool = {"kind": "command", "tool": {"template": f"touch {files / 'IMPORTED'} {{onnx}}", "retries": 0}}
     in_json("profile.json", lambda profile: profile | {"connection": tool})(run)
@@ -217,7 +219,7 @@ def test_programs_that_a_runs_profile_names_are_not_started(nas: Nas, files: Pat
 
 
 @pytest.mark.usefixtures("quick_search")
-def test_names_in_a_run_are_refused_until_they_are_allowed(nas: Nas, files: Path) -> None:
+def test_names_in_a_run_are_errors_unless_they_are_allowed(nas: Nas, files: Path) -> None:
     run = files / "searched"
     RECORDED["objectives"](run)
     pick = ("pick", run, "--device", "desk", "--profiles", files / "profiles")

@@ -1,4 +1,4 @@
-"""Tensors of published checkpoints under our names: which weights in a file fit, and what does not."""
+"""Selection of the weights in a published checkpoint, and their conversion to the names of this toolkit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nas.importing.published_names import UNUSED, canonical, published_name
 _log = logging.getLogger("nas")
 
 KEYS = ("state_dict", "model_state_dict", "model", "")
-"""Keys under which tools keep the weights, in the order in which they are preferred."""
+"""Keys under which tools store the weights, in order of preference."""
 AT_MOST = 3
-"""Names that a message lists of each kind."""
+"""Maximum number of names of each kind in a message."""
 
 
 def read_as(
@@ -30,62 +30,67 @@ def read_as(
     unused: str = UNUSED,
     key: str | None = None,
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under our names, as float32.
+    """Read the tensors of a checkpoint as float32, by the names of this toolkit.
 
-    Names may all have one prefix, such as `model.`; tensors without it belong to something else. Of several
-    sets of weights that fit, the first in the order of `KEYS` is read, averages (`ema`) last.
+    The names in the file may have a common prefix, such as `model.`; tensors without it are ignored. Of
+    several sets of weights that match, the first one in the order of `KEYS` is read; averages (`ema`) are
+    last.
 
     Args:
         path: the file.
-        own: our tensors, which say what must be there and of which shape.
+        own: tensors of the network by the names of this toolkit; defines the required names and shapes.
         modules: as for `published_name`.
-        unused: pattern of the canonical names that may be there beyond that.
-        key: the set to read, as `read_state_dicts` names them; None: as above.
+        unused: pattern of canonical names of tensors that the file may have in addition.
+        key: key of the set to read, as in `read_state_dicts`; None: as above.
 
     Raises:
-        ValueError: an unreadable file, numbers that are not finite, or one message of what is missing,
-            surplus or of another shape in the set that fits best.
+        ValueError: the file cannot be read, a number is not finite, or no set matches; the message lists the
+            missing and surplus tensors and those of another shape in the set that matches best.
     """
     sets = read_state_dicts(path)
     if key is not None and key not in sets:
         raise ValueError(f"--key must be one of {sorted(sets)}, which have tensors in {path}, got {key!r}")
-    theirs = {name: published_name(name, modules) for name in own}
+    published = {name: published_name(name, modules) for name in own}
     fits = [
-        _fit(name, prefix, tensors, own, theirs, unused)
+        _fit(name, prefix, tensors, own, published, unused)
         for name, tensors in sets.items()
         if key in (None, name)
-        for prefix in _prefixes(tensors, set(theirs.values()))
+        for prefix in _prefixes(tensors, set(published.values()))
     ]
     if not fits:
         first = ", ".join([*next(iter(sets.values()))][:AT_MOST])
         raise ValueError(
-            f"{path} does not fit: no tensor has a name such as {next(iter(theirs.values()))}; tensors are "
-            f"under {_keys(sets)} and begin with {first}"
+            f"{path} does not match: no tensor has a name such as {next(iter(published.values()))}; the file "
+            f"has tensors under {_keys(sets)}, such as {first}"
         )
     best = min(fits, key=lambda fit: (bool(fit.problems), -len(fit.tensors), _rank(fit)))
     if best.problems:
-        raise ValueError(f"{path} does not fit: {_listed(best.problems)}; tensors are under {_keys(sets)}")
+        raise ValueError(
+            f"{path} does not match: {_listed(best.problems)}; the file has tensors under {_keys(sets)}"
+        )
     _check_finite(best, str(path))
-    others = [fit.place for fit in fits if not fit.problems and fit is not best]
+    others = [fit.location for fit in fits if not fit.problems and fit is not best]
     if others:
-        _log.info("weights are read from %s; %s has others in %s", best.place, path, ", ".join(others))
+        _log.info(
+            "reading weights from %s; %s also has weights in %s", best.location, path, ", ".join(others)
+        )
     return best.tensors
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """A set of weights, or the part of it that has a prefix, and how it fits our tensors."""
+    """The tensors of a set that match the network, and the problems of the others."""
 
     key: str
     prefix: str
     tensors: dict[str, Tensor]
-    """By our names."""
+    """Matching tensors by the names of this toolkit."""
     problems: Mapping[str, list[str]]
-    """Names by what is wrong with them; empty where all is well."""
+    """Names of tensors by kind of problem; empty if all match."""
 
     @property
-    def place(self) -> str:
-        """Where the tensors are, for messages."""
+    def location(self) -> str:
+        """Location of the tensors in the file, for messages."""
         return f"{self.key or 'the file itself'}" + f" (prefix {self.prefix})" * bool(self.prefix)
 
 
@@ -94,44 +99,45 @@ def _fit(
     prefix: str,
     tensors: Mapping[str, Tensor],
     own: Mapping[str, Tensor],
-    theirs: Mapping[str, str],
+    published: Mapping[str, str],
     unused: str,
 ) -> _Fit:
     missing, surplus, misshapen = [], [], []
-    wanted = set(theirs.values())
-    found: dict[str, tuple[str, Tensor]] = {}
+    required_names = set(published.values())
+    by_canonical_name: dict[str, tuple[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        known = canonical(name)
-        if not known.startswith(prefix):
+        short_name = canonical(name)
+        if not short_name.startswith(prefix):
             continue
-        known = known.removeprefix(prefix)
-        if known in found or (known not in wanted and not re.search(unused, known)):
+        short_name = short_name.removeprefix(prefix)
+        unexpected = short_name not in required_names and not re.search(unused, short_name)
+        if short_name in by_canonical_name or unexpected:
             surplus.append(name)
-        found.setdefault(known, (name, tensor))
-    fitting = {}
+        by_canonical_name.setdefault(short_name, (name, tensor))
+    matching = {}
     for name, like in own.items():
-        full_name, tensor = found.get(theirs[name], ("", like))
+        full_name, tensor = by_canonical_name.get(published[name], ("", like))
         if not full_name:
-            missing.append(theirs[name])
+            missing.append(published[name])
         elif _shape(tensor, like) != like.shape:
             misshapen.append(f"{full_name} {tuple(tensor.shape)} instead of {tuple(like.shape)}")
         else:
-            fitting[name] = tensor.reshape(like.shape).to(torch.float32)
+            matching[name] = tensor.reshape(like.shape).to(torch.float32)
     problems = {"missing": missing, "surplus": surplus, "of another shape": misshapen}
-    return _Fit(key, prefix, fitting, {kind: names for kind, names in problems.items() if names})
+    return _Fit(key, prefix, matching, {kind: names for kind, names in problems.items() if names})
 
 
-def _prefixes(tensors: Mapping[str, Tensor], wanted: set[str]) -> list[str]:
-    """What stands before names that we look for, most frequent first; nothing where no name fits."""
+def _prefixes(tensors: Mapping[str, Tensor], required_names: set[str]) -> list[str]:
+    """Prefixes of the required names in `tensors`, most frequent first; empty if no name is found."""
     counts: Counter[str] = Counter()
     for name in map(canonical, tensors):
         starts = [0, *(match.end() for match in re.finditer(r"\.", name))]
-        counts.update(name[:start] for start in starts if name[start:] in wanted)
+        counts.update(name[:start] for start in starts if name[start:] in required_names)
     return [prefix for prefix, _ in counts.most_common()]
 
 
 def _rank(fit: _Fit) -> tuple[bool, int]:
-    """Order of equally good sets: averages last, then as in `KEYS`."""
+    """Order of sets that match equally well: averages last, then as in `KEYS`."""
     average = "ema" in re.split(r"[._]", f"{fit.key}.{fit.prefix}".lower())
     return average, KEYS.index(fit.key) if fit.key in KEYS else len(KEYS)
 
@@ -139,7 +145,7 @@ def _rank(fit: _Fit) -> tuple[bool, int]:
 def _check_finite(fit: _Fit, source: str) -> None:
     names = [name for name, tensor in fit.tensors.items() if not tensor.isfinite().all()]
     if names:
-        raise ValueError(f"{source} must hold finite numbers: {_listed({'with NaN or infinity': names})}")
+        raise ValueError(f"{source} must have finite numbers, got {_listed({'with NaN or infinity': names})}")
 
 
 def _keys(sets: Mapping[str, Mapping[str, Tensor]]) -> str:
@@ -149,12 +155,12 @@ def _keys(sets: Mapping[str, Mapping[str, Tensor]]) -> str:
 
 
 def _shape(tensor: Tensor, like: Tensor) -> torch.Size:
-    """A linear layer may be written as a 1×1 convolution."""
+    """Shape of `tensor`; for a linear layer stored as a 1×1 convolution, that of the linear layer."""
     return tensor.shape[:2] if like.ndim == 2 and tensor.shape[2:] == (1, 1) else tensor.shape
 
 
 def _listed(problems: Mapping[str, list[str]], at_most: int = AT_MOST) -> str:
-    """Counts and the first names of each kind."""
+    """Number and first names of each kind."""
     texts = []
     for kind, names in problems.items():
         if names:

@@ -1,4 +1,4 @@
-"""Weights from files that other tools wrote. Nothing in them is ever executed."""
+"""Reading of weights from files of other tools, without executing code from them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
 }
-"""All that a pickled dict of tensors needs."""
+"""The functions and classes that a pickled dict of tensors needs."""
 MAX_DEPTH = 2
-"""Levels of keys below which no weights are looked for."""
+"""Maximum depth of keys at which weights are searched."""
 AT_MOST = 5
-"""Keys that a message lists."""
+"""Maximum number of keys in a message."""
 
 
 def read_state_dicts(path: str | Path) -> dict[str, dict[str, Tensor]]:
-    """The sets of weights in a file, each by tensor names.
+    """Read the sets of weights in a file.
 
-    The file is one that `torch.save` wrote, in its present or its old format, or a safetensors file. A set is
-    a dict with tensors in it: the file itself (its key is empty), or what lies in it under a key such as
-    `state_dict` or `model.state_dict`. Whatever else was pickled (options, optimizer, objects of the tool's
-    own classes) becomes an inert placeholder: a name in the file that is not in a short allow-list is neither
-    imported nor called.
+    The file is in the current or the old format of `torch.save`, or a safetensors file. A set of weights is a
+    dict with tensors: the content of the file, or a dict in it under a key such as `state_dict` or
+    `model.state_dict`. All other pickled objects (options, the optimizer, objects of the tool's own classes)
+    are replaced by inert placeholders: names that are not in a short allow-list are neither imported nor
+    called.
+
+    Returns:
+        tensors by name, for each set by its key, which is empty for the content of the file.
 
     Raises:
-        ValueError: the file is missing, truncated, of another kind, or has no such tensors.
+        ValueError: the file is missing, truncated or of another format, or has no such tensors.
     """
     try:
         content = Path(path).read_bytes()
@@ -47,33 +50,31 @@ def read_state_dicts(path: str | Path) -> dict[str, dict[str, Tensor]]:
         raise ValueError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     read = _read_safetensors if content[8:9] == b"{" else _unpickle  # after the length of the header
     state = read(content, str(path))
-    found = _sets("", state)
-    if not found:
-        raise ValueError(
-            f"{path} must hold a dict of tensors by name, by itself or under a key; {_seen(state)}"
-        )
-    return found
+    sets = _sets("", state)
+    if not sets:
+        raise ValueError(f"{path} must contain a dict of tensors by name; {_description(state)}")
+    return sets
 
 
 def _sets(key: str, content: object, depth: int = 0) -> dict[str, dict[str, Tensor]]:
     if not isinstance(content, dict) or depth > MAX_DEPTH:
         return {}
     tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
-    found = {key: tensors} if tensors else {}
+    sets = {key: tensors} if tensors else {}
     for name, value in content.items():
-        if isinstance(name, str):  # parameters of an optimizer have numbers
-            found |= _sets(f"{key}.{name}" if key else name, value, depth + 1)
-    return found
+        if isinstance(name, str):  # the keys of an optimizer's parameters are numbers
+            sets |= _sets(f"{key}.{name}" if key else name, value, depth + 1)
+    return sets
 
 
-def _seen(state: object) -> str:
-    """What is in a file without tensors, and what to do about it."""
+def _description(state: object) -> str:
+    """Description of the content of a file without tensors, for messages."""
     kinds = {str(key): type(value) for key, value in state.items()} if isinstance(state, dict) else {}
     pickled = [kind for kind in (type(state), *kinds.values()) if issubclass(kind, _Inert)]
     if pickled:
         return (
-            f"it holds a whole object of the class {pickled[0].__name__}, which is not executed: write its "
-            f"weights alone, by torch.save(model.state_dict(), FILE)"
+            f"it contains a pickled object of the class {pickled[0].__name__}, which is not loaded: save "
+            f"only the weights, with torch.save(model.state_dict(), FILE)"
         )
     if kinds:
         listed = ", ".join(f"{name} ({kind.__name__})" for name, kind in list(kinds.items())[:AT_MOST])
@@ -85,14 +86,14 @@ def _read_safetensors(content: bytes, source: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{source} is truncated or no safetensors file: {error}") from None
+        raise ValueError(f"{source} is truncated or not a safetensors file: {error}") from None
 
 
 def _unpickle(content: bytes, source: str) -> Any:
     if _is_torchscript(content):
-        raise ValueError(f"{source} is a TorchScript program; give the file of weights that was trained")
+        raise ValueError(f"{source} is a TorchScript program; use a file with the trained weights")
     try:
-        # bytes, not a path: torch would unpack an old tar file into a folder
+        # bytes instead of a path: torch extracts old tar files into a folder
         return torch.load(
             io.BytesIO(content),
             map_location="cpu",
@@ -100,13 +101,13 @@ def _unpickle(content: bytes, source: str) -> Any:
             weights_only=False,
             mmap=False,
         )
-    except Exception as error:  # damaged bytes make torch's reader raise nearly anything
+    except Exception as error:  # for a damaged file, torch raises errors of many types
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{source} is truncated or no checkpoint: {reason:.200}") from None
+        raise ValueError(f"{source} is truncated or not a checkpoint: {reason:.200}") from None
 
 
 def _is_torchscript(content: bytes) -> bool:
-    """Such a file is a program, which `torch.load` would hand to another reader."""
+    """Whether the file is a TorchScript program, for which `torch.load` uses another reader."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return any(name.endswith("constants.pkl") for name in archive.namelist())
@@ -115,7 +116,7 @@ def _is_torchscript(content: bytes) -> bool:
 
 
 class _Inert:
-    """Stands for an object of a class that is not imported; takes whatever a pickle does to it."""
+    """Placeholder for an object whose class is not imported; accepts all operations of a pickle."""
 
     def __new__(cls, *args: object, **kwargs: object) -> _Inert:
         return super().__new__(cls)
@@ -134,7 +135,7 @@ class _Inert:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds the allowed names and nothing else (the pickle module's documentation, Restricting Globals)."""
+    """Loads only allowed names (documentation of the pickle module, "Restricting Globals")."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = _ALLOWED.get((module, name))
@@ -142,16 +143,16 @@ class _Unpickler(pickle.Unpickler):
             return type(name, (_Inert,), {})
         if isinstance(allowed, type):
             return allowed
-        return lambda *args: allowed(*args)  # a pickle may set attributes: not on torch's own function
+        return lambda *args: allowed(*args)  # a pickle may set attributes; protects torch's own function
 
 
 class _InertPickle:
-    """What `torch.load` uses of a pickle module."""
+    """The part of the pickle module that `torch.load` uses."""
 
     Unpickler = _Unpickler
     UnpicklingError = pickle.UnpicklingError
 
     @staticmethod
     def load(file: Any, **options: Any) -> Any:
-        """One pickled value; the old format begins with several."""
+        """Load one pickled value; the old format has several."""
         return _Unpickler(file, **options).load()

@@ -1,4 +1,4 @@
-"""Runs whose weights were trained elsewhere."""
+"""Creation of runs from imported supernets."""
 
 from __future__ import annotations
 
@@ -37,26 +37,29 @@ def import_run(
     check_images: bool | None = None,
     progress: Progress = silent,
 ) -> RunDir:
-    """Make the run directory of an imported supernet; it works like one that training made.
+    """Create the run directory of an imported supernet, which can be used like that of a trained one.
 
     Args:
-        supernet: the weights.
-        out: the run directory.
-        source: the tool that trained them.
-        checkpoint: the file that they come from.
+        supernet: the supernet.
+        out: the run directory to create.
+        source: name of the tool that trained the weights.
+        checkpoint: the file of the weights.
         dataset: images for evaluations, a name or `module:object`; by default a folder in ImageNet's layout.
-        data_root: its folder; without any images here, whoever opens the run gives the folder.
-        split_seed: decides which images of `val/` steer the search.
-        validation_images: how many of them, at most half.
-        classes: the class folder of every output, in order, where some are missing among the images.
-        resolutions: those that subnets may have, in pixels; none: all of the space.
-        check_images: read all image files first; None: if they are not too many, see
+        data_root: folder of the images; None: it is specified when the run is used.
+        split_seed: seed of the choice of images of `val/` for the validation split.
+        validation_images: number of images of the validation split, at most half of `val/`.
+        classes: class folders of the outputs in order; needed only if images of some classes are missing.
+        resolutions: resolutions of subnets in pixels; if empty, all resolutions of the space.
+        check_images: read all image files first; None: only if there are not too many, see
             `nas.data.check_files.check_files`.
-        progress: called after every image file that was checked.
+        progress: called after every checked image file.
+
+    Returns:
+        the run.
 
     Raises:
-        ValueError: `out` holds something already or lies in `data_root`, the images are missing or do not fit
-            the weights, or the space has no such resolution.
+        ValueError: `out` is not empty or is in `data_root`, the images are missing or do not match the
+            weights, or the space does not have a resolution.
     """
     name = dataset or DEFAULT_DATASET
     space = supernet.space.with_resolutions(resolutions) if resolutions else supernet.space
@@ -101,18 +104,21 @@ def import_run(
 
 
 def read_classes(path: str | Path) -> list[str]:
-    """The class list in a text file: the first word of each line is the folder of a class, as in ImageNet's
-    `LOC_synset_mapping.txt`.
+    """Read a class list from a text file.
+
+    The first word of each line is the folder of a class, as in ImageNet's `LOC_synset_mapping.txt`.
 
     Raises:
-        ValueError: the file is missing, no text, or names a class twice.
+        ValueError: the file is missing, empty or not text, or has a class twice.
     """
     try:
         lines = read_text(path).splitlines()
     except OSError as error:
         raise ValueError(f"cannot read the class list {path}: {error.strerror}") from None
     names = [line.split()[0] for line in lines if line.strip()]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not names:
-        raise ValueError(f"{path} must name each class once, twice are there: {', '.join(twice) or 'none'}")
+    if not names:
+        raise ValueError(f"{path} must have a line for each class, got an empty file")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise ValueError(f"{path} must have each class once, got several lines of {', '.join(duplicates)}")
     return names

@@ -1,6 +1,6 @@
-"""Published supernets, loaded: OFA's (MIT licence), AttentiveNAS's and AlphaNet's (CC BY-NC).
+"""Loading of published supernets: OFA (MIT licence), AttentiveNAS and AlphaNet (CC BY-NC).
 
-What differs between them is data: for each space, where its checkpoints keep the weights of our layers.
+The importers differ only in data: the names of the layers in the checkpoints of each space.
 """
 
 from __future__ import annotations
@@ -28,25 +28,29 @@ from search_spaces import Space
 
 
 def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | None = None) -> Supernet:
-    """The supernet in a checkpoint of another tool, in eval mode, with the running statistics of the file.
+    """Load the supernet of a checkpoint of another tool, in eval mode.
 
-    The checkpoints of AttentiveNAS hold no running statistics (see `has_statistics`): recalibrate subnets
-    before use.
+    It has the running statistics of the file. Those of AttentiveNAS were never updated (see
+    `has_statistics`): recalibrate the batch norms of a subnet before use.
 
     Args:
-        source: the tool, a key of `SOURCES`.
-        path: the file; of OFA with old or new key spellings.
-        space_name: name of the checkpoint's space.
-        key: where the weights are in the file, such as `state_dict_ema`; None: the first place that fits.
+        source: name of the tool, a key of `SOURCES`.
+        path: the file; for OFA, with old or new names of tensors.
+        space_name: name of the space of the checkpoint.
+        key: key of the weights in the file, such as `state_dict_ema`; None: the first set of weights that
+            matches.
 
     Raises:
-        ValueError: unknown source or space, unreadable file, or tensors that do not fit (all are listed).
+        ValueError: unknown source or space, unreadable file, or tensors that do not match; the message lists
+            them.
     """
     if source not in SOURCES:
         raise ValueError(f"the source of a checkpoint must be one of {sorted(SOURCES)}, got {source!r}")
     spaces = SOURCES[source]
     if space_name not in spaces:
-        raise ValueError(f"a checkpoint of {source} has a space of {sorted(spaces)}, got {space_name!r}")
+        raise ValueError(
+            f"the space of a checkpoint of {source} must be one of {sorted(spaces)}, got {space_name!r}"
+        )
     space, published = search_spaces.get(space_name), spaces[space_name]
     supernet = Supernet(space)
     modules = published.modules(space)
@@ -55,7 +59,7 @@ def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | 
 
 
 def has_statistics(supernet: Supernet) -> bool:
-    """Whether batch norms hold running statistics; False where all means are 0 and all variances 1."""
+    """Whether batch norms have running statistics; False if all means are 0 and all variances are 1."""
     return any(
         bool((buffer != float(name.endswith("running_var"))).any())
         for name, buffer in supernet.named_buffers()
@@ -64,12 +68,12 @@ def has_statistics(supernet: Supernet) -> bool:
 
 @dataclass(frozen=True)
 class Published:
-    """How the checkpoints of a space name their tensors."""
+    """Names of tensors in the checkpoints of a space."""
 
     modules: Callable[[Space], Mapping[str, str]]
     """As for `nas.importing.published_names.published_name`."""
     unused: str = UNUSED
-    """Pattern of the canonical names of tensors that no forward pass reads; no other may be surplus."""
+    """Pattern of the canonical names of tensors that are not used; other surplus tensors are errors."""
 
 
 def _modules(roles: Mapping[str, str], ends: Mapping[str, str], space: Space) -> Mapping[str, str]:
@@ -85,7 +89,7 @@ OFA: Mapping[str, Published] = {
 ATTENTIVENAS: Mapping[str, Published] = {
     "attentivenas": Published(
         partial(_modules, MBCONV, ATTENTIVENAS_ENDS),
-        # the 1x1 convolutions of shortcuts with equal widths on both sides are never executed
+        # 1x1 convolutions in shortcuts between equal widths are never executed
         unused=rf"{UNUSED}|^blocks\.\d+\.shortcut\.",
     )
 }

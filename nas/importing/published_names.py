@@ -6,28 +6,29 @@ import re
 from collections.abc import Mapping, Sequence
 
 UNUSED = r"num_batches_tracked$|\.bn_tracking\."
-"""Canonical names of tensors that no forward pass reads."""
+"""Pattern of the canonical names of tensors that a forward pass does not use."""
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Levels of a name that torch adds: distributed training, `torch.compile`, sharding, checkpointing."""
+"""Parts of a name that torch adds: for distributed training, `torch.compile`, sharding, checkpointing."""
 
 
 def canonical(name: str) -> str:
-    """A tensor's name without what differs between versions of the tools that wrote it.
+    """Canonical form of a tensor's name, which is the same for all versions of a tool.
 
-    Dropped are the levels of `WRAPPERS` and repeated levels (`bn.bn`, `conv.conv`); what an old class calls
-    `mobile_inverted_conv` is called `conv`.
+    The parts in `WRAPPERS` and repeated parts (`bn.bn`, `conv.conv`) are removed, and the old name
+    `mobile_inverted_conv` is replaced by `conv`.
     """
     parts = [part for part in name.replace("mobile_inverted_conv", "conv").split(".") if part not in WRAPPERS]
     return ".".join(part for i, part in enumerate(parts) if i == 0 or part != parts[i - 1])
 
 
 def published_name(name: str, modules: Mapping[str, str]) -> str:
-    """The canonical name in a checkpoint of one of our tensors.
+    """The canonical name in a checkpoint of a tensor of this toolkit.
 
     Args:
-        name: such as `stages.0.blocks.1.depthwise.norm.weight`.
-        modules: for each of our layers (`stages.0.blocks.1.depthwise`) the module that holds its weight; its
-            batch norm lies beside that as `bn`, the maps of learned kernels lie in it as `7to5_matrix`.
+        name: name of the tensor, such as `stages.0.blocks.1.depthwise.norm.weight`.
+        modules: module of the weight in the checkpoint for each layer (`stages.0.blocks.1.depthwise`). Its
+            batch norm is `bn` in the parent module, and its kernel transforms are named as `7to5_matrix` in
+            the module itself.
     """
     match = re.fullmatch(r"(.+?)\.(?:(norm|transforms)\.)?(\w+)", name)
     assert match
@@ -45,7 +46,7 @@ MBCONV = {
     "project": "conv.point_linear.conv",
     "shortcut.conv": "shortcut.conv",
 }
-"""Modules of an MBConv block by the role of our layer."""
+"""Modules of an MBConv block by the name of the layer in this toolkit."""
 
 MOBILENET_V3_ENDS = {
     "stem.conv": "first_conv.conv",
@@ -53,7 +54,7 @@ MOBILENET_V3_ENDS = {
     "head.mix": "feature_mix_layer.conv",
     "head.classifier": "classifier.linear",
 }
-"""Modules of stem and head by our layer."""
+"""Modules of stem and head by layer."""
 
 PROXYLESS_ENDS = {
     "stem.conv": "first_conv.conv",
@@ -75,7 +76,7 @@ RESNET = {
     "conv3": "conv3.conv",
     "downsample.conv": "downsample.conv",
 }
-"""Modules of a bottleneck block by the role of our layer."""
+"""Modules of a bottleneck block by the name of the layer in this toolkit."""
 
 RESNET_ENDS = {
     "stem.0.conv": "input_stem.0.conv",
@@ -88,12 +89,12 @@ RESNET_ENDS = {
 def network_modules(
     roles: Mapping[str, str], ends: Mapping[str, str], blocks: Sequence[str]
 ) -> Mapping[str, str]:
-    """Modules of a network by our layer.
+    """Modules of a network by layer.
 
     Args:
-        roles: modules of a block.
-        ends: those of stem and head.
-        blocks: names of our blocks, in the order in which the checkpoint counts its own.
+        roles: modules of a block by layer.
+        ends: modules of stem and head by layer.
+        blocks: names of the blocks in this toolkit, in the order of the blocks in the checkpoint.
     """
     inner = {
         f"{block}.{role}": f"blocks.{i}.{module}"

@@ -1,4 +1,4 @@
-"""OFA's specialised networks: folders with `net.config`, `run.config` and the weights `init`."""
+"""Loading of OFA's specialised networks: folders with `net.config`, `run.config` and the weights `init`."""
 
 from __future__ import annotations
 
@@ -40,10 +40,13 @@ _ACTIVATIONS: dict[str | None, str] = {
 
 
 def load_specialised(folder: str | Path) -> tuple[StaticNet, tuple[Block, ...]]:
-    """The network of a folder, in eval mode, and its blocks.
+    """Load the network of a folder.
+
+    Returns:
+        the network in eval mode, and its blocks.
 
     Raises:
-        ValueError: a file is missing or damaged, or the network is of a kind that is not known here.
+        ValueError: a file is missing or damaged, or the kind of network is not supported.
     """
     folder = Path(folder)
     config, resolution = _read(folder / "net.config"), _read(folder / "run.config").get("image_size")
@@ -74,24 +77,24 @@ def _read(path: Path) -> Config:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+        raise ValueError(f"{path} must contain a JSON object, got {type(content).__name__}")
     return content
 
 
 @dataclass(frozen=True)
 class Network:
-    """How a network is read."""
+    """Description of a network."""
 
     channels: int
-    """Of its images."""
+    """Number of channels of its images."""
     writers: Mapping[str, Writer]
-    """What writes each block, by our name of it, in order."""
+    """Functions that build the blocks, in order, by the name of the block in this toolkit."""
     modules: Mapping[str, str]
     """As for `nas.importing.published_names.published_name`."""
 
 
 def _blocks(network: Network, config: Config, resolution: int) -> list[Block]:
-    """The blocks in order; those that write no node are left out."""
+    """The blocks in order, without empty ones."""
     spec = image(network.channels, resolution)
     blocks = []
     for name, write in network.writers.items():
@@ -126,7 +129,7 @@ def _resnet_network(config: Config) -> Network:
 
 
 def _block(config: Config, block: BlockBuilder) -> None:
-    """An MBConv block and its shortcut; `conv` is null where the block is skipped."""
+    """An MBConv block with its shortcut; empty if its convolution is null or a `ZeroLayer`."""
     conv = config["conv"] if "conv" in config else config["mobile_inverted_conv"]
     if conv is None or conv["name"] == "ZeroLayer":
         return
@@ -192,4 +195,4 @@ NETWORKS: Mapping[str, Callable[[Config], Network]] = {
     "ProxylessNASNets": partial(_mbconv_network, _proxyless_head, PROXYLESS_ENDS),
     "ResNets": _resnet_network,
 }
-"""Kinds of networks by the name in `net.config`."""
+"""Supported kinds of networks by their name in `net.config`."""

@@ -1,4 +1,5 @@
-"""Architectures in the notations of published tools, so that subnets found with those can be used here.
+"""Conversion of architectures from and to the notations of published tools.
 
-Neither notation names what a space fixes. Entries for blocks beyond a stage's depth have no meaning.
+A notation has no entries for choices with one option. Entries of blocks beyond the depth of a stage are
+ignored.
 """

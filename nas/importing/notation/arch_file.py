@@ -1,4 +1,4 @@
-"""An arch in a JSON file, in our own notation or in a published one."""
+"""Reading of an arch from a JSON file, in the notation of this toolkit or in a published one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from search_spaces import Arch, Space
 from search_spaces.text_files import read_text
 
 SOURCES: Mapping[str, str] = {"kernel_size": "attentivenas", "d": "ofa"}
-"""Sources of published notations by a key that no other notation has."""
+"""Sources of published notations by a key that only this notation has."""
 
 
 def load_arch(space: Space, path: str | Path) -> Arch:
-    """The arch of `space` that a JSON file describes.
+    """Read an arch of `space` from a JSON file.
 
     Raises:
-        ValueError: the file is missing, is not JSON, or does not describe an arch of the space.
+        ValueError: the file is missing or not JSON, or its arch is not in the space.
     """
     try:
         text = read_text(path)

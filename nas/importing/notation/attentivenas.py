@@ -1,7 +1,8 @@
-"""The notation of AttentiveNAS and AlphaNet:
-`{"resolution": …, "width": […], "depth": […], "kernel_size": […], "expand_ratio": […]}`.
+"""The notation of AttentiveNAS and AlphaNet.
 
-`width` has entries for stem, stages and head, the other lists one for each stage.
+An arch is written as
+`{"resolution": …, "width": […], "depth": […], "kernel_size": […], "expand_ratio": […]}`. The list `width` has
+entries for the stem, the stages and the head; the other lists have one for each stage.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ KEYS = ("resolution", "width", "depth", "kernel_size", "expand_ratio")
 
 
 def arch_from_attentivenas(space: Space, notation: Notation) -> Arch:
-    """The arch that AttentiveNAS describes by `notation`.
+    """Convert an arch from the notation of AttentiveNAS.
 
     Raises:
-        ValueError: an unknown or missing key, a wrong number of entries, or a choice that is not offered.
+        ValueError: an unknown or missing key, a wrong number of entries, or an option that the space does not
+            have.
     """
     stages = _stages(space)
     check_keys(notation, KEYS, optional=())
@@ -53,11 +55,15 @@ def arch_to_attentivenas(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 def _stages(space: Space) -> list[str]:
-    """Names of the stages, each of which must choose its kernel and expand ratio once."""
+    """Names of the stages.
+
+    Raises:
+        ValueError: a stage has a kernel or expand ratio for each block.
+    """
     stages = mbconv_config(space).stages
     if any(stage.per == "block" for stage in stages):
         raise ValueError(
-            f"AttentiveNAS's notation has one kernel and expand for each stage; the space {space.name!r} "
-            f"chooses them for each block"
+            f"the notation of AttentiveNAS has one kernel and expand ratio for each stage, but the space "
+            f"{space.name!r} has them for each block"
         )
     return [f"stages.{s}" for s in range(len(stages))]

@@ -1,4 +1,4 @@
-"""Reading and checking the fields of a notation."""
+"""Reading and checking of the fields of a notation."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def mbconv_config(space: Space) -> MBConvConfig:
 
 
 def checked(space: Space, arch: Arch) -> Arch:
-    """`arch`, if it is in the space.
+    """Return `arch` after checking that it is in the space.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not in the space.
     """
     space.encode([arch])
     return arch
 
 
 def check_keys(notation: Notation, required: Sequence[str], optional: Sequence[str]) -> None:
-    """Check that a notation has all of `required` and nothing but these and `optional`.
+    """Check that a notation has all `required` keys, and no others except the `optional` ones.
 
     Raises:
-        ValueError: names the keys that are missing or unknown.
+        ValueError: a key is missing or unknown; the message lists them.
     """
     missing = sorted(set(required) - notation.keys())
     unknown = sorted(notation.keys() - {*required, *optional})
@@ -50,10 +50,10 @@ def check_keys(notation: Notation, required: Sequence[str], optional: Sequence[s
 
 
 def numbers(notation: Notation, key: str, n: int) -> list[Value]:
-    """The `n` numbers of a list; a single number stands for `n` equal ones.
+    """The `n` numbers in the list `notation[key]`; a single number is repeated `n` times.
 
     Raises:
-        ValueError: another count, or something that is not a number.
+        ValueError: the list has another length, or an entry is not a number.
     """
     value = notation[key]
     entries = [value] * n if isinstance(value, Real) else value
@@ -67,15 +67,15 @@ def numbers(notation: Notation, key: str, n: int) -> list[Value]:
 
 
 def plain_number(value: float) -> Value:
-    """`6` rather than `6.0`, as the published tools write it."""
+    """Convert whole numbers to int, as the published tools write them."""
     return int(value) if value.is_integer() else value
 
 
 def integers(notation: Notation, key: str, n: int) -> list[int]:
-    """The same for whole numbers.
+    """As `numbers`, for integers.
 
     Raises:
-        ValueError: as `numbers`, or a fraction.
+        ValueError: as `numbers`, or a number is not an integer.
     """
     entries = numbers(notation, key, n)
     if not all(isinstance(entry, int) for entry in entries):

@@ -1,8 +1,8 @@
-"""The notation of OFA's tools: `{"ks": […], "e": […], "d": […], "r": …}`.
+"""The notation of OFA: `{"ks": […], "e": […], "d": […], "r": …}`.
 
-`ks` and `e` have an entry for each block that a stage may have, `d` one for each stage; a single number
-stands for a list of equal entries. `r` is a number or a list of one; without it the largest resolution is
-meant. ResNets have `w` instead of `ks`, and `d` and `w` are indices.
+The lists `ks` and `e` have an entry for each block at the maximum depth, `d` has one for each stage; a single
+number is a list of equal entries. `r` is a number or a list of one number; the default is the largest
+resolution. ResNets have `w` instead of `ks`, and `d` and `w` are indices.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from search_spaces.families.resnet import ResNetConfig
 
 
 def arch_from_ofa(space: Space, notation: Notation) -> Arch:
-    """The arch that OFA describes by `notation`.
+    """Convert an arch from the notation of OFA.
 
     Raises:
-        ValueError: an unknown or missing key, a wrong number of entries, or a choice that is not offered.
+        ValueError: an unknown or missing key, a wrong number of entries, or an option that the space does not
+            have.
     """
     return checked(space, _of_family(space)[0](space, notation))
 
 
 def arch_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
-    """The inverse of `arch_from_ofa`; entries beyond a stage's depth are the smallest choice.
+    """The inverse of `arch_from_ofa`; entries beyond the depth of a stage are the smallest option.
 
     Raises:
-        ValueError: the space is none of OFA's families or the arch is not in it.
+        ValueError: the family of the space is not one of OFA's, or the arch is not in the space.
     """
     return _of_family(space)[1](space, checked(space, arch))
 
 
 def resolution(space: Space, notation: Notation) -> int:
-    """The value of `r`: a number or a list of one; without it the space's largest."""
+    """The value of `r`, a number or a list of one number; the default is the largest one of the space."""
     if notation.get("r") is None:
         return space.resolutions[-1]
     (value,) = integers(notation, "r", 1)
@@ -51,7 +52,7 @@ def resolution(space: Space, notation: Notation) -> int:
 
 
 def _mbconv_from_ofa(space: Space, notation: Notation) -> Arch:
-    """OFA leaves the first stage unnamed: it is one static block."""
+    """The notation has no entries for the first stage, which is one static block."""
     stages = mbconv_config(space).stages
     check_keys(notation, ("ks", "e", "d"), optional=("r", "w", "wid"))
     n_blocks = sum(stage.depth[-1] for stage in stages[1:])
@@ -78,8 +79,12 @@ def _mbconv_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 def _resnet_from_ofa(space: Space, notation: Notation) -> Arch:
-    """`d` counts the blocks beyond a stage's fewest, and the stem has its middle convolution where the first
-    entry is the largest; `w` has indices of widths: inside the stem, after it, of the stages."""
+    """Convert an arch of a ResNet.
+
+    `d` is the number of blocks of each stage minus the minimum of the stage. Its first entry is for the stem,
+    which has its middle convolution if this entry has its maximum. `w` has the indices of the widths inside
+    the stem, after the stem, and of the stages.
+    """
     config = _resnet_config(space)
     check_keys(notation, ("d", "e", "w"), optional=("r", "ks"))
     stem_code, *extra = numbers(notation, "d", len(config.stages) + 1)
@@ -99,7 +104,7 @@ def _resnet_from_ofa(space: Space, notation: Notation) -> Arch:
 
 
 def _resnet_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
-    """Of several codes that give the same network, the smallest."""
+    """Of several codes of the same network, the smallest one is used."""
     config = _resnet_config(space)
     stages = [f"stages.{s}" for s in range(len(config.stages))]
     options = [config.stem.mid, config.stem.width, *(stage.width for stage in config.stages)]
@@ -118,7 +123,7 @@ def _resnet_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 def _per_block(space: Space, arch: Arch, kind: str, blocks: Iterable[tuple[int, int]]) -> list[Value]:
-    """A choice of every block; of blocks that are switched off, its smallest option."""
+    """The options of a choice of every block; for inactive blocks, the smallest option."""
     names = [f"stages.{s}.blocks.{b}.{kind}" for s, b in blocks]
     return [arch.get(name, plain_number(float(space.choices[name].options[0]))) for name in names]
 
@@ -129,23 +134,23 @@ def _fixed(space: Space) -> dict[str, Value]:
 
 
 def _largest_stem_code(config: ResNetConfig) -> int:
-    """OFA's code of a stem with all its convolutions: the most blocks beyond the fewest of a stage."""
+    """OFA's code of a stem with all convolutions: the maximum minus the minimum depth of a stage."""
     return config.stages[0].depth[-1] - config.stages[0].depth[0]
 
 
 def _stem_depths(config: ResNetConfig) -> tuple[int, ...]:
-    """The number of convolutions of the stem for each of OFA's codes."""
+    """Number of convolutions of the stem for each of OFA's codes."""
     return (config.stem.depth[0],) * _largest_stem_code(config) + (config.stem.depth[-1],)
 
 
 def _option(key: str, options: Sequence[int], index: Value) -> int:
     if index not in range(len(options)):
-        raise ValueError(f"each {key} must be an index of {tuple(options)} here, got {index}")
+        raise ValueError(f"each {key} must be an index of {tuple(options)} at its position, got {index}")
     return options[int(index)]
 
 
 def _resnet_config(space: Space) -> ResNetConfig:
-    assert isinstance(space.config, ResNetConfig)  # `FAMILIES` has checked it
+    assert isinstance(space.config, ResNetConfig)  # the caller selected it by family
     return space.config
 
 
@@ -153,12 +158,14 @@ FAMILIES: dict[str, tuple[Callable[[Space, Notation], Arch], Callable[[Space, Ar
     "mbconv": (_mbconv_from_ofa, _mbconv_to_ofa),
     "resnet": (_resnet_from_ofa, _resnet_to_ofa),
 }
-"""Readers and writers of OFA's notation by family of spaces."""
+"""Readers and writers of OFA's notation by the family of the space."""
 
 
 def _of_family(
     space: Space,
 ) -> tuple[Callable[[Space, Notation], Arch], Callable[[Space, Arch], dict[str, Any]]]:
     if space.config.family not in FAMILIES:
-        raise ValueError(f"OFA's notation is for spaces of {sorted(FAMILIES)}, got {space.config.family!r}")
+        raise ValueError(
+            f"the notation of OFA is for the families {sorted(FAMILIES)}, got {space.config.family!r}"
+        )
     return FAMILIES[space.config.family]

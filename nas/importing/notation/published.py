@@ -1,4 +1,4 @@
-"""Architectures in the notation of a published tool."""
+"""Conversion of architectures from the notations of published tools."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ NOTATIONS: Mapping[str, Callable[[Space, Notation], Arch]] = {
     "ofa": arch_from_ofa,
     "attentivenas": arch_from_attentivenas,
 }
-"""Readers of notations by the tool that has them."""
+"""Readers of notations by tool."""
 
 
 def arch_from_notation(source: str, space: Space, notation: Notation) -> Arch:
-    """The arch that another tool describes by `notation`.
+    """Convert an arch from the notation of another tool.
 
     Args:
-        source: the tool, a key of `NOTATIONS`.
+        source: name of the tool, a key of `NOTATIONS`.
         space: the space of the arch.
-        notation: such as `{"ks": [...], "e": [...], "d": [...], "r": 224}` of OFA.
+        notation: the arch, such as `{"ks": [...], "e": [...], "d": [...], "r": 224}` for OFA.
 
     Raises:
-        ValueError: an unknown source, a missing or unknown key, or a value that the space does not offer.
+        ValueError: an unknown source, a missing or unknown key, or an option that the space does not have.
     """
     if source not in NOTATIONS:
         raise ValueError(f"the source of a notation must be one of {sorted(NOTATIONS)}, got {source!r}")
