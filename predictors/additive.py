@@ -1,4 +1,4 @@
-"""A predictor that adds up over slots, for what needs sums: the exact front and its certificate."""
+"""A predictor that is a sum over slots, for the exact front and its certificate."""
 
 from __future__ import annotations
 
@@ -23,59 +23,64 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class AdditiveFit:
-    """A metric as a sum over slots, and how well that describes it."""
+    """An additive model of a metric, and its quality in five-fold cross-validation."""
 
     table: SlotTable
+    """The fitted model."""
     tau: float
-    """Kendall's τ-b between predictions and values in five-fold cross-validation."""
+    """Kendall's τ-b between predictions and values."""
     rmse: float
-    """Of the same predictions, in the metric's unit."""
+    """Root mean squared error, in the unit of the metric."""
 
 
 def fit_additive(space: Space, genomes: Genomes, values: Vector) -> AdditiveFit:
-    """Fit a ridge regression whose terms each belong to one slot.
+    """Fit a ridge regression in which each term depends on one slot.
 
     Args:
-        space: of the genomes.
+        space: space of the genomes.
         genomes: evaluated subnets, shape (n, n_genes), n >= 10.
-        values: their metric, shape (n,).
+        values: the metric of each subnet, shape (n,).
     """
-    guess = np.zeros(len(values))
+    predicted = np.zeros(len(values))
     for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(genomes):
-        guess[test] = _fit(space, genomes[train], values[train])(genomes[test])
-    rmse = float(np.sqrt(np.mean((guess - values) ** 2)))
-    return AdditiveFit(_fit(space, genomes, values), tau(guess, values), rmse)
+        predicted[test] = _fit(space, genomes[train], values[train])(genomes[test])
+    rmse = float(np.sqrt(np.mean((predicted - values) ** 2)))
+    return AdditiveFit(_fit(space, genomes, values), tau(predicted, values), rmse)
 
 
 def _fit(space: Space, genomes: Genomes, values: Vector) -> SlotTable:
-    parts = list(_slot_features(space))
-    place = SlotTable(space, [np.arange(1.0, len(part) + 1) for part in parts])  # 0: the slot is empty
-    rows = place.per_slot(genomes).astype(np.intp)
-    columns = [np.vstack([np.zeros(part.shape[1]), part])[rows[:, s]] for s, part in enumerate(parts)]
+    features = list(_slot_features(space))
+    # the number of the block in each slot, from 1; 0 for an empty slot
+    block_numbers = SlotTable(space, [np.arange(1.0, len(matrix) + 1) for matrix in features])
+    rows = block_numbers.per_slot(genomes).astype(np.intp)
+    columns = [
+        np.vstack([np.zeros(matrix.shape[1]), matrix])[rows[:, s]] for s, matrix in enumerate(features)
+    ]
     inputs = np.concatenate(columns, axis=1)
     mean, std = inputs.mean(axis=0), inputs.std(axis=0)
-    scale = np.where(std > 0, std, np.inf)  # what never changes has no weight
+    scale = np.where(std > 0, std, np.inf)  # constant features get no weight
     ridge = RidgeCV(PENALTIES).fit((inputs - mean) / scale, values)
     weights = ridge.coef_ / scale
-    ends = np.cumsum([part.shape[1] for part in parts])[:-1]
-    entries = [part @ own for part, own in zip(parts, np.split(weights, ends), strict=True)]
+    ends = np.cumsum([matrix.shape[1] for matrix in features])[:-1]
+    slot_weights = np.split(weights, ends)
+    entries = [matrix @ w for matrix, w in zip(features, slot_weights, strict=True)]
     return SlotTable(space, entries, float(ridge.intercept_ - mean @ weights))
 
 
 def _slot_features(space: Space) -> Iterator[Matrix]:
-    """For each slot the features of every block that may stand there, shape (n_blocks, n_features).
+    """Features of every block of each slot, shape (n_blocks, n_features).
 
-    A gene that several slots read, such as the resolution, has its own columns at the first of them alone;
-    the others know it by the size of their blocks.
+    A gene that affects several slots, such as the resolution, has columns only in the first of them; in the
+    others, it affects the size of the blocks.
     """
     seen: set[str] = set()
     for slot in space.slots:
         names = tuple(dict.fromkeys(slot.choices))
         options = list(itertools.product(*(range(len(space.choices[name].options)) for name in names)))
         columns = [np.array([_statistics(block) for block in space.slot_blocks(slot)])]
-        for place, name in enumerate(names):
+        for i, name in enumerate(names):
             if name not in seen:
-                columns.append(np.eye(len(space.choices[name].options))[[row[place] for row in options]])
+                columns.append(np.eye(len(space.choices[name].options))[[row[i] for row in options]])
         seen.update(names)
         yield np.concatenate(columns, axis=1)
 

@@ -1,4 +1,4 @@
-"""How well two orders of the same subnets agree."""
+"""Rank correlation of two sets of values of the same subnets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Kendall's τ-b with the bounds of its bootstrap confidence interval."""
+    """Kendall's τ-b with the bounds of its confidence interval."""
 
     tau: float
     low: float
@@ -19,7 +19,7 @@ class Agreement:
 
 
 def tau(a: ArrayLike, b: ArrayLike) -> float:
-    """Kendall's τ-b of two sequences; 0 where one of them is constant and says nothing about order."""
+    """Kendall's τ-b of two sequences; 0 if one of them is constant."""
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     value = float(kendalltau(x, y).statistic)
     return 0.0 if np.isnan(value) else value
@@ -30,18 +30,19 @@ def agreement(
 ) -> Agreement:
     """Kendall's τ-b of two sequences with a percentile bootstrap interval (Efron and Tibshirani 1993, §13.3).
 
-    Of predicted and measured values it judges a predictor. Of two evaluations of the same subnets with
-    different calibration images it is the ceiling: no predictor can be seen to do better than that.
+    For predicted and measured values, it is the quality of a predictor. For two evaluations of the same
+    subnets with different calibration images, it is the noise ceiling: the highest value that any predictor
+    can be expected to reach.
 
     Args:
-        a: one value per subnet.
-        b: the other value of the same subnets.
-        rng: draws the resamples.
-        resamples: how many.
-        confidence: share of the resamples inside the interval.
+        a: one value per subnet, shape (n,).
+        b: another value of each subnet, shape (n,).
+        rng: random generator of the resamples.
+        resamples: number of bootstrap resamples.
+        confidence: coverage of the interval.
 
     Raises:
-        ValueError: lengths differ, or fewer than 3 values.
+        ValueError: the lengths differ, or there are fewer than 3 values.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 3:

@@ -1,4 +1,4 @@
-"""The predictors by name; all are scikit-learn estimators."""
+"""Table of predictors by name; all are scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ Matrix = NDArray[np.float64]
 
 @runtime_checkable
 class Regressor(Protocol):
-    """A scikit-learn regressor, which `sklearn.base.BaseEstimator` makes of a class with `fit` and `predict`.
+    """The interface of a scikit-learn regressor: a `sklearn.base.BaseEstimator` with `fit` and `predict`.
 
-    `predict(X, return_std=True)` is used where the estimator has it.
+    If `predict` has the parameter `return_std`, it is used.
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Any:  # noqa: N803
         """Fit to `X` (n, n_features) and `y` (n,)."""
 
     def predict(self, X: ArrayLike) -> Any:  # noqa: N803
-        """The prediction for each row, shape (n,)."""
+        """Predict the target of each row, shape (n,)."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the constructor, from which an unfitted copy is made."""
+        """The arguments of the constructor, from which an unfitted copy is created."""
 
 
 PredictorFactory = Callable[[Features, int], Regressor]
-"""Makes an unfitted predictor for these features, with this seed for whatever is random in it.
+"""Creates an unfitted predictor: (features, seed) -> predictor.
 
 A user's own predictor (`module:object`) is such a function or class.
 """
 
 
 class ResidualStd(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped
-    """Gives a regressor a standard deviation: that of its residuals in cross-validation, one for all inputs.
+    """Adds a standard deviation to a regressor: that of its cross-validated residuals, equal for all inputs.
 
     Args:
         estimator: the regressor.
-        folds: of the cross-validation.
+        folds: number of folds of the cross-validation.
     """
 
     def __init__(self, estimator: Any, folds: int = 5) -> None:
@@ -67,7 +67,7 @@ class ResidualStd(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type: i
         """Fit to `X` (n, n_features) and `y` (n,).
 
         Raises:
-            ValueError: the shapes do not fit or a number is not finite.
+            ValueError: the shapes do not match or a number is not finite.
         """
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         folds = KFold(min(self.folds, len(targets)), shuffle=True, random_state=0)
@@ -81,7 +81,7 @@ class ResidualStd(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type: i
         X: ArrayLike,  # noqa: N803
         return_std: bool = False,
     ) -> Matrix | tuple[Matrix, Matrix]:
-        """The prediction for each row, shape (n,), and with `return_std` its standard deviation."""
+        """Predict the target of each row, shape (n,), and with `return_std` its standard deviation."""
         check_is_fitted(self)
         inputs = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         mean: Matrix = self.estimator_.predict(inputs)
@@ -89,18 +89,18 @@ class ResidualStd(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type: i
 
 
 def with_std(estimator: Regressor) -> Regressor:
-    """`estimator` itself if it predicts a standard deviation, otherwise wrapped in `ResidualStd`."""
-    able = "return_std" in inspect.signature(estimator.predict).parameters
-    return estimator if able else ResidualStd(estimator)
+    """`estimator` if it predicts a standard deviation, otherwise `estimator` wrapped in `ResidualStd`."""
+    has_std = "return_std" in inspect.signature(estimator.predict).parameters
+    return estimator if has_std else ResidualStd(estimator)
 
 
 def ridge(features: Features, seed: int) -> Regressor:
-    """Linear, with the penalty chosen by leave-one-out; by far the fastest."""
+    """Ridge regression, see `Ridge`; by far the fastest predictor."""
     return Ridge()
 
 
 def gaussian_process(features: Features, seed: int) -> Regressor:
-    """See `GaussianProcess`; its groups and families are those of the features."""
+    """Gaussian process with the groups and families of the features, see `GaussianProcess`."""
     families = [Family(features.parts)]
     if features.neighbours:
         families.append(Family(features.neighbours, smooth=4.0, signal=0.03))
@@ -108,12 +108,12 @@ def gaussian_process(features: Features, seed: int) -> Regressor:
 
 
 def support_vectors(features: Features, seed: int) -> Regressor:
-    """Support vector regression with an RBF kernel; errors below its tube do not count."""
+    """Support vector regression with an RBF kernel; errors below 2 % of a standard deviation are ignored."""
     return _standardised(SVR(C=10.0, epsilon=0.02, gamma="scale"))
 
 
 def gradient_boosting(features: Features, seed: int) -> Regressor:
-    """Boosted trees; each of their splits sees a part of the columns."""
+    """Gradient-boosted trees; each split considers a random fifth of the columns."""
     trees = GradientBoostingRegressor(
         n_estimators=100, learning_rate=0.15, max_depth=2, max_features=0.2, random_state=seed
     )
@@ -121,17 +121,17 @@ def gradient_boosting(features: Features, seed: int) -> Regressor:
 
 
 def mlp(features: Features, seed: int) -> Regressor:
-    """See `MLP`; needs a hundred subnets."""
+    """Small neural network, see `MLP`; needs about a hundred subnets."""
     return MLP(random_state=seed)
 
 
 def ensemble(features: Features, seed: int) -> Regressor:
-    """See `Ensemble`; best where the metric is noisy and no single predictor is right."""
+    """Gaussian process and gradient-boosted trees, see `Ensemble`; the best choice for noisy metrics."""
     return Ensemble([gaussian_process(features, seed), gradient_boosting(features, seed)])
 
 
 def _standardised(estimator: Any) -> Regressor:
-    """`estimator` for features and targets of any scale."""
+    """`estimator` with standardization of features and targets."""
     model: Regressor = TransformedTargetRegressor(
         make_pipeline(StandardScaler(), estimator), transformer=StandardScaler()
     )
@@ -145,4 +145,4 @@ PREDICTORS: dict[str, PredictorFactory] = {
 CANDIDATES: dict[str, PredictorFactory] = {
     factory.__name__: factory for factory in (gaussian_process, ridge, gradient_boosting, ensemble)
 }
-"""Those that cross-validation chooses from by default; the others have not won on any data so far."""
+"""Default candidates of cross-validation. The other predictors were not the best on any data so far."""

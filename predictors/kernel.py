@@ -1,4 +1,4 @@
-"""The covariance of `GaussianProcess`, and how its few numbers are found."""
+"""The kernel of `GaussianProcess`, and the estimation of its parameters."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ Matrix = NDArray[np.float64]
 Columns = slice | Sequence[int]
 
 PRIOR = {"smooth": 0.3, "linear": 0.6, "signal": 1.0, "noise": 0.05}
-"""Medians of the log-normal priors, for standardised features and targets; all groups share `smooth` and
-`linear`."""
+"""Medians of the log-normal priors for standardized features and targets; `smooth` and `linear` are sums over
+groups."""
 PRIOR_SPREAD = 1.5
-"""Standard deviation of the logarithm under the priors."""
+"""Standard deviation of the logarithm of a parameter under its prior."""
 NOISE_BOUNDS = (1e-5, 1.0)
-"""Variance of the noise / variance of the targets; evaluations on the same images hardly have any."""
+"""Bounds of the variance of the noise relative to that of the targets. Evaluations on the same images have
+nearly no noise."""
 
 
 class Family(NamedTuple):
-    """Parts of the inputs, each of which contributes by itself."""
+    """Parts of the inputs with independent contributions."""
 
     parts: Sequence[Columns]
+    """Columns of each part."""
     smooth: float = 0.3
-    """Prior median of the weight of a part's columns: small for curves, large for categories."""
+    """Prior median of the weight of a part's columns: small for smooth functions, large for categories."""
     signal: float = 0.3
     """Prior median of the variance of the sum over the parts."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """See `GaussianProcess` for the formula."""
+    """A kernel with its parameters; see `GaussianProcess` for the formula."""
 
     groups: Sequence[Columns]
     families: Sequence[Family]
@@ -54,45 +56,51 @@ class Kernel:
     """Variance of the noise."""
 
     def variance(self, a: Matrix) -> Matrix:
-        """The diagonal of the covariances of `a` with itself, shape (len(a),)."""
+        """Variance of each row of `a` without noise, shape (len(a),)."""
         smooth = self.signal + self.part_signal.sum()
         diagonal: Matrix = smooth + a**2 @ self._per_column(self.linear, a.shape[1])
         return diagonal
 
-    def near(self, f: int, a: Matrix, b: Matrix) -> Matrix:
-        """What a part of family `f` with the columns `a` and `b` adds to covariances."""
+    def part_term(self, f: int, a: Matrix, b: Matrix) -> Matrix:
+        """Covariances of a part of family `f`, shape (len(a), len(b)).
+
+        Args:
+            f: index of the family.
+            a: columns of the part, shape (len(a), n_columns).
+            b: columns of the part, shape (len(b), n_columns).
+        """
         distances = mean_squared_distances(a, b)
-        share: float = self.part_signal[f] / len(self.families[f].parts)
-        added: Matrix = share * np.exp(-0.5 * self.part_smooth[f] * distances)
-        return added
+        variance: float = self.part_signal[f] / len(self.families[f].parts)
+        term: Matrix = variance * np.exp(-0.5 * self.part_smooth[f] * distances)
+        return term
 
     def smooth_term(self, a: Matrix, b: Matrix) -> Matrix:
-        """What the groups add together."""
+        """Covariances of the smooth term, shape (len(a), len(b))."""
         root = np.sqrt(self._per_column(self.smooth, a.shape[1]))
         distances = squared_distances(a * root, b * root)
         np.exp(np.multiply(distances, -0.5, out=distances), out=distances)
         return np.multiply(distances, self.signal, out=distances)
 
     def linear_term(self, a: Matrix) -> Matrix:
-        """`a`, so that its product with other inputs is what the linear term adds to covariances."""
+        """Scale `a` so that its product with inputs `b`, `a @ b.T`, is the linear term of covariances."""
         return a * self._per_column(self.linear, a.shape[1])
 
     def _per_column(self, weights: Matrix, n_columns: int) -> Matrix:
-        """The weights of the groups, shared out among their columns."""
+        """Weights of columns: the weight of each group, divided by its number of columns."""
         result = np.zeros(n_columns)
         for weight, columns in zip(weights, self.groups, strict=True):
             result[columns] = weight / max(1, result[columns].size)
         return result
 
 
-class Against:
-    """Covariances of a kernel with inputs that stay the same, prepared once.
+class Covariance:
+    """Covariances of any inputs with fixed ones, which are preprocessed once.
 
-    Parts hold a few options: their terms are computed for rows that differ, and looked up for the others.
+    The columns of a part have few different rows, so its terms are computed only for these rows.
 
     Args:
         kernel: the kernel.
-        inputs: shape (n, n_features).
+        inputs: the fixed inputs, shape (n, n_features).
     """
 
     def __init__(self, kernel: Kernel, inputs: Matrix) -> None:
@@ -107,29 +115,29 @@ class Against:
         """Covariances with `a` without noise, shape (len(a), n)."""
         covariance = self.kernel.smooth_term(a, self.inputs)
         covariance += self.kernel.linear_term(a) @ self.inputs.T
-        for f, part, rows, place in self._parts:
-            covariance += self.kernel.near(f, a[:, part], rows)[:, place]
+        for f, part, rows, inverse in self._parts:
+            covariance += self.kernel.part_term(f, a[:, part], rows)[:, inverse]
         return covariance
 
     def weighted(self, a: Matrix, weights: Matrix) -> Matrix:
-        """The same summed with `weights` (n,), shape (len(a),); most of it without the matrix."""
+        """Covariances with `a` multiplied by `weights` (n,), shape (len(a),)."""
         total: Matrix = self.kernel.smooth_term(a, self.inputs) @ weights
         total += self.kernel.linear_term(a) @ (self.inputs.T @ weights)
-        for f, part, rows, place in self._parts:
-            total += self.kernel.near(f, a[:, part], rows) @ np.bincount(place, weights, len(rows))
+        for f, part, rows, inverse in self._parts:
+            total += self.kernel.part_term(f, a[:, part], rows) @ np.bincount(inverse, weights, len(rows))
         return total
 
 
 def fit_kernel(
     inputs: Matrix, targets: Matrix, groups: Sequence[Columns], families: Sequence[Family]
 ) -> Kernel:
-    """The kernel of highest posterior density (Rasmussen and Williams 2006, §5.4.1).
+    """Fit a kernel by maximum a posteriori estimation (Rasmussen and Williams 2006, §5.4.1).
 
-    All matrices are symmetric; only their lower triangles are kept, as rows of numbers.
+    All matrices are symmetric; only their lower triangles are stored, as vectors.
 
     Args:
-        inputs: standardised, shape (n, n_features).
-        targets: standardised, shape (n,).
+        inputs: standardized features, shape (n, n_features).
+        targets: standardized targets, shape (n,).
         groups: as in `GaussianProcess`.
         families: as in `GaussianProcess`.
     """
@@ -142,32 +150,32 @@ def fit_kernel(
 
     distances = packed([mean_squared_distances(inputs[:, g], inputs[:, g]) for g in groups])
     products = packed([inputs[:, g] @ inputs[:, g].T / max(1, inputs[:, g].shape[1]) for g in groups])
-    in_parts = [
+    part_distances = [
         packed([mean_squared_distances(inputs[:, p], inputs[:, p]) for p in family.parts])
         for family in families
     ]
-    spaces = [np.empty_like(apart) for apart in in_parts]
-    shared = [PRIOR["smooth"] / k] * k + [PRIOR["linear"] / k] * k
+    buffers = [np.empty_like(squares) for squares in part_distances]
+    of_groups = [PRIOR["smooth"] / k] * k + [PRIOR["linear"] / k] * k
     of_families = [family.smooth for family in families] + [family.signal for family in families]
-    median = np.log([*shared, *of_families, PRIOR["signal"], PRIOR["noise"]])
+    median = np.log([*of_groups, *of_families, PRIOR["signal"], PRIOR["noise"]])
 
     def loss(theta: Matrix) -> tuple[float, Matrix]:
-        """Minus the log posterior of the logarithms of all numbers of the kernel, and its gradient."""
+        """Negative log posterior of the logarithms of all parameters of the kernel, and its gradient."""
         kernel = _kernel(theta, groups, families)
         smooth = kernel.signal * np.exp(-0.5 * (kernel.smooth @ distances))
-        terms, slopes = [], []  # of each family, and by the logarithm of its weight
-        for apart, space, weight, signal in zip(
-            in_parts, spaces, kernel.part_smooth, kernel.part_signal, strict=True
+        terms, slopes = [], []  # of each family: its covariances, and their derivatives by log(part_smooth)
+        for squares, buffer, weight, signal in zip(
+            part_distances, buffers, kernel.part_smooth, kernel.part_signal, strict=True
         ):
-            near = np.exp(np.multiply(apart, -0.5 * weight, out=space), out=space)
-            terms.append(signal / len(apart) * near.sum(axis=0))
-            slopes.append(-0.5 * weight * signal / len(apart) * np.einsum("pi,pi->i", apart, near))
+            near = np.exp(np.multiply(squares, -0.5 * weight, out=buffer), out=buffer)
+            terms.append(signal / len(squares) * near.sum(axis=0))
+            slopes.append(-0.5 * weight * signal / len(squares) * np.einsum("pi,pi->i", squares, near))
         covariance = np.zeros((n, n))
         covariance[lower] = sum(terms, smooth + kernel.linear @ products + kernel.noise * diagonal)
         factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
         weights = cho_solve((factor, True), targets, check_finite=False)
         inverse, _ = dpotri(factor, lower=1)
-        # the derivative by each element, with those above the diagonal added to their mirror images
+        # the derivative by each element, with those above the diagonal added to their transposed elements
         slope = (weights[lower[0]] * weights[lower[1]] - inverse[lower]) * np.where(diagonal, 1.0, 2.0)
         gradient = np.concatenate(
             [
@@ -178,15 +186,15 @@ def fit_kernel(
                 [smooth @ slope, kernel.noise * slope[diagonal].sum()],
             ]
         )
-        surprise = (theta - median) / PRIOR_SPREAD
-        value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * surprise @ surprise
-        return float(value), -0.5 * gradient + surprise / PRIOR_SPREAD
+        deviation = (theta - median) / PRIOR_SPREAD
+        value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * deviation @ deviation
+        return float(value), -0.5 * gradient + deviation / PRIOR_SPREAD
 
     bounds = [(-12.0, 6.0)] * (2 * k) + [(-10.0, 6.0)] * (2 * f + 1) + [tuple(np.log(NOISE_BOUNDS))]
-    found = minimize(
+    result = minimize(
         loss, median, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-6}
     )
-    return _kernel(found.x, groups, families)
+    return _kernel(result.x, groups, families)
 
 
 def squared_distances(a: Matrix, b: Matrix) -> Matrix:
@@ -198,7 +206,7 @@ def squared_distances(a: Matrix, b: Matrix) -> Matrix:
 
 
 def mean_squared_distances(a: Matrix, b: Matrix) -> Matrix:
-    """The same, divided by the number of columns."""
+    """Squared Euclidean distances, divided by the number of columns; shape (len(a), len(b))."""
     distances = squared_distances(a, b)
     distances /= max(1, a.shape[1])
     return distances
@@ -206,5 +214,5 @@ def mean_squared_distances(a: Matrix, b: Matrix) -> Matrix:
 
 def _kernel(theta: Matrix, groups: Sequence[Columns], families: Sequence[Family]) -> Kernel:
     k, f = len(groups), len(families)
-    smooth, linear, part_smooth, part_signal, rest = np.split(np.exp(theta), np.cumsum([k, k, f, f]))
-    return Kernel(groups, families, smooth, linear, part_smooth, part_signal, *rest.tolist())
+    smooth, linear, part_smooth, part_signal, scalars = np.split(np.exp(theta), np.cumsum([k, k, f, f]))
+    return Kernel(groups, families, smooth, linear, part_smooth, part_signal, *scalars.tolist())

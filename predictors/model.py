@@ -17,14 +17,14 @@ from search_spaces.checked import errors_of, one_per_subnet
 
 Vector = NDArray[np.float64]
 CHUNK = 400
-"""Subnets that are predicted at a time: half a megabyte of features."""
+"""Number of subnets that are predicted at a time: half a megabyte of features."""
 
 
 def predictions(predictor: str, values: object, genomes: Genomes, space: Space) -> Vector:
-    """What a predictor gave for `genomes`, checked.
+    """Check the predictions of a predictor and convert them to an array of shape (n,).
 
     Raises:
-        ValueError: it is not one finite number for each.
+        ValueError: they are not one finite number for each genome.
     """
     return one_per_subnet(f"the predictor {predictor!r}", values, genomes, space)
 
@@ -33,16 +33,16 @@ def predictions(predictor: str, values: object, genomes: Genomes, space: Space) 
 class MetricModel:
     """Predicts one metric of subnets from their genomes.
 
-    It is never written to disk: it is fitted again from the archive's evaluations, with the same result.
+    It is not saved to disk: fitting it again to the evaluations of an archive gives the same model.
     """
 
     metric: str
-    """What is predicted, such as `cross_entropy`."""
+    """Name of the metric, such as `cross_entropy`."""
     predictor: str
     """Name of the predictor."""
     features: Features
     estimator: Any
-    """Fitted; its `predict` takes `return_std`."""
+    """The fitted predictor; its `predict` has the parameter `return_std`."""
 
     @classmethod
     @one_thread
@@ -59,13 +59,16 @@ class MetricModel:
         """Fit a predictor to evaluated subnets.
 
         Args:
-            metric: what is predicted.
-            predictor: its name, for the record.
-            factory: makes it.
-            features: of the space.
-            genomes: the subnets, shape (n, n_genes).
-            values: their metric, shape (n,).
-            seed: of whatever is random in the predictor.
+            metric: name of the metric.
+            predictor: name of the predictor.
+            factory: creates the predictor.
+            features: features of the space.
+            genomes: evaluated subnets, shape (n, n_genes).
+            values: the metric of each subnet, shape (n,).
+            seed: seed of the predictor.
+
+        Raises:
+            ValueError: the predictor fails.
         """
         with errors_of(f"the predictor {predictor!r}"):
             estimator = with_std(factory(features, seed)).fit(features(genomes), values)
@@ -73,14 +76,14 @@ class MetricModel:
 
     @one_thread
     def predict(self, genomes: Genomes) -> Vector:
-        """The predicted metric, shape (n,)."""
+        """Predict the metric of subnets, shape (n,)."""
         with errors_of(f"the predictor {self.predictor!r}"):
             mean = np.concatenate([self.estimator.predict(inputs) for inputs in self._inputs(genomes)])
         return predictions(self.predictor, mean, genomes, self.features.space)
 
     @one_thread
     def predict_std(self, genomes: Genomes) -> tuple[Vector, Vector]:
-        """The predicted metric and its standard deviation, each of shape (n,)."""
+        """Predict the metric of subnets and its standard deviation, each of shape (n,)."""
         with errors_of(f"the predictor {self.predictor!r}"):
             pairs = [self.estimator.predict(inputs, return_std=True) for inputs in self._inputs(genomes)]
             mean, std = (np.concatenate(values) for values in zip(*pairs, strict=True))
@@ -91,6 +94,6 @@ class MetricModel:
         )
 
     def _inputs(self, genomes: Genomes) -> Iterator[NDArray[np.float32]]:
-        """The features of `genomes`, in pieces that stay in the processor's cache."""
+        """Features of `genomes`, in chunks that fit into the cache of the processor."""
         for start in range(0, max(1, len(genomes)), CHUNK):
             yield self.features(genomes[start : start + CHUNK])

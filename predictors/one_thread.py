@@ -1,4 +1,4 @@
-"""Linear algebra on one thread: the matrices of a predictor are too small to share."""
+"""Linear algebra on one thread: the matrices of predictors are too small for several threads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ R = TypeVar("R")
 
 
 def one_thread(work: Callable[P, R]) -> Callable[P, R]:
-    """`work` with one thread of linear algebra.
+    """Decorator that limits linear algebra in `work` to one thread.
 
-    On 2 cores, OpenBLAS's threads waited for each other for most of the time: fitting each predictor to 300
-    or 600 subnets was 4 to 13 times as fast on one.
+    With the two threads of a machine with 2 cores, OpenBLAS mostly waits for synchronization: fitting a
+    predictor to 300 or 600 subnets is 4 to 13 times as fast with one thread.
     """
     wrapped: Callable[P, R] = ThreadpoolController().wrap(limits=1, user_api="blas")(work)
     return wrapped

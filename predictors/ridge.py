@@ -1,4 +1,4 @@
-"""Linear regression whose penalty is chosen by leave-one-out."""
+"""Ridge regression whose penalty is selected by leave-one-out cross-validation."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ PENALTIES = np.logspace(-1, 4, 16)
 
 
 class Ridge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Ridge regression on standardised features; prediction is one product with the raw features.
+    """Ridge regression on standardized features; prediction is one product with the raw features.
 
-    All penalties and all left-out samples are judged from one singular value decomposition (Hastie,
-    Tibshirani and Friedman, The Elements of Statistical Learning, 2009, §3.4.1 and eq. 7.64), which makes it
-    the fastest predictor to fit, as it is to ask.
+    The leave-one-out errors of all penalties are computed from one singular value decomposition (Hastie,
+    Tibshirani and Friedman, The Elements of Statistical Learning, 2009, §3.4.1 and eq. 7.64). Both fitting
+    and prediction are faster than those of all other predictors.
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
         """Fit to `X` (n, n_features) and `y` (n,).
 
         Raises:
-            ValueError: the shapes do not fit or a number is not finite.
+            ValueError: the shapes do not match or a number is not finite.
         """
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         mean, scale = inputs.mean(axis=0), scale_of(inputs)
         centred = targets - targets.mean()
         left, singular, right = np.linalg.svd((inputs - mean) / scale, full_matrices=False)
         shrinkage = singular**2 / (singular**2 + PENALTIES[:, None])
-        errors = [_left_out_error(left, kept, centred) for kept in shrinkage]
+        errors = [_leave_one_out_error(left, factors, centred) for factors in shrinkage]
         best = int(np.argmin(errors))
         self.penalty_, self.std_ = float(PENALTIES[best]), float(np.sqrt(errors[best]))
         self.coef_: Vector = (left.T @ centred * singular / (singular**2 + self.penalty_)) @ right / scale
@@ -47,29 +47,29 @@ class Ridge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         X: ArrayLike,  # noqa: N803
         return_std: bool = False,
     ) -> Vector | tuple[Vector, Vector]:
-        """The prediction for each row, shape (n,), and with `return_std` its standard deviation.
+        """Predict the target of each row, shape (n,), and with `return_std` its standard deviation.
 
-        The latter is that of the errors for left-out samples, the same for all rows.
+        The standard deviation is the root mean squared leave-one-out error, equal for all rows.
 
         Raises:
-            ValueError: the number of columns is another one than in `fit`, or a number is not finite.
+            ValueError: the number of columns differs from that in `fit`, or a number is not finite.
         """
         check_is_fitted(self)
         inputs = validate_data(self, X, dtype=[np.float64, np.float32], reset=False, ensure_all_finite=False)
         mean: Vector = inputs @ self.coef_.astype(inputs.dtype) + self.intercept_
-        if not np.isfinite(mean).all():  # looking through all inputs for it would take most of the time
+        if not np.isfinite(mean).all():  # checking the inputs would take most of the time
             raise ValueError("X must be finite, got NaN or infinity")
         return (mean, np.full(len(mean), self.std_)) if return_std else mean
 
 
-def _left_out_error(left: Vector, kept: Vector, targets: Vector) -> float:
-    """Mean squared error of each sample when it alone is left out.
+def _leave_one_out_error(left: Vector, factors: Vector, targets: Vector) -> float:
+    """Mean squared error of leave-one-out cross-validation.
 
     Args:
         left: left singular vectors, shape (n, k).
-        kept: share of each that the penalty leaves, shape (k,).
-        targets: centred, shape (n,).
+        factors: shrinkage factors of the penalty, shape (k,).
+        targets: centred targets, shape (n,).
     """
-    residuals = targets - left @ (kept * (left.T @ targets))
-    leverage = (left**2) @ kept + 1 / len(targets)  # the intercept fits, too
+    residuals = targets - left @ (factors * (left.T @ targets))
+    leverage = (left**2) @ factors + 1 / len(targets)  # includes that of the intercept
     return float(np.mean((residuals / np.maximum(1 - leverage, 1e-9)) ** 2))

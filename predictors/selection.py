@@ -1,4 +1,4 @@
-"""Which predictor to trust: the one whose order of unseen subnets is best."""
+"""Selection of the predictor with the best ranking of unseen subnets."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ from search_spaces.checked import errors_of
 
 Vector = NDArray[np.float64]
 MIN_SAMPLES = 10
-"""Cross-validation of fewer evaluations tells nothing."""
+"""Minimum number of evaluations for a meaningful cross-validation."""
 FOLDS = 5
-CHECKED = {"skip_parameter_validation": True, "assume_finite": True}
-"""For scikit-learn: the numbers are checked once, not in each of thousands of trees. It saves a fifth."""
+WITHOUT_CHECKS = {"skip_parameter_validation": True, "assume_finite": True}
+"""Options of scikit-learn: inputs are checked once instead of in each of thousands of trees, which saves a
+fifth of the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
-    """How a predictor did on subnets that it had not seen."""
+    """Quality of a predictor in cross-validation."""
 
     predictor: str
+    """Name of the predictor."""
     tau: float
     """Kendall's τ-b, mean over the folds."""
     tau_std: float
-    """Its standard deviation over the folds."""
+    """Standard deviation of Kendall's τ-b over the folds."""
     rmse: float
-    """In the metric's unit."""
+    """Root mean squared error, in the unit of the metric."""
     predictions: Vector = field(compare=False, repr=False)
-    """Of each subnet, by a model that was fitted without it, shape (n,)."""
+    """Held-out prediction of each subnet, shape (n,)."""
 
 
 @one_thread
@@ -50,20 +52,21 @@ def cross_validate(
     *,
     seed: int,
 ) -> list[CrossValidated]:
-    """Judge predictors by five-fold cross-validation; all of them see the same folds.
+    """Evaluate predictors by five-fold cross-validation with the same folds.
 
     Args:
-        features: of the space.
+        features: features of the space.
         genomes: evaluated subnets, shape (n, n_genes).
-        values: their metric, shape (n,).
-        predictors: the candidates by name.
-        seed: of the folds and of whatever is random in a predictor.
+        values: the metric of each subnet, shape (n,).
+        predictors: candidates by name.
+        seed: seed of the folds and of the predictors.
 
     Returns:
-        One entry per predictor, highest τ first.
+        one entry per predictor, highest τ first.
 
     Raises:
-        ValueError: fewer evaluations than `MIN_SAMPLES`, or a predictor fails or predicts no finite numbers.
+        ValueError: there are fewer evaluations than `MIN_SAMPLES`, or a predictor fails or its predictions
+            are not finite numbers.
     """
     if len(values) < MIN_SAMPLES:
         raise ValueError(f"a predictor needs >= {MIN_SAMPLES} evaluated subnets, got {len(values)}")
@@ -73,14 +76,15 @@ def cross_validate(
     splits = list(KFold(FOLDS, shuffle=True, random_state=seed).split(inputs))
     entries = []
     for name, factory in predictors.items():
-        guess = np.zeros(len(values))
+        predicted = np.zeros(len(values))
         for train, test in splits:
-            with errors_of(f"the predictor {name!r}"), config_context(**CHECKED):
-                predicted = factory(features, seed).fit(inputs[train], values[train]).predict(inputs[test])
-            guess[test] = predictions(name, predicted, genomes[test], features.space)
-        taus = np.array([tau(guess[test], values[test]) for _, test in splits])
-        rmse = np.sqrt(np.mean((guess - values) ** 2))
-        entries.append(CrossValidated(name, float(taus.mean()), float(taus.std()), float(rmse), guess))
+            with errors_of(f"the predictor {name!r}"), config_context(**WITHOUT_CHECKS):
+                model = factory(features, seed).fit(inputs[train], values[train])
+                held_out = model.predict(inputs[test])
+            predicted[test] = predictions(name, held_out, genomes[test], features.space)
+        taus = np.array([tau(predicted[test], values[test]) for _, test in splits])
+        rmse = np.sqrt(np.mean((predicted - values) ** 2))
+        entries.append(CrossValidated(name, float(taus.mean()), float(taus.std()), float(rmse), predicted))
     return sorted(entries, key=lambda entry: -entry.tau)
 
 
@@ -93,7 +97,18 @@ def fit_best(
     *,
     seed: int,
 ) -> tuple[MetricModel, list[CrossValidated]]:
-    """The predictor with the highest cross-validated τ, fitted to all evaluations, and the table behind it.
+    """Fit the predictor with the highest cross-validated τ to all evaluations.
+
+    Args:
+        metric: name of the metric.
+        features: features of the space.
+        genomes: evaluated subnets, shape (n, n_genes).
+        values: the metric of each subnet, shape (n,).
+        predictors: candidates by name.
+        seed: seed of the folds and of the predictors.
+
+    Returns:
+        the fitted predictor, and the result of `cross_validate`.
 
     Raises:
         ValueError: as `cross_validate`.

@@ -10,12 +10,12 @@ SPACES = [search_spaces.get(name) for name in search_spaces.names()]
 
 
 def some(space: Space, n: int = 200) -> Genomes:
-    """Raw genomes: those of switched-off layers keep their values."""
+    """Random genomes that are not canonical: genes of inactive blocks have any value."""
     return np.random.default_rng(0).integers(0, space.n_options, size=(n, len(space.genes)))
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-def test_equal_networks_have_equal_features_and_different_ones_do_not(space: Space) -> None:
+def test_features_are_equal_only_for_equal_networks(space: Space) -> None:
     features, raw = Features(space), some(space)
     matrix = features(raw)
     assert matrix.shape == (200, features.n_features)
@@ -25,7 +25,7 @@ def test_equal_networks_have_equal_features_and_different_ones_do_not(space: Spa
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-def test_totals_and_stage_sums_are_those_of_the_walk(space: Space) -> None:
+def test_totals_and_stage_sums_equal_the_counts_of_the_network(space: Space) -> None:
     features, genomes = Features(space), some(space, 5)
     matrix = features(genomes)
     for row, arch in zip(matrix, space.decode(genomes), strict=True):
@@ -40,13 +40,13 @@ def test_totals_and_stage_sums_are_those_of_the_walk(space: Space) -> None:
         np.testing.assert_allclose(row[features.groups["stage.macs"]], np.log1p(list(sums.values())))
 
 
-def test_gene_columns_follow_the_options_and_vanish_with_their_layer() -> None:
+def test_columns_of_genes_depend_on_the_option_and_are_zero_for_inactive_blocks() -> None:
     space = search_spaces.get("digits")
     features = Features(space)
     genomes = space.encode([space.smallest, space.largest])
     small, large = features(genomes)
     ordinal = [group for name, group in features.groups.items() if name.startswith("ordinal")]
-    # the largest option of every gene is place n of n; all layers of the largest subnet exist
+    # the largest option of every gene has the position n of n; all blocks of the largest subnet are active
     assert all((large[group] == 1).all() for group in ordinal)
     assert large[features.groups["one_hot"]].sum() == len(space.genes)
     alive = sum(
@@ -56,7 +56,7 @@ def test_gene_columns_follow_the_options_and_vanish_with_their_layer() -> None:
     assert sum((small[group] > 0).sum() for group in ordinal) == alive
 
 
-def test_shortcut_column_follows_the_width_choice() -> None:
+def test_shortcut_column_depends_on_the_width_choice() -> None:
     space = search_spaces.get("digits")
     features = Features(space)
     genomes = some(space)

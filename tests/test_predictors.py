@@ -27,13 +27,13 @@ from search_spaces.costs import macs_table
 SPACE = search_spaces.get("digits")
 FEATURES = Features(SPACE)
 FAST = PREDICTORS | {"mlp": lambda features, seed: MLP(networks=2, iterations=50, random_state=seed)}
-"""The predictors, where training one to its end would take seconds."""
+"""Predictors with smaller settings, for tests in which the defaults would take seconds."""
 DEAR = ("gaussian_process", "gradient_boosting", "mlp", "ensemble")
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in PREDICTORS]
 
 
 def cross_entropy(genomes: Genomes) -> NDArray[np.float64]:
-    """Falls with the size of the network and, per gene, unequally: something to learn."""
+    """An artificial metric that decreases with the size of the network, with a weight for each gene."""
     macs = np.log(macs_table(SPACE)(genomes))
     gain = np.linspace(0.0, 0.2, len(SPACE.genes))
     result: NDArray[np.float64] = np.exp(-0.3 * (macs - macs.mean()) - SPACE.canonical(genomes) @ gain / 4)
@@ -47,7 +47,7 @@ def subnets(n: int, seed: int = 0) -> tuple[Genomes, NDArray[np.float64]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_predictor_is_a_scikit_learn_estimator(name: str) -> None:
-    # the groups of features do not fit the inputs of the checks, and full size takes a minute
+    # the groups of features do not match the inputs of the checks, and the defaults take a minute
     small: dict[str, Regressor] = {
         "gaussian_process": GaussianProcess(),
         "ensemble": Ensemble(),
@@ -61,7 +61,7 @@ def test_residual_std_is_a_scikit_learn_estimator() -> None:
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_every_predictor_orders_unseen_subnets_and_is_deterministic(name: str) -> None:
+def test_every_predictor_ranks_unseen_subnets_and_is_deterministic(name: str) -> None:
     genomes, values = subnets(80)
     unseen, truth = subnets(200, seed=1)
     models = [
@@ -84,7 +84,7 @@ def test_standard_deviation_is_calibrated(name: str) -> None:
         model = MetricModel.fit("cross_entropy", name, FAST[name], FEATURES, genomes, noisy, 0)
         guess, std = model.predict_std(unseen)
         covered.append(np.mean(np.abs(guess - truth) < 2 * std))
-    # a normal error lies within two standard deviations in 95 % of all cases
+    # a normal error is within two standard deviations in 95 % of all cases
     assert 0.85 < np.mean(covered) <= 1
 
 
@@ -95,11 +95,11 @@ def test_gaussian_process_recovers_a_noise_free_linear_function() -> None:
     model = GaussianProcess(groups=(slice(0, 2), slice(2, 4))).fit(inputs, inputs @ weights + 7)
     unseen = rng.normal(size=(50, 4))
     error = model.predict(unseen) - (unseen @ weights + 7)
-    # the spread of the targets is |weights| = 3.8; noise is bounded below by 0.1 % of their variance
+    # the standard deviation of the targets is |weights| = 3.8; noise is at least 0.001 % of their variance
     assert np.abs(error).max() < 0.05
 
 
-def test_gaussian_process_knows_where_it_knows_nothing() -> None:
+def test_standard_deviation_of_the_gaussian_process_grows_far_from_the_samples() -> None:
     inputs = np.linspace(0, 1, 30)[:, None]
     model = GaussianProcess().fit(inputs, np.sin(6 * inputs[:, 0]))
     prediction = model.predict(np.array([[0.5], [5.0]]), return_std=True)
@@ -107,14 +107,14 @@ def test_gaussian_process_knows_where_it_knows_nothing() -> None:
     assert far > 10 * near
 
 
-def test_gaussian_process_does_not_mind_duplicates_and_constant_columns() -> None:
+def test_gaussian_process_accepts_duplicates_and_constant_columns() -> None:
     genomes, values = subnets(40)
     inputs = np.repeat(np.c_[FEATURES(genomes), np.full(40, 3.0)], 2, axis=0)
     prediction = GaussianProcess().fit(inputs, np.repeat(values, 2)).predict(inputs)
     assert tau(prediction, np.repeat(values, 2)) > 0.9
 
 
-def test_gaussian_process_of_many_samples_uses_all_of_them() -> None:
+def test_gaussian_process_uses_all_of_many_samples() -> None:
     genomes, values = subnets(300)
     unseen, truth = subnets(300, seed=1)
     errors = [
@@ -129,7 +129,7 @@ def test_gaussian_process_of_many_samples_uses_all_of_them() -> None:
     assert errors[1] < errors[0]
 
 
-def test_parts_learn_a_sum_of_curves_faster() -> None:
+def test_parts_need_fewer_samples_for_a_sum_of_functions() -> None:
     rng = np.random.default_rng(0)
     inputs, unseen = rng.uniform(-2, 2, size=(2, 120, 5))
     values, truth = (np.sin(3 * points).sum(axis=1) for points in (inputs, unseen))
@@ -137,18 +137,18 @@ def test_parts_learn_a_sum_of_curves_faster() -> None:
         np.abs(GaussianProcess(families=families).fit(inputs, values).predict(unseen) - truth)
         for families in (None, [Family([[column] for column in range(5)])])
     ]
-    # the single kernel sees 120 points in five dimensions, each part 120 points on a line
+    # a single kernel has 120 points in five dimensions, each part has 120 points in one dimension
     assert errors[1].mean() < 0.5 * errors[0].mean()
 
 
-def test_ridge_chooses_the_penalty_that_predicts_left_out_samples_best() -> None:
+def test_ridge_selects_the_penalty_with_the_lowest_leave_one_out_error() -> None:
     rng = np.random.default_rng(0)
     inputs = np.c_[rng.normal(size=(12, 4)) * [1, 10, 0.1, 3], np.full(12, 7.0)]
     values = inputs[:, 0] + rng.normal(size=12)
     scaled = (inputs - inputs.mean(axis=0))[:, :4] / inputs.std(axis=0)[:4]
 
     def solved(penalty: float, rows: list[int]) -> NDArray[np.float64]:
-        """Predictions for all samples by the normal equations of some; the last weight is the intercept."""
+        """Predictions for all samples by normal equations of some; the last weight is the intercept."""
         design = np.c_[scaled, np.ones(12)]
         normal = design[rows].T @ design[rows] + np.diag([penalty] * 4 + [0])
         result: NDArray[np.float64] = design @ np.linalg.solve(normal, design[rows].T @ values[rows])
@@ -163,7 +163,7 @@ def test_ridge_chooses_the_penalty_that_predicts_left_out_samples_best() -> None
     np.testing.assert_allclose(model.predict(inputs), solved(model.penalty_, list(range(12))))
 
 
-def test_ensemble_prefers_the_member_that_is_right() -> None:
+def test_ensemble_has_the_largest_weight_for_the_best_member() -> None:
     genomes, values = subnets(80)
     members = [DummyRegressor(), LinearModel(), DummyRegressor(strategy="constant", constant=100.0)]
     model = Ensemble(members).fit(FEATURES(genomes), values)
@@ -172,7 +172,7 @@ def test_ensemble_prefers_the_member_that_is_right() -> None:
 
 
 @pytest.mark.slow
-def test_standard_deviation_of_the_ensemble_covers_new_measurements_as_a_normal_one() -> None:
+def test_standard_deviation_of_the_ensemble_is_calibrated() -> None:
     noise = np.random.default_rng(5)
     within: dict[int, list[float]] = {1: [], 2: []}
     for seed in range(4):
@@ -182,7 +182,7 @@ def test_standard_deviation_of_the_ensemble_covers_new_measurements_as_a_normal_
         mean, std = Ensemble().fit(FEATURES(genomes), measured).predict(FEATURES(unseen), return_std=True)
         for deviations, shares in within.items():
             shares.append(float(np.mean(np.abs(mean - target) < deviations * std)))
-    # 68 % and 95 % of a normal distribution lie within one and two standard deviations
+    # 68 % and 95 % of a normal distribution are within one and two standard deviations
     assert 0.60 < np.mean(within[1]) < 0.76
     assert 0.90 < np.mean(within[2]) < 0.99
 
@@ -206,7 +206,7 @@ def test_residual_std_is_the_error_of_cross_validation() -> None:
     assert model.std_ == pytest.approx(np.sqrt(28.5))
 
 
-def test_best_predictor_is_the_one_that_cross_validation_names() -> None:
+def test_best_predictor_is_selected_by_cross_validation() -> None:
     def useless(features: Features, seed: int) -> Regressor:
         return DummyRegressor()  # type: ignore[no-any-return]
 
@@ -221,12 +221,12 @@ def test_best_predictor_is_the_one_that_cross_validation_names() -> None:
     )
     assert model.predictor == "ridge"
     assert [entry.predictor for entry in table] == ["ridge", "useless"]
-    assert table[1].tau == 0  # a constant orders nothing
+    assert table[1].tau == 0  # τ of a constant
     assert table[0].rmse < table[1].rmse
     assert cross_validate(FEATURES, genomes, values, {"ridge": PREDICTORS["ridge"]}, seed=0) == table[:1]
 
 
-def test_too_few_evaluations_are_refused() -> None:
+def test_too_few_evaluations_are_an_error() -> None:
     genomes, values = subnets(9)
     with pytest.raises(ValueError, match="needs >= 10 evaluated subnets, got 9"):
         fit_best("cross_entropy", FEATURES, genomes, values, seed=0)
@@ -237,7 +237,7 @@ def test_agreement_of_orders() -> None:
     same = agreement(range(20), range(20), rng)
     assert (same.tau, same.low, same.high) == pytest.approx((1, 1, 1))
     assert agreement(range(20), range(20, 0, -1), rng).tau == pytest.approx(-1)
-    # one pair of six is the wrong way round: (5 - 1) / 6
+    # one of six pairs is discordant: (5 - 1) / 6
     assert tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)
     noisy = agreement(np.arange(60.0), np.arange(60.0) + rng.normal(0, 15, 60), rng)
     assert noisy.low < noisy.tau < noisy.high < 1
