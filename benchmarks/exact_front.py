@@ -1,11 +1,11 @@
-"""The exact Pareto front of the once-for-all MobileNetV3 space, and whether evolution finds a better subnet.
+"""The exact Pareto front of the OFA MobileNetV3 space, compared with that of NSGA-II.
 
     python -m benchmarks.exact_front --device NAME --profiles DIR --evaluations 500000 --json
 
-Minimises the latency of a device's table and maximises a made-up accuracy that adds up over blocks. Without
---device, latency is made up as well. The last line says how long the front took (the tables that it reads are
-there already), how many subnets of NSGA-II's front some subnet of the exact front beats or equals, and how
-much of the exact front's hypervolume NSGA-II found.
+Minimizes the latency of a device and maximizes a synthetic accuracy that is a sum over blocks. Without
+--device, the latency is synthetic too. The results are the time of the exact front (without that of computing
+its tables), the number of subnets in the front of NSGA-II that are weakly dominated by the exact front, and
+the hypervolume of NSGA-II relative to that of the exact front.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Matrix = NDArray[np.float64]
 
 
 def accuracy(rng: np.random.Generator) -> BlockTable:
-    """Grows with the logarithm of a block's work, and each block has a share of its own."""
+    """Synthetic accuracy: the sum of the logarithms of the MACs of blocks, with random factors."""
 
-    def share(block: Block) -> float:
+    def gain(block: Block) -> float:
         return float(np.log1p(block.macs / 1e6) * rng.uniform(0.5, 1.5))
 
     space = search_spaces.get("ofa-mbv3-w1.0")
-    return BlockTable(space, share)
+    return BlockTable(space, gain)
 
 
-def made_up_latency(rng: np.random.Generator) -> BlockTable:
-    """Milliseconds: like MACs, with a part for each layer and ±20 % for each block."""
+def synthetic_latency(rng: np.random.Generator) -> BlockTable:
+    """Synthetic latency in ms: linear in MACs and layers, with a random factor of ±20 % for each block."""
 
     def cost(block: Block) -> float:
         return float((0.02 * len(block.nodes) + 1e-8 * block.macs) * rng.uniform(0.8, 1.2))
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     options = parser.parse_args()
     space, rng = search_spaces.get("ofa-mbv3-w1.0"), np.random.default_rng(options.seed)
-    latency: Additive = made_up_latency(rng)
+    latency: Additive = synthetic_latency(rng)
     if options.device:
         latency = ProfileStore(options.profiles).load(options.device).latency(space)
     gain = accuracy(rng)
@@ -71,8 +71,8 @@ def main() -> None:
         return np.stack([latency(genomes), -gain(genomes)], axis=1), np.zeros((len(genomes), 0))
 
     corners = space.encode([space.smallest, space.largest])
-    found = evolve(space, score, corners, rng, options.evaluations, options.population)
-    covered = [(front.minimised <= point).all(axis=1).any() for point in found.minimised]
+    evolved = evolve(space, score, corners, rng, options.evaluations, options.population)
+    covered = [(front.minimised <= point).all(axis=1).any() for point in evolved.minimised]
     reference = reference_point(*score(corners)[0])
     result = {
         "seconds": round(seconds, 3),
@@ -81,7 +81,7 @@ def main() -> None:
         "nsga2_subnets": len(covered),
         "nsga2_subnets_covered": int(np.sum(covered)),
         "nsga2_hypervolume_share": round(
-            hypervolume(found.minimised, reference) / hypervolume(front.minimised, reference), 5
+            hypervolume(evolved.minimised, reference) / hypervolume(front.minimised, reference), 5
         ),
     }
     print(json.dumps(result) if options.json else "\n".join(f"{k}: {v}" for k, v in result.items()))

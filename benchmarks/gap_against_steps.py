@@ -1,11 +1,11 @@
-"""How far subnets with inherited weights are from the same subnets trained alone, against training steps.
+"""Accuracy gap between subnets with inherited weights and the same subnets trained from scratch, by steps.
 
     python -m benchmarks.gap_against_steps --out gap --jobs 2
     python -m benchmarks.gap_against_steps --out gap --config RECIPE.yaml --epochs 90
 
-For each number of epochs a supernet is trained, and random subnets alone for as many, seed by seed. Stopped,
-the same command goes on. Both sides recalibrate their batch norms on the same images. This reads the test
-split: use the figures to judge a recipe once, never to tune one.
+For each number of epochs and each seed, a supernet and random single subnets are trained. After an
+interruption, the same command continues. The batch norms of both are recalibrated on the same images. The
+figures are on the test split: use them to evaluate a recipe, never to tune it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def subnets(recipe: Recipe, n: int, seed: int) -> list[Arch]:
 
 
 def inherited(out: Path, recipe: Recipe, n: int, epochs: int, seed: int) -> dict[str, Any]:
-    """Steps of a supernet and test top-1 of its subnets."""
+    """Number of steps of a supernet, and test top-1 of its subnets."""
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
@@ -51,7 +51,7 @@ def inherited(out: Path, recipe: Recipe, n: int, epochs: int, seed: int) -> dict
 
 
 def alone(out: Path, recipe: Recipe, n: int, epochs: int, seed: int, i: int) -> dict[str, Any]:
-    """Test top-1 of the subnet `i` trained alone."""
+    """Test top-1 of the subnet `i`, trained from scratch."""
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
@@ -72,7 +72,7 @@ def test_top1(run: Path, archs: Sequence[Arch]) -> list[float]:
 def gaps(
     out: Path, recipe: Recipe, epochs: Sequence[int], seeds: Sequence[int], n: int, jobs: int = 1
 ) -> list[dict[str, float]]:
-    """A row for each number of epochs; whatever is still missing is trained."""
+    """A row for each number of epochs; runs that do not exist yet are trained."""
     settings = list(product(epochs, seeds))
     singles = list(product(epochs, seeds, range(n)))
     with workers(jobs) as do:
@@ -86,7 +86,7 @@ def gaps(
 
 
 def _row(epochs: int, steps: int, ours: Any, theirs: Any) -> dict[str, float]:
-    """Means over seeds and subnets, percentages of shape (seeds, subnets) each."""
+    """A row of means over seeds and subnets of percentages `ours` and `theirs`, shape (seeds, subnets)."""
     gap = (ours - theirs).ravel()
     return {
         "epochs": epochs,
@@ -99,7 +99,7 @@ def _row(epochs: int, steps: int, ours: Any, theirs: Any) -> dict[str, float]:
 
 
 def table(rows: Sequence[dict[str, float]]) -> str:
-    """As Markdown."""
+    """The rows as a Markdown table."""
     lines = ["| epochs | steps | inherited | trained alone | gap |", "|---|---|---|---|---|"]
     for row in rows:
         gap = f"{row['gap_points']:+.2f} ± {row['gap_standard_error']:.2f} points"
@@ -109,14 +109,14 @@ def table(rows: Sequence[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Measure what is missing and print."""
+    """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of all that is trained and measured")
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and results")
     parser.add_argument("--config", default="digits", help="recipe")
     parser.add_argument("--epochs", type=int, nargs="+", default=[25, 40, 50, 100])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--subnets", type=int, default=10, help="a seed")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--subnets", type=int, default=10, help="subnets per seed")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel trainings")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     recipe = recipes.load(options.config)

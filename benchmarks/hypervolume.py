@@ -1,10 +1,10 @@
-"""Hypervolume of searches on a trained run, each with the same number of real evaluations.
+"""Hypervolume of searches on a trained run with equal numbers of evaluations.
 
     python -m benchmarks.hypervolume RUN --device NAME --profiles DIR --seeds 5 --json
 
-Subnets are chosen on the validation split; the hypervolume is that of their test cross-entropy and of their
-latency as measured, each alone in a fresh process. The reference point is the worse of smallest and largest
-subnet in each, times 1.05, on the validation split. Equal seeds are paired, and the differences are printed.
+Subnets are selected on the validation split. The hypervolume is computed from their cross-entropy on the test
+split and their measured latency, each in a new process. The reference point is 1.05 times the worse value of
+the smallest and the largest subnet on the validation split. Differences are paired by seed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, seed: int) -> float:
-    """Hypervolume on the test split of what one search returns."""
+    """Hypervolume of the result of one search on the test split."""
     problem = make_problem(trained.space, trained.task, device)
     result = search(problem, trained.evaluator(), algorithm=algorithm, budget=budget, seed=seed)
     measured = latencies_on(device, trained)

@@ -1,11 +1,11 @@
-"""Latency of whole networks from a few measured ones, on measurements of others.
+"""Prediction of the latency of networks from few measurements, on published data.
 
     python -m benchmarks.latency_fit --data CSV --target latency_2080ti_64_ms --train 20 50 --seeds 10 --json
 
-`layers` is the toolkit's fit (`hw_profiles.latency_models.layerwise`). `ridge` is what it has to beat: ridge
-regression on computed statistics (MACs, parameters, activations, resolution, layers of each kind). `ceiling`
-is what noise in labels leaves: least relative deviations on the costs of each kind of layer in each stage,
-fitted to 80 % of the subnets and tested on the others.
+`layers` is the model of the toolkit (`hw_profiles.latency_models.layerwise`). `ridge` is the baseline: ridge
+regression on statistics of the network (MACs, parameters, activations, resolution, number of layers of each
+kind). `ceiling` estimates the limit due to noise in the labels: least relative deviations on the costs of
+each kind of layer in each stage, fitted to 80 % of the subnets and tested on the others.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from search_spaces import Block, BlockTable, Genomes, Space
 
 Matrix = NDArray[np.float64]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Rows to fit to and rows to judge on."""
+"""Training rows and test rows."""
 MODELS = ("layers", "ridge", "ceiling")
 METRICS = ("spearman", "tau", "mape_percent")
 
 
 class Measurements:
-    """Subnets with measured latencies and the statistics that the rivals see."""
+    """Subnets with measured latencies, and the features of the other models."""
 
     def __init__(self, space: Space, genomes: Genomes, latency_ms: Matrix) -> None:
         self.space, self.genomes, self.latency_ms = space, genomes, latency_ms
@@ -43,13 +43,13 @@ class Measurements:
         self.stage_costs = _stage_costs(space, genomes)
 
     def layers(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> Matrix:
-        """Predictions of the toolkit's fit."""
+        """Predictions of the toolkit's model."""
         networks = [self.space.blocks(arch) for arch in self.space.decode(self.genomes[train])]
         model = LayerFit().fit(networks, self.latency_ms[train])
         return BlockTable(self.space, model.block_ms, model.intercept_ms)(self.genomes[test])
 
     def ridge(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> Matrix:
-        """Predictions of ridge regression, its penalty chosen by leave-one-out."""
+        """Predictions of ridge regression; its penalty is selected by leave-one-out cross-validation."""
         model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 13)))
         predicted: Matrix = model.fit(self.statistics[train], self.latency_ms[train]).predict(
             self.statistics[test]
@@ -65,7 +65,7 @@ class Measurements:
             weights = 1 / np.sqrt(np.maximum(np.abs(relative @ costs - 1), 0.002))[:, None]
         return self.stage_costs[test] @ costs
 
-    def judge(self, model: str, train: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[float, ...]:
+    def evaluate(self, model: str, train: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[float, ...]:
         """`METRICS` of one model."""
         error = compare(getattr(self, model)(train, test), self.latency_ms[test])
         return error.spearman, error.kendall_tau, 100 * error.mape
@@ -88,7 +88,7 @@ def _count(kind: str, block: Block) -> float:
 
 
 def _stage_costs(space: Space, genomes: Genomes) -> Matrix:
-    """Every term of each kind of layer summed over each stage, and 1."""
+    """Sums of each term over the layers of each stage, and a constant 1."""
     stages = np.array([-1 if slot.stage is None else slot.stage for slot in space.slots])
     columns = []
     for term in range(len(TERMS)):
@@ -102,26 +102,26 @@ def _term(term: int, block: Block) -> float:
 
 
 def _varying(columns: Matrix) -> Matrix:
-    """The columns that are not constant, standardised."""
+    """The columns that are not constant, standardized."""
     columns = columns[:, np.ptp(columns, axis=0) > 0]
     result: Matrix = (columns - columns.mean(axis=0)) / columns.std(axis=0)
     return result
 
 
 def split(n: int, n_train: int, seed: int) -> Split:
-    """Rows to fit to, and all others."""
+    """Random training rows, and all other rows."""
     order = np.random.default_rng(seed).permutation(n)
     return order[:n_train], order[n_train:]
 
 
 def measure(data: Measurements, train: Sequence[int], seeds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """By number of measured subnets and model: mean and standard deviation over seeds of each metric."""
+    """Mean and standard deviation over seeds of each metric, by number of training subnets and model."""
     n = len(data.latency_ms)
-    ceiling = [data.judge("ceiling", *split(n, n * 4 // 5, seed)) for seed in range(seeds)]
+    ceiling = [data.evaluate("ceiling", *split(n, n * 4 // 5, seed)) for seed in range(seeds)]
     results = {}
     for n_train in train:
         splits = [split(n, n_train, seed) for seed in range(seeds)]
-        runs = {model: [data.judge(model, *each) for each in splits] for model in MODELS[:2]}
+        runs = {model: [data.evaluate(model, *each) for each in splits] for model in MODELS[:2]}
         results[str(n_train)] = {
             model: _summary(scores) for model, scores in {**runs, "ceiling": ceiling}.items()
         }

@@ -1,11 +1,12 @@
-"""How good the latencies are that a profile of this machine predicts.
+"""Quality of the latencies that a profile of this machine predicts.
 
     python -m benchmarks.latency_table --space cifar --precision int8 --threads 2 --search macs --loaded
 
-profiles the space and judges the predictions on held-out subnets. With --search, also on subnets that a
-search returns, for a search picks what is predicted too fast: `macs` seeks the most MACs at each latency, a
-RUN of this space stands for `nas search` on a copy of it. With --loaded, profiles again beside a process that
-keeps one core busy, and ranks random subnets by both. It takes about the time of two profiles and a half.
+This command profiles the space and evaluates the predictions on held-out subnets. With --search, they are
+also evaluated on the results of a search, which prefers subnets whose latency is underestimated: `macs`
+searches the most MACs at each latency, and a RUN of this space is copied for `nas search`. With --loaded, the
+space is profiled again while another process uses one core, and the ranks of random subnets in both profiles
+are compared. All together, it takes about 2.5 times as long as a profile.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def main() -> None:
             result["searched"] = searched(space, device, options.search, options.seed)
         if options.loaded:
             with one_busy_core():
-                result["loaded"] = against(space, device, profiled("loaded"), options.seed)
+                result["loaded"] = compare_profiles(space, device, profiled("loaded"), options.seed)
     result["targets"] = targets(space, device.profile, result)
     if options.json:
         print(json.dumps(result))
@@ -92,7 +93,7 @@ def main() -> None:
 
 
 def figures(profile: DeviceProfile) -> dict[str, Any]:
-    """What the profile says about itself."""
+    """Figures and warnings of a profile."""
     return {
         "blocks": profile.n_blocks,
         "latency_model": profile.latency_model,
@@ -105,39 +106,39 @@ def figures(profile: DeviceProfile) -> dict[str, Any]:
     }
 
 
-def searched(space: Space, device: Device, how: str, seed: int) -> dict[str, Any]:
+def searched(space: Space, device: Device, method: str, seed: int) -> dict[str, Any]:
     """Errors on the subnets of a search."""
-    if how == "macs":
+    if method == "macs":
         archs = _most_macs(space, device, np.random.default_rng(seed))
         measured, again = measure_twice(space, archs, device)
         predicted = device.latency(space)(space.encode(archs))
         return {"noise_floor": compare(again, measured).mape, **compare(predicted, measured).model_dump()}
     with TemporaryDirectory() as folder:
-        trained = TrainedRun.open(shutil.copytree(how, Path(folder) / "run"))
+        trained = TrainedRun.open(shutil.copytree(method, Path(folder) / "run"))
         search_run(trained, device, SearchOptions(seed=seed))
         rows = trained.run.search().read_csv(SEARCH_CSV).dropna(subset="measured_latency_ms")
     return compare(rows["latency_ms"].to_numpy(), rows["measured_latency_ms"].to_numpy()).model_dump()
 
 
 def _most_macs(space: Space, device: Device, rng: np.random.Generator) -> list[Arch]:
-    """Subnets with the most MACs for their predicted latency, spread over it."""
+    """Subnets of the front of MACs and predicted latency, evenly spaced."""
     predict = device.latency(space)
     evolution = Evolution(space, space.sample(rng, POPULATION), 2, 0, rng, POPULATION)
-    seen, points = [], []
+    evaluated, points = [], []
     for _ in range(GENERATIONS):
         genomes = space.canonical(evolution.ask())
         values = np.stack([predict(genomes), -macs_table(space)(genomes)], axis=1)
         evolution.tell(values, np.zeros((len(genomes), 0)))
-        seen.append(genomes)
+        evaluated.append(genomes)
         points.append(values)
     front = nondominated(np.concatenate(points))
     order = front[np.argsort(np.concatenate(points)[front, 0])]
-    places = np.unique(np.linspace(0, len(order) - 1, N_SEARCHED).round().astype(int))
-    return space.decode(np.concatenate(seen)[order[places]])
+    rows = np.unique(np.linspace(0, len(order) - 1, N_SEARCHED).round().astype(int))
+    return space.decode(np.concatenate(evaluated)[order[rows]])
 
 
-def against(space: Space, quiet: Device, loaded: Device, seed: int) -> dict[str, Any]:
-    """How the profile of a busy machine ranks random subnets, and what it says about itself."""
+def compare_profiles(space: Space, quiet: Device, loaded: Device, seed: int) -> dict[str, Any]:
+    """Figures of the profile of a busy machine, and its rank correlation with that of an idle machine."""
     genomes = space.sample(np.random.default_rng(seed), N_RANKED)
     first, second = (device.latency(space)(genomes) for device in (quiet, loaded))
     return {"spearman_to_quiet": float(spearmanr(first, second).statistic), **figures(loaded.profile)}
@@ -145,7 +146,7 @@ def against(space: Space, quiet: Device, loaded: Device, seed: int) -> dict[str,
 
 @contextmanager
 def one_busy_core() -> Iterator[None]:
-    """Another process computes all the time."""
+    """Context in which another process uses one core."""
     process = multiprocessing.get_context("spawn").Process(target=_busy, daemon=True)
     process.start()
     try:
@@ -162,7 +163,7 @@ def _busy() -> None:
 
 
 def targets(space: Space, profile: DeviceProfile, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each goal with the figure that is held against it."""
+    """Targets and whether the figures meet them."""
     small = max(space.resolutions) <= 32
     error, floor = profile.held_out, profile.noise_floor or 0.0
     limit = max(1.5 * floor, 0.015 if small else 0.025)
@@ -183,7 +184,7 @@ def targets(space: Space, profile: DeviceProfile, result: dict[str, Any]) -> lis
         rows.append(("searched: |bias|", abs(result["searched"]["bias"]), "<=", 0.02))
     if "loaded" in result:
         rows.append(("loaded: Spearman to quiet", result["loaded"]["spearman_to_quiet"], ">=", 0.98))
-        rows.append(("loaded: warnings told", len(result["loaded"]["warnings"]), ">=", 1))
+        rows.append(("loaded: number of warnings", len(result["loaded"]["warnings"]), ">=", 1))
     return [
         {"figure": name, "value": value, "goal": f"{sign} {goal:g}", "met": _met(value, sign, goal)}
         for name, value, sign, goal in rows

@@ -1,4 +1,4 @@
-"""The published once-for-all MobileNetV3 w1.0 space (Cai et al. 2020), as others write its subnets down."""
+"""The published OFA MobileNetV3 w1.0 space (Cai et al. 2020), with the flat genomes of published data."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ FLAT_NAMES = (
     *(f"stages.{1 + b // BLOCKS}.blocks.{b % BLOCKS}.expand" for b in range(STAGES * BLOCKS)),
     *(f"stages.{1 + s}.depth" for s in range(STAGES)),
 )
-"""Our name of each of the 45 numbers of the flat form: 20 kernels, 20 expands, 5 depths."""
+"""Choices of the 45 numbers of a flat genome: 20 kernels, 20 expand ratios and 5 depths."""
 FLAT_COLUMNS = (
     *(f"ks{b}" for b in range(STAGES * BLOCKS)),
     *(f"e{b}" for b in range(STAGES * BLOCKS)),
     *(f"d{s}" for s in range(STAGES)),
 )
-"""The same in tables of measurements."""
+"""Columns of these numbers in tables of measurements."""
 
 _STAGE = "{{width: [{}], depth: [2, 3, 4], kernel: [3, 5, 7], expand: [3, 4, 6], stride: {}, {}}}"
 
 
 def space(resolutions: Sequence[int] = (224,)) -> Space:
-    """The space, with the resolutions that the data has."""
+    """The space with the resolutions of the data."""
     relu, swish = "activation: relu", "activation: hard_swish"
     stages = [
         "{width: [16], stride: 1, activation: relu}",
@@ -62,9 +62,9 @@ def flat(space: Space, genomes: Genomes) -> Genomes:
 
 
 def summed(space: Space, compute: Callable[[Genomes], NDArray[np.float64]]) -> SlotTable:
-    """A function of flat genomes that is known to add up over blocks, as the table that it is a sum of.
+    """Convert a function of flat genomes that is a sum over blocks to a table.
 
-    Read off by changing one block of the smallest subnet at a time.
+    The entries are differences of the function when one block of the smallest subnet changes.
     """
     smallest = np.zeros(len(space.genes), dtype=np.int64)
 
@@ -88,13 +88,15 @@ def summed(space: Space, compute: Callable[[Genomes], NDArray[np.float64]]) -> S
 
 
 def shipped(name: str, resolutions: Sequence[int]) -> Space:
-    """A shipped space of this family, with the resolutions that the data has."""
-    found = search_spaces.get(name)
-    return type(found)(found.config.model_copy(update={"resolutions": tuple(sorted(resolutions))}))  # type: ignore[call-arg]
+    """A shipped space of this family with the resolutions of the data."""
+    shipped_space = search_spaces.get(name)
+    return type(shipped_space)(
+        shipped_space.config.model_copy(update={"resolutions": tuple(sorted(resolutions))})
+    )  # type: ignore[call-arg]
 
 
 def objective(path: str) -> ModuleType:
-    """The file with `accuracy`, `latency` and `hypervolume` over flat genomes at `path`, as a module."""
+    """Load a Python file with the functions `accuracy`, `latency` and `hypervolume` of flat genomes."""
     spec = importlib.util.spec_from_file_location("objective", path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"--objective must be a Python file, got {path}")
@@ -106,12 +108,15 @@ def objective(path: str) -> ModuleType:
 def read(
     path: str, target: str, make: Callable[[Sequence[int]], Space] = space
 ) -> tuple[Space, Genomes, NDArray[np.float64]]:
-    """Space, genomes (n, n_genes) and measured values (n,) of a table of measurements.
+    """Read a table of measurements.
 
     Args:
-        path: of the CSV.
-        target: the column of the values.
-        make: makes the space from its resolutions.
+        path: path of the CSV file.
+        target: column of the values.
+        make: creates the space from its resolutions.
+
+    Returns:
+        space, genomes (n, n_genes) and values (n,).
 
     Raises:
         ValueError: a column is missing.
@@ -120,8 +125,8 @@ def read(
     the_space = make(sorted({int(side) for side in table["resolution"]}))
     genomes = np.zeros((len(table), len(the_space.genes)), dtype=np.int64)
     columns = dict(zip(FLAT_NAMES, FLAT_COLUMNS, strict=True)) | {"resolution": "resolution"}
-    for place, gene in enumerate(the_space.genes):
+    for i, gene in enumerate(the_space.genes):
         values = table[columns[gene.name]].to_numpy()
-        # blocks beyond a stage's depth hold anything; the canonical form forgets them
-        genomes[:, place] = np.minimum(np.searchsorted(gene.options, values), len(gene.options) - 1)
+        # blocks beyond the depth of a stage have any value, which the canonical form resets
+        genomes[:, i] = np.minimum(np.searchsorted(gene.options, values), len(gene.options) - 1)
     return the_space, the_space.canonical(genomes), table[target].to_numpy(dtype=np.float64)

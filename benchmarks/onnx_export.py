@@ -1,12 +1,13 @@
-"""ONNX export of one subnet at 224 px: the graph written here beside torch's exporter.
+"""Time of the ONNX export of one subnet at 224 px with this toolkit and with torch's exporter.
 
     python -m benchmarks.onnx_export [SPACE …]
 
-Timed on both sides is the whole way from the weights of the supernet to one file on the disk: extract the
-subnet and write it, batch norms folded here, left to the exporter (dynamo) there. Not timed is what
-`nas export` does on top: BN recalibration before, and a check of the file against torch behind. "same subnet"
-leaves the extraction out, on both sides. Seconds are CPU time of this process, which other processes do not
-stretch; ours is the best of five, torch's the better of two, so that its first-call imports do not count.
+Both times are those from the weights of the supernet to a file on disk: the extraction of the subnet and the
+export. The toolkit folds batch norms; with torch's exporter (dynamo), this is left to the exporter. The BN
+recalibration and the check of the file that `nas export` adds are not included. "same subnet" excludes the
+extraction. The seconds are CPU time of this process, which does not depend on other processes. They are the
+minimum of five runs of the toolkit and of two runs of torch, so that the imports of its first call are
+excluded.
 """
 
 from __future__ import annotations
@@ -50,19 +51,19 @@ def subnet(space: Space, seed: int = 0) -> Arch:
 
 
 def write_file(blocks: Sequence[Block], net: StaticNet, path: Path) -> None:
-    """What `nas export` writes, to the disk as it does that."""
+    """Write the file as `nas export` does."""
     replace_file(path, onnx_graph.serialize(blocks, net.weights()))
 
 
 def write_file_by_torch(net: StaticNet, x: torch.Tensor, path: Path) -> None:
-    """The file as a user without this toolkit would make it."""
+    """Write the file with torch's exporter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(net, (x,), path, dynamo=True, external_data=False, verbose=False)
 
 
 def compare(space: Space, folder: Path) -> dict[str, float]:
-    """Seconds of both sides for one subnet, and the size of the file."""
+    """Seconds of both exporters for one subnet, and the size of the file in MB."""
     arch, supernet = subnet(space), Supernet(space).eval()
     net, blocks, size = supernet.extract(arch), space.blocks(arch), space.image_size(arch)
     x = torch.zeros(1, space.config.channels, size, size)

@@ -1,10 +1,10 @@
-"""Predictors on measurements of others: Kendall's τ and error on subnets that they were not fitted to.
+"""Kendall's τ and errors of predictors on held-out subnets of published data.
 
     python -m benchmarks.predictors --data CSV --target imagenet_top1_percent --train 100 200 --json
     python -m benchmarks.predictors --objective PATH --train 100 200 400 --json
 
-PATH is a file as `search_methods.py` takes it; 1000 subnets beside those for training are drawn at random.
-`default` is what the toolkit does: the predictor that cross-validation on the training subnets chooses.
+PATH is a file as in `search_methods.py`; 1000 random subnets are held out. `default` is the predictor that
+the toolkit selects by cross-validation on the training subnets.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def measure(
     seed: int,
     predictors: Sequence[str],
 ) -> dict[str, tuple[float, float]]:
-    """Kendall's τ and mean absolute error in percent of each predictor, fitted to `n` of the subnets."""
+    """Kendall's τ and mean absolute percentage error of each predictor, fitted to `n` of the subnets."""
     order = np.random.default_rng(seed).permutation(len(values))
-    train, rest = order[:n], order[n:]
+    train, test = order[:n], order[n:]
     models = {
         name: MetricModel.fit("target", name, PREDICTORS[name], features, genomes[train], values[train], seed)
         for name in predictors
@@ -41,9 +41,9 @@ def measure(
     models["default"], _ = fit_best("target", features, genomes[train], values[train], seed=seed)
     scores = {}
     for name, model in models.items():
-        guess = model.predict(genomes[rest])
-        error = np.mean(np.abs(guess - values[rest]) / np.abs(values[rest]))
-        scores[name] = (tau(guess, values[rest]), 100 * float(error))
+        predicted = model.predict(genomes[test])
+        error = np.mean(np.abs(predicted - values[test]) / np.abs(values[test]))
+        scores[name] = (tau(predicted, values[test]), 100 * float(error))
     return scores
 
 
@@ -57,7 +57,11 @@ def main() -> None:
     parser.add_argument("--train", type=int, nargs="+", default=[100, 200], help="training subnets")
     parser.add_argument("--seeds", type=int, default=10, help="random splits")
     parser.add_argument(
-        "--predictors", nargs="*", choices=PREDICTORS, default=list(CANDIDATES), help="those beside `default`"
+        "--predictors",
+        nargs="*",
+        choices=PREDICTORS,
+        default=list(CANDIDATES),
+        help="predictors in addition to `default`",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Multiply-accumulates and parameters as published and as counted here.
+"""Table of published multiply-accumulates and parameters and the counts of this toolkit.
 
 python -m benchmarks.published_table --write docs/published.md
 """
@@ -17,12 +17,12 @@ from nas.importing.notation.ofa import arch_from_ofa
 from search_spaces import Arch, Space
 
 PAPER, CODE = "authors", "authors' code"
-"""Where a figure comes from: the authors print it, or it was counted on the network their code builds."""
+"""Source of a figure: published by the authors, or counted on the network that their code builds."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One architecture with the figures to compare, in millions, as text with the digits that are known."""
+    """An architecture with its published figures in millions, as text with the published digits."""
 
     name: str
     space: Space
@@ -33,14 +33,14 @@ class Row:
 
     @property
     def note(self) -> str:
-        """Empty where both counts agree with the figures, else why not."""
+        """Empty if both counts agree with the published figures, otherwise the reason of the difference."""
         if self.ours == (self.macs, self.params):
             return ""
         return KNOWN_DIFFERENCES.get((self.space.name, self.params), "differs, unexplained")
 
     @property
     def ours(self) -> tuple[str, str]:
-        """Our figures for `macs` and `params`, in their digits."""
+        """Counts of MACs and parameters, rounded to the digits of `macs` and `params`."""
         return (
             _rounded(self.space.macs(self.arch), self.macs),
             _rounded(self.space.params(self.arch), self.params),
@@ -74,7 +74,7 @@ KNOWN_DIFFERENCES: Mapping[tuple[str, str], str] = {
         "4.603",
     ): "parameters differ: the network that the authors' package builds has 4,602,456",
 }
-"""Why a count is not the figure that was on record, by space and that figure."""
+"""Reasons of differences, by space and published figure."""
 
 ATTENTIVENAS: list[tuple[str, int, list[int], list[int], list[int], list[int], str, str, str]] = [
     ("A0, the smallest", 192, [16, 16, 24, 32, 64, 112, 192, 216, 1792], [1, 3, 3, 3, 3, 3, 1],
@@ -88,12 +88,12 @@ ATTENTIVENAS: list[tuple[str, int, list[int], list[int], list[int], list[int], s
     ("the largest", 288, [24, 24, 32, 40, 72, 128, 216, 224, 1984], [2, 5, 6, 6, 8, 8, 2],
      [5] * 7, [1, 6, 6, 6, 6, 6, 6], "1939.336", "23.404", CODE),
 ]  # fmt: skip
-"""Name, resolution, width, depth, kernel_size, expand_ratio, MACs, parameters (always counted on the code),
-and the source of the MACs."""
+"""Name, resolution, width, depth, kernel_size, expand_ratio, MACs, parameters (always counted on the network
+of the authors' code), and source of the MACs."""
 
 
 def rows() -> Iterator[Row]:
-    """Every published architecture that is known layer by layer."""
+    """A row for every published architecture whose layers are known."""
     for name, size, notation, params, counts in OFA_EXTREMES:
         space = search_spaces.get(name)
         for resolution, macs in zip(OFA_RESOLUTIONS, counts, strict=True):

@@ -1,9 +1,9 @@
-"""Time of a sandwich step against the sum of its four subnets trained as static networks.
+"""Time of a sandwich step relative to the sum of training steps of its four subnets as static networks.
 
     python -m benchmarks.sandwich_step --space digits --json
 
-All five are timed in turn, many times over, so that a busy machine hurts each alike; the ratio is that of the
-minima. Same layout, batch, threads and losses on both sides.
+The five steps are repeated in random order, so that other load affects all of them equally. The ratio is that
+of the minimum times. Memory layout, batch, threads and losses are equal on both sides.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Search algorithms on common work: hypervolume after a number of real evaluations.
+"""Hypervolume of search algorithms by number of evaluations.
 
     python -m benchmarks.search_methods --objective PATH --evaluations 2000 --seeds 5 --json
     python -m benchmarks.search_methods --run RUN --evaluations 200 --seeds 5 --plot search.html
 
-PATH is a file with the functions `accuracy`, `latency` and `hypervolume` over flat genomes of the
-once-for-all MobileNetV3 space (see `ofa_mbv3.py`). RUN was searched: its device and its validation split are
-used, and what it evaluates is kept in its archive.
+PATH is a file with the functions `accuracy`, `latency` and `hypervolume` of flat genomes of the OFA
+MobileNetV3 space (see `ofa_mbv3.py`). RUN is a run with a search: its device and its validation split are
+used, and evaluations are stored in its archive.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ METHODS = {
     "coarse_to_fine": "coarse_to_fine",
     "random": "random",
 }
-"""Our algorithm behind each key of the result."""
+"""Search algorithm of each key of the result."""
 BUDGETS = (250, 500, 1000, 2000)
 BATCH = 50
 
 
 class Work(NamedTuple):
-    """What is searched."""
+    """A search problem with its evaluation."""
 
     problem: Problem
     measure: Callable[[Genomes], Metrics]
-    """A real evaluation."""
+    """Evaluates subnets."""
     volume: Callable[[Genomes, Metrics], float]
     """Hypervolume of evaluated subnets."""
 
 
 class Run(NamedTuple):
-    """One search."""
+    """The result of one search."""
 
     hypervolume: dict[int, float]
-    """After so many evaluations; every batch counts."""
+    """Hypervolume by number of evaluations, after every batch."""
     seconds_per_round: float
-    """The algorithm's own time per batch, without evaluations."""
+    """Time of the algorithm per batch, without evaluations."""
 
 
 def synthetic(path: str) -> Work:
-    """The work that a file defines."""
+    """The search problem of a Python file."""
     work, space = ofa_mbv3.objective(path), ofa_mbv3.space()
     latency = CostObjective("latency_ms", ofa_mbv3.summed(space, work.latency), "ms")
 
@@ -77,19 +77,19 @@ def synthetic(path: str) -> Work:
 
 
 def of_run(path: Path) -> Work:
-    """Cross-entropy and latency of a run's subnets on the device that it was searched for."""
+    """The search problem of a run: cross-entropy, and latency on the device of its search."""
     from nas.evaluation.trained_run import TrainedRun
     from nas.search.search_problem import make_problem
 
     trained = TrainedRun.open(path)
     device = trained.device()
     if device is None:
-        raise SystemExit(f"{path} must be searched first: its device is wanted")
+        raise SystemExit(f"{path} must have a search, whose device is used; run `nas search` first")
     problem, evaluate = make_problem(trained.space, trained.task, device), trained.evaluator()
 
     def measure(genomes: Genomes) -> Metrics:
-        found = evaluate(trained.space.decode(genomes), "benchmark")
-        return {name: np.array([metrics[name] for metrics in found]) for name in problem.metrics}
+        results = evaluate(trained.space.decode(genomes), "benchmark")
+        return {name: np.array([metrics[name] for metrics in results]) for name in problem.metrics}
 
     corners = trained.space.encode([trained.space.smallest, trained.space.largest])
     reference = reference_point(*problem.as_minimization(corners, measure(corners)))
@@ -101,53 +101,53 @@ def of_run(path: Path) -> Work:
 
 
 def run(work: Work, method: str, budget: int, seed: int) -> Run:
-    """Search with `budget` evaluations, in batches that end at every budget of the table."""
+    """Search with `budget` evaluations, in batches that end at each of `BUDGETS`."""
     space = work.problem.space
     optimizer = SEARCH_ALGORITHMS[METHODS[method]](
         SearchTask(work.problem, budget, np.random.default_rng(seed))
     )
     stops = [stop for stop in BUDGETS if stop < budget] + [budget]
-    everything = space.encode([space.smallest, space.largest])
-    known = dict(work.measure(everything))
+    genomes = space.encode([space.smallest, space.largest])
+    metrics = dict(work.measure(genomes))
     volumes: dict[int, float] = {}
-    asked, metrics, spent, rounds = everything, dict(known), 0.0, 0
-    while len(asked) and len(everything) < budget:
+    batch, batch_metrics, seconds, rounds = genomes, dict(metrics), 0.0, 0
+    while len(batch) and len(genomes) < budget:
         start = time.perf_counter()
-        optimizer.tell(asked, metrics)
-        stop = next(stop for stop in stops if stop > len(everything))
-        asked = optimizer.ask(min(BATCH, stop - len(everything)))
-        spent += time.perf_counter() - start
+        optimizer.tell(batch, batch_metrics)
+        stop = next(stop for stop in stops if stop > len(genomes))
+        batch = optimizer.ask(min(BATCH, stop - len(genomes)))
+        seconds += time.perf_counter() - start
         rounds += 1
-        metrics = dict(work.measure(asked))
-        everything = np.concatenate([everything, asked])
-        known = {name: np.concatenate([known[name], metrics[name]]) for name in known}
-        reached = len(everything) if len(asked) else stop
-        volumes[reached] = work.volume(everything, known)
-    volumes |= {stop: volumes[max(volumes)] for stop in stops if stop not in volumes}  # it ended early
-    return Run(volumes, spent / rounds)
+        batch_metrics = dict(work.measure(batch))
+        genomes = np.concatenate([genomes, batch])
+        metrics = {name: np.concatenate([metrics[name], batch_metrics[name]]) for name in metrics}
+        volumes[len(genomes) if len(batch) else stop] = work.volume(genomes, metrics)
+    # a search that stops early has its last hypervolume at all later budgets
+    volumes |= {stop: volumes[max(volumes)] for stop in stops if stop not in volumes}
+    return Run(volumes, seconds / rounds)
 
 
 def measure(work: Work, method: str, evaluations: int, seed: int) -> Run:
     """Hypervolume at every budget up to `evaluations`.
 
-    `predictor_once` plans for its budget, so that each budget is a run of its own.
+    The evaluations of `predictor_once` depend on its budget, so each budget is a separate search.
     """
     budgets = [budget for budget in BUDGETS if budget < evaluations] + [evaluations]
     if method != "predictor_once":
         return run(work, method, evaluations, seed)
     runs = {budget: run(work, method, budget, seed) for budget in budgets}
     return Run(
-        {budget: found.hypervolume[budget] for budget, found in runs.items()},
-        float(np.mean([found.seconds_per_round for found in runs.values()])),
+        {budget: result.hypervolume[budget] for budget, result in runs.items()},
+        float(np.mean([result.seconds_per_round for result in runs.values()])),
     )
 
 
 def plot(results: dict[str, list[Run]], path: Path) -> None:
-    """Mean hypervolume of each method against real evaluations, with a bar of one standard deviation."""
+    """Plot the mean hypervolume of each method by evaluations, with error bars of one standard deviation."""
     figure = go.Figure()
     for method, runs in results.items():
-        common = sorted(set.intersection(*(set(found.hypervolume) for found in runs)))
-        volumes = np.array([[found.hypervolume[n] for n in common] for found in runs])
+        common = sorted(set.intersection(*(set(result.hypervolume) for result in runs)))
+        volumes = np.array([[result.hypervolume[n] for n in common] for result in runs])
         spread = {"type": "data", "array": volumes.std(axis=0)}
         figure.add_scatter(x=common, y=volumes.mean(axis=0), error_y=spread, name=method)
     figure.update_layout(
@@ -163,8 +163,8 @@ def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--objective", help="Python file with the work")
-    source.add_argument("--run", type=Path, help="run directory that was searched")
+    source.add_argument("--objective", help="Python file with the search problem")
+    source.add_argument("--run", type=Path, help="run directory with a search")
     parser.add_argument("--evaluations", type=int, default=2000, help="real evaluations of each search")
     parser.add_argument("--seeds", type=int, default=5, help="searches of each method")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
@@ -186,13 +186,13 @@ def main() -> None:
 
 def summary(runs: list[Run], budgets: list[int]) -> dict[str, object]:
     """Mean and standard deviation over seeds, to six digits."""
-    volumes = {budget: np.array([found.hypervolume[budget] for found in runs]) for budget in budgets}
+    volumes = {budget: np.array([result.hypervolume[budget] for result in runs]) for budget in budgets}
     return {
         "hv": {
             str(b): {"mean": float(f"{v.mean():.6g}"), "std": float(f"{v.std():.6g}")}
             for b, v in volumes.items()
         },
-        "seconds_per_round": round(float(np.mean([found.seconds_per_round for found in runs])), 3),
+        "seconds_per_round": round(float(np.mean([result.seconds_per_round for result in runs])), 3),
     }
 
 

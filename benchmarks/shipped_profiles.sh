@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Measures the profiles that are shipped for one machine; let nothing else run on it meanwhile.
+# Measures the shipped profiles of one machine. Run nothing else on the machine at the same time.
 #
 #     bash benchmarks/shipped_profiles.sh MACHINE      for example epyc-zen4-2core
 #
-# About an hour. A profile that is there already stays; one that was too noisy is told at the end and removed.
+# Takes about an hour. Existing profiles are not measured again. Profiles with too much noise are reported at
+# the end and removed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 machine=${1:?name the machine, such as epyc-zen4-2core}

@@ -1,4 +1,4 @@
-"""Figures of `benchmarks.training_strategies`: means, Kendall's tau with intervals, and which are tied."""
+"""Figures of `benchmarks.training_strategies`: means, Kendall's tau and differences, with intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from predictors.correlation import tau
 SIZES = ("smallest", "median", "largest")
 RESAMPLES = 1000
 Measured = Mapping[str, Any]
-"""Of one training: milliseconds a step, and metrics of the subnets of each kind."""
+"""Results of one training: milliseconds per step, and metrics of the subnets of each kind."""
 Losses = NDArray[np.float64]
 """Cross-entropies, shape (seeds, subnets)."""
 
@@ -25,9 +25,9 @@ def summary(
     """A row of figures for each strategy.
 
     Args:
-        measured: for each strategy, its trainings with different seeds.
-        scratch: for the subnets `spread` and `alike`, their losses when trained alone.
-        reference: the strategy that the others are compared to.
+        measured: results of each strategy for each seed.
+        scratch: losses of the subnets `spread` and `alike` when trained from scratch.
+        reference: the strategy to which the others are compared.
     """
     return [_row(name, measured[name], measured[reference], scratch) for name in measured]
 
@@ -40,11 +40,11 @@ def _row(
     row |= {f"top1_{size}": float(top1) for size, top1 in zip(SIZES, corners, strict=True)}
     row["loss_random"] = float(losses(seeds, "random").mean())
     row["loss_random_difference"] = paired(losses(seeds, "random"), losses(reference, "random"), np.mean)
-    for kind, alone in scratch.items():
-        target = alone.mean(axis=0)
-        found = agreement(losses(seeds, kind).mean(axis=0), target, np.random.default_rng(0), RESAMPLES)
-        row[f"tau_{kind}"] = [found.tau, found.low, found.high]
-        row[f"tau_{kind}_ceiling"] = tau(*alone[:2])
+    for kind, scratch_losses in scratch.items():
+        target = scratch_losses.mean(axis=0)
+        result = agreement(losses(seeds, kind).mean(axis=0), target, np.random.default_rng(0), RESAMPLES)
+        row[f"tau_{kind}"] = [result.tau, result.low, result.high]
+        row[f"tau_{kind}_ceiling"] = tau(*scratch_losses[:2])
         row[f"tau_{kind}_difference"] = paired(losses(seeds, kind), losses(reference, kind), tau, target)
     row["ms_per_step"] = float(np.median([seed["ms_per_step"] for seed in seeds]))
     return row
@@ -60,13 +60,13 @@ def paired(
 ) -> list[float]:
     """Difference of a figure between two strategies, with the bounds of its 95 % bootstrap interval.
 
-    Seeds and subnets are drawn again together: the interval holds the chance in both.
+    Both seeds and subnets are resampled, so that the interval covers the variance of both.
 
     Args:
-        ours: shape (seeds, subnets).
-        theirs: of the same seeds and subnets.
-        figure: of the losses of each subnet, means over seeds, and of `target`.
-        target: more values of each subnet.
+        ours: losses of a strategy, shape (seeds, subnets).
+        theirs: losses of the other strategy, with the same seeds and subnets.
+        figure: function of the losses of each subnet, averaged over seeds, and of `target`.
+        target: further arguments of `figure`, one value per subnet.
     """
 
     def difference(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
@@ -85,7 +85,7 @@ def paired(
 
 
 def verdict(difference: Sequence[float], *, lower_is_better: bool = False) -> str:
-    """`better`, `worse`, or `tied` where the interval of the difference includes 0."""
+    """`better`, `worse`, or `tied` if the interval of the difference includes 0."""
     _, low, high = difference
     if low <= 0 <= high:
         return "tied"

@@ -1,9 +1,10 @@
-"""Every way to train a supernet, for the same number of forward-backward passes on digits.
+"""Comparison of all training strategies with the same number of forward-backward passes on digits.
 
     python -m benchmarks.training_strategies --out study --write docs/training_strategies.md
 
-Stopped, the same command goes on. All figures are of the validation split: they may choose a recipe.
-Kendall's tau compares the cross-entropy with inherited weights to that of the same subnets trained alone.
+After an interruption, the same command continues. All figures are on the validation split and may be used to
+select a recipe. Kendall's tau is the rank correlation of the cross-entropies of subnets with inherited
+weights and of the same subnets trained from scratch.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ TAUGHT = {"distillation": {"kind": "external", "teachers": ["init"], "label_weig
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to train: changes to the recipe, and what a step costs."""
+    """A training strategy: changes to the recipe, and the cost of a step."""
 
     subnets: float
-    """Forward-backward passes a step, on average."""
+    """Mean number of forward-backward passes per step."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     teacher_share: float = 0.0
-    """Share of the passes in which the largest subnet alone is trained first, to teach."""
+    """Share of the passes for training the largest subnet as a teacher first."""
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -74,8 +75,8 @@ STRATEGIES: Mapping[str, Strategy] = {
     "preferred": Strategy(1, {"sampler.kind": "preferred"} | LABELS),
     "nested": Strategy(1, {"sampler.kind": "nested", "sampler.n_random": 0} | LABELS),
 }
-"""Of each published method, its sampler and what its subnets learn from; all else is the base recipe's.
-Samplers without the largest subnet in each step learn from labels."""
+"""Sampler and targets of each published method; all other settings are those of the base recipe. Samplers
+without the largest subnet in each step are trained on labels."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +89,27 @@ class Subnets:
     spread: Sequence[Arch]
     """Of all sizes."""
     alike: Sequence[Arch]
-    """Within 5 % of the median's MACs, where size alone ranks nothing."""
+    """Subnets within 5 % of the MACs of the median, whose rank does not depend on their size."""
 
 
 def choose_subnets(space: Space, n_random: int, n_ranked: int, seed: int = 0) -> Subnets:
-    """The subnets, by seed: `n_random` for the mean loss, `n_ranked` for the order, half of them alike."""
+    """Draw the subnets of the study.
+
+    Args:
+        space: the space.
+        n_random: number of subnets for the mean loss.
+        n_ranked: number of subnets for Kendall's tau; half of them have similar MACs.
+        seed: seed of the draws.
+    """
     rng = np.random.default_rng(seed)
     pool = space.sample(rng, 5_000)
     macs = macs_table(space)(pool)
     order = np.argsort(macs, kind="stable")
     median = macs[order[len(order) // 2]]
-    half = n_ranked // 2
-    sizes = np.linspace(macs.min(), macs.max(), half)
+    n_spread = n_alike = n_ranked // 2
+    sizes = np.linspace(macs.min(), macs.max(), n_spread)
     spread = np.abs(macs[:, None] - sizes).argmin(axis=0)
-    alike = np.flatnonzero(np.abs(macs / median - 1) <= 0.05)[:half]
+    alike = np.flatnonzero(np.abs(macs / median - 1) <= 0.05)[:n_alike]
     corners = [space.smallest, *space.decode(pool[order[[len(order) // 2]]]), space.largest]
     return Subnets(
         corners=corners,
@@ -112,7 +120,7 @@ def choose_subnets(space: Space, n_random: int, n_ranked: int, seed: int = 0) ->
 
 
 def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result in a file; `work` is done, and its result written, where there is none."""
+    """Read a result from a file; if it does not exist, call `work` and write its result first."""
     if not path.exists():
         replace_file(path, json.dumps(work()))
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +128,7 @@ def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
-    """Metrics of a subnet that was trained alone, on labels."""
+    """Metrics of a subnet trained from scratch on labels."""
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
@@ -132,12 +140,12 @@ def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
 
 
 def train_alone(run: Path, recipe: Recipe, arch: Arch) -> RunDir:
-    """One subnet trained by the recipe, from where it was stopped."""
+    """Train one subnet from scratch with the recipe, or resume its training."""
     return train(recipe.replace({"sampler": OneSubnetConfig(arch=arch)}), run, resume=True)
 
 
 def strategy(out: Path, recipe: Recipe, subnets: Subnets, name: str, seed: int) -> dict[str, Any]:
-    """Metrics of the study's subnets, with weights inherited from a supernet that was trained in one way."""
+    """Metrics of the subnets of the study with the weights of a supernet trained with a strategy."""
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
@@ -154,25 +162,25 @@ def strategy(out: Path, recipe: Recipe, subnets: Subnets, name: str, seed: int) 
 
 
 def trained(runs: Path, recipe: Recipe, name: str, seed: int) -> RunDir:
-    """The supernet trained by a strategy, after its teacher if it has one."""
-    way = STRATEGIES[name]
+    """Train the supernet of a strategy, after its teacher if it has one."""
+    training = STRATEGIES[name]
     passes = recipe.epochs * STRATEGIES["sandwich"].subnets
     recipe = recipe.replace({"sampler.n_random": 1, "seed": seed})
-    changes = dict(way.changes)
-    if way.teacher_share:
+    changes = dict(training.changes)
+    if training.teacher_share:
         teacher = runs / f"{name}-{seed}-teacher"
-        epochs = max(1, round(passes * way.teacher_share))
-        alone = {"sampler.kind": "largest", "epochs": epochs, **LABELS}
-        train(recipe.replace(alone), teacher, resume=True)
+        epochs = max(1, round(passes * training.teacher_share))
+        largest_only = {"sampler.kind": "largest", "epochs": epochs, **LABELS}
+        train(recipe.replace(largest_only), teacher, resume=True)
         changes["init"] = str(teacher)
-    changes["epochs"] = max(1, round(passes * (1 - way.teacher_share) / way.subnets))
+    changes["epochs"] = max(1, round(passes * (1 - training.teacher_share) / training.subnets))
     return train(recipe.replace(changes), runs / f"{name}-{seed}", resume=True)
 
 
 def study(
     out: Path, recipe: Recipe, subnets: Subnets, names: Sequence[str], seeds: Sequence[int], jobs: int = 1
 ) -> dict[str, Any]:
-    """All trainings that are still missing, then the figures, also written to `out`/results.json."""
+    """Run all trainings that do not exist yet, and write the figures to `out`/results.json."""
     ranked = [*subnets.spread, *subnets.alike]
     runs = [(name, seed) for seed in seeds for name in names]
     singles = [(seed, arch) for seed in (0, 1) for arch in ranked]
@@ -183,12 +191,12 @@ def study(
         for (name, _), measured in zip(runs, inherited, strict=True):
             by_strategy[name].append(measured)
         losses = np.array([measured["cross_entropy"] for measured in scratch]).reshape(2, len(ranked))
-    half = len(subnets.spread)
+    n_spread = len(subnets.spread)
     result = {
         "epochs": recipe.epochs,
         "seeds": list(seeds),
         "strategies": summary(
-            by_strategy, {"spread": losses[:, :half], "alike": losses[:, half:]}, reference=names[0]
+            by_strategy, {"spread": losses[:, :n_spread], "alike": losses[:, n_spread:]}, reference=names[0]
         ),
     }
     replace_file(out / "results.json", json.dumps(result, indent=1))
@@ -197,7 +205,7 @@ def study(
 
 @contextmanager
 def workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
-    """A `map` that works in so many processes."""
+    """Context with a `map` function that uses `jobs` processes."""
     if jobs == 1:
         yield map
         return
@@ -208,14 +216,16 @@ def workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
 def main() -> None:
     """Measure, print, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of all that is trained and measured")
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and results")
     parser.add_argument("--config", default="digits", help="recipe of the first strategy")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes to it")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--random", type=int, default=100, help="subnets of the mean loss")
-    parser.add_argument("--ranked", type=int, default=60, help="subnets of Kendall's tau, trained alone too")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
+    parser.add_argument(
+        "--ranked", type=int, default=60, help="subnets of Kendall's tau, also trained from scratch"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel trainings")
     parser.add_argument("--write", type=Path, help="Markdown file of the table")
     options = parser.parse_args()
     recipe = recipes.load(options.config, options.set)

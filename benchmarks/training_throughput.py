@@ -1,12 +1,12 @@
-"""Images per second and peak memory of a sandwich step of our supernet, beside the same step done otherwise.
+"""Images per second and peak memory of a sandwich step, compared with other implementations.
 
     python -m benchmarks.training_throughput --against static --space attentivenas --resolution 128
     python -m benchmarks.training_throughput --against ofa --space ofa-mbv3-w1.0 --resolution 32
 
-`static`: the four subnets as plain networks in NCHW layout, as published code trains them. `ofa`: the package
-of Once-for-All, where `import ofa` works. Both sides train the same subnets on the same images
-with the same losses and threads, in turn, so that a busy machine hurts both alike; times are minima over the
-rounds, of CPU time where there is one thread. Memory is the growth of a fresh process over its first steps.
+`static`: the four subnets as static networks in NCHW layout, as in published code. `ofa`: the package of
+Once-for-All, which must be installed. Both sides train the same subnets on the same images with the same
+losses and threads. Steps are interleaved, so that other load affects both sides equally. Times are minima
+over the rounds, of CPU time with one thread. Memory is the growth of a new process over its first steps.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEMORY_STEPS = 3
 
 Forward = Callable[[Tensor], Tensor]
 Side = Callable[[argparse.Namespace], list[Forward]]
-"""Makes the forward passes of the four subnets: largest, smallest and two random ones."""
+"""Creates the forward passes of the four subnets: the largest, the smallest and two random ones."""
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     processes = multiprocessing.get_context("spawn")
-    with processes.Pool(1, maxtasksperchild=1) as pool:  # a fresh process for each
+    with processes.Pool(1, maxtasksperchild=1) as pool:  # a new process for each
         peaks = pool.starmap(
             peak_memory, [(side, options) for side in ("ours", options.against)], chunksize=1
         )
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def fastest(sides: list[str], options: argparse.Namespace) -> list[float]:
-    """Seconds of each side's fastest step."""
+    """Seconds of the fastest step of each side."""
     clock = time.process_time if options.threads == 1 else time.perf_counter
     steps = [sandwich_step(side, options) for side in sides]
     rng = np.random.default_rng(options.seed)
@@ -83,7 +83,7 @@ def fastest(sides: list[str], options: argparse.Namespace) -> list[float]:
 
 
 def peak_memory(side: str, options: argparse.Namespace) -> float:
-    """MiB by which the largest size of this process grows over the first steps."""
+    """Growth of the peak memory of this process over the first steps, in MiB."""
     step = sandwich_step(side, options)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(MEMORY_STEPS):
@@ -92,7 +92,7 @@ def peak_memory(side: str, options: argparse.Namespace) -> float:
 
 
 def sandwich_step(side: str, options: argparse.Namespace) -> Callable[[], None]:
-    """Forward and backward of the four subnets, the first on labels and the others on its outputs."""
+    """A step of the four subnets: the first is trained on labels and the others on its outputs."""
     torch.set_num_threads(options.threads)
     space = space_of(options)
     generator = torch.Generator().manual_seed(options.seed)
@@ -111,7 +111,7 @@ def sandwich_step(side: str, options: argparse.Namespace) -> Callable[[], None]:
 
 
 def space_of(options: argparse.Namespace) -> Space:
-    """The space, for images of one size."""
+    """The space with one resolution."""
     config = search_spaces.get(options.space).config
     return search_spaces.parse(
         json.dumps(config.model_dump(mode="json") | {"resolutions": [options.resolution]})
@@ -139,7 +139,7 @@ def _archs(options: argparse.Namespace) -> list[Arch]:
 
 
 class _NCHWNet(StaticNet):
-    """A static network that leaves its maps as torch makes them."""
+    """A static network that does not convert feature maps to the channels-last layout."""
 
     def forward(self, x: Tensor) -> Tensor:
         tensors = [x]

@@ -1,10 +1,11 @@
-"""A supernet trained on the digits 0 to 4 and moved to 5 to 9, beside training from scratch.
+"""Transfer of a supernet from the digits 0 to 4 to the digits 5 to 9, compared with training from scratch.
 
     python -m benchmarks.transfer --out runs/transfer --json
 
-Both train the recipe `digits` on the digits 5 to 9; the moved one begins with the weights of a run on the
-others and has a fifth of the epochs. Accuracies are of 10 random subnets, the largest and the smallest on the
-validation images, in percent. Stopped, the same command goes on.
+Both use the recipe `digits` on the digits 5 to 9. The transferred supernet starts with the weights of a run
+on the other digits and is trained for a fifth of the epochs. Accuracies are those of 10 random subnets, the
+largest and the smallest one on the validation images, in percent. After an interruption, the same command
+continues.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from nas.training.train import train
 
 HERE = "benchmarks.transfer"
 SHARE = 5
-"""Training from scratch has this many times the epochs."""
-FEW = "finetuning.head_lr=1.5"
-"""For both trainings of few steps: those of a new classifier want to be long ones."""
+"""Ratio of the epochs of training from scratch and of transfer."""
+SHORT = "finetuning.head_lr=1.5"
+"""For both short trainings: a new classifier needs a larger learning rate."""
 RANDOM_SUBNETS = 10
 
 
@@ -44,20 +45,20 @@ def high(root: Path | None, split_seed: int) -> ImageDataset:
 
 def _part(data: ImageDataset, first: int, last: int) -> ImageDataset:
     def part(split: Split) -> Split:
-        chosen = np.flatnonzero((split.targets >= first) & (split.targets < last))
+        rows = np.flatnonzero((split.targets >= first) & (split.targets < last))
         assert isinstance(split.images, np.ndarray)
-        return Split(split.images[chosen], split.targets[chosen] - first)
+        return Split(split.images[rows], split.targets[rows] - first)
 
     splits = {name: part(split) for name, split in data.splits.items()}
     return replace(data, output_names=data.output_names[first:last], splits=splits)
 
 
 def main() -> None:
-    """Train what is not trained yet, and print."""
+    """Run the trainings that do not exist yet, and print the accuracies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60, help="Of training from scratch.")
+    parser.add_argument("--epochs", type=int, default=60, help="epochs of training from scratch")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with shown() as progress:
@@ -76,11 +77,11 @@ def main() -> None:
 
 def compare(out: Path, epochs: int, seed: int, progress: Progress) -> list[dict[str, float | str]]:
     """Accuracies after each way of training, with one seed."""
-    few = max(1, epochs // SHARE)
+    short = max(1, epochs // SHARE)
     source = _train(out / "source", "low", epochs, seed, progress)
     runs = {
-        "moved": _train(out / "moved", "high", few, seed, progress, f"init={source}", FEW),
-        "scratch, as many steps": _train(out / "scratch_few", "high", few, seed, progress, FEW),
+        "moved": _train(out / "moved", "high", short, seed, progress, f"init={source}", SHORT),
+        "scratch, as many steps": _train(out / "scratch_few", "high", short, seed, progress, SHORT),
         f"scratch, {SHARE} times the steps": _train(out / "scratch", "high", epochs, seed, progress),
     }
     return [{"training": name} | accuracies(path, seed, progress) for name, path in runs.items()]

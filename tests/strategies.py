@@ -1,4 +1,4 @@
-"""Random values for property tests."""
+"""Hypothesis strategies for property tests."""
 
 import math
 from typing import Any

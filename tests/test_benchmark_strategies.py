@@ -14,14 +14,14 @@ from nas.samplers import SAMPLERS
 from search_spaces import Space
 
 
-def test_every_sampler_is_in_the_study() -> None:
+def test_study_has_every_sampler() -> None:
     base = recipe.load("digits")
     studied = {base.replace(strategy.changes).sampler.kind for strategy in STRATEGIES.values()}
-    # the largest subnet alone teaches progressive shrinking
+    # the largest subnet is the teacher of progressive shrinking
     assert studied == SAMPLERS.keys() - {"largest", "one_subnet"}
 
 
-def test_subnets_are_spread_and_alike(tiny: Space) -> None:
+def test_sizes_of_the_subnets_of_the_study(tiny: Space) -> None:
     space = search_spaces.get("digits")
     chosen = choose_subnets(space, n_random=10, n_ranked=20)
     macs = [np.array([space.macs(arch) for arch in archs]) for archs in (chosen.spread, chosen.alike)]
@@ -31,9 +31,9 @@ def test_subnets_are_spread_and_alike(tiny: Space) -> None:
     assert [len(archs) for archs in (chosen.random, chosen.spread, chosen.alike)] == [10, 10, 10]
 
 
-def test_paired_difference_sees_what_chance_hides() -> None:
+def test_paired_difference_has_a_small_interval() -> None:
     rng = np.random.default_rng(0)
-    subnets = rng.normal(size=40)  # far more different than the strategies are
+    subnets = rng.normal(size=40)  # with a larger variance than the strategies
     ours, theirs = (subnets + shift + 0.01 * rng.normal(size=(3, 40)) for shift in (-0.05, 0.0))
     found = paired(ours, theirs, np.mean)
     assert found[1] < -0.05 < found[2]
@@ -49,7 +49,7 @@ def tiny_recipe(folder: Path) -> Recipe:
 
 
 @pytest.mark.slow
-def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_study_resumes_and_writes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strategy_table, "RESAMPLES", 20)
     base = tiny_recipe(tmp_path)
     chosen = choose_subnets(search_spaces.parse(TINY_YAML), n_random=3, n_ranked=6)
@@ -58,7 +58,7 @@ def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: 
     assert {row["strategy"] for row in first["strategies"]} == set(names)
     lines = table(first).splitlines()
     assert sum(line.startswith(("| sandwich", "| progressive")) for line in lines) == 2
-    (out / "strategies" / "progressive-0.json").unlink()  # as if stopped before it
+    (out / "strategies" / "progressive-0.json").unlink()  # as after an interruption
     kept = (out / "strategies" / "sandwich-0.json").stat()
     again = study(out, base, chosen, names, seeds=[0])
     assert (out / "strategies" / "sandwich-0.json").stat() == kept
@@ -70,11 +70,11 @@ def test_miniature_study_resumes_and_makes_a_table(tmp_path: Path, monkeypatch: 
 def test_gap_against_steps_resumes(tmp_path: Path) -> None:
     base, out = tiny_recipe(tmp_path), tmp_path / "gap"
     rows = gap_against_steps.gaps(out, base, epochs=[1, 2], seeds=[0], n=2)
-    assert [row["steps"] for row in rows] == [2, 4]  # two batches of 448 of the 897 training images an epoch
+    assert [row["steps"] for row in rows] == [2, 4]  # two batches of 448 of the 897 training images per epoch
     for row in rows:
         assert row["gap_points"] == pytest.approx(row["inherited_percent"] - row["alone_percent"])
     assert len(gap_against_steps.table(rows).splitlines()) == 2 + 2
-    (out / "alone" / "2-0-1.json").unlink()  # as if stopped before it
+    (out / "alone" / "2-0-1.json").unlink()  # as after an interruption
     kept = (out / "inherited" / "1-0.json").stat()
     assert gap_against_steps.gaps(out, base, epochs=[1, 2], seeds=[0], n=2) == rows
     assert (out / "inherited" / "1-0.json").stat() == kept
