@@ -143,7 +143,7 @@ def test_folder_of_images_can_be_specified_later(
 
 def test_mismatch_with_the_images_is_an_error(tmp_path: Path, checkpoint: Path, root: Path) -> None:
     grey = search_spaces.parse(SMALL.replace("channels: 3", "channels: 1"))
-    with pytest.raises(ValueError, match="weights have 1 input channel, the data set gives images of 3"):
+    with pytest.raises(ValueError, match="weights have 1 input channel, but the images of the data"):
         make(grey, tmp_path / "run", checkpoint, root)
     with pytest.raises(ValueError, match="must be outside of the data root"):
         make(search_spaces.parse(SMALL), root / "run", checkpoint, root)
@@ -173,7 +173,7 @@ def test_number_of_classes_must_equal_the_number_of_outputs(
     classes: int, space: Space, tmp_path: Path, checkpoint: Path
 ) -> None:
     images = write_images(tmp_path / "images", classes=classes, train=1, val=2)
-    message = rf"weights have 3 outputs, the data set has {classes} classes; .*--classes FILE"
+    message = rf"weights have 3 outputs, but the data set has {classes} classes; .*--classes FILE"
     with pytest.raises(ValueError, match=message):
         make(space, tmp_path / "run", checkpoint, images)
     assert not (tmp_path / "run").exists()
