@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import search_spaces
-from benchmarks.training_strategies import once, train_alone, workers
+from benchmarks.training_strategies import once, train_from_scratch, workers
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
@@ -50,14 +50,14 @@ def inherited(out: Path, recipe: Recipe, n: int, epochs: int, seed: int) -> dict
     return once(out / "inherited" / f"{epochs}-{seed}.json", work)
 
 
-def alone(out: Path, recipe: Recipe, n: int, epochs: int, seed: int, i: int) -> dict[str, Any]:
+def from_scratch(out: Path, recipe: Recipe, n: int, epochs: int, seed: int, i: int) -> dict[str, Any]:
     """Test top-1 of the subnet `i`, trained from scratch."""
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
         arch = subnets(recipe, n, seed)[i]
         changed = recipe.replace({"epochs": epochs, "seed": seed})
-        run = train_alone(out / "runs" / f"alone-{epochs}-{seed}-{i}", changed, arch)
+        run = train_from_scratch(out / "runs" / f"alone-{epochs}-{seed}-{i}", changed, arch)
         return {"top1": test_top1(run.path, [arch])[0]}
 
     return once(out / "alone" / f"{epochs}-{seed}-{i}.json", work)
@@ -77,7 +77,7 @@ def gaps(
     singles = list(product(epochs, seeds, range(n)))
     with workers(jobs) as do:
         supernets = do(partial(inherited, out, recipe, n), *zip(*settings, strict=True))
-        scratch = do(partial(alone, out, recipe, n), *zip(*singles, strict=True))
+        scratch = do(partial(from_scratch, out, recipe, n), *zip(*singles, strict=True))
         measured = list(supernets)
         ours = np.array([row["top1"] for row in measured]).reshape(len(epochs), len(seeds), n)
         theirs = np.array([row["top1"] for row in scratch]).reshape(ours.shape)

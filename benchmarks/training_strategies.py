@@ -127,19 +127,19 @@ def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def alone(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
+def from_scratch(out: Path, recipe: Recipe, seed: int, arch: Arch) -> dict[str, Any]:
     """Metrics of a subnet trained from scratch on labels."""
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
         changed = recipe.replace({"seed": seed, **LABELS})
-        run = train_alone(out / "runs" / f"alone-{arch.id}-{seed}", changed, arch)
+        run = train_from_scratch(out / "runs" / f"alone-{arch.id}-{seed}", changed, arch)
         return TrainedRun.open(run.path).evaluator()([arch], "benchmark")[0]
 
     return once(out / "alone" / f"{arch.id}-{seed}.json", work)
 
 
-def train_alone(run: Path, recipe: Recipe, arch: Arch) -> RunDir:
+def train_from_scratch(run: Path, recipe: Recipe, arch: Arch) -> RunDir:
     """Train one subnet from scratch with the recipe, or resume its training."""
     return train(recipe.replace({"sampler": OneSubnetConfig(arch=arch)}), run, resume=True)
 
@@ -186,7 +186,7 @@ def study(
     singles = [(seed, arch) for seed in (0, 1) for arch in ranked]
     with workers(jobs) as do:
         inherited = do(partial(strategy, out, recipe, subnets), *zip(*runs, strict=True))
-        scratch = do(partial(alone, out, recipe), *zip(*singles, strict=True))
+        scratch = do(partial(from_scratch, out, recipe), *zip(*singles, strict=True))
         by_strategy: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for (name, _), measured in zip(runs, inherited, strict=True):
             by_strategy[name].append(measured)

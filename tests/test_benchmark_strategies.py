@@ -23,22 +23,22 @@ def test_study_has_every_sampler() -> None:
 
 def test_sizes_of_the_subnets_of_the_study(tiny: Space) -> None:
     space = search_spaces.get("digits")
-    chosen = choose_subnets(space, n_random=10, n_ranked=20)
-    macs = [np.array([space.macs(arch) for arch in archs]) for archs in (chosen.spread, chosen.alike)]
-    median = space.macs(chosen.corners[1])
+    subnets = choose_subnets(space, n_random=10, n_ranked=20)
+    macs = [np.array([space.macs(arch) for arch in archs]) for archs in (subnets.spread, subnets.alike)]
+    median = space.macs(subnets.corners[1])
     assert (np.abs(macs[1] / median - 1) <= 0.05).all()
     assert np.ptp(macs[0]) > 10 * np.ptp(macs[1])
-    assert [len(archs) for archs in (chosen.random, chosen.spread, chosen.alike)] == [10, 10, 10]
+    assert [len(archs) for archs in (subnets.random, subnets.spread, subnets.alike)] == [10, 10, 10]
 
 
 def test_paired_difference_has_a_small_interval() -> None:
     rng = np.random.default_rng(0)
     subnets = rng.normal(size=40)  # with a larger variance than the strategies
     ours, theirs = (subnets + shift + 0.01 * rng.normal(size=(3, 40)) for shift in (-0.05, 0.0))
-    found = paired(ours, theirs, np.mean)
-    assert found[1] < -0.05 < found[2]
-    assert verdict(found, lower_is_better=True) == "better"
-    assert verdict(found) == "worse"
+    difference = paired(ours, theirs, np.mean)
+    assert difference[1] < -0.05 < difference[2]
+    assert verdict(difference, lower_is_better=True) == "better"
+    assert verdict(difference) == "worse"
     assert verdict(paired(theirs, theirs, np.mean)) == "tied"
 
 
@@ -52,16 +52,16 @@ def tiny_recipe(folder: Path) -> Recipe:
 def test_small_study_resumes_and_writes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strategy_table, "RESAMPLES", 20)
     base = tiny_recipe(tmp_path)
-    chosen = choose_subnets(search_spaces.parse(TINY_YAML), n_random=3, n_ranked=6)
+    subnets = choose_subnets(search_spaces.parse(TINY_YAML), n_random=3, n_ranked=6)
     names, out = ["sandwich", "progressive"], tmp_path / "study"
-    first = study(out, base, chosen, names, seeds=[0])
+    first = study(out, base, subnets, names, seeds=[0])
     assert {row["strategy"] for row in first["strategies"]} == set(names)
     lines = table(first).splitlines()
     assert sum(line.startswith(("| sandwich", "| progressive")) for line in lines) == 2
     (out / "strategies" / "progressive-0.json").unlink()  # as after an interruption
-    kept = (out / "strategies" / "sandwich-0.json").stat()
-    again = study(out, base, chosen, names, seeds=[0])
-    assert (out / "strategies" / "sandwich-0.json").stat() == kept
+    status = (out / "strategies" / "sandwich-0.json").stat()
+    again = study(out, base, subnets, names, seeds=[0])
+    assert (out / "strategies" / "sandwich-0.json").stat() == status
     for row, before in zip(again["strategies"], first["strategies"], strict=True):
         assert row | {"ms_per_step": 0} == before | {"ms_per_step": 0}
 
@@ -75,6 +75,6 @@ def test_gap_against_steps_resumes(tmp_path: Path) -> None:
         assert row["gap_points"] == pytest.approx(row["inherited_percent"] - row["alone_percent"])
     assert len(gap_against_steps.table(rows).splitlines()) == 2 + 2
     (out / "alone" / "2-0-1.json").unlink()  # as after an interruption
-    kept = (out / "inherited" / "1-0.json").stat()
+    status = (out / "inherited" / "1-0.json").stat()
     assert gap_against_steps.gaps(out, base, epochs=[1, 2], seeds=[0], n=2) == rows
-    assert (out / "inherited" / "1-0.json").stat() == kept
+    assert (out / "inherited" / "1-0.json").stat() == status

@@ -51,11 +51,11 @@ def counting(x, *args, **kwargs):
 
 
 def recording(self, *args):
-    found = subnets(self, *args)
-    seen.append([arch.id for arch in found])
+    archs = subnets(self, *args)
+    seen.append([arch.id for arch in archs])
     if len(seen) == int(os.environ.get("DIES_AT", -1)) and os.environ["LOCAL_RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
-    return found
+    return archs
 
 
 torch.distributed.all_reduce, Sandwich.subnets = counting, recording

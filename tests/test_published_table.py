@@ -13,13 +13,13 @@ ROWS = list(rows())
 @pytest.mark.parametrize(
     "row", ROWS, ids=lambda row: f"{row.space.name}, {row.name} @{row.arch['resolution']}"
 )
-def test_counts_equal_the_figures_on_record_or_the_row_says_why_not(row: Row) -> None:
+def test_counts_equal_the_published_figures_or_the_row_has_a_note(row: Row) -> None:
     macs, params = row.ours
     assert macs == row.macs
     assert (params == row.params) != ((row.space.name, row.params) in KNOWN_DIFFERENCES)
 
 
-def test_the_one_known_difference_is_the_record_and_not_the_count() -> None:
+def test_known_difference_is_an_error_of_the_published_figure() -> None:
     (row, *_) = [row for row in ROWS if row.note]
     # 4,602,456 is what OFA's own package extracts for the smallest subnet of this space
     assert (row.space.name, row.space.params(row.arch)) == ("ofa-mbv3-w1.2", 4_602_456)

@@ -88,8 +88,8 @@ def high(root, split_seed):
     digits = load(root, split_seed)
 
     def part(split):
-        chosen = split.targets >= 5
-        return Split(split.images[chosen], split.targets[chosen] - 5)
+        rows = split.targets >= 5
+        return Split(split.images[rows], split.targets[rows] - 5)
 
     splits = {name: part(split) for name, split in digits.splits.items()}
     return replace(digits, output_names=digits.output_names[5:], splits=splits)
