@@ -1,4 +1,4 @@
-"""One architecture as a typed value: a mapping from the names of its choices to their values."""
+"""One architecture: a mapping from the names of its choices to their values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Value = int | float
 class Arch(Mapping[str, Value]):
     """One subnet of a space: the value of every choice that is active in it.
 
-    A choice that a depth switches off is absent, so equal networks are equal values. An arch is immutable and
+    Choices that a depth switches off are absent, so equal networks have equal archs. An arch is immutable and
     hashable. `arch | {"resolution": 32}` is a copy with another resolution.
 
     Args:
-        values: by the names of the choices. Whole numbers are kept as integers, so 2.0 and 2 give one arch.
+        values: values by names of choices. Whole numbers are stored as integers, so 2.0 equals 2.
     """
 
     __slots__ = ("_hash", "_values")
@@ -60,7 +60,7 @@ class Arch(Mapping[str, Value]):
 
     @property
     def id(self) -> str:
-        """Name of 16 hexadecimal digits that depends only on the choices and is the same on every machine."""
+        """Identifier of 16 hexadecimal digits, which depends only on the values."""
         text = json.dumps(self._values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -104,7 +104,7 @@ class Arch(Mapping[str, Value]):
 
 
 def _plain(value: Value) -> Value:
-    """Whole floats as integers: 2 == 2.0, but the JSON text that the id comes from differs."""
+    """Whole floats as integers: 2 == 2.0, but their JSON texts, which determine the id, differ."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

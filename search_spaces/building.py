@@ -14,8 +14,8 @@ class BlockBuilder:
     `after` says otherwise.
 
     Args:
-        name: of the block.
-        inputs: specs of what enters the block.
+        name: name of the block.
+        inputs: specs of the inputs of the block.
         norm_eps: epsilon of the block's batch norms.
     """
 
@@ -27,7 +27,7 @@ class BlockBuilder:
 
     @property
     def last(self) -> int:
-        """Index of the last node so far, at first `BLOCK_INPUT`."""
+        """Index of the last node; `BLOCK_INPUT` if there is none."""
         return len(self._nodes) - 1
 
     def spec(self, index: int) -> TensorSpec:
@@ -35,11 +35,11 @@ class BlockBuilder:
         return self._inputs[-1 - index] if index < 0 else self._nodes[index].output
 
     def build(self, *outputs: int) -> Block:
-        """The block; without `outputs` the last node is its output."""
+        """The block; by default its output is the last node."""
         return Block(self.name, self._inputs, tuple(self._nodes), outputs or (self.last,))
 
     def add(self, op: Operator, name: str, *after: int) -> int:
-        """Any operator; `after` are the indices that it reads, without them the last node."""
+        """Add an operator that reads the nodes with the indices `after`, by default the last node."""
         sources = after or (self.last,)
         self._nodes.append(Node(op, name, self.name, sources, tuple(map(self.spec, sources))))
         return self.last

@@ -25,16 +25,16 @@ FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
 
 
 def names() -> list[str]:
-    """Names of the spaces that are shipped."""
+    """Names of the shipped spaces."""
     files = resources.files("search_spaces").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
 def get(name_or_path: str | Path) -> Space:
-    """The space of this name, or the one that a YAML file describes.
+    """The space with this name, or the one in a YAML file.
 
     Raises:
-        ValueError: no such space or file, or the file does not describe a space.
+        ValueError: there is no such space or file, or the file does not describe a space.
     """
     space = _read(str(name_or_path))
     space.source = str(name_or_path)

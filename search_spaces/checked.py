@@ -1,4 +1,4 @@
-"""Checks of values and errors that come from a user's own code."""
+"""Checks of values and errors from custom code."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def errors_of(source: str) -> Iterator[None]:
-    """Turn any error of a user's code into one line.
+    """Convert any error of custom code to an error with a message of one line.
 
     Args:
         source: the name of the code, such as `the metric 'my_parts:errors'`.
 
     Raises:
-        ValueError: names the source and the error.
+        ValueError: the code raised an error.
     """
     try:
         yield
@@ -34,19 +34,22 @@ def errors_of(source: str) -> Iterator[None]:
 
 
 def one_per_subnet(source: str, values: object, genomes: Genomes, space: Space) -> NDArray[np.float64]:
-    """`values` as a vector of numbers.
+    """Check that `values` has one finite number per subnet.
 
     Args:
         source: the name of the code that computed them.
-        values: anything; they must be finite numbers of shape (n,).
-        genomes: of the subnets that they belong to, shape (n, n_genes).
-        space: of the genomes.
+        values: result of the code.
+        genomes: genomes of the subnets, shape (n, n_genes).
+        space: the space of the genomes.
+
+    Returns:
+        The values, shape (n,).
 
     Raises:
-        ValueError: names the source, the rule and the value, and the subnet where one value is wrong.
+        ValueError: the shape or the type is wrong, or a number is not finite.
     """
     n = len(genomes)
-    with errors_of(f"{source} must give one number per subnet; reading what it gave"):
+    with errors_of(f"{source} must give one number per subnet; reading its result"):
         array = np.asarray(values)
     if array.shape != (n,) or array.dtype.kind not in "biuf":
         raise ValueError(

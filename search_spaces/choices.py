@@ -14,12 +14,12 @@ Kind = Literal["resolution", "width", "mid", "depth", "kernel", "expand"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One decision of a space. Those with several options are the genes, in this order."""
+    """One decision variable of a space; choices with several options are the genes."""
 
     name: str
     kind: Kind
     options: tuple[Value, ...]
-    """In rising order, so that index 0 is the smallest."""
+    """Options in increasing order."""
     stage: int | None = None
     """Index of the stage that the choice belongs to; None: stem, head or the whole network."""
     block: int | None = None
@@ -35,7 +35,7 @@ class Choice:
         return self.name.partition(".")[0] if self.stage is None else f"stages.{self.stage}"
 
     def is_active(self, values: Mapping[str, Value]) -> bool:
-        """Whether the depth that can switch this choice off, among `values`, leaves it on."""
+        """Whether the choice is active, given the depths among `values`."""
         return self.depth is None or values.get(self.depth, 0) > self.position
 
 

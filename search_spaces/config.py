@@ -1,4 +1,4 @@
-"""The keys that the YAML files of all families share."""
+"""The keys that are common to the YAML files of all families."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
-    """The keys that the YAML file of every family has."""
+    """The keys of all families."""
 
     schema_version: Literal[1] = 1
     family: str
@@ -18,7 +18,7 @@ class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
     name: str
     description: str = ""
     outputs: Positive
-    """Number of outputs of the head, which the task decides: of classification, one for each class."""
+    """Number of outputs of the head; for classification, the number of classes."""
     channels: Literal[1, 3]
     """Channels of the input image: grey or RGB."""
     resolutions: tuple[Positive, ...]

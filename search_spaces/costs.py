@@ -1,6 +1,6 @@
 """Costs of many architectures at once, as tables over the blocks of a space.
 
-A table visits every block of a space, so it is built once for each space and then reused.
+Building a table visits every block of a space, so tables are cached.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def macs_table(space: Space) -> BlockTable:
 
 @lru_cache(maxsize=32)
 def params_table(space: Space) -> BlockTable:
-    """Learned numbers of each genome's network."""
+    """Number of learned parameters of each genome's network."""
     return BlockTable(space, lambda block: block.params)
 
 
 @lru_cache(maxsize=32)
 def peak_memory_table(space: Space) -> BlockTable:
-    """Peak memory of every block in bytes; `largest` gives that of each genome's network."""
+    """Peak memory of every block in bytes; `largest` returns that of each genome's network."""
     return BlockTable(space, peak_memory_bytes)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-AT_MOST = 6
-"""Findings that are listed."""
+MAX_LISTED = 6
+"""Largest number of errors in a message."""
 
 
 Place = tuple[int | str, ...]
@@ -19,16 +19,16 @@ def one_line(
     locate: Callable[[Place], str] | None = None,
     shorten: Callable[[Place], Place] | None = None,
 ) -> str:
-    """The first findings of a validation in one line: `source: where: what; where: what`.
+    """The first errors of a validation in one line: `source: place: message; place: message`.
 
-    A finding about a whole, such as a list that is too short, is left out where one of its parts is wrong:
-    pydantic makes it from the parts that are right.
+    An error about a container, such as a list that is too short, is left out if one of its items is wrong,
+    because pydantic counts only valid items.
 
     Args:
-        error: what pydantic found.
-        source: the file or object that was read.
-        locate: turns the place of a finding into extra words, such as a line number.
-        shorten: turns the place of a finding into the one that the message names.
+        error: the error of pydantic.
+        source: name of the file or object.
+        locate: returns extra text for a place, such as a line number.
+        shorten: returns the place for the message.
     """
     findings = []
     items = error.errors(include_url=False)
@@ -37,13 +37,13 @@ def one_line(
         if any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items):
             continue
         where = ".".join(str(part) for part in (shorten(place) if shorten else place))
-        what = item["msg"].removeprefix("Value error, ")
-        what = what[:1].lower() + what[1:]
+        message = item["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
-            what = "unknown key"
+            message = "unknown key"
         elif item["type"] != "missing" and not isinstance(item["input"], dict | list):
-            what += f", got {item['input']!r:.100}"
+            message += f", got {item['input']!r:.100}"
         prefix = f"{locate(place)}{where}: " if locate else f"{where}: "
-        findings.append((prefix if where else "") + what)
-    more = f"; and {len(findings) - AT_MOST} more" if len(findings) > AT_MOST else ""
-    return f"{source}: " + "; ".join(findings[:AT_MOST]) + more
+        findings.append((prefix if where else "") + message)
+    more = f"; and {len(findings) - MAX_LISTED} more" if len(findings) > MAX_LISTED else ""
+    return f"{source}: " + "; ".join(findings[:MAX_LISTED]) + more

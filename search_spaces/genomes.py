@@ -22,8 +22,8 @@ class GenomeCodec:
     """Converts architectures to genomes and back.
 
     Args:
-        name: of the space, for error messages.
-        choices: those with several options are the genes, in this order.
+        name: name of the space, for error messages.
+        choices: the choices of the space; those with several options are the genes, in this order.
     """
 
     def __init__(self, name: str, choices: Sequence[Choice]) -> None:
@@ -42,7 +42,7 @@ class GenomeCodec:
         genomes = np.zeros((len(archs), len(self.genes)), dtype=np.int64)
         always_active = {name for name, choice in self.choices.items() if choice.depth is None}
         for row, arch in zip(genomes, archs, strict=True):
-            # names before values: the values of an arch of another space are not worth a message
+            # names before values, for clear messages about an arch of another space
             self._check_names(always_active - arch.keys(), arch.keys() - self.choices.keys())
             for name in filter(arch.__contains__, self.choices):
                 options, value = self.choices[name].options, arch[name]
@@ -73,10 +73,10 @@ class GenomeCodec:
             )
 
     def arch(self, values: Mapping[str, Value]) -> Arch:
-        """The arch with these values; those of choices that a depth switches off are ignored.
+        """The arch with these values, without those of inactive choices.
 
         Args:
-            values: of at least every choice that is active.
+            values: values of at least all active choices.
         """
         return Arch({name: values[name] for name, choice in self.choices.items() if choice.is_active(values)})
 
@@ -84,13 +84,13 @@ class GenomeCodec:
         """The archs of `genomes`, raw or canonical, shape (n, n_genes).
 
         Raises:
-            ValueError: the shape is wrong or a gene is no index of an option.
+            ValueError: the shape is wrong, or a gene is not the index of an option.
         """
         genomes = np.asarray(genomes)
         if genomes.ndim != 2 or genomes.shape[1] != len(self.genes):
             raise ValueError(f"genomes must have shape (n, {len(self.genes)}), got {genomes.shape}")
         if (genomes < 0).any() or (genomes >= self.n_options).any():
-            raise ValueError(f"genes must lie in 0..{self.n_options.max() - 1} and below n_options")
+            raise ValueError(f"genes must be in 0..{self.n_options.max() - 1} and below n_options")
         return [self.arch(self._values_of_row(row)) for row in genomes.tolist()]
 
     def _values_of_row(self, row: Sequence[int]) -> dict[str, Value]:
@@ -100,23 +100,23 @@ class GenomeCodec:
         }
 
     def canonical(self, genomes: Genomes) -> Genomes:
-        """`genomes` with the genes that a depth choice switches off set to 0: equal networks, equal rows."""
+        """`genomes` with inactive genes set to 0, so that equal networks have equal rows."""
         result: Genomes = np.asarray(genomes, dtype=np.int64) * self.active(genomes)
         return result
 
     def active(self, genomes: Genomes) -> NDArray[np.bool_]:
-        """Which genes matter: those that no depth choice switches off, shape (n, n_genes)."""
+        """Mask of the active genes, which no depth choice switches off; shape (n, n_genes)."""
         result: NDArray[np.bool_] = np.asarray(genomes)[:, self._depth_columns] >= self._first_active
         return result
 
     @cached_property
     def _depth_columns(self) -> NDArray[np.intp]:
-        """Of each gene the column of the depth that can switch it off; any column where none can."""
+        """For each gene, the column of the depth that can switch it off; 0 if there is none."""
         return np.array([self._column.get(gene.depth or "", 0) for gene in self.genes], dtype=np.intp)
 
     @cached_property
     def _first_active(self) -> NDArray[np.int64]:
-        """Of each gene the first index of its depth at which it is active, shape (n_genes,)."""
+        """For each gene, the first index of its depth at which it is active; shape (n_genes,)."""
         first = [
             sum(d <= gene.position for d in self.choices[gene.depth].options) if gene.depth else 0
             for gene in self.genes

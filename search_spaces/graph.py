@@ -1,7 +1,6 @@
-"""The one description of a concrete network: blocks of operators in topological order.
+"""The graph of a network: blocks of operators in topological order.
 
-MACs, parameters, activation sizes, latency keys, the torch modules and the ONNX graph all read it; nothing
-else knows what a block is made of.
+MACs, parameters, activation sizes, latency keys, torch modules and ONNX graphs are all derived from it.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ BLOCK_INPUT = -1
 
 @dataclass(frozen=True)
 class Node:
-    """An operator at its place in a block."""
+    """An operator and its inputs in a block."""
 
     op: Operator
     name: str
-    """Role in the block, such as `depthwise`; the same role holds the same weights in every subnet."""
+    """Name in the block, such as `depthwise`; equal names share weights in all subnets."""
     block: str
-    """Name of the slot that the block fills, such as `stages.0.blocks.1`."""
+    """Name of the slot of the block, such as `stages.0.blocks.1`."""
     inputs: tuple[int, ...]
-    """Indices of the nodes that are read; negative ones are inputs of the block, see `BLOCK_INPUT`."""
+    """Indices of the nodes that it reads; negative ones are inputs of the block, see `BLOCK_INPUT`."""
     specs: tuple[TensorSpec, ...]
-    """Of the inputs."""
+    """Specs of the inputs."""
 
     @cached_property
     def path(self) -> str:
-        """Name in the whole network, that of the module with the weights."""
+        """Name in the network, which is also the name of the module with the weights."""
         return f"{self.block}.{self.name}"
 
     @cached_property
@@ -55,7 +54,7 @@ class Node:
 
     @cached_property
     def params(self) -> int:
-        """Learned numbers."""
+        """Number of learned parameters."""
         return sum(parameter.numel for parameter in self.parameters.values() if parameter.learned)
 
     @cached_property
@@ -68,7 +67,7 @@ class Node:
 class Block:
     """A part of a network between two boundaries.
 
-    The inputs of a block are the outputs of the block before it, in their order; of the first, the images.
+    The inputs of a block are the outputs of the previous block; those of the first are the images.
     """
 
     name: str
@@ -76,7 +75,7 @@ class Block:
     nodes: tuple[Node, ...]
     """In topological order."""
     outputs: tuple[int, ...]
-    """Indices of the tensors that are handed on; a negative one passes an input through."""
+    """Indices of the output nodes; a negative one is an input that is passed through."""
 
     def spec(self, index: int) -> TensorSpec:
         """Spec of a node's output, or of an input for a negative index."""
@@ -94,7 +93,7 @@ class Block:
 
     @cached_property
     def params(self) -> int:
-        """Learned numbers."""
+        """Number of learned parameters."""
         return sum(node.params for node in self.nodes)
 
     @cached_property
@@ -126,7 +125,7 @@ class Block:
 
     @cached_property
     def branch(self) -> Node | None:
-        """The last node of the residual branch, if the block ends by adding one to its shortcut."""
+        """The last node of the residual branch, if the block ends with the sum of a branch and a shortcut."""
         index = self.outputs[-1]
         while index >= 0 and self.nodes[index].op.in_place:
             index = self.nodes[index].inputs[0]
@@ -136,12 +135,12 @@ class Block:
         return None if end < 0 else self.nodes[end]
 
     def has(self, operator: type[Operator]) -> bool:
-        """Whether a node of the block is such an operator."""
+        """Whether the block has an operator of this type."""
         return any(isinstance(node.op, operator) for node in self.nodes)
 
 
 def chain(blocks: Iterable[Block], name: str = "network") -> Block:
-    """Blocks one after the other as one block; its nodes keep the names of the blocks they come from."""
+    """A sequence of blocks as one block, whose nodes keep their names."""
     blocks = tuple(blocks)
     nodes: list[Node] = []
     sources = tuple(-1 - i for i in range(len(blocks[0].inputs)))
@@ -175,10 +174,10 @@ def _with_bias(op: Operator) -> Operator:
 
 
 def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
-    """The block as a runtime executes it: a batch norm behind a convolution or linear layer becomes its bias.
+    """Fold batch norms into the preceding convolutions and linear layers, as inference runtimes do.
 
     Returns:
-        the block, and the folded batch norms by the paths of the nodes that they are folded into.
+        The block, and the folded batch norm for the path of each changed node.
     """
     norms = _folded_norms(block)
     layers = set(norms.values())
@@ -197,10 +196,10 @@ def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
 
 
 def block_key(block: Block) -> str:
-    """Text that two blocks share exactly when they compute with equal shapes: the key of a latency table.
+    """Key of a block in a latency table: equal for blocks with equal operators and shapes.
 
-    The inputs, then one token for each node of the block as it is deployed (see `fold_batch_norms`), in
-    order. `<0,2` names the inputs of a node where they are not simply the node before it; `@n` is the size of
-    a tensor in pixels where it changes. Names and the place in the network do not count.
+    It has the inputs and one token for each node of the block with folded batch norms. `<0,2` are the inputs
+    of a node, if they are not the previous node; `@n` is the size of a tensor in pixels, if it changes. Names
+    are not part of the key.
     """
     return block.key

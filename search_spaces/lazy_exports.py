@@ -1,4 +1,4 @@
-"""Names that a package exports and imports only when they are first used."""
+"""Lazy exports of a package, which are imported at their first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peak memory of activations, by liveness over the nodes."""
+"""Peak memory of activations, by liveness analysis of the nodes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ BYTES_PER_NUMBER = 4
 
 
 def peak_memory_bytes(block: Block) -> int:
-    """The most bytes of activations that are alive at once, for one image.
+    """Largest number of bytes of activations that are alive at the same time, for one image.
 
-    Nodes run in their order. While one runs, its output, its inputs and every earlier output that a later
-    node still reads are alive; the inputs of the whole are freed after their last use like any other tensor.
-    Norms and activations change their input in place. Weights and what a kernel needs do not count.
+    Nodes run in their order. While a node runs, its output, its inputs and all outputs that later nodes read
+    are alive. Inputs of the block are freed after their last use, like other tensors. Norms and activations
+    work in place. Weights and temporary buffers of kernels are not counted.
 
-    Where one tensor passes between blocks, the peak of a network is the largest of its blocks' peaks.
+    If only one tensor passes between blocks, the peak of a network is the largest peak of its blocks.
 
     Args:
         block: a block, or a whole network (`search_spaces.graph.chain`).
     """
-    memory = {-1 - i: -1 - i for i in range(len(block.inputs))}  # by node, the tensor whose memory it takes
+    memory = {
+        -1 - i: -1 - i for i in range(len(block.inputs))
+    }  # for each node, the tensor whose memory it uses
     numbers = {-1 - i: spec.numel for i, spec in enumerate(block.inputs)}
     for i, node in enumerate(block.nodes):
         memory[i] = memory[node.inputs[0]] if node.op.in_place else i

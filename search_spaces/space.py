@@ -1,4 +1,4 @@
-"""A search space: its choices, the blocks that they can build, and the walk over one network."""
+"""A search space: its choices, its slots, and the blocks of a subnet."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Slot:
 
     name: str
     choices: tuple[str, ...]
-    """Names of the choices that decide which block is built; a name may occur twice, as the input and output
-    width of a block that keeps the width."""
+    """Names of the choices that determine the block. A name may occur twice, for example as input and output
+    width."""
     build: Callable[..., Block]
-    """Makes the block from the values of `choices`, in their order."""
+    """Builds the block from the values of `choices`, in their order."""
     stage: int | None = None
     depth: str | None = None
     """As in `Choice`: the slot is empty unless the value of `depth` is above `position`."""
     position: int = 0
     learned_kernels: tuple[int, ...] = ()
-    """Kernel sizes of which each is a learned linear map of the next larger one's centre; none: a smaller
-    kernel is the centre of the largest."""
+    """Kernel sizes, if each kernel is a learned linear map of the centre of the next larger one; empty: a
+    smaller kernel is the centre of the largest."""
 
     @property
     def part(self) -> str:
@@ -44,10 +44,10 @@ class Slot:
 
 
 class Space(GenomeCodec, ABC):
-    """A search space: the architectures that exist and the layers of each of them.
+    """A search space: its architectures and the graph of each of them.
 
-    A family derives from it and defines the choices and slots. What many architectures cost is in
-    `search_spaces.costs`.
+    Each family has a subclass that defines the choices and slots. `search_spaces.costs` computes the costs of
+    many architectures.
     """
 
     def __init__(self, config: SpaceConfig, choices: Sequence[Choice], slots: Sequence[Slot]) -> None:
@@ -56,12 +56,12 @@ class Space(GenomeCodec, ABC):
         self.source = config.name
         """The name of the space in commands: its own, or the path of a YAML file or of a run."""
         self.slots = tuple(slots)
-        # pure functions of an immutable space: a subnet is walked once however often it is used
+        # the space is immutable, so the blocks of a subnet are built once
         self.blocks = lru_cache(maxsize=1024)(self._blocks)
         self.network = lru_cache(maxsize=1024)(self._network)
 
     def __reduce__(self) -> tuple[type[Self], tuple[SpaceConfig], dict[str, str]]:
-        # the family's constructor takes its config alone
+        # the constructor of a family has only the config as its argument
         return type(self), (self.config,), {"source": self.source}
 
     def __repr__(self) -> str:
@@ -69,11 +69,11 @@ class Space(GenomeCodec, ABC):
 
     @abstractmethod
     def stages(self) -> list[dict[str, str]]:
-        """The space as a table for people: a row for the stem, each stage and the head."""
+        """Description of the space as a table: a row for the stem, each stage and the head."""
 
     @property
     def n_codes(self) -> int:
-        """Number of subnets as the space's publication counts them; several of them may be one network."""
+        """Number of codes in the published notation; several codes may describe the same network."""
         return self.n_subnets
 
     @property
@@ -95,7 +95,7 @@ class Space(GenomeCodec, ABC):
         )
 
     def _network(self, arch: Arch) -> Block:
-        """All nodes of `arch` as one block, whose input is the images and whose output is the logits.
+        """The network of `arch` as one block, from the images to the logits.
 
         Raises:
             ValueError: the arch is not in the space.
@@ -103,16 +103,16 @@ class Space(GenomeCodec, ABC):
         return chain(self.blocks(arch))
 
     def slot_blocks(self, slot: Slot) -> Iterator[Block]:
-        """Every block that `slot` can hold, the first choice varying slowest."""
+        """All blocks that `slot` can hold; the first choice varies slowest."""
         names = tuple(dict.fromkeys(slot.choices))
         for options in itertools.product(*(self.choices[name].options for name in names)):
             values = dict(zip(names, options, strict=True))
             yield slot.build(*(values[name] for name in slot.choices))
 
     def image_size(self, arch: Arch) -> int:
-        """Side in pixels of the images that the network of `arch` is given.
+        """Side of the input images of `arch`, in pixels.
 
-        Its resolution, unless the network itself resizes them.
+        It is the resolution, unless the network itself resizes its images.
         """
         return self.blocks(arch)[0].inputs[0].size[0]
 
@@ -126,11 +126,11 @@ class Space(GenomeCodec, ABC):
         return sum(block.macs for block in self.blocks(arch))
 
     def params(self, arch: Arch) -> int:
-        """Learned numbers of the extracted subnet."""
+        """Number of learned parameters of the subnet."""
         return sum(block.params for block in self.blocks(arch))
 
     def to_yaml(self) -> str:
-        """The space as YAML text that `search_spaces.get` reads back, with every default spelled out."""
+        """The space as YAML text, including all defaults."""
         return yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
 
     def with_data(self, *, outputs: int, channels: int, resolutions: tuple[int, ...] | None = None) -> Self:
@@ -138,8 +138,8 @@ class Space(GenomeCodec, ABC):
 
         Args:
             outputs: number of outputs of the head.
-            channels: of the images.
-            resolutions: sides of the images, in pixels; None: as they are.
+            channels: channels of the images.
+            resolutions: sides of the images, in pixels; None: unchanged.
         """
         update = {
             "outputs": outputs,
@@ -149,12 +149,12 @@ class Space(GenomeCodec, ABC):
         return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]
 
     def same_but_for_data(self, other: Space) -> bool:
-        """Whether the spaces differ in nothing but outputs, channels, resolutions, name and description."""
+        """Whether the spaces are equal except for outputs, channels, resolutions, name and description."""
         fields = {"outputs", "channels", "resolutions", "name", "description"}
         return self.config.model_dump(exclude=fields) == other.config.model_dump(exclude=fields)
 
     def with_resolutions(self, resolutions: Sequence[int]) -> Self:
-        """The same space with some of its resolutions.
+        """The same space with a subset of its resolutions.
 
         Raises:
             ValueError: one of them is not in the space.

@@ -13,15 +13,16 @@ from search_spaces.space import Slot, Space
 
 
 class SlotTable:
-    """A value for every block that each slot of a space can hold.
+    """Values of all blocks that the slots of a space can hold.
 
-    A total is a sum over slots of table look-ups: two matrix operations for any number of genomes.
+    The total of a genome is a sum of table look-ups over the slots: two matrix operations for any number
+    of genomes.
 
     Args:
         space: the space.
-        entries: for each slot the value of every block of `space.slot_blocks`, in their order, or k values
-            that share the look-up of the block, shape (n_blocks, k).
-        offset: a constant that is added to every total.
+        entries: for each slot, the values of the blocks of `space.slot_blocks` in their order; or k values
+            per block, shape (n_blocks, k).
+        offset: constant that is added to every total.
     """
 
     def __init__(self, space: Space, entries: Sequence[NDArray[np.float64]], offset: float = 0.0) -> None:
@@ -39,18 +40,18 @@ class SlotTable:
         self._values = np.ascontiguousarray(np.concatenate(values).T)
 
     def _gated(self, slot: Slot, entries: NDArray[np.float64], s: int) -> NDArray[np.float64]:
-        """`entries` once for every depth, zero where the depth leaves the slot empty."""
+        """`entries` for every depth, zero if the depth leaves the slot empty."""
         gate = self.space.columns([slot.depth] if slot.depth else [])
         if not gate:
             return entries
         assert slot.depth is not None
         self._radix[gate[0], s] += len(entries)
         depths = self.space.choices[slot.depth].options
-        nothing = np.zeros_like(entries)
-        return np.concatenate([entries if depth > slot.position else nothing for depth in depths])
+        zeros = np.zeros_like(entries)
+        return np.concatenate([entries if depth > slot.position else zeros for depth in depths])
 
     def per_slot(self, genomes: Genomes) -> NDArray[np.float64]:
-        """The value of each slot, 0 where it is empty.
+        """The value of each slot, 0 if it is empty.
 
         Args:
             genomes: shape (n, n_genes), raw or canonical.
@@ -63,24 +64,23 @@ class SlotTable:
         return result
 
     def __call__(self, genomes: Genomes) -> NDArray[np.float64]:
-        """The total of each genome, its slots added up in their order, shape (n,) or (k, n)."""
+        """The total of each genome, summed in the order of the slots; shape (n,) or (k, n)."""
         total: NDArray[np.float64] = np.cumsum(self.per_slot(genomes), axis=-1)[..., -1] + self.offset
         return total
 
     def largest(self, genomes: Genomes) -> NDArray[np.float64]:
-        """The largest value among the blocks of each genome, shape (n,); values must not be negative."""
+        """The largest value of the blocks of each genome, shape (n,); values must not be negative."""
         result: NDArray[np.float64] = self.per_slot(genomes).max(axis=1)
         return result
 
 
 class BlockTable(SlotTable):
-    """A quantity of single blocks, summed over a network.
+    """A quantity of blocks, summed over a network.
 
     Args:
         space: the space.
-        value: the value of one block, or k values; it is called once for every block of
-            every slot.
-        offset: a constant that is added to every total.
+        value: returns the value of a block, or k values; it is called once for every block of every slot.
+        offset: constant that is added to every total.
     """
 
     def __init__(

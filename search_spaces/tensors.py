@@ -1,4 +1,4 @@
-"""The shape and the precision of a tensor between operators, for one image."""
+"""Shape and precision of a tensor between operators, for one image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TensorSpec:
     layout: Layout
     channels: int
     size: tuple[int, ...] = ()
-    """Of an image (height, width) in pixels, of tokens their number (n,)."""
+    """(height, width) of an image in pixels, (n,) for n tokens."""
     precision: Precision = "fp32"
 
     @property
@@ -36,7 +36,7 @@ class TensorSpec:
 
     @property
     def pixels(self) -> int:
-        """Positions at which the channels are computed: pixels or tokens, 1 of a vector."""
+        """Number of positions: pixels or tokens; 1 for a vector."""
         return math.prod(self.size)
 
     def __str__(self) -> str:

@@ -1,11 +1,11 @@
-"""Text files that users write with their own tools."""
+"""Read text files in any Unicode encoding."""
 
 from __future__ import annotations
 
 import codecs
 from pathlib import Path
 
-_MARKS = {  # the longer mark first: that of UTF-16 is the beginning of that of UTF-32
+_MARKS = {  # longer marks first: that of UTF-32 starts with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
@@ -21,13 +21,13 @@ def read_text(path: str | Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is in another encoding; names the first such line.
+        ValueError: the file has another encoding; the message has the first invalid line.
     """
     content = Path(path).read_bytes()
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
-        wrong = text.find("\0")  # UTF-16 without its mark, or no text at all
+        wrong = text.find("\0")  # UTF-16 without a mark, or a binary file
     except UnicodeDecodeError as error:
         text, wrong = content[: error.start].decode("latin-1"), error.start
     text = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""YAML that users write."""
+"""Read YAML, without repeated keys."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ def load_yaml(text: str, source: str) -> Any:
 
     Args:
         text: the text.
-        source: names it in error messages.
+        source: name of the text for error messages.
 
     Raises:
-        ValueError: the text is not YAML, or a mapping has a key twice; the message names the line.
+        ValueError: the text is not YAML, or a mapping has a repeated key; the message has the line.
     """
     try:
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), source, set())
+        _check_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), source, set())
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
 
 
-def _refuse_repeated_keys(node: yaml.Node | None, source: str, seen: set[int]) -> None:
-    """Check a node and all below it; `seen` holds the ids of those done, since aliases may form a loop."""
+def _check_repeated_keys(node: yaml.Node | None, source: str, seen: set[int]) -> None:
+    """Check a node and its descendants; `seen` has the ids of visited nodes: aliases may form cycles."""
     if node is None or id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for child in node.value:
-            _refuse_repeated_keys(child, source, seen)
+            _check_repeated_keys(child, source, seen)
     if isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for key, value in node.value:
@@ -39,8 +39,8 @@ def _refuse_repeated_keys(node: yaml.Node | None, source: str, seen: set[int]) -
                 line = key.start_mark.line + 1
                 if key.value in lines:
                     raise ValueError(
-                        f"{source}, line {line}: the key {key.value!r} must occur once in a mapping, it is "
-                        f"in line {lines[key.value]} already"
+                        f"{source}, line {line}: the key {key.value!r} must occur once in a mapping, but it "
+                        f"is also in line {lines[key.value]}"
                     )
                 lines[key.value] = line
-            _refuse_repeated_keys(value, source, seen)
+            _check_repeated_keys(value, source, seen)

@@ -293,11 +293,11 @@ def test_latency_errors_by_hand(data: ReportData) -> None:
     table = page[page.index('<th scope="col">predicted against measured') :].partition("</table>")[0]
     rows = [re.findall("<td>(.*?)</td>", row) for row in table.split("<tr>")]
     by_name = {row[0]: row[1:] for row in rows if row}
-    assert by_name["held-out subnets, by the table"] == ["20", "10.00 %", "10.00 %", "0 %", "1.000"]
-    assert by_name["held-out subnets, by a line through MACs"] == ["24", "7.00 %", "1.00 %", "50 %", "0.900"]
+    assert by_name["held-out subnets, predicted"] == ["20", "10.00 %", "10.00 %", "0 %", "1.000"]
+    assert by_name["held-out subnets, predicted from MACs"] == ["24", "7.00 %", "1.00 %", "50 %", "0.900"]
     assert by_name["held-out subnets, measured again (noise floor)"][1] == "0.50 %"
     # 1 / 1.01 - 1 = -0.99 %
-    assert by_name["returned subnets, by the table"] == ["8", "0.99 %", "-0.99 %", "100 %", "1.000"]
+    assert by_name["returned subnets, predicted"] == ["8", "0.99 %", "-0.99 %", "100 %", "1.000"]
 
 
 # ---------------------------------------------------------------------- pictures

@@ -102,7 +102,7 @@ def test_report_of_a_fine_tuned_run_is_about_its_subnet_alone(
         ("test top-1, the fine-tuned subnet", 100 * test["top1"][0])
     ]
     page = path.read_text()
-    assert "A single subnet was fine-tuned" in page
+    assert "This run is a fine-tuned subnet" in page
     assert tiny_arch.id in page
     assert tuned.space.smallest.id not in page
     assert "nas search" not in page  # refuses such a run

@@ -1,1 +1,1 @@
-"""How a supernet is trained: what a recipe may say, and those that are shipped."""
+"""Training recipes: their keys, and the shipped recipes."""

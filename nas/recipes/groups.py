@@ -67,7 +67,7 @@ class ExternalDistillationConfig(_DistillationConfig):
 
     kind: Literal["external"] = "external"
     teachers: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Trained runs of the same classes, whose largest subnets teach; `init` stands for the run in `init`."""
+    """Trained runs of the same classes, whose largest subnets are the teachers; `init`: the run in `init`."""
     label_weight: NotNegative = 0.0
     """Weight of the loss on the labels, which is added to that of the distillation."""
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 KIND = "kind"
 """Key that selects one of several alternative groups."""
 IMPORTED = "module:object"
-"""Stands for all kinds that name code of the user."""
+"""Represents all kinds that are names of custom code."""
 
 
 class MayChange:
@@ -34,8 +34,8 @@ class Group(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
         if unknown:
             of_kind = f" of kind {content[KIND]}" if content.get(KIND) else ""
             listed = ", ".join(f"{name!r}{_suggestion(name, cls)}" for name in unknown)
-            known = ", ".join(cls.model_fields)
-            raise ValueError(f"unknown key {listed}; the keys{of_kind} are {known}")
+            keys = ", ".join(cls.model_fields)
+            raise ValueError(f"unknown key {listed}; the keys{of_kind} are {keys}")
         return {name: _with_kind(cls.model_fields[name], name, value) for name, value in content.items()}
 
 
@@ -44,14 +44,14 @@ def kinds(field: FieldInfo) -> Mapping[str, type[Group]]:
     annotation = field.annotation
     if isinstance(annotation, type):
         return {"": annotation} if issubclass(annotation, Group) else {}
-    found: dict[str, type[Group]] = {}
+    groups: dict[str, type[Group]] = {}
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
     for member in members:
         group = get_args(member)[0] if hasattr(member, "__metadata__") else member
         if isinstance(group, type) and issubclass(group, Group):
             names = get_args(group.model_fields[KIND].annotation) or (IMPORTED,)
-            found |= dict.fromkeys(names, group)
-    return found
+            groups |= dict.fromkeys(names, group)
+    return groups
 
 
 def group_for(field: FieldInfo, value: Mapping[str, object]) -> type[Group] | None:
@@ -150,8 +150,8 @@ def _change(content: dict[str, Any], name: str, value: object, group: type[Group
         return
     target[key] = value
     new = group_for(field, target) if field and key == KIND else None
-    for surplus in target.keys() - new.model_fields.keys() if new else ():
-        del target[surplus]
+    for obsolete in target.keys() - new.model_fields.keys() if new else ():
+        del target[obsolete]
 
 
 def _index(text: str, items: list[Any], name: str) -> int:
@@ -178,10 +178,10 @@ def _with_kind(field: FieldInfo, name: str, value: object) -> object:
 
 
 def _suggestion(name: str, group: type[Group]) -> str:
-    """A question with the key that was probably meant, or nothing."""
-    known: dict[str, str] = {}
+    """A suggestion of a similar key, or an empty text."""
+    spellings: dict[str, str] = {}
     for full in dotted_names(group):
         for spelling in (full, full.replace(".", "_"), full.rpartition(".")[2]):
-            known.setdefault(spelling, full)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f" (did you mean {known[close[0]]!r}?)" if close else ""
+            spellings.setdefault(spelling, full)
+    close = difflib.get_close_matches(name, spellings, n=1, cutoff=0.7)
+    return f" (did you mean {spellings[close[0]]!r}?)" if close else ""

@@ -1,4 +1,4 @@
-"""Training recipes: YAML files that say what to train and how."""
+"""Training recipes: YAML files with the settings of a training."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ class Recipe(Group):
 
     @model_validator(mode="after")
     def _check_effect(self) -> Recipe:
-        """Check that no key is without effect because of another group."""
+        """Check that every key has an effect, given the other groups."""
         teacher = self.distillation
         unlabelled = isinstance(teacher, ExternalDistillationConfig) and not teacher.label_weight
         if unlabelled and self.loss != LossConfig():
             raise ValueError("loss has no effect while distillation.label_weight is 0; leave it out")
-        one = isinstance(self.sampler, FixedSamplerConfig | OneSubnetConfig)
-        if one and isinstance(teacher, InplaceDistillationConfig) and teacher.loss is not None:
+        single_subnet = isinstance(self.sampler, FixedSamplerConfig | OneSubnetConfig)
+        if single_subnet and isinstance(teacher, InplaceDistillationConfig) and teacher.loss is not None:
             raise ValueError(
                 f"distillation.loss has no effect with the sampler {self.sampler.kind}, which trains one "
                 f"subnet per step; leave it out"

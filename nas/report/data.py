@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""The content of a report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.tasks import Task
 from search_spaces import Space
 
 MAX_CHOSEN = 6
-"""Subnets that a report shows one by one where none was exported yet."""
+"""Number of subnets that a report shows in detail if none was exported."""
 
 FigureOfMerit = tuple[str, float, str, str]
 """Name, value, unit and target."""
@@ -21,10 +21,10 @@ FigureOfMerit = tuple[str, float, str, str]
 
 @dataclass(frozen=True)
 class ReportData:
-    """The results of a run. What is None or empty was not done yet; the report then says what does it.
+    """The results of a run. For None and empty values the report names the command that makes them.
 
-    Tables of subnets have `arch_id` and `arch`. They have a column for each metric
-    that the task shows. Latencies are in ms, `macs` are for one image.
+    Tables of subnets have the columns `arch_id`, `arch` and one for each metric that the task shows.
+    Latencies are in ms, `macs` are for one image.
     """
 
     run: RunInfo
@@ -33,32 +33,31 @@ class ReportData:
     training: pd.DataFrame | None = None
     """Rows of `step`, `lr`, and `loss_`, `METRIC_`, `macs_` of `largest`, `smallest` and `random` subnets."""
     evaluations: pd.DataFrame | None = None
-    """The archive of real evaluations with `latency_ms` by the table, `macs` and `params`."""
+    """The archive of evaluations, with the predicted `latency_ms`, `macs` and `params`."""
     front: pd.DataFrame | None = None
-    """The subnets that the search returned, or the only one that was trained: `predicted_METRIC`,
-    the metrics, `latency_ms` by the table, `measured_latency_ms` (NaN: not measured), `macs`,
-    `params`."""
+    """The subnets that the search returned, or the fine-tuned subnet: `predicted_METRIC`, the metrics, the
+    predicted `latency_ms`, `measured_latency_ms` (NaN: not measured), `macs`, `params`."""
     baseline: pd.DataFrame | None = None
-    """The front of random search with as many real evaluations; columns as in `front`."""
+    """The front of random search with an equal number of evaluations; columns as in `front`."""
     test: pd.DataFrame | None = None
     """The metrics on the test split."""
     predictor: Mapping[str, Any] | None = None
     """`name`, `kendall_tau`, `kendall_tau_low`, `kendall_tau_high` (bootstrap, 95 %), `ceiling`, `n_train`,
-    `n_held_out`, and `held_out`: a table of `arch_id`, `predicted` and `real` primary metric."""
+    `n_held_out`, and `held_out`: a table of `arch_id`, predicted and evaluated (`real`) primary metric."""
     latency: pd.DataFrame | None = None
     """Held-out subnets: `predicted_latency_ms`, `measured_latency_ms`."""
     profile: Mapping[str, Any] | None = None
-    """A `hw_profiles.profile.DeviceProfile` as JSON holds it."""
+    """A `hw_profiles.profile.DeviceProfile` as plain values."""
     hypervolume: Mapping[str, float] = field(default_factory=dict)
-    """By method, ours first; all with equal real evaluations."""
+    """Hypervolume by method, the search first; all methods have an equal number of evaluations."""
     reference_point: Mapping[str, float] = field(default_factory=dict)
-    """Value of each objective at which the hypervolume ends."""
+    """Reference point of the hypervolume: value of each objective."""
     figures: Sequence[FigureOfMerit] = ()
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Names of the files of each exported subnet, by `arch_id`."""
 
     def chosen(self) -> pd.DataFrame | None:
-        """Rows of the front that were exported; where none was, up to `MAX_CHOSEN` spread over the front."""
+        """The exported rows of the front; if there are none, up to `MAX_CHOSEN` spread over the front."""
         if self.front is None or self.front.empty:
             return None
         exported = self.front[self.front["arch_id"].isin(list(self.files))]

@@ -1,7 +1,7 @@
-"""A subnet as a picture (inline SVG) and as a line of text, read from its layers and the slots of its space.
+"""A subnet as a picture (inline SVG) and as a line of text.
 
-Nothing here knows a family of spaces: what a block computes comes from its layers, what was chosen for it
-from the choices of its slot.
+The code is independent of the family of the space: it reads the operators of the blocks and the choices of
+the slots.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ MIN_BOX = 30
 
 @dataclass(frozen=True)
 class Part:
-    """One slot of a space as an arch fills it."""
+    """One slot of a space and its block in an arch."""
 
     slot: Slot
     block: Block | None
-    """None: the depth of the stage leaves the slot empty."""
-    chosen: tuple[str, ...]
-    """What was chosen for this block alone, such as `k5` and `e2`."""
+    """The block; None if the depth of the stage leaves the slot empty."""
+    options: tuple[str, ...]
+    """Options of this block, such as `k5` and `e2`."""
 
     @property
     def title(self) -> str:
-        """The stage that the slot belongs to, or `stem` or `head`."""
+        """Title of the stage of the slot, or `stem` or `head`."""
         return self.slot.part if self.slot.stage is None else f"stage {self.slot.stage}"
 
     @property
     def width(self) -> int:
-        """Channels that the block hands on; in the head, those that the classifier reads."""
+        """Output channels of the block; in the head, the input channels of the classifier."""
         assert self.block is not None
         last = self.block.nodes[-1]
         spec = last.specs[0] if self.slot.stage is None and isinstance(last.op, ops.Linear) else last.output
@@ -48,25 +48,26 @@ class Part:
 
 
 def parts(space: Space, arch: Arch) -> list[Part]:
-    """Every slot of the space in order.
+    """All slots of the space in order.
 
     Raises:
         ValueError: the arch is not in the space.
     """
     blocks = {block.name: block for block in space.blocks(arch)}
 
-    def chosen(slot: Slot) -> tuple[str, ...]:
+    def options(slot: Slot) -> tuple[str, ...]:
         choices = [space.choices[name] for name in slot.choices]
         own = [choice for choice in choices if choice.kind not in ("resolution", "width")]
         return tuple(f"{choice.kind[0]}{arch[choice.name]:g}" for choice in own)
 
     return [
-        Part(slot, blocks.get(slot.name), chosen(slot) if slot.name in blocks else ()) for slot in space.slots
+        Part(slot, blocks.get(slot.name), options(slot) if slot.name in blocks else ())
+        for slot in space.slots
     ]
 
 
 def compact(space: Space, arch: Arch) -> str:
-    """The arch in a line, `24px · 8 | 12: k3e2 k5e4 | 24: k3e1 | 64`: resolution, stem, stages, head.
+    """The arch as a line of text, `24px · 8 | 12: k3e2 k5e4 | 24: k3e1 | 64`: resolution, stem, stages, head.
 
     Raises:
         ValueError: the arch is not in the space.
@@ -75,15 +76,15 @@ def compact(space: Space, arch: Arch) -> str:
     for _, group in groupby(parts(space, arch), key=lambda part: part.title):
         present = [part for part in group if part.block]
         if present:
-            chosen = " ".join("".join(part.chosen) for part in present)
-            pieces.append(f"{present[-1].width}" + (f": {chosen}" if chosen else ""))
+            blocks = " ".join("".join(part.options) for part in present)
+            pieces.append(f"{present[-1].width}" + (f": {blocks}" if blocks else ""))
     return f"{arch['resolution']}px · " + " | ".join(pieces)
 
 
 def draw(space: Space, arch: Arch) -> Html:
     """The arch as an SVG picture: a panel per stage, a box per block.
 
-    The scale is common to all subnets of a space, so pictures can be compared.
+    All subnets of a space have the same scale.
 
     Raises:
         ValueError: the arch is not in the space.
@@ -105,7 +106,7 @@ def draw(space: Space, arch: Arch) -> Html:
 
 
 def _panel(title: str, stage: list[Part], x: float, panel: float, left: float, scale: float) -> Html:
-    """A stage: its name, channels and feature map, and its boxes from `left` on."""
+    """A stage: its name, channels, size of the feature map, and its boxes starting at `left`."""
     last = [part for part in stage if part.block][-1]
     assert last.block is not None
     spec = last.block.output_specs[0]
@@ -122,7 +123,7 @@ def _panel(title: str, stage: list[Part], x: float, panel: float, left: float, s
 
 
 def _box(part: Part, x: float, scale: float) -> Html:
-    """A block: what it hands on (solid) before its widest inner layer (pale), choices, marks."""
+    """A block: its output channels (solid), those of its widest inner layer (pale), options and marks."""
     block = part.block
     assert block is not None
     solid, pale = (_height(channels, scale) for channels in (part.width, _inner(block)))
@@ -131,33 +132,33 @@ def _box(part: Part, x: float, scale: float) -> Html:
         + _rect("inner", x, pale)
         + _rect(f"box k{_kernel(block)}", x, solid)
         + _shortcut(block, x, max(pale, solid))
-        + "".join(_lines(part.chosen or (f"{part.width}",), x + BOX_WIDTH / 2))
+        + "".join(_lines(part.options or (f"{part.width}",), x + BOX_WIDTH / 2))
         + "".join(_marks(block, x))
         + "</g>"
     )
 
 
 def _empty(part: Part, x: float, channels: int, scale: float) -> Html:
-    """The outline of a block that the depth switched off."""
+    """The outline of a block that the depth switches off."""
     title = escape(f"{part.slot.name}: switched off by the depth")
     return Html(f"<g><title>{title}</title>{_rect('off', x, _height(channels, scale))}</g>")
 
 
 def _inner(block: Block) -> int:
-    """Channels of the widest tensor inside, the classifier's outputs left out."""
+    """Channels of the widest inner tensor, without the outputs of the classifier."""
     inner = [spec.channels for node in block.nodes[1:] for spec in node.specs]
     return max(inner, default=block.nodes[0].output.channels)
 
 
 def _kernel(block: Block) -> int:
-    """Side of the largest window of a block."""
+    """Largest kernel size of a block."""
     convolutions = [max(node.op.kernel) for node in block.nodes if isinstance(node.op, ops.Conv2d)]
     pools = [node.op.kernel for node in block.nodes if isinstance(node.op, ops.Pool2d)]
     return max([1, *convolutions, *pools])
 
 
 def _extent(spec: TensorSpec) -> str:
-    """`8²`, `8x6` or `197` of a feature map or tokens."""
+    """Size of a feature map or number of tokens: `8²`, `8x6` or `197`."""
     square = len(spec.size) == 2 and spec.size[0] == spec.size[1]
     return f"{spec.size[0]}²" if square else "x".join(map(str, spec.size))
 
@@ -172,7 +173,7 @@ def _rect(kind: str, x: float, height: float) -> str:
 
 
 def _shortcut(block: Block, x: float, height: float) -> str:
-    """An arch over the box where the block adds its input to its output."""
+    """An arc over the box if the block adds its input to its output."""
     if not block.has(ops.Add):
         return ""
     y = TOP + (BODY - height) / 2 - 2
@@ -186,7 +187,7 @@ def _lines(label: tuple[str, ...], x: float) -> Iterator[str]:
 
 
 def _marks(block: Block, x: float) -> Iterator[str]:
-    """Pills under the box: squeeze-and-excitation, stride."""
+    """Labels under the box: squeeze-and-excitation, stride."""
     stride = _stride(block)
     texts = ["SE"] * block.has(ops.Multiply) + [f"s{stride}"] * (stride > 1)
     left, wide = x + 2, BOX_WIDTH - 4
@@ -198,7 +199,7 @@ def _marks(block: Block, x: float) -> Iterator[str]:
 
 
 def _stride(block: Block) -> int:
-    """By how much the block shrinks the side of its feature map; 1 where it has none."""
+    """Total stride of the block; 1 if it has no feature map."""
     before, after = block.inputs[0].size, block.output_specs[0].size
     return -(-before[0] // after[0]) if before and after else 1
 

@@ -1,4 +1,4 @@
-"""The plots of a report as plotly figures; the template sets the colours that depend on the page's theme."""
+"""The plots of a report as plotly figures; the template sets the colors that depend on the theme."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ from nas.tasks import Task
 from nas.tasks.base import Quantity
 from search_spaces import Space
 
-OURS, OTHERS, FAINT, CORNER, REFERENCE = "#5b5bd6", "#e08c1a", "rgba(130,140,160,0.45)", "#12a594", "#e5484d"
+SEARCH, OTHERS, FAINT, CORNER, REFERENCE = (
+    "#5b5bd6",
+    "#e08c1a",
+    "rgba(130,140,160,0.45)",
+    "#12a594",
+    "#e5484d",
+)
 NO_BREAK = "\N{NO-BREAK SPACE}"
-COST = {"latency_ms": "latency by the table, ms", "macs": "MACs"}
-"""Axis title of what a Pareto plot can show on its x axis, the best first."""
+COST = {"latency_ms": "predicted latency, ms", "macs": "MACs"}
+"""Columns for the x axis of Pareto plots with their axis titles, in order of preference."""
 
 
 def pareto(
@@ -31,7 +37,7 @@ def pareto(
     baseline: pd.DataFrame | None,
     reference_point: Mapping[str, float],
 ) -> dict[str, go.Figure]:
-    """Metrics against cost of every subnet, one figure per metric; arguments as in `ReportData`."""
+    """Metrics over cost of all subnets, one figure per metric; arguments as in `ReportData`."""
     evaluated = _validated(evaluations)
     tables = [table for table in (front, baseline, evaluated) if table is not None and len(table)]
     cost = next((name for name in COST if any(t.get(name, _NONE).notna().any() for t in tables)), "macs")
@@ -42,7 +48,7 @@ def pareto(
         _points(figure, space, task, evaluated, "evaluated", cost, metric, {"color": FAINT, "size": 6})
         _front(figure, space, task, baseline, "random search", cost, metric, OTHERS)
         _corners(figure, space, task, evaluated, cost, metric)
-        _front(figure, space, task, front, "search", cost, metric, OURS)
+        _front(figure, space, task, front, "search", cost, metric, SEARCH)
         if cost in reference_point and metric in reference_point:
             marker = {"symbol": "x", "size": 10, "color": REFERENCE}
             x, y = [reference_point[cost]], [reference_point[metric]]
@@ -54,13 +60,13 @@ def pareto(
 
 
 def latency(held_out: pd.DataFrame | None, front: pd.DataFrame | None) -> dict[str, go.Figure]:
-    """Predicted against measured latency, and the relative error; arguments as in `ReportData`."""
+    """Predicted over measured latency, and the relative error; arguments as in `ReportData`."""
     against = _figure("measured latency, ms", "predicted latency, ms")
     error = _figure("measured latency, ms", "predicted / measured - 1")
     error.update_yaxes(tickformat="+.1%")
     measured = [_measured(held_out, "predicted_latency_ms"), _measured(front, "latency_ms")]
     _diagonal(against, [values for pair in measured for values in pair])
-    for (x, y), name, color in zip(measured, ("held-out", "front"), (OURS, OTHERS), strict=True):
+    for (x, y), name, color in zip(measured, ("held-out", "front"), (SEARCH, OTHERS), strict=True):
         if len(x):
             marker = {"color": color, "size": 8, "opacity": 0.85}
             against.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker)
@@ -69,24 +75,24 @@ def latency(held_out: pd.DataFrame | None, front: pd.DataFrame | None) -> dict[s
 
 
 def predictor(held_out: pd.DataFrame, quantity: Quantity) -> dict[str, go.Figure]:
-    """Predicted against real values of a metric of held-out subnets."""
-    figure = _figure(f"real {quantity.axis}", f"predicted {quantity.axis}")
+    """Predicted over evaluated values of a metric of held-out subnets."""
+    figure = _figure(f"evaluated {quantity.axis}", f"predicted {quantity.axis}")
     real, predicted = held_out["real"].to_numpy(), held_out["predicted"].to_numpy()
     _diagonal(figure, [real, predicted])
-    marker = {"color": OURS, "size": 8, "opacity": 0.85}
+    marker = {"color": SEARCH, "size": 8, "opacity": 0.85}
     hover = [str(escape(arch_id)) for arch_id in held_out["arch_id"]]
     figure.add_scatter(x=real, y=predicted, mode="markers", name="held-out", marker=marker, text=hover)
     return {quantity.label: figure}
 
 
 def training(log: pd.DataFrame) -> dict[str, go.Figure]:
-    """Losses of the subnets of a step and the learning rate, by step."""
+    """Losses of the subnets and the learning rate by step."""
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.06, figure=_figure()
     )
-    for role, color in {"largest": OURS, "smallest": CORNER, "random": FAINT}.items():
+    for role, color in {"largest": SEARCH, "smallest": CORNER, "random": FAINT}.items():
         losses = log[f"loss_{role}"]
-        if losses.notna().any():  # else the sampler has no such subnet
+        if losses.notna().any():  # otherwise the sampler has no such subnet
             line = {"color": color, "width": 2}
             figure.add_scatter(x=log["step"], y=losses, mode="lines", name=role, line=line, row=1, col=1)
     line = {"color": OTHERS, "width": 2}
@@ -124,7 +130,7 @@ def _figure(x: str = "", y: str = "") -> go.Figure:
 
 
 def _validated(evaluations: pd.DataFrame | None) -> pd.DataFrame | None:
-    """One row per subnet; the test split stays out of every plot that a choice could be made from."""
+    """One row per subnet, for the validation split only: subnets are not selected on the test split."""
     if evaluations is None or evaluations.empty:
         return None
     return evaluations[evaluations["split"] == "validation"].drop_duplicates("arch_id")
@@ -163,7 +169,7 @@ def _front(
     metric: str,
     color: str,
 ) -> None:
-    """Points joined by steps: each is the best up to the cost of the next."""
+    """Points of a front, joined by steps."""
     if table is None or table.empty or cost not in table:
         return
     _points(figure, space, task, table.sort_values(cost), name, cost, metric, {"color": color, "size": 9})
@@ -191,8 +197,8 @@ def _hover(space: Space, task: Task, table: pd.DataFrame) -> list[str]:
 
 
 def _hover_text(arch: str, task: Task, row: pd.Series[float]) -> str:
-    """The text about a subnet at its point, in plotly's own small markup."""
-    breakable = arch.replace(" ", NO_BREAK).replace(f"|{NO_BREAK}", "| ")  # lines end between stages
+    """The hover text of a subnet, in the markup of plotly."""
+    breakable = arch.replace(" ", NO_BREAK).replace(f"|{NO_BREAK}", "| ")  # line breaks only between stages
     latencies = [
         f"{number(row[column])} ms {how}"
         for column, how in (("latency_ms", "predicted"), ("measured_latency_ms", "measured"))
@@ -217,9 +223,9 @@ def _measured(table: pd.DataFrame | None, predicted: str) -> tuple[NDArray[np.fl
 
 
 def _diagonal(figure: go.Figure, values: list[NDArray[np.float64]]) -> None:
-    """The line on which prediction and truth are equal."""
-    every = np.concatenate(values)
-    if len(every):
-        ends = [every.min(), every.max()]
+    """The line on which both axes are equal."""
+    coordinates = np.concatenate(values)
+    if len(coordinates):
+        ends = [coordinates.min(), coordinates.max()]
         line = {"color": FAINT, "dash": "dot"}
         figure.add_scatter(x=ends, y=ends, mode="lines", name="equal", line=line, hoverinfo="skip")

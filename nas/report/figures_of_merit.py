@@ -1,4 +1,4 @@
-"""The main figures of a run, gathered from what it wrote."""
+"""The main figures of a run, computed from its results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.tasks import Task
 
 
 def quality_figures(test: pd.DataFrame, task: Task) -> list[FigureOfMerit]:
-    """The headline metric on the test split of the subnets, or of the only one that was trained."""
+    """The headline metric on the test split, by group of subnets."""
     headline = task.headline
     scale, unit = (100, "%") if headline.percent else (1, task.metrics[headline.metric].unit)
     values = scale * test.groupby("group")[headline.metric].median()
@@ -37,7 +37,7 @@ def quality_figures(test: pd.DataFrame, task: Task) -> list[FigureOfMerit]:
 
 
 def predictor_figures(record: PredictorRecord) -> list[FigureOfMerit]:
-    """Rank correlation of the predictor, and the best that could be."""
+    """Rank correlation of the predictor, and its ceiling."""
     return [
         ("predictor, Kendall tau on held-out subnets", record.kendall_tau, "", ""),
         ("predictor, ceiling of Kendall tau", record.ceiling, "", ""),
@@ -45,7 +45,7 @@ def predictor_figures(record: PredictorRecord) -> list[FigureOfMerit]:
 
 
 def latency_figures(profile: DeviceProfile) -> list[FigureOfMerit]:
-    """Errors of the latency table on held-out subnets, beside what measuring again gives."""
+    """Errors of the latency table on held-out subnets, and the noise floor."""
     floor = math.nan if profile.noise_floor is None else 100 * profile.noise_floor
     return [
         ("latency table, MAPE", 100 * profile.held_out.mape, "%", ""),
@@ -59,13 +59,13 @@ def test_hypervolume(
 ) -> float:
     """Hypervolume of subnets in the primary metric on the test split and latency.
 
-    Latencies are the measured ones where there are any, else the predicted ones.
+    A predicted latency is used where a subnet was not measured.
 
     Args:
-        front: the subnets, chosen on the validation split: `arch_id`, `latency_ms`, `measured_latency_ms`.
-        test: their metrics on the test split, as `final_test` gives them.
+        front: the subnets, selected on the validation split: `arch_id`, `latency_ms`, `measured_latency_ms`.
+        test: metrics on the test split, the result of `final_test`.
         reference: primary objective and `latency_ms` of the reference point, fixed before the search.
-        task: what the subnets' outputs mean.
+        task: the task.
     """
     rows = front.merge(test[test["group"] == CHOSEN], on="arch_id", suffixes=("_validation", ""))
     latency_ms = rows["measured_latency_ms"].fillna(rows["latency_ms"])
@@ -76,23 +76,23 @@ def test_hypervolume(
 
 
 def hypervolume_figures(volumes: Mapping[str, float]) -> list[FigureOfMerit]:
-    """How much more than random search the search found; `volumes` has ours first, then random's.
+    """Hypervolume of the search relative to random search; `volumes` has both, in this order.
 
-    Nothing where random search found nothing inside the reference point.
+    The list is empty if random search found no subnet inside the reference point.
     """
-    ours, random = volumes.values()
-    return [("test hypervolume, search / random search", ours / random, "", "")] if random else []
+    search, random = volumes.values()
+    return [("test hypervolume, search / random search", search / random, "", "")] if random else []
 
 
 def certificate_figures(certificate: Mapping[str, Any]) -> list[FigureOfMerit]:
-    """How much of the hypervolume that the additive surrogate has to offer the search found."""
+    """Share of the hypervolume of the additive surrogate's front that the search found."""
     share = certificate["found_share"]
     name = f"front found / {certificate['front']} front of the additive surrogate"
     return [] if share is None else [(name, share, "", "")]
 
 
 def figure_rows(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:
-    """The figures as plain values, each with whether it meets its target."""
+    """The figures as dictionaries, each with whether it meets its target."""
     return [
         {"figure": name, "value": round(value, 6), "unit": unit, "target": target, "met": met(value, target)}
         for name, value, unit, target in figures
@@ -100,7 +100,7 @@ def figure_rows(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:
 
 
 def met(value: float, target: str) -> bool | None:
-    """Whether `value` meets a target such as `>= 97`; None where the target is no bound."""
+    """Whether `value` meets a target such as `>= 97`; None without a target, False for other texts."""
     sense, _, bound = target.partition(" ")
     try:
         limit = float(bound)

@@ -1,4 +1,4 @@
-"""The test split, read once the choices are made."""
+"""Evaluation on the test split, after all subnets are selected."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from nas.progress import Progress, silent
 from search_spaces import Arch
 
 N_RANDOM = 100
-"""Random subnets whose median says how good the supernet is."""
+"""Number of random subnets whose median describes the supernet."""
 LARGEST, SMALLEST, RANDOM, CHOSEN = "largest", "smallest", "random", "chosen"
 TRAINED = "trained"
 
 
 def final_test(
-    trained: TrainedRun, chosen: Sequence[Arch] = (), *, progress: Progress = silent
+    trained: TrainedRun, selected: Sequence[Arch] = (), *, progress: Progress = silent
 ) -> pd.DataFrame:
-    """Evaluate on the test split: largest and smallest subnet, random ones, and those that were chosen.
+    """Evaluate on the test split: the largest and the smallest subnet, random ones, and the selected ones.
 
-    Where a single subnet was trained, it alone is evaluated.
+    In a fine-tuned run only its subnet is evaluated.
 
-    Nothing but a report may call this: whoever chooses by these figures has no test split any more.
+    Only a report may call this, because subnets must not be selected by results on the test split.
 
     Args:
         trained: the run.
-        chosen: subnets that a search returned.
+        selected: subnets that a search returned.
         progress: called after each subnet.
 
     Returns:
@@ -40,7 +40,7 @@ def final_test(
     random = space.decode(space.sample(np.random.default_rng(0), N_RANDOM))
     groups = [(LARGEST, space.largest), (SMALLEST, space.smallest)]
     groups += [(RANDOM, arch) for arch in random]
-    groups += [(CHOSEN, arch) for arch in dict.fromkeys(chosen)]
+    groups += [(CHOSEN, arch) for arch in dict.fromkeys(selected)]
     return _evaluated(trained, groups, progress)
 
 

@@ -1,4 +1,4 @@
-"""HTML by small functions. A plain `str` is text and gets escaped; only `Html` goes in as it is."""
+"""Functions that make HTML. A plain `str` is text and is escaped; `Html` is markup."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from plotly.offline import get_plotlyjs
 from nas.tasks.base import Quantity
 
 DASH = "\N{EN DASH}"
-"""Stands for a number that there is not."""
+"""Shown instead of a missing number."""
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that is markup."""
 
 
 def escape(text: object) -> Html:
-    """`text` as markup that shows exactly it."""
+    """Text as markup, with special characters escaped."""
     return text if isinstance(text, Html) else Html(html.escape(str(text)))
 
 
 def join(parts: Iterable[object], between: str = "") -> Html:
-    """Several parts as one; those that are plain text are escaped."""
+    """Join parts to one; plain text is escaped."""
     return Html(between.join(escape(part) for part in parts))
 
 
 def page(title: str, body: Html) -> str:
-    """A whole HTML file that loads nothing: style, scripts and plotly.js are inside."""
+    """A self-contained HTML file with style, scripts and plotly.js."""
     template = Template((resources.files("nas.report") / "template.html").read_text(encoding="utf-8"))
     return template.substitute(title=escape(title), body=body, plotly=get_plotlyjs())
 
 
 def section(title: str, *parts: Html) -> Html:
-    """A part of the page under a heading."""
+    """A section with a heading."""
     return Html(f"<section><h2>{escape(title)}</h2>{join(parts)}</section>\n")
 
 
@@ -48,23 +48,23 @@ def paragraph(text: object) -> Html:
     return Html(f"<p>{escape(text)}</p>")
 
 
-def missing(what: str, command: str) -> Html:
-    """What is shown in place of something that was not made yet: what it is and the command that makes it."""
-    return Html(f'<p class="missing">No {escape(what)} yet: <code>{escape(command)}</code></p>')
+def missing(name: str, command: str) -> Html:
+    """A note that a result is missing, with the command that makes it."""
+    return Html(f'<p class="missing">No {escape(name)} yet: <code>{escape(command)}</code></p>')
 
 
 def warning(text: object) -> Html:
-    """A banner that cannot be overlooked."""
+    """A warning banner."""
     return Html(f'<p class="warning" role="alert">{escape(text)}</p>')
 
 
 def details(summary: str, *parts: Html) -> Html:
-    """Parts that a click opens."""
+    """Parts that are shown after a click."""
     return Html(f"<details><summary>{escape(summary)}</summary>{join(parts)}</details>")
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> Html:
-    """A table; with `numbers`, all columns but the first are aligned to the right."""
+    """A table; with `numbers`, all columns except the first are right-aligned."""
     head = join(Html(f'<th scope="col">{escape(cell)}</th>') for cell in header)
     body = join(Html(f"<tr>{join(Html(f'<td>{escape(cell)}</td>') for cell in row)}</tr>\n") for row in rows)
     kind = ' class="numbers"' if numbers else ""
@@ -80,14 +80,16 @@ def cards(values: Iterable[tuple[str, object]]) -> Html:
 
 
 def code(text: str) -> Html:
-    """Lines for a terminal."""
+    """A block of code."""
     return Html(f"<pre><code>{escape(text)}</code></pre>")
 
 
 def plot(views: Mapping[str, go.Figure], caption: object = "") -> Html:
-    """A figure; the template's script draws the first view and offers buttons for the others."""
+    """A figure with several views; the script of the template has a button for each."""
     items = (f'{{"name": {json.dumps(name)}, "figure": {view.to_json()}}}' for name, view in views.items())
-    specification = f"[{', '.join(items)}]".replace("<", "\\u003c")  # nothing may end the script element
+    specification = f"[{', '.join(items)}]".replace(
+        "<", "\\u003c"
+    )  # the text must not end the script element
     return Html(
         f'<figure class="plot"><div class="views"></div><div class="canvas"></div>'
         f'<script type="application/json">{specification}</script>'
@@ -95,11 +97,11 @@ def plot(views: Mapping[str, go.Figure], caption: object = "") -> Html:
     )
 
 
-# ---------------------------------------------------------------------- numbers as people read them
+# ---------------------------------------------------------------------- formatted numbers
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`digits` significant digits without an exponent where that is readable; a dash for NaN and None."""
+    """A number with `digits` significant digits; a dash for NaN and None."""
     if value is None or not math.isfinite(value):
         return DASH
     if value and not 1e-4 <= abs(value) < 1e6:
@@ -114,7 +116,7 @@ def formatted(quantity: Quantity, value: float) -> str:
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
-    """A fraction as per cent; a dash for NaN and for what is not known."""
+    """A fraction as a percentage; a dash for NaN and None."""
     if fraction is None or not math.isfinite(fraction):
         return DASH
     return f"{100 * fraction:.{decimals}f} %"
@@ -131,7 +133,7 @@ def count(value: float) -> str:
 
 
 def power_of_ten(value: int) -> Html:
-    """A whole number of any size, as 1.9 × 10¹¹ from a million on."""
+    """An integer of any size; from a million on as 1.9 × 10¹¹."""
     if value < 10**6:
         return Html(f"{value:,}")
     mantissa, exponent = f"{value:.1e}".split("e")

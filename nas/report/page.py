@@ -1,4 +1,4 @@
-"""Whole pages."""
+"""The page of a report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from nas.report.markup import join, page
 
 
 def write_report(data: ReportData) -> str:
-    """The report of a run as the text of one HTML file that loads nothing from elsewhere.
-
-    Equal data give equal text.
+    """The report of a run as the text of a self-contained HTML file. Equal data give equal text.
 
     Raises:
-        ValueError: a table holds an arch that is not in the space.
+        ValueError: a table has an arch that is not in the space.
     """
     parts = [
         sections.headline(data),

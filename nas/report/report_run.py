@@ -1,4 +1,4 @@
-"""The report as a step of a run: reads the test split once, gathers what was written, makes one page."""
+"""The report of a run: evaluation on the test split, the results of all steps, one page."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def report_run(
     out: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[Path, list[FigureOfMerit]]:
-    """Write the report of a run, beside the results of the device's search where there is one.
+    """Write the report of a run, to the folder of the device's search or to the run.
 
     Args:
         trained: the run.
-        device: whose search is reported; None: the device that was searched last.
-        extra: more figures for the report's table.
-        targets: what figures should reach, by name, such as `>= 97`.
-        out: the folder to write to instead.
+        device: device of the search; None: that of the last search.
+        extra: additional figures for the table of the report.
+        targets: targets of figures by name, such as `>= 97`.
+        out: folder to write to; None: see above.
         progress: called after each evaluation on the test split.
 
     Returns:
@@ -75,14 +75,15 @@ def report_run(
     front, baseline = _table(results, FRONT), _table(results, BASELINE)
     if trained.info.arch:
         front = _only_subnet(trained, trained.info.arch)
-    chosen = [arch for table in (front, baseline) if table is not None for arch in table["arch"]]
+    selected = [arch for table in (front, baseline) if table is not None for arch in table["arch"]]
     folder = Folder(out) if out else results or run
     folder.check_writable("give another folder with --out")
-    test = final_test(trained, chosen, progress=progress)
+    test = final_test(trained, selected, progress=progress)
     folder.write_csv(TEST, test)
     profiled = trained.device(device)
-    judged = results is not None and results.has(PREDICTOR)
-    predictor = results.read_model(PREDICTOR, PredictorRecord) if results and judged else None
+    predictor = None
+    if results is not None and results.has(PREDICTOR):
+        predictor = results.read_model(PREDICTOR, PredictorRecord)
 
     figures = quality_figures(test, trained.task)
     volumes: dict[str, float] = {}
@@ -107,8 +108,10 @@ def report_run(
     if search.get("certificate"):
         figures += certificate_figures(search["certificate"])
     figures += extra
-    wanted = targets or {}
-    figures = [(name, value, unit, target or wanted.get(name, "")) for name, value, unit, target in figures]
+    named_targets = targets or {}
+    figures = [
+        (name, value, unit, target or named_targets.get(name, "")) for name, value, unit, target in figures
+    ]
     data = ReportData(
         run=trained.info,
         space=trained.space,
@@ -135,14 +138,14 @@ def _table(folder: Folder | None, name: str) -> pd.DataFrame | None:
 
 
 def _only_subnet(trained: TrainedRun, arch: Arch) -> pd.DataFrame:
-    """The subnet of a fine-tuned run in the form of a front."""
-    known = {"arch_id": arch.id, "arch": arch} | trained.evaluator()([arch], "report")[0]
-    known |= {"macs": trained.space.macs(arch), "params": trained.space.params(arch)}
-    return pd.DataFrame([known]).assign(latency_ms=float("nan"), measured_latency_ms=float("nan"))
+    """The subnet of a fine-tuned run as a front of one row."""
+    row = {"arch_id": arch.id, "arch": arch} | trained.evaluator()([arch], "report")[0]
+    row |= {"macs": trained.space.macs(arch), "params": trained.space.params(arch)}
+    return pd.DataFrame([row]).assign(latency_ms=float("nan"), measured_latency_ms=float("nan"))
 
 
 def _exported(run: RunDir, device: str | None) -> dict[str, list[str]]:
-    """Exported files by arch id, relative to the folder of exports: those for the device, and for none."""
+    """Files exported for the device or for no device, by arch id, relative to the folder of exports."""
     folders = [run.exports(name).path for name in dict.fromkeys((None, device))]
     files: dict[str, list[str]] = {}
     for path in sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir()):
@@ -152,9 +155,9 @@ def _exported(run: RunDir, device: str | None) -> dict[str, list[str]]:
 
 
 def _evaluations(trained: TrainedRun, device: Device | None) -> pd.DataFrame:
-    """The archive with the computed costs of each subnet."""
+    """The archive with the costs of each subnet."""
     frame, space = trained.archive.frame(), trained.space
-    if trained.info.arch:  # the weights of all others are not trained
+    if trained.info.arch:  # other subnets are not trained
         frame = frame[frame["arch_id"] == trained.info.arch.id].reset_index(drop=True)
     genomes = space.encode(frame["arch"])
     frame["macs"], frame["params"] = macs_table(space)(genomes), params_table(space)(genomes)

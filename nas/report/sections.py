@@ -1,4 +1,4 @@
-"""The parts of a report, in the order in which they are read; each copes with work that was not done yet."""
+"""The sections of a report in their order. Each of them supports missing results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ REPORT = "nas report RUN"
 
 
 def headline(data: ReportData) -> Html:
-    """What was searched where, and how much of it was looked at."""
+    """The space, the data set, the device and the number of evaluated subnets."""
     evaluated = 0
     if data.evaluations is not None and len(data.evaluations):
         evaluated = data.evaluations["arch_id"].nunique()
@@ -54,7 +54,7 @@ def headline(data: ReportData) -> Html:
             ("space", data.space.name),
             ("data set", data.run.dataset),
             ("device", device),
-            ("begun", data.run.created[:16].replace("T", " ") + " UTC"),
+            ("created", data.run.created[:16].replace("T", " ") + " UTC"),
             ("subnets in the space", power_of_ten(data.space.n_subnets)),
             ("subnets evaluated", f"{evaluated:,}"),
         ]
@@ -62,27 +62,29 @@ def headline(data: ReportData) -> Html:
 
 
 def chosen_subnets(data: ReportData) -> Html:
-    """The table of the chosen subnets, and of the whole front behind a click."""
+    """The table of the chosen subnets; the whole front is shown after a click."""
     chosen = data.chosen()
     if chosen is None or data.front is None:
         return section("Chosen subnets", missing("front", SEARCH), *_other_files(data, set()))
     notes = []
     if data.run.arch:
-        notes.append(paragraph("A single subnet was fine-tuned. The others of the space are not trained."))
+        notes.append(
+            paragraph("This run is a fine-tuned subnet. Other subnets of the space are not trained.")
+        )
     if not data.files:
         notes.append(missing("exported subnet", EXPORT))
     if data.test is None or data.test.empty:
         notes.append(missing("figures on the test split", REPORT))
     elif data.profile and data.profile["key"]["precision"] != FP32:
-        notes.append(paragraph("Figures on the test split are those of the networks in fp32."))
-    rest = _other_files(data, set(data.front["arch_id"]))
+        notes.append(paragraph("Figures on the test split are for fp32 networks."))
+    appendix = _other_files(data, set(data.front["arch_id"]))
     if len(chosen) < len(data.front):
-        rest.append(details(f"All {len(data.front)} subnets of the front", _subnets(data, data.front)))
-    return section("Chosen subnets", _subnets(data, chosen), *notes, *rest)
+        appendix.append(details(f"All {len(data.front)} subnets of the front", _subnets(data, data.front)))
+    return section("Chosen subnets", _subnets(data, chosen), *notes, *appendix)
 
 
 def pareto_front(data: ReportData) -> Html:
-    """The plot of quality against cost, and the hypervolumes."""
+    """The plot of metrics over cost, and the hypervolumes."""
     if data.front is None and (data.evaluations is None or data.evaluations.empty):
         return section("Pareto front", missing("evaluated subnets", EVALUATE))
     views = figures.pareto(
@@ -91,11 +93,11 @@ def pareto_front(data: ReportData) -> Html:
     caption = "On the validation split. Hover over a point for its arch: resolution · stem | stages | head."
     hypervolumes = missing("search", SEARCH)
     if data.hypervolume:
-        ours = next(iter(data.hypervolume.values()))
+        search = next(iter(data.hypervolume.values()))
         hypervolumes = table(
-            ("method, with equal real evaluations", "hypervolume", "search / method"),
+            ("method, with an equal number of evaluations", "hypervolume", "search / method"),
             [
-                (name, number(value, 4), f"{ours / value:.3f}" if i and value else "")
+                (name, number(value, 4), f"{search / value:.3f}" if i and value else "")
                 for i, (name, value) in enumerate(data.hypervolume.items())
             ],
         )
@@ -103,7 +105,7 @@ def pareto_front(data: ReportData) -> Html:
 
 
 def predictions(data: ReportData) -> Html:
-    """Predicted against measured: latency, then the primary metric."""
+    """Predicted and measured latency, predicted and evaluated primary metric."""
     return section("Predicted against measured", _latency(data), _predictor(data))
 
 
@@ -112,8 +114,8 @@ def training(data: ReportData) -> Html:
     if data.training is None or data.training.empty:
         return section("Training", missing("finished epoch", TRAIN))
     caption = (
-        "Mean losses of the largest, the smallest and all other subnets that were trained. With in-place "
-        "distillation the first subnet of a step learns from the labels, the others from its output."
+        "Mean losses of the largest, the smallest and all other trained subnets. With in-place distillation, "
+        "the first subnet of a step learns from the labels, the others from its outputs."
     )
     return section("Training", plot(figures.training(data.training), caption))
 
@@ -125,9 +127,9 @@ def pictures(data: ReportData) -> Html:
         return section("Architectures", missing("front", SEARCH))
     legend = (
         "A box is a block, its height grows with the square root of its channels: "
-        "solid for what it hands on, pale for its widest inner layer. "
+        "solid for its output, pale for its widest inner layer. "
         "k: kernel, e: expansion ratio, s: stride, SE: squeeze-and-excitation; an arc is a shortcut, "
-        "a dashed box a block that the depth switched off. "
+        "a dashed box a block that the depth switches off. "
         "Under a stage's name: output channels · size of the feature map."
     )
     drawings = Html(f'<div class="archs">{join(_drawings(data, chosen))}</div>')
@@ -135,7 +137,7 @@ def pictures(data: ReportData) -> Html:
 
 
 def device(data: ReportData) -> Html:
-    """The device, how it was measured, and how far its table is from the truth."""
+    """The device, the settings of its profile, and the prediction errors."""
     if not data.profile:
         return section("Device", missing("device profile", PROFILE))
     profile = data.profile
@@ -146,7 +148,7 @@ def device(data: ReportData) -> Html:
         ("noise floor", percent(profile["noise_floor"], 2)),
         ("split-half Spearman", number(profile["split_half_spearman"])),
         ("sentinel drift", percent(profile["sentinel_drift"], 2)),
-        ("trials at slow moments alone", percent(profile["slow_share"], 1)),
+        ("throttled trials", percent(profile["slow_share"], 1)),
         ("measured in", f"{profile['seconds']:.1f} s"),
     ]
     return section(
@@ -160,18 +162,16 @@ def device(data: ReportData) -> Html:
 
 
 def noise(data: ReportData) -> list[Html]:
-    """A banner where the machine was too noisy for its latencies to be trusted."""
+    """A warning if the machine was too noisy for reliable latencies."""
     if not data.profile or not data.profile["too_noisy"]:
         return []
     floor = percent(data.profile["noise_floor"])
-    text = (
-        f"Machine too noisy: the same subnets measured again differ by {floor}; these latencies are no proof."
-    )
+    text = f"Machine too noisy: repeated measurements differ by {floor}; the latencies are unreliable."
     return [warning(text)]
 
 
 def figures_of_merit(data: ReportData) -> list[Html]:
-    """The main figures, with their targets where there are any."""
+    """The main figures, with their targets if there are any."""
     if not data.figures:
         return []
     header = ["figure", "value", "target"]
@@ -184,19 +184,19 @@ def figures_of_merit(data: ReportData) -> list[Html]:
 
 
 def commands(data: ReportData) -> Html:
-    """How to get the same again."""
+    """Commands that reproduce the results."""
     name = shlex.quote(data.profile["name"]) if data.profile else "NAME"
-    origin = paragraph("RUN is the directory of this run, NEW one of your choice.")
-    begin = "nas train --config RUN/recipe.yaml --out NEW"
+    origin = paragraph("RUN is the directory of this run, NEW that of a new run.")
+    first = "nas train --config RUN/recipe.yaml --out NEW"
     if data.run.imported:
-        origin = paragraph("CHECKPOINT is the file of weights, NEW a run directory of your choice.")
-        begin = "nas import attentivenas CHECKPOINT --out NEW --data-root FOLDER"
+        origin = paragraph("CHECKPOINT is the file with the weights, NEW the directory of a new run.")
+        first = "nas import attentivenas CHECKPOINT --out NEW --data-root FOLDER"
         if data.run.imported.source == "ofa":
             space = shlex.quote(data.space.name)
-            begin = f"nas import ofa CHECKPOINT --space {space} --out NEW --data-root FOLDER"
-    lines = [begin, "nas evaluate NEW", "nas export NEW", "nas report NEW"]
+            first = f"nas import ofa CHECKPOINT --space {space} --out NEW --data-root FOLDER"
+    lines = [first, "nas evaluate NEW", "nas export NEW", "nas report NEW"]
     if data.run.arch:
-        origin = join([origin, paragraph("The recipe names the run whose weights training begins with.")])
+        origin = join([origin, paragraph("The recipe names the run whose weights the training starts from.")])
     else:
         lines[2:2] = [f"nas profile NEW --device {name}", f"nas search NEW --device {name}"]
     versions = ", ".join(f"{package} {version}" for package, version in data.run.versions.items())
@@ -235,7 +235,7 @@ def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
 
 
 def _other_files(data: ReportData, shown: set[str]) -> list[Html]:
-    """The exported files of subnets that are not among those shown."""
+    """The exported files of all subnets that are not in `shown`."""
     rows = [(arch_id, ", ".join(names)) for arch_id, names in data.files.items() if arch_id not in shown]
     return [details("Other exported subnets", table(("subnet", "file"), rows))] if rows else []
 
@@ -260,24 +260,24 @@ def _latency(data: ReportData) -> Html:
     title = Html("<h3>Latency</h3>")
     if data.latency is None or data.latency.empty:
         return join([title, missing("held-out latencies", PROFILE)])
-    header = ("predicted against measured", "subnets", "MAPE", "bias", "within 5 %", "Kendall τ")
+    header = ("latency", "subnets", "MAPE", "bias", "within 5 %", "Kendall τ")
     errors = table(header, _error_rows(data, data.latency))
     return join([title, plot(figures.latency(data.latency, data.front)), errors])
 
 
 def _error_rows(data: ReportData, held_out: pd.DataFrame) -> Iterator[tuple[object, ...]]:
-    """The table's errors, and beside them what it has to beat and what no table can beat."""
+    """Errors of the predictions, of a baseline by MACs, and the noise floor."""
     columns = ["predicted_latency_ms", "measured_latency_ms"]
-    yield _error_row("held-out subnets, by the table", compare(*held_out[columns].to_numpy().T))
+    yield _error_row("held-out subnets, predicted", compare(*held_out[columns].to_numpy().T))
     if data.profile:
         line = ErrorRecord.model_validate(data.profile["held_out_macs"])
-        yield _error_row("held-out subnets, by a line through MACs", line)
+        yield _error_row("held-out subnets, predicted from MACs", line)
         floor = percent(data.profile["noise_floor"], 2)
         yield "held-out subnets, measured again (noise floor)", len(held_out), floor, "", "", ""
     if data.front is not None:
         measured = data.front[["latency_ms", "measured_latency_ms"]].dropna()
         if len(measured) > 1:
-            yield _error_row("returned subnets, by the table", compare(*measured.to_numpy().T))
+            yield _error_row("returned subnets, predicted", compare(*measured.to_numpy().T))
 
 
 def _error_row(name: str, error: ErrorRecord) -> tuple[object, ...]:
@@ -310,7 +310,7 @@ def _predictor(data: ReportData) -> Html:
 
 
 def plain_fields(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Name and value, as people read them, of every plain field of nested mappings; lists are left out."""
+    """Names and formatted values of all fields in nested mappings, except lists."""
     for key, value in values.items():
         name = prefix + key.replace("_", " ")
         if isinstance(value, Mapping):

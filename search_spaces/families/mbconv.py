@@ -1,6 +1,6 @@
 """The MBConv family: MobileNetV2/V3-like networks with elastic depth, width, kernel, expand and resolution.
 
-One declarative type covers the spaces of OFA, BigNAS and AttentiveNAS and a user's own.
+It covers the spaces of OFA, BigNAS and AttentiveNAS, and custom spaces.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _slots(config: MBConvConfig) -> list[Slot]:
 
 
 def _size(resolution: int, stride: int) -> int:
-    """Side of the feature map after a total stride: every stride of 2 halves and rounds up."""
+    """Side of the feature map after a total stride, rounded up."""
     return -(-resolution // stride)
 
 
@@ -174,14 +174,14 @@ def mbconv(
     """Expansion 1×1, depthwise k×k, SE, projection 1×1 (MobileNetV3, Howard et al. 2019, §5).
 
     Args:
-        block: where the layers go.
+        block: builder of the block.
         width: output channels.
         mid: inner channels; None: no expansion.
-        kernel: of the depthwise convolution.
-        stride: of the depthwise convolution.
-        activation: of expansion and depthwise convolution.
+        kernel: kernel size of the depthwise convolution.
+        stride: stride of the depthwise convolution.
+        activation: activation of expansion and depthwise convolution.
         se_hidden: hidden channels of the SE branch; None: no SE.
-        se_gate: activation of its output.
+        se_gate: activation of the output of the SE branch.
     """
     if mid is not None:
         block.conv("expand", mid, activation=activation)
@@ -196,7 +196,7 @@ def mbconv(
 
 
 def add_shortcut(block: BlockBuilder, kind: str, stride: int) -> None:
-    """Add the block's input to its output as far as `StageConfig.shortcut` says, which explains `kind`."""
+    """Add the input of the block to its output, if `kind` allows it (see `StageConfig.shortcut`)."""
     source, end = block.spec(BLOCK_INPUT), block.last
     width = block.spec(end).channels
     reach = ("none", "identity", "pool", "projection").index(kind)

@@ -1,4 +1,4 @@
-"""What the YAML file of a space of the MBConv family says."""
+"""The keys of the YAML file of a space of the MBConv family."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ActivationName = Literal["none", "relu", "relu6", "hard_swish", "swish", "sigmoi
 
 
 def rising(options: tuple[_Number, ...]) -> tuple[_Number, ...]:
-    """Check a list of options: at least one, rising, none twice.
+    """Check that options are not empty and strictly increasing.
 
     Raises:
         ValueError: otherwise.
@@ -27,7 +27,7 @@ def rising(options: tuple[_Number, ...]) -> tuple[_Number, ...]:
 
 
 def odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
-    """Check kernel sizes: odd, so that padding keeps the size.
+    """Check that kernel sizes are odd, so that padding preserves the size.
 
     Raises:
         ValueError: otherwise.
@@ -38,16 +38,16 @@ def odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class StageConfig(BaseModel, frozen=True, extra="forbid"):
-    """A run of MBConv blocks of one width; the first block carries the stride."""
+    """A sequence of MBConv blocks of equal width; the first block has the stride."""
 
     width: tuple[Positive, ...]
-    """Output channels on offer."""
+    """Options for the output channels."""
     depth: tuple[Positive, ...] = (1,)
-    """Numbers of blocks on offer."""
+    """Options for the number of blocks."""
     kernel: tuple[int, ...] = (3,)
-    """Depthwise kernel sizes on offer, in pixels."""
+    """Options for the depthwise kernel size, in pixels."""
     expand: tuple[Annotated[float, Field(ge=1, allow_inf_nan=False)], ...] = (1.0,)
-    """Expansion ratios on offer: inner channels / input channels of a block."""
+    """Options for the expansion ratio: inner channels / input channels of a block."""
     per: Literal["block", "stage"] = "block"
     """Whether kernel and expand are chosen for every block or once for the stage."""
     stride: Literal[1, 2] = 1
@@ -86,11 +86,11 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """
 
     width: tuple[Positive, ...]
-    """Features that the classifier reads."""
+    """Options for the input features of the classifier."""
     pool_width: Positive | None = None
-    """Channels of the convolution before pooling (MobileNetV3's head); `width` then comes after it."""
+    """Channels of the convolution before pooling (head of MobileNetV3)."""
     pool_expand: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The same as a multiple of the last stage's width (AttentiveNAS's head)."""
+    """`pool_width` as a multiple of the width of the last stage (head of AttentiveNAS)."""
     activation: ActivationName = "hard_swish"
 
     _rising = field_validator("width")(rising)
@@ -103,20 +103,20 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class MBConvConfig(SpaceConfig, frozen=True):
-    """A space of the MBConv family, as its YAML file says it."""
+    """Content of the YAML file of a space of the MBConv family."""
 
     family: Literal["mbconv"] = "mbconv"
     stem: StemConfig
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     head: HeadConfig
     input_size: Positive | None = None
-    """Side of the images where the network itself resizes them to the resolution, bicubically
-    (AttentiveNAS); None: they come at the resolution."""
+    """Side of the images, if the network resizes them to the resolution itself (AttentiveNAS); None: the
+    resolution."""
     kernel_transform: bool = False
-    """Smaller kernels are learned linear maps of the centres of larger ones (OFA, Cai et al. 2020, §3.3);
-    otherwise they are those centres."""
+    """Whether smaller kernels are learned linear maps of the centres of larger ones (OFA, Cai et al. 2020,
+    §3.3) instead of the centres."""
     divisor: Positive = 8
-    """Inner channels (of expansions and SE) are rounded to multiples of this."""
+    """Inner channels (of expansions and SE branches) are rounded to multiples of this."""
     se_gate: Literal["hard_sigmoid", "sigmoid"] = "hard_sigmoid"
     se_reduction: Positive = 4
     """Inner channels of a block / hidden channels of its SE branch."""

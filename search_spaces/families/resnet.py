@@ -1,6 +1,6 @@
 """The ResNet-D family: bottleneck networks with elastic depth, width, expand, stem and resolution.
 
-Source: He et al. 2019, "Bag of tricks", §4.2 (ResNet-D); OFA-ResNet50 of Cai et al. 2020 for what is elastic.
+Sources: He et al. 2019, "Bag of tricks", §4.2 (ResNet-D); Cai et al. 2020, OFA-ResNet50 (elastic choices).
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from search_spaces.space import Slot, Space
 from search_spaces.tensors import image
 
 STEM_STRIDE = 4
-"""Of the first convolution and the max pool together."""
+"""Total stride of the first convolution and the max pool."""
 FULL_STEM: Final = 3
-"""Convolutions of a stem that does not skip its middle one."""
+"""Number of convolutions of a stem with its middle convolution."""
 
 
 class StemConfig(BaseModel, frozen=True, extra="forbid"):
     """Three 3×3 convolutions, the first with stride 2, the middle one with a shortcut, then a max pool."""
 
     width: tuple[Positive, ...]
-    """Output channels on offer."""
+    """Options for the output channels."""
     mid: tuple[Positive, ...]
-    """Channels of the first two convolutions, one for each code of the published notation. Codes of equal
-    channels give equal networks and are one option."""
+    """Channels of the first two convolutions, for each code of the published notation. Codes with equal
+    channels are one option."""
     depth: tuple[Literal[2, 3], ...] = (FULL_STEM,)
-    """Numbers of convolutions on offer; 2 skips the middle one."""
+    """Options for the number of convolutions; 2 skips the middle one."""
 
     _rising = field_validator("width", "depth")(rising)
 
     @field_validator("mid")
     @classmethod
-    def _never_falling(cls, mid: tuple[int, ...]) -> tuple[int, ...]:
+    def _not_decreasing(cls, mid: tuple[int, ...]) -> tuple[int, ...]:
         rising(tuple(dict.fromkeys(mid)))
         return mid
 
 
 class StageConfig(BaseModel, frozen=True, extra="forbid"):
-    """A run of bottleneck blocks of one width; the first one carries the stride and a projected shortcut."""
+    """A sequence of bottleneck blocks of equal width; the first has the stride and a projected shortcut."""
 
     width: tuple[Positive, ...]
-    """Output channels on offer."""
+    """Options for the output channels."""
     depth: tuple[Positive, ...]
-    """Numbers of blocks on offer."""
+    """Options for the number of blocks."""
     expand: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
-    """Inner channels / output channels of a block, chosen for each block."""
+    """Options for inner channels / output channels, chosen for each block."""
     stride: Literal[1, 2] = 2
 
     _rising = field_validator("width", "depth", "expand")(rising)
 
 
 class ResNetConfig(SpaceConfig, frozen=True):
-    """A space of the ResNet-D family, as its YAML file says it."""
+    """Content of the YAML file of a space of the ResNet-D family."""
 
     family: Literal["resnet"]
     stem: StemConfig
@@ -85,7 +85,7 @@ class ResNetSpace(Space):
 
     @property
     def n_codes(self) -> int:
-        """See `Space.n_codes`: the stem's codes of equal channels count one by one."""
+        """See `Space.n_codes`: codes of the stem with equal channels are counted separately."""
         mid = self.config.stem.mid
         return self.n_subnets // len(set(mid)) * len(mid)
 
@@ -149,7 +149,7 @@ def _slots(config: ResNetConfig) -> Iterator[Slot]:
 
 
 def _builder(config: ResNetConfig, name: str, c_in: int, resolution: int, stride: int) -> BlockBuilder:
-    """A block that reads a map after a total `stride`: every stride of 2 halves the size and rounds up."""
+    """A builder of a block whose input has the total stride `stride`; sizes are rounded up."""
     return BlockBuilder(name, image(c_in, -(-resolution // stride)), norm_eps=config.norm_eps)
 
 
@@ -209,12 +209,12 @@ def bottleneck(block: BlockBuilder, width: int, *, mid: int, stride: int, projec
     """1×1, 3×3 with the stride, 1×1, and the sum with the shortcut.
 
     Args:
-        block: where the layers go.
+        block: builder of the block.
         width: output channels.
         mid: inner channels.
-        stride: of the middle convolution.
-        projected: the shortcut averages over the stride and is projected to the new width (ResNet-D); else it
-            is the input.
+        stride: stride of the middle convolution.
+        projected: whether the shortcut has average pooling and a projection (ResNet-D); otherwise it is the
+            input.
     """
     start = BLOCK_INPUT
     if projected:

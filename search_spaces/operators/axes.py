@@ -1,7 +1,7 @@
-"""How a smaller choice takes its part of a weight: one rule for each axis.
+"""Slicing rules of elastic weights: one rule for each axis.
 
-A rule gives the ranges of indices that are active. A single range is a view of the weight and costs nothing;
-several ranges are copied together.
+A rule defines the ranges of active indices. A single range is a view of the weight; several ranges are
+copied.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Axis(ABC):
 
     @abstractmethod
     def ranges(self, full: int) -> Ranges:
-        """The active indices of an axis that has `full` of them in the largest choice."""
+        """Ranges of the active indices on an axis of size `full`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix(Axis):
-    """The first `n` indices: channels, or whole heads where `n` is a multiple of a head's size."""
+    """The first `n` indices: channels, or attention heads if `n` is a multiple of the head size."""
 
     n: int
 
@@ -84,7 +84,7 @@ class Groups(Axis):
 
 @dataclass(frozen=True, slots=True)
 class Segments(Axis):
-    """The ranges that are listed: the parts of a concatenation of elastic tensors."""
+    """A list of ranges: the parts of a concatenation of elastic tensors."""
 
     parts: Ranges
 
@@ -104,7 +104,7 @@ class Parameter:
 
     axes: tuple[Axis, ...]
     learned: bool = True
-    """Whether training changes it by gradients; else it is a statistic."""
+    """Whether it is trained by gradients; otherwise it is a statistic."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What every operator says about itself."""
+"""The interface of operators."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from search_spaces.tensors import TensorSpec
 
 
 class Operator(ABC):
-    """One operation of a network, as a frozen value that is independent of its place in the network.
+    """An operator of a network, independent of its position in the network.
 
-    All methods take the specs of its inputs. What torch, ONNX, the layer-wise latency model, the file size
-    and the quantiser do with an operator is in one table each, over these classes.
+    All methods take the specs of the inputs. The torch backend, the ONNX backend, the layer-wise latency
+    model, the file size and the quantizer each have a table with an entry for every operator.
     """
 
     __slots__ = ()
 
     in_place: ClassVar[bool] = False
-    """Whether the output takes the memory of the first input."""
+    """Whether the output uses the memory of the first input."""
 
     @abstractmethod
     def output(self, *inputs: TensorSpec) -> TensorSpec:
@@ -28,7 +28,7 @@ class Operator(ABC):
 
     @abstractmethod
     def token(self, *inputs: TensorSpec) -> str:
-        """Text for a latency key, equal where inputs of equal specs take equal time."""
+        """Text for a latency key: operators with equal tokens and input specs have equal latencies."""
 
     def macs(self, *inputs: TensorSpec) -> int:
         """Multiply-accumulates for one image, counted as the OFA and AttentiveNAS papers do: convolutions and
@@ -36,9 +36,9 @@ class Operator(ABC):
         return 0
 
     def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
-        """Weights and statistics by name, each with the rule by which a smaller choice takes its part."""
+        """Weights and statistics by name, with their slicing rules."""
         return {}
 
     def mixes_channels(self, *inputs: TensorSpec) -> bool:
-        """Whether an output channel reads several input channels. Else channels keep their order."""
+        """Whether an output channel reads several input channels."""
         return False

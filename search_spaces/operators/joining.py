@@ -1,4 +1,4 @@
-"""Operators that combine, cut or reshape tensors."""
+"""Operators that combine, slice or reshape tensors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Multiply(Operator):
 
 @dataclass(frozen=True, slots=True)
 class Concat(Operator):
-    """The channels of several tensors, one after the other."""
+    """Concatenation of several tensors along the channels."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
@@ -50,7 +50,7 @@ class Concat(Operator):
 
 @dataclass(frozen=True, slots=True)
 class Slice(Operator):
-    """The channels from `start` to before `end`."""
+    """The channels from `start` to `end`, exclusive."""
 
     start: int
     end: int

@@ -21,7 +21,7 @@ class Conv2d(Operator):
     """Height and width in pixels."""
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Pixels of zeros at top, left, bottom and right."""
+    """Zero padding at top, left, bottom and right, in pixels."""
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     bias: bool = False
@@ -30,7 +30,7 @@ class Conv2d(Operator):
     def same(
         cls, channels: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, bias: bool = False
     ) -> Self:
-        """A square convolution padded by `kernel // 2`: a stride divides the size and rounds up."""
+        """A square convolution with padding `kernel // 2`; sizes are divided by the stride and rounded up."""
         return cls(channels, (kernel,) * 2, (stride,) * 2, (kernel // 2,) * 4, groups=groups, bias=bias)
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""Normalisation."""
+"""Normalization."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search_spaces.tensors import TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class BatchNorm(Operator):
-    """Normalisation of each channel over the batch (Ioffe and Szegedy 2015); deployed: fixed statistics."""
+    """Batch normalization (Ioffe and Szegedy 2015)."""
 
     in_place: ClassVar[bool] = True
     eps: float = 1e-5
@@ -35,7 +35,7 @@ class BatchNorm(Operator):
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm(Operator):
-    """Normalisation over the active channels of each token or vector (Ba et al. 2016)."""
+    """Layer normalization over the active channels of each token or vector (Ba et al. 2016)."""
 
     eps: float = 1e-5
 

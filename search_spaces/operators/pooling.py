@@ -1,4 +1,4 @@
-"""Operators that summarise or resample a feature map."""
+"""Pooling and resizing of feature maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from search_spaces.tensors import TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Pool2d(Operator):
-    """A summary of each window; a stride rounds the size up."""
+    """Pooling over windows; sizes are divided by the stride and rounded up."""
 
     kernel: int
     stride: int
@@ -22,7 +22,7 @@ class Pool2d(Operator):
         return replace(inputs[0], size=tuple(-(-size // self.stride) for size in inputs[0].size))
 
     def ceil_mode(self, source: TensorSpec) -> bool:
-        """Whether the last window reaches over the edge; only what lies inside counts there."""
+        """Whether the last window extends beyond the input; only pixels inside count there."""
         floor = tuple((size + 2 * self.padding - self.kernel) // self.stride + 1 for size in source.size)
         return any(n > least for n, least in zip(self.output(source).size, floor, strict=True))
 
