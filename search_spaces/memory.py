@@ -20,9 +20,8 @@ def peak_memory_bytes(block: Block) -> int:
     Args:
         block: a block, or a whole network (`search_spaces.graph.chain`).
     """
-    memory = {
-        -1 - i: -1 - i for i in range(len(block.inputs))
-    }  # for each node, the tensor whose memory it uses
+    # for each node, the tensor whose memory it uses
+    memory = {-1 - i: -1 - i for i in range(len(block.inputs))}
     numbers = {-1 - i: spec.numel for i, spec in enumerate(block.inputs)}
     for i, node in enumerate(block.nodes):
         memory[i] = memory[node.inputs[0]] if node.op.in_place else i

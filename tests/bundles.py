@@ -1,4 +1,4 @@
-"""Small bundles for the tests of the runner and of the ways to reach a device."""
+"""Small bundles for the tests of the runner and of connections."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from search_spaces.operators import Conv2d
 from search_spaces.tensors import image
 
 TRIALS = 4 + 4 + 1 + 8
-"""Of the models of `make_bundle`."""
+"""Number of trials of all models of `make_bundle`."""
 
 
 def network(channels: int) -> tuple[Block, ...]:
-    """One convolution; from 6 channels on, 9 * 36 = 324 weights, it leaves them to the device."""
+    """One convolution; with 6 or more channels (9 * 36 = 324 weights) its weights are made on the device."""
     block = BlockBuilder("b", image(channels, 4))
     block.add(Conv2d.same(channels, 3), "conv")
     return (block.build(),)
 
 
 def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None, repeats: float = 0) -> Path:
-    """Two small graphs, a network alone that is checked on images, and a sentinel."""
+    """Two small graphs, a network that runs alone and is checked on images, and a sentinel."""
     settings = settings or RunSettings()
     graphs = [
         TimedGraph("small", network(2), 4),
@@ -46,9 +46,9 @@ def make_bundle(folder: Path, seed: int = 0, settings: RunSettings | None = None
 
 
 def onnx_metadata(path: Path) -> dict[str, str]:
-    """The key-value pairs that an ONNX file holds."""
+    """The metadata of an ONNX file."""
     return {pair.key: pair.value for pair in onnx.load(path).metadata_props}
 
 
 def ignore(done: int, total: int) -> None:
-    """No progress is shown."""
+    """Show no progress."""

@@ -16,7 +16,7 @@ import torch
 import search_spaces
 from search_spaces import Arch, Space, block_key
 
-if TYPE_CHECKING:  # tests of runs alone need these, and they take seconds to import
+if TYPE_CHECKING:  # only tests of runs need these, which take seconds to import
     from hw_profiles.device import Device
     from nas.data.dataset import Dataset
     from nas.data.loading import Batch
@@ -55,11 +55,11 @@ TINY_ARCH = Arch(
 
 
 SLOW_SECONDS = 900
-"""What a test that is marked `slow` may take at most."""
+"""Timeout of tests that are marked `slow`."""
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Give slow tests a longer timeout than the others have by setup.cfg."""
+    """Give slow tests a longer timeout than that of setup.cfg."""
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_shipped_profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Which devices a test knows does not depend on which were measured for the package."""
+    """Hide the shipped device profiles."""
     from hw_profiles import store
 
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +77,7 @@ def no_shipped_profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(scope="session")
 def tiny() -> Space:
-    """A space that can be enumerated, with every kind of choice and block: 1,280 subnets, 11 genes."""
+    """A small space with every kind of choice and block: 1,280 subnets, 11 genes."""
     return search_spaces.parse(TINY_YAML)
 
 
@@ -98,7 +98,7 @@ FAST_SPACES = ("tiny", "digits")
     ],
 )
 def space(request: pytest.FixtureRequest) -> Space:
-    """Each space that is shipped, and the tiny one."""
+    """Each shipped space, and the tiny one."""
     name: str = request.param
     return search_spaces.parse(TINY_YAML) if name == "tiny" else search_spaces.get(name)
 
@@ -110,13 +110,13 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Several threads cost small networks more than they bring, and change the last bits of sums."""
+    """Use one torch thread: small networks are slower with several, and sums are not reproducible."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing is read from the user's folders or written there."""
+    """Use a temporary folder instead of the user's."""
     monkeypatch.setenv("NAS_HOME", str(tmp_path / "nas_home"))
 
 
@@ -182,18 +182,18 @@ def searched(_searched_folder: Path, tmp_path: Path) -> TrainedRun:
 
 @pytest.fixture
 def device(trained: TrainedRun) -> Device:
-    """A device that knows all blocks of the trained run's space."""
+    """A device with all blocks of the space of the trained run."""
     return make_device(trained.space)
 
 
 BUDGET = 20
-"""Real evaluations of a search in tests."""
+"""Number of evaluations of a search in tests."""
 MEASURED = 1.02
-"""Measured latency / latency by the table, where `make_search_quick` measures."""
+"""Measured latency / predicted latency with `make_search_quick`."""
 
 
 def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
-    """A device with a made-up latency for each block: 10 us and 1 us for each 1,000 MACs."""
+    """A device with an artificial latency of each block: 10 us plus 1 us per 1,000 MACs."""
     from hw_profiles.device import Device
     from hw_profiles.latency_models.block_timing import timed_blocks
     from hw_profiles.latency_models.prediction_error import compare
@@ -254,7 +254,7 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
 
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
-    """Less of all that only takes time; with `measured`, latency is the table's, a little more."""
+    """Make searches fast; with `measured`, measured latencies are `MEASURED` times the predicted ones."""
     from hw_profiles.connections.local import Local
     from nas.devices.measured_latencies import MeasuredLatencies
     from nas.search import predictor_record, search_loop
@@ -281,7 +281,7 @@ def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real measurements, but few: how good the latency table is does not matter to the test."""
+    """Make profiles fast with few measurements, for tests that do not need an accurate latency table."""
     from hw_profiles.measuring import bundle
     from nas.devices import profile_work
 
@@ -291,21 +291,21 @@ def quick_profile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FEW_TRIALS = {"N_CALIBRATION": 10, "BLOCK_TRIALS": 1, "BOUNDARY_TRIALS": 2, "SENTINEL_TRIALS": 4}
-"""Of `nas.devices.profile_work`, for a profile that is quick to measure."""
+"""Constants of `nas.devices.profile_work` for a fast profile."""
 
 
 # ---------------------------------------------------------------------- the command line
 
 
 class Answer:
-    """What a call of `nas` left."""
+    """Exit code and output of a call of `nas`."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
 
     @property
     def json(self) -> Any:
-        """The one JSON document: the last line."""
+        """The JSON document in the last line."""
         return json.loads(self.out.splitlines()[-1], parse_constant=lambda name: pytest.fail(name))
 
 
@@ -314,7 +314,7 @@ Nas = Callable[..., "Answer"]
 
 @pytest.fixture
 def nas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Nas:
-    """Calls the entry point as a shell does."""
+    """A function that calls the entry point with the arguments of a command line."""
     from nas.cli import main as cli
 
     def call(*arguments: object) -> Answer:

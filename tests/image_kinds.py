@@ -1,4 +1,4 @@
-"""Image files of many kinds that show the same scene where their format allows."""
+"""Image files of many formats with the same scene."""
 
 from pathlib import Path
 
@@ -7,18 +7,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDEWAYS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
-"""EXIF orientation: the `Image.Transpose` that, applied to the upright image, needs it."""
+"""The `Image.Transpose` of the upright image for each EXIF orientation."""
 
 
 def scene(width: int = 45, height: int = 31) -> NDArray[np.uint8]:
-    """Smooth colours that differ in all directions."""
+    """Smooth colors that differ in all directions."""
     x, y = np.linspace(0, 1, width)[None, :], np.linspace(0, 1, height)[:, None]
     channels = [200 * x + 0 * y + 20, 180 * y + 0 * x + 30, 120 * x * y + 60]
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
 def write_kinds(folder: Path) -> dict[str, Path]:
-    """One file of each kind, by its name."""
+    """Write one file of each kind; returns the paths by name."""
     folder.mkdir(parents=True, exist_ok=True)
     color = Image.fromarray(scene())
     grey = color.convert("L")

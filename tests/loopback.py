@@ -1,4 +1,4 @@
-"""A real sshd on this machine, with keys made for the test."""
+"""An sshd on this machine, with temporary keys."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/s
 
 @dataclass
 class Loopback:
-    """An sshd that lets the test's own key in."""
+    """An sshd that accepts the key of the test."""
 
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
 
     def connection(self, *options: str, python: str = sys.executable) -> Ssh:
-        """Reaches it, by the test's key and with its host key known."""
-        given = (
+        """A connection with the key of the test and a known host key."""
+        all_options = (
             f"IdentityFile={self.folder / 'key'}",
             "IdentitiesOnly=yes",
             f"UserKnownHostsFile={self.folder / 'known_hosts'}",
             *options,
         )
         target = f"{getpass.getuser()}@127.0.0.1:{self.port}"
-        ssh = Ssh.parse(target, given, python)
+        ssh = Ssh.parse(target, all_options, python)
         return ssh.model_copy(update={"folder": str(self.folder / "device folder")})
 
 
 @contextmanager
 def loopback(folder: Path) -> Iterator[Loopback]:
-    """Start an sshd as the user who runs the tests; the test is skipped where there is none."""
+    """Start an sshd as the current user; the test is skipped if sshd is not installed."""
     if SSHD is None:
         pytest.skip("no sshd on this machine")
     for name in ("key", "host_key"):
-        made = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        subprocess.run(made, check=True)
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, check=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The command line: every command answers people and programs, and bad input in one line."""
+"""The command line: tables and JSON of every command, and one line for bad input."""
 
 import errno
 import importlib
@@ -53,11 +53,9 @@ def content(folder: Path) -> dict[str, bytes]:
 # ---------------------------------------------------------------------- help
 
 
-def test_there_are_the_promised_commands() -> None:
-    promised = (
-        "spaces describe train evaluate profile search pick export benchmark report demo import finetune"
-    )
-    assert set(COMMANDS) == set(promised.split())
+def test_names_of_commands() -> None:
+    names = "spaces describe train evaluate profile search pick export benchmark report demo import finetune"
+    assert set(COMMANDS) == set(names.split())
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
@@ -68,7 +66,7 @@ def test_help_lists_every_command(nas: Nas, arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_explains_itself(nas: Nas, name: str) -> None:
+def test_every_command_and_option_has_a_help_text(nas: Nas, name: str) -> None:
     answer = nas(name, "--help")
     assert answer.code == 0
     assert COMMANDS[name].help.split(".")[0].split()[0] in answer.out
@@ -77,7 +75,9 @@ def test_every_command_and_option_explains_itself(nas: Nas, name: str) -> None:
 
 
 def test_every_command_that_prints_results_has_json() -> None:
-    without = {name for name, command in COMMANDS.items() if "json" not in {p.name for p in command.params}}
+    without = {
+        name for name, command in COMMANDS.items() if not any("--json" in p.opts for p in command.params)
+    }
     assert without == {"train", "import", "finetune"}  # their result is the run
 
 
@@ -100,17 +100,17 @@ def test_describe_space_and_archs(nas: Nas, recipe: Path, tmp_path: Path) -> Non
     assert nas("describe", path, "--json").json["subnets"] == space.n_subnets
     assert "11 genes" in nas("describe", path).out
     for name, arch in (("largest", space.largest), ("smallest", space.smallest)):
-        found = nas("describe", path, "--arch", name, "--json").json
-        assert (found["arch_id"], found["macs"]) == (arch.id, space.macs(arch))
-        assert sum(node["macs"] for node in found["nodes"]) == found["macs"]
+        description = nas("describe", path, "--arch", name, "--json").json
+        assert (description["arch_id"], description["macs"]) == (arch.id, space.macs(arch))
+        assert sum(node["macs"] for node in description["nodes"]) == description["macs"]
     draws = [nas("describe", path, "--arch", "random", "--seed", i, "--json").json for i in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     text = nas("describe", path, "--arch", "random", "--seed", 1)
-    (tmp_path / "arch.json").write_text(text.out.splitlines()[-1])  # what is printed can be given
+    (tmp_path / "arch.json").write_text(text.out.splitlines()[-1])  # the printed JSON is a valid input
     assert nas("describe", path, "--arch", tmp_path / "arch.json", "--json").json == draws[2]
 
 
-def test_train_then_evaluate_with_a_metric_more(nas: Nas, recipe: Path, tmp_path: Path) -> None:
+def test_train_then_evaluate_with_an_additional_metric(nas: Nas, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = nas("train", "--config", recipe, "--out", run, "--set", "seed=3", "--resume")
     assert trained.code == 0
@@ -169,8 +169,8 @@ def test_profile(nas: Nas, recipe: Path, profiles: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "nas.devices.profiling.profile_device", lambda space, name, *_, **__: make_device(space, name)
     )
-    found = nas("profile", path, "--device", "desk", "--profiles", profiles, "--json").json
-    assert (found["name"], found["space"], found["too_noisy"]) == ("desk", "tiny", False)
+    profile = nas("profile", path, "--device", "desk", "--profiles", profiles, "--json").json
+    assert (profile["name"], profile["space"], profile["too_noisy"]) == ("desk", "tiny", False)
     text = nas("profile", path, "--device", "desk", "--profiles", profiles).out
     assert "MACs alone" in text
     assert "measuring again differs by 1.00%" in text
@@ -178,9 +178,9 @@ def test_profile(nas: Nas, recipe: Path, profiles: Path, monkeypatch: pytest.Mon
 
 def test_profile_of_an_offline_device(nas: Nas, recipe: Path, profiles: Path, tmp_path: Path) -> None:
     space, there = recipe.with_name("tiny.yaml"), ("--device", "far", "--profiles", profiles)
-    told = nas("profile", space, *there, "--held-out", 8, "--bundle", tmp_path / "stick")
-    assert told.code == 0
-    assert "ready to be copied" in told.out
+    answer = nas("profile", space, *there, "--held-out", 8, "--bundle", tmp_path / "stick")
+    assert answer.code == 0
+    assert "ready to be copied" in answer.out
     assert (tmp_path / "stick" / "runner.py").is_file()
     (tmp_path / "results.json").write_text('{"schema_version": 2, "bun')
     wrong = nas("profile", space, *there, "--results", tmp_path / "results.json")
@@ -201,47 +201,45 @@ def test_profile_of_an_offline_device(nas: Nas, recipe: Path, profiles: Path, tm
         (("--command", "t {onnx}", "--latency-pattern", "(.)", "--latency-unit", "h"), "unit must be one of"),
     ],
 )
-def test_ways_to_a_device_that_are_wrong(
-    nas: Nas, recipe: Path, options: tuple[str, ...], message: str
-) -> None:
-    told = nas("profile", recipe.with_name("tiny.yaml"), "--device", "far", *options)
-    assert told.code == 2
-    assert message in told.err
-    assert told.err.count("\n") == 1
+def test_invalid_connections(nas: Nas, recipe: Path, options: tuple[str, ...], message: str) -> None:
+    answer = nas("profile", recipe.with_name("tiny.yaml"), "--device", "far", *options)
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.err.count("\n") == 1
 
 
 def test_benchmark_on_a_device_takes_its_settings(nas: Nas, profiles: Path, tmp_path: Path) -> None:
-    told = nas("benchmark", tmp_path / "m.onnx", "--device", "desk", "--profiles", profiles, "--threads", 2)
-    assert told.code == 2
-    assert "no effect with --device: its profile says how networks run" in told.err
+    answer = nas("benchmark", tmp_path / "m.onnx", "--device", "desk", "--profiles", profiles, "--threads", 2)
+    assert answer.code == 2
+    assert "no effect with --device: its profile defines how networks run" in answer.err
 
 
 def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = [("test top-1", 98.0, "%", ">= 97"), ("strange", float("nan"), "", "")]
-    chosen = pd.DataFrame({"arch_id": ["a"], "test_top1": [0.5]})
-    result = DemoResult(chosen, figures, tmp_path / "report.html", 1.5)
+    subnets = pd.DataFrame({"arch_id": ["a"], "test_top1": [0.5]})
+    result = DemoResult(subnets, figures, tmp_path / "report.html", 1.5)
     monkeypatch.setattr("nas.cli.demo_run.run_demo", lambda out, **_: result)
     assert nas("demo").out.splitlines()[-1] == f"report: {result.report}"
     answer = nas("demo", "--seed", 2, "--json")
-    assert len(answer.out.splitlines()) == 1  # for programs there is nothing else
+    assert len(answer.out.splitlines()) == 1  # nothing else on standard output
     assert (answer.json["seed"], answer.json["chosen"]) == (2, [{"arch_id": "a", "test_top1": 0.5}])
     assert [(row["value"], row["met"]) for row in answer.json["figures"]] == [(98.0, True), (None, None)]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
-def test_output_that_is_closed_or_full() -> None:
-    def ended(redirection: str) -> tuple[int, str]:
+def test_closed_and_full_standard_output() -> None:
+    def run(redirection: str) -> tuple[int, str]:
         command = [sys.executable, "-c", "from nas.cli.main import main; main()", "describe", "digits"]
         script = f"{shlex.join(command)} {redirection}"
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
         return done.returncode, done.stderr
 
-    assert ended(">&-") == (0, "")
-    assert ended(">&- 2>&-") == (0, "")
-    assert ended("> >(exit)") in [(0, ""), (BROKEN_PIPE, "")]  # whether the reader has ended yet
+    assert run(">&-") == (0, "")
+    assert run(">&- 2>&-") == (0, "")
+    assert run("> >(exit)") in [(0, ""), (BROKEN_PIPE, "")]  # depends on when the reader ends
     if Path("/dev/full").exists():
-        assert ended("> /dev/full") == (2, "error: No space left on device\n")
+        assert run("> /dev/full") == (2, "error: No space left on device\n")
 
 
 # ---------------------------------------------------------------------- bad input
@@ -289,7 +287,7 @@ def test_output_that_is_closed_or_full() -> None:
         (["benchmark"], "Missing argument 'MODEL...'"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_bad_input_gives_one_line_and_no_files(
     nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -317,7 +315,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("export", ["--arch", "largest", "--format", "tflite"], "format must be one of"),
     ],
 )
-def test_bad_options_of_a_run_are_one_line_and_damage_nothing(
+def test_bad_options_give_one_line_and_leave_the_run_unchanged(
     nas: Nas,
     trained: TrainedRun,
     profiles: Path,
@@ -344,9 +342,9 @@ def test_bad_options_of_a_run_are_one_line_and_damage_nothing(
     assert after.keys() - {"archive.sqlite"} == before.keys() - {"archive.sqlite"}
 
 
-def test_unknown_pick_names_the_ways_and_an_id(nas: Nas, searched: TrainedRun) -> None:
-    some = searched.run.search().read_csv(FRONT)["arch_id"][0]
-    assert_refused(nas("export", searched.run.path, "--pick", "best"), f"ids of the front such as {some}")
+def test_message_of_an_unknown_pick_has_an_example_id(nas: Nas, searched: TrainedRun) -> None:
+    arch_id = searched.run.search().read_csv(FRONT)["arch_id"][0]
+    assert_refused(nas("export", searched.run.path, "--pick", "best"), f"ids of the front such as {arch_id}")
 
 
 @pytest.mark.parametrize("position", [0, 1, 3])
@@ -374,7 +372,7 @@ class Evil:
 def test_a_checkpoint_that_would_execute_code_is_refused(nas: Nas, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert nas("train", "--config", recipe, "--out", run).code == 0
-    RunDir(run).file(SUPERNET).unlink()  # as if it had been stopped
+    RunDir(run).file(SUPERNET).unlink()  # like an interrupted training
     for path in Checkpoints(RunDir(run)).paths():
         torch.save({"step": Evil(tmp_path / "evil")}, path)
     answer = nas("train", "--config", recipe, "--out", run, "--resume")
@@ -418,7 +416,7 @@ def broken_disk(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
     "number",
     [errno.ENOSPC, *(pytest.param(n, marks=pytest.mark.slow) for n in (errno.EROFS, errno.EACCES))],
 )
-def test_full_and_readonly_disks_are_one_line_and_damage_nothing(
+def test_full_and_read_only_disks_give_one_line_and_leave_the_run_unchanged(
     nas: Nas,
     searched: TrainedRun,
     recipe: Path,
@@ -450,20 +448,20 @@ def test_full_and_readonly_disks_are_one_line_and_damage_nothing(
 
 @contextmanager
 def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
-    """Ctrl-C when progress is told for the `at`-th time."""
-    told = 0
+    """Press Ctrl-C at call number `at` of the progress function."""
+    calls = 0
 
     @contextmanager
     def shown(every: int | None = None) -> Iterator[Callable[[str, int, int], None]]:
-        def progress(what: str, done: int, total: int) -> None:
-            nonlocal told
-            told += 1
-            if told == at:
+        def progress(description: str, done: int, total: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at:
                 signal.raise_signal(signal.SIGINT)
 
         yield progress
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs of a shell
     try:
         with monkeypatch.context() as patch:
             patch.setattr("nas.progress.shown", shown)
@@ -492,23 +490,23 @@ def test_interrupted_training_is_resumed(
     assert weights[0] == weights[1]
 
 
-def test_interrupted_evaluation_goes_on(
+def test_interrupted_evaluation_is_continued(
     nas: Nas, trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("evaluate", trained.run.path, "--samples", 6, "--json")
     with interrupted(monkeypatch, 3):
         assert_stopped(nas(*command))
-    kept = trained.archive.frame()
-    assert len(kept) == 3
+    before = trained.archive.frame()
+    assert len(before) == 3
     rows = {row["arch_id"]: row for row in nas(*command).json}
     assert len(rows) == 6
     assert len(trained.archive.frame()) == 6
-    assert [rows[i]["cross_entropy"] for i in kept["arch_id"]] == kept["cross_entropy"].tolist()
+    assert [rows[i]["cross_entropy"] for i in before["arch_id"]] == before["cross_entropy"].tolist()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_search")
-def test_interrupted_search_goes_on(
+def test_interrupted_search_is_continued(
     nas: Nas, trained: TrainedRun, searched: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
@@ -516,18 +514,18 @@ def test_interrupted_search_goes_on(
         with interrupted(monkeypatch, at):
             assert_stopped(nas("search", trained.run.path, *options))
         assert (trained.run.last_device is None) == (at < BUDGET)
-    assert not trained.run.search().has(BASELINE)  # what was found is there before its baseline
+    assert not trained.run.search().has(BASELINE)  # the front is written before the baseline
     assert nas("search", trained.run.path, *options).code == 0
     assert trained.run.search().has(BASELINE)
     assert trained.run.search().file(FRONT).read_bytes() == searched.run.search().file(FRONT).read_bytes()
 
 
-# ---------------------------------------------------------------------- a user's own code
+# ---------------------------------------------------------------------- custom code
 
 
 @pytest.fixture
 def own_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The current folder holds a user's metric."""
+    """A custom metric in the current folder."""
     (tmp_path / "own_metric.py").write_text(
         "from nas.tasks.metrics import SplitMetric\n"
         "def ones(outputs, targets):\n"
@@ -541,7 +539,7 @@ def own_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     sys.modules.pop("own_metric", None)
 
 
-def test_evaluate_with_a_users_own_metric(nas: Nas, trained: TrainedRun, own_metric: str) -> None:
+def test_evaluate_with_a_custom_metric(nas: Nas, trained: TrainedRun, own_metric: str) -> None:
     (row,) = nas("evaluate", trained.run.path, "--arch", "largest", "--metric", own_metric, "--json").json
     assert row[own_metric] == 1.0
     assert_refused(
@@ -556,7 +554,7 @@ def test_exported_file_of_a_search_is_found_by_name(nas: Nas, searched: TrainedR
     ] == expected
 
 
-# ---------------------------------------------------------------------- a run that cannot be written
+# ---------------------------------------------------------------------- read-only runs
 
 
 @pytest.mark.slow
@@ -576,9 +574,9 @@ def test_run_on_a_read_only_mount_is_read(
 
     before = content(run)
     monkeypatch.setattr(os, "access", read_only)
-    known = nas("evaluate", run, "--json")
+    archived = nas("evaluate", run, "--json")
     new = nas("evaluate", run, "--samples", 2, "--seed", 5, "--json")
-    assert len(known.json) == 2
+    assert len(archived.json) == 2
     assert len(new.json) == 2
     assert "new evaluations are not stored" in caplog.text
     assert nas("pick", run, "--device", "desk", "--profiles", profiles, "--json").json

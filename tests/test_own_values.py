@@ -123,7 +123,7 @@ def test_numbers_of_any_kind_become_a_vector(name: str) -> None:
         ("short", r"got ndarray of shape \(19,\)"),
         ("words", r"got list of shape \(20,\) and type <U4"),
         ("nothing", r"got NoneType of shape \(\) and type object"),
-        ("ragged", r"one number per subnet; reading what it gave failed with ValueError: .* inhomogeneous"),
+        ("ragged", r"one number per subnet; reading its result failed with ValueError: .* inhomogeneous"),
         ("raising", r"failed with RuntimeError: device offline"),
         ("undeclared", r"failed with KeyError: 'top1'"),
         ("factory", r"failed with KeyError: 'no such device'"),

@@ -290,7 +290,7 @@ def test_noisy_machine_is_announced(data: ReportData, page: str) -> None:
 def test_latency_errors_by_hand(data: ReportData) -> None:
     """Held out, every prediction is 10 % too slow; of the front, all but one subnet measured 1 % slower."""
     page = write_report(data)
-    table = page[page.index('<th scope="col">predicted against measured') :].partition("</table>")[0]
+    table = page[page.index('<th scope="col">latency</th>') :].partition("</table>")[0]
     rows = [re.findall("<td>(.*?)</td>", row) for row in table.split("<tr>")]
     by_name = {row[0]: row[1:] for row in rows if row}
     assert by_name["held-out subnets, predicted"] == ["20", "10.00 %", "10.00 %", "0 %", "1.000"]
@@ -307,7 +307,7 @@ def test_compact_line_by_hand(tiny: Space, tiny_arch: Arch) -> None:
     assert compact(tiny, tiny_arch) == "8px · 4 | 4: k3e1 k5e2 | 6: k3e2 | 6"
 
 
-def test_compact_lines_tell_subnets_apart(space: Space, rng: np.random.Generator) -> None:
+def test_compact_lines_of_different_subnets_differ(space: Space, rng: np.random.Generator) -> None:
     archs = space.decode(space.sample(rng, 100))
     assert len({compact(space, arch) for arch in archs}) == len(set(archs))
 
@@ -346,7 +346,7 @@ def test_more_channels_make_a_higher_box(tiny: Space, tiny_arch: Arch) -> None:
 
 
 def test_arch_of_another_space_is_refused(tiny_arch: Arch) -> None:
-    with pytest.raises(ValueError, match=r"stages\.1\.width must be one of"):
+    with pytest.raises(ValueError, match="must have a value for each active choice"):
         draw(DIGITS, tiny_arch)
 
 

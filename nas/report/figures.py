@@ -17,13 +17,8 @@ from nas.tasks import Task
 from nas.tasks.base import Quantity
 from search_spaces import Space
 
-SEARCH, OTHERS, FAINT, CORNER, REFERENCE = (
-    "#5b5bd6",
-    "#e08c1a",
-    "rgba(130,140,160,0.45)",
-    "#12a594",
-    "#e5484d",
-)
+SEARCH, OTHERS, FAINT = "#5b5bd6", "#e08c1a", "rgba(130,140,160,0.45)"
+CORNER, REFERENCE = "#12a594", "#e5484d"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 COST = {"latency_ms": "predicted latency, ms", "macs": "MACs"}
 """Columns for the x axis of Pareto plots with their axis titles, in order of preference."""

@@ -87,9 +87,7 @@ def code(text: str) -> Html:
 def plot(views: Mapping[str, go.Figure], caption: object = "") -> Html:
     """A figure with several views; the script of the template has a button for each."""
     items = (f'{{"name": {json.dumps(name)}, "figure": {view.to_json()}}}' for name, view in views.items())
-    specification = f"[{', '.join(items)}]".replace(
-        "<", "\\u003c"
-    )  # the text must not end the script element
+    specification = f"[{', '.join(items)}]".replace("<", "\\u003c")  # must not end the script
     return Html(
         f'<figure class="plot"><div class="views"></div><div class="canvas"></div>'
         f'<script type="application/json">{specification}</script>'
