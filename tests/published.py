@@ -1,4 +1,4 @@
-"""Checkpoints in the published formats with random weights, and what the published code computes with them.
+"""Checkpoints in the published formats with random weights, and the computations of the published code.
 
 Names, shapes and forward passes are written from the formats' tables, not from the toolkit's spaces, so that
 the tests compare two independent readings.
@@ -73,7 +73,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def save(path: Path, state: Mapping[str, Any]) -> Path:
-    """Write a state as the tools do."""
+    """Save a state in the format of the published tools."""
     torch.save({"state_dict": state}, path)
     return path
 
@@ -84,7 +84,7 @@ def images(n: int, size: int) -> Tensor:
 
 def agree(ours: Tensor, theirs: Tensor) -> None:
     """Check that logits are equal up to rounding."""
-    assert theirs.std() > 1e-3  # else all would be equal to all
+    assert theirs.std() > 1e-3  # the comparison would be trivial for constant outputs
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
 
 
@@ -126,7 +126,7 @@ class _Writer:
 
 
 def ofa_state(space: str, seed: int = 0, gain: float = 1.0) -> State:
-    """An OFA supernet of MBConv blocks in the new spelling; `gain` scales the variance of its weights."""
+    """An OFA supernet of MBConv blocks with the new names; `gain` scales the variance of its weights."""
     w = _Writer(seed, gain)
     first, c = OFA_FIRST[space]
     w.static("first_conv", first, 3, 3, 3)
@@ -155,7 +155,7 @@ def ofa_state(space: str, seed: int = 0, gain: float = 1.0) -> State:
 
 
 def attentivenas_state(seed: int = 0, *, trained_statistics: bool = True) -> State:
-    """An AttentiveNAS supernet as distributed training saved it, with what the code never uses."""
+    """An AttentiveNAS supernet as saved by distributed training, including its unused tensors."""
     w = _Writer(seed)
     w.dynamic("first_conv", 24, 3, 3, 3)
     c, i = 24, 0
@@ -194,7 +194,7 @@ def _pointwise(weight: Tensor, x: Tensor, width: int, bias: Tensor | None = None
 
 
 def _pool(x: Tensor) -> Tensor:
-    """Rows first, as the tools write it."""
+    """Layout of tensors in the published files: rows first."""
     return x.mean(3, keepdim=True).mean(2, keepdim=True)
 
 
@@ -209,7 +209,7 @@ def _squeeze_excite(state: State, name: str, x: Tensor) -> Tensor:
 
 
 def divisible(channels: float) -> int:
-    """The multiple of 8 nearest to `channels`, one more where that is below 90 %."""
+    """The multiple of 8 nearest to `channels`, or the next larger one if that is below 90 % of `channels`."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
@@ -263,7 +263,7 @@ def _ofa_kernel(state: State, name: str, mid: int, kernel: int) -> Tensor:
 
 
 def attentivenas_forward(state: State, arch: Mapping[str, Any], x: Tensor) -> Tensor:
-    """Logits of a subnet of an AttentiveNAS supernet, by its running statistics."""
+    """Logits of a subnet of an AttentiveNAS supernet with its running statistics."""
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     swish = FUNCTIONS["swish"]
     if x.shape[-1] != arch["resolution"]:

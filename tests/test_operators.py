@@ -1,4 +1,4 @@
-"""Every operator in every table: elastic = extracted = ONNX, and costs as torch counts them."""
+"""All operators: completeness of the tables, equal outputs of elastic, extracted and ONNX ones, and costs."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ TABLES: Mapping[str, Mapping[type[ops.Operator], object]] = {
 
 
 def defined_operators() -> set[type[ops.Operator]]:
-    """Operators that the package defines and that are not the base of others."""
+    """Operators of the package, without base classes."""
     modules = [import_module(f"search_spaces.operators.{m.name}") for m in pkgutil.iter_modules(ops.__path__)]
     classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
     return {c for c in classes if issubclass(c, ops.Operator)} - {ops.Operator, ops.Activation, ops.Pool2d}
@@ -91,7 +91,7 @@ def block_of(op: ops.Operator, specs: tuple[TensorSpec, ...]) -> Block:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_elastic_extracted_and_onnx_compute_the_same(name: str) -> None:
+def test_outputs_of_elastic_extracted_and_onnx_operators_are_equal(name: str) -> None:
     blocks = [block_of(*choice) for choice in CASES[name]]
     generator = torch.Generator().manual_seed(0)
     modules = elastic.elastic_operators(blocks)
@@ -101,7 +101,7 @@ def test_elastic_extracted_and_onnx_compute_the_same(name: str) -> None:
             for tensor in (*module.parameters(), *module.buffers()):
                 tensor.uniform_(0.5, 1.5, generator=generator)
     for block in blocks:
-        # activations have their knees at -3, 3 and 6
+        # the activations are not differentiable at -3, 3 and 6
         inputs = [4 * torch.randn(2, *spec.shape, generator=generator) for spec in block.inputs]
         node = block.nodes[0]
         with torch.no_grad():
@@ -136,7 +136,7 @@ def test_parts_of_an_axis_are_gathered() -> None:
     assert elastic.take(weight, segments).tolist() == [[2, 3], [22, 23]]
 
 
-def test_a_norm_may_come_before() -> None:
+def test_norm_can_precede_its_layer() -> None:
     # pre-norm: its batch norm cannot be folded into a layer before it
     block = BlockBuilder("b", image(3, 4))
     block.add(ops.BatchNorm(), "norm")

@@ -135,7 +135,7 @@ def test_costs_of_the_attentivenas_models(notation: dict[str, object], macs: str
     assert f"{space.params(arch) / 1e6:.3f}" == params
 
 
-def test_attentivenas_extremes_are_those_of_the_space() -> None:
+def test_attentivenas_extremes_equal_those_of_the_space() -> None:
     space = search_spaces.get("attentivenas")
     assert arch_from_attentivenas(space, MINIMUM) == space.smallest
     assert arch_from_attentivenas(space, MAXIMUM) == space.largest
@@ -160,7 +160,7 @@ def test_shortcuts_of_attentivenas() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [48, None], ids=["small", "full"])
 @pytest.mark.parametrize("name", [*PUBLISHED, "ofa-resnet50"])
-def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -> None:
+def test_outputs_of_static_elastic_and_onnx_networks_are_equal(name: str, size: int | None) -> None:
     space = search_spaces.get(name)
     if size:
         update = {"resolutions": (33, size)} | ({"input_size": 40} if name == "attentivenas" else {})
@@ -185,7 +185,7 @@ def test_static_elastic_and_onnx_compute_the_same(name: str, size: int | None) -
 @pytest.mark.slow
 @pytest.mark.measures
 @pytest.mark.parametrize("name", ["ofa-mbv3-w1.0", "attentivenas", "ofa-resnet50"])
-def test_writing_the_file_is_far_faster_than_torchs_exporter(name: str, tmp_path: Path) -> None:
+def test_export_is_much_faster_than_torchs_exporter(name: str, tmp_path: Path) -> None:
     space = search_spaces.get(name)
     arch = onnx_export.subnet(space)
     static = Supernet(space, zero_init_residual=False).eval().extract(arch)

@@ -74,7 +74,7 @@ def test_genomes_archs_and_yaml_round_trip(space: Space, seed: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(spaces(), st.integers(0, 2**32))
-def test_extracted_subnet_computes_the_same(space: Space, seed: int) -> None:
+def test_outputs_of_the_extracted_subnet_equal_the_supernet(space: Space, seed: int) -> None:
     supernet = Supernet(space, zero_init_residual=False).eval()
     rng = np.random.default_rng(seed)
     for arch in [space.smallest, space.largest, *space.decode(space.sample(rng, 2))]:
@@ -86,7 +86,7 @@ def test_extracted_subnet_computes_the_same(space: Space, seed: int) -> None:
         assert sum(p.numel() for p in static.parameters()) == space.params(arch)
 
 
-def test_onnx_computes_the_same() -> None:
+def test_outputs_of_onnx_are_equal() -> None:
     supernet = Supernet(TINY, zero_init_residual=False).eval()
     for arch in TINY.decode(TINY.sample(np.random.default_rng(0), 5)):
         x = torch.randn(1, 3, *[TINY.image_size(arch)] * 2, generator=torch.Generator().manual_seed(1))
@@ -98,10 +98,10 @@ def test_onnx_computes_the_same() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_every_weight_can_learn() -> None:
-    # a ReLU after a batch norm that starts at zero would pass no gradient for ever
+def test_every_weight_has_a_gradient() -> None:
+    # a ReLU after a batch norm of zeros would block all gradients
     supernet = Supernet(TINY).train()
-    for seed in range(8):  # the first step moves the batch norms that start at zero off it
+    for seed in range(8):  # after the first step, the weights of the batch norms are not zero
         x = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
         supernet(x, TINY.largest).square().sum().backward()
         with torch.no_grad():
@@ -113,7 +113,7 @@ def test_every_weight_can_learn() -> None:
         assert parameter.grad.count_nonzero() > 0, name
 
 
-def test_counts_are_the_published_ones() -> None:
+def test_counts_equal_the_published_ones() -> None:
     # 3 stages of 2-4 blocks: 3^2 + 3^3 + 3^4 = 117 expands; one of 4-6: 3^4 + 3^5 + 3^6 = 1053; 3 widths for
     # each stage and the stem's output, 2 stem depths; stem mid: 3 codes, 2 widths; 25 resolutions
     one_mid = 117**3 * 1053 * 3**5 * 2
@@ -133,7 +133,7 @@ def test_counts_are_the_published_ones() -> None:
         (OFA.smallest, 224, 962.2, 6.539),
     ],
 )
-def test_costs_are_those_of_the_released_code(
+def test_costs_equal_those_of_the_released_code(
     arch: Arch, resolution: int, million_macs: float, million_params: float
 ) -> None:
     arch = arch | {"resolution": resolution}
@@ -149,7 +149,7 @@ def test_costs_are_those_of_the_released_code(
         (208, (40, 56, 72)), (408, (80, 104, 144)), (816, (160, 208, 288)), (1640, (328, 408, 576)),
     ],
 )  # fmt: skip
-def test_inner_channels_are_the_published_ones(width: int, mids: tuple[int, ...]) -> None:
+def test_inner_channels_equal_the_published_ones(width: int, mids: tuple[int, ...]) -> None:
     found = set()
     for slot in OFA.slots:
         for block in OFA.slot_blocks(slot) if slot.stage is not None else ():
@@ -159,13 +159,13 @@ def test_inner_channels_are_the_published_ones(width: int, mids: tuple[int, ...]
     assert tuple(sorted(found)) == mids
 
 
-def test_stem_skips_its_middle_convolution() -> None:
+def test_stem_without_its_middle_convolution() -> None:
     names = [[block.name for block in TINY.blocks(arch)] for arch in (TINY.smallest, TINY.largest)]
     assert "stem.1" not in names[0]
     assert names[1][:3] == ["stem.0", "stem.1", "stem.2"]
 
 
-def test_downsampling_averages_and_projects_in_first_blocks_alone() -> None:
+def test_only_first_blocks_of_stages_have_a_projection() -> None:
     for slot in OFA.slots:
         if slot.stage is None:
             continue
@@ -193,7 +193,7 @@ GOOD = TINY.smallest
         (GOOD | {"stages.0.depth": 2}, r"missing stages\.0\.blocks\.1\.expand, unknown .* none"),
     ],
 )  # fmt: skip
-def test_arch_outside_the_space_is_refused(arch: Arch, message: str) -> None:
+def test_arch_outside_the_space_is_an_error(arch: Arch, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TINY.blocks(arch)
 
@@ -207,13 +207,13 @@ def test_arch_outside_the_space_is_refused(arch: Arch, message: str) -> None:
         ("expand: [0.25, 0.5], stride: 1", "expand: [0.25, .inf], stride: 1", r"\.expand\.1: .*finite"),
     ],
 )
-def test_wrong_file_is_refused_with_the_line(old: str, new: str, message: str) -> None:
+def test_error_of_a_wrong_file_has_the_line(old: str, new: str, message: str) -> None:
     assert old in TINY_YAML
     with pytest.raises(ValueError, match=message):
         search_spaces.parse(TINY_YAML.replace(old, new, 1))
 
 
-def test_arch_of_another_family_is_refused(tiny: Space, tiny_arch: Arch) -> None:
+def test_arch_of_another_family_is_an_error(tiny: Space, tiny_arch: Arch) -> None:
     with pytest.raises(ValueError, match=r"missing .*stem\.depth"):
         TINY.encode([tiny_arch | {"stem.width": 4, "resolution": TINY.resolutions[0]}])
     with pytest.raises(ValueError, match=r"unknown or switched off stem\.mid"):
