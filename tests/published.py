@@ -194,7 +194,7 @@ def _pointwise(weight: Tensor, x: Tensor, width: int, bias: Tensor | None = None
 
 
 def _pool(x: Tensor) -> Tensor:
-    """Layout of tensors in the published files: rows first."""
+    """Global average pooling with the order of summation of the published code."""
     return x.mean(3, keepdim=True).mean(2, keepdim=True)
 
 
