@@ -16,7 +16,9 @@ FOLDERS = ("nas", "hw_profiles", "search_spaces", "predictors", "benchmarks")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere a folder in use cannot be removed")
-def test_a_removed_current_folder_is_said(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_about_a_removed_current_folder(
+    nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()

@@ -22,7 +22,7 @@ MEAN, STD = 0.5, 0.25
 
 
 def _darker(images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
-    """An augmentation that can be told from clean images, and from another draw of itself."""
+    """An augmentation whose results differ from clean images and from each other."""
     x = torch.from_numpy(np.stack([np.asarray(image) for image in images])).float()
     return x[:, None] * torch.rand(len(x), 1, 1, 1, generator=generator)
 
@@ -69,7 +69,7 @@ def test_each_norm_gets_the_moments_that_it_sees(
     variances = torch.stack([m.var((0, 2, 3), unbiased=unbiased) for m in maps])
     mean, var = statistics(net)
     torch.testing.assert_close(mean, sizes @ means / 90)
-    torch.testing.assert_close(var, sizes @ variances / 90, rtol=1e-5, atol=0)  # 1/640 tells them apart
+    torch.testing.assert_close(var, sizes @ variances / 90, rtol=1e-5, atol=0)  # they differ by 1/640
     assert not net.training
 
 

@@ -80,8 +80,8 @@ def test_a_front_for_an_int8_device_is_evaluated_in_int8(trained: TrainedRun) ->
     assert picked["cross_entropy"].tolist() == int8[picked["arch_id"]].tolist()
     limit = float(picked["cross_entropy"].min())
     fp32 = trained.archive.frame("validation", "default:512:seed0").set_index("arch_id")["cross_entropy"]
-    kept, _ = known_front(trained.run, device, maxima=[f"cross_entropy={limit}"])
-    assert set(kept[EVALUATED_AS]) == {"int8 accuracy"}
+    rows, _ = known_front(trained.run, device, maxima=[f"cross_entropy={limit}"])
+    assert set(rows[EVALUATED_AS]) == {"int8 accuracy"}
     # a limit that no subnet is known to meet in int8: what is known in fp32 alone is offered, and says so
     wide = float(fp32[[i for i in fp32.index if i not in int8.index]].min())
     if wide < limit:

@@ -68,7 +68,7 @@ def test_latency_target_follows_the_noise_floor(tiny: Space) -> None:
     assert targets[0.05] == [("<= 15.00", True), ("machine too noisy", False)]
 
 
-def test_predictor_stands_beside_its_ceiling() -> None:
+def test_figures_of_the_predictor_and_its_ceiling() -> None:
     record = PredictorRecord(
         metric="cross_entropy",
         name="ridge",

@@ -100,7 +100,7 @@ def test_nodes_fit_together(space: Space, rng: np.random.Generator) -> None:
 
 
 def test_chain_hands_on_several_tensors() -> None:
-    # the first block passes its input through beside what it computes; the second one reads both
+    # the first block outputs its input and a new tensor; the second block reads both
     first = BlockBuilder("first", image(3, 4))
     first.conv("conv", 5)
     second = BlockBuilder("second", image(5, 4), image(3, 4))
@@ -133,7 +133,7 @@ def test_blocks_share_a_key_exactly_when_they_share_all_shapes(space: Space) -> 
         assert block_key(block) == keys[str(shapes(block))]  # equal shapes, equal keys
 
 
-def test_key_knows_nothing_of_the_place(tiny: Space) -> None:
+def test_key_does_not_depend_on_the_position(tiny: Space) -> None:
     block = tiny.blocks(tiny.largest)[2]
     nodes = [replace(node, block="elsewhere", name=f"node {i}") for i, node in enumerate(block.nodes)]
     assert block_key(Block("elsewhere", block.inputs, tuple(nodes), block.outputs)) == block_key(block)

@@ -47,7 +47,7 @@ def test_every_kind_shows_the_scene(kinds: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("preprocess", [RGB, GREY], ids=["RGB", "grey"])
-def test_the_reader_beside_the_card_gives_the_input_of_the_network(
+def test_the_reader_of_the_card_gives_the_input_of_the_network(
     kinds: dict[str, Path], preprocess: Preprocess
 ) -> None:
     for name, path in kinds.items():

@@ -74,7 +74,7 @@ def test_a_promising_prediction_is_named_as_such(searched: TrainedRun) -> None:
     assert (front["metrics_are"] == "predicted").all()
 
 
-def test_limits_are_kept(searched: TrainedRun) -> None:
+def test_limits_are_satisfied(searched: TrainedRun) -> None:
     device = make_device(searched.space)
     everything, _ = known_front(searched.run, device)
     limit = float(everything["latency_ms"].median())

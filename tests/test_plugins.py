@@ -62,7 +62,7 @@ errors, sideways, number = Errors(), Sideways(), 3
 
 @pytest.fixture(autouse=True)
 def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The current folder holds the user's module, which each test imports anew."""
+    """A custom module in the current folder, which each test imports again."""
     (tmp_path / f"{MODULE}.py").write_text(SOURCE)
     (tmp_path / "broken.py").write_text("raise RuntimeError('no license\\nfound')")
     monkeypatch.chdir(tmp_path)
@@ -126,7 +126,7 @@ def test_what_cannot_be_imported_says_why_in_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_from_a_record_is_not_imported_unasked() -> None:
+def test_a_name_from_a_record_is_not_imported_without_permission() -> None:
     for refused in (
         lambda: catalog.get(f"{MODULE}:stripes"),
         lambda: metrics.get(f"{MODULE}:errors", METRICS),

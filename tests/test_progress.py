@@ -38,7 +38,9 @@ def test_log_gets_first_and_last_line_and_some_between(
     ]
 
 
-def test_next_piece_of_work_starts_anew(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_of_the_next_operation_starts_at_zero(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with shown() as progress:
         progress("train", 3, 3)
         clock.seconds += 1

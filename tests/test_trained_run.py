@@ -91,7 +91,7 @@ def test_last_searched_device(searched: TrainedRun) -> None:
 # ---------------------------------------------------------------------- a user's own data set
 
 
-def test_foreign_code_is_not_imported_unasked(
+def test_custom_code_is_not_imported_without_permission(
     trained: TrainedRun, tmp_path: Path, own_parts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)

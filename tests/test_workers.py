@@ -143,7 +143,7 @@ def test_results_are_those_of_threads(trained: TrainedRun) -> None:
 
 @pytest.mark.slow
 def test_a_ray_node_is_killed_and_nothing_is_lost(archs: list[Arch], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two nodes beside the head; one of them goes while it is measuring."""
+    """Two nodes in addition to the head; one of them is removed during an evaluation."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -167,7 +167,7 @@ def test_a_ray_node_is_killed_and_nothing_is_lost(archs: list[Arch], monkeypatch
 
 
 @pytest.mark.slow
-def test_ray_tasks_that_nobody_waits_for_are_cancelled(
+def test_pending_ray_tasks_are_cancelled(
     archs: list[Arch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray")

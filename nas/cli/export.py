@@ -57,7 +57,7 @@ def export(
     allow_import: AllowImport = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write chosen subnets as files, checked against torch, each with a model card beside it."""
+    """Write subnets as files, checked against torch, each with a model card."""
     from hw_profiles.connections.local import Local
     from nas.export.export_run import export_archs, export_picked, exported_table
     from nas.progress import shown
