@@ -163,6 +163,7 @@ def run_alone(path: Path, images: NDArray[np.uint8], folder: Path) -> NDArray[np
     return np.array(answers)
 
 
+@pytest.mark.slow
 def test_file_and_card_alone_reproduce_the_accuracy_of_the_report(
     searched: TrainedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

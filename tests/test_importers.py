@@ -56,6 +56,7 @@ def test_logits_of_an_imported_ofa_supernet(name: str, tmp_path: Path, rng: np.r
                 agree(supernet(x, arch), published.ofa_forward(name, state, notation, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rounding_equals_that_of_the_published_code(seed: int, tmp_path: Path) -> None:
     # With He's weights but other statistics, activations grow through the gates of squeeze-and-excitation
@@ -156,6 +157,7 @@ def test_missing_running_statistics_are_detected(tmp_path: Path) -> None:
     assert has_statistics(load_attentivenas(save(tmp_path / "updated.pt", state)))
 
 
+@pytest.mark.slow
 def test_half_precision_is_read(tmp_path: Path) -> None:
     state = {
         name: t.half() if t.is_floating_point() else t for name, t in published.ofa_state(OFA[0]).items()

@@ -78,6 +78,7 @@ def test_costs_of_the_extreme_ofa_subnets(
         assert round(space.params(arch) / 1e6, 3) == params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "params"), [("ofa-mbv3-w1.0", 7.679), ("ofa-mbv3-w1.2", 10.716), ("ofa-proxyless-w1.3", 7.957)]
 )

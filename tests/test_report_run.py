@@ -70,6 +70,7 @@ def test_no_target_where_the_caller_gives_none(searched: TrainedRun) -> None:
     assert "target" not in path.read_text().partition("<h2>Figures</h2>")[2].partition("</section>")[0]
 
 
+@pytest.mark.slow
 def test_exports_of_every_kind_are_named(searched: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.export.export_run._measure", lambda *_: None)  # there is no such device
     (picked,) = export_picked(searched, "first")

@@ -70,6 +70,7 @@ def run(evaluate: Remembering, seed: int = 0) -> SearchResult:
     return search(problem, evaluate, budget=BUDGET, batch=15, seed=seed, predictors=RIDGE)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_the_front_is_that_of_an_undisturbed_search(tmp_path: Path) -> None:
     undisturbed = run(Remembering(tmp_path / "undisturbed.sqlite"))
     rng, evaluated = np.random.default_rng(0), []

@@ -191,6 +191,7 @@ def test_second_call_evaluates_nothing(searched: TrainedRun, evaluated: list[tup
     assert searched.run.search().file(FRONT).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_stopped_search_goes_on_where_it_was(
     trained: TrainedRun, searched: TrainedRun, device: Device, evaluated: list[tuple[str, str]]
 ) -> None:

@@ -14,9 +14,15 @@ from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.store import SHIPPED, ProfileStore
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/profile.json"))
+SLOW = ("ofa-mbv3-w1.0-fp32-2t", "ofa-mbv3-w1.0-int8-1t", "ofa-mbv3-w1.0-int8-2t")
 
 
-@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
+@pytest.fixture(
+    params=[
+        pytest.param(path, id=path.name, marks=pytest.mark.slow if path.name.endswith(SLOW) else [])
+        for path in FOLDERS
+    ]
+)
 def device(request: pytest.FixtureRequest) -> Device:
     return read_device(request.param)
 
