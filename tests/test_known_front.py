@@ -94,7 +94,7 @@ def test_an_impossible_limit_says_which_and_what_the_closest_subnet_reaches(sear
 
 
 def test_a_run_without_a_search_is_refused(trained: TrainedRun) -> None:
-    with pytest.raises(ValueError, match=r"was not searched yet; `nas search .* --device NAME`"):
+    with pytest.raises(ValueError, match=r"was not searched yet; run `nas search .* --device NAME`"):
         known_front(trained.run, make_device(trained.space))
 
 
