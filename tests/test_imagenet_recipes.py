@@ -65,7 +65,7 @@ def test_ofa_shrinks_what_its_first_step_trained(images: Path, tmp_path: Path) -
     )
     shrinking = recipe.load("ofa", [*changes, "epochs=5", f"init={first.path}"])
     assert train(shrinking, tmp_path / "ofa").has(SUPERNET)
-    with pytest.raises(ValueError, match="the teacher init needs init"):
+    with pytest.raises(ValueError, match="the teacher 'init' needs the key init"):
         train(recipe.load("ofa", changes), tmp_path / "without")
     assert not (tmp_path / "without").exists()
 

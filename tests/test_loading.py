@@ -75,7 +75,9 @@ def test_workers_live_through_all_epochs_and_ignore_signals_that_ask_to_stop() -
 @pytest.mark.slow  # the loss is noticed after 5 s
 def test_killed_worker_is_one_line() -> None:
     loader = Loader(killed, 1)
-    with pytest.raises(ValueError, match=r"has ended \(.*\); if memory ran out, use fewer workers"):
+    with pytest.raises(
+        ValueError, match=r"has ended \(.*\); if memory ran out, use fewer data.workers than 1"
+    ):
         list(loader([0, 1]))
     loader.close()
 

@@ -470,7 +470,9 @@ def test_nas_pick_after_a_search_with_an_objective_of_the_users_own(
     own = "my_parts:short_name"
     front = search(trained, device, objectives=["cross_entropy", own]).front
     sys.modules.pop("my_parts")
-    with pytest.raises(ValueError, match=f"objective '{own}' is code .* give its name .*--allow-import"):
+    with pytest.raises(
+        ValueError, match=f"objective '{own}' is custom code.* give its name .*--allow-import"
+    ):
         known_front(trained.run, device)
     assert "my_parts" not in sys.modules
     given, _ = known_front(trained.run, device, objectives=[own])
