@@ -16,6 +16,7 @@ from hw_profiles.connections.process import Progress
 from hw_profiles.connections.ssh import Ssh
 from hw_profiles.device_files import BUNDLE
 from hw_profiles.latency_models.base import TABLE
+from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.selection import LAYERS, MACS, TABLE_AND_LAYERS
 from hw_profiles.measuring.bundle import BundleContent, read_job, write_bundle
 from hw_profiles.measuring.results import Results
@@ -362,10 +363,15 @@ def test_folder_that_cannot_be_written(store: ProfileStore, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.measures
 def test_digits_on_this_machine(tmp_path: Path) -> None:
-    profile = profile_device(search_spaces.get("digits"), "here", ProfileStore(tmp_path)).profile
+    device = profile_device(search_spaces.get("digits"), "here", ProfileStore(tmp_path))
+    profile = device.profile
     assert profile.noise_floor is not None
     if profile.too_noisy or profile.busy:
         pytest.skip(f"nothing is known of the table: {profile_warnings(profile)[0]}")
     assert profile.held_out.mape <= max(3 * profile.noise_floor, 0.03)
-    assert profile.held_out.kendall_tau >= 0.95
+    # a table cannot be asked to order subnets more exactly than a second measurement of them does
+    measured, again = (
+        device.held_out[f"{name}_latency_ms"].to_numpy() for name in ("measured", "remeasured")
+    )
+    assert profile.held_out.kendall_tau >= min(0.95, compare(again, measured).kendall_tau)
     assert profile.held_out.mape < profile.held_out_macs.mape
