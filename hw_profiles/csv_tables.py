@@ -13,7 +13,7 @@ import pandas as pd
 from search_spaces.text_files import read_text
 
 TEXT_COLUMNS = frozenset({"arch_id", "arch", "data", "model_id", "block_key", "key"})
-"""Columns that are text whatever they look like: ids such as 1234567890123456 and 12e3 are no numbers."""
+"""Columns that are text even if all values look like numbers, such as the ids 1234567890123456 and 12e3."""
 NUMBER_COLUMNS = re.compile(r".*_ms|macs|params")
 """Columns that are numbers in every table."""
 SEPARATORS = (",", ";", "\t")
@@ -26,7 +26,7 @@ def read_table(
     comment: str | None = None,
     is_number: Callable[[str], object] = NUMBER_COLUMNS.fullmatch,
 ) -> pd.DataFrame:
-    """Content of a CSV file; the index is the line that each row stands in.
+    """Read a CSV file; the index is the line number of each row.
 
     A column holds numbers or booleans if all its values are such and it is not in `TEXT_COLUMNS`; else it
     holds text. Empty values are NaN. The header decides whether commas, semicolons or tabs separate values.

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 SCHEMA_VERSION = 2
 MAX_NOISE_FLOOR = 0.04
 """Above this noise floor the figures of a machine are not meaningful."""
-IDENTITY = ("cpu", "machine", "instruction_set")
+IDENTITY_FIELDS = ("cpu", "machine", "instruction_set")
 """Fields of `Hardware` that distinguish devices."""
 IDLE_LOAD = 0.75
 """Maximum load of an otherwise idle machine, in addition to the threads that are measured."""
@@ -113,7 +113,9 @@ class DeviceProfile(BaseModel, frozen=True):
     def differences(self, description: Description) -> dict[str, object]:
         """The values in the description of a device that differ from the identity in this profile."""
         own = self.hardware.model_dump()
-        names = [name for name in IDENTITY if description.get(name) is not None and own[name] is not None]
+        names = [
+            name for name in IDENTITY_FIELDS if description.get(name) is not None and own[name] is not None
+        ]
         return {name: description[name] for name in names if description[name] != own[name]}
 
     def check_same_device(self, description: Description) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel
 
 from hw_profiles.measuring.runner.providers import CPU
-
-Precision = Literal["fp32", "fp16", "int8"]
+from search_spaces.tensors import Precision
 
 
 class RunSettings(BaseModel, frozen=True):

@@ -1,4 +1,4 @@
-"""A builder of blocks, which computes the indices and shapes of the nodes."""
+"""Helpers for families of spaces: a builder of blocks, and the rounding of channels."""
 
 from __future__ import annotations
 
@@ -86,3 +86,12 @@ class BlockBuilder:
 
     def _activate(self, name: str, activation: str) -> int:
         return self.last if activation == "none" else self.add(ACTIVATIONS[activation], f"{name}.act")
+
+
+def make_divisible(channels: float, divisor: int) -> int:
+    """The multiple of `divisor` nearest to `channels`, at least `divisor` and never below 90 % of `channels`.
+
+    Source: MobileNetV2 (Sandler et al. 2018), as all OFA-like spaces use it.
+    """
+    result = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return result + divisor if result < 0.9 * channels else result

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 Positive = Annotated[int, Field(gt=0)]
+_Number = TypeVar("_Number", int, float)
+
+
+def rising(options: tuple[_Number, ...]) -> tuple[_Number, ...]:
+    """Check that options are not empty and strictly increasing.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not options or list(options) != sorted(set(options)):
+        raise ValueError("options must be a rising list without repeats, such as [3, 5, 7]")
+    return options
 
 
 class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -23,3 +35,5 @@ class SpaceConfig(BaseModel, frozen=True, extra="forbid"):
     """Channels of the input image: grey or RGB."""
     resolutions: tuple[Positive, ...]
     """Possible sides of the square input image, in pixels."""
+
+    _rising = field_validator("resolutions")(rising)

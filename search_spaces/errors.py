@@ -1,8 +1,8 @@
-"""pydantic's validation errors as one line."""
+"""Parts of error messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pydantic import ValidationError
 
@@ -47,3 +47,10 @@ def one_line(
         findings.append((prefix if where else "") + message)
     more = f"; and {len(findings) - MAX_LISTED} more" if len(findings) > MAX_LISTED else ""
     return f"{source}: " + "; ".join(findings[:MAX_LISTED]) + more
+
+
+def first_names(names: Iterable[str], limit: int = 10) -> str:
+    """The first `limit` names, and the number of the others."""
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

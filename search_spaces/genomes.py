@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from search_spaces.arch import Arch, Value
 from search_spaces.choices import Choice
+from search_spaces.errors import first_names
 
 Genomes = NDArray[np.int64]
 """Integer matrix of shape (n, n_genes): one architecture per row, each gene the index of an option."""
@@ -69,7 +70,8 @@ class GenomeCodec:
         if missing or surplus:
             raise ValueError(
                 f"an arch of the space {self.name!r} must have a value for each active choice and no other: "
-                f"missing {_some(sorted(missing))}, unknown or switched off {_some(sorted(surplus))}"
+                f"missing {first_names(sorted(missing), 5) or 'none'}, "
+                f"unknown or switched off {first_names(sorted(surplus), 5) or 'none'}"
             )
 
     def arch(self, values: Mapping[str, Value]) -> Arch:
@@ -134,12 +136,12 @@ class GenomeCodec:
         raw = np.array(list(itertools.product(*map(range, self.n_options))), dtype=np.int64)
         return np.unique(self.canonical(raw), axis=0)
 
-    @property
+    @cached_property
     def smallest(self) -> Arch:
         """The arch with the smallest option of every choice."""
         return self.decode(np.zeros((1, len(self.genes)), dtype=np.int64))[0]
 
-    @property
+    @cached_property
     def largest(self) -> Arch:
         """The arch with the largest option of every choice."""
         return self.decode(self.n_options[None] - 1)[0]
@@ -163,9 +165,3 @@ class GenomeCodec:
     def columns(self, names: Sequence[str]) -> list[int]:
         """Columns of the genes among `names`, each once; choices with one option have no column."""
         return [self._column[name] for name in dict.fromkeys(names) if name in self._column]
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names as text."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}" if names else "none"

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from search_spaces.operators import BatchNorm, Conv2d, Linear, Operator, Parameter
 from search_spaces.operators.joining import Add
@@ -99,27 +100,16 @@ class Block:
     @cached_property
     def key(self) -> str:
         """See `block_key`."""
-        norms = _folded_norms(self)
-        layers = set(norms.values())
-        new_index = {-1 - i: -1 - i for i in range(len(self.inputs))}
+        nodes, outputs, _ = _deployed(self)
         parts = ["in " + " ".join(map(str, self.inputs))]
-        n_deployed = 0
-        for i, node in enumerate(self.nodes):
-            if i in norms:
-                new_index[i] = new_index[norms[i]]
-                continue
-            op = _with_bias(node.op) if i in layers else node.op
+        for i, (node, op, inputs) in enumerate(nodes):
             words = [op.token(*node.specs)]
             if node.output.size != node.specs[0].size:
                 words.append(f"@{str(node.output).partition('@')[2] or 1}")
-            inputs = [new_index[j] for j in node.inputs]
-            if inputs != [n_deployed - 1]:
+            if inputs != (i - 1,):
                 words.append("<" + ",".join("in" if j == BLOCK_INPUT else str(j) for j in inputs))
             parts.append(" ".join(words))
-            new_index[i] = n_deployed
-            n_deployed += 1
-        outputs = [new_index[index] for index in self.outputs]
-        if outputs != [n_deployed - 1]:
+        if outputs != (len(nodes) - 1,):
             parts.append("out " + ",".join(map(str, outputs)))
         return " | ".join(parts)
 
@@ -155,10 +145,19 @@ def chain(blocks: Iterable[Block], name: str = "network") -> Block:
     return Block(name, blocks[0].inputs, tuple(nodes), sources)
 
 
-def _folded_norms(block: Block) -> dict[int, int]:
-    """Which batch norms a runtime folds: index of each, and of the convolution or linear layer before it."""
+class _Deployed(NamedTuple):
+    """A block after batch norms were folded."""
+
+    nodes: list[tuple[Node, Operator, tuple[int, ...]]]
+    """The remaining nodes, each with its operator and its inputs in the deployed block."""
+    outputs: tuple[int, ...]
+    norms: Mapping[int, int]
+    """Index in the block of each folded batch norm, and of the convolution or linear layer before it."""
+
+
+def _deployed(block: Block) -> _Deployed:
     readers = Counter(index for node in block.nodes for index in node.inputs) + Counter(block.outputs)
-    return {
+    norms = {
         i: source
         for i, node in enumerate(block.nodes)
         if isinstance(node.op, BatchNorm)
@@ -166,11 +165,20 @@ def _folded_norms(block: Block) -> dict[int, int]:
         and readers[source] == 1
         and isinstance(block.nodes[source].op, Conv2d | Linear)
     }
-
-
-def _with_bias(op: Operator) -> Operator:
-    assert isinstance(op, Conv2d | Linear)
-    return replace(op, bias=True)
+    layers = set(norms.values())
+    new_index = {-1 - i: -1 - i for i in range(len(block.inputs))}
+    nodes: list[tuple[Node, Operator, tuple[int, ...]]] = []
+    for i, node in enumerate(block.nodes):
+        if i in norms:
+            new_index[i] = new_index[norms[i]]
+            continue
+        new_index[i] = len(nodes)
+        op = node.op
+        if i in layers:
+            assert isinstance(op, Conv2d | Linear)
+            op = replace(op, bias=True)
+        nodes.append((node, op, tuple(new_index[j] for j in node.inputs)))
+    return _Deployed(nodes, tuple(new_index[index] for index in block.outputs), norms)
 
 
 def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
@@ -179,20 +187,10 @@ def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
     Returns:
         The block, and the folded batch norm for the path of each changed node.
     """
-    norms = _folded_norms(block)
-    layers = set(norms.values())
-    new_index = {-1 - i: -1 - i for i in range(len(block.inputs))}
-    nodes: list[Node] = []
-    for i, node in enumerate(block.nodes):
-        if i in norms:
-            new_index[i] = new_index[norms[i]]
-            continue
-        new_index[i] = len(nodes)
-        op = _with_bias(node.op) if i in layers else node.op
-        nodes.append(replace(node, op=op, inputs=tuple(new_index[j] for j in node.inputs)))
-    outputs = tuple(new_index[index] for index in block.outputs)
-    folded = {block.nodes[layer].path: block.nodes[norm] for norm, layer in norms.items()}
-    return replace(block, nodes=tuple(nodes), outputs=outputs), folded
+    deployed = _deployed(block)
+    nodes = tuple(replace(node, op=op, inputs=inputs) for node, op, inputs in deployed.nodes)
+    folded = {block.nodes[layer].path: block.nodes[norm] for norm, layer in deployed.norms.items()}
+    return replace(block, nodes=nodes, outputs=deployed.outputs), folded
 
 
 def block_key(block: Block) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 Layout = Literal["image", "tokens", "vector"]
 Precision = Literal["fp32", "fp16", "int8"]
+FP32, FP16, INT8 = "fp32", "fp16", "int8"
 
 
 @dataclass(frozen=True, slots=True)

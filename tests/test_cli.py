@@ -27,7 +27,7 @@ from nas.cli import main as cli
 from nas.cli.demo_run import DemoResult
 from nas.cli.output import BROKEN_PIPE
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export_run import export_picked
+from nas.export.export_run import export_subnets
 from nas.report import final_test
 from nas.runs.files import ARCHIVE_CSV, BASELINE, CHECKPOINTS, FRONT, REPORT, SPACE, SUPERNET
 from nas.runs.run_dir import RunDir
@@ -548,7 +548,7 @@ def test_evaluate_with_a_custom_metric(nas: Nas, trained: TrainedRun, own_metric
 
 
 def test_exported_file_of_a_search_is_found_by_name(nas: Nas, searched: TrainedRun) -> None:
-    expected = [str(file.path) for file in export_picked(searched, "spread")]
+    expected = [str(file.path) for file in export_subnets(searched, "spread")]
     assert [
         row["file"] for row in nas("export", searched.run.path, "--pick", "spread", "--json").json
     ] == expected

@@ -10,7 +10,7 @@ from hw_profiles.store import ProfileStore
 from nas.devices.benchmark import benchmark_on
 from nas.devices.profiling import profile_device
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export_run import export_picked
+from nas.export.export_run import export_subnets
 from nas.search.options import SearchOptions
 from nas.search.search_run import search_run
 
@@ -34,7 +34,7 @@ def test_all_subnets_that_a_search_returns_meet_the_limit_as_measured_there(
         assert len(front) >= 3
         assert front["keeps_limits"].all()
         assert front["measured_latency_ms"].notna().all()
-        files = export_picked(trained, "all")
+        files = export_subnets(trained, "all")
         rows = benchmark_on(device.profile, [file.path for file in files])
     assert {row.measured_on for row in rows} == {"far"} == {row.device for row in rows}
     assert max(row.latency_ms for row in rows) <= limit

@@ -26,7 +26,7 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.export import export as module
 from nas.export.card import READER
 from nas.export.export import export
-from nas.export.export_run import export_archs, export_picked, exported_table
+from nas.export.export_run import export_subnets, exported_table
 from nas.export.formats import FORMATS
 from nas.onnx_backend import onnx_graph
 from nas.report import final_test
@@ -168,7 +168,7 @@ def test_file_and_card_alone_reproduce_the_accuracy_of_the_report(
     searched: TrainedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(final_test, "N_RANDOM", 2)
-    exported = export_picked(searched, "all")
+    exported = export_subnets(searched, "all")
     report_run(searched)
     split = searched.dataset.split("test")
     assert isinstance(split.images, np.ndarray)
@@ -226,7 +226,7 @@ def test_torch_file_loads_with_torch_alone(trained: TrainedRun, arch: Arch, tmp_
 
 def test_picked_subnets_carry_the_device_and_both_latencies(searched: TrainedRun) -> None:
     front = searched.run.search().read_csv(FRONT).set_index("arch_id")
-    (file,) = export_picked(searched, "knee")
+    (file,) = export_subnets(searched, "knee")
     metadata = onnx_metadata(file.path)
     row = front.loc[file.arch.id]
     assert metadata["device"] == "desk"
@@ -248,13 +248,13 @@ def test_any_subnet_of_a_searched_run_carries_the_device_and_its_prediction(sear
     device = make_device(searched.space, batch=2)
     write_device(searched.run.file(PROFILES) / "desk", device)
     archs = [searched.space.smallest]
-    (file,) = export_archs(searched, archs)
+    (file,) = export_subnets(searched, archs)
     metadata = onnx_metadata(file.path)
     expected = device.table.predict(searched.space.encode(archs), searched.space)[0]
     assert float(metadata["predicted_latency_ms"]) == pytest.approx(expected)
     assert session(file.path).get_inputs()[0].shape[0] == 2  # the device's batch
     fixed = file.path.read_bytes()
-    (dynamic,) = export_archs(searched, archs, dynamic_batch=True)
+    (dynamic,) = export_subnets(searched, archs, dynamic_batch=True)
     assert (dynamic.path != file.path, file.path.read_bytes()) == (True, fixed)
     assert json.loads(file.path.with_suffix(".json").read_text())["batch"] == 2
     assert json.loads(dynamic.path.with_suffix(".json").read_text())["batch"] == "dynamic"
@@ -263,11 +263,11 @@ def test_any_subnet_of_a_searched_run_carries_the_device_and_its_prediction(sear
 
 def test_before_any_search_a_subnet_is_exported_by_its_arch_alone(trained: TrainedRun, arch: Arch) -> None:
     seen = []
-    (file,) = export_archs(trained, [arch], progress=lambda *now: seen.append(now))
+    (file,) = export_subnets(trained, [arch], progress=lambda *now: seen.append(now))
     assert seen == [("export", 1, 1)]
     assert "predicted_latency_ms" not in onnx_metadata(file.path)
     with pytest.raises(ValueError, match=r"no front to pick from yet; `nas search .* --device NAME` makes"):
-        export_picked(trained, "knee")
+        export_subnets(trained, "knee")
 
 
 def test_bad_options_write_nothing(trained: TrainedRun, arch: Arch) -> None:

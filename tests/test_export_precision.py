@@ -23,7 +23,7 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.export import export_run
 from nas.export.card import READER
 from nas.export.export import export
-from nas.export.export_run import export_archs, exported_table
+from nas.export.export_run import export_subnets, exported_table
 from nas.runs.files import EXPORTS, PROFILES
 from search_spaces import Arch
 
@@ -81,7 +81,7 @@ def test_int8_is_calibrated_for_the_devices_processor(trained: TrainedRun, arch:
 
 
 def test_it_stands_beside_the_fp32_file(trained: TrainedRun, arch: Arch) -> None:
-    files = export_archs(trained, [arch]) + export_archs(trained, [arch], precision="int8")
+    files = export_subnets(trained, [arch]) + export_subnets(trained, [arch], precision="int8")
     names = {path.name for path in trained.run.file(EXPORTS).iterdir()}
     files_of_arch = {f"{arch.id}{end}" for end in (".onnx", ".json", ".int8.onnx", ".int8.json")}
     assert names == files_of_arch | {READER}
@@ -96,11 +96,11 @@ def test_a_searched_run_exports_in_its_devices_precision(searched: TrainedRun) -
     key = device.profile.key.model_copy(update={"precision": "int8"})
     profile = device.profile.model_copy(update={"key": key})
     write_device(searched.run.file(PROFILES) / "desk", type(device)(**(vars(device) | {"profile": profile})))
-    (file,) = export_archs(searched, [searched.space.smallest])
+    (file,) = export_subnets(searched, [searched.space.smallest])
     assert file.precision == "int8"
     assert card_of(file.path)["int8_for"] == "arm"  # as the made-up device is
     assert onnx_metadata(file.path)["device"] == "desk"
-    (file,) = export_archs(searched, [searched.space.smallest], precision="fp32")
+    (file,) = export_subnets(searched, [searched.space.smallest], precision="fp32")
     assert "predicted_latency_ms" not in onnx_metadata(file.path)  # the table is that of INT8
 
 
@@ -135,7 +135,7 @@ def test_bad_options_write_nothing(
     trained: TrainedRun, arch: Arch, options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        export_archs(trained, [arch], **options)  # type: ignore[arg-type]
+        export_subnets(trained, [arch], **options)  # type: ignore[arg-type]
     assert not trained.run.has(EXPORTS)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export_run import export_archs
+from nas.export.export_run import export_subnets
 from nas.recipes.groups import ComputeConfig, DataConfig, FinetuningConfig, SgdConfig
 from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET
@@ -37,12 +37,12 @@ def test_finetuned_run_evaluates_and_exports(
     assert tuned.notable_archs == [tiny_arch]
     assert tuned.space.resolutions == (int(tiny_arch["resolution"]),)
     assert tuned.evaluator()([tiny_arch], "test")[0]["cross_entropy"] < before
-    tuned.check_holds([tiny_arch])
+    tuned.check_trained([tiny_arch])
     with pytest.raises(
         ValueError, match=f"has only one subnet, {tiny_arch.id}; .* was not trained in it: leave"
     ):
-        tuned.check_holds([tiny_arch, tuned.space.largest])
-    (exported,) = export_archs(tuned, [tiny_arch])
+        tuned.check_trained([tiny_arch, tuned.space.largest])
+    (exported,) = export_subnets(tuned, [tiny_arch])
     assert exported.path.exists()
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import search_spaces
 from hw_profiles import store as store_module
-from hw_profiles.device import Device
 from hw_profiles.latency_models.block_timing import (
     Boundary,
     BoundaryTimes,
@@ -22,9 +22,6 @@ from hw_profiles.latency_models.lookup_table import LatencyTable
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.latency_models.robust_regression import Affine, fit_affine
 from hw_profiles.latency_models.subnet_split import SubnetSplit, calibration_subnets
-from hw_profiles.measuring.results import Conditions
-from hw_profiles.profile import DeviceProfile, Hardware
-from hw_profiles.run_settings import DeviceKey
 from hw_profiles.store import ProfileStore
 from search_spaces import Block, block_key
 
@@ -43,35 +40,6 @@ def block_frame() -> pd.DataFrame:
         for key, timed in timed_blocks(SPACE).items()
     ]
     return pd.DataFrame(rows)
-
-
-def make_device(name: str = "pi4") -> Device:
-    blocks = block_frame()
-    error = compare(np.array([1.0, 2.1, 3.0]), np.array([1.0, 2.0, 3.0]))
-    profile = DeviceProfile(
-        name=name,
-        space=SPACE.name,
-        created="2026-01-01T00:00:00+00:00",
-        seconds=1.0,
-        check_seconds=0.5,
-        conditions=Conditions(),
-        key=DeviceKey(runtime="onnxruntime", version="1", provider="CPU", threads=1, batch=1),
-        hardware=Hardware(cpu="c", cores=4, machine="arm64", os="Linux", python="3.11", numpy="2"),
-        n_blocks=len(blocks),
-        n_calibration=12,
-        calibration=LINE,
-        latency_model="table",
-        cross_validated={"table": error},
-        held_out=error,
-        held_out_macs=error,
-        noise_floor=0.01,
-        split_half_spearman=1.0,
-        sentinel_drift=0.0,
-    )
-    boundaries = pd.DataFrame({"channels": [8], "size": [24], "conv_ms": [0.1], "overhead_ms": [0.2]})
-    fitted = pd.DataFrame({"arch": [SPACE.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
-    held_out = pd.DataFrame({"arch": ["{}"], "predicted_latency_ms": [1.0], "measured_latency_ms": [1.0]})
-    return Device(profile, blocks, boundaries, fitted, held_out, SPACE)
 
 
 # ---------------------------------------------------------------- table
@@ -230,7 +198,7 @@ def test_a_small_space_is_split_whole(depth: list[int], expand: list[int], n: in
 
 def test_device_round_trip(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
-    device = make_device()
+    device = make_device(SPACE, "pi4")
     assert store.save(device) == tmp_path / "pi4"
     assert store.names() == ["pi4"]
     back = store.load("pi4")
@@ -244,7 +212,7 @@ def test_unknown_device_lists_those_known(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
     with pytest.raises(ValueError, match=r"known: none.*`nas profile SPACE --device phone "):
         store.load("phone")
-    store.save(make_device("pi4"))
+    store.save(make_device(SPACE, "pi4"))
     with pytest.raises(ValueError, match="known: pi4"):
         store.load("phone")
 
@@ -277,10 +245,10 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeypatch: 
 
 def test_users_profile_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "SHIPPED", tmp_path / "shipped")
-    ProfileStore(tmp_path / "shipped").save(make_device("pi4"))
+    ProfileStore(tmp_path / "shipped").save(make_device(SPACE, "pi4"))
     store = ProfileStore(tmp_path / "mine")
     assert store.load("pi4").profile.seconds == 1.0
-    mine = make_device("pi4")
+    mine = make_device(SPACE, "pi4")
     store.save(replace(mine, profile=mine.profile.model_copy(update={"seconds": 2.0})))
     assert store.load("pi4").profile.seconds == 2.0
     assert store.names() == ["pi4"]
@@ -288,7 +256,7 @@ def test_users_profile_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: p
 
 def test_damaged_profiles_are_refused(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
-    folder = store.save(make_device())
+    folder = store.save(make_device(SPACE, "pi4"))
     table = (folder / "table.csv").read_text()
     (folder / "table.csv").write_text("".join(table.splitlines(keepends=True)[:-3]))
     with pytest.raises(ValueError, match=r"table\.csv must have \d+ rows"):
@@ -307,7 +275,7 @@ def test_damaged_profiles_are_refused(tmp_path: Path) -> None:
 )
 def test_profile_of_another_version_is_refused(tmp_path: Path, difference: int, remedy: str) -> None:
     store = ProfileStore(tmp_path)
-    device = make_device()
+    device = make_device(SPACE, "pi4")
     version = device.profile.schema_version + difference
     store.save(replace(device, profile=device.profile.model_copy(update={"schema_version": version})))
     with pytest.raises(ValueError, match=f"got {version}; {remedy}"):
@@ -315,7 +283,7 @@ def test_profile_of_another_version_is_refused(tmp_path: Path, difference: int, 
 
 
 def test_noise_above_four_percent_is_said() -> None:
-    profile = make_device().profile
+    profile = make_device(SPACE, "pi4").profile
     assert not profile.model_copy(update={"noise_floor": 0.04}).too_noisy
     assert profile.model_copy(update={"noise_floor": 0.041}).too_noisy
     assert '"too_noisy":false' in profile.model_dump_json()

@@ -14,7 +14,7 @@ from conftest import BUDGET, TINY_YAML, Nas, assert_refused, make_device
 
 from nas import tasks
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export_run import export_picked, exported_table
+from nas.export.export_run import export_subnets, exported_table
 from nas.recipes import recipe as recipes
 from nas.report import final_test
 from nas.report.report_run import report_run
@@ -162,7 +162,7 @@ def test_regression_of_one_number_goes_the_whole_way(
     picked = nas("pick", run.path, "--device", "desk", "--max", f"mse={2 * front['mse'].max()}", "--json")
     assert picked.code == 0
 
-    (exported,) = export_picked(trained)
+    (exported,) = export_subnets(trained)
     (shown,) = exported_table([exported], trained.task.headline.metric).to_dict("records")
     assert shown["r"] == pytest.approx(front.set_index("arch_id").loc[exported.arch.id, "r"])
     assert onnxruntime.InferenceSession(exported.path).get_outputs()[0].shape == [1, 1]

@@ -14,9 +14,10 @@ from hw_profiles.measuring.runner.errors import RunnerError
 from hw_profiles.measuring.runner.model import Model
 from hw_profiles.measuring.runner.placement import check_node_placement
 from hw_profiles.measuring.runner.providers import CPU
-from hw_profiles.run_settings import Precision, RunSettings
+from hw_profiles.run_settings import RunSettings
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import convert
+from search_spaces.tensors import Precision
 
 GPU = "CUDAExecutionProvider"
 

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from nas.evaluation.trained_run import TrainedRun
 from nas.runs.files import PREDICTOR, SEARCH_CSV
-from nas.search.predictor_record import PredictorRecord, judge_predictor
+from nas.search.predictor_record import PredictorRecord, evaluate_predictor
 from predictors import PREDICTORS, Features, tau
 
 Matrix = NDArray[np.float64]
@@ -43,7 +43,7 @@ def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: Trai
         }
     )
     n = len(random) // 2
-    record = judge_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)
+    record = evaluate_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)
     assert record
     held_out = list(draws)[-n:]
     assert [row.arch_id for row in record.held_out] == [arch.id for arch in held_out]
@@ -74,5 +74,5 @@ def test_ceiling_is_the_agreement_with_other_calibration_images(searched: Traine
 
 def test_record_of_one_seed_is_always_the_same(searched: TrainedRun) -> None:
     found = searched.run.search().read_csv(SEARCH_CSV)
-    one, two = (judge_predictor(searched, found, {"ridge": PREDICTORS["ridge"]}, 4) for _ in range(2))
+    one, two = (evaluate_predictor(searched, found, {"ridge": PREDICTORS["ridge"]}, 4) for _ in range(2))
     assert one == two

@@ -22,12 +22,13 @@ from hw_profiles.measuring.bundle import BundleContent, read_job, write_bundle
 from hw_profiles.measuring.results import Results
 from hw_profiles.measuring.runner.device_description import instruction_set
 from hw_profiles.profile_warnings import profile_warnings
-from hw_profiles.run_settings import Precision, RunSettings
+from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import ProfileStore
 from nas.devices.device_graphs import TimedGraph, bundled
 from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device
 from search_spaces import Arch, Space
+from search_spaces.tensors import Precision
 
 SMALL = search_spaces.parse(
     """

@@ -11,7 +11,7 @@ from conftest import BUDGET, make_device
 import nas
 from nas.data.dataset import ImageDataset, Split, SplitName
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export_run import export_archs, export_picked
+from nas.export.export_run import export_subnets
 from nas.recipes.groups import ComputeConfig, DataConfig
 from nas.recipes.recipe import Recipe
 from nas.report import final_test as module
@@ -34,7 +34,7 @@ def _few_random_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_report_of_a_whole_run_has_every_figure(searched: TrainedRun) -> None:
-    exported = export_picked(searched, "spread")
+    exported = export_subnets(searched, "spread")
     path, figures = report_run(searched, extra=[("torch against ONNX", 1e-7, "", "<= 1e-5")])
     assert path == searched.run.search().file(REPORT)
     names = [figure["figure"] for figure in figure_rows(figures)]
@@ -73,11 +73,11 @@ def test_no_target_where_the_caller_gives_none(searched: TrainedRun) -> None:
 @pytest.mark.slow
 def test_exports_of_every_kind_are_named(searched: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.export.export_run._measure", lambda *_: None)  # there is no such device
-    (picked,) = export_picked(searched, "first")
-    files = [picked, *export_archs(searched, [picked.arch], file_format="torch")]
-    files += export_archs(searched, [picked.arch], precision="int8")
+    (picked,) = export_subnets(searched, "first")
+    files = [picked, *export_subnets(searched, [picked.arch], file_format="torch")]
+    files += export_subnets(searched, [picked.arch], precision="int8")
     others = searched.space.decode(searched.space.sample(np.random.default_rng(3), 1))
-    files += export_archs(searched, others)
+    files += export_subnets(searched, others)
     path, _ = report_run(searched)
     names = [file.path.name for file in files]
     assert [name.partition(".")[2] for name in names] == ["onnx", "pt2", "int8.onnx", "onnx"]
@@ -191,7 +191,7 @@ def test_nothing_before_the_report_looks_at_the_test_split(
 
     monkeypatch.setattr(ImageDataset, "split", watched)
     search_run(trained, make_device(trained.space), SearchOptions(predictors=["ridge"], budget=BUDGET))
-    export_picked(trained, "knee")
+    export_subnets(trained, "knee")
     assert asked == {"train", "validation"}
     report_run(trained)
     assert "test" in asked

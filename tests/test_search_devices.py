@@ -13,7 +13,7 @@ from conftest import BUDGET, make_device
 from hw_profiles.device import Device
 from nas import tasks
 from nas.evaluation.trained_run import TrainedRun
-from nas.export.export_run import export_picked
+from nas.export.export_run import export_subnets
 from nas.report.report_run import report_run
 from nas.runs.files import FRONT, SEARCH
 from nas.search.known_front import known_front
@@ -72,7 +72,7 @@ def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> N
     results = trained.run.search("gpu")
     assert results.read_csv(FRONT)["arch_id"].tolist() == list(outcome.fronts["gpu"]["arch_id"])
     assert results.read_json(SEARCH)["objectives"] == ["cross_entropy", "latency_ms@gpu"]
-    (exported,) = export_picked(trained, "knee", device="gpu")
+    (exported,) = export_subnets(trained, "knee", device="gpu")
     assert exported.path.parent.name == "gpu"
     figures = [name for name, *_ in report_run(trained, device="gpu")[1]]
     assert "test hypervolume, search / random search" in figures  # by predicted latencies
@@ -122,7 +122,7 @@ def test_repeated_objectives_are_refused(tiny: Space) -> None:
 
 def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(searched: TrainedRun) -> None:
     run, gpu = searched.run, launch_bound(searched.space)
-    (exported,) = export_picked(searched, "first")
+    (exported,) = export_subnets(searched, "first")
     before = {path: path.read_bytes() for path in (*run.search().path.iterdir(), exported.path)}
     search_run(searched, gpu, SearchOptions(predictors=["ridge"], budget=BUDGET), measure=False)
     assert {path: path.read_bytes() for path in before} == before
@@ -130,13 +130,13 @@ def test_a_search_for_another_device_leaves_the_first_ones_results_and_exports(s
     # the smallest subnet is the best in latency on both devices: equal names, two files
     cards = {}
     for name in ("desk", "gpu"):
-        (file,) = export_picked(searched, "last", device=name)
+        (file,) = export_subnets(searched, "last", device=name)
         cards[file.path] = json.loads(file.path.with_suffix(".json").read_text())["device"]
     assert sorted(cards.values()) == ["desk", "gpu"]
     assert known_front(run, make_device(searched.space))[0]["measured_latency_ms"].notna().any()
     assert known_front(run, gpu)[0]["measured_latency_ms"].isna().all()
     with pytest.raises(ValueError, match=r"not searched for the device 'pi' \(searched: desk, gpu\)"):
-        export_picked(searched, device="pi")
+        export_subnets(searched, device="pi")
 
 
 # ---------------------------------------------------------------------- warm start

@@ -11,8 +11,8 @@ from strategies import small_spaces
 
 import search_spaces
 from search_spaces import Arch, Genomes, Space
+from search_spaces.building import make_divisible
 from search_spaces.costs import macs_table, params_table
-from search_spaces.families.mbconv import make_divisible
 
 
 def all_genomes(space: Space) -> Genomes:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from hw_profiles.atomic_write import replace_file
 from hw_profiles.connections.base import NotMeasuredError
 from hw_profiles.connections.process import Progress
-from hw_profiles.measuring.bundle import IMAGES, MODELS, read_job
+from hw_profiles.measuring.bundle import IMAGES, MODELS, holds_job, read_job
 from hw_profiles.measuring.results import CSV_COLUMNS, Results, read_results
 from hw_profiles.measuring.runner.bundle_files import JOB, RESULTS
 from hw_profiles.measuring.runner_file import RUNNER
@@ -80,7 +80,7 @@ def write_folder(bundle: Path, out: Path) -> None:
     """
     text = (bundle / JOB).read_text(encoding="utf-8")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if (out / JOB).is_file() and (out / JOB).read_text(encoding="utf-8") == text:
+        if holds_job(out, text):
             return
         raise ValueError(f"{out} must be a new or empty folder, or hold this very bundle")
     for name in (MODELS, IMAGES):

@@ -6,8 +6,8 @@ not determine the latencies of a hundred layers, so the model has strong priors:
    `roofline`): a dozen parameters for the whole device, fitted to the relative error. Large errors count
    linearly, so that disturbed measurements have little influence.
 2. Each layer deviates from that by a factor that is similar for layers of similar shape: a Gaussian process
-over
-   layers, observed as a sum over each network. Its standard deviation has the smallest leave-one-out error.
+   over layers, observed as a sum over each network. Its standard deviation has the smallest leave-one-out
+   error.
 The result is a latency for each layer, and so for each block.
 """
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,9 +35,11 @@ def reference_blocks(space: Space) -> dict[str, TimedBlock]:
     for classes in CLASSES:
         key, timed = _largest_head(space, classes)
         found[key] = timed
-    return {key: timed for key, timed in found.items() if key not in timed_blocks(space)}
+    own = timed_blocks(space)
+    return {key: timed for key, timed in found.items() if key not in own}
 
 
+@lru_cache(maxsize=32)
 def _largest_head(space: Space, classes: int) -> tuple[str, TimedBlock]:
     other = space.with_data(outputs=classes, channels=space.config.channels)
     return list(timed_blocks(other, other.slots[-1:]).items())[-1]

@@ -75,7 +75,8 @@ class BundledModel:
 
 
 class Region(BaseModel, frozen=True):
-    """Random constants that the runner generates on the device, see `runner.weights.write_weights`."""
+    """Random constants that the runner generates on the device, see
+    `hw_profiles.measuring.runner.weights.write_weights`."""
 
     dtype: str
     scale: float
@@ -122,16 +123,12 @@ class Job(RunSettings, frozen=True):
     repeats: float
     """Maximum number of repeated trials (those at slow moments), as a share of all trials."""
     best_speed_probe_ms: float | None
-    """The fastest speed probe in earlier work on the device, see `runner.speed_probe`."""
+    """The fastest speed probe in earlier work on the device, see
+    `hw_profiles.measuring.runner.speed_probe`."""
     keep_going: bool
     """If a model fails, measure the other ones."""
     weights: Weights | None
     models: tuple[ModelEntry, ...]
-
-    @property
-    def n_trials(self) -> int:
-        """Number of trials of all models together."""
-        return sum(model.n_trials for model in self.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +177,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
     )
     job = job.model_copy(update={"id": _digest(job, files.values())})
     text = job.model_dump_json(indent=1)
-    if not _holds_job(folder, text):
+    if not holds_job(folder, text):
         shutil.rmtree(folder, ignore_errors=True)
         for name, data in files.items():
             path = folder / name
@@ -191,7 +188,8 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
     return job
 
 
-def _holds_job(folder: Path, text: str) -> bool:
+def holds_job(folder: Path, text: str) -> bool:
+    """Whether a folder has the bundle with this content of its job file."""
     return (folder / JOB).is_file() and (folder / JOB).read_text(encoding="utf-8") == text
 
 

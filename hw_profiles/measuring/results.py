@@ -14,11 +14,10 @@ from hw_profiles.csv_tables import read_table
 from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.measuring.bundle import Job
 from hw_profiles.measuring.runner.bundle_files import SCHEMA_VERSION
-from search_spaces.errors import one_line
+from search_spaces.errors import first_names, one_line
 from search_spaces.text_files import read_text
 
 CSV_COLUMNS = ("model_id", "latency_ms")
-_N_LISTED = 3
 
 
 class AloneFigures(BaseModel, frozen=True):
@@ -160,7 +159,8 @@ def _of_json(path: Path, content: str, job: Job) -> Results:
     missing = [m.id for m in job.models if m.id not in results.failed and done.get(m.id) != m.n_trials]
     if missing:
         raise ValueError(
-            f"{path} is incomplete, it lacks trials of {_some(missing)}; run the bundle's runner again"
+            f"{path} is incomplete, it lacks trials of {first_names(missing, 3)}; "
+            "run the bundle's runner again"
         )
     return results
 
@@ -174,22 +174,18 @@ def _of_csv(path: Path, job: Job) -> Results:
     if len(wrong):
         raise ValueError(
             f"{path}, line {wrong.index[0]}: latency_ms must be a positive number such as 1.25, which "
-            f"{_some(ids[wrong.index])} lacks, got {wrong['latency_ms'].iloc[0]}"
+            f"{first_names(ids[wrong.index], 3)} lacks, got {wrong['latency_ms'].iloc[0]}"
         )
     alone = [model.id for model in job.models if model.alone]
     unknown = sorted(set(ids) - {model.id for model in job.models})
     if unknown:
-        raise ValueError(f"{path} holds the results of another bundle: this one has no {_some(unknown)}")
+        raise ValueError(
+            f"{path} holds the results of another bundle: this one has no {first_names(unknown, 3)}"
+        )
     missing = sorted(set(alone) - set(ids))
     if missing:
-        raise ValueError(f"{path} must have a row for each of {len(alone)} models, it lacks {_some(missing)}")
+        raise ValueError(
+            f"{path} must have a row for each of {len(alone)} models, it lacks {first_names(missing, 3)}"
+        )
     trials = {name: times[ids == name].tolist() for name in alone}
     return Results.of_tool(job, trials, "unknown", 0.0)
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first names, and the number of the others."""
-    listed = list(names)
-    return ", ".join(listed[:_N_LISTED]) + (
-        f" and {len(listed) - _N_LISTED} more" if len(listed) > _N_LISTED else ""
-    )

@@ -39,7 +39,7 @@ def profile(
         profiles: folder that the profile is written to; None: the user's folder.
         connection: how the device is reached; None: as its profile says; a new one is this machine.
         settings: how networks are run; None: as its profile says, or the defaults.
-        n_held_out: subnets that the predictions are judged on.
+        n_held_out: subnets that the predictions are evaluated on.
         seed: decides random weights, subnets and the order of trials.
         resume: False: measure all again and replace a profile with this name.
         progress: called after trials.
@@ -47,7 +47,7 @@ def profile(
     Raises:
         hw_profiles.connections.base.NotMeasuredError: the device is measured offline.
         ValueError: the name belongs to another device, space or settings, or the device cannot be reached or
-            computes wrongly.
+            computes wrong outputs.
     """
     return profile_device(
         space if isinstance(space, Space) else open_space(space),

@@ -11,7 +11,7 @@ from nas.devices.find_device import find_device
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.export.export import Exported
-from nas.export.export_run import export_archs, export_picked
+from nas.export.export_run import export_subnets
 from nas.progress import Progress, silent
 from nas.report.data import FigureOfMerit
 from nas.report.report_run import report_run
@@ -40,13 +40,13 @@ class Run(TrainedRun):
         measure: bool = True,
         progress: Progress = silent,
     ) -> SearchOutcome:
-        """Search the best subnets for a device and measure them there; the result's `front` is a table.
+        """Search for the best subnets for a device and measure them there; the result's `front` is a table.
 
         Args:
             device: a profile or its name.
             options: objectives, limits, algorithm and budget; None: the defaults.
             profiles: folder of profiles; None: the run's copies, the user's folder, and the shipped profiles.
-            others: further devices that the same search serves by their tables.
+            others: further devices, whose fronts are computed from their latency tables.
             workers: where subnets are evaluated; None: one thread per core.
             connection: reaches the device instead of the profile's.
             measure: False: the front has predicted latencies only.
@@ -56,7 +56,7 @@ class Run(TrainedRun):
             hw_profiles.connections.base.NotMeasuredError: the device is measured offline; the front is
                 written with predicted latencies.
             ValueError: unknown names, a profile that lacks blocks of the space, limits that no subnet meets,
-                or a device that cannot be reached or computes wrongly.
+                or a device that cannot be reached or computes wrong outputs.
         """
         first, *further = [
             find_device(self.run, d, profiles) if isinstance(d, str) else d for d in (device, *others)
@@ -74,7 +74,7 @@ class Run(TrainedRun):
 
     def export(
         self,
-        chosen: str | Sequence[Arch] = "knee",
+        subnets: str | Sequence[Arch] = "knee",
         *,
         device: str | None = None,
         file_format: str = "onnx",
@@ -86,7 +86,7 @@ class Run(TrainedRun):
         """Write subnets as files with model cards, checked against torch.
 
         Args:
-            chosen: the subnets, or how to choose them from the front: `knee`, `first`, `last`, `spread`,
+            subnets: the subnets, or how to select them from the front: `knee`, `first`, `last`, `spread`,
                 `all` or ids with commas between.
             device: the device that the files are for; None: the one that was searched last.
             file_format: `onnx`, or `torch` for a file of `torch.export`.
@@ -98,21 +98,9 @@ class Run(TrainedRun):
         Raises:
             ValueError: the run was not searched for the device, or a subnet that the run has not trained.
         """
-        if isinstance(chosen, str):
-            return export_picked(
-                self,
-                chosen,
-                device=device,
-                file_format=file_format,
-                dynamic_batch=dynamic_batch,
-                precision=precision,
-                out=out,
-                progress=progress,
-            )
-        self.check_holds(chosen)
-        return export_archs(
+        return export_subnets(
             self,
-            chosen,
+            subnets,
             device=device,
             file_format=file_format,
             dynamic_batch=dynamic_batch,

@@ -34,8 +34,8 @@ def train(
         progress: called after every step.
 
     Raises:
-        ValueError: a recipe that is not valid, missing data, images that cannot be read, an `out` that holds
-            something else, or training that diverged.
+        ValueError: a recipe that is not valid, missing data, images that cannot be read, an `out`
+            that contains something else, or training that diverged.
         nas.stopping.Stopped: on SIGINT, SIGTERM or SIGHUP, after the state was saved; a `KeyboardInterrupt`.
     """
     if not isinstance(recipe, Recipe):

@@ -19,7 +19,7 @@ from nas.devices.benchmark import BenchmarkRow, benchmark
 from nas.devices.profiling import profile_device
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export import Exported
-from nas.export.export_run import export_picked
+from nas.export.export_run import export_subnets
 from nas.progress import Progress, silent
 from nas.recipes import recipe as recipes
 from nas.report.data import FigureOfMerit
@@ -95,7 +95,7 @@ def _run_demo(
     samples = trained.space.sample(np.random.default_rng([seed, 1]), SAMPLES)  # not those of the search
     trained.evaluator()(trained.space.decode(samples), "random", progress=progress)
     search_run(trained, store.load(DEVICE), SearchOptions(seed=seed), progress=progress)
-    exported = export_picked(trained, PICK, progress=progress)
+    exported = export_subnets(trained, PICK, progress=progress)
     rows = benchmark([file.path for file in exported], progress=progress)
     extra: list[FigureOfMerit] = [
         ("elastic against extracted, largest difference", _elastic_difference(trained), "", "<= 1e-6"),

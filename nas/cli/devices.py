@@ -73,7 +73,7 @@ def profile(
             help="Measure a few subnets again and report whether the profile is valid; exit code 1 if not.",
         ),
     ] = False,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure the latency of subnets on a device, and the error of its latency predictions.
 
@@ -81,7 +81,7 @@ def profile(
     device has a profile of the same space for other images, only the missing blocks are measured.
     """
     if check:
-        _check(space, device, profiles, json)
+        _check(space, device, profiles, as_json)
         return
     from hw_profiles.profile_warnings import profile_warnings
     from hw_profiles.run_settings import RunSettings
@@ -109,7 +109,7 @@ def profile(
         profiled = profiled.model_copy(update={"int8_for": None})
     update = {name: value for name, value in options.items() if value is not None}
     settings = RunSettings.model_validate(profiled.model_dump() | update)
-    with exit_if_offline(json), shown() as progress:
+    with exit_if_offline(as_json), shown() as progress:
         measured = profile_device(
             measured_space,
             device,
@@ -121,7 +121,7 @@ def profile(
             resume=resume,
             progress=progress,
         ).profile
-    if json:
+    if as_json:
         print_json(measured.model_dump(mode="json"))
         return
     show(
@@ -132,7 +132,7 @@ def profile(
                 ("MACs alone", measured.held_out_macs),
             )
         ],
-        json,
+        as_json,
     )
     floor = (
         "measured once"
@@ -161,7 +161,7 @@ def _print_next_command(space: str, device: str, profiles: Path | None) -> None:
         line(f"next: {command('search', space if info else 'RUN', '--device', device, *where, *data)}")
 
 
-def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
+def _check(space: str, device: str, profiles: Path | None, as_json: bool) -> None:
     from hw_profiles.store import ProfileStore
     from nas.devices.profile_check import check_profile
     from nas.progress import shown
@@ -172,7 +172,7 @@ def _check(space: str, device: str, profiles: Path | None, json: bool) -> None:
         record = check_profile(
             checked, ProfileStore(profiles).load(device, checked.source), progress=progress
         )
-    if json:
+    if as_json:
         print_json(record.model_dump())
     else:
         line(record.sentence)
@@ -208,7 +208,7 @@ def benchmark(
     ] = False,
     bundle: BundleOption = None,
     results: ResultsOption = None,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure ONNX files, each alone in a fresh process; `latency_ms` is the figure that tables predict."""
     from hw_profiles.run_settings import RunSettings
@@ -222,7 +222,7 @@ def benchmark(
     settings = settings.model_copy(update=options)
     shapes = parse_shapes(shape or ())
     failed = None
-    with exit_if_offline(json), shown() as progress:
+    with exit_if_offline(as_json), shown() as progress:
         try:
             if device:
                 rows = benchmarks.benchmark_on(
@@ -240,19 +240,19 @@ def benchmark(
         except benchmarks.BenchmarkError as error:
             rows, failed = error.rows, error
     if rows:
-        _show_benchmark(rows, energy, json)
+        _show_benchmark(rows, energy, as_json)
     if failed:
         raise failed
 
 
-def _show_benchmark(rows: Sequence[BenchmarkRow], energy: bool, json: bool) -> None:
+def _show_benchmark(rows: Sequence[BenchmarkRow], energy: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     records = [_without_energy(asdict(row), energy) for row in rows]
-    if json:
-        show(records, json)
+    if as_json:
+        show(records, as_json)
         return
-    show([{name: value for name, value in row.items() if name != "warnings"} for row in records], json)
+    show([{name: value for name, value in row.items() if name != "warnings"} for row in records], as_json)
     for row in rows:
         for warning in row.warnings:
             line(f"{row.model}: {warning}")

@@ -59,7 +59,7 @@ def export(
 ) -> None:
     """Write subnets as files, checked against torch, each with a model card."""
     from hw_profiles.connections.local import Local
-    from nas.export.export_run import export_archs, export_picked, exported_table
+    from nas.export.export_run import export_subnets, exported_table
     from nas.progress import shown
     from nas.runs.commands import command, data_options
     from nas.runs.files import ONNX
@@ -72,29 +72,16 @@ def export(
             if pick:
                 raise ValueError(f"--pick has no effect: the run {run} has only one subnet; leave it out")
             archs = [trained.info.arch]
-        trained.check_holds(archs)
-        if archs:
-            exported = export_archs(
-                trained,
-                archs,
-                device=device,
-                file_format=file_format,
-                dynamic_batch=dynamic_batch,
-                precision=target_precision,
-                out=out,
-                progress=progress,
-            )
-        else:
-            exported = export_picked(
-                trained,
-                pick or "knee",
-                device=device,
-                file_format=file_format,
-                dynamic_batch=dynamic_batch,
-                precision=target_precision,
-                out=out,
-                progress=progress,
-            )
+        exported = export_subnets(
+            trained,
+            archs or pick or "knee",
+            device=device,
+            file_format=file_format,
+            dynamic_batch=dynamic_batch,
+            precision=target_precision,
+            out=out,
+            progress=progress,
+        )
     show(records(exported_table(exported, trained.task.headline.metric)), as_json)
     if not as_json:
         models = [file.path for file in exported if file.path.suffix == ONNX]

@@ -1,6 +1,6 @@
 """The command `nas`: its commands in the order of the workflow, and the handling of errors.
 
-Each command reads its options and calls one function of the Python API. Heavy packages are imported inside
+Each command reads its options and calls one function of the package. Heavy packages are imported inside
 the commands, so that `nas --help` is fast.
 """
 

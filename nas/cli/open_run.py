@@ -1,4 +1,4 @@
-"""Open the space or the run that a command works on."""
+"""Open and lock the run of a command."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import get_args
 
 from nas.data.dataset import Dataset, SplitName
-from nas.data.folder_layout import first_names
 from nas.data.image_folder import file_names
+from search_spaces.errors import first_names
 
 MAX_HASHED = 20_000
 """Runs with more files record no digests: for them, files of equal size count as unchanged."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nas.data.dataset import SplitName
 from nas.data.image_scan import Scan, plural, scan, suffix, visible_folders
+from search_spaces.errors import first_names
 
 SPLIT_FOLDERS: Mapping[SplitName, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -19,8 +20,6 @@ RULE = (
     "must contain one folder of images per class, or the folders train and val or test (or both) with one "
     "folder of images per class in each"
 )
-MAX_NAMES = 10
-"""Largest number of names in a message."""
 
 Classes = Mapping[str, list[str]]
 """Files of each class, relative to the root of the layout."""
@@ -138,9 +137,3 @@ def _check_depth(where: Path, classes: Classes, below: Collection[str], start: s
             f"{where} {RULE}; each of its folders {first_names(list(classes))} contains the folders "
             f"{first_names(sorted(common))} instead of images; {remedy}"
         )
-
-
-def first_names(names: Collection[str]) -> str:
-    """The first `MAX_NAMES` names, and the number of the others."""
-    text = ", ".join(list(names)[:MAX_NAMES])
-    return text if len(names) <= MAX_NAMES else f"{text} and {len(names) - MAX_NAMES} more"

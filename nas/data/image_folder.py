@@ -15,10 +15,11 @@ from PIL import Image
 from nas.data import image_file
 from nas.data.augment import RandomResizedCrop
 from nas.data.dataset import ImageDataset, ImageOnly, Split, SplitName, stratified_split
-from nas.data.folder_layout import Classes, Layout, first_names, read_layout
+from nas.data.folder_layout import Classes, Layout, read_layout
 from nas.data.hashed_split import hashed_split
 from nas.data.image_scan import scan, visible_folders
 from nas.data.preprocess import Preprocess, RawImage
+from search_spaces.errors import first_names
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)

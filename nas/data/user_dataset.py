@@ -12,9 +12,9 @@ from PIL import Image
 
 from nas import plugins
 from nas.data.dataset import Augment, Dataset, ImageDataset, Split, SplitName
-from nas.data.folder_layout import first_names
 from nas.data.preprocess import Preprocess, RawImage
 from search_spaces.checked import errors_of
+from search_spaces.errors import first_names
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

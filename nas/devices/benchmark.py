@@ -122,7 +122,7 @@ def benchmark_on(
         BenchmarkError: a file is missing, is not an ONNX model or cannot be run; it contains the rows of the
                 others.
         ValueError: a shape is of no model's input, the device cannot be reached, is another one than that of
-            the profile, or computes wrongly.
+            the profile, or computes wrong outputs.
     """
     connection = connection or profile.connection
     return _benchmark(models, profile.key, shapes or {}, energy, profile, connection, progress)

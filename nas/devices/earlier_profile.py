@@ -9,7 +9,7 @@ import pandas as pd
 
 from hw_profiles.connections.base import Description
 from hw_profiles.device import Device
-from hw_profiles.latency_models.block_timing import timed_blocks
+from hw_profiles.latency_models.block_timing import TimedBlock, timed_blocks
 from hw_profiles.measuring.results import Results
 from hw_profiles.run_settings import RunSettings
 from search_spaces import Space
@@ -67,11 +67,11 @@ def check_same_device(device: Device, description: Description) -> None:
         )
 
 
-def blocks_to_add(device: Device, space: Space) -> list[str]:
-    """Keys of the blocks to add to the table of a device; empty if all blocks or none have to be measured."""
+def blocks_to_add(device: Device, space: Space) -> dict[str, TimedBlock]:
+    """The blocks to add to the table of a device; empty if all blocks or none have to be measured."""
     if not device.profile.n_blocks or not space.same_but_for_data(device.space):
-        return []
-    return [key for key in timed_blocks(space) if key not in device.table.latency_ms]
+        return {}
+    return {key: timed for key, timed in timed_blocks(space).items() if key not in device.table.latency_ms}
 
 
 def with_added(device: Device, blocks: pd.DataFrame, results: Results) -> Device:

@@ -24,7 +24,7 @@ def find_device(run: RunDir, name: str, profiles: Path | None = None) -> Device:
         profiles: a folder of profiles.
 
     Raises:
-        ValueError: no such device (lists those known), or its files are damaged.
+        ValueError: no such device (the message lists all), or its files are damaged.
     """
     device = ProfileStore(profiles, run_copies=run.file(PROFILES)).load(name, str(run.path))
     if profiles is None:

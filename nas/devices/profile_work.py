@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -40,11 +40,6 @@ SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
 """Ids of models; all but the first are followed by an index."""
 
 
-def n_calibration(*, supports_block_timing: bool) -> int:
-    """Number of whole subnets that the latency model is fitted to."""
-    return N_CALIBRATION if supports_block_timing else N_FIT
-
-
 @dataclass(frozen=True)
 class ProfileWork:
     """All graphs that are timed for one space."""
@@ -73,16 +68,14 @@ class ProfileWork:
             supports_block_timing: whether to time blocks; otherwise more whole subnets are timed.
             n_held_out: number of subnets for the error of predictions.
         """
-        split = SubnetSplit.draw(
-            space, rng, n_calibration(supports_block_timing=supports_block_timing), n_held_out
-        )
+        n_calibration = N_CALIBRATION if supports_block_timing else N_FIT
+        split = SubnetSplit.draw(space, rng, n_calibration, n_held_out)
         blocks = timed_blocks(space) | reference_blocks(space) if supports_block_timing else {}
         return cls(space, blocks, split.calibration, split.held_out)
 
     @classmethod
-    def addition(cls, space: Space, keys: Collection[str]) -> Self:
+    def addition(cls, space: Space, blocks: Mapping[str, TimedBlock]) -> Self:
         """Only some blocks of a space, to extend the table of a device."""
-        blocks = {key: timed for key, timed in timed_blocks(space).items() if key in keys}
         return cls(space, blocks, [], [])
 
     @property

@@ -82,7 +82,7 @@ def profile_device(
     earlier = existing if resume else None
     if earlier:
         check_same_profile(earlier, space, settings)
-    missing = blocks_to_add(earlier, space) if earlier and connection.supports_block_timing else []
+    missing = blocks_to_add(earlier, space) if earlier and connection.supports_block_timing else {}
     rng = np.random.default_rng(seed)
     if missing:
         work = ProfileWork.addition(space, missing)

@@ -80,7 +80,7 @@ class TrainedRun:
         """The largest and the smallest subnet, or the subnet of a fine-tuned run."""
         return [self.info.arch] if self.info.arch else [self.space.largest, self.space.smallest]
 
-    def check_holds(self, archs: Iterable[Arch]) -> None:
+    def check_trained(self, archs: Iterable[Arch]) -> None:
         """Check that subnets were trained in the run.
 
         Raises:
@@ -145,7 +145,7 @@ class TrainedRun:
             ValueError: a metric is unknown, or a subnet was not trained in the run.
         """
         archs = archs or self.notable_archs
-        self.check_holds(archs)
+        self.check_trained(archs)
         evaluator = self.evaluator(calibration=calibration, extra_metrics=metrics)
         results = evaluator(archs, "evaluate", workers=workers, progress=progress)
         self.write_archive_csv()

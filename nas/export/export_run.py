@@ -22,13 +22,15 @@ from nas.progress import Progress, silent
 from nas.runs.commands import command
 from nas.runs.files import FRONT, SEARCH
 from nas.runs.lock import writes_run
+from nas.runs.run_dir import RunDir
 from nas.search.select import minimised_columns, select
 from search_spaces import Arch
 
 
-def export_picked(
+@writes_run
+def export_subnets(
     trained: TrainedRun,
-    how: str = "knee",
+    subnets: str | Sequence[Arch] = "knee",
     *,
     device: str | None = None,
     file_format: str = "onnx",
@@ -37,11 +39,12 @@ def export_picked(
     out: Path | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
-    """Export subnets of a front of the run.
+    """Export subnets of a run.
 
     Args:
         trained: the run.
-        how: as in `nas.search.select.select`.
+        subnets: any subnets of the space, or how to select them from the front, see
+            `nas.search.select.select`.
         device: whose front, and what the files are for; None: the device that was searched last.
         file_format: as in `nas.export.export.export`.
         dynamic_batch: leave the batch open instead of the device's.
@@ -51,47 +54,11 @@ def export_picked(
         progress: called after every file.
 
     Raises:
-        ValueError: the run was not searched for the device, or as `pick` and `export`.
+        ValueError: the run was not searched for the device, a subnet that the run has not trained, a format
+            without this precision, or as `select` and `export`.
     """
-    run = trained.run
-    if device is None and run.last_device is None:
-        raise ValueError(
-            f"the run {run.path} has no front to pick from yet; "
-            f"`{command('search', run.path, '--device', 'NAME')}` makes one, and "
-            f"`{command('export', run.path, '--arch', 'largest')}` works without a search"
-        )
-    results = run.search(device)
-    front, search = results.read_csv(FRONT), results.read_json(SEARCH)
-    rows = select(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
-    return export_archs(
-        trained,
-        rows["arch"].tolist(),
-        device=device,
-        file_format=file_format,
-        dynamic_batch=dynamic_batch,
-        precision=precision,
-        out=out,
-        progress=progress,
-    )
-
-
-@writes_run
-def export_archs(
-    trained: TrainedRun,
-    archs: Sequence[Arch],
-    *,
-    device: str | None = None,
-    file_format: str = "onnx",
-    dynamic_batch: bool = False,
-    precision: str | None = None,
-    out: Path | None = None,
-    progress: Progress = silent,
-) -> list[Exported]:
-    """Export any subnets of the space, found by a search or not; arguments as `export_picked`.
-
-    Raises:
-        ValueError: as `export`, or a format without this precision.
-    """
+    archs = _from_front(trained.run, subnets, device) if isinstance(subnets, str) else subnets
+    trained.check_trained(archs)
     profiled = trained.device(device)
     name = profiled.profile.name if profiled else None
     trained.run.exports(name, out).check_writable("give another folder with --out")
@@ -102,9 +69,9 @@ def export_archs(
         target = replace(target, precision=precision)
     check_format(file_format, target.precision)
     measure = _measure(profiled, target) if target.precision != FP32 else None
+    latencies = _latencies(trained, profiled, archs, target)
     exported = []
-    for i, arch in enumerate(archs):
-        extra = _latency(trained, profiled, arch, target)
+    for i, (arch, extra) in enumerate(zip(archs, latencies, strict=True)):
         exported.append(
             export(
                 trained,
@@ -121,24 +88,44 @@ def export_archs(
     return exported
 
 
-def _latency(trained: TrainedRun, device: Device | None, arch: Arch, target: Target) -> dict[str, Any]:
-    """For the card of an arch: the device, the latency by its table and, on the front, as measured."""
+def _from_front(run: RunDir, how: str, device: str | None) -> list[Arch]:
+    """Subnets of a front of the run."""
+    if device is None and run.last_device is None:
+        raise ValueError(
+            f"the run {run.path} has no front to pick from yet; "
+            f"`{command('search', run.path, '--device', 'NAME')}` makes one, and "
+            f"`{command('export', run.path, '--arch', 'largest')}` works without a search"
+        )
+    results = run.search(device)
+    front, search = results.read_csv(FRONT), results.read_json(SEARCH)
+    rows = select(front, minimised_columns(front, search["objectives"], search["maximised"]), how)
+    archs: list[Arch] = rows["arch"].tolist()
+    return archs
+
+
+def _latencies(
+    trained: TrainedRun, device: Device | None, archs: Sequence[Arch], target: Target
+) -> list[dict[str, Any]]:
+    """For the card of each arch: the device, the latency by its table and, on the front, as measured."""
     if device is None or target.precision != device.profile.key.precision:
-        return {}
-    predicted = device.latency(trained.space)(trained.space.encode([arch]))[0]
-    known = {DEVICE: device.profile.name, PREDICTED: float(predicted)}
-    front = trained.run.search(device.profile.name).read_csv(FRONT).set_index("arch_id")
+        return [{} for _ in archs]
+    name = device.profile.name
+    predicted = device.latency(trained.space)(trained.space.encode(archs)).tolist()
+    front = trained.run.search(name).read_csv(FRONT).set_index("arch_id")
     measured = front["measured_latency_ms"].dropna()
-    return known | ({"measured_latency_ms": float(measured[arch.id])} if arch.id in measured.index else {})
+    return [
+        {DEVICE: name, PREDICTED: ms}
+        | ({"measured_latency_ms": float(measured[arch.id])} if arch.id in measured.index else {})
+        for arch, ms in zip(archs, predicted, strict=True)
+    ]
 
 
 def _measure(device: Device | None, target: Target) -> Measure | None:
     """Measures files on the target; None where it is another machine without a profile."""
     if device is None:
         return _measure_here if target.instruction_set == instruction_set() else None
-    key = device.profile.key.model_copy(
-        update={"precision": FP32, "int8_for": None}
-    )  # files of all precisions
+    # a profile in fp32 serves files of all precisions
+    key = device.profile.key.model_copy(update={"precision": FP32, "int8_for": None})
     profile = device.profile.model_copy(update={"key": key})
     reached = trusted_connection(device)
     return lambda paths: [row.latency_ms for row in benchmark_on(profile, paths, connection=reached)]

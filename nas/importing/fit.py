@@ -159,11 +159,11 @@ def _shape(tensor: Tensor, like: Tensor) -> torch.Size:
     return tensor.shape[:2] if like.ndim == 2 and tensor.shape[2:] == (1, 1) else tensor.shape
 
 
-def _listed(problems: Mapping[str, list[str]], at_most: int = AT_MOST) -> str:
+def _listed(problems: Mapping[str, list[str]]) -> str:
     """Number and first names of each kind."""
     texts = []
     for kind, names in problems.items():
         if names:
-            more = ", …" * (len(names) > at_most)
-            texts.append(f"{len(names)} {kind} ({', '.join(names[:at_most])}{more})")
+            more = ", …" * (len(names) > AT_MOST)
+            texts.append(f"{len(names)} {kind} ({', '.join(names[:AT_MOST])}{more})")
     return "; ".join(texts)

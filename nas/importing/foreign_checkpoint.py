@@ -16,6 +16,8 @@ import torch
 import torch._utils
 from torch import Tensor
 
+from search_spaces.checked import reason
+
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
@@ -102,8 +104,7 @@ def _unpickle(content: bytes, source: str) -> Any:
             mmap=False,
         )
     except Exception as error:  # for a damaged file, torch raises errors of many types
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{source} is truncated or not a checkpoint: {reason:.200}") from None
+        raise ValueError(f"{source} is truncated or not a checkpoint: {reason(error):.200}") from None
 
 
 def _is_torchscript(content: bytes) -> bool:

@@ -21,8 +21,8 @@ from nas.importing.published_names import (
 )
 from nas.torch_backend.static import StaticNet
 from search_spaces import BLOCK_INPUT, Block
-from search_spaces.building import BlockBuilder
-from search_spaces.families.mbconv import make_divisible, mbconv
+from search_spaces.building import BlockBuilder, make_divisible
+from search_spaces.families.mbconv import mbconv
 from search_spaces.families.resnet import bottleneck, stem_pool
 from search_spaces.operators import Add
 from search_spaces.tensors import image

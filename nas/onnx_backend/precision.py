@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 import onnx
 
 from nas.onnx_backend.quantize import Ranges, assumed_ranges, quantize, scheme
+from search_spaces.tensors import FP16 as FP16
+from search_spaces.tensors import FP32 as FP32
+from search_spaces.tensors import INT8 as INT8
 
-FP32, FP16, INT8 = "fp32", "fp16", "int8"
 FindRanges = Callable[[onnx.ModelProto], Ranges]
 """Returns the ranges of the activations of a model."""
 
@@ -43,7 +45,8 @@ def convert(
     Args:
         model: a float32 model, as returned by `nas.onnx_backend.onnx_graph.build`.
         precision: one of `PRECISIONS`.
-        instruction_set: instruction set of the device, see `runner.instruction_set`; used for INT8 only.
+        instruction_set: instruction set of the device, see
+            `hw_profiles.measuring.runner.device_description.instruction_set`; used for INT8 only.
         ranges: returns the ranges of the activations; used for INT8 only. The default is for models whose
             latency is measured and whose outputs are not used.
 

@@ -65,8 +65,9 @@ SCHEMES: Mapping[str, Scheme] = {
     "x86": Scheme(QuantType.QUInt8, reduce_range=True),
     "arm": Scheme(QuantType.QInt8, reduce_range=False),
 }
-"""Schemes by instruction set, see `runner.instruction_set`. Source: ONNX Runtime's documentation,
-"Quantize ONNX models"."""
+"""Schemes by instruction set, see
+`hw_profiles.measuring.runner.device_description.instruction_set`. Source: ONNX
+Runtime's documentation, "Quantize ONNX models"."""
 
 
 def scheme(instruction_set: str | None) -> Scheme:

@@ -87,20 +87,21 @@ class _OptimizerConfig(Group):
     subnets, so it equals a penalty on the weights of the largest subnet."""
 
 
-class SgdConfig(_OptimizerConfig):
+class _MomentumConfig(_OptimizerConfig):
+    momentum: Fraction = 0.9
+    """Momentum."""
+
+
+class SgdConfig(_MomentumConfig):
     """SGD with Nesterov momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    momentum: Fraction = 0.9
-    """Momentum."""
 
 
-class RmspropConfig(_OptimizerConfig):
+class RmspropConfig(_MomentumConfig):
     """RMSProp with the decay of BigNAS, 0.9."""
 
     kind: Literal["rmsprop"] = "rmsprop"
-    momentum: Fraction = 0.9
-    """Momentum."""
 
 
 class AdamWConfig(_OptimizerConfig):

@@ -33,7 +33,7 @@ def pareto(
     reference_point: Mapping[str, float],
 ) -> dict[str, go.Figure]:
     """Metrics over cost of all subnets, one figure per metric; arguments as in `ReportData`."""
-    evaluated = _validated(evaluations)
+    evaluated = _on_validation(evaluations)
     tables = [table for table in (front, baseline, evaluated) if table is not None and len(table)]
     cost = next((name for name in COST if any(t.get(name, _NONE).notna().any() for t in tables)), "macs")
     views = {}
@@ -124,7 +124,7 @@ def _figure(x: str = "", y: str = "") -> go.Figure:
     return figure
 
 
-def _validated(evaluations: pd.DataFrame | None) -> pd.DataFrame | None:
+def _on_validation(evaluations: pd.DataFrame | None) -> pd.DataFrame | None:
     """One row per subnet, for the validation split only: subnets are not selected on the test split."""
     if evaluations is None or evaluations.empty:
         return None

@@ -13,18 +13,6 @@ def write_report(data: ReportData) -> str:
     Raises:
         ValueError: a table has an arch that is not in the space.
     """
-    parts = [
-        sections.headline(data),
-        *sections.noise(data),
-        sections.chosen_subnets(data),
-        sections.pareto_front(data),
-        *sections.figures_of_merit(data),
-        sections.predictions(data),
-        sections.pictures(data),
-        sections.training(data),
-        sections.device(data),
-        sections.commands(data),
-    ]
     if data.run.arch:  # there is nothing to search
         parts = [
             sections.headline(data),
@@ -34,5 +22,17 @@ def write_report(data: ReportData) -> str:
             sections.training(data),
             sections.commands(data),
         ]
-    body = join(parts)
-    return page(f"Space {data.space.name} on {data.run.dataset}", body)
+    else:
+        parts = [
+            sections.headline(data),
+            *sections.noise(data),
+            sections.chosen_subnets(data),
+            sections.pareto_front(data),
+            *sections.figures_of_merit(data),
+            sections.predictions(data),
+            sections.pictures(data),
+            sections.training(data),
+            sections.device(data),
+            sections.commands(data),
+        ]
+    return page(f"Space {data.space.name} on {data.run.dataset}", join(parts))

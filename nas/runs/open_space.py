@@ -1,4 +1,4 @@
-"""Open the space of a command or a function."""
+"""Open a search space by its name, its YAML file or a run directory."""
 
 from __future__ import annotations
 

@@ -20,15 +20,15 @@ from nas.data.data_record import (
     to_csv,
 )
 from nas.data.dataset import Dataset
-from nas.data.folder_layout import first_names
 from nas.data.image_scan import plural
 from nas.runs.files import FILES, RUN
 from nas.runs.records import RunInfo
 from nas.runs.run_dir import RunDir
 from search_spaces import Space
+from search_spaces.errors import first_names
 
 _log = logging.getLogger("nas")
-FOLDERS = {"imagefolder": 3, "imagefolder-grey": 1}
+IMAGE_FOLDER_CHANNELS = {"imagefolder": 3, "imagefolder-grey": 1}
 """Channels of the data sets whose files are recorded; for others, only a fingerprint is recorded."""
 
 
@@ -55,7 +55,7 @@ def record(name: str, dataset: Dataset, data_root: str | Path | None) -> DataRec
         ValueError: an image cannot be read.
     """
     root = None if data_root is None else os.path.abspath(data_root)
-    if name not in FOLDERS:
+    if name not in IMAGE_FOLDER_CHANNELS:
         return DataRecord(root, content_hash(dataset))
     assert root is not None
     files = record_files(dataset, Path(root))
@@ -104,7 +104,11 @@ def check_outside(name: str, data_root: str | Path | None, out: str | Path) -> N
     Raises:
         ValueError: the data set is an image folder and `out` is inside it.
     """
-    if name in FOLDERS and data_root and Path(out).resolve().is_relative_to(Path(data_root).resolve()):
+    if (
+        name in IMAGE_FOLDER_CHANNELS
+        and data_root
+        and Path(out).resolve().is_relative_to(Path(data_root).resolve())
+    ):
         raise ValueError(f"the run directory {out} must be outside of the data root {data_root}")
 
 
@@ -147,7 +151,7 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
         count = plural(len(added), "image")
         _log.info("%s in %s %s not part of the run and %s ignored", count, root, are, are)
     recorded = [(f.split, f.file, f.label) for f in files]
-    return image_folder.of_files(root, info.classes, recorded, FOLDERS[info.dataset])
+    return image_folder.of_files(root, info.classes, recorded, IMAGE_FOLDER_CHANNELS[info.dataset])
 
 
 def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_import: bool) -> Dataset:

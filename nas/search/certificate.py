@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.problem.exact_front import ExactFront
-from nas.search.problem.exact_problem import is_additive, problem_front
+from nas.search.problem.exact_problem import has_quick_front, is_additive, problem_front
 from nas.search.problem.hypervolume import hypervolume
 from nas.search.problem.problem import Problem
 from predictors import AdditiveFit
@@ -31,9 +31,9 @@ class Certificate:
 
     front: ExactFront
     hypervolume: float
-    """Of the surrogate's exact front."""
-    found: float
-    """Of the subnets that were found, by the surrogate."""
+    """Hypervolume of the surrogate's exact front."""
+    found_hypervolume: float
+    """Hypervolume of the subnets that the search returned, by the surrogate."""
     tau: Mapping[str, float]
     """By metric: Kendall's τ-b of the surrogate in cross-validation."""
     objectives: tuple[str, ...]
@@ -41,7 +41,7 @@ class Certificate:
     @property
     def share(self) -> float:
         """Hypervolume found / hypervolume of the exact front; NaN if that is 0."""
-        return self.found / self.hypervolume if self.hypervolume > 0 else float("nan")
+        return self.found_hypervolume / self.hypervolume if self.hypervolume > 0 else float("nan")
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON; an approximate front has its largest error."""
@@ -51,34 +51,33 @@ class Certificate:
             **({} if self.front.exact else {"largest_error": error}),
             "subnets": len(self.front.genomes),
             "hypervolume": self.hypervolume,
-            "found_hypervolume": self.found,
+            "found_hypervolume": self.found_hypervolume,
             "found_share": self.share if np.isfinite(self.share) else None,
             "surrogate_kendall_tau": dict(self.tau),
         }
 
 
 def certify(
-    problem: Problem, fits: Mapping[str, AdditiveFit], found: Genomes, reference: Vector
+    problem: Problem, fits: Mapping[str, AdditiveFit], genomes: Genomes, reference: Vector
 ) -> Certificate | None:
     """Compare a front with the surrogate's; None where an objective or a limit does not add up over slots.
 
     Args:
         problem: what was searched for.
         fits: the surrogate of each of its metrics.
-        found: the front, shape (n, n_genes).
+        genomes: the front, shape (n, n_genes).
         reference: reference point of the hypervolume, minimised objectives.
     """
     if not is_additive(problem):
         return None
     models = {metric: fit.table for metric, fit in fits.items()}
-    quantities = {part.name for part in (*problem.objectives, *(c.objective for c in problem.constraints))}
-    front = problem_front(problem, models, tolerance=MANY_TOLERANCE if len(quantities) > 2 else 0.0)
-    predicted = {metric: model(found) for metric, model in models.items()}
-    keeps = (problem.violations(found, predicted) <= 0).all(axis=1)
+    front = problem_front(problem, models, tolerance=0.0 if has_quick_front(problem) else MANY_TOLERANCE)
+    predicted = {metric: model(genomes) for metric, model in models.items()}
+    satisfying = (problem.violations(genomes, predicted) <= 0).all(axis=1)
     return Certificate(
         front,
         hypervolume(front.minimised, reference),
-        hypervolume(problem.as_minimization(found, predicted)[keeps], reference),
+        hypervolume(problem.as_minimization(genomes, predicted)[satisfying], reference),
         {metric: fits[metric].tau for metric in problem.metrics},
         tuple(objective.name for objective in problem.objectives),
     )

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from nas.evaluation.deployed import Target, deployed_model, open_onnx, validation_metrics
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
@@ -65,7 +63,7 @@ class DeployedAccuracies:
             frame.loc[rows, list(metrics)] = list(metrics.values())
             frame.loc[rows, EVALUATED_AS] = accuracy_in(self.target.precision)
         genomes = problem.space.encode(frame["arch"])
-        values = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
+        values = problem.metrics_in(frame)
         for objective in problem.objectives:
             if objective.metrics:
                 frame[objective.name] = problem.values(objective, genomes, values)

@@ -25,13 +25,12 @@ from nas.search.problem import objectives as objective_table
 from nas.search.problem.exact_front import nondominated_rows
 from nas.search.problem.exact_problem import is_additive, problem_front
 from nas.search.problem.objectives import Context, MetricObjective, Metrics, is_latency
-from nas.search.problem.problem import Problem, parse_constraint, unsatisfied
+from nas.search.problem.problem import Problem, parse_constraints, unsatisfied
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Genomes
+from search_spaces.tensors import FP32
 
 Matrix = NDArray[np.float64]
-FP32 = "fp32"
-"""As in `nas.onnx_backend.precision`, which takes long to import."""
 MEASURED, PREDICTED, TABLE = "measured", "predicted", "table"
 """The source of a number: an evaluation or the device; the surrogate; the device's latency table."""
 
@@ -79,7 +78,7 @@ def known_front(
 
     Raises:
         ValueError: the run was not searched yet, an objective was not the search's or must not be imported,
-            the table lacks blocks, or nothing keeps the limits.
+            the table lacks blocks, or no subnet satisfies the limits.
     """
     name = device.profile.name
     search = run.search(name if name in run.searched() else None)
@@ -87,8 +86,7 @@ def known_front(
     surrogate = search.read_model(SURROGATE, StoredSurrogate)
     metrics = {part: MetricObjective(**fields) for part, fields in record["metric_objectives"].items()}
     context = Context(space, metrics, {name: device.latency(space)})
-    limits = [parse_constraint(text, "max", context, allow_import=True) for text in maxima]
-    limits += [parse_constraint(text, "min", context, allow_import=True) for text in minima]
+    limits = parse_constraints(maxima, minima, context, allow_import=True)
     names = dict.fromkeys("latency_ms" if is_latency(part) else part for part in record["objectives"])
     own_objectives = record.get("own_objectives", {})
     sources = [own_objectives.get(part, part) for part in names]
@@ -147,10 +145,9 @@ def _measured(problem: Problem, frame: pd.DataFrame, precision: str) -> _Group:
     """The rows that have all metrics."""
     frame = frame.reindex(columns=["arch", *problem.metrics]).dropna()
     genomes = problem.space.encode(frame["arch"])
-    metrics = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
-    violations = np.maximum(problem.violations(genomes, metrics), 0)
-    minimised = problem.as_minimization(genomes, metrics)
-    return _Group(MEASURED, accuracy_in(precision), genomes, metrics, minimised, violations.sum(axis=1))
+    metrics = problem.metrics_in(frame)
+    minimised, excess = problem.as_minimization(genomes, metrics), problem.excess(genomes, metrics)
+    return _Group(MEASURED, accuracy_in(precision), genomes, metrics, minimised, excess)
 
 
 def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:

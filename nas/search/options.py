@@ -15,7 +15,7 @@ UNLIMITED_BUDGET = 10_000
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a search looks for, and how.
+    """Options of a search.
 
     Raises:
         ValueError: the minutes are not a finite number above 0.

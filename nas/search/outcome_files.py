@@ -15,39 +15,39 @@ from nas.search.search_problem import metric_objectives
 
 def write_outcome(trained: TrainedRun, outcome: SearchOutcome, seed: int) -> None:
     """Write one folder of results for each device; the first device counts as the last searched one."""
-    for found in (*outcome.others, outcome.own):
-        _write(trained, outcome, found, seed)
+    for own in (*outcome.others, outcome.own):
+        _write(trained, outcome, own, seed)
     trained.run.finish_search(outcome.own.name)
     trained.write_archive_csv()
 
 
-def _write(trained: TrainedRun, outcome: SearchOutcome, found: DeviceOutcome, seed: int) -> None:
-    result, device = found.result, found.device
-    write_device(trained.run.file(PROFILES) / found.name, device)
+def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, seed: int) -> None:
+    result, device = own.result, own.device
+    write_device(trained.run.file(PROFILES) / own.name, device)
     metrics = metric_objectives(trained.task)
     record: dict[str, Any] = result.record() | {
         "maximised": [o.name for o in result.problem.objectives if o.maximise],
         "metric_objectives": {name: asdict(objective) for name, objective in metrics.items()},
-        "device": found.name,
+        "device": own.name,
         "calibration": trained.evaluator().calibration.key,
         "batch": device.profile.key.batch,
         "seed": seed,
         "own_objectives": {o.name: o.given for o in result.problem.objectives if isinstance(o, OwnObjective)},
-        "baseline_hypervolume": found.random.hypervolume if found.random else None,
-        "baseline_evaluations": len(found.random.evaluations) if found.random else 0,
+        "baseline_hypervolume": own.random.hypervolume if own.random else None,
+        "baseline_evaluations": len(own.random.evaluations) if own.random else 0,
         "no_baseline": outcome.no_baseline,
         "devices": [outcome.own.name, *outcome.fronts],
         "best_for_all": outcome.best_for_all,
-        "warnings": found.warnings,
-        "certificate": found.certificate.record() if found.certificate else None,
+        "warnings": own.warnings,
+        "certificate": own.certificate.record() if own.certificate else None,
     }
-    folder = trained.run.start_search(found.name)
-    folder.write_csv(SEARCH_CSV, found.evaluations)
-    folder.write_csv(FRONT, found.front)
+    folder = trained.run.start_search(own.name)
+    folder.write_csv(SEARCH_CSV, own.evaluations)
+    folder.write_csv(FRONT, own.front)
     for name in (BASELINE, PREDICTOR):
         folder.file(name).unlink(missing_ok=True)
-    if found.baseline is not None:
-        folder.write_csv(BASELINE, found.baseline)
+    if own.baseline is not None:
+        folder.write_csv(BASELINE, own.baseline)
     if outcome.predictor:
         folder.write_json(PREDICTOR, outcome.predictor)
     folder.write_json(SURROGATE, outcome.surrogate)

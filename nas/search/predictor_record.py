@@ -50,7 +50,7 @@ class PredictorRecord(BaseModel):
     held_out: list[HeldOut]
 
 
-def judge_predictor(
+def evaluate_predictor(
     trained: TrainedRun,
     random: pd.DataFrame,
     candidates: Mapping[str, PredictorFactory],
@@ -72,7 +72,7 @@ def judge_predictor(
         progress: called after each evaluation.
 
     Returns:
-        None where there are too few subnets, or too little time, to judge a predictor.
+        None where there are too few subnets, or too little time, to evaluate a predictor.
     """
     n = min(N_HELD_OUT, len(random) // 2)
     held_out = random.iloc[-n:]
@@ -92,13 +92,13 @@ def judge_predictor(
     genomes = trained.space.encode(rest["arch"])
     model, _ = fit_best(metric, features, genomes, rest[metric].to_numpy(), candidates, seed=seed)
     predicted, real = model.predict(trained.space.encode(archs)), held_out[metric].to_numpy()
-    found = agreement(predicted, real, np.random.default_rng(seed))
+    correlation = agreement(predicted, real, np.random.default_rng(seed))
     return PredictorRecord(
         name=model.predictor,
         metric=metric,
-        kendall_tau=found.tau,
-        kendall_tau_low=found.low,
-        kendall_tau_high=found.high,
+        kendall_tau=correlation.tau,
+        kendall_tau_low=correlation.low,
+        kendall_tau_high=correlation.high,
         ceiling=tau([metrics[metric] for metrics in again], real),
         n_train=len(rest),
         n_held_out=n,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nas.evaluation.deadline import evaluate_until
+from nas.evaluation.deadline import Evaluate, evaluate_until
 from nas.plugins import resolve
-from nas.progress import Progress, silent
 from nas.search.algorithms import SEARCH_ALGORITHMS, Optimizer, OptimizerFactory, SearchTask
 from nas.search.algorithms.evolution import evolve
 from nas.search.algorithms.exhaustive import Exhaustive
@@ -23,7 +22,7 @@ from nas.search.problem.problem import LimitsNotMetError, Problem, unsatisfied
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Arch, Genomes
+from search_spaces import Genomes
 
 Matrix = NDArray[np.float64]
 BATCH = 50
@@ -34,17 +33,9 @@ FEASIBILITY_EVALUATIONS = 5_000
 """Genomes that are tried before a limit on costs counts as impossible."""
 
 
-@runtime_checkable
-class Evaluator(Protocol):
-    """Measures subnets; it should remember the results."""
-
-    def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
-        """The metrics of each of `archs`; `origin` says why they are evaluated."""
-
-
 def search(
     problem: Problem,
-    evaluate: Evaluator,
+    evaluate: Evaluate,
     *,
     algorithm: str = "iterative",
     budget: int,
@@ -55,7 +46,6 @@ def search(
     deadline: float | None = None,
     origin: str = "search",
     allow_import: bool = False,
-    progress: Progress = silent,
 ) -> SearchResult:
     """Search for the subnets that no other one beats in all objectives.
 
@@ -77,7 +67,6 @@ def search(
             `MIN_SAMPLES` in all; those that run are finished.
         origin: passed to `evaluate`.
         allow_import: whether `module:object` may be imported.
-        progress: called after each batch.
 
     Raises:
         LimitsNotMetError: no subnet meets the limits, as computed or as evaluated.
@@ -103,7 +92,7 @@ def search(
     first = Deduplicator(space).take(corners if start is None else np.concatenate([corners, start]))
     stop = Stop(budget, deadline)
     evaluated, measured = _run(
-        problem, optimizer, evaluate, first[: max(2, budget // 2)], stop, batch, origin, progress
+        problem, optimizer, evaluate, first[: max(2, budget // 2)], stop, batch, origin
     )
     _check_measured_limits(problem, evaluated)
     return SearchResult.of(problem, algorithm, evaluated, pd.DataFrame(measured), predictors, seed)
@@ -126,12 +115,11 @@ class Stop(NamedTuple):
 def _run(
     problem: Problem,
     optimizer: Optimizer,
-    evaluate: Evaluator,
+    evaluate: Evaluate,
     genomes: Genomes,
     stop: Stop,
     batch: int,
     origin: str,
-    progress: Progress,
 ) -> tuple[History, list[dict[str, float]]]:
     """Evaluate, tell and ask, starting with `genomes`, until the search stops or the optimizer is done."""
     evaluated = History(problem)
@@ -145,7 +133,6 @@ def _run(
         problem.as_minimization(genomes, metrics)  # checks that the values are finite
         optimizer.tell(genomes, metrics)
         evaluated.add(genomes, metrics)
-        progress("search", len(evaluated), stop.budget)
         n = min(batch, stop.left(len(evaluated)))
         genomes = optimizer.ask(n) if n > 0 else genomes[:0]
     return evaluated, rows
@@ -190,8 +177,7 @@ def _check_measured_limits(problem: Problem, evaluated: History) -> None:
     Raises:
         LimitsNotMetError: naming the limits and what the closest subnet reaches.
     """
-    violations = problem.violations(evaluated.genomes, evaluated.metrics)
-    excess = np.maximum(violations, 0).sum(axis=1)
+    excess = evaluated.excess
     if excess.min() > 0:
         best = [int(excess.argmin())]
         metrics = {name: values[best] for name, values in evaluated.metrics.items()}

@@ -72,7 +72,7 @@ class SearchOutcome:
     no_baseline: str
     """Why there is no random baseline; empty where there is one."""
     predictor: PredictorRecord | None
-    """None where there were too few subnets, or too little time, to judge a predictor."""
+    """None where there were too few subnets, or too little time, to evaluate a predictor."""
     surrogate: StoredSurrogate
     """Metrics as sums over slots, for `nas pick`."""
     minimax_regret: MinimaxRegret | None

@@ -11,7 +11,7 @@ from nas.runs.run_dir import RunDir
 from nas.runs.tables import read_subnets
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.objectives import Context, MetricObjective, Objective, is_latency
-from nas.search.problem.problem import Problem, parse_constraint
+from nas.search.problem.problem import Problem, parse_constraints
 from nas.tasks import Task
 from search_spaces import Genomes, Space
 
@@ -57,8 +57,7 @@ def make_problem(
         every = [f"latency_ms@{name}" for name in devices]
         objectives = [part for name in objectives for part in (every if name == "latency_ms" else [name])]
     context = Context(space, metric_objectives(task), devices)
-    limits = [parse_constraint(text, "max", context, allow_import=allow_import) for text in maxima]
-    limits += [parse_constraint(text, "min", context, allow_import=allow_import) for text in minima]
+    limits = parse_constraints(maxima, minima, context, allow_import=allow_import)
     found = [objective_table.get(name, context, allow_import=allow_import) for name in objectives]
     used = [part.name for part in found]
     repeated = next((name for name in used if used.count(name) > 1), None)

@@ -93,8 +93,7 @@ class SearchResult:
     def history(self, problem: Problem) -> History:
         """The subnets and their metrics, for a problem of the same space."""
         history = History(problem)
-        metrics = {name: self.evaluations[name].to_numpy(dtype=np.float64) for name in problem.metrics}
-        history.add(problem.space.encode(self.evaluations["arch"]), metrics)
+        history.add(problem.space.encode(self.evaluations["arch"]), problem.metrics_in(self.evaluations))
         return history
 
     @property

@@ -12,7 +12,7 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
 from nas.runs.lock import writes_run
-from nas.search.judging import Judge
+from nas.search.device_outcomes import OutcomeBuilder
 from nas.search.options import SearchOptions
 from nas.search.outcome_files import write_outcome
 from nas.search.search_outcome import SearchOutcome
@@ -35,7 +35,7 @@ def search_run(
     measure: bool = True,
     progress: Progress = silent,
 ) -> SearchOutcome:
-    """Search the best subnets for a device, measure them there, and write everything to the run.
+    """Search for the best subnets for a device, measure them there, and write everything to the run.
 
     An interrupted search continues when it is called again, because evaluations are stored in the archive.
 
@@ -43,8 +43,8 @@ def search_run(
         trained: the run.
         device: where the subnets will run.
         options: of the search; None: the defaults.
-        others: further devices that the same search serves, by their tables; `latency_ms` as an objective
-            stands for the latency on each of them.
+        others: further devices, whose fronts are computed from their latency tables; `latency_ms` as an
+            objective stands for the latency on each of them.
         workers: where subnets are evaluated; None: one thread per core.
         connection: reaches the device instead of the profile's.
         measure: False: the front has predicted latencies, and says so.
@@ -58,7 +58,7 @@ def search_run(
     """
     options = options or SearchOptions()
     if trained.info.arch:
-        raise ValueError(f"the run {trained.run.path} holds one subnet: there is nothing to search")
+        raise ValueError(f"the run {trained.run.path} has only one subnet: there is nothing to search")
     trained.run.check_writable("copy the run to a writable folder")
     measured = latencies_on(device, trained)
     reached = (connection or trusted_connection(device)) if measure else None
@@ -75,10 +75,12 @@ def search_run(
         allow_import=True,
     )
     steps = SearchSteps(trained, problem, options, workers, progress)
-    found = steps.search()
-    judge = Judge(trained, [device, *others], problem, measured, progress)
-    write_outcome(trained, judge.outcome(Findings(found), None), options.seed)  # kept if what follows fails
-    outcome = judge.outcome(steps.compare(found), reached)
+    result = steps.search()
+    builder = OutcomeBuilder(trained, [device, *others], problem, measured, progress)
+    write_outcome(
+        trained, builder.outcome(Findings(result), None), options.seed
+    )  # remains if a later step fails
+    outcome = builder.outcome(steps.compare(result), reached)
     for warning in outcome.own.warnings:
         _log.warning("%s", warning)
     write_outcome(trained, outcome, options.seed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from nas.evaluation.trained_run import TrainedRun
@@ -12,7 +12,7 @@ from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
 from nas.search.options import SearchOptions
-from nas.search.predictor_record import PredictorRecord, judge_predictor
+from nas.search.predictor_record import PredictorRecord, evaluate_predictor
 from nas.search.problem.problem import LimitsNotMetError, Problem
 from nas.search.search_loop import search
 from nas.search.search_problem import read_front
@@ -30,16 +30,15 @@ SEARCH_SHARE = 0.5
 class Findings:
     """The results of the steps."""
 
-    found: SearchResult
+    result: SearchResult
     random: SearchResult | None = None
     """Random search with equally many real evaluations, fewer if the time was up; None: no baseline."""
     no_baseline: str = "the search was stopped before its random baseline"
     """The reason if there is no baseline."""
     predictor: PredictorRecord | None = None
-    """None if there were too few subnets, or too little time, to judge a predictor."""
+    """None if there were too few subnets, or too little time, to evaluate a predictor."""
 
 
-@dataclass
 class SearchSteps:
     """Runs the steps of a search one after the other.
 
@@ -54,64 +53,66 @@ class SearchSteps:
         ValueError: unknown predictors, or a warm start that cannot be used.
     """
 
-    trained: TrainedRun
-    problem: Problem
-    options: SearchOptions
-    workers: Workers | None = None
-    progress: Progress = silent
-    predictors: Mapping[str, PredictorFactory] = field(init=False)
-
-    def __post_init__(self) -> None:
-        options, space = self.options, self.trained.space
+    def __init__(
+        self,
+        trained: TrainedRun,
+        problem: Problem,
+        options: SearchOptions,
+        workers: Workers | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self._trained, self._problem, self._options = trained, problem, options
+        self._workers, self._progress = workers, progress
+        space = trained.space
         names = options.predictors or tuple(CANDIDATES)
-        self.predictors = candidate_predictors(space, names, options.seed)
+        self._predictors = candidate_predictors(space, names, options.seed)
         self._start = None if options.warm_start is None else read_front(options.warm_start, space)
-        evaluator = self.trained.evaluator(extra_metrics=self.problem.metrics)
-        self._evaluate = partial(evaluator, workers=self.workers, progress=self.progress)
+        evaluator = trained.evaluator(extra_metrics=problem.metrics)
+        self._evaluate = partial(evaluator, workers=workers, progress=progress)
         self._began = time.monotonic()
 
     def search(self) -> SearchResult:
         """The search itself."""
         return search(
-            self.problem,
+            self._problem,
             self._evaluate,
-            algorithm=self.options.algorithm,
-            budget=self.options.evaluations,
-            seed=self.options.seed,
-            predictors=self.predictors,
+            algorithm=self._options.algorithm,
+            budget=self._options.evaluations,
+            seed=self._options.seed,
+            predictors=self._predictors,
             start=self._start,
-            deadline=self.options.deadline(self._began, SEARCH_SHARE),
+            deadline=self._options.deadline(self._began, SEARCH_SHARE),
             allow_import=True,
         )
 
-    def compare(self, found: SearchResult) -> Findings:
+    def compare(self, result: SearchResult) -> Findings:
         """The random baseline of a search, and the record of the predictor on it."""
-        deadline = self.options.deadline(self._began)
+        deadline = self._options.deadline(self._began)
         if deadline is not None and time.monotonic() > deadline:
-            return Findings(found, no_baseline="the time was up")
+            return Findings(result, no_baseline="the time was up")
         try:
             random = search(
-                found.problem,
+                result.problem,
                 self._evaluate,
                 algorithm="random",
-                budget=len(found.evaluations),
-                seed=self.options.seed,
+                budget=len(result.evaluations),
+                seed=self._options.seed,
                 predictors={},  # the comparison uses measured values
                 deadline=deadline,
                 origin="baseline",
             )
         except LimitsNotMetError:
-            return Findings(found, no_baseline="random search found no subnet that meets the limits")
-        predictor = judge_predictor(
-            self.trained,
+            return Findings(result, no_baseline="random search found no subnet that meets the limits")
+        predictor = evaluate_predictor(
+            self._trained,
             random.evaluations,
-            self.predictors,
-            self.options.seed,
-            workers=self.workers,
+            self._predictors,
+            self._options.seed,
+            workers=self._workers,
             deadline=deadline,
-            progress=self.progress,
+            progress=self._progress,
         )
-        return Findings(found, random, "", predictor)
+        return Findings(result, random, "", predictor)
 
 
 def candidate_predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, PredictorFactory]:

@@ -56,7 +56,7 @@ def validate(
         progress: called after each subnet.
 
     Raises:
-        ValueError: the device cannot be reached, is another one, or computes wrongly.
+        ValueError: the device cannot be reached, is another one, or computes wrong outputs.
     """
     predict, noise = device.latency(trained.space), device.profile.noise_floor or 0.0
     fronts = [Validation(deployed.applied_to(result), predict, noise) for result in results]

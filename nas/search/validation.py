@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hw_profiles.connections.base import Connection, NotMeasuredError
 from hw_profiles.connections.offline_bundle import OfflineBundle
@@ -72,8 +72,9 @@ class Validation:
         if (selected & keeps).any():
             selected = selected & keeps
         frame, expected = frame[selected], expected[selected]
-        problem, genomes, metrics = self._problem(frame, expected)
-        excess = np.maximum(problem.violations(genomes, metrics), 0).sum(axis=1)  # all 0, or all above
+        genomes, metrics = self._genomes[selected], self.result.problem.metrics_in(frame)
+        problem = self._problem(expected)
+        excess = problem.excess(genomes, metrics)  # all 0, or all above
         points = np.column_stack([problem.as_minimization(genomes, metrics), excess])
         front = frame.iloc[nondominated(points)]
         last = self.result.problem.objectives[-1].name
@@ -86,32 +87,36 @@ class Validation:
     def _with_latencies(self, known: Latencies) -> tuple[pd.DataFrame, Vector]:
         """All evaluations with the three columns, and their expected latencies."""
         frame = self.result.evaluations.copy()
-        predicted = self.predict(self._genomes(frame))
+        predicted = self._predicted
         measured = frame["arch_id"].map(known).to_numpy(dtype=np.float64)
         is_measured = ~np.isnan(measured)
         ratios = measured[is_measured] / predicted[is_measured]
         correction = np.median(ratios) if len(ratios) else 1.0
         expected = np.where(is_measured, measured, predicted * correction)
-        problem, genomes, metrics = self._problem(frame, expected)
+        violations = self._problem(expected).violations(self._genomes, self.result.problem.metrics_in(frame))
         frame["latency_ms"], frame["measured_latency_ms"] = predicted, measured
-        frame["keeps_limits"] = np.all(problem.violations(genomes, metrics) <= 0, axis=1)
+        frame["keeps_limits"] = np.all(violations <= 0, axis=1)
         return frame, expected
 
-    def _problem(
-        self, frame: pd.DataFrame, latency_ms: Vector
-    ) -> tuple[Problem, Genomes, dict[str, NDArray[np.float64]]]:
-        """The problem for exactly the rows of `frame`, with their latencies as given."""
+    def _problem(self, latency_ms: Vector) -> Problem:
+        """The problem for exactly the subnets that have these latencies."""
         problem, margin = self.result.problem, 1 + 2 * self.noise_floor
         limits = [
             replace(limit, objective=_with_values(limit.objective, latency_ms * _safe(limit.sense, margin)))
             for limit in problem.constraints
         ]
         objectives = [_with_values(objective, latency_ms) for objective in problem.objectives]
-        metrics = {name: frame[name].to_numpy(dtype=np.float64) for name in problem.metrics}
-        return Problem(problem.space, objectives, limits), self._genomes(frame), metrics
+        return Problem(problem.space, objectives, limits)
 
-    def _genomes(self, frame: pd.DataFrame) -> Genomes:
-        return self.result.problem.space.encode(frame["arch"])
+    @cached_property
+    def _genomes(self) -> Genomes:
+        """All evaluated subnets."""
+        return self.result.problem.space.encode(self.result.evaluations["arch"])
+
+    @cached_property
+    def _predicted(self) -> Vector:
+        """Their predicted latencies, ms."""
+        return self.predict(self._genomes)
 
 
 def _safe(sense: str, margin: float) -> float:
@@ -139,7 +144,7 @@ def measure_fronts(
         the error with instructions, if the next round needs an offline bundle.
 
     Raises:
-        ValueError: the device cannot be reached, is another one, or computes wrongly.
+        ValueError: the device cannot be reached, is another one, or computes wrong outputs.
     """
     if isinstance(connection, OfflineBundle) and connection.results:
         return None  # its results are used; the next round needs the next bundle

@@ -7,7 +7,7 @@ from nas.tasks.base import Task
 from nas.tasks.classification import Classification
 
 TASKS: Mapping[str, Task] = {"classification": Classification()}
-"""The toolkit's own, by the name that recipes and runs give."""
+"""Tasks of the toolkit by name, as in recipes and runs."""
 
 
 def get(name: str, *, allow_import: bool = False) -> Task:

@@ -1,4 +1,4 @@
-"""What a task decides: the meaning of a network's outputs."""
+"""The base class of tasks, which define the meaning of a network's outputs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nas.data.dataset import Augment, Dataset
 from nas.tasks.metrics import Metric
 
 DistillationLoss = Callable[[Tensor, Tensor], Tensor]
-"""Called with outputs and a teacher signal; gives the mean over the batch."""
+"""Called with outputs and a teacher signal; returns the mean over the batch."""
 Mixer = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
-"""Called with images, targets and a seed; gives mixtures of images with the targets that belong to them."""
+"""Called with images, targets and a seed; returns mixtures of images with the targets that belong to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A metric of a task as people read it."""
+    """How a metric of a task is displayed."""
 
     metric: str
     """Name of the metric."""
@@ -38,7 +38,7 @@ class Quantity:
 
 
 class Task(ABC):
-    """What a network's outputs mean. Training, evaluation, search, export and report ask it.
+    """What a network's outputs mean. Training, evaluation, search, export and report use it.
 
     Outputs and targets are tensors of any shape whose first axis is the image. A task has no state; one
     object serves all runs, and worker processes get a copy.
@@ -49,7 +49,7 @@ class Task(ABC):
     primary: Quantity
     """What predictors are fitted to and subnets ranked by."""
     headline: Quantity
-    """What people read first; may be the primary one."""
+    """The metric that is shown first in tables and plots; may be the primary one."""
     distillation_losses: Mapping[str, DistillationLoss]
     """By name; the first is the default."""
     label_smoothing: float | None = None

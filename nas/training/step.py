@@ -23,6 +23,7 @@ from nas.training.reductions import average_gradients, mean_over_processes
 from nas.training.state import TrainingState
 from nas.training.supervision import LossBuilder
 from search_spaces import Arch
+from search_spaces.checked import reason
 
 
 class TrainingStep:
@@ -124,10 +125,7 @@ class TrainingStep:
         except Exception as error:
             if type(self.state.sampler).__module__.startswith("nas."):
                 raise
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"the sampler {self.recipe.sampler.kind!r} raised {type(error).__name__}: {reason}"
-            ) from error
+            raise ValueError(f"the sampler {self.recipe.sampler.kind!r} raised {reason(error)}") from error
 
     def _sampler_step(self, batch: TrainingBatch) -> Step:
         """The step as the sampler sees it."""

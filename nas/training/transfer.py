@@ -13,9 +13,6 @@ from nas.torch_backend.supernet import Supernet
 from nas.training.checkpoint import newest_weights
 from search_spaces import Space
 
-DATA_KEYS = {"name", "description", "outputs", "channels", "resolutions"}
-"""Keys of a space that may differ between data sets."""
-
 
 class Transfer(BaseModel, extra="forbid"):
     """Names of the tensors that were loaded, re-initialized and dropped."""
@@ -74,7 +71,7 @@ def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> 
 
 
 def _check_space(source: Space, target: Space, name: str) -> None:
-    if source.config.model_dump(exclude=DATA_KEYS) != target.config.model_dump(exclude=DATA_KEYS):
+    if not source.same_but_for_data(target):
         raise ValueError(
             f"the weights of {name} are of the space {source.name!r}, which has other choices than "
             f"{target.name!r}; give the recipe space={name}/space.yaml"

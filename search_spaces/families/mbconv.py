@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from search_spaces.building import BlockBuilder
+from search_spaces.building import BlockBuilder, make_divisible
 from search_spaces.choices import Choice, Kind, listed
 from search_spaces.families.mbconv_config import MBConvConfig as MBConvConfig
 from search_spaces.families.mbconv_config import StageConfig
@@ -15,15 +15,6 @@ from search_spaces.graph import BLOCK_INPUT, Block
 from search_spaces.operators import Add, AvgPool2d, GlobalAvgPool, Multiply, Resize
 from search_spaces.space import Slot, Space
 from search_spaces.tensors import image
-
-
-def make_divisible(channels: float, divisor: int) -> int:
-    """The multiple of `divisor` nearest to `channels`, at least `divisor` and never below 90 % of `channels`.
-
-    Source: MobileNetV2 (Sandler et al. 2018), as all OFA-like spaces use it.
-    """
-    result = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return result + divisor if result < 0.9 * channels else result
 
 
 class MBConvSpace(Space):

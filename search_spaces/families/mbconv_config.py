@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from search_spaces.config import Positive, SpaceConfig
-
-_Number = TypeVar("_Number", int, float)
-
+from search_spaces.config import Positive, SpaceConfig, rising
 
 ActivationName = Literal["none", "relu", "relu6", "hard_swish", "swish", "sigmoid", "hard_sigmoid", "gelu"]
 """Keys of `search_spaces.operators.ACTIVATIONS`, or no activation."""
-
-
-def rising(options: tuple[_Number, ...]) -> tuple[_Number, ...]:
-    """Check that options are not empty and strictly increasing.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if not options or list(options) != sorted(set(options)):
-        raise ValueError("options must be a rising list without repeats, such as [3, 5, 7]")
-    return options
 
 
 def odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
@@ -122,5 +108,3 @@ class MBConvConfig(SpaceConfig, frozen=True):
     """Inner channels of a block / hidden channels of its SE branch."""
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """Epsilon of every batch norm."""
-
-    _rising = field_validator("resolutions")(rising)

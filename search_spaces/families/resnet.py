@@ -11,11 +11,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from search_spaces.building import BlockBuilder
+from search_spaces.building import BlockBuilder, make_divisible
 from search_spaces.choices import Choice, listed
-from search_spaces.config import Positive, SpaceConfig
-from search_spaces.families.mbconv import make_divisible
-from search_spaces.families.mbconv_config import rising
+from search_spaces.config import Positive, SpaceConfig, rising
 from search_spaces.graph import BLOCK_INPUT, Block
 from search_spaces.operators import Add, AvgPool2d, MaxPool2d
 from search_spaces.space import Slot, Space
@@ -71,8 +69,6 @@ class ResNetConfig(SpaceConfig, frozen=True):
     """Inner channels are rounded to multiples of this."""
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """Epsilon of every batch norm."""
-
-    _rising = field_validator("resolutions")(rising)
 
 
 class ResNetSpace(Space):

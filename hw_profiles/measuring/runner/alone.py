@@ -18,7 +18,7 @@ def time_alone(model: Model, n_sessions: int, best_speed_probe_ms: float = float
     Args:
         model: what to time.
         n_sessions: number of sessions to open at most.
-        best_speed_probe_ms: the fastest speed probe known of this device.
+        best_speed_probe_ms: the fastest speed probe measured on this device so far.
 
     Raises:
         RunnerError: the model cannot be loaded or run.

@@ -118,7 +118,7 @@ class Bundle:
             wait_seconds: how long to wait for another runner in this folder to end.
 
         Raises:
-            RunnerError: another runner is still working, or a model failed and the job does not say to go on.
+            RunnerError: another runner is still working, or a model failed and `keep_going` is not set.
         """
         with locked(self.file(LOCK), wait_seconds):
             journal = self.journal()

@@ -92,7 +92,7 @@ class Model:
 
         Args:
             seconds: how long.
-            best_speed_probe_ms: the fastest speed probe known of this device.
+            best_speed_probe_ms: the fastest speed probe measured on this device so far.
 
         Raises:
             RunnerError: the model cannot be loaded or run.

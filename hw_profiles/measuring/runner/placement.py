@@ -13,7 +13,7 @@ TENSOR_TYPES = {"fp16": ("float16",), "int8": ("int8", "uint8")}
 def check_node_placement(
     nodes: list[dict[str, Any]], provider: str, precision: str, fallback: bool = False
 ) -> None:
-    """Check that a model ran as it was asked to.
+    """Check that a model ran on the requested provider and in the requested precision.
 
     Args:
         nodes: `args` of the nodes in an ONNX Runtime profile.

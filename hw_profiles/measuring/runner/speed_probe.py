@@ -88,7 +88,7 @@ def wait_until_steady(best_speed_probe_ms: float, threads: int) -> float:
     """Wait for a steady moment, at most `PATIENCE_SECONDS`; returns the last speed probe.
 
     Args:
-        best_speed_probe_ms: the fastest speed probe known of this device.
+        best_speed_probe_ms: the fastest speed probe measured on this device so far.
         threads: number of threads of the network; a single one tries each core and stays on a steady one.
 
     Raises:

@@ -44,12 +44,16 @@ def summarize(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
     small = [times[name] for name, model in models.items() if not model["alone"]]
     sentinel = job["sentinel"]
     lines = [line for line in journal.lines if "ms" in line]
+    seconds_of = dict.fromkeys(models, 0.0)
+    for line in lines:
+        if line["model"] in seconds_of:
+            seconds_of[line["model"]] += line["seconds"]
     return {
         "schema_version": SCHEMA_VERSION,
         "bundle": journal.id,
         "device": describe_device(),
         "seconds": sum(line["seconds"] for line in lines),
-        "seconds_of": {name: _seconds(lines, name) for name in models},
+        "seconds_of": seconds_of,
         "trials_ms": times,
         "latency_ms": {name: robust_ms(steady[name] or times[name]) for name in models},
         "alone": alone,
@@ -63,10 +67,6 @@ def summarize(job: dict[str, Any], journal: Journal) -> dict[str, Any]:
         "sentinel_drift": drift(times[sentinel]) if sentinel else None,
         "split_half_spearman": split_half(small) if len(small) > 1 else None,
     }
-
-
-def _seconds(lines: list[dict[str, Any]], name: str) -> float:
-    return float(sum(line["seconds"] for line in lines if line["model"] == name))
 
 
 def _range(values: list[float | None]) -> list[float] | None:

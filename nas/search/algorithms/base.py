@@ -13,7 +13,11 @@ from nas.search.algorithms.history import Deduplicator, History
 from nas.search.problem.objectives import Metrics
 from nas.search.problem.problem import Problem
 from predictors import CANDIDATES, PredictorFactory
+from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes, Space
+
+START = 50
+"""Subnets evaluated before the first fit, at most a third of the budget."""
 
 
 @runtime_checkable
@@ -21,7 +25,8 @@ class Optimizer(Protocol):
     """A search algorithm in progress."""
 
     def ask(self, n: int) -> Genomes:
-        """Canonical genomes to evaluate, shape (≤ n, n_genes), none of them ever returned or told before.
+        """Canonical genomes to evaluate, shape (≤ n, n_genes), none of which was returned by
+        `ask` or passed to `tell` before.
 
         No rows: the algorithm is done.
         """
@@ -73,6 +78,11 @@ class SearchAlgorithm(ABC):
     @abstractmethod
     def _propose(self, n: int) -> Genomes:
         """At most `n` genomes, raw or canonical; those that were seen before are dropped."""
+
+
+def n_start(budget: int) -> int:
+    """Number of subnets that are evaluated before the first fit."""
+    return max(MIN_SAMPLES, min(START, budget // 3))
 
 
 def size_stratified_sample(space: Space, rng: np.random.Generator, n: int) -> Genomes:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.search.algorithms.base import SearchAlgorithm, SearchTask, size_stratified_sample
+from nas.search.algorithms.base import SearchAlgorithm, SearchTask, n_start, size_stratified_sample
 from nas.search.algorithms.history import Deduplicator, History
 from nas.search.problem.exact_problem import check_additive, problem_front
 from nas.search.problem.hypervolume import greedy_batch
 from nas.search.problem.problem import Problem
 from predictors import fit_additive
-from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
-
-START = 50
-"""Subnets evaluated before the first fit, at most a third of the budget."""
 
 
 class ExactSearch(SearchAlgorithm):
@@ -26,7 +22,7 @@ class ExactSearch(SearchAlgorithm):
     def __init__(self, task: SearchTask) -> None:
         super().__init__(task)
         check_additive(task.problem)  # before anything is evaluated
-        n = max(MIN_SAMPLES, min(START, task.budget // 3)) if task.problem.metrics else 0
+        n = n_start(task.budget) if task.problem.metrics else 0
         self._start = size_stratified_sample(self._space, self._rng, n)
 
     def _propose(self, n: int) -> Genomes:

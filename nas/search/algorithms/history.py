@@ -69,9 +69,8 @@ class History:
 
     @property
     def excess(self) -> NDArray[np.float64]:
-        """The sum of each subnet's violations of the limits, 0 where it satisfies them all, shape (n,)."""
-        violations = self._problem.violations(self.genomes, self.metrics)
-        return np.asarray(np.maximum(violations, 0).sum(axis=1))
+        """See `Problem.excess`, shape (n,)."""
+        return self._problem.excess(self.genomes, self.metrics)
 
     @property
     def feasible(self) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.search.algorithms.base import SearchAlgorithm, SearchTask, size_stratified_sample
+from nas.search.algorithms.base import START, SearchAlgorithm, SearchTask, n_start, size_stratified_sample
 from nas.search.algorithms.evolution import evolve
 from nas.search.algorithms.exact import best_of_exact_front
 from nas.search.algorithms.local_search import improve
@@ -19,8 +19,6 @@ from nas.search.problem.hypervolume import greedy_batch
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
 
-START = 50
-"""Subnets evaluated before the first fit, at most a third of the budget."""
 INNER_EVALUATIONS = 5_000
 """Subnets that NSGA-II scores on the predictor in each round."""
 LOCAL_PASSES = 2
@@ -44,8 +42,7 @@ class IterativeSearch(SearchAlgorithm):
     def __init__(self, task: SearchTask) -> None:
         super().__init__(task)
         self._fit = SurrogateFitter(task)
-        n = max(MIN_SAMPLES, min(START, task.budget // 3))
-        self._start = size_stratified_sample(self._space, self._rng, n)
+        self._start = size_stratified_sample(self._space, self._rng, n_start(task.budget))
         self._population = self._start
 
     def _propose(self, n: int) -> Genomes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from nas.search.algorithms.base import SearchAlgorithm, SearchTask
 from nas.search.algorithms.evolution import evolve
-from nas.search.algorithms.random_search import RandomSearch
+from nas.search.algorithms.random_search import random_unseen
 from nas.search.algorithms.surrogate import SurrogateFitter
 from nas.search.problem.hypervolume import greedy_batch, reference_point
-from nas.search.problem.objectives import Metrics
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
 
@@ -26,23 +25,17 @@ class OneShotPredictorSearch(SearchAlgorithm):
     def __init__(self, task: SearchTask) -> None:
         super().__init__(task)
         self._task = task
-        self._random = RandomSearch(task)
         self._to_fit = max(MIN_SAMPLES, round(FIT_SHARE * task.budget))
         self._front: Genomes | None = None
 
     def _propose(self, n: int) -> Genomes:
         missing = self._to_fit - len(self._history)
         if missing > 0:
-            return self._random.ask(min(n, missing))
+            return random_unseen(self._space, self._rng, self._seen, min(n, missing))
         if self._front is None:
             self._front = self._predicted_front()
         batch, self._front = self._front[:n], self._front[n:]
         return batch
-
-    def tell(self, genomes: Genomes, metrics: Metrics) -> None:
-        """See `Optimizer`."""
-        super().tell(genomes, metrics)
-        self._random.tell(genomes, metrics)
 
     def _predicted_front(self) -> Genomes:
         """The predicted front, in the order in which its subnets add hypervolume."""

@@ -34,18 +34,12 @@ def problem_front(problem: Problem, models: Models, *, tolerance: float = 0.0) -
 
 def is_additive(problem: Problem) -> bool:
     """Whether all objectives and limits add up over slots."""
-    parts = (*problem.objectives, *(limit.objective for limit in problem.constraints))
-    return all(
-        isinstance(part, MetricObjective)
-        or (isinstance(part, CostObjective) and isinstance(part.compute, Additive))
-        for part in map(_plain, parts)
-    )
+    return all(map(_adds_up, problem.quantities))
 
 
 def has_quick_front(problem: Problem) -> bool:
     """Whether the exact front takes no longer than a search round may: two quantities that add up."""
-    parts = (*problem.objectives, *(limit.objective for limit in problem.constraints))
-    return is_additive(problem) and len({part.name for part in parts}) <= 2
+    return is_additive(problem) and len({part.name for part in problem.quantities}) <= 2
 
 
 def check_additive(problem: Problem) -> None:
@@ -54,13 +48,20 @@ def check_additive(problem: Problem) -> None:
     Raises:
         ValueError: an objective or a limit does not add up over slots.
     """
-    for part in (*problem.objectives, *(limit.objective for limit in problem.constraints)):
-        if not is_additive(Problem(problem.space, [part])):
+    for part in problem.quantities:
+        if not _adds_up(part):
             raise ValueError(
                 f"the exact front needs objectives and limits that add up over blocks, such as latency_ms, "
                 f"macs, params and the metrics of the task; {part.name!r} does not: "
                 f"use --algorithm iterative"
             )
+
+
+def _adds_up(objective: Objective) -> bool:
+    plain = _plain(objective)
+    return isinstance(plain, MetricObjective) or (
+        isinstance(plain, CostObjective) and isinstance(plain.compute, Additive)
+    )
 
 
 def _plain(objective: Objective) -> Objective:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from nas.search.problem.objectives import Context, Matrix, Metrics, Objective, OwnObjective, Vector, get
 from search_spaces import Genomes, Space
 from search_spaces.checked import one_per_subnet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,15 @@ def parse_constraint(
     return Constraint(get(name, context, allow_import=allow_import), sense, bound)
 
 
+def parse_constraints(
+    maxima: Sequence[str], minima: Sequence[str], context: Context, *, allow_import: bool = False
+) -> list[Constraint]:
+    """The upper and the lower limits; see `parse_constraint`."""
+    texts: list[tuple[str, Literal["max", "min"]]] = [*((text, "max") for text in maxima)]
+    texts += ((text, "min") for text in minima)
+    return [parse_constraint(text, sense, context, allow_import=allow_import) for text, sense in texts]
+
+
 @dataclass(frozen=True)
 class Problem:
     """The space, the objectives in the user's order, and the limits of a search."""
@@ -59,10 +71,18 @@ class Problem:
     constraints: Sequence[Constraint] = ()
 
     @property
+    def quantities(self) -> tuple[Objective, ...]:
+        """The objectives and the quantities that are limited."""
+        return (*self.objectives, *(constraint.objective for constraint in self.constraints))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that an objective or a constraint reads, each once."""
-        parts = [*self.objectives, *(constraint.objective for constraint in self.constraints)]
-        return tuple(dict.fromkeys(metric for part in parts for metric in part.metrics))
+        return tuple(dict.fromkeys(metric for part in self.quantities for metric in part.metrics))
+
+    def metrics_in(self, table: pd.DataFrame) -> dict[str, Vector]:
+        """These metrics from the columns of a table, each of shape (n,)."""
+        return {name: table[name].to_numpy(dtype=np.float64) for name in self.metrics}
 
     def values(self, objective: Objective, genomes: Genomes, metrics: Metrics) -> Vector:
         """One objective of subnets, shape (n,).
@@ -86,6 +106,10 @@ class Problem:
             for constraint in self.constraints
         ]
         return np.stack(columns, axis=1) if columns else np.zeros((len(genomes), 0))
+
+    def excess(self, genomes: Genomes, metrics: Metrics) -> Vector:
+        """The sum of each subnet's violations of the limits, 0 where it satisfies them all, shape (n,)."""
+        return np.asarray(np.maximum(self.violations(genomes, metrics), 0).sum(axis=1))
 
     def to_user_units(self, minimised: Matrix) -> Matrix:
         """Objectives with their own sign from minimised ones, or the reverse."""

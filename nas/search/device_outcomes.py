@@ -1,4 +1,4 @@
-"""The judgement of a search on each of its devices: measured fronts, certificate and surrogate."""
+"""The outcome of a search on each of its devices: measured fronts, certificate and surrogate."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from predictors import AdditiveFit, fit_additive
 from predictors.selection import MIN_SAMPLES
 
 
-class Judge:
-    """Judges what a search found on each of its devices; latencies that were measured are remembered.
+class OutcomeBuilder:
+    """Builds the outcome of a search for each of its devices; measured latencies are reused between calls.
 
     Args:
         trained: the run.
-        devices: the first one is measured, the others are judged by their tables.
+        devices: the first one is measured; the others are evaluated by their latency tables.
         problem: of the search.
         measured: measured latencies of the first device.
         progress: called after each measurement and evaluation.
@@ -61,9 +61,9 @@ class Judge:
             findings: of the search's steps.
             connection: to the first device; None: its front has predicted latencies.
         """
-        results = [findings.found, *([findings.random] if findings.random else [])]
+        results = [findings.result, *([findings.random] if findings.random else [])]
         known = pd.concat([result.evaluations for result in results]).drop_duplicates("arch_id")
-        fits = _additive_fits(findings.found.problem, known, self._trained.task.shown)
+        fits = _additive_fits(findings.result.problem, known, self._trained.task.shown)
         own, *others = (
             self._on(device, results, fits, connection if device is self._devices[0] else None)
             for device in self._devices
@@ -75,7 +75,7 @@ class Judge:
             findings.no_baseline,
             findings.predictor,
             StoredSurrogate(n_train=len(known), metrics=metrics),
-            _minimax_regret(findings.found, self._devices) if others else None,
+            _minimax_regret(findings.result, self._devices) if others else None,
         )
 
     def _on(
