@@ -40,6 +40,7 @@ from hw_profiles.measuring.runner.estimator import (
     SESSION_SECONDS,
     drift,
     enough_runs,
+    fastest_run_ms,
     robust_ms,
     split_half,
 )
@@ -436,6 +437,13 @@ def test_failed_run_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: py
         model.time_session(0.001)
     assert gc.isenabled()
     assert os.sched_getaffinity(0) == CORES
+
+
+def test_runs_during_which_the_thread_s_clock_hardly_moved_do_not_count() -> None:
+    wall_ms = [1.1, 1.2, 1.3, 1.1, 1.4]
+    assert fastest_run_ms([1.0, 1.1, 1.2, 1.05, 1.3], wall_ms) == 1.0
+    assert fastest_run_ms([0.0, 1.1, 1.2, 1.05, 0.3], wall_ms) == 1.05
+    assert fastest_run_ms([0.0, 0.0, 0.0, 1.05, 1.3], wall_ms) == 1.1  # the wall clock
 
 
 def test_core_that_went_offline_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import onnxruntime
 
 from hw_profiles.measuring.runner.affinity import CORES, pin_thread, pinned_without_garbage_collection
 from hw_profiles.measuring.runner.errors import RunnerError
-from hw_profiles.measuring.runner.estimator import LONG_SESSION_SECONDS, enough_runs
+from hw_profiles.measuring.runner.estimator import LONG_SESSION_SECONDS, enough_runs, fastest_run_ms
 from hw_profiles.measuring.runner.inputs import INPUT_TYPES, Array, bind, check_inputs, random_inputs
 from hw_profiles.measuring.runner.placement import check_node_placement
 from hw_profiles.measuring.runner.process_limits import check_threads, throttled_periods
@@ -103,23 +103,24 @@ class Model:
             probe_ms = wait_until_steady(best_speed_probe_ms, threads) if on_cpu else 0.0
             session = self.open()
             run = self.prepare(session)
-            times: list[float] = []
-            fastest, throttled = float("inf"), throttled_periods()
+            wall_ms: list[float] = []
+            busy_ms: list[float] = []
+            throttled = throttled_periods()
             with pinned_without_garbage_collection(self.first_core):
                 self._warm_up(run)
                 start = time.perf_counter()
-                while not enough_runs(len(times), time.perf_counter() - start, seconds):
+                while not enough_runs(len(wall_ms), time.perf_counter() - start, seconds):
                     wall, busy = time.perf_counter_ns(), self.clock()
                     run()
-                    fastest = min(fastest, (self.clock() - busy) / 1e6)
-                    times.append((time.perf_counter_ns() - wall) / 1e6)
+                    busy_ms.append((self.clock() - busy) / 1e6)
+                    wall_ms.append((time.perf_counter_ns() - wall) / 1e6)
             throttled = throttled_periods() - throttled
             del run, session
             if on_cpu:
                 probe_ms = max(probe_ms, speed_probe_ms(threads))
         finally:
             pin_thread(CORES)
-        return SessionTiming(fastest, times, probe_ms, throttled)
+        return SessionTiming(fastest_run_ms(busy_ms, wall_ms), wall_ms, probe_ms, throttled)
 
     def prepare(self, session: onnxruntime.InferenceSession) -> Callable[[], object]:
         """A function that runs the session once on random inputs. It has been called once.

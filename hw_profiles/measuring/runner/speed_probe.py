@@ -19,6 +19,7 @@ import numpy as np
 
 from hw_profiles.measuring.runner.affinity import CORES, cores_changed, pin_thread
 from hw_profiles.measuring.runner.errors import RunnerError
+from hw_profiles.measuring.runner.estimator import fastest_run_ms
 
 STEADY = 1.2
 PATIENCE_SECONDS = 0.1
@@ -38,13 +39,32 @@ def speed_probe_ms(threads: int) -> float:
     """
     if 1 < threads >= len(CORES) > 0:
         return _all_cores_probe_ms()
-    times = []
+    watch = _Stopwatch()
     for _ in range(PROBE_REPEATS):
-        start, total = PROBE_CLOCK(), 0
+        watch.start()
+        total = 0
         for i in range(PROBE_LOOPS):
             total += i * i
-        times.append((PROBE_CLOCK() - start) / 1e6)
-    return min(times)
+        watch.stop()
+    return watch.fastest_ms()
+
+
+class _Stopwatch:
+    """Times a piece of work several times in this thread."""
+
+    def __init__(self) -> None:
+        self._busy_ms: list[float] = []
+        self._wall_ms: list[float] = []
+
+    def start(self) -> None:
+        self._wall, self._busy = time.perf_counter_ns(), PROBE_CLOCK()
+
+    def stop(self) -> None:
+        self._busy_ms.append((PROBE_CLOCK() - self._busy) / 1e6)
+        self._wall_ms.append((time.perf_counter_ns() - self._wall) / 1e6)
+
+    def fastest_ms(self) -> float:
+        return fastest_run_ms(self._busy_ms, self._wall_ms)
 
 
 def _all_cores_probe_ms() -> float:
@@ -61,18 +81,18 @@ def _all_cores_probe_ms() -> float:
         try:
             pin_thread({core})
             result = np.empty_like(shared[i])
-            times = []
+            watch = _Stopwatch()
             for r in range(PROBE_ROUNDS):
                 values = shared[(i + r) % len(shared)]
                 barrier.wait()
-                start = PROBE_CLOCK()
+                watch.start()
                 np.negative(values, out=values)
                 np.exp(values, out=result)
-                times.append((PROBE_CLOCK() - start) / 1e6)
+                watch.stop()
         except (RunnerError, threading.BrokenBarrierError):
             barrier.abort()  # otherwise the other threads would wait for ever
         else:
-            fastest.append(min(times))
+            fastest.append(watch.fastest_ms())
 
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate(CORES)]
     for thread in threads:
