@@ -51,10 +51,10 @@ def test_figures_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     # a busy machine times models again, and tells that too
     monkeypatch.setattr("nas.devices.benchmark.BundleContent", partial(BundleContent, repeats=0.0))
     plain = write_model(tmp_path / "plain.onnx", batch=None)
-    told = write_model(tmp_path / "told.onnx", metadata={PREDICTED: "0.25", DEVICE: "pi4"})
+    predicted = write_model(tmp_path / "predicted.onnx", metadata={PREDICTED: "0.25", DEVICE: "pi4"})
     seen: list[int] = []
-    rows = benchmark([plain, told], progress=lambda what, done, total: seen.append(done))
-    assert [row.model for row in rows] == [str(plain), str(told)]
+    rows = benchmark([plain, predicted], progress=lambda what, done, total: seen.append(done))
+    assert [row.model for row in rows] == [str(plain), str(predicted)]
     assert [(row.predicted_latency_ms, row.device) for row in rows] == [(None, None), (0.25, "pi4")]
     assert seen == [1, 2]
     assert {row.shape for row in rows} == {"input=1,1,24,24"}
@@ -218,19 +218,17 @@ def test_shapes_as_text(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- on a device
 
 
-def measured_as(monkeypatch: pytest.MonkeyPatch, **told: str) -> None:
+def measured_as(monkeypatch: pytest.MonkeyPatch, **description: str) -> None:
     """The device takes 1.5 ms and says this about itself."""
 
     def measure(self: Local, bundle: Path, progress: object) -> Results:
         results = Results.of_tool(read_job(bundle), {"model0": [1.5]}, "onnxruntime", 0.0)
-        return results.model_copy(update={"device": told})
+        return results.model_copy(update={"device": description})
 
     monkeypatch.setattr(Local, "measure", measure)
 
 
-def test_benchmark_on_a_device_says_where_it_was_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_benchmark_on_a_device_names_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured_as(monkeypatch, cpu="c", machine="arm64")
     path = write_model(tmp_path / "model.onnx", metadata={PREDICTED: "0.25", DEVICE: "pi4"})
     (row,) = benchmark_on(make_device(SPACE, "desk").profile, [path])
@@ -257,7 +255,7 @@ def test_device_measures_its_own_batch(tmp_path: Path, monkeypatch: pytest.Monke
     profile = make_device(SPACE, "desk").profile
     profile = profile.model_copy(update={"key": profile.key.model_copy(update={"batch": 8})})
     monkeypatch.setattr(
-        type(profile), "check_same_device", lambda self, told: None
+        type(profile), "check_same_device", lambda self, description: None
     )  # this machine stands in for it
     paths = [write_model(tmp_path / "open.onnx", batch=None), write_model(tmp_path / "one.onnx")]
     open_batch, one = benchmark_on(profile, paths)

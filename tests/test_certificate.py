@@ -42,7 +42,9 @@ def problem(space: Space, limits: list[Constraint] | None = None) -> Problem:
 # ---------------------------------------------------------------------- the additive predictor
 
 
-def test_additive_fit_orders_unseen_subnets_and_says_how_well(tiny: Space, rng: np.random.Generator) -> None:
+def test_additive_fit_orders_unseen_subnets_and_reports_its_error(
+    tiny: Space, rng: np.random.Generator
+) -> None:
     seen, unseen = tiny.sample(rng, 150), tiny.sample(rng, 200)
     fit = fit_additive(tiny, seen, loss(tiny, seen))
     assert tau(fit.table(unseen), loss(tiny, unseen)) > 0.7

@@ -126,7 +126,7 @@ def test_tool_measures_whole_networks_and_goes_on_after_a_failure(tmp_path: Path
     assert len(calls.read_text().splitlines()) == 32
 
 
-def test_tool_goes_on_with_the_other_models_where_the_job_says_so(tmp_path: Path) -> None:
+def test_tool_continues_with_the_other_models_if_the_job_allows_failures(tmp_path: Path) -> None:
     tool = script(
         tmp_path / "tool",
         "import sys; sys.exit('no memory') if 'b.onnx' in sys.argv[1] else print('median: 2 ms')",
@@ -185,9 +185,9 @@ def test_adb_with_python(adb: Path, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     there = tmp_path / "phone" / read_job(bundle).id[:16]
     connection = Adb(serial="R58", python=sys.executable, folder=str(tmp_path / "phone"))
-    told = connection.describe()
-    assert told
-    assert told["runtime"] == "onnxruntime"
+    description = connection.describe()
+    assert description
+    assert description["runtime"] == "onnxruntime"
     results = session.measure(connection, bundle, ignore)
     assert list(results.outputs) == ["net"]
     calls = [ast.literal_eval(line) for line in adb.read_text(encoding="utf-8").splitlines()]
@@ -213,7 +213,7 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("output", "message"),
     [
         ("adb: no devices/emulators found", "adb finds no device; connect one"),
         ("error: device unauthorized.", "allow USB debugging on its screen"),
@@ -222,10 +222,10 @@ def test_adb_with_a_tool(adb: Path, tmp_path: Path) -> None:
     ],
 )
 def test_adb_that_fails(
-    adb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, told: str
+    adb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, message: str
 ) -> None:
-    monkeypatch.setenv("ADB_FAILS", says)
-    with pytest.raises(ValueError, match=told):
+    monkeypatch.setenv("ADB_FAILS", output)
+    with pytest.raises(ValueError, match=message):
         Adb().measure(make_bundle(tmp_path / "bundle"), ignore)
 
 
@@ -255,9 +255,9 @@ def talking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ssh:
 
 
 def test_banners_do_not_disturb_a_measurement(talking: Ssh, tmp_path: Path) -> None:
-    told = talking.describe()
-    assert told
-    assert told["runtime"] == "onnxruntime"
+    description = talking.describe()
+    assert description
+    assert description["runtime"] == "onnxruntime"
     bundle = make_bundle(tmp_path / "bundle")
     seen: list[tuple[int, int]] = []
     results = session.measure(talking, bundle, lambda done, total: seen.append((done, total)))
@@ -308,7 +308,7 @@ def test_windows_has_no_shared_connection_and_no_escapes(monkeypatch: pytest.Mon
 # ---------------------------------------------------------------------- carried by hand
 
 
-def test_carried_there_and_back(tmp_path: Path) -> None:
+def test_bundle_is_copied_to_the_device_and_its_results_back(tmp_path: Path) -> None:
     bundle, out = make_bundle(tmp_path / "bundle"), tmp_path / "stick"
     with pytest.raises(
         NotMeasuredError, match=r"stick \(0\.\d MB\) is ready to be copied .*`python runner\.py`"
@@ -340,7 +340,7 @@ def test_results_in_a_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("model_id,latency_ms\na,1\n", r"a row for each of 2 models, it lacks b"),
         ("model_id,latency_ms\na,1\nb,2\nc,3\n", r"results of another bundle: this one has no c"),
@@ -353,11 +353,11 @@ def test_results_in_a_csv(tmp_path: Path) -> None:
         ("", r"results\.csv must be a table with a header, it is empty"),
     ],
 )
-def test_csv_that_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+def test_invalid_csv_of_results(tmp_path: Path, text: str, message: str) -> None:
     job = read_job(networks(tmp_path / "bundle"))
     path = tmp_path / "results.csv"
     path.write_text(text)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_results(path, job)
 
 

@@ -141,7 +141,7 @@ def test_number_of_images_that_steer_a_search_with_imported_weights(tmp_path: Pa
         assert [len(dataset.split(name)) for name in SPLITS] == [9, got, 9 - got]
 
 
-def test_a_class_list_says_which_labels_the_folders_have(tmp_path: Path) -> None:
+def test_class_list_maps_folders_to_labels(tmp_path: Path) -> None:
     for folder in ("train", "val"):
         for name in ("cat", "dog"):
             write_images(tmp_path / folder / name, 4)

@@ -148,7 +148,7 @@ def assert_front(space: Space, found: ExactFront, objectives: list[Additive], ex
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_tolerance_is_kept_and_not_called_exact(seed: int) -> None:
+def test_front_with_a_tolerance_is_within_it_and_not_marked_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)
     space = random_space(rng)
     objectives: list[Additive] = [random_costs(space, rng, lambda: float(rng.random())) for _ in range(3)]
@@ -188,7 +188,7 @@ def test_a_latency_table_adds_up_with_its_calibration(tiny: Space) -> None:
     np.testing.assert_array_equal(found.minimised, front_of(values))
 
 
-def test_a_table_that_lacks_blocks_says_which(tiny: Space) -> None:
+def test_missing_blocks_of_a_table_are_named(tiny: Space) -> None:
     device = make_device(tiny)
     table = LatencyTable("desk", device.blocks.iloc[1:], IDENTITY)
     with pytest.raises(ValueError, match=r"the table of the device 'desk' lacks 1 blocks .*nas profile tiny"):

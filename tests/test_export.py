@@ -130,9 +130,7 @@ def test_one_valid_file_of_the_promised_opset(trained: TrainedRun, arch: Arch) -
     assert sorted(p.name for p in path.parent.iterdir()) == names
 
 
-def test_card_says_all_that_a_deployer_needs_and_the_model_says_the_same(
-    trained: TrainedRun, arch: Arch
-) -> None:
+def test_card_describes_the_deployment_and_agrees_with_the_model(trained: TrainedRun, arch: Arch) -> None:
     path = export(trained, arch, extra={"device": "desk", "predicted_latency_ms": 0.125}).path
     card = card_of(path)
     assert Arch.from_json(json.dumps(card["arch"])) == arch

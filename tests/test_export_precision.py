@@ -80,7 +80,7 @@ def test_int8_is_calibrated_for_the_devices_processor(trained: TrainedRun, arch:
     assert card_of(path)["int8_for"] == "arm"
 
 
-def test_it_stands_beside_the_fp32_file(trained: TrainedRun, arch: Arch) -> None:
+def test_int8_file_is_written_next_to_the_fp32_file(trained: TrainedRun, arch: Arch) -> None:
     files = export_subnets(trained, [arch]) + export_subnets(trained, [arch], precision="int8")
     names = {path.name for path in trained.run.file(EXPORTS).iterdir()}
     files_of_arch = {f"{arch.id}{end}" for end in (".onnx", ".json", ".int8.onnx", ".int8.json")}

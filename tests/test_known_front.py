@@ -34,7 +34,7 @@ def other_device(trained: TrainedRun) -> Device:
 # ---------------------------------------------------------------------- what is named
 
 
-def test_every_number_says_where_it_comes_from(searched: TrainedRun) -> None:
+def test_every_number_has_a_source(searched: TrainedRun) -> None:
     device, space = make_device(searched.space), searched.space
     front, minimised = known_front(searched.run, device)
     archs = front["arch"].tolist()
@@ -84,7 +84,7 @@ def test_limits_are_satisfied(searched: TrainedRun) -> None:
     assert len(front) == (everything["latency_ms"] <= limit).sum()
 
 
-def test_an_impossible_limit_says_which_and_what_the_closest_subnet_reaches(searched: TrainedRun) -> None:
+def test_message_of_an_impossible_limit_names_it_and_the_closest_subnet(searched: TrainedRun) -> None:
     device, space = make_device(searched.space), searched.space
     least = device.table.predict(space.encode([space.smallest]), space)[0]
     with pytest.raises(ValueError, match=rf"latency_ms = {least:.6g} and misses latency_ms <= 1e-06"):

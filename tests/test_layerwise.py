@@ -127,7 +127,7 @@ def test_robust_costs_are_never_negative_and_leave_out_terms_that_are_absent() -
 
 
 @pytest.mark.parametrize(
-    ("n", "latency_ms", "says"),
+    ("n", "latency_ms", "message"),
     [
         (0, np.ones(0), "at least one"),
         (10, np.ones(9), "9 latencies of 10 subnets"),
@@ -135,15 +135,15 @@ def test_robust_costs_are_never_negative_and_leave_out_terms_that_are_absent() -
         (10, np.append(np.ones(9), np.nan), "> 0 ms"),
     ],
 )
-def test_bad_measurements_are_refused(n: int, latency_ms: Vector, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_invalid_measurements_raise_an_error(n: int, latency_ms: Vector, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         LayerFit().fit(networks(TRAIN[:n]), latency_ms)
 
 
 # ---------------------------------------------------------------- choice
 
 
-def test_without_a_table_the_layers_are_fitted_and_judged_beside_macs() -> None:
+def test_without_a_table_a_fit_of_layers_is_compared_with_macs() -> None:
     choice = select_model(networks(TRAIN), sums(networks(TRAIN), launch_ms))
     assert choice.name == LAYERS
     assert set(choice.errors) == {LAYERS, MACS}

@@ -218,7 +218,7 @@ def test_unknown_device_lists_those_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden"])
-def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
+def test_names_that_cannot_be_folders_raise_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="must have a name"):
         ProfileStore(tmp_path).load(name)
 
@@ -230,7 +230,9 @@ def test_profiles_lie_in_nas_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ProfileStore().directory.parent.name == "elastic-nas"
 
 
-def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_home_folder_names_the_variable_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_home(name: str) -> str:
         raise RuntimeError("could not determine the home directory")
 
@@ -282,7 +284,7 @@ def test_profile_of_another_version_is_refused(tmp_path: Path, difference: int, 
         store.load("pi4")
 
 
-def test_noise_above_four_percent_is_said() -> None:
+def test_noise_above_four_percent_is_reported() -> None:
     profile = make_device(SPACE, "pi4").profile
     assert not profile.model_copy(update={"noise_floor": 0.04}).too_noisy
     assert profile.model_copy(update={"noise_floor": 0.041}).too_noisy

@@ -120,7 +120,7 @@ def test_a_wrong_metric_is_refused_in_one_line(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent_module:thing", "broken:thing", ":thing", f"{MODULE}:"])
-def test_what_cannot_be_imported_says_why_in_one_line(name: str) -> None:
+def test_message_of_a_failed_import_is_one_line(name: str) -> None:
     with pytest.raises(ValueError, match=f"cannot import the metric '{name}'") as caught:
         metrics.get(name, METRICS, allow_import=True)
     assert "\n" not in str(caught.value)

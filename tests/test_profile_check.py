@@ -63,7 +63,9 @@ def test_a_machine_that_became_slower(monkeypatch: pytest.MonkeyPatch, tiny: Spa
     assert record.sentence.endswith("; profile the device again")
 
 
-def test_noise_is_told_from_change(monkeypatch: pytest.MonkeyPatch, tiny: Space, device: Device) -> None:
+def test_noise_is_distinguished_from_a_change(
+    monkeypatch: pytest.MonkeyPatch, tiny: Space, device: Device
+) -> None:
     assert check(monkeypatch, tiny, device, [1.0, 1.05]).verdict == "machine too noisy"
 
 

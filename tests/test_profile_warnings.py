@@ -42,9 +42,9 @@ def test_quota(profile: DeviceProfile) -> None:
 
 def test_other_processes(profile: DeviceProfile) -> None:
     # one thread is measured, so a load of 1 is that of measuring
-    alone, beside = (profile.model_copy(update={"conditions": Conditions(load=(0.5, n))}) for n in (1.2, 2.1))
+    alone, shared = (profile.model_copy(update={"conditions": Conditions(load=(0.5, n))}) for n in (1.2, 2.1))
     assert profile_warnings(alone) == []
-    (warning,) = profile_warnings(beside)
+    (warning,) = profile_warnings(shared)
     assert "other processes were running on the device 'desk'" in warning
     assert "(load up to 2.1 at 1 threads)" in warning
 

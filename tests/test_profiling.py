@@ -69,8 +69,8 @@ def modelled_device(noise: float = 0.0) -> Callable[[Local, Path, Progress], Res
             for model in job.models
         }
         progress(1, 1)
-        told = Results.of_tool(job, trials, "onnxruntime", 1.0)
-        return told.model_copy(update={"device": told.device | DESCRIBED})
+        results = Results.of_tool(job, trials, "onnxruntime", 1.0)
+        return results.model_copy(update={"device": results.device | DESCRIBED})
 
     return measure
 
@@ -103,7 +103,7 @@ def test_table_is_exact_on_an_additive_machine(store: ProfileStore) -> None:
     np.testing.assert_allclose(predicted, device.held_out["measured_latency_ms"].head(2), rtol=1e-6)
 
 
-def test_a_device_that_cannot_be_tabled_is_fitted_from_whole_networks(
+def test_a_device_without_a_latency_table_is_fitted_to_whole_networks(
     store: ProfileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Local, "supports_block_timing", False)
@@ -117,7 +117,9 @@ def test_a_device_that_cannot_be_tabled_is_fitted_from_whole_networks(
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_other_precisions_are_tabled_as_exactly(store: ProfileStore, precision: Precision) -> None:
+def test_latency_tables_of_other_precisions_are_as_accurate(
+    store: ProfileStore, precision: Precision
+) -> None:
     settings = RunSettings(precision=precision, int8_for="arm" if precision == "int8" else None)
     profile = profile_device(SMALL, "modelled", store, settings=settings, n_held_out=10).profile
     # conversions at the boundaries of blocks are nodes; what the probes have of them is subtracted
@@ -129,7 +131,7 @@ def test_other_precisions_are_tabled_as_exactly(store: ProfileStore, precision: 
 def test_graphs_are_timed_in_their_precision(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(self: Local, bundle: Path, progress: Progress) -> Results:
         job = read_job(bundle)
-        assert job.int8_for == instruction_set()  # as this machine told when it was asked
+        assert job.int8_for == instruction_set()  # from the description of this machine
         for model in job.models:
             graph = onnx.load(bundle / model.file, load_external_data=False).graph
             assert "QuantizeLinear" in {node.op_type for node in graph.node}
@@ -316,7 +318,9 @@ def test_results_of_another_space(store: ProfileStore, tmp_path: Path) -> None:
         profile_device(search_spaces.get("digits"), "far", store, connection=OfflineBundle(results=tmp_path))
 
 
-def test_device_is_reached_as_its_profile_says(store: ProfileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_is_reached_through_the_connection_in_its_profile(
+    store: ProfileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Ssh, "describe", lambda self: {})
     monkeypatch.setattr(Ssh, "measure", modelled_device())
     profile_device(SMALL, "pi", store, connection=Ssh(host="pi@box"))

@@ -55,7 +55,7 @@ def test_report_of_a_whole_run_has_every_figure(searched: TrainedRun) -> None:
     assert all(name in page for name in ("desk", *(file.path.name for file in exported)))
 
 
-def test_report_of_a_run_that_was_only_trained_says_what_comes_next(trained: TrainedRun) -> None:
+def test_report_of_a_run_without_a_search_names_the_next_command(trained: TrainedRun) -> None:
     path, figures = report_run(trained)
     assert len(figures) == 3  # accuracies
     assert "nas search RUN --device NAME" in path.read_text()

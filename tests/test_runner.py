@@ -344,11 +344,11 @@ def test_slow_moments_are_known_by_an_earlier_gauge(tmp_path: Path) -> None:
     shutil.copytree(bundle, aware, dirs_exist_ok=True)
     job = json.loads((aware / "job.json").read_text()) | {"best_speed_probe_ms": 0.05}
     (aware / "job.json").write_text(json.dumps(job))
-    for folder, told in ((bundle, []), (aware, ["big", "net", "sentinel", "small"])):
+    for folder, expected in ((bundle, []), (aware, ["big", "net", "sentinel", "small"])):
         slow = TwoSpeeds(str(folder))
         slow.n_slow = 2 * TRIALS
         slow.run(0)
-        assert sorted(read(folder).always_slow) == told
+        assert sorted(read(folder).always_slow) == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity of Linux")
@@ -409,7 +409,7 @@ def test_cpu_time_does_not_count_while_a_quota_stops_the_process(
 
 
 @pytest.mark.parametrize("permanent", [False, True])
-def test_throttled_trials_are_repeated_and_said(tmp_path: Path, permanent: bool) -> None:
+def test_throttled_trials_are_repeated_and_reported(tmp_path: Path, permanent: bool) -> None:
     class Throttled(TwoSpeeds):
         n_throttled = TRIALS * 3 if permanent else 5
 

@@ -108,7 +108,7 @@ def test_nondominated_is_what_no_other_point_beats() -> None:
     assert len(nondominated(points[:0])) == 0
 
 
-def test_reference_point_lies_beyond_the_worse_corner_in_both_directions() -> None:
+def test_reference_point_is_beyond_the_worse_corner_in_both_directions() -> None:
     # minimised: loss 2.0 and 0.5, latency 1 and 4 ms; maximised accuracies 0.8 and 0.95 are negative
     np.testing.assert_allclose(
         reference_point(np.array([2.0, 1.0, -0.8]), np.array([0.5, 4.0, -0.95])),
@@ -163,18 +163,18 @@ def test_evolution_returns_the_closest_subnet_where_limits_are_impossible() -> N
     "name",
     [pytest.param(n, marks=pytest.mark.slow) if n == "iterative" else n for n in SEARCH_ALGORITHMS],
 )
-def test_no_algorithm_asks_twice_or_for_what_it_was_told(name: str) -> None:
+def test_no_algorithm_asks_for_an_evaluated_arch(name: str) -> None:
     optimizer = SEARCH_ALGORITHMS[name](SearchTask(problem(), 90, np.random.default_rng(0), RIDGE))
     assert isinstance(optimizer, Optimizer)
-    told = SPACE.encode([SPACE.smallest, SPACE.largest])
-    asked = told
-    while len(told) < 90:
+    evaluated = SPACE.encode([SPACE.smallest, SPACE.largest])
+    asked = evaluated
+    while len(evaluated) < 90:
         optimizer.tell(asked, {"cross_entropy": cross_entropy(SPACE, asked)})
         asked = optimizer.ask(22)
         assert 0 < len(asked) <= 22
         np.testing.assert_array_equal(asked, SPACE.canonical(asked))
-        told = np.concatenate([told, asked])
-        assert len(np.unique(told, axis=0)) == len(told)
+        evaluated = np.concatenate([evaluated, asked])
+        assert len(np.unique(evaluated, axis=0)) == len(evaluated)
 
 
 @pytest.mark.parametrize("name", SEARCH_ALGORITHMS)
@@ -247,7 +247,7 @@ def test_a_search_with_a_predictor_beats_random_search(name: str) -> None:
     assert volumes[name] > 1.02 * volumes["random"]
 
 
-def test_result_is_the_measured_front_with_predictions_beside() -> None:
+def test_result_is_the_measured_front_with_its_predictions() -> None:
     evaluation = Evaluation()
     result = search(problem(), evaluation, budget=60, seed=0, predictors=RIDGE)
     everything = result.evaluations
@@ -315,7 +315,7 @@ def test_limits_hold_on_the_front() -> None:
     assert (result.evaluations["feasible"] == (result.evaluations["macs"] <= bound)).all()
 
 
-def test_impossible_computed_limit_says_what_is_possible_before_anything_is_evaluated() -> None:
+def test_impossible_computed_limit_is_reported_before_any_evaluation() -> None:
     evaluation = Evaluation()
     least = f"macs = {SPACE.macs(SPACE.smallest):.6g}"
     with pytest.raises(
@@ -346,7 +346,7 @@ def test_no_evaluation_begins_after_the_deadline_but_the_least_that_a_result_nee
     assert len(evaluation.archs) == 2 + 30  # the two corners, then three times ten
 
 
-def test_impossible_measured_limit_says_what_was_reached() -> None:
+def test_message_of_an_impossible_measured_limit_has_the_best_value() -> None:
     limits = [("cross_entropy", 1e-6)]
     with pytest.raises(ValueError, match=r"cross_entropy <= 1e-06: the closest one, \w+, reaches cross_ent"):
         search(problem(limits=limits), Evaluation(), budget=40, seed=0, predictors=RIDGE)
@@ -522,13 +522,13 @@ def test_skeletons_make_every_kind_of_choice_alike() -> None:
 
 def test_coarse_to_fine_ends_a_step_from_what_it_knows() -> None:
     optimizer = SEARCH_ALGORITHMS["coarse_to_fine"](SearchTask(problem(TINY), 10, np.random.default_rng(0)))
-    told = TINY.encode([TINY.smallest, TINY.largest])
-    asked = told
+    evaluated = TINY.encode([TINY.smallest, TINY.largest])
+    asked = evaluated
     for _ in range(2):  # the corners, then the skeletons of half the budget
         optimizer.tell(asked, {"cross_entropy": cross_entropy(TINY, asked)})
         asked = optimizer.ask(50)
-        told = np.concatenate([told, asked])
-    before = told[: -len(asked)]
+        evaluated = np.concatenate([evaluated, asked])
+    before = evaluated[: -len(asked)]
     assert len(asked)
     for row in asked:
         assert any(one_gene_apart(row, parent) for parent in before)

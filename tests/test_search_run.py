@@ -243,9 +243,7 @@ def test_other_objectives_in_the_users_order(
     assert not any((np.delete(points, i, axis=0) <= p).all(axis=1).any() for i, p in enumerate(points))
 
 
-def test_limits_are_kept_and_misses_that_measuring_shows_are_marked(
-    trained: TrainedRun, device: Device
-) -> None:
+def test_subnets_that_exceed_a_limit_when_measured_are_marked(trained: TrainedRun, device: Device) -> None:
     genomes = trained.space.sample(np.random.default_rng(5), 50)
     limit = float(np.median(device.table.predict(genomes, trained.space)))
     search(trained, device, maxima=[f"latency_ms={limit}"], objectives=["accuracy", "macs"])
@@ -260,7 +258,7 @@ def test_limits_are_kept_and_misses_that_measuring_shows_are_marked(
 
 
 @pytest.mark.slow
-def test_where_no_subnet_keeps_the_limit_as_measured_the_front_says_so(
+def test_front_without_a_subnet_within_the_measured_limit_is_marked(
     trained: TrainedRun, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(self: MeasuredLatencies, connection: object, archs: list[Arch], _: object) -> None:
@@ -272,7 +270,7 @@ def test_where_no_subnet_keeps_the_limit_as_measured_the_front_says_so(
     assert not front["keeps_limits"].any()
 
 
-def test_front_that_is_not_measured_says_so(trained: TrainedRun, device: Device) -> None:
+def test_unmeasured_front_is_marked(trained: TrainedRun, device: Device) -> None:
     outcome = search(trained, device, measure=False)
     assert outcome.front["measured_latency_ms"].isna().all()
     assert outcome.own.waiting >= len(outcome.front)
@@ -288,7 +286,7 @@ def test_device_that_is_another_one_is_refused_before_the_search(
     assert trained.run.last_device is None
 
 
-def test_front_of_a_carried_device_is_measured_when_its_results_are_back(
+def test_front_of_a_device_without_connection_is_measured_with_its_results(
     trained: TrainedRun, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
@@ -339,7 +337,7 @@ def test_bad_options_are_one_line_and_write_nothing(
     assert after == before
 
 
-def test_device_of_another_space_says_what_it_lacks(trained: TrainedRun) -> None:
+def test_missing_blocks_of_another_space_s_device_are_named(trained: TrainedRun) -> None:
     other = make_device(search_spaces.get("digits"))
     message = r"lacks \d+ blocks of the space 'tiny' .*`nas profile \S+ --device desk-tiny`"
     for objectives in (["cross_entropy", "latency_ms"], ["cross_entropy", "macs"]):
@@ -351,7 +349,7 @@ def test_device_of_another_space_says_what_it_lacks(trained: TrainedRun) -> None
 # ---------------------------------------------------------------------- latency
 
 
-def test_latency_is_measured_as_the_device_runs_it_and_kept(
+def test_latency_is_measured_with_the_device_s_settings_and_stored(
     trained: TrainedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.undo()

@@ -34,19 +34,19 @@ def test_each_precision_and_number_of_threads_was_measured(space: str) -> None:
     assert {key.threads for key in keys} == {1, 2}
 
 
-def test_name_says_what_was_measured(device: Device) -> None:
+def test_name_describes_the_measurement(device: Device) -> None:
     profile = device.profile
     assert profile.name.endswith(f"-{profile.space}-{profile.key.precision}-{profile.key.threads}t")
 
 
-def test_no_doubts(device: Device) -> None:
+def test_accurate_profile_has_no_warnings(device: Device) -> None:
     assert device.profile.noise_floor is not None
     assert not device.profile.too_noisy
     assert profile_warnings(device.profile) == []
     assert device.profile.held_out.n >= 48
 
 
-def test_says_where_it_comes_from(device: Device) -> None:
+def test_description_has_the_source(device: Device) -> None:
     profile = device.profile
     assert profile.hardware.cpu
     assert profile.hardware.os

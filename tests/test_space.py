@@ -34,7 +34,7 @@ def test_enumeration_agrees_with_counts_and_canonical_form(space: Space) -> None
 
 @settings(max_examples=40, deadline=None)
 @given(small_spaces(), st.integers(0, 2**32))
-def test_yaml_says_the_whole_space(space: Space, seed: int) -> None:
+def test_yaml_round_trip(space: Space, seed: int) -> None:
     again = search_spaces.parse(space.to_yaml())
     assert again.config == space.config
     archs = space.decode(space.sample(np.random.default_rng(seed), 5))

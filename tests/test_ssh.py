@@ -59,8 +59,8 @@ def test_device_that_vanishes_goes_on_with_the_same_command(device: Loopback, tm
 
 def kill_sessions(device: Loopback) -> None:
     """Cut the connections, as a device without power does."""
-    told = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in told.splitlines()[1:]]
+    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()[1:]]
     for pid, parent in pairs:
         if parent == device.process.pid:
             os.kill(pid, signal.SIGKILL)
@@ -81,8 +81,8 @@ def test_forgotten_trials_are_made_again(device: Loopback, tmp_path: Path) -> No
 
 
 def test_description_needs_no_bundle(device: Loopback) -> None:
-    told = device.connection().describe()
-    assert told["runtime"] == "onnxruntime"
+    description = device.connection().describe()
+    assert description["runtime"] == "onnxruntime"
     assert not (device.folder / "device folder" / "runner.py").exists()
 
 
@@ -111,7 +111,7 @@ def test_key_that_is_not_accepted(device: Loopback, tmp_path: Path) -> None:
         connection.model_copy(update={"options": options}).describe()
 
 
-def test_nobody_listens() -> None:
+def test_silent_progress() -> None:
     with pytest.raises(ValueError, match=r"no connection to nobody@127\.0\.0\.1.*onnection refused"):
         Ssh.parse("nobody@127.0.0.1:1").describe()
 

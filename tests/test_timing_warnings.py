@@ -22,7 +22,7 @@ STEADY = AloneFigures(latency_ms=10.0, min_ms=10.1, median_ms=10.5, p90_ms=12.0,
         ({"clock": "wall", "latency_ms": 10.2}, None),
     ],
 )
-def test_reasons_to_doubt(change: dict[str, object], warning: str | None) -> None:
+def test_warnings_about_timings(change: dict[str, object], warning: str | None) -> None:
     found = timing_warnings(STEADY.model_copy(update=change))
     if warning is None:
         assert found == []
@@ -30,5 +30,5 @@ def test_reasons_to_doubt(change: dict[str, object], warning: str | None) -> Non
         assert any(warning in text for text in found)
 
 
-def test_tools_that_give_one_figure_are_not_doubted() -> None:
+def test_no_warnings_for_tools_that_give_one_figure() -> None:
     assert timing_warnings(AloneFigures.single(2.0)) == []

@@ -31,15 +31,15 @@ SUBNETS = {  # predicted ms, cross-entropy, really ms
 
 
 class FakeMeasurements:
-    """Stands in for `MeasuredLatencies`."""
+    """Replaces `MeasuredLatencies`."""
 
-    def __init__(self, really: dict[str, float], told: NotMeasuredError | None = None) -> None:
+    def __init__(self, really: dict[str, float], error: NotMeasuredError | None = None) -> None:
         self.ms: dict[str, float] = {}
-        self.really, self.told, self.calls = really, told, list[list[str]]()
+        self.really, self.error, self.calls = really, error, list[list[str]]()
 
     def measure(self, connection: object, archs: Sequence[Arch], progress: object) -> None:
-        if self.told:
-            raise self.told
+        if self.error:
+            raise self.error
         self.calls.append([arch.id for arch in archs])
         self.ms |= {arch.id: self.really[arch.id] for arch in archs}
 
@@ -69,8 +69,8 @@ class Case:
         result = SearchResult(problem, "made up", frame, {}, {}, np.array([1.0, 9.0]), 1.0)
         self.validation = Validation(result, lambda genomes: predicted, NOISE_FLOOR)
 
-    def measured(self, told: NotMeasuredError | None = None) -> FakeMeasurements:
-        return FakeMeasurements(self.really, told)
+    def measured(self, error: NotMeasuredError | None = None) -> FakeMeasurements:
+        return FakeMeasurements(self.really, error)
 
     def run(self, measured: FakeMeasurements, connection: object = None) -> NotMeasuredError | None:
         return measure_fronts([self.validation], measured, connection or Local(), silent)  # type: ignore[arg-type]
@@ -116,9 +116,9 @@ def test_predictions_are_corrected_by_what_was_measured(tiny: Space) -> None:
 
 
 def test_device_that_is_reached_by_hand_leaves_the_front_as_predicted(tiny: Space) -> None:
-    case, told = Case(tiny), NotMeasuredError("carry")
-    measured = case.measured(told)
-    assert case.run(measured) is told
+    case, error = Case(tiny), NotMeasuredError("carry")
+    measured = case.measured(error)
+    assert case.run(measured) is error
     front = case.validation.front(measured.ms)
     assert front["measured_latency_ms"].isna().all()
     assert case.named(front["arch_id"]) == ["small", "middle", "slow"]
