@@ -1,10 +1,13 @@
 """One process at a time writes a run."""
 
+import errno
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,18 @@ def test_folders_that_stay_empty_are_removed(tmp_path: Path) -> None:
     with locked(tmp_path / "missing"):  # made by `create` alone
         pass
     assert not (tmp_path / "missing").exists()
+
+
+def test_full_disk_names_the_lock_file_and_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(FileIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", lambda descriptor, mode, buffering: FullDisk(descriptor, mode))
+        with pytest.raises(OSError, match=str(tmp_path / LOCK)), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        assert (tmp_path / LOCK).exists()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from hw_profiles.atomic_write import replace_file
+from hw_profiles.atomic_write import naming, replace_file
 from hw_profiles.measuring.runner.bundle_files import JOB, SCHEMA_VERSION
 from hw_profiles.measuring.runner_file import RUNNER, runner_source
 from hw_profiles.run_settings import RunSettings
@@ -182,7 +182,8 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
         for name, data in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            with naming(path):
+                path.write_bytes(data)
     replace_file(folder / RUNNER, runner_source())
     replace_file(folder / JOB, text)  # last: it marks the bundle as complete
     return job

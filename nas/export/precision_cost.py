@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hw_profiles.atomic_write import naming
 from hw_profiles.connections.base import NotMeasuredError
 from nas.onnx_backend.precision import FP32
 from nas.tasks import Task
@@ -26,7 +27,8 @@ def latencies(contents: Mapping[str, bytes], measure: Measure) -> dict[str, floa
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{precision}.onnx" for precision in contents]
         for path, content in zip(paths, contents.values(), strict=True):
-            path.write_bytes(content)
+            with naming(path):
+                path.write_bytes(content)
         try:
             return dict(zip(contents, measure(paths), strict=True))
         except NotMeasuredError:

@@ -20,9 +20,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from hw_profiles.atomic_write import naming
 from nas.runs.files import LOCK
 from nas.runs.records import now
 
@@ -93,7 +95,7 @@ def _create(folder: Path) -> list[Path]:
     return missing
 
 
-def _acquire(folder: Path) -> BinaryIO | None:
+def _acquire(folder: Path) -> FileIO | None:
     """The locked lock file, or None if it cannot be written.
 
     Raises:
@@ -102,7 +104,7 @@ def _acquire(folder: Path) -> BinaryIO | None:
     path = folder / LOCK
     while True:
         try:
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
         except OSError:
             return None
         try:
@@ -123,13 +125,17 @@ def _acquire(folder: Path) -> BinaryIO | None:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "since": now(),
     }
-    file.truncate(0)
-    file.write(json.dumps(holder).encode())
-    file.flush()
+    try:
+        with naming(path):
+            file.truncate(0)
+            file.write(json.dumps(holder).encode())
+    except OSError:
+        _release(path, file)
+        raise
     return file
 
 
-def _is_at(path: Path, file: BinaryIO) -> bool:
+def _is_at(path: Path, file: FileIO) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -149,7 +155,7 @@ def _lock(descriptor: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _release(path: Path, file: BinaryIO) -> None:
+def _release(path: Path, file: FileIO) -> None:
     if sys.platform == "win32":  # where an open file cannot be removed
         file.close()
     with contextlib.suppress(OSError):
