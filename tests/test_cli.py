@@ -25,7 +25,7 @@ from hw_profiles.measuring.results import Results
 from hw_profiles.store import ProfileStore
 from nas.cli import main as cli
 from nas.cli.demo_run import DemoResult
-from nas.cli.output import BROKEN_PIPE
+from nas.cli.output import BROKEN_PIPE, show
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_subnets
 from nas.report import final_test
@@ -212,6 +212,12 @@ def test_benchmark_on_a_device_takes_its_settings(nas: Nas, profiles: Path, tmp_
     answer = nas("benchmark", tmp_path / "m.onnx", "--device", "desk", "--profiles", profiles, "--threads", 2)
     assert answer.code == 2
     assert "no effect with --device: its profile defines how networks run" in answer.err
+
+
+def test_missing_numbers_of_a_table_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"latency_ms": 1.25, "measured_latency_ms": float("nan")}], as_json=False)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "1.25" in line]
+    assert row.split()[1::2] == ["1.25", "-"]
 
 
 def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return "-" if math.isnan(value) else f"{value:.4g}"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
