@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -122,6 +123,18 @@ def test_device_that_is_reached_by_hand_leaves_the_front_as_predicted(tiny: Spac
     front = case.validation.front(measured.ms)
     assert front["measured_latency_ms"].isna().all()
     assert case.named(front["arch_id"]) == ["small", "middle", "slow"]
+
+
+def test_bundle_with_nothing_to_measure_is_not_written(
+    tiny: Space, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = Case(tiny)
+    measured = case.measured()
+    case.run(measured)
+    n_calls = len(measured.calls)
+    assert case.run(measured, OfflineBundle(out=tmp_path / "bundle")) is None
+    assert len(measured.calls) == n_calls
+    assert "no bundle was written" in caplog.text
 
 
 def test_results_that_came_back_are_one_round(tiny: Space, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -8,6 +8,7 @@ not change, or for a bounded number of rounds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,8 @@ from search_spaces import Arch, Genomes
 MAX_ROUNDS = 5
 Latencies = Mapping[str, float]
 """Measured latencies in ms, by arch id."""
+
+_log = logging.getLogger("nas")
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ def measure_fronts(
     for _ in range(MAX_ROUNDS):
         missing = {arch.id: arch for front in fronts for arch in front.missing(measured.ms)}
         if not missing:
+            if isinstance(connection, OfflineBundle) and connection.out:
+                _log.warning("all subnets of the front are measured already: no bundle was written")
             break
         try:
             measured.measure(connection, list(missing.values()), progress)
