@@ -160,7 +160,7 @@ def _searched_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFac
     trained = TrainedRun.open(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_search_quick(monkeypatch)
-        search_run(trained, make_device(trained.space), SearchOptions(predictors=["ridge"], budget=BUDGET))
+        search_run(trained, make_device(trained.space), SearchOptions(**WHOLE_SEARCH))
     return folder
 
 
@@ -188,6 +188,13 @@ def device(trained: TrainedRun) -> Device:
 
 BUDGET = 20
 """Number of evaluations of a search in tests."""
+WHOLE_SEARCH: dict[str, Any] = {
+    "predictors": ["ridge"],
+    "budget": BUDGET,
+    "baseline": "random",
+    "noise_ceiling": 5,
+}
+"""Options of a search with all optional parts."""
 MEASURED = 1.02
 """Measured latency / predicted latency with `make_search_quick`."""
 

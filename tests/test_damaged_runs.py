@@ -88,6 +88,7 @@ READERS = {
     "searches/desk/search.json": OF_SEARCH,
     "searches/desk/surrogate.json": (PICK,),
     "searches/desk/predictor.json": (REPORT,),
+    "searches/desk/predictions.csv": (REPORT,),
     "searches/desk/front.csv": OF_SEARCH,
     "searches/desk/baseline.csv": (REPORT,),
     "searches/desk/search.csv": (REPORT,),

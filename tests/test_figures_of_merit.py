@@ -18,7 +18,7 @@ from nas.report.figures_of_merit import (
 from nas.report.figures_of_merit import (
     test_hypervolume as hypervolume_on_test,
 )
-from nas.search.predictor_record import PredictorRecord
+from nas.search.predictor_record import PredictorRecord, RankCorrelation
 from search_spaces import Space
 
 TASK = tasks.get("classification")
@@ -52,6 +52,7 @@ def test_hypervolume_counts_the_chosen_by_their_test_cross_entropy() -> None:
 def test_search_is_divided_by_random_search_where_that_found_anything() -> None:
     assert [value for _, value, _, _ in hypervolume_figures({"iterative": 3.0, "random": 2.0})] == [1.5]
     assert hypervolume_figures({"iterative": 3.0, "random": 0.0}) == []
+    assert hypervolume_figures({"iterative": 3.0}) == []
 
 
 def test_latency_target_follows_the_noise_floor(tiny: Space) -> None:
@@ -69,16 +70,16 @@ def test_latency_target_follows_the_noise_floor(tiny: Space) -> None:
 
 
 def test_figures_of_the_predictor_and_its_ceiling() -> None:
+    def correlation(tau: float) -> RankCorrelation:
+        return RankCorrelation(n=10, kendall_tau=tau, low=0.1, high=1.0)
+
     record = PredictorRecord(
         metric="cross_entropy",
         name="ridge",
-        kendall_tau=0.7,
-        kendall_tau_low=0.6,
-        kendall_tau_high=0.8,
-        ceiling=0.9,
-        n_train=10,
-        n_held_out=3,
-        held_out=[],
+        cross_validation=correlation(0.7),
+        before_evaluation=None,
+        ceiling=correlation(0.9),
+        rounds=[],
     )
     assert [value for _, value, _, _ in predictor_figures(record)] == [0.7, 0.9]
 

@@ -1,78 +1,109 @@
-"""How good the predictor of a run is, on subnets that it was not fitted to."""
+"""The quality of the predictor of a search, from predictions by models that were not fitted to the subnet."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import pytest
+from conftest import WHOLE_SEARCH
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from nas.evaluation.trained_run import TrainedRun
-from nas.runs.files import PREDICTOR, SEARCH_CSV
-from nas.search.predictor_record import PredictorRecord, evaluate_predictor
-from predictors import PREDICTORS, Features, tau
+from nas.runs.files import PREDICTIONS, PREDICTOR, SEARCH_CSV
+from nas.search.algorithms import SearchTask
+from nas.search.algorithms.history import History
+from nas.search.algorithms.prediction_log import BEFORE_EVALUATION, CROSS_VALIDATION
+from nas.search.algorithms.surrogate import SurrogateFitter
+from nas.search.predictor_record import PredictorRecord
+from nas.search.problem.objectives import CostObjective, MetricObjective
+from nas.search.problem.problem import Problem
+from nas.search.search_loop import search
+from predictors import PREDICTORS, tau
+from search_spaces import Arch, Space
+from search_spaces.costs import macs_table
 
 Matrix = NDArray[np.float64]
 
 
-class Spy(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped
-    """Remembers which subnets it was last fitted to; predicts the negated sum of their features."""
-
-    fitted: set[bytes]
+class Memory(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped
+    """Predicts 1 for subnets that it was fitted to, and 0 for others."""
 
     def fit(self, X: Matrix, y: Matrix) -> Self:  # noqa: N803
-        Spy.fitted = {row.tobytes() for row in X}
+        self.known_ = {row.tobytes() for row in np.asarray(X, dtype=np.float32)}
         return self
 
     def predict(self, X: Matrix, return_std: bool = False) -> Any:  # noqa: N803
-        guess = -X.sum(axis=1)
-        return (guess, guess) if return_std else guess
+        known = np.array([row.tobytes() in self.known_ for row in np.asarray(X, dtype=np.float32)], float)
+        return (known, known) if return_std else known
 
 
-def test_held_out_subnets_are_random_ones_that_were_not_fitted_to(searched: TrainedRun) -> None:
-    space = searched.space
-    found = searched.run.search().read_csv(SEARCH_CSV)
-    draws = dict.fromkeys(space.decode(space.sample(np.random.default_rng(3), 12)))
-    metrics = searched.evaluator()(list(draws), "random")
-    random = pd.DataFrame(
-        {
-            "arch_id": [a.id for a in draws],
-            "arch": list(draws),
-            "cross_entropy": [m["cross_entropy"] for m in metrics],
-        }
+def losses(archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
+    return [{"cross_entropy": float(int(arch.id, 16) % 1009)} for arch in archs]
+
+
+def test_no_prediction_is_by_a_model_that_was_fitted_to_the_subnet(tiny: Space) -> None:
+    problem = Problem(
+        tiny, [MetricObjective("cross_entropy", "cross_entropy"), CostObjective("macs", macs_table(tiny))]
     )
-    n = len(random) // 2
-    record = evaluate_predictor(searched, random, {"spy": lambda features, seed: Spy()}, 0)
-    assert record
-    held_out = list(draws)[-n:]
-    assert [row.arch_id for row in record.held_out] == [arch.id for arch in held_out]
-    assert [row.real for row in record.held_out] == [m["cross_entropy"] for m in metrics[-n:]]
-    features = Features(space)
-    rows = features(space.encode(held_out))
-    assert not {row.tobytes() for row in rows} & Spy.fitted
-    evaluated = searched.archive.frame("validation", "default:512:seed0")["arch_id"]
-    assert {*found["arch_id"], *random["arch_id"]} <= {*evaluated}
-    known = {*evaluated} - {arch.id for arch in held_out}
-    assert record.n_train == len(known) == len(Spy.fitted)
-    assert (record.name, record.n_held_out) == ("spy", n)
-    predicted = (-rows.sum(axis=1)).tolist()
-    assert [row.predicted for row in record.held_out] == pytest.approx(predicted)
-    assert record.kendall_tau == tau(predicted, [row.real for row in record.held_out])
-    assert record.kendall_tau_low <= record.kendall_tau <= record.kendall_tau_high
+    result = search(
+        problem, losses, budget=40, batch=10, seed=0, predictors={"memory": lambda features, seed: Memory()}
+    )
+    predictions = result.predictions
+    assert set(predictions["kind"]) == {CROSS_VALIDATION, BEFORE_EVALUATION}
+    assert (predictions["predicted"] == 0).all()
+    history = History(problem)
+    genomes, values = tiny.encode(result.evaluations["arch"]), result.evaluations["cross_entropy"].to_numpy()
+    history.add(genomes, {"cross_entropy": values})
+    task = SearchTask(problem, 40, np.random.default_rng(0), {"memory": lambda features, seed: Memory()})
+    assert (SurrogateFitter(task)(history).models["cross_entropy"].predict(genomes) == 1).all()
+    # the start is a third of the budget, 13 subnets with the corners first; then rounds of 10
+    ahead = predictions[predictions["kind"] == BEFORE_EVALUATION]
+    done = len(result.evaluations) - len(ahead)
+    assert ahead["arch_id"].tolist() == result.evaluations["arch_id"][done:].tolist()
+    assert ahead["evaluated"].tolist() == values[done:].tolist()
+    rounds = ahead.groupby("round").agg(n_train=("n_train", "first"), n=("n_train", "size"))
+    assert rounds.index.tolist() == list(range(1, len(rounds) + 1))
+    assert rounds["n_train"].tolist() == (done + rounds["n"].cumsum() - rounds["n"]).tolist()
+
+
+@pytest.mark.parametrize("algorithm", ["random", "nsga2", "exact"])
+def test_search_without_predictor_has_no_predictions(tiny: Space, algorithm: str) -> None:
+    problem = Problem(
+        tiny, [MetricObjective("cross_entropy", "cross_entropy"), CostObjective("macs", macs_table(tiny))]
+    )
+    result = search(
+        problem, losses, algorithm=algorithm, budget=20, seed=0, predictors={"ridge": PREDICTORS["ridge"]}
+    )
+    assert result.predictions.empty
+    assert not any(str(column).startswith("predicted_") for column in result.evaluations)
+
+
+def test_record_is_computed_from_the_table_of_predictions(searched: TrainedRun) -> None:
+    results = searched.run.search()
+    record = results.read_model(PREDICTOR, PredictorRecord)
+    table, evaluations = results.read_csv(PREDICTIONS), results.read_csv(SEARCH_CSV)
+    validated, ahead = (table[table["kind"] == kind] for kind in (CROSS_VALIDATION, BEFORE_EVALUATION))
+    assert (record.name, record.metric) == ("ridge", "cross_entropy")
+    assert validated["arch_id"].tolist() == evaluations["arch_id"].tolist()
+    assert validated["predicted"].tolist() == evaluations["predicted_cross_entropy"].tolist()
+    for found, rows in ((record.cross_validation, validated), (record.before_evaluation, ahead)):
+        assert found
+        assert found.n == len(rows)
+        assert found.kendall_tau == pytest.approx(tau(rows["predicted"], rows["evaluated"]))
+        assert found.low <= found.kendall_tau <= found.high
+    assert [(r.n_train, r.n) for r in record.rounds] == [
+        (rows["n_train"].iloc[0], len(rows)) for _, rows in ahead.groupby("round")
+    ]
 
 
 def test_ceiling_is_the_agreement_with_other_calibration_images(searched: TrainedRun) -> None:
     record = searched.run.search().read_model(PREDICTOR, PredictorRecord)
-    ids = [row.arch_id for row in record.held_out]
+    assert record.ceiling
     frame = searched.archive.frame("validation").set_index(["calibration", "arch_id"])["cross_entropy"]
-    first, second = (frame["default:512:seed0"][ids], frame["default:512:seed1"][ids])
-    assert first.tolist() == [row.real for row in record.held_out]
+    second = frame["default:512:seed1"]
+    first = frame["default:512:seed0"][second.index]
+    assert set(second.index) <= set(searched.run.search().read_csv(SEARCH_CSV)["arch_id"])
+    assert record.ceiling.n == len(second) == WHOLE_SEARCH["noise_ceiling"]
     assert (first != second).any()
-    assert record.ceiling == tau(first, second)
-
-
-def test_record_of_one_seed_is_always_the_same(searched: TrainedRun) -> None:
-    found = searched.run.search().read_csv(SEARCH_CSV)
-    one, two = (evaluate_predictor(searched, found, {"ridge": PREDICTORS["ridge"]}, 4) for _ in range(2))
-    assert one == two
+    assert record.ceiling.kendall_tau == tau(first, second)

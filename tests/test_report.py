@@ -24,6 +24,8 @@ from nas.report.drawing import compact, draw
 from nas.report.figures import NO_BREAK, pareto
 from nas.report.markup import DASH, count, number, percent, power_of_ten, table
 from nas.runs.records import RunInfo
+from nas.search.algorithms.prediction_log import CROSS_VALIDATION
+from nas.search.predictor_record import PredictorRecord, RankCorrelation, Round
 from search_spaces import Arch, Genomes, Space
 from search_spaces import operators as ops
 from search_spaces.costs import macs_table, params_table
@@ -116,16 +118,19 @@ def data() -> ReportData:
             measured_latency_ms=float("nan"), predicted_cross_entropy=0.3
         ),
         test=front[["arch_id", "cross_entropy", "top1"]].assign(top1=0.12345),
-        predictor={
-            "name": "ridge",
-            "kendall_tau": 0.8,
-            "kendall_tau_low": 0.7,
-            "kendall_tau_high": 0.9,
-            "ceiling": 0.95,
-            "n_train": 100,
-            "n_held_out": N_HELD_OUT,
-            "held_out": pd.DataFrame({"arch_id": ids, "predicted": real + 0.01, "real": real}),
-        },
+        predictor=PredictorRecord(
+            name="ridge",
+            metric="cross_entropy",
+            cross_validation=RankCorrelation(n=N_HELD_OUT, kendall_tau=0.812, low=0.7, high=0.9),
+            before_evaluation=None,
+            ceiling=RankCorrelation(n=5, kendall_tau=0.954, low=0.9, high=1.0),
+            rounds=[
+                Round(number=1, predictor="ridge", n_train=10, n=2, kendall_tau=None, mean_absolute_error=0.1)
+            ],
+        ),
+        predictions=pd.DataFrame(
+            {"kind": CROSS_VALIDATION, "arch_id": ids, "predicted": real + 0.01, "evaluated": real}
+        ),
         latency=pd.DataFrame(
             {"arch_id": ids, "predicted_latency_ms": 1.1 * measured, "measured_latency_ms": measured}
         ),
@@ -196,10 +201,11 @@ def test_plots_are_json_that_cannot_end_their_element(page: str) -> None:
         ("front", "nas search"),
         ("baseline", None),
         ("test", "nas report"),
-        ("predictor", "nas search"),
+        ("predictor", None),  # a search may use none
+        ("predictions", None),
         ("latency", "nas profile"),
         ("profile", "nas profile"),
-        ("hypervolume", "nas search"),
+        ("hypervolume", None),
         ("reference_point", None),
         ("figures", None),
         ("files", "nas export"),
@@ -224,7 +230,7 @@ def test_empty_run_has_a_page() -> None:
     page = write_report(ReportData(RUN, DIGITS, TASK))
     for command in ("train", "evaluate", "profile", "search"):
         assert f"<code>nas {command} " in page
-    assert len(fields(ReportData)) == 15  # a new part needs a case above
+    assert len(fields(ReportData)) == 16  # a new part needs a case above
 
 
 def test_figures_of_the_test_split_stay_out_of_the_plot(data: ReportData) -> None:
@@ -298,6 +304,17 @@ def test_latency_errors_by_hand(data: ReportData) -> None:
     assert by_name["held-out subnets, measured again (noise floor)"][1] == "0.50 %"
     # 1 / 1.01 - 1 = -0.99 %
     assert by_name["returned subnets, predicted"] == ["8", "0.99 %", "-0.99 %", "100 %", "1.000"]
+
+
+def test_rank_correlations_say_what_they_are_computed_from(page: str) -> None:
+    table = page[page.index('<th scope="col">comparison</th>') :].partition("</table>")[0]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in table.split("<tr>")[1:]]
+    assert rows == [
+        ["predictor ridge, cross-validation", "20", "0.812", "0.700 to 0.900"],
+        ["two evaluations with different calibration images (ceiling)", "5", "0.954", "0.900 to 1.000"],
+    ]
+    rounds = page[page.index('<th scope="col">round</th>') :].partition("</table>")[0]
+    assert re.findall("<td>(.*?)</td>", rounds) == ["1", "ridge", "10", "2", DASH, "0.100"]
 
 
 # ---------------------------------------------------------------------- pictures

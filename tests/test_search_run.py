@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import BUDGET, MEASURED, make_device, make_search_quick
+from conftest import BUDGET, MEASURED, WHOLE_SEARCH, make_device, make_search_quick
 
 import search_spaces
 from hw_profiles.connections.base import NotMeasuredError
@@ -28,7 +28,17 @@ from nas.evaluation.workers import Measure, Threads
 from nas.evaluation.workers import Results as Measurements
 from nas.progress import silent
 from nas.report.report_run import report_run
-from nas.runs.files import ARCHIVE, ARCHIVE_CSV, BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV
+from nas.runs.files import (
+    ARCHIVE,
+    ARCHIVE_CSV,
+    BASELINE,
+    FRONT,
+    PREDICTIONS,
+    PREDICTOR,
+    PROFILES,
+    SEARCH,
+    SEARCH_CSV,
+)
 from nas.search.known_front import known_front
 from nas.search.options import SearchOptions
 from nas.search.predictor_record import PredictorRecord
@@ -38,14 +48,14 @@ from search_spaces import Arch
 from search_spaces.costs import macs_table
 
 pytestmark = pytest.mark.usefixtures("quick_search")
-WRITTEN = (SEARCH, SEARCH_CSV, FRONT, BASELINE, PREDICTOR)
+WRITTEN = (SEARCH, SEARCH_CSV, FRONT, BASELINE, PREDICTOR, PREDICTIONS)
 
 
 def search(trained: TrainedRun, device: Device, **options: object) -> SearchOutcome:
     names = {field.name for field in dataclasses.fields(SearchOptions)}
-    given = {"predictors": ["ridge"], "budget": BUDGET, **options}
-    chosen = SearchOptions(**{name: given.pop(name) for name in names & given.keys()})  # type: ignore[arg-type]
-    return search_run(trained, device, chosen, **given)  # type: ignore[arg-type]
+    given = WHOLE_SEARCH | options
+    chosen = SearchOptions(**{name: given.pop(name) for name in names & given.keys()})
+    return search_run(trained, device, chosen, **given)
 
 
 @pytest.fixture
@@ -118,8 +128,8 @@ def test_all_evaluations_are_made_by_the_workers_that_were_asked_for(
             return super().__call__(measure, archs)
 
     search(trained, device, workers=Counting(1))
-    assert len(made) == len(trained.archive.frame())  # search, baseline, and the record's second evaluations
-    assert len(trained.archive.frame("validation", "default:512:seed1"))
+    assert len(made) == len(trained.archive.frame())  # search, noise ceiling and baseline
+    assert len(trained.archive.frame("validation", "default:512:seed1")) == WHOLE_SEARCH["noise_ceiling"]
 
 
 @pytest.mark.slow
@@ -134,14 +144,13 @@ def test_limit_that_random_search_never_meets_leaves_the_front(
     limit = f"macs={space.macs(arch)}"
     outcome = search(trained, device, maxima=[limit], minima=[limit], warm_start=tmp_path / "start.csv")
     assert arch.id in outcome.front["arch_id"].tolist()
-    assert (outcome.random, outcome.baseline, outcome.predictor) == (None, None, None)
+    assert (outcome.random, outcome.baseline) == (None, None)
     results = trained.run.search()
     assert arch.id in results.read_csv(FRONT)["arch_id"].tolist()
     record = results.read_json(SEARCH)
-    assert record["baseline_hypervolume"] is None
+    assert record["baseline"] is None
     assert record["no_baseline"] == "random search found no subnet that meets the limits"
     assert not results.has(BASELINE)
-    assert not results.has(PREDICTOR)
     assert report_run(trained)[0].exists()
 
 
@@ -168,6 +177,26 @@ def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, dev
     assert len(outcome.random.evaluations) == len(outcome.result.evaluations) == BUDGET
     origins = trained.archive.frame("validation", "default:512:seed0")["origin"]
     assert set(origins) == {"search", "baseline"}
+    volume = trained.run.search().read_json(SEARCH)["baseline"]
+    assert volume == {"hypervolume": outcome.random.hypervolume, "evaluations": BUDGET}
+
+
+def test_search_without_options_evaluates_no_more_than_its_budget(
+    trained: TrainedRun, device: Device
+) -> None:
+    outcome = search(trained, device, baseline=None, noise_ceiling=0)
+    assert trained.archive.frame()["origin"].tolist() == ["search"] * BUDGET
+    assert (outcome.random, outcome.no_baseline) == (None, "")
+    assert outcome.predictor
+    assert outcome.predictor.ceiling is None
+    results = trained.run.search()
+    assert not results.has(BASELINE)
+    record = results.read_json(SEARCH)
+    assert (record["baseline"], record["no_baseline"]) == (None, "")
+    page = report_run(trained)[0].read_text()
+    assert "random search" not in page
+    assert "(ceiling)" not in page
+    assert "<td>iterative (test split, measured latency)</td>" in page
 
 
 # ---------------------------------------------------------------------- again and again
@@ -384,6 +413,7 @@ SOURCE = '''
 import numpy as np
 from nas.search.problem.objectives import CostObjective
 from nas.search.algorithms.random_search import RandomSearch
+from nas.search.algorithms.surrogate import SurrogateFitter
 from sklearn.linear_model import LinearRegression
 
 asked = []
@@ -418,8 +448,16 @@ def linear(features, seed):
 
 
 class Patient(RandomSearch):
+    def __init__(self, task):
+        super().__init__(task)
+        self._fit = SurrogateFitter(task)
+
     def ask(self, n):
         asked.append(n)
+        if len(self._history) >= 10:
+            self._fit(self._history)
+            return super().ask(n)
+        n = min(n, 10)
         return super().ask(n)
 
 
@@ -451,10 +489,11 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
     record = json.loads(trained.run.search().read_text(SEARCH))
     assert record["objectives"] == ["cross_entropy", "my_parts:depth"]
     assert record["algorithm"] == "my_parts:Patient"
-    assert record["predictors"]["cross_entropy"][0]["predictor"] == "my_parts:linear"
+    assert record["predictors"]["cross_entropy"]["predictor"] == "my_parts:linear"
     assert outcome.predictor
     assert outcome.predictor.name == "my_parts:linear"
-    assert sys.modules["my_parts"].asked == [BUDGET - 2]  # all but the two corners
+    assert sys.modules["my_parts"].asked == [BUDGET - 2, BUDGET - 12]  # 2 corners, then 10 subnets
+    assert [(r.n_train, r.n) for r in outcome.predictor.rounds] == [(12, BUDGET - 12)]
     nodes = [len(trained.space.network(arch).nodes) for arch in outcome.front["arch"]]
     assert outcome.front["my_parts:depth"].tolist() == nodes
     assert pd.read_csv(trained.run.search().file(FRONT))["my_parts:depth"].tolist() == nodes

@@ -67,7 +67,7 @@ class Case:
                 "cross_entropy": cross_entropy,
             }
         )
-        result = SearchResult(problem, "made up", frame, {}, {}, np.array([1.0, 9.0]), 1.0)
+        result = SearchResult(problem, "made up", frame, pd.DataFrame(), {}, np.array([1.0, 9.0]), 1.0)
         self.validation = Validation(result, lambda genomes: predicted, NOISE_FLOOR)
 
     def measured(self, error: NotMeasuredError | None = None) -> FakeMeasurements:

@@ -38,6 +38,7 @@ _MEASURING = (*_RUNTIME, "--batch", "--precision", "--int8-for", "--held-out", "
 _FALLBACK = Rule(("--fallback",), needs=("--provider",), without=("--provider=CPUExecutionProvider",))
 _OWN_IMAGES = Rule(("--validation-images", "--classes"), without=("--dataset=*:*",))
 
+_WITHOUT_PREDICTOR = ("exact", "nsga2", "random", "regularized_evolution", "coarse_to_fine")
 _CHECKED_IMAGES = Rule(("--check-images", "--no-check-images"), needs=("--data-root", "--dataset"))
 
 RULES: Mapping[str, Sequence[Rule]] = {
@@ -62,7 +63,15 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(("--int8-for",), needs=("--precision=int8",)),
         _FALLBACK,
     ],
-    "search": [Rule(("--bundle", "--results"), without=("--unmeasured",))],
+    "search": [
+        Rule(("--bundle", "--results"), without=("--unmeasured",)),
+        Rule(
+            ("--predictor", "--noise-ceiling"),
+            without=tuple(f"--algorithm={name}" for name in _WITHOUT_PREDICTOR),
+            reason="it uses no predictor",
+        ),
+        Rule(("--predictor",), without=("--algorithm=linas",), reason="it always uses ridge"),
+    ],
     "export": [
         Rule(("--pick",), without=("--arch",)),
         Rule(("--seed",), needs=("--arch=random",)),

@@ -72,19 +72,32 @@ def search(
         int | None,
         typer.Option(
             min=1,
-            help="Number of evaluations, including those for fitting and validation; the random baseline "
-            "uses as many.",
+            help="Number of evaluations of the search; the random baseline and the noise ceiling are extra.",
             show_default="200, without --minutes",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time for all evaluations: half for the search, the rest for the random baseline and the "
-            "evaluation of the predictor. Measurements on the device are not included.",
+            help="Time for all evaluations, half of it for the search if there is a baseline. Measurements "
+            "on the device are not included.",
             show_default=False,
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="random: evaluate as many random subnets, to compare the search with.", show_default="none"
+        ),
+    ] = None,
+    noise_ceiling: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of subnets to evaluate again with other calibration images: the highest rank "
+            "correlation that the predictor can be expected to reach.",
+        ),
+    ] = 0,
     warm_start: Annotated[
         Path | None,
         typer.Option(
@@ -127,6 +140,8 @@ def search(
             predictors=predictor or (),
             budget=budget,
             minutes=minutes,
+            baseline=baseline,
+            noise_ceiling=noise_ceiling,
             warm_start=warm_start,
             seed=seed,
         )
@@ -142,7 +157,8 @@ def search(
         )
     show(records(outcome.front.drop(columns=["arch", "feasible", "on_front"])), as_json)
     if not as_json:
-        line(f"hypervolume {outcome.result.hypervolume:.4g}, {_baseline(outcome)}; {_predictor(outcome)}")
+        parts = f"hypervolume {outcome.result.hypervolume:.4g}", _baseline(outcome), _predictor(outcome)
+        line("; ".join(part for part in parts if part))
         choice = "knee"
         if not outcome.front["keeps_limits"].any():
             line("no subnet of the front satisfies the limits when measured; search with wider limits")
@@ -161,7 +177,7 @@ def search(
 
 def _baseline(outcome: SearchOutcome) -> str:
     if outcome.random is None:
-        return f"no random baseline ({outcome.no_baseline})"
+        return f"no random baseline: {outcome.no_baseline}" if outcome.no_baseline else ""
     n, n_search = len(outcome.random.evaluations), len(outcome.result.evaluations)
     fewer = f" with {n} of {n_search} evaluations" if n < n_search else ""
     return f"random search {outcome.random.hypervolume:.4g}{fewer}"
@@ -170,8 +186,10 @@ def _baseline(outcome: SearchOutcome) -> str:
 def _predictor(outcome: SearchOutcome) -> str:
     record = outcome.predictor
     if record is None:
-        return "predictor not evaluated (too few subnets or too little time)"
+        return ""
+    before, ceiling = record.before_evaluation, record.ceiling
     return (
-        f"predictor {record.name}: Kendall tau {record.kendall_tau:.2f} on {record.n_held_out} held-out "
-        f"subnets (ceiling {record.ceiling:.2f})"
+        f"predictor {record.name}: Kendall tau {record.cross_validation.kendall_tau:.2f} in cross-validation"
+        + (f", {before.kendall_tau:.2f} before evaluation" if before else "")
+        + (f", ceiling {ceiling.kendall_tau:.2f}" if ceiling else "")
     )

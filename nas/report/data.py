@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nas.runs.records import RunInfo
+from nas.search.predictor_record import PredictorRecord
 from nas.tasks import Task
 from search_spaces import Space
 
@@ -38,18 +39,19 @@ class ReportData:
     """The subnets that the search returned, or the fine-tuned subnet: `predicted_METRIC`, the metrics, the
     predicted `latency_ms`, `measured_latency_ms` (NaN: not measured), `macs`, `params`."""
     baseline: pd.DataFrame | None = None
-    """The front of random search with an equal number of evaluations; columns as in `front`."""
+    """The front of random search with as many evaluations, if there was one; columns as in `front`."""
     test: pd.DataFrame | None = None
     """The metrics on the test split."""
-    predictor: Mapping[str, Any] | None = None
-    """`name`, `kendall_tau`, `kendall_tau_low`, `kendall_tau_high` (bootstrap, 95 %), `ceiling`, `n_train`,
-    `n_held_out`, and `held_out`: a table of `arch_id`, predicted and evaluated (`real`) primary metric."""
+    predictor: PredictorRecord | None = None
+    """The quality of the predictor of the search, if it used one."""
+    predictions: pd.DataFrame | None = None
+    """The predictions of its metric; see `nas.search.algorithms.prediction_log`."""
     latency: pd.DataFrame | None = None
     """Held-out subnets: `predicted_latency_ms`, `measured_latency_ms`."""
     profile: Mapping[str, Any] | None = None
     """A `hw_profiles.profile.DeviceProfile` as plain values."""
     hypervolume: Mapping[str, float] = field(default_factory=dict)
-    """Hypervolume by method, the search first; all methods have an equal number of evaluations."""
+    """Hypervolume by method, the search first; the other methods have as many evaluations."""
     reference_point: Mapping[str, float] = field(default_factory=dict)
     """Reference point of the hypervolume: value of each objective."""
     figures: Sequence[FigureOfMerit] = ()

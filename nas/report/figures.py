@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from nas.report.drawing import compact
 from nas.report.markup import count, escape, formatted, number
+from nas.search.algorithms.prediction_log import BEFORE_EVALUATION, CROSS_VALIDATION
 from nas.tasks import Task
 from nas.tasks.base import Quantity
 from search_spaces import Space
@@ -69,14 +70,17 @@ def latency(held_out: pd.DataFrame | None, front: pd.DataFrame | None) -> dict[s
     return {"ms": against, "relative error": error}
 
 
-def predictor(held_out: pd.DataFrame, quantity: Quantity) -> dict[str, go.Figure]:
-    """Predicted over evaluated values of a metric of held-out subnets."""
+def predictor(predictions: pd.DataFrame, quantity: Quantity) -> dict[str, go.Figure]:
+    """Predicted over evaluated values of a metric; arguments as in `ReportData`."""
     figure = _figure(f"evaluated {quantity.axis}", f"predicted {quantity.axis}")
-    real, predicted = held_out["real"].to_numpy(), held_out["predicted"].to_numpy()
-    _diagonal(figure, [real, predicted])
-    marker = {"color": SEARCH, "size": 8, "opacity": 0.85}
-    hover = [str(escape(arch_id)) for arch_id in held_out["arch_id"]]
-    figure.add_scatter(x=real, y=predicted, mode="markers", name="held-out", marker=marker, text=hover)
+    _diagonal(figure, [predictions[name].to_numpy() for name in ("evaluated", "predicted")])
+    for kind, color in {CROSS_VALIDATION: SEARCH, BEFORE_EVALUATION: OTHERS}.items():
+        rows = predictions[predictions["kind"] == kind]
+        marker = {"color": color, "size": 8, "opacity": 0.85}
+        hover = [str(escape(arch_id)) for arch_id in rows["arch_id"]]
+        figure.add_scatter(
+            x=rows["evaluated"], y=rows["predicted"], mode="markers", name=kind, marker=marker, text=hover
+        )
     return {quantity.label: figure}
 
 

@@ -37,11 +37,13 @@ def quality_figures(test: pd.DataFrame, task: Task) -> list[FigureOfMerit]:
 
 
 def predictor_figures(record: PredictorRecord) -> list[FigureOfMerit]:
-    """Rank correlation of the predictor, and its ceiling."""
-    return [
-        ("predictor, Kendall tau on held-out subnets", record.kendall_tau, "", ""),
-        ("predictor, ceiling of Kendall tau", record.ceiling, "", ""),
-    ]
+    """Rank correlation of the predictor, and its ceiling; see `nas.search.predictor_record`."""
+    correlations = {
+        "predictor, Kendall tau in cross-validation": record.cross_validation,
+        "predictor, Kendall tau before evaluation": record.before_evaluation,
+        "predictor, ceiling of Kendall tau": record.ceiling,
+    }
+    return [(name, found.kendall_tau, "", "") for name, found in correlations.items() if found is not None]
 
 
 def latency_figures(profile: DeviceProfile) -> list[FigureOfMerit]:
@@ -76,12 +78,14 @@ def test_hypervolume(
 
 
 def hypervolume_figures(volumes: Mapping[str, float]) -> list[FigureOfMerit]:
-    """Hypervolume of the search relative to random search; `volumes` has both, in this order.
+    """Hypervolume of the search relative to random search; `volumes` has the search first.
 
-    The list is empty if random search found no subnet inside the reference point.
+    The list is empty without random search, or if it found no subnet inside the reference point.
     """
-    search, random = volumes.values()
-    return [("test hypervolume, search / random search", search / random, "", "")] if random else []
+    search, *others = volumes.values()
+    return [
+        ("test hypervolume, search / random search", search / random, "", "") for random in others if random
+    ]
 
 
 def certificate_figures(certificate: Mapping[str, Any]) -> list[FigureOfMerit]:

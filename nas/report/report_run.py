@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -27,6 +26,7 @@ from nas.runs.files import (
     EXPORTS,
     FRONT,
     ONNX,
+    PREDICTIONS,
     PREDICTOR,
     REPORT,
     SEARCH,
@@ -81,9 +81,7 @@ def report_run(
     test = final_test(trained, selected, progress=progress)
     folder.write_csv(TEST, test)
     profiled = trained.device(device)
-    predictor = None
-    if results is not None and results.has(PREDICTOR):
-        predictor = results.read_model(PREDICTOR, PredictorRecord)
+    predictor, predictions = _predictor(results)
 
     figures = quality_figures(test, trained.task)
     volumes: dict[str, float] = {}
@@ -92,18 +90,12 @@ def report_run(
     if profiled is not None:
         figures += latency_figures(profiled.profile)
     reference = {name.partition("@")[0]: value for name, value in search.get("reference", {}).items()}
-    if (
-        front is not None
-        and baseline is not None
-        and {task.primary_objective, "latency_ms"} <= reference.keys()
-    ):
+    if front is not None and {task.primary_objective, "latency_ms"} <= reference.keys():
         how = "measured" if front["measured_latency_ms"].notna().all() else "predicted"
-        volumes = {
-            f"{search['algorithm']} (test split, {how} latency)": test_hypervolume(
-                front, test, reference, task
-            ),
-            "random search": test_hypervolume(baseline, test, reference, task),
-        }
+        name = f"{search['algorithm']} (test split, {how} latency)"
+        volumes[name] = test_hypervolume(front, test, reference, task)
+        if baseline is not None:
+            volumes["random search"] = test_hypervolume(baseline, test, reference, task)
         figures += hypervolume_figures(volumes)
     if search.get("certificate"):
         figures += certificate_figures(search["certificate"])
@@ -121,7 +113,8 @@ def report_run(
         front=front,
         baseline=baseline,
         test=test,
-        predictor=_predictor(predictor),
+        predictor=predictor,
+        predictions=predictions,
         latency=profiled.held_out if profiled else None,
         profile=profiled.profile.model_dump(mode="json") if profiled else None,
         hypervolume=volumes,
@@ -166,8 +159,10 @@ def _evaluations(trained: TrainedRun, device: Device | None) -> pd.DataFrame:
     return frame
 
 
-def _predictor(record: PredictorRecord | None) -> dict[str, Any] | None:
-    if record is None:
-        return None
-    content = record.model_dump()
-    return content | {"held_out": pd.DataFrame(content["held_out"])}
+def _predictor(results: Folder | None) -> tuple[PredictorRecord | None, pd.DataFrame | None]:
+    """The record of the predictor and all predictions of its metric, if the search used one."""
+    if results is None or not results.has(PREDICTOR):
+        return None, None
+    record = results.read_model(PREDICTOR, PredictorRecord)
+    predictions = results.read_csv(PREDICTIONS)
+    return record, predictions[predictions["metric"] == record.metric]

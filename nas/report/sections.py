@@ -34,6 +34,7 @@ from nas.report.markup import (
     table,
     warning,
 )
+from nas.search.predictor_record import PredictorRecord
 
 TRAIN = "nas train --config recipe.yaml --out RUN"
 EVALUATE = "nas evaluate RUN"
@@ -91,17 +92,7 @@ def pareto_front(data: ReportData) -> Html:
         data.space, data.task, data.front, data.evaluations, data.baseline, data.reference_point
     )
     caption = "On the validation split. Hover over a point for its arch: resolution · stem | stages | head."
-    hypervolumes = missing("search", SEARCH)
-    if data.hypervolume:
-        search = next(iter(data.hypervolume.values()))
-        hypervolumes = table(
-            ("method, with an equal number of evaluations", "hypervolume", "search / method"),
-            [
-                (name, number(value, 4), f"{search / value:.3f}" if i and value else "")
-                for i, (name, value) in enumerate(data.hypervolume.items())
-            ],
-        )
-    return section("Pareto front", plot(views, caption), hypervolumes)
+    return section("Pareto front", plot(views, caption), *_hypervolumes(data))
 
 
 def predictions(data: ReportData) -> Html:
@@ -286,27 +277,62 @@ def _error_row(name: str, error: ErrorRecord) -> tuple[object, ...]:
     return name, error.n, percent(error.mape, 2), percent(error.bias, 2), within, tau
 
 
+def _hypervolumes(data: ReportData) -> list[Html]:
+    if data.front is None:
+        return [missing("search", SEARCH)]
+    if not data.hypervolume:
+        return []
+    search = next(iter(data.hypervolume.values()))
+    rows = [
+        (name, number(value, 4), f"{search / value:.3f}" if i and value else "")
+        for i, (name, value) in enumerate(data.hypervolume.items())
+    ]
+    if len(rows) == 1:
+        return [table(("method", "hypervolume"), [row[:2] for row in rows])]
+    return [table(("method, with an equal number of evaluations", "hypervolume", "search / method"), rows)]
+
+
 def _predictor(data: ReportData) -> Html:
-    title = Html(f"<h3>{escape(data.task.primary.label.capitalize())}</h3>")
-    predictor = data.predictor
-    if not predictor:
-        return join([title, missing("predictor", SEARCH)])
-    tau = f"{predictor['kendall_tau']:.3f}"
-    interval = f"{predictor['kendall_tau_low']:.3f} to {predictor['kendall_tau_high']:.3f}"
-    facts = cards(
+    record = data.predictor
+    if record is None or data.predictions is None:
+        return missing("predictor", SEARCH) if data.front is None else Html("")
+    quantity = data.task.quantity(record.metric)
+    caption = (
+        "No prediction is by a model that was fitted to the subnet. Cross-validation: five parts of all "
+        "evaluated subnets, each predicted by a model of the other four. Before evaluation: the subnets of "
+        "each round of the search, predicted by the model that proposed them; they lie near the front and "
+        "differ less, which lowers Kendall τ. Ceiling: the highest value that a predictor can be expected "
+        "to reach."
+    )
+    return join(
         [
-            ("predictor", predictor["name"]),
-            ("Kendall τ", tau),
-            ("95 % interval", interval),
-            ("ceiling", f"{predictor['ceiling']:.3f}"),
-            ("fitted on", predictor["n_train"]),
-            ("held out", predictor["n_held_out"]),
+            Html(f"<h3>{escape(quantity.label.capitalize())}</h3>"),
+            table(("comparison", "subnets", "Kendall τ", "95 % interval"), _correlation_rows(record)),
+            plot(figures.predictor(data.predictions, quantity), caption),
+            *_rounds(record),
         ]
     )
-    caption = (
-        "Ceiling: Kendall τ between two evaluations of the same subnets with different calibration images."
-    )
-    return join([title, facts, plot(figures.predictor(predictor["held_out"], data.task.primary), caption)])
+
+
+def _correlation_rows(record: PredictorRecord) -> Iterator[tuple[object, ...]]:
+    comparisons = {
+        f"predictor {record.name}, cross-validation": record.cross_validation,
+        "predictor, before evaluation": record.before_evaluation,
+        "two evaluations with different calibration images (ceiling)": record.ceiling,
+    }
+    for name, correlation in comparisons.items():
+        if correlation is not None:
+            interval = f"{correlation.low:.3f} to {correlation.high:.3f}"
+            yield name, correlation.n, f"{correlation.kendall_tau:.3f}", interval
+
+
+def _rounds(record: PredictorRecord) -> list[Html]:
+    header = ("round", "predictor", "fitted to", "subnets", "Kendall τ", "mean absolute error")
+    rows = [
+        (r.number, r.predictor, r.n_train, r.n, number(r.kendall_tau), number(r.mean_absolute_error))
+        for r in record.rounds
+    ]
+    return [details("Predictor by round of the search", table(header, rows))] if rows else []
 
 
 def plain_fields(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

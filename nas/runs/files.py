@@ -12,7 +12,7 @@ SUPERNET = "supernet.safetensors"
 FILES = "files.csv"
 CHECKPOINTS = "checkpoints"
 ARCHIVE, ARCHIVE_CSV = "archive.sqlite", "archive.csv"
-PREDICTOR = "predictor.json"
+PREDICTOR, PREDICTIONS = "predictor.json", "predictions.csv"
 SURROGATE = "surrogate.json"
 PROFILES = "profiles"
 SEARCH, SEARCH_CSV = "search.json", "search.csv"
@@ -27,9 +27,10 @@ CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
     FRONT: ("arch_id", "arch", "latency_ms", "measured_latency_ms"),
     BASELINE: ("arch_id", "arch", "latency_ms"),
     SEARCH_CSV: ("arch_id", "arch"),
+    PREDICTIONS: ("kind", "round", "arch_id", "metric", "predicted", "evaluated"),
     TEST: ("arch_id",),
     TRAINING_LOG: ("step", "lr", "loss_largest", "loss_smallest", "loss_random"),
 }
 """Required columns of the tables."""
-TEXT_COLUMNS = frozenset({"arch_id", "arch", "evaluated_as", "group"})
+TEXT_COLUMNS = frozenset({"arch_id", "arch", "evaluated_as", "group", "kind", "metric", "predictor"})
 """Text columns of the tables; all other columns are numbers or booleans."""

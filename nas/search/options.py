@@ -11,6 +11,10 @@ DEFAULT_BUDGET = 200
 """Real evaluations of a search."""
 UNLIMITED_BUDGET = 10_000
 """The same if only the time is limited."""
+RANDOM = "random"
+"""The only baseline so far."""
+BASELINE_SHARE = 0.5
+"""Share of the time for the search and the noise ceiling; the baseline gets the rest."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class SearchOptions:
     """Options of a search.
 
     Raises:
-        ValueError: the minutes are not a finite number above 0.
+        ValueError: a value out of its range.
     """
 
     objectives: Sequence[str] = ()
@@ -35,9 +39,14 @@ class SearchOptions:
     """Real evaluations, including those for fitting and for validation; None: `DEFAULT_BUDGET`, or as many as
     `minutes` allow."""
     minutes: float | None = None
-    """Time for all evaluations: half of it for the search, the rest for the random baseline and the
-    predictor's record, which may be smaller then or missing. Evaluations that have begun are finished, and 10
-    are made in any case. Measuring on the device comes after it."""
+    """Time for all evaluations; with a baseline, half of it for the search. The noise ceiling and the
+    baseline get what is left, so they may be smaller or missing. Evaluations that have begun are finished,
+    and 10 are made in any case. Measurements on the device are not included."""
+    baseline: str | None = None
+    """`random`: evaluate as many random subnets as the search evaluates, for comparison."""
+    noise_ceiling: int = 0
+    """Number of evaluated subnets that are evaluated again with other calibration images. Kendall's τ between
+    both evaluations is the highest that a predictor can be expected to reach."""
     warm_start: Path | None = None
     """A searched run, or the table of a front (CSV), whose subnets are evaluated first."""
     seed: int = 0
@@ -46,6 +55,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ValueError(f"--minutes must be a finite number > 0, got {self.minutes:g}")
+        if self.baseline not in (None, RANDOM):
+            raise ValueError(f"--baseline must be {RANDOM}, got {self.baseline!r}")
+        if self.noise_ceiling < 0:
+            raise ValueError(f"--noise-ceiling must be >= 0, got {self.noise_ceiling}")
 
     @property
     def evaluations(self) -> int:
@@ -54,6 +67,11 @@ class SearchOptions:
             return self.budget
         return DEFAULT_BUDGET if self.minutes is None else UNLIMITED_BUDGET
 
-    def deadline(self, began: float, share: float = 1.0) -> float | None:
-        """The time, as of `time.monotonic`, at which a share of the minutes is over; None without limit."""
+    def search_deadline(self, began: float) -> float | None:
+        """As `deadline`, for the search itself and the noise ceiling."""
+        share = BASELINE_SHARE if self.baseline else 1.0
         return None if self.minutes is None else began + share * 60 * self.minutes
+
+    def deadline(self, began: float) -> float | None:
+        """The time of `time.monotonic`, in seconds, at which the minutes are over; None without limit."""
+        return None if self.minutes is None else began + 60 * self.minutes

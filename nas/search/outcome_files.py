@@ -7,10 +7,20 @@ from typing import Any
 
 from hw_profiles.device_files import write_device
 from nas.evaluation.trained_run import TrainedRun
-from nas.runs.files import BASELINE, FRONT, PREDICTOR, PROFILES, SEARCH, SEARCH_CSV, SURROGATE
+from nas.runs.files import (
+    BASELINE,
+    FRONT,
+    PREDICTIONS,
+    PREDICTOR,
+    PROFILES,
+    SEARCH,
+    SEARCH_CSV,
+    SURROGATE,
+)
 from nas.search.problem.objectives import OwnObjective
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
 from nas.search.search_problem import metric_objectives
+from nas.search.search_result import SearchResult
 
 
 def write_outcome(trained: TrainedRun, outcome: SearchOutcome, seed: int) -> None:
@@ -33,8 +43,7 @@ def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, seed
         "batch": device.profile.key.batch,
         "seed": seed,
         "own_objectives": {o.name: o.given for o in result.problem.objectives if isinstance(o, OwnObjective)},
-        "baseline_hypervolume": own.random.hypervolume if own.random else None,
-        "baseline_evaluations": len(own.random.evaluations) if own.random else 0,
+        "baseline": baseline_record(own.random),
         "no_baseline": outcome.no_baseline,
         "devices": [outcome.own.name, *outcome.fronts],
         "best_for_all": outcome.best_for_all,
@@ -44,11 +53,19 @@ def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, seed
     folder = trained.run.start_search(own.name)
     folder.write_csv(SEARCH_CSV, own.evaluations)
     folder.write_csv(FRONT, own.front)
-    for name in (BASELINE, PREDICTOR):
+    for name in (BASELINE, PREDICTOR, PREDICTIONS):
         folder.file(name).unlink(missing_ok=True)
     if own.baseline is not None:
         folder.write_csv(BASELINE, own.baseline)
     if outcome.predictor:
         folder.write_json(PREDICTOR, outcome.predictor)
+        folder.write_csv(PREDICTIONS, result.predictions)
     folder.write_json(SURROGATE, outcome.surrogate)
     folder.write_json(SEARCH, record)
+
+
+def baseline_record(random: SearchResult | None) -> dict[str, Any] | None:
+    """The hypervolume of random search and its number of evaluations; None without baseline."""
+    if random is None:
+        return None
+    return {"hypervolume": random.hypervolume, "evaluations": len(random.evaluations)}

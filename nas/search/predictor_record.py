@@ -1,109 +1,123 @@
-"""The quality of a run's predictor on held-out subnets."""
+"""The quality of the predictor of a search, from the evaluations that the search made anyway.
+
+Kendall's τ-b is computed from two kinds of predictions, both by models that were not fitted to the subnet:
+those of five-fold cross-validation over all evaluations, and those that each round of the search made before
+it evaluated its subnets. The subnets of a round lie near the front and differ less than all subnets, so that
+their τ is usually lower.
+
+The ceiling is τ between two evaluations of the same subnets with different calibration images. It needs
+additional evaluations, which a search makes only on request, of a random part of its subnets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pydantic import BaseModel
 
-from nas.evaluation.calibration import Calibration
-from nas.evaluation.deadline import evaluate_until
-from nas.evaluation.trained_run import TrainedRun
-from nas.evaluation.workers import Workers
-from nas.progress import Progress, silent
-from predictors import Features, PredictorFactory, agreement, fit_best, tau
-from predictors.selection import MIN_SAMPLES
+from nas.search.algorithms.prediction_log import BEFORE_EVALUATION, CROSS_VALIDATION
+from nas.search.search_result import SearchResult
+from predictors import agreement, tau
 
-N_HELD_OUT = 100
-"""Random subnets that are held out from the fit, at most half of them."""
-
-
-MIN_HELD_OUT = 3
+MIN_SUBNETS = 3
 """Fewer subnets give no meaningful rank correlation."""
 
 
-class HeldOut(BaseModel):
-    """One held-out subnet."""
+class RankCorrelation(BaseModel):
+    """Kendall's τ-b between two values of each subnet."""
 
-    arch_id: str
-    predicted: float
-    real: float
+    n: int
+    """Number of subnets."""
+    kendall_tau: float
+    low: float
+    high: float
+    """Bounds of the bootstrap 95 % interval."""
+
+    @classmethod
+    def of(cls, a: ArrayLike, b: ArrayLike, seed: int) -> RankCorrelation | None:
+        """The correlation of two sequences; None if they are shorter than `MIN_SUBNETS`."""
+        x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+        if len(x) < MIN_SUBNETS:
+            return None
+        found = agreement(x, y, np.random.default_rng(seed))
+        return cls(n=len(x), kendall_tau=found.tau, low=found.low, high=found.high)
+
+
+class Round(BaseModel):
+    """The predictions of one round of the search."""
+
+    number: int
+    predictor: str
+    n_train: int
+    """Evaluations that the predictor was fitted to."""
+    n: int
+    """Subnets that were predicted and then evaluated."""
+    kendall_tau: float | None
+    """None if there are fewer than `MIN_SUBNETS` subnets."""
+    mean_absolute_error: float
 
 
 class PredictorRecord(BaseModel):
-    """`predictor.json`: the chosen predictor and its rank correlation on held-out random subnets."""
+    """`predictor.json`: the quality of the predictor of a search; the module describes the values."""
 
     name: str
+    """The predictor of the last round."""
     metric: str
-    """The task's primary metric."""
-    kendall_tau: float
-    kendall_tau_low: float
-    kendall_tau_high: float
-    """Bounds of the bootstrap 95 % interval."""
-    ceiling: float
-    """Kendall τ between two evaluations of the held-out subnets with different calibration images."""
-    n_train: int
-    n_held_out: int
-    held_out: list[HeldOut]
+    """The task's primary metric if the search predicted it, otherwise the first one that it predicted."""
+    cross_validation: RankCorrelation
+    before_evaluation: RankCorrelation | None
+    """Of the predictions of all rounds together; None if there are too few."""
+    ceiling: RankCorrelation | None
+    """None if no subnets were evaluated again."""
+    rounds: list[Round]
 
 
-def evaluate_predictor(
-    trained: TrainedRun,
-    random: pd.DataFrame,
-    candidates: Mapping[str, PredictorFactory],
-    seed: int,
-    *,
-    workers: Workers | None = None,
-    deadline: float | None = None,
-    progress: Progress = silent,
+def predictor_record(
+    result: SearchResult, primary: str, again: dict[str, dict[str, float]], seed: int
 ) -> PredictorRecord | None:
-    """Fit to the archive without some random subnets, and predict those.
+    """The record of a search.
 
     Args:
-        trained: the run.
-        random: evaluations of random search, with `arch`, `arch_id` and the metric, in the order of the draw.
-        candidates: predictors to choose from, by cross-validation on the part that is fitted to.
-        seed: of the predictors and the bootstrap.
-        workers: where the held-out subnets are evaluated a second time; None: one thread per core.
-        deadline: time by `time.monotonic`, in seconds, after which no more of them are.
-        progress: called after each evaluation.
+        result: of the search.
+        primary: the primary metric of the task.
+        again: metrics of a second evaluation with other calibration images, by arch id.
+        seed: of the bootstrap.
 
     Returns:
-        None where there are too few subnets, or too little time, to evaluate a predictor.
+        None if the search used no predictor.
     """
-    n = min(N_HELD_OUT, len(random) // 2)
-    held_out = random.iloc[-n:]
-    known = trained.archive.frame("validation", trained.evaluator().calibration.key)
-    rest = known[~known["arch_id"].isin(held_out["arch_id"])].sort_values("arch_id")
-    if len(rest) < MIN_SAMPLES:
+    if not result.cross_validation:
         return None
-    archs = held_out["arch"].tolist()
-    evaluator = trained.evaluator(calibration=Calibration(seed=1))
-    evaluate = partial(evaluator, workers=workers, progress=progress)
-    again = evaluate_until(evaluate, archs, "ceiling", deadline)
-    n = len(again)
-    if n < MIN_HELD_OUT:
-        return None
-    held_out, archs = held_out[:n], archs[:n]
-    features, metric = Features(trained.space), trained.task.primary.metric
-    genomes = trained.space.encode(rest["arch"])
-    model, _ = fit_best(metric, features, genomes, rest[metric].to_numpy(), candidates, seed=seed)
-    predicted, real = model.predict(trained.space.encode(archs)), held_out[metric].to_numpy()
-    correlation = agreement(predicted, real, np.random.default_rng(seed))
-    return PredictorRecord(
-        name=model.predictor,
-        metric=metric,
-        kendall_tau=correlation.tau,
-        kendall_tau_low=correlation.low,
-        kendall_tau_high=correlation.high,
-        ceiling=tau([metrics[metric] for metrics in again], real),
-        n_train=len(rest),
-        n_held_out=n,
-        held_out=[
-            HeldOut(arch_id=i, predicted=p, real=r)
-            for i, p, r in zip(held_out["arch_id"], predicted, real, strict=True)
-        ],
+    metric = primary if primary in result.cross_validation else next(iter(result.cross_validation))
+    predictions = result.predictions[result.predictions["metric"] == metric]
+    validated, ahead = (
+        predictions[predictions["kind"] == kind] for kind in (CROSS_VALIDATION, BEFORE_EVALUATION)
     )
+    cross_validation = RankCorrelation.of(validated["predicted"], validated["evaluated"], seed)
+    assert cross_validation is not None  # of at least 10 subnets
+    first = validated.set_index("arch_id")["evaluated"][list(again)]
+    second = [metrics[metric] for metrics in again.values()]
+    return PredictorRecord(
+        name=result.cross_validation[metric].predictor,
+        metric=metric,
+        cross_validation=cross_validation,
+        before_evaluation=RankCorrelation.of(ahead["predicted"], ahead["evaluated"], seed),
+        ceiling=RankCorrelation.of(first, second, seed),
+        rounds=list(_rounds(ahead)),
+    )
+
+
+def _rounds(predictions: pd.DataFrame) -> Iterator[Round]:
+    for number, (_, rows) in enumerate(predictions.groupby("round"), 1):
+        predicted, evaluated = (rows[name].to_numpy(dtype=np.float64) for name in ("predicted", "evaluated"))
+        yield Round(
+            number=number,
+            predictor=rows["predictor"].iloc[0],
+            n_train=int(rows["n_train"].iloc[0]),
+            n=len(rows),
+            kendall_tau=tau(predicted, evaluated) if len(rows) >= MIN_SUBNETS else None,
+            mean_absolute_error=float(np.abs(predicted - evaluated).mean()),
+        )

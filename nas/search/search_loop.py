@@ -88,14 +88,16 @@ def search(
     _check_computed_objectives(problem, corners)
     rng = np.random.default_rng(seed)
     _check_computed_limits(problem, corners, rng)
-    optimizer = factory(SearchTask(problem, budget, rng, predictors))
+    task = SearchTask(problem, budget, rng, predictors)
+    optimizer = factory(task)
     first = Deduplicator(space).take(corners if start is None else np.concatenate([corners, start]))
     stop = Stop(budget, deadline)
-    evaluated, measured = _run(
-        problem, optimizer, evaluate, first[: max(2, budget // 2)], stop, batch, origin
-    )
+    first = first[: max(2, budget // 2)]
+    evaluated, measured = _run(task, optimizer, evaluate, first, stop, batch, origin)
     _check_measured_limits(problem, evaluated)
-    return SearchResult.of(problem, algorithm, evaluated, pd.DataFrame(measured), predictors, seed)
+    return SearchResult.of(
+        problem, algorithm, evaluated, pd.DataFrame(measured), task.predictions, predictors, seed
+    )
 
 
 class Stop(NamedTuple):
@@ -113,7 +115,7 @@ class Stop(NamedTuple):
 
 
 def _run(
-    problem: Problem,
+    task: SearchTask,
     optimizer: Optimizer,
     evaluate: Evaluate,
     genomes: Genomes,
@@ -122,15 +124,18 @@ def _run(
     origin: str,
 ) -> tuple[History, list[dict[str, float]]]:
     """Evaluate, tell and ask, starting with `genomes`, until the search stops or the optimizer is done."""
+    problem, predictions = task.problem, task.predictions
     evaluated = History(problem)
     rows: list[dict[str, float]] = []
     while len(genomes) > 0:
         least = max(1, MIN_SAMPLES - len(rows))  # a result needs at least so many
-        measured = evaluate_until(evaluate, problem.space.decode(genomes), origin, stop.deadline, least)
+        archs = problem.space.decode(genomes)
+        measured = evaluate_until(evaluate, archs, origin, stop.deadline, least)
         rows += measured
         genomes = genomes[: len(measured)]
         metrics = {name: np.array([row[name] for row in measured]) for name in problem.metrics}
         problem.as_minimization(genomes, metrics)  # checks that the values are finite
+        predictions.add_round(archs[: len(measured)], predictions.predict(genomes), metrics)
         optimizer.tell(genomes, metrics)
         evaluated.add(genomes, metrics)
         n = min(batch, stop.left(len(evaluated)))

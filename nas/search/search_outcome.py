@@ -26,8 +26,7 @@ class DeviceOutcome:
     result: SearchResult
     """The evaluations, with the objectives and limits that concern this device."""
     random: SearchResult | None
-    """The same of random search with equally many real evaluations, fewer where the time was up; None where
-    there is no baseline."""
+    """The same of random search with as many evaluations, fewer if the time was up; None: no baseline."""
     validated: Validated
     """The fronts of both as they are on the device."""
     warnings: list[str]
@@ -70,9 +69,9 @@ class SearchOutcome:
     others: tuple[DeviceOutcome, ...]
     """For each further device, by the latencies of its profile."""
     no_baseline: str
-    """Why there is no random baseline; empty where there is one."""
+    """The reason if a random baseline was requested and is missing."""
     predictor: PredictorRecord | None
-    """None where there were too few subnets, or too little time, to evaluate a predictor."""
+    """None if the search used no predictor."""
     surrogate: StoredSurrogate
     """Metrics as sums over slots, for `nas pick`."""
     minimax_regret: MinimaxRegret | None

@@ -1,8 +1,8 @@
-"""The result of a search: every evaluation, the front, and the fitted models."""
+"""The result of a search: every evaluation, the front, and the predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.search.algorithms.history import History
+from nas.search.algorithms.prediction_log import CROSS_VALIDATION, PredictionLog
 from nas.search.problem.hypervolume import hypervolume
 from nas.search.problem.problem import Problem
-from predictors import CrossValidated, Features, MetricModel, PredictorFactory, fit_best
-from predictors.selection import MIN_SAMPLES
+from predictors import PREDICTORS, CrossValidated, Features, PredictorFactory, cross_validate
+from predictors.selection import FOLDS, MIN_SAMPLES
 from search_spaces import Genomes
 from search_spaces.costs import macs_table, params_table
 
@@ -28,13 +29,15 @@ class SearchResult:
     problem: Problem
     algorithm: str
     evaluations: pd.DataFrame
-    """Every subnet that was evaluated, in order: `arch_id`, `arch`; `predicted_METRIC` for each metric
-    of the problem, by a model that had not seen the subnet (NaN where the evaluations are too few for one);
-    all metrics as measured; each objective; `macs`, `params`, `feasible`, `on_front`."""
-    models: Mapping[str, MetricModel]
-    """By metric: the predictor, fitted to all evaluations; empty where these are too few."""
-    cross_validation: Mapping[str, Sequence[CrossValidated]]
-    """By metric: how the candidates did, the chosen one first."""
+    """Every subnet that was evaluated, in order: `arch_id`, `arch`; `predicted_METRIC` for each metric of
+    the problem, by cross-validation, if the search used a predictor; all metrics as evaluated; each
+    objective; `macs`, `params`, `feasible`, `on_front`."""
+    predictions: pd.DataFrame
+    """All predictions of the subnets by models that were not fitted to them, with the columns of
+    `nas.search.algorithms.prediction_log`; by cross-validation in the round 0."""
+    cross_validation: Mapping[str, CrossValidated]
+    """By metric: five-fold cross-validation, on all evaluations, of the predictor that the search used last;
+    empty if it used none."""
     reference: Vector
     """Reference point of the hypervolume: minimised objectives, fixed before the search."""
     hypervolume: float
@@ -46,6 +49,7 @@ class SearchResult:
         algorithm: str,
         history: History,
         measured: pd.DataFrame,
+        log: PredictionLog,
         predictors: Mapping[str, PredictorFactory],
         seed: int,
     ) -> Self:
@@ -56,20 +60,23 @@ class SearchResult:
             algorithm: its name, for the record.
             history: the subnets, smallest and largest first; at least one keeps the limits.
             measured: all their metrics, one column each.
-            predictors: candidates for the models; none: no models.
-            seed: of whatever is random in them.
+            log: the predictions of the search.
+            predictors: candidates of the search, by name.
+            seed: of the cross-validation.
         """
         genomes, minimised = history.genomes, history.minimised
         feasible = history.feasible
         front, reference = history.front, history.reference
-        models, tables, frame = {}, {}, _identity(problem, genomes)
-        for metric, values in history.metrics.items():
-            frame[f"predicted_{metric}"] = np.nan
-            if predictors and len(genomes) >= MIN_SAMPLES:
-                features = Features(problem.space)
-                models[metric], table = fit_best(metric, features, genomes, values, predictors, seed=seed)
-                tables[metric] = table
-                frame[f"predicted_{metric}"] = table[0].predictions
+        frame, predictions = _identity(problem, genomes), [log.frame()]
+        validated: dict[str, CrossValidated] = {}
+        for metric, model in log.models.items() if len(genomes) >= MIN_SAMPLES else ():
+            factory = {model.predictor: (PREDICTORS | dict(predictors))[model.predictor]}
+            values = history.metrics[metric]
+            (validated[metric],) = cross_validate(
+                Features(problem.space), genomes, values, factory, seed=seed
+            )
+            frame[f"predicted_{metric}"] = validated[metric].predictions
+            predictions.append(_cross_validated(frame, metric, validated[metric], values))
         for name in measured:
             frame[name] = measured[name]
         for objective in problem.objectives:
@@ -79,7 +86,8 @@ class SearchResult:
         frame["feasible"] = feasible
         frame["on_front"] = np.isin(np.arange(len(genomes)), front)
         volume = hypervolume(minimised[front], reference)
-        return cls(problem, algorithm, frame, models, tables, reference, volume)
+        table = pd.concat(predictions, ignore_index=True)
+        return cls(problem, algorithm, frame, table, validated, reference, volume)
 
     def seen_as(self, problem: Problem) -> Self:
         """The same evaluations as another problem's, whose objectives and metrics are among this one's."""
@@ -118,11 +126,8 @@ class SearchResult:
             ),
             "hypervolume": self.hypervolume,
             "predictors": {
-                metric: [
-                    {"predictor": e.predictor, "tau": e.tau, "tau_std": e.tau_std, "rmse": e.rmse}
-                    for e in entries
-                ]
-                for metric, entries in self.cross_validation.items()
+                metric: {"predictor": e.predictor, "tau": e.tau, "tau_std": e.tau_std, "rmse": e.rmse}
+                for metric, e in self.cross_validation.items()
             },
         }
 
@@ -130,3 +135,21 @@ class SearchResult:
 def _identity(problem: Problem, genomes: Genomes) -> pd.DataFrame:
     archs = problem.space.decode(genomes)
     return pd.DataFrame({"arch_id": [arch.id for arch in archs], "arch": archs})
+
+
+def _cross_validated(
+    frame: pd.DataFrame, metric: str, validated: CrossValidated, values: Vector
+) -> pd.DataFrame:
+    """Predictions by cross-validation as rows of `SearchResult.predictions`."""
+    return pd.DataFrame(
+        {
+            "kind": CROSS_VALIDATION,
+            "round": 0,
+            "arch_id": frame["arch_id"],
+            "metric": metric,
+            "predictor": validated.predictor,
+            "n_train": len(values) - len(values) // FOLDS,
+            "predicted": validated.predictions,
+            "evaluated": values,
+        }
+    )

@@ -17,7 +17,7 @@ from nas.search.options import SearchOptions
 from nas.search.outcome_files import write_outcome
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem
-from nas.search.steps import Findings, SearchSteps
+from nas.search.steps import SearchSteps
 from nas.search.validated_search import latencies_on
 
 _log = logging.getLogger("nas")
@@ -75,12 +75,10 @@ def search_run(
         allow_import=True,
     )
     steps = SearchSteps(trained, problem, options, workers, progress)
-    result = steps.search()
+    findings = steps.search()
     builder = OutcomeBuilder(trained, [device, *others], problem, measured, progress)
-    write_outcome(
-        trained, builder.outcome(Findings(result), None), options.seed
-    )  # remains if a later step fails
-    outcome = builder.outcome(steps.compare(result), reached)
+    write_outcome(trained, builder.outcome(findings, None), options.seed)  # remains if a later step fails
+    outcome = builder.outcome(steps.compare(findings), reached)
     for warning in outcome.own.warnings:
         _log.warning("%s", warning)
     write_outcome(trained, outcome, options.seed)

@@ -1,4 +1,4 @@
-"""The steps of a search that evaluate subnets: the search, its random baseline, the predictor's record."""
+"""The steps of a search that evaluate subnets: the search, its noise ceiling and its random baseline."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
+from nas.evaluation.calibration import Calibration
+from nas.evaluation.deadline import evaluate_until
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
 from nas.search.options import SearchOptions
-from nas.search.predictor_record import PredictorRecord, evaluate_predictor
+from nas.search.predictor_record import PredictorRecord, predictor_record
 from nas.search.problem.problem import LimitsNotMetError, Problem
 from nas.search.search_loop import search
 from nas.search.search_problem import read_front
@@ -22,21 +26,18 @@ from predictors.selection import MIN_SAMPLES
 from search_spaces import Space
 from search_spaces.checked import errors_of
 
-SEARCH_SHARE = 0.5
-"""Share of the time for the search itself; its random baseline needs as long."""
-
 
 @dataclass(frozen=True)
 class Findings:
     """The results of the steps."""
 
     result: SearchResult
-    random: SearchResult | None = None
-    """Random search with equally many real evaluations, fewer if the time was up; None: no baseline."""
-    no_baseline: str = "the search was stopped before its random baseline"
-    """The reason if there is no baseline."""
     predictor: PredictorRecord | None = None
-    """None if there were too few subnets, or too little time, to evaluate a predictor."""
+    """None if the search used no predictor."""
+    random: SearchResult | None = None
+    """Random search with as many evaluations, fewer if the time was up; None: no baseline."""
+    no_baseline: str = ""
+    """The reason if a baseline was requested and is missing."""
 
 
 class SearchSteps:
@@ -71,9 +72,9 @@ class SearchSteps:
         self._evaluate = partial(evaluator, workers=workers, progress=progress)
         self._began = time.monotonic()
 
-    def search(self) -> SearchResult:
+    def search(self) -> Findings:
         """The search itself."""
-        return search(
+        result = search(
             self._problem,
             self._evaluate,
             algorithm=self._options.algorithm,
@@ -81,15 +82,21 @@ class SearchSteps:
             seed=self._options.seed,
             predictors=self._predictors,
             start=self._start,
-            deadline=self._options.deadline(self._began, SEARCH_SHARE),
+            deadline=self._options.search_deadline(self._began),
             allow_import=True,
         )
+        missing = "the search was stopped before its random baseline" if self._options.baseline else ""
+        return Findings(result, self._record(result, {}), no_baseline=missing)
 
-    def compare(self, result: SearchResult) -> Findings:
-        """The random baseline of a search, and the record of the predictor on it."""
+    def compare(self, findings: Findings) -> Findings:
+        """The findings of `search` with the noise ceiling and the random baseline, if they are requested."""
+        result = findings.result
+        record = findings.predictor and self._record(result, self._evaluated_again(result))
+        if self._options.baseline is None:
+            return Findings(result, record)
         deadline = self._options.deadline(self._began)
         if deadline is not None and time.monotonic() > deadline:
-            return Findings(result, no_baseline="the time was up")
+            return Findings(result, record, no_baseline="the time was up")
         try:
             random = search(
                 result.problem,
@@ -97,22 +104,29 @@ class SearchSteps:
                 algorithm="random",
                 budget=len(result.evaluations),
                 seed=self._options.seed,
-                predictors={},  # the comparison uses measured values
                 deadline=deadline,
                 origin="baseline",
             )
         except LimitsNotMetError:
-            return Findings(result, no_baseline="random search found no subnet that meets the limits")
-        predictor = evaluate_predictor(
-            self._trained,
-            random.evaluations,
-            self._predictors,
-            self._options.seed,
-            workers=self._workers,
-            deadline=deadline,
-            progress=self._progress,
+            reason = "random search found no subnet that meets the limits"
+            return Findings(result, record, no_baseline=reason)
+        return Findings(result, record, random)
+
+    def _evaluated_again(self, result: SearchResult) -> dict[str, dict[str, float]]:
+        """Metrics of some evaluated subnets with other calibration images, by arch id."""
+        rng = np.random.default_rng(self._options.seed)
+        rows = rng.permutation(len(result.evaluations))[: self._options.noise_ceiling]
+        archs = result.evaluations["arch"].iloc[rows].tolist()
+        evaluator = self._trained.evaluator(
+            calibration=Calibration(seed=1), extra_metrics=result.problem.metrics
         )
-        return Findings(result, random, "", predictor)
+        evaluate = partial(evaluator, workers=self._workers, progress=self._progress)
+        deadline = self._options.search_deadline(self._began)
+        metrics = evaluate_until(evaluate, archs, "noise ceiling", deadline)
+        return {arch.id: values for arch, values in zip(archs, metrics, strict=False)}  # until the deadline
+
+    def _record(self, result: SearchResult, again: dict[str, dict[str, float]]) -> PredictorRecord | None:
+        return predictor_record(result, self._trained.task.primary.metric, again, self._options.seed)
 
 
 def candidate_predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, PredictorFactory]:

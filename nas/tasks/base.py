@@ -63,6 +63,11 @@ class Task(ABC):
         """The primary and the headline metric, each once."""
         return tuple(dict.fromkeys((self.primary, self.headline)))
 
+    def quantity(self, metric: str) -> Quantity:
+        """How a metric is displayed, for metrics that are not shown by name."""
+        shown = {quantity.metric: quantity for quantity in self.quantities}
+        return shown.get(metric, Quantity(metric, metric, metric))
+
     @property
     def shown(self) -> tuple[str, ...]:
         """Names of the metrics that are computed for every subnet."""

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nas.search.algorithms.history import Deduplicator, History
+from nas.search.algorithms.prediction_log import PredictionLog
 from nas.search.problem.objectives import Metrics
 from nas.search.problem.problem import Problem
 from predictors import CANDIDATES, PredictorFactory
@@ -49,6 +50,8 @@ class SearchTask:
     rng: np.random.Generator
     predictors: Mapping[str, PredictorFactory] = field(default_factory=lambda: CANDIDATES)
     """Candidates for the models of the metrics."""
+    predictions: PredictionLog = field(default_factory=PredictionLog)
+    """The models that propose subnets are passed to it, so that their predictions are recorded."""
 
 
 OptimizerFactory = Callable[[SearchTask], Optimizer]

@@ -47,8 +47,10 @@ class IterativeSearch(SearchAlgorithm):
 
     def _propose(self, n: int) -> Genomes:
         batch = self._seen.filter(self._start)[:n]
-        if len(batch) == 0 and len(self._history) < MIN_SAMPLES:  # a tiny space: some were equal
-            batch = self._seen.filter(size_stratified_sample(self._space, self._rng, START))[:n]
+        missing = MIN_SAMPLES - len(self._history)
+        if len(batch) == 0 and missing > 0:  # a tiny space: some were equal
+            sample = size_stratified_sample(self._space, self._rng, START)
+            batch = self._seen.filter(sample)[: min(n, missing)]
         return batch if len(batch) else self._round(n)
 
     def _round(self, n: int) -> Genomes:

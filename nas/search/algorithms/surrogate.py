@@ -57,11 +57,11 @@ class SurrogateFitter:
     subnets apart.
 
     Args:
-        task: of the search.
+        task: of the search; its `predictions` get the models of every fit.
     """
 
     def __init__(self, task: SearchTask) -> None:
-        self._problem, self._predictors = task.problem, task.predictors
+        self._problem, self._predictors, self._log = task.problem, task.predictors, task.predictions
         self._features = Features(task.problem.space)
         self._seed = int(task.rng.integers(2**31))
         self._chosen: dict[str, str] = {}
@@ -84,6 +84,7 @@ class SurrogateFitter:
             )
             for metric, name in self._chosen.items()
         }
+        self._log.set_models(models, len(history))
         return Surrogate(self._problem, models)
 
     def _choose(self, history: History, metric: str) -> str:
