@@ -516,6 +516,7 @@ def test_interrupted_search_is_continued(
     nas: Nas, trained: TrainedRun, searched: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
+    options += ("--baseline", "random")
     for at in (5, BUDGET + 2):
         with interrupted(monkeypatch, at):
             assert_stopped(nas("search", trained.run.path, *options))
