@@ -515,8 +515,8 @@ def test_interrupted_evaluation_is_continued(
 def test_interrupted_search_is_continued(
     nas: Nas, trained: TrainedRun, searched: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
-    options += ("--baseline", "random")
+    profile = ("--device", "desk", "--profiles", profiles)
+    options = (*profile, "--budget", BUDGET, "--predictor", "ridge", "--baseline", "random")
     for at in (5, BUDGET + 2):
         with interrupted(monkeypatch, at):
             assert_stopped(nas("search", trained.run.path, *options))
