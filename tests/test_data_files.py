@@ -1,15 +1,17 @@
-"""Data sets that a user brings as files: CIFAR and folders of images."""
+"""Data sets that a user brings as files: CIFAR, Fashion-MNIST and folders of images."""
 
+import gzip
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from idx_files import write_fashion_mnist
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas.data import Split, SplitName, cifar, image_folder
+from nas.data import Split, SplitName, cifar, fashion_mnist, image_folder
 from nas.data.batches import eval_batches, train_batches, training_loader
 from nas.data.catalog import get, get_for_imported
 
@@ -70,6 +72,62 @@ def test_cifar_files_with_wrong_checksums_are_refused_and_not_read(tmp_path: Pat
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     with pytest.raises(ValueError, match="does not contain the intact files of CIFAR10"):
         get("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "gzipped"), [("", False), ("FashionMNIST/raw", False), ("fashion-mnist", True)]
+)
+def test_fashion_mnist_is_found_in_each_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, gzipped: bool
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "VALIDATION", 30)
+    write_fashion_mnist(tmp_path / layout, n_train=100, n_test=20, gzipped=gzipped)
+    dataset = get("fashion-mnist", tmp_path)
+    counts = [np.bincount(dataset.split(name).targets).tolist() for name in SPLITS]
+    assert counts == [[7] * 10, [3] * 10, [2] * 10]  # labels are 0, 1, ..., 9, 0, ... in each file
+    x, y = next(eval_batches(dataset, "test", 28, 20))
+    assert y.tolist() == [*range(10)] * 2
+    assert x.shape == (20, 1, 28, 28)
+    x, _ = next(train_batches(dataset, [20], 16, seeded()))
+    assert x.shape == (16, 1, 20, 20)
+    other = get("fashion-mnist", tmp_path, split_seed=1)
+    assert other.split("validation").targets.tolist() != dataset.split("validation").targets.tolist()
+
+
+def test_missing_and_damaged_fashion_mnist_files_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"fashion-mnist needs a data root .*dataset-fashion-mnist"):
+        get("fashion-mnist")
+    with pytest.raises(ValueError, match=r"does not contain train-images-idx3-ubyte.*put train-images"):
+        get("fashion-mnist", tmp_path)
+    write_fashion_mnist(tmp_path, n_train=100, n_test=20)
+    with pytest.raises(ValueError, match=r"has 100 training images; .*5000 of the validation split"):
+        get("fashion-mnist", tmp_path)
+    monkeypatch.setattr(fashion_mnist, "VALIDATION", 30)
+    images, labels = (tmp_path / f"t10k-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
+    intact, intact_labels = images.read_bytes(), labels.read_bytes()
+    small = intact[:8] + bytes([0, 0, 0, 14, 0, 0, 0, 56]) + intact[16:]  # 14x56 pixels
+    for content in (b"", intact[:5], intact[:-1], intact + b"x", b"<html>" + intact):
+        images.write_bytes(content)
+        with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is damaged or not an IDX file: put"):
+            get("fashion-mnist", tmp_path)
+    images.write_bytes(small)
+    with pytest.raises(ValueError, match="images of 28x28 pixels, got images of 14x56"):
+        get("fashion-mnist", tmp_path)
+    images.unlink()
+    packed = gzip.compress(intact)
+    for content in (packed[:-20], packed[:100] + b"damaged" + packed[107:], b"not gzipped"):
+        images.with_name(f"{images.name}.gz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot read .*t10k-images-idx3-ubyte\.gz .*: put"):
+            get("fashion-mnist", tmp_path)
+    images.write_bytes(intact)
+    labels.write_bytes(intact_labels[:-1] + bytes([10]))
+    with pytest.raises(ValueError, match="labels below 10, got 10"):
+        get("fashion-mnist", tmp_path)
+    labels.write_bytes(intact_labels[:7] + bytes([19]) + intact_labels[8:-1])
+    with pytest.raises(ValueError, match=r"one label for each of the 20 images .*, got 19"):
+        get("fashion-mnist", tmp_path)
 
 
 def write_images(folder: Path, n: int, colour: int = 100) -> None:

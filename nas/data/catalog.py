@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from nas import plugins
-from nas.data import cifar, digits, image_folder
+from nas.data import cifar, digits, fashion_mnist, image_folder
 from nas.data.dataset import Dataset
 from nas.data.user_dataset import make_checked
 
@@ -17,6 +17,7 @@ DATASETS: Mapping[str, Factory] = {
     "digits": digits.load,
     "cifar10": cifar.load_cifar10,
     "cifar100": cifar.load_cifar100,
+    "fashion-mnist": fashion_mnist.load,
     "imagefolder": image_folder.load,
     "imagefolder-grey": partial(image_folder.load, channels=1),
 }
