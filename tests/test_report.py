@@ -206,6 +206,7 @@ def test_plots_are_json_that_cannot_end_their_element(page: str) -> None:
         ("latency", "nas profile"),
         ("profile", "nas profile"),
         ("hypervolume", None),
+        ("comparison", None),
         ("reference_point", None),
         ("figures", None),
         ("files", "nas export"),
@@ -230,7 +231,7 @@ def test_empty_run_has_a_page() -> None:
     page = write_report(ReportData(RUN, DIGITS, TASK))
     for command in ("train", "evaluate", "profile", "search"):
         assert f"<code>nas {command} " in page
-    assert len(fields(ReportData)) == 16  # a new part needs a case above
+    assert len(fields(ReportData)) == 17  # a new part needs a case above
 
 
 def test_figures_of_the_test_split_stay_out_of_the_plot(data: ReportData) -> None:
@@ -253,6 +254,23 @@ def test_pareto_plot_has_corners_reference_and_steps(data: ReportData) -> None:
     assert traces["search"].line.shape == "hv"
     hover = traces["largest"].text[0].replace("<br>", " ").replace(NO_BREAK, " ")
     assert compact(DIGITS, DIGITS.largest) in hover
+
+
+def test_other_models_are_shown_next_to_the_front(data: ReportData) -> None:
+    assert data.front is not None
+    fast, slow = data.front["latency_ms"].min() / 2, data.front["latency_ms"].max() * 2
+    models = pd.DataFrame(
+        {"model": ["tiny<b>", "other-net"], "latency_ms": [fast, slow], "accuracy": [0.5, 0.75]}
+    )
+    compared = replace(data, comparison=models)
+    views = pareto(DIGITS, TASK, data.front, data.evaluations, None, {}, models)
+    traces = {trace.name: trace for trace in views["top-1"].data}
+    assert list(traces["other models"].x) == [fast, slow]
+    assert list(traces["other models"].y) == [0.5, 0.75]
+    assert "other models" not in {trace.name for trace in views["cross-entropy"].data}
+    text = write_report(compared)
+    rows = re.findall(r"<tr><td[^>]*>(tiny&lt;b&gt;|other-net)</td>(.*?)</tr>", text)
+    assert [(name, DASH in cells) for name, cells in rows] == [("tiny&lt;b&gt;", True), ("other-net", False)]
 
 
 def test_cost_is_macs_where_no_device_was_profiled(data: ReportData) -> None:

@@ -62,6 +62,37 @@ def test_report_of_a_run_without_a_search_names_the_next_command(trained: Traine
     assert "nas search RUN --device NAME" in path.read_text()
 
 
+def test_report_with_other_models(searched: TrainedRun, tmp_path: Path) -> None:
+    file = tmp_path / "models.csv"
+    file.write_text("model,latency_ms,accuracy\nother-net,12.5,0.25\n")
+    path, _ = report_run(searched, compare=file, out=tmp_path)
+    assert "other-net" in path.read_text()
+    for row, problem in {
+        "": "must have a row for each model",
+        "a,1": "a row must have 3 values",
+        ",1,0.5": "line 2: model must be the name",
+        "a,fast,0.5": "line 2: latency_ms must be a number, got 'fast'",
+        "a,0,0.5": "line 2: latency_ms must be above 0, got 0",
+        "a,,0.5": "line 2: latency_ms must be above 0",
+        "a,inf,0.5": "line 2: latency_ms must be above 0, got inf",
+        "a,1,93.5": "line 2: accuracy must be a share from 0 to 1, .* got 93.5",
+    }.items():
+        file.write_text(f"model,latency_ms,accuracy\n{row}\n")
+        with pytest.raises(ValueError, match=problem):
+            report_run(searched, compare=file)
+    file.write_text("model,latency\na,1\n")
+    with pytest.raises(ValueError, match="must have the columns model,latency_ms,accuracy"):
+        report_run(searched, compare=file)
+    with pytest.raises(ValueError, match=r"cannot read .*absent\.csv"):
+        report_run(searched, compare=tmp_path / "absent.csv")
+
+
+def test_other_models_need_latencies_of_the_run(trained: TrainedRun, tmp_path: Path) -> None:
+    (tmp_path / "models.csv").write_text("model,latency_ms,accuracy\nother-net,12.5,0.25\n")
+    with pytest.raises(ValueError, match="run nas search --device NAME first"):
+        report_run(trained, compare=tmp_path / "models.csv")
+
+
 def test_no_target_where_the_caller_gives_none(searched: TrainedRun) -> None:
     path, figures = report_run(searched, targets={"test top-1, smallest subnet": ">= 1"})
     assert [name for name, _, _, target in figures if target] == ["test top-1, smallest subnet"]

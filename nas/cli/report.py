@@ -25,6 +25,15 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to.", show_default="the folder of the search")
     ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Other models to show next to the front, with the columns model, latency_ms and accuracy "
+            "(0 to 1, on the test split).",
+            show_default=False,
+        ),
+    ] = None,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
     allow_import: AllowImport = False,
@@ -37,7 +46,7 @@ def report(
 
     trained = open_run(run, dataset, data_root, allow_import)
     with shown() as progress:
-        path, figures = report_run(trained, device=device, out=out, progress=progress)
+        path, figures = report_run(trained, device=device, out=out, compare=compare, progress=progress)
     show(figure_rows(figures), as_json)
     if not as_json:
         line(f"report: {path}")

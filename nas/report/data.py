@@ -52,6 +52,8 @@ class ReportData:
     """A `hw_profiles.profile.DeviceProfile` as plain values."""
     hypervolume: Mapping[str, float] = field(default_factory=dict)
     """Hypervolume by method, the search first; the other methods have as many evaluations."""
+    comparison: pd.DataFrame | None = None
+    """Other models: `model`, `latency_ms`, `accuracy` on the test split."""
     reference_point: Mapping[str, float] = field(default_factory=dict)
     """Reference point of the hypervolume: value of each objective."""
     figures: Sequence[FigureOfMerit] = ()

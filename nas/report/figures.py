@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from nas.report.comparison import ACCURACY
 from nas.report.drawing import compact
 from nas.report.markup import count, escape, formatted, number
 from nas.search.algorithms.prediction_log import BEFORE_EVALUATION, CROSS_VALIDATION
@@ -32,6 +33,7 @@ def pareto(
     evaluations: pd.DataFrame | None,
     baseline: pd.DataFrame | None,
     reference_point: Mapping[str, float],
+    comparison: pd.DataFrame | None = None,
 ) -> dict[str, go.Figure]:
     """Metrics over cost of all subnets, one figure per metric; arguments as in `ReportData`."""
     evaluated = _on_validation(evaluations)
@@ -49,6 +51,8 @@ def pareto(
             marker = {"symbol": "x", "size": 10, "color": REFERENCE}
             x, y = [reference_point[cost]], [reference_point[metric]]
             figure.add_scatter(x=x, y=y, mode="markers", name="reference point", marker=marker)
+        if comparison is not None and (cost, metric) == ("latency_ms", ACCURACY):
+            _compared(figure, comparison)
         if quantity.percent:
             figure.update_yaxes(tickformat=".1%")
         views[quantity.label] = figure
@@ -174,6 +178,18 @@ def _front(
     _points(figure, space, task, table.sort_values(cost), name, cost, metric, {"color": color, "size": 9})
     line = {"color": color, "width": 2, "shape": "hv"}
     figure.update_traces(mode="lines+markers", line=line, selector={"name": name})
+
+
+def _compared(figure: go.Figure, comparison: pd.DataFrame) -> None:
+    figure.add_scatter(
+        x=comparison["latency_ms"],
+        y=comparison["accuracy"],
+        mode="markers",
+        name="other models",
+        marker={"color": REFERENCE, "size": 9, "symbol": "diamond"},
+        text=[str(escape(name)) for name in comparison["model"]],
+        hovertemplate="%{text}<br>%{x:.4g} ms, %{y:.1%}<extra></extra>",
+    )
 
 
 def _corners(

@@ -11,6 +11,7 @@ from hw_profiles.device import Device
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
+from nas.report.comparison import ACCURACY, read_comparison
 from nas.report.data import FigureOfMerit
 from nas.report.figures_of_merit import (
     certificate_figures,
@@ -50,6 +51,7 @@ def report_run(
     extra: Sequence[FigureOfMerit] = (),
     targets: Mapping[str, str] | None = None,
     out: Path | None = None,
+    compare: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[Path, list[FigureOfMerit]]:
     """Write the report of a run, to the folder of the device's search or to the run.
@@ -60,15 +62,17 @@ def report_run(
         extra: additional figures for the table of the report.
         targets: targets of figures by name, such as `>= 97`.
         out: folder to write to; None: see above.
+        compare: CSV file of other models to show next to the front, see `nas.report.comparison`.
         progress: called after each evaluation on the test split.
 
     Returns:
         Path of the page, and its figures.
 
     Raises:
-        ValueError: the run was not searched for the device, or a file of the run is damaged.
+        ValueError: the run was not searched for the device, or a file of the run or `compare` is damaged.
     """
     run, task = trained.run, trained.task
+    comparison = _comparison(trained, compare) if compare else None
     searched = device is not None or run.last_device is not None
     results = run.search(device) if searched else None
     search = results.read_json(SEARCH) if results else {}
@@ -118,6 +122,7 @@ def report_run(
         latency=profiled.held_out if profiled else None,
         profile=profiled.profile.model_dump(mode="json") if profiled else None,
         hypervolume=volumes,
+        comparison=comparison,
         reference_point=reference,
         figures=figures,
         files=_exported(run, search.get("device")),
@@ -128,6 +133,18 @@ def report_run(
 
 def _table(folder: Folder | None, name: str) -> pd.DataFrame | None:
     return folder.read_csv(name) if folder and folder.has(name) else None
+
+
+def _comparison(trained: TrainedRun, path: Path) -> pd.DataFrame:
+    comparison = read_comparison(path)
+    if trained.task.headline.metric != ACCURACY:
+        raise ValueError(
+            f"--compare shows accuracies, but the results of the task {trained.info.task!r} are shown as "
+            f"{trained.task.headline.metric}; leave it out"
+        )
+    if trained.run.last_device is None:
+        raise ValueError("--compare needs latencies of the run's subnets; run nas search --device NAME first")
+    return comparison
 
 
 def _only_subnet(trained: TrainedRun, arch: Arch) -> pd.DataFrame:

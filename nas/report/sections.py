@@ -12,6 +12,7 @@ import pandas as pd
 from hw_profiles.latency_models.prediction_error import ErrorRecord, compare
 from nas.onnx_backend.precision import FP32
 from nas.report import figures
+from nas.report.comparison import best_within
 from nas.report.data import ReportData
 from nas.report.drawing import compact, draw
 from nas.report.markup import (
@@ -89,10 +90,16 @@ def pareto_front(data: ReportData) -> Html:
     if data.front is None and (data.evaluations is None or data.evaluations.empty):
         return section("Pareto front", missing("evaluated subnets", EVALUATE))
     views = figures.pareto(
-        data.space, data.task, data.front, data.evaluations, data.baseline, data.reference_point
+        data.space,
+        data.task,
+        data.front,
+        data.evaluations,
+        data.baseline,
+        data.reference_point,
+        data.comparison,
     )
     caption = "On the validation split. Hover over a point for its arch: resolution · stem | stages | head."
-    return section("Pareto front", plot(views, caption), *_hypervolumes(data))
+    return section("Pareto front", plot(views, caption), *_hypervolumes(data), *_compared(data))
 
 
 def predictions(data: ReportData) -> Html:
@@ -223,6 +230,29 @@ def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
         for _, row in joined.iterrows()
     ]
     return table(header, cells)
+
+
+def _compared(data: ReportData) -> list[Html]:
+    """The other models, each next to the most accurate subnet of the front that is not slower."""
+    if data.comparison is None or data.front is None or data.test is None:
+        return []
+    front = data.front[["arch_id", "latency_ms", "measured_latency_ms"]].merge(data.test, on="arch_id")
+    front["latency_ms"] = front["measured_latency_ms"].fillna(front["latency_ms"])
+    quantity = data.task.headline
+    rows = []
+    for _, model in data.comparison.sort_values("latency_ms").iterrows():
+        cells = [model["model"], number(model["latency_ms"]), formatted(quantity, model["accuracy"])]
+        subnet = best_within(front, quantity.metric, model["latency_ms"])
+        if subnet is None:
+            cells += [DASH, DASH, DASH]
+        else:
+            name = Html(f"<code>{escape(subnet['arch_id'])}</code>")
+            cells += [name, number(subnet["latency_ms"]), formatted(quantity, subnet[quantity.metric])]
+        rows.append(cells)
+    best = "most accurate subnet that is not slower"
+    header = ("other model", "ms", "accuracy", best, "ms", f"{quantity.label}, test")
+    note = paragraph("Other models: the latencies and accuracies are those of the file given to the report.")
+    return [note, table(header, rows)]
 
 
 def _other_files(data: ReportData, shown: set[str]) -> list[Html]:
