@@ -232,6 +232,14 @@ def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [(row["value"], row["met"]) for row in answer.json["figures"]] == [(98.0, True), (None, None)]
 
 
+def test_demo_without_the_images_of_its_recipe(nas: Nas, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    answer = nas("demo", "--recipe", "fashion-mnist", "--data-root", data, "--out", out)
+    assert_refused(answer, f"{data} does not contain train-images-idx3-ubyte")
+    assert not out.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
 def test_closed_and_full_standard_output() -> None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_device
 
 from nas import tasks
-from nas.cli.demo_run import targets_on
+from nas.cli.demo_run import targets
 from nas.report.figures_of_merit import (
     hypervolume_figures,
     latency_figures,
@@ -57,16 +57,16 @@ def test_search_is_divided_by_random_search_where_that_found_anything() -> None:
 
 def test_latency_target_follows_the_noise_floor(tiny: Space) -> None:
     profile = make_device(tiny).profile
-    targets = {}
+    bounds = {}
     for floor in (0.005, 0.02, 0.05):
         measured = profile.model_copy(update={"noise_floor": floor})
-        wanted = targets_on(measured)
+        wanted = targets("digits", measured)
         figures = latency_figures(measured)[:2]
-        targets[floor] = [(wanted[name], met(value, wanted[name])) for name, value, _, _ in figures]
+        bounds[floor] = [(wanted[name], met(value, wanted[name])) for name, value, _, _ in figures]
     # the larger of 3 % and thrice the floor; the held-out error of the made-up device is (5 + 0 + 0) / 3 %
-    assert targets[0.005] == [("<= 3.00", True), ("<= 4", True)]
-    assert targets[0.02] == [("<= 6.00", True), ("<= 4", True)]
-    assert targets[0.05] == [("<= 15.00", True), ("machine too noisy", False)]
+    assert bounds[0.005] == [("<= 3.00", True), ("<= 4", True)]
+    assert bounds[0.02] == [("<= 6.00", True), ("<= 4", True)]
+    assert bounds[0.05] == [("<= 15.00", True), ("machine too noisy", False)]
 
 
 def test_figures_of_the_predictor_and_its_ceiling() -> None:
