@@ -127,6 +127,18 @@ def sampled(dataset: Dataset, *arguments: Any, **options: Any) -> Iterator[Batch
     return calibration_batches(dataset, dataset.split("train").targets, *arguments, **options)
 
 
+def epoch(dataset: Dataset, *arguments: Any, workers: int = 0, **options: Any) -> list[Batch]:
+    """The normalized batches of an epoch of training; arguments as in `plan_epoch`."""
+    from nas.data.batches import plan_epoch, training_loader
+    from nas.data.normalization import Normalization
+
+    normalize = Normalization(dataset.preprocess, torch.device("cpu"))
+    loader = training_loader(dataset, workers)
+    batches = [(normalize(x), y) for x, y in loader(plan_epoch(dataset, *arguments, **options))]
+    loader.close()
+    return batches
+
+
 # ---------------------------------------------------------------------- runs of the tiny space
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from conftest import sampled
+from conftest import epoch, sampled
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,8 +15,6 @@ from nas.data.augment import RandomCropFlip
 from nas.data.batches import (
     batches_per_epoch,
     eval_batches,
-    train_batches,
-    training_loader,
 )
 from nas.data.catalog import get
 from nas.data.dataset import stratified_order, stratified_split
@@ -106,7 +104,7 @@ def numbered(n: int, preprocess: Preprocess = RGB) -> ImageDataset:
 
 def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch() -> None:
     dataset = numbered(23)
-    batches = list(train_batches(dataset, [8], 5, seeded()))
+    batches = epoch(dataset, [8], 5, seeded())
     labels = torch.cat([y for _, y in batches]).tolist()
     assert len(batches) == batches_per_epoch(dataset, 5) == 4
     assert len(set(labels)) == len(labels) == 20
@@ -115,7 +113,7 @@ def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch() -> None
 
 def test_fewer_images_than_a_batch_are_one_batch() -> None:
     dataset = numbered(3)
-    ((x, y),) = train_batches(dataset, [8], 5, seeded())
+    ((x, y),) = epoch(dataset, [8], 5, seeded())
     assert x.shape == (3, 3, 8, 8)
     assert sorted(y.tolist()) == [0, 1, 2]
     assert batches_per_epoch(dataset, 5) == 1
@@ -123,20 +121,20 @@ def test_fewer_images_than_a_batch_are_one_batch() -> None:
 
 def test_training_resumes_inside_an_epoch_with_the_same_batches() -> None:
     dataset = numbered(40)
-    whole = list(train_batches(dataset, [8, 16], 8, seeded()))
-    assert same(list(train_batches(dataset, [8, 16], 8, seeded(), first=2)), whole[2:])
-    assert not same(list(train_batches(dataset, [8, 16], 8, seeded(1))), whole)
+    whole = epoch(dataset, [8, 16], 8, seeded())
+    assert same(epoch(dataset, [8, 16], 8, seeded(), first=2), whole[2:])
+    assert not same(epoch(dataset, [8, 16], 8, seeded(1)), whole)
 
 
 def test_each_batch_draws_one_resolution() -> None:
-    sizes = [x.shape[-1] for x, _ in train_batches(numbered(200), [8, 12, 16], 4, seeded())]
+    sizes = [x.shape[-1] for x, _ in epoch(numbered(200), [8, 12, 16], 4, seeded())]
     assert set(sizes) == {8, 12, 16}
 
 
 def test_ranks_share_each_batch() -> None:
     dataset = numbered(24)
     whole, first, second = (
-        list(train_batches(dataset, [8, 16], 6, seeded(), rank=rank, world_size=world_size))
+        epoch(dataset, [8, 16], 6, seeded(), rank=rank, world_size=world_size)
         for rank, world_size in ((0, 1), (0, 2), (1, 2))
     )
     for (x, y), (x0, y0), (x1, y1) in zip(whole, first, second, strict=True):
@@ -149,8 +147,8 @@ def test_workers_make_the_same_batches() -> None:
     dataset = numbered(24)
     before = torch.get_rng_state()
     assert same(
-        list(train_batches(dataset, [8, 16], 6, seeded(), loader=training_loader(dataset, workers=2))),
-        list(train_batches(dataset, [8, 16], 6, seeded())),
+        epoch(dataset, [8, 16], 6, seeded(), workers=2),
+        epoch(dataset, [8, 16], 6, seeded()),
     )
     assert torch.equal(before, torch.get_rng_state())
 
@@ -169,7 +167,7 @@ def test_without_augmentation_training_sees_clean_images() -> None:
     images = noise(6, 8, 8, 3)
     splits: dict[SplitName, Split] = {"train": Split(images, np.arange(6))}
     dataset = ImageDataset(("a",), RGB, None, splits)
-    ((x, y),) = train_batches(dataset, [12], 6, seeded())
+    ((x, y),) = epoch(dataset, [12], 6, seeded())
     for image, index in zip(x, y.tolist(), strict=True):
         np.testing.assert_array_equal(image.numpy(), RGB(images[index], 12))
 

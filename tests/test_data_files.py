@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import epoch
 from idx_files import write_fashion_mnist
 from numpy.typing import NDArray
 from PIL import Image
 
 from nas.data import Split, SplitName, cifar, fashion_mnist, image_folder
-from nas.data.batches import eval_batches, train_batches, training_loader
+from nas.data.batches import eval_batches
 from nas.data.catalog import get, get_for_imported
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -52,7 +53,7 @@ def test_cifar_holds_validation_out_of_train_and_keeps_the_official_test(cifar_r
     planes = noise(20, 3072, seed=5)[0].reshape(3, 32, 32)  # the first test image: red, green, blue plane
     x, _ = next(eval_batches(dataset, "test", 32, 1))
     np.testing.assert_array_equal(x[0].numpy(), dataset.preprocess.normalize(planes))
-    x, y = next(train_batches(dataset, [32], 16, seeded()))
+    x, y = epoch(dataset, [32], 16, seeded())[0]
     assert x.shape == (16, 3, 32, 32)
     assert y.dtype == torch.int64
 
@@ -157,7 +158,7 @@ def test_one_folder_is_split_80_10_10(tmp_path: Path) -> None:
     red = np.where(y.numpy() == 0, 100, 200) / 255
     expected = (red - dataset.preprocess.mean[0]) / dataset.preprocess.std[0]
     np.testing.assert_allclose(x[:, 0, 14, 14], expected, atol=1e-5)
-    x, _ = next(train_batches(dataset, [28], 16, seeded(), loader=training_loader(dataset, workers=1)))
+    x, _ = epoch(dataset, [28], 16, seeded(), workers=1)[0]
     assert x.shape == (16, 3, 28, 28)
 
 

@@ -4,14 +4,22 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+import search_spaces
+from nas.data.catalog import get
+from nas.data.dataset import ImageDataset, Split
+from nas.data.image_folder import ImageFiles
 from nas.data.loading import Batch, Loader
+from nas.recipes.recipe import load
 from nas.stopping import STOP_SIGNALS
+from nas.training import loaders
 
 
 def numbered(task: int) -> Batch:
@@ -80,6 +88,28 @@ def test_killed_worker_is_one_line() -> None:
     ):
         list(loader([0, 1]))
     loader.close()
+
+
+def test_default_processes_fit_into_the_cores_and_the_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, space = load("digits"), search_spaces.get("digits")
+    digits = get("digits")
+    files = ImageDataset(
+        digits.output_names, digits.preprocess, None, {"train": Split(ImageFiles(["a.png"]), np.zeros(1))}
+    )
+    monkeypatch.setattr(loaders, "usable_cores", lambda: 4)
+    # batches of 64 grey images of 24 pixels; each process has two finished ones and one in work, and half of
+    # the memory stays free
+    for batches, processes in ((6 * 9, 4), (6 * 3, 3), (5, 0)):
+        usage = SimpleNamespace(free=batches * 64 * 24**2, total=0)
+        monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: usage)
+        assert loaders.loader_processes(recipe, space, files) == processes
+    assert loaders.loader_processes(recipe, space, digits) == 0  # in memory
+    assert loaders.loader_processes(recipe.replace({"data.workers": 7}), space, files) == 7
+    monkeypatch.setattr("nas.data.loading.SHARED_MEMORY", str(tmp_path / "none"))
+    shared = recipe.replace({"compute.devices": 2})  # two training processes share the cores
+    assert loaders.loader_processes(shared, space, files) == 2
 
 
 def test_full_shared_memory_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import epoch
 
 from nas import plugins, tasks
 from nas.data import catalog
-from nas.data.batches import eval_batches, train_batches
+from nas.data.batches import eval_batches
 from nas.tasks import metrics
 from nas.tasks.classification.metrics import METRICS
 
@@ -78,7 +79,7 @@ def test_a_dataset_of_the_users_own_trains_and_evaluates() -> None:
     x, y = next(eval_batches(dataset, "validation", 16, 4))
     assert x.shape == (4, 1, 16, 16)
     assert y.tolist() == [0, 1, 0, 1]
-    x, _ = next(train_batches(dataset, [8], 12, torch.Generator()))
+    x, _ = epoch(dataset, [8], 12, torch.Generator())[0]
     assert set(x.flatten().tolist()) == {-1.0, 1.0}
 
 

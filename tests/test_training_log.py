@@ -55,24 +55,36 @@ def run(tmp_path: Path, tiny: Space) -> RunDir:
 
 
 def test_speed_of_a_resumed_run_is_appended_to_its_table(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "nas")
     clock = iter([10.0, 14.0, 14.0, 100.0, 101.0])
     monkeypatch.setattr("nas.training.monitor.time.monotonic", lambda: next(clock))
     for first, rows in ((0, (6, 7)), (7, (9,))):
-        monitor = Monitor(run, first, images_per_step=16)
+        monitor = Monitor(run, processes=2)
         for last in rows:
+            for _ in range(first, last):
+                monitor.step(16, loading_seconds=0.5, step_seconds=0.2)
             monitor.row({"step": last, "lr": 0.1})
+            first = last
     speed = run.read_csv(SPEED)
     assert speed["step"].tolist() == [6, 7, 9]
     # the clock does not advance between the first two rows
     np.testing.assert_equal(speed["images_per_s"].to_numpy(), [6 * 16 / 4, np.nan, 2 * 16 / 1])
+    # a process loads 16 images in 0.5 s, and there are two; a step takes 0.2 s
+    np.testing.assert_allclose(speed["loader_images_per_s"], 2 * 16 / 0.5)
+    np.testing.assert_allclose(speed["step_images_per_s"], 16 / 0.2)
+    reports = [record.getMessage() for record in caplog.records]
+    assert reports == [
+        "24 images/s, limited by the loader (alone: loader with data.workers=2 64, training step 80)",
+        "32 images/s, limited by the loader (alone: loader with data.workers=2 64, training step 80)",
+    ]
 
 
 def test_missing_tensorboard_is_an_error(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"pip install elastic-nas\[tensorboard\]"):
-        Monitor(run, 0, images_per_step=16, tensorboard=True)
+        Monitor(run, tensorboard=True)
 
 
 def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +104,10 @@ def test_events_have_all_columns(run: RunDir, monkeypatch: pytest.MonkeyPatch) -
     fake: Any = type(sys)("torch.utils.tensorboard")
     fake.SummaryWriter = lambda folder: Writer()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    monitor = Monitor(run, 0, images_per_step=16, tensorboard=True)
+    monitor = Monitor(run, tensorboard=True)
     monitor.row({"step": 5, "lr": 0.1, "loss_largest": 2.0})
-    assert written.keys() == {"step", "lr", "loss_largest", "images_per_s"}
+    speeds = {"images_per_s", "loader_images_per_s", "step_images_per_s"}
+    assert written.keys() == {"step", "lr", "loss_largest"} | speeds
     assert written["loss_largest"] == (2.0, 5)
     monitor.close()
     assert closed == [True]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sampled
+from conftest import epoch, sampled
 from PIL import Image
 
 from nas import tasks
 from nas.data import ImageDataset, ImageOnly, Preprocess, Split
-from nas.data.batches import eval_batches, train_batches
+from nas.data.batches import eval_batches
 from nas.data.dataset import Dataset, SplitName
 from nas.data.user_dataset import make_checked
 
@@ -121,7 +121,7 @@ def test_images_are_checked_when_they_are_made(image: Callable[[], object], mess
     dataset = make(with_split(images, LABELS, "train"))
     reads: tuple[Callable[[], object], ...] = (
         lambda: list(sampled(dataset, 6, 8, 6, 0)),
-        lambda: list(train_batches(dataset, [8], 6, torch.Generator())),
+        lambda: epoch(dataset, [8], 6, torch.Generator()),
     )
     for read in reads:
         with pytest.raises(ValueError, match=f"'mine:data', split 'train', image 5.* {message}") as caught:
@@ -134,18 +134,18 @@ def test_images_are_checked_when_they_are_made(image: Callable[[], object], mess
     ("augment", "message"),
     [
         (raises, "the `augment` of the data set 'mine:data' failed with RuntimeError: disk lost"),
-        (lambda *_: (None, None), r"floats of shape \(6, 1, 8, 8\), got None"),
+        (lambda *_: (None, None), r"uint8 or floats of shape \(6, 1, 8, 8\), got None"),
         (lambda *_: None, "failed with TypeError"),
         (
             lambda *_: (torch.zeros(6, 1, 8, 8), LABELS),
             "a target for each of 6 images, got int64",
         ),
         (ImageOnly(lambda *_: torch.zeros(6, 3, 8, 8)), r"got torch\.float32 of shape \(6, 3, 8, 8\)"),
-        (ImageOnly(lambda *_: torch.zeros(6, 1, 8, 8, dtype=torch.uint8)), r"got torch\.uint8 of shape"),
+        (ImageOnly(lambda *_: torch.zeros(6, 1, 8, 8, dtype=torch.int8)), r"got torch\.int8 of shape"),
         (lambda *_: (np.zeros((6, 1, 8, 8)), LABELS), r"got float64 of shape"),
     ],
 )
 def test_augmentation_is_checked_when_it_is_used(augment: Any, message: str) -> None:
     dataset = make(replace(GOOD, augment=augment))
     with pytest.raises(ValueError, match=message):
-        next(train_batches(dataset, [8], 6, torch.Generator()))
+        epoch(dataset, [8], 6, torch.Generator())

@@ -11,12 +11,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
+from torchvision.transforms import RandomResizedCrop as RandomCrop
 from torchvision.transforms import v2
 
 from nas.data import image_file
 from nas.data.dataset import ImageAugment
 from nas.data.global_generator import seeded
 from nas.data.preprocess import RawImage
+
+ASPECT_RATIOS = 3 / 4, 4 / 3
+"""Range of width divided by height of a random part of an image."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +88,22 @@ class RandomResizedCrop:
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
         """See `ImageAugment`."""
-        transform = v2.Compose(
-            [
-                v2.RandomResizedCrop(resolution, scale=(self.min_area, 1.0)),
-                v2.RandomHorizontalFlip(),
-                self.policies or v2.Identity(),
-                v2.ColorJitter(brightness=self.brightness, saturation=self.saturation),
-                v2.PILToTensor(),
-            ]
-        )
         seed = int(torch.randint(2**62, (), generator=generator))
         with seeded(seed):  # torchvision draws from the global generator
-            return torch.stack([transform(_pillow(image)) for image in images]).float()
+            pixels = np.stack([np.asarray(self._variant(_pillow(image), resolution)) for image in images])
+        return _channels_first(torch.from_numpy(pixels))
+
+    def _variant(self, image: Image.Image, resolution: int) -> Image.Image:
+        top, left, height, width = RandomCrop.get_params(image, [self.min_area, 1.0], list(ASPECT_RATIOS))
+        image = image.crop((left, top, left + width, top + height))
+        image = image.resize((resolution, resolution), Image.Resampling.BILINEAR)
+        if torch.rand(()) < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.policies is not None:
+            image = self.policies(image)
+        if self.brightness or self.saturation:
+            image = v2.ColorJitter(brightness=self.brightness, saturation=self.saturation)(image)
+        return image
 
 
 AUGMENTATIONS: Mapping[str, ImageAugment] = {
@@ -108,7 +116,11 @@ AUGMENTATIONS: Mapping[str, ImageAugment] = {
 
 def _stack(images: Sequence[RawImage]) -> Tensor:
     """Images of one size as float32 (n, channels, height, width), values 0..255."""
-    x = torch.from_numpy(np.stack([np.asarray(image) for image in images])).float()
+    return _channels_first(torch.from_numpy(np.stack([np.asarray(image) for image in images])).float())
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    """Images (n, height, width[, 3]) as (n, channels, height, width)."""
     return x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,11 +30,11 @@ class BatchPlan:
 
 
 def batches_per_epoch(dataset: Dataset, batch_size: int) -> int:
-    """Number of batches of `train_batches`, which drops an incomplete last one unless it is the only one."""
+    """Number of batches of an epoch, which drops an incomplete last one unless it is the only one."""
     return max(1, len(dataset.split("train")) // batch_size)
 
 
-def train_batches(
+def plan_epoch(
     dataset: Dataset,
     resolutions: Sequence[int],
     batch_size: int,
@@ -44,11 +44,10 @@ def train_batches(
     first: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    loader: Loader[BatchPlan] | None = None,
-) -> Iterator[Batch]:
-    """One epoch of shuffled, augmented training images.
+) -> list[BatchPlan]:
+    """Plans for one epoch of shuffled training images.
 
-    Batch `i` depends only on `i` and the state of the generator at the call, not on `first` or the loader.
+    Plan `i` depends only on `i` and the state of the generator at the call, not on `first`.
 
     Args:
         dataset: source of the images.
@@ -59,16 +58,24 @@ def train_batches(
         first: number of batches to skip, to resume inside an epoch.
         rank: index of this process, which gets every `world_size`-th image of each batch.
         world_size: number of processes.
-        loader: result of `training_loader`, reused for all epochs; None: batches are made on demand.
     """
     if order is None:
         order = torch.randperm(len(dataset.split("train")), generator=generator).numpy()
-    plan = _plan_epoch(order, resolutions, batch_size, generator, rank, world_size)
-    return (loader or training_loader(dataset))(plan[first:])
+    n_batches = max(1, len(order) // batch_size)
+    sizes = torch.randint(len(resolutions), (n_batches,), generator=generator)
+    seeds = torch.randint(2**62, (n_batches, world_size), generator=generator)
+    return [
+        BatchPlan(
+            indices=order[i * batch_size : (i + 1) * batch_size][rank::world_size],
+            resolution=resolutions[int(sizes[i])],
+            seed=int(seeds[i, rank]),
+        )
+        for i in range(first, n_batches)
+    ]
 
 
 def training_loader(dataset: Dataset, workers: int = 0, *, pin_memory: bool = False) -> Loader[BatchPlan]:
-    """Loads the batches of `train_batches`.
+    """Loads augmented training images for the plans of `plan_epoch`, with pixel values 0..255.
 
     Args:
         dataset: source of the images.
@@ -85,7 +92,7 @@ def eval_batches(
     """All images of a split in order, without augmentation."""
     images = dataset.split(split)
     plans = [BatchPlan(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
-    return Loader(partial(_clean, dataset, images), workers)(plans)
+    return Loader(partial(_normalized, _clean, dataset, images), workers)(plans)
 
 
 def calibration_batches(
@@ -126,29 +133,8 @@ def calibration_batches(
     n_batches = min(math.ceil(len(sample) / batch_size), len(sample) // MIN_CALIBRATION_IMAGES)
     parts = np.array_split(sample, n_batches)
     plans = [BatchPlan(part, resolution, int(rng.integers(2**62))) for part in parts]
-    make = partial(_augmented if augmented else _clean, dataset, train)
+    make = partial(_normalized, _augmented if augmented else _clean, dataset, train)
     return Loader(make, workers)(plans)
-
-
-def _plan_epoch(
-    order: NDArray[np.int64],
-    resolutions: Sequence[int],
-    batch_size: int,
-    generator: torch.Generator,
-    rank: int,
-    world_size: int,
-) -> list[BatchPlan]:
-    n_batches = max(1, len(order) // batch_size)
-    sizes = torch.randint(len(resolutions), (n_batches,), generator=generator)
-    seeds = torch.randint(2**62, (n_batches, world_size), generator=generator)
-    return [
-        BatchPlan(
-            indices=order[i * batch_size : (i + 1) * batch_size][rank::world_size],
-            resolution=resolutions[int(sizes[i])],
-            seed=int(seeds[i, rank]),
-        )
-        for i in range(n_batches)
-    ]
 
 
 def _parts(indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
@@ -157,21 +143,22 @@ def _parts(indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64
 
 def _clean(dataset: Dataset, split: Split, plan: BatchPlan) -> Batch:
     pixels = split.pixels(plan.indices, dataset.preprocess, plan.resolution)
-    return _tensor(dataset, pixels), _targets(split, plan)
+    return torch.from_numpy(pixels), _targets(split, plan)
 
 
 def _augmented(dataset: Dataset, split: Split, plan: BatchPlan) -> Batch:
     if dataset.augment is None:
         return _clean(dataset, split, plan)
     generator = torch.Generator().manual_seed(plan.seed)
-    images, targets = split.take(plan.indices), _targets(split, plan)
-    pixels, targets = dataset.augment(images, targets, plan.resolution, generator)
-    return _tensor(dataset, pixels.numpy()), targets
+    return dataset.augment(split.take(plan.indices), _targets(split, plan), plan.resolution, generator)
+
+
+def _normalized(
+    make: Callable[[Dataset, Split, BatchPlan], Batch], dataset: Dataset, split: Split, plan: BatchPlan
+) -> Batch:
+    pixels, targets = make(dataset, split, plan)
+    return torch.from_numpy(dataset.preprocess.normalize(pixels.numpy())), targets
 
 
 def _targets(split: Split, plan: BatchPlan) -> Tensor:
     return torch.from_numpy(split.targets[plan.indices])
-
-
-def _tensor(dataset: Dataset, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(dataset.preprocess.normalize(pixels))

@@ -78,8 +78,9 @@ class Augment(Protocol):
             generator: the only source of randomness.
 
         Returns:
-            Images, float32 (n, channels, resolution, resolution) with pixel values 0..255, before
-            normalization, and their targets, shape (n, ...).
+            Images, uint8 or float32 (n, channels, resolution, resolution) with pixel values 0..255, before
+            normalization, and their targets, shape (n, ...). uint8 is faster where worker processes load
+            the images.
         """
 
 

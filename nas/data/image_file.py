@@ -54,7 +54,7 @@ def read(path: str | PathLike[str]) -> Image.Image:
     try:
         # a stream, because Pillow would memory-map some files and then rotate TIFF images wrongly
         with open(path, "rb") as file, Image.open(file, formats=formats()) as image:
-            return plain(image).convert("RGB")
+            return converted(plain(image), "RGB")
     except Exception as error:  # damaged files raise errors of nearly any kind
         raise ValueError(f"{CANNOT_READ}{fspath(path)}: {_reason(error)}") from None
 

@@ -6,11 +6,13 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -20,10 +22,14 @@ from torch.utils.data import DataLoader
 from nas.stopping import STOP_SIGNALS
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 (n, channels, resolution, resolution), normalized, and targets (n, ...)."""
+"""Images (n, channels, resolution, resolution) and targets (n, ...).
+
+Training images have pixel values 0..255 as uint8 or float32; all others are normalized float32."""
 Plan = TypeVar("Plan")
 
 SHARED_MEMORY = "/dev/shm"
+PREFETCHED = 2
+"""Finished batches of each worker process that wait in shared memory."""
 
 
 class Loader(Generic[Plan]):
@@ -41,7 +47,9 @@ class Loader(Generic[Plan]):
     def __init__(self, make: Callable[[Plan], Batch], workers: int = 0, *, pin_memory: bool = False) -> None:
         self.make = make
         self.workers = workers
-        self.plans: list[Plan] = []
+        self.busy_seconds = 0.0
+        """Time for which the processes worked on the batches returned so far, summed over the processes."""
+        self.plans: _Plans[Plan] = _Plans()
         self.loader: DataLoader[Any] | None = None
         self.iterator: Any = None
         """The iterator of the `DataLoader`, which owns the worker processes."""
@@ -52,23 +60,27 @@ class Loader(Generic[Plan]):
                 batch_size=None,
                 collate_fn=_unchanged,  # the default would turn tuples into lists
                 num_workers=workers,
+                prefetch_factor=PREFETCHED,
                 persistent_workers=True,
                 worker_init_fn=_ignore_stopping,
                 pin_memory=pin_memory,
                 generator=torch.Generator(),  # the default would use the global one
             )
 
-    def __call__(self, plans: Sequence[Plan]) -> Iterator[Batch]:
+    def __call__(self, plans: Iterable[Plan]) -> Iterator[Batch]:
         """The batches of `plans`.
+
+        Args:
+            plans: read ahead while the worker processes prefetch.
 
         Raises:
             ValueError: an image cannot be read, the data set raises an error, or the worker processes fail.
         """
         if self.loader is None:
             for plan in plans:
-                yield _make_batch(self.make, plan)
+                yield self._timed(_make_batch(self.make, plan))
             return
-        self.plans[:] = plans
+        self.plans.plans = plans
         self.iterator = self._start(self.loader)
         while True:
             try:
@@ -82,7 +94,12 @@ class Loader(Generic[Plan]):
                 ) from None
             if isinstance(batch, _Failure):
                 raise ValueError(batch.reason)
-            yield batch
+            yield self._timed(batch)
+
+    def _timed(self, batch: _TimedBatch) -> Batch:
+        x, y, seconds = batch
+        self.busy_seconds += seconds
+        return x, y
 
     def close(self) -> None:
         """End the worker processes."""
@@ -110,6 +127,20 @@ class Loader(Generic[Plan]):
             ) from None
 
 
+_TimedBatch = tuple[Tensor, Tensor, float]
+"""A batch, and the seconds that it took."""
+
+
+@dataclass
+class _Plans(Generic[Plan]):
+    """The plans of the batches to load, as the `DataLoader` needs them."""
+
+    plans: Iterable[Plan] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Plan]:
+        return iter(self.plans)
+
+
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """The reason why a worker process could not make a batch.
@@ -126,31 +157,33 @@ class _Batches(Generic[Plan]):
 
     make: Callable[[Plan], Batch]
 
-    def __getitem__(self, plan: Plan) -> Batch | _Failure:
+    def __getitem__(self, plan: Plan) -> _TimedBatch | _Failure:
         try:
-            x, y = _make_batch(self.make, plan)
+            x, y, seconds = _make_batch(self.make, plan)
         except ValueError as error:
             return _Failure(str(error))
         try:  # the queue would do it in a thread, where errors are lost
-            return x.share_memory_(), y.share_memory_()
+            return x.share_memory_(), y.share_memory_(), seconds
         except (RuntimeError, OSError):
             return _Failure(_shared_memory_message(x))
 
 
-def _make_batch(make: Callable[[Plan], Batch], plan: Plan) -> Batch:
+def _make_batch(make: Callable[[Plan], Batch], plan: Plan) -> _TimedBatch:
     """The batch for a plan.
 
     Raises:
         ValueError: any error, in one line.
     """
+    begin = time.perf_counter()
     try:
-        return make(plan)
+        x, y = make(plan)
     except ValueError:
         raise
     except MemoryError:
         raise ValueError("not enough memory to load a batch; use a smaller data.batch_size") from None
     except Exception as error:  # a custom data set may raise anything
         raise ValueError(f"the data set raised {type(error).__name__}: {_first_line(error)}") from error
+    return x, y, time.perf_counter() - begin
 
 
 def _shared_memory_message(x: Tensor) -> str:
@@ -162,6 +195,17 @@ def _shared_memory_message(x: Tensor) -> str:
         f"processes that load images need more shared memory: {sizes}; use data.workers=0 or a smaller "
         f"data.batch_size, or give the container more (docker run --shm-size=8g)"
     )
+
+
+def fitting_workers(batch_bytes: int) -> int:
+    """Number of worker processes whose batches fit into half of the free shared memory.
+
+    Args:
+        batch_bytes: size of a batch.
+    """
+    if not os.path.isdir(SHARED_MEMORY):  # other systems do not limit it
+        return sys.maxsize
+    return shutil.disk_usage(SHARED_MEMORY).free // (2 * (PREFETCHED + 1) * batch_bytes)
 
 
 def _first_line(error: BaseException) -> str:

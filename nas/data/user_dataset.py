@@ -93,9 +93,10 @@ class CheckedAugment:
         shape = (len(images), self.channels, resolution, resolution)
         import torch
 
-        if not isinstance(x, torch.Tensor) or x.shape != shape or not x.is_floating_point():
+        is_image = isinstance(x, torch.Tensor) and (x.dtype == torch.uint8 or x.is_floating_point())
+        if not is_image or x.shape != shape:
             raise ValueError(
-                f"the `augment` of {self.source} must return floats of shape {shape}, got {_kind(x)}"
+                f"the `augment` of {self.source} must return uint8 or floats of shape {shape}, got {_kind(x)}"
             )
         if not isinstance(y, torch.Tensor) or len(y) != len(images):
             raise ValueError(

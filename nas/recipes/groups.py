@@ -24,8 +24,9 @@ class DataConfig(Group):
     order: Literal["shuffled", "importance"] = "shuffled"
     """Images of an epoch: `shuffled`, each image once; `importance`, drawn with replacement, images with
     larger errors more often (PA&DA)."""
-    workers: Annotated[CountOrZero, MayChange] = 0
-    """Processes that load images ahead; useful for images that are read from files."""
+    workers: Annotated[CountOrZero | None, MayChange] = None
+    """Processes that load images ahead, for each training process; null: for images in files its share of the
+    cores that affinity and CPU quota allow, otherwise 0."""
 
 
 class AugmentationConfig(Group):

@@ -17,6 +17,10 @@ from nas.training.reductions import mean_over_processes
 class DataOrder(Protocol):
     """Chooses the images of each epoch; equal on all ranks."""
 
+    known_ahead: bool
+    """Whether the order of an epoch does not depend on the training, so that the loader may read on into the
+    next epoch."""
+
     def epoch(self, index: int, rng: np.random.Generator, progress: float) -> NDArray[np.int64] | None:
         """The images of an epoch in order, as indices; None: all, shuffled.
 
@@ -44,6 +48,8 @@ class DataOrder(Protocol):
 class ShuffledOrder:
     """Each image once an epoch."""
 
+    known_ahead = True
+
     def epoch(self, index: int, rng: np.random.Generator, progress: float) -> None:
         """See `DataOrder`."""
 
@@ -69,6 +75,8 @@ class ImportanceSampling:
     Args:
         n: number of training images.
     """
+
+    known_ahead = False
 
     def __init__(self, n: int) -> None:
         self.norms = torch.ones(n)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import current_process
 
 import numpy as np
 import torch
@@ -12,11 +13,16 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.data.batches import batches_per_epoch, train_batches, training_loader
+from hw_profiles.measuring.runner.process_limits import usable_cores
+from nas.data.batches import BatchPlan, batches_per_epoch, plan_epoch, training_loader
 from nas.data.dataset import Dataset, ImageDataset
+from nas.data.image_folder import ImageFiles
+from nas.data.loading import fitting_workers
+from nas.data.normalization import Normalization
 from nas.recipes.recipe import Recipe
 from nas.tasks import Task
 from nas.tasks.base import Mixer
+from nas.training.accelerator import local_processes
 from nas.training.data_order import DataOrder
 from search_spaces import Space
 
@@ -38,6 +44,8 @@ class TrainingBatch:
     """Images of the whole batch, if the data order learns from them."""
     total: int
     """Number of images in the whole batch, over all ranks."""
+    loading_seconds: float = 0.0
+    """Time that one process worked to load this rank's share."""
 
 
 def batches(
@@ -50,41 +58,68 @@ def batches(
     start: int,
     stop: int,
 ) -> Generator[TrainingBatch, None, None]:
-    """The batches of the steps `start`..`stop`; closing the generator stops the loader processes."""
-    steps_per_epoch = batches_per_epoch(dataset, recipe.data.batch_size)
-    images = min(recipe.data.batch_size, len(dataset.split("train")))
+    """The batches of the steps `start`..`stop`; closing the generator stops the loader processes.
+
+    Pixels are copied to the device as they are loaded, and are normalized and mixed there.
+    """
+    batch_size = recipe.data.batch_size
+    steps_per_epoch = batches_per_epoch(dataset, batch_size)
+    images = min(batch_size, len(dataset.split("train")))
     sizes = list(resolutions_by_size(space))
+    normalize = Normalization(dataset.preprocess, fabric.device)
     on_gpu = fabric.device.type == "cuda"
-    loader = training_loader(dataset, recipe.data.workers, pin_memory=on_gpu)
-    try:
-        for epoch in range(start // steps_per_epoch, stop // steps_per_epoch):
+    loader = training_loader(dataset, loader_processes(recipe, space, dataset), pin_memory=on_gpu)
+    shown: deque[NDArray[np.int64] | None] = deque()  # images of the planned batches, over all ranks
+
+    def plans(epochs: range) -> Iterator[BatchPlan]:
+        for epoch in epochs:
             begin = epoch * steps_per_epoch
-            epoch_order = order.epoch(epoch, rng_of(recipe.seed, "order", epoch), begin / stop)
             first = max(0, start - begin)
-            loaded = train_batches(
+            epoch_order = order.epoch(epoch, rng_of(recipe.seed, "order", epoch), begin / stop)
+            planned = plan_epoch(
                 dataset,
                 sizes,
-                recipe.data.batch_size,
+                batch_size,
                 torch.Generator().manual_seed(int(rng_of(recipe.seed, "data", epoch).integers(2**62))),
                 order=epoch_order,
                 first=first,
                 rank=fabric.global_rank,
                 world_size=fabric.world_size,
-                loader=loader,
             )
-            for i, (x, y) in enumerate(loaded, start=first):
-                mix_seed = int(rng_of(recipe.seed, "mix", begin + i).integers(2**62))
-                if mix:
-                    x, y = mix(x, y, mix_seed)
-                indices = (
-                    None
-                    if epoch_order is None
-                    else epoch_order[i * recipe.data.batch_size : (i + 1) * recipe.data.batch_size]
+            for i, plan in enumerate(planned, start=first):
+                shown.append(
+                    None if epoch_order is None else epoch_order[i * batch_size : (i + 1) * batch_size]
                 )
-                x, y = (tensor.to(fabric.device, non_blocking=on_gpu) for tensor in (x, y))
-                yield TrainingBatch(x, y, indices, images)
+                yield plan
+
+    step, busy_seconds = start, 0.0
+    epochs = range(start // steps_per_epoch, stop // steps_per_epoch)
+    try:
+        for part in [epochs] if order.known_ahead else [range(epoch, epoch + 1) for epoch in epochs]:
+            for pixels, targets in loader(plans(part)):
+                pixels, y = (tensor.to(fabric.device, non_blocking=on_gpu) for tensor in (pixels, targets))
+                x = normalize(pixels)
+                if mix:
+                    x, y = mix(x, y, int(rng_of(recipe.seed, "mix", step).integers(2**62)))
+                yield TrainingBatch(x, y, shown.popleft(), images, loader.busy_seconds - busy_seconds)
+                step, busy_seconds = step + 1, loader.busy_seconds
     finally:
         loader.close()
+
+
+def loader_processes(recipe: Recipe, space: Space, dataset: Dataset) -> int:
+    """Number of processes that load images for each training process; 0: it loads them itself.
+
+    By default, images in files are loaded by as many processes as there are usable cores, or fewer if their
+    batches do not fit into shared memory.
+    """
+    if recipe.data.workers is not None:
+        return recipe.data.workers
+    if not isinstance(dataset.split("train").images, ImageFiles) or current_process().daemon:
+        return 0
+    training = local_processes(recipe.compute)  # they share the memory, and each loads a part of a batch
+    pixels = max(resolutions_by_size(space)) ** 2 * dataset.preprocess.channels
+    return min(usable_cores() // training, fitting_workers(recipe.data.batch_size * pixels))
 
 
 def make_mixer(recipe: Recipe, task: Task, dataset: Dataset) -> Mixer | None:

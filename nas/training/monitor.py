@@ -20,38 +20,59 @@ _log = logging.getLogger("nas")
 
 
 class Monitor:
-    """Writes `speed.csv` and, optionally, events for TensorBoard.
+    """Writes `speed.csv` and, optionally, events for TensorBoard, and logs what limits the speed.
 
     Speed varies from run to run, so it is not part of the training log, which is the same with and without
-    interruptions.
+    interruptions. `loader_images_per_s` is the speed of the loader alone, from the time that its processes
+    worked, and `step_images_per_s` that of the training steps alone. Both were measured while the other was
+    running, so they are lower where both share the cores.
 
     Args:
         run: the run directory.
-        step: number of steps completed so far.
-        images_per_step: number of images per step of all processes.
+        processes: number of processes that load images; 0: the training process loads them.
         tensorboard: write events for TensorBoard.
 
     Raises:
         ValueError: TensorBoard is not installed.
     """
 
-    def __init__(self, run: RunDir, step: int, images_per_step: int, *, tensorboard: bool = False) -> None:
+    def __init__(self, run: RunDir, *, processes: int = 0, tensorboard: bool = False) -> None:
         self.run = run
-        self.images_per_step = images_per_step
+        self.processes = processes
         self.events = _writer(run) if tensorboard else None
-        self.last = step, time.monotonic()
+        self.last_row = time.monotonic()
+        self.images, self.loading_seconds, self.step_seconds = 0, 0.0, 0.0
+        """Sums since the last row."""
+        self.limited_by_loader: bool | None = None
+
+    def step(self, images: int, loading_seconds: float, step_seconds: float) -> None:
+        """Record a step.
+
+        Args:
+            images: number of images of all processes.
+            loading_seconds: time that one process worked to load this rank's images.
+            step_seconds: time of the step without loading.
+        """
+        self.images += images
+        self.loading_seconds += loading_seconds
+        self.step_seconds += step_seconds
 
     def row(self, row: Mapping[str, float]) -> None:
         """Record a new row of the training log."""
         step, now = int(row["step"]), time.monotonic()
-        seconds = now - self.last[1]
-        images = (step - self.last[0]) * self.images_per_step
-        images_per_s = images / seconds if seconds > 0 else math.nan  # some clocks advance in steps of 16 ms
-        self.last = step, now
+        seconds = now - self.last_row
+        speed = {
+            "images_per_s": _rate(self.images, seconds),
+            "loader_images_per_s": _rate(self.images * max(1, self.processes), self.loading_seconds),
+            "step_images_per_s": _rate(self.images, self.step_seconds),
+        }
+        self.last_row = now
+        self.images, self.loading_seconds, self.step_seconds = 0, 0.0, 0.0
+        self._report(speed)
         try:
-            self._write({"step": step, "seconds": seconds, "images_per_s": images_per_s})
+            self._write({"step": step, "seconds": seconds, **speed})
             if self.events:
-                for name, value in {**row, "images_per_s": images_per_s}.items():
+                for name, value in {**row, **speed}.items():
                     self.events.add_scalar(name, value, step)
                 self.events.flush()
         except OSError as error:  # training continues
@@ -62,9 +83,28 @@ class Monitor:
         if self.events:
             self.events.close()
 
+    def _report(self, speed: Mapping[str, float]) -> None:
+        """Log the speeds after the first row, and when another part has become the slower one."""
+        limited_by_loader = speed["loader_images_per_s"] < speed["step_images_per_s"]
+        if limited_by_loader == self.limited_by_loader:
+            return
+        self.limited_by_loader = limited_by_loader
+        _log.info(
+            "%.0f images/s, limited by the %s (alone: loader with data.workers=%d %.0f, training step %.0f)",
+            speed["images_per_s"],
+            "loader" if limited_by_loader else "training step",
+            self.processes,
+            speed["loader_images_per_s"],
+            speed["step_images_per_s"],
+        )
+
     def _write(self, speed: Mapping[str, float]) -> None:
         earlier = [self.run.read_csv(SPEED)] if self.run.has(SPEED) else []
         self.run.write_csv(SPEED, pd.concat([*earlier, pd.DataFrame([speed])]))
+
+
+def _rate(images: int, seconds: float) -> float:
+    return images / seconds if seconds > 0 else math.nan  # some clocks advance in steps of 16 ms
 
 
 def _writer(run: RunDir) -> SummaryWriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
@@ -41,7 +42,7 @@ from nas.training.accelerator import (
 from nas.training.checkpoint import Checkpoints
 from nas.training.checkpointer import Checkpointer
 from nas.training.data_order import DATA_ORDERS
-from nas.training.loaders import batches, make_mixer, with_augmentation
+from nas.training.loaders import batches, loader_processes, make_mixer, with_augmentation
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
 from nas.training.schedule import LearningRate
@@ -161,7 +162,11 @@ def _train(
     checkpointer.resume()
     monitor = None
     if fabric.is_global_zero:
-        monitor = Monitor(run, state.step, recipe.data.batch_size, tensorboard=recipe.logging.tensorboard)
+        monitor = Monitor(
+            run,
+            processes=loader_processes(recipe, space, images),
+            tensorboard=recipe.logging.tensorboard,
+        )
     monitored = closing(monitor) if monitor else nullcontext()
     if monitor is None:
         progress = silent
@@ -169,10 +174,13 @@ def _train(
     loaded = batches(recipe, space, images, data_order, mix, fabric, state.step, schedule.total)
     with stop_signals() as stop, checkpointer.handle_errors(), closing(loaded), monitored:
         for batch in loaded:
-            lr = schedule(state.step)
+            lr, begin = schedule(state.step), time.perf_counter()
             trained = take_step(batch, lr)
-            if state.log.add(state.step, lr, trained) and monitor:
-                monitor.row(state.log.rows[-1])
+            row_ended = state.log.add(state.step, lr, trained)
+            if monitor:
+                monitor.step(batch.total, batch.loading_seconds, time.perf_counter() - begin)
+                if row_ended:
+                    monitor.row(state.log.rows[-1])
             progress(f"train, loss {trained[0].loss:.3f}", state.step, schedule.total)
             if any_rank(fabric, stop.number is not None):
                 checkpointer.save()
