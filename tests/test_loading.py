@@ -93,7 +93,8 @@ def test_killed_worker_is_one_line() -> None:
 def test_default_processes_fit_into_the_cores_and_the_shared_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe, space = load("digits"), search_spaces.get("digits")
+    recipe = load("digits", ["data.batch_size=64"])
+    space = search_spaces.get("digits")
     digits = get("digits")
     files = ImageDataset(
         digits.output_names, digits.preprocess, None, {"train": Split(ImageFiles(["a.png"]), np.zeros(1))}
