@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas.data import ImageDataset, Preprocess
-from nas.data.augment import RandomAffine, RandomCropFlip, RandomResizedCrop
+from nas.data.augment import TRIES, RandomAffine, RandomCropFlip, RandomResizedCrop
 from nas.data.catalog import get
 
 RGB = Preprocess(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -183,3 +183,18 @@ def test_augmentation_draws_from_the_generator_alone(
     assert first.dtype == (torch.float32 if resized_by_torch else torch.uint8)
     assert first.min() >= 0
     assert first.max() <= 255
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 99))
+def test_parts_have_the_areas_and_aspect_ratios_of_their_ranges(width: int, height: int, seed: int) -> None:
+    augment = RandomResizedCrop(min_area=0.25)
+    image = Image.new("L", (width, height))
+    shapes = torch.rand((TRIES, 2), generator=seeded(seed)).tolist()
+    part = augment._size(image, shapes)
+    assert 1 <= part[0] <= width
+    assert 1 <= part[1] <= height
+    # rounding changes each side by at most a half
+    assert (part[0] + 0.5) / max(part[1] - 0.5, 0.5) >= 3 / 4
+    assert (part[1] + 0.5) / max(part[0] - 0.5, 0.5) >= 3 / 4
+    if 4 / 5 < width / height < 5 / 4 and min(width, height) > 20:  # otherwise, few sizes fit
+        assert 0.2 < part[0] * part[1] / (width * height) <= 1

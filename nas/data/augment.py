@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
-from torchvision.transforms import RandomResizedCrop as RandomCrop
 from torchvision.transforms import v2
 
 from nas.data import image_file
@@ -21,6 +21,8 @@ from nas.data.preprocess import RawImage
 
 ASPECT_RATIOS = 3 / 4, 4 / 3
 """Range of width divided by height of a random part of an image."""
+TRIES = 10
+"""Number of sizes that are drawn for a random part, until one fits into the image."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +90,55 @@ class RandomResizedCrop:
 
     def __call__(self, images: Sequence[RawImage], resolution: int, generator: Generator) -> Tensor:
         """See `ImageAugment`."""
+        n = len(
+            images
+        )  # all numbers are drawn at once, because a call for each image takes a tenth of the time
+        shapes = torch.rand((n, TRIES, 2), generator=generator).tolist()
+        places = torch.rand((n, 3), generator=generator).tolist()
         seed = int(torch.randint(2**62, (), generator=generator))
-        with seeded(seed):  # torchvision draws from the global generator
-            pixels = np.stack([np.asarray(self._variant(_pillow(image), resolution)) for image in images])
-        return _channels_first(torch.from_numpy(pixels))
+        cropped: Iterable[Image.Image] = map(partial(self._crop, resolution), images, shapes, places)
+        change = self._change()
+        if change is not None:
+            with seeded(seed):  # torchvision draws from the global generator
+                cropped = [change(image) for image in cropped]
+        return _channels_first(torch.from_numpy(np.stack([np.asarray(image) for image in cropped])))
 
-    def _variant(self, image: Image.Image, resolution: int) -> Image.Image:
-        top, left, height, width = RandomCrop.get_params(image, [self.min_area, 1.0], list(ASPECT_RATIOS))
+    def _crop(
+        self, resolution: int, raw: RawImage, shapes: Sequence[Sequence[float]], place: Sequence[float]
+    ) -> Image.Image:
+        """A part of an image.
+
+        Args:
+            resolution: of the result.
+            raw: the image.
+            shapes: area and aspect ratio of each try, uniformly distributed in 0..1.
+            place: left and upper edge, and whether to mirror, likewise.
+        """
+        image = _pillow(raw)
+        width, height = self._size(image, shapes)
+        left = int(place[0] * (image.width - width + 1))
+        top = int(place[1] * (image.height - height + 1))
         image = image.crop((left, top, left + width, top + height))
         image = image.resize((resolution, resolution), Image.Resampling.BILINEAR)
-        if torch.rand(()) < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.policies is not None:
-            image = self.policies(image)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if place[2] < 0.5 else image
+
+    def _size(self, image: Image.Image, shapes: Sequence[Sequence[float]]) -> tuple[int, int]:
+        """Width and height of a part of an image: the first that fits, or the largest possible."""
+        narrow, wide = ASPECT_RATIOS
+        for area, ratio in shapes:
+            pixels = image.width * image.height * (self.min_area + (1 - self.min_area) * area)
+            aspect = narrow * (wide / narrow) ** ratio
+            width, height = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+            if 0 < width <= image.width and 0 < height <= image.height:
+                return width, height
+        return min(image.width, round(image.height * wide)), min(image.height, round(image.width / narrow))
+
+    def _change(self) -> v2.Transform | None:
+        """What follows the crop."""
+        changes = [] if self.policies is None else [self.policies]
         if self.brightness or self.saturation:
-            image = v2.ColorJitter(brightness=self.brightness, saturation=self.saturation)(image)
-        return image
+            changes.append(v2.ColorJitter(brightness=self.brightness, saturation=self.saturation))
+        return v2.Compose(changes) if changes else None
 
 
 AUGMENTATIONS: Mapping[str, ImageAugment] = {

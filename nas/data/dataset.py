@@ -40,9 +40,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, indices: NDArray[np.int64]) -> list[RawImage]:
-        """The raw images at `indices`."""
-        return [self.images[i] for i in indices]
+    def take(self, indices: NDArray[np.int64]) -> Sequence[RawImage]:
+        """The raw images at `indices`, each of which is opened when it is accessed."""
+        return _Selection(self.images, indices)
 
     def pixels(
         self, indices: NDArray[np.int64], preprocess: Preprocess, resolution: int
@@ -59,6 +59,19 @@ class Split:
         return self._resized[key][indices]
 
 
+@dataclass(frozen=True, eq=False)
+class _Selection(Sequence[RawImage]):
+    images: Images
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> RawImage:  # type: ignore[override]  # no slices
+        image: RawImage = self.images[self.indices[index]]
+        return image
+
+
 def _pixels(images: Images, preprocess: Preprocess, resolution: int) -> NDArray[np.uint8]:
     return np.stack([preprocess.pixels(image, resolution) for image in images])
 
@@ -72,7 +85,8 @@ class Augment(Protocol):
         """An augmented version of each image and its target.
 
         Args:
-            images: the raw images of one batch.
+            images: the raw images of one batch. Images in files are decoded at each access, and are best
+                handled one after the other, so that only one takes memory.
             targets: targets of the images, shape (n, ...).
             resolution: side of the resulting images, in pixels.
             generator: the only source of randomness.
