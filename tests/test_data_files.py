@@ -89,7 +89,7 @@ def test_fashion_mnist_is_found_in_each_layout(
     x, y = next(eval_batches(dataset, "test", 28, 20))
     assert y.tolist() == [*range(10)] * 2
     assert x.shape == (20, 1, 28, 28)
-    x, _ = next(train_batches(dataset, [20], 16, seeded()))
+    x, _ = epoch(dataset, [20], 16, seeded())[0]
     assert x.shape == (16, 1, 20, 20)
     other = get("fashion-mnist", tmp_path, split_seed=1)
     assert other.split("validation").targets.tolist() != dataset.split("validation").targets.tolist()
