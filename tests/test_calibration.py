@@ -13,6 +13,7 @@ from nas.data.dataset import ImageDataset, ImageOnly, Split
 from nas.data.loading import Batch
 from nas.data.preprocess import Preprocess, RawImage
 from nas.evaluation.calibration import DEFAULT, METHODS, Calibration, Method, recalibrate
+from nas.evaluation.group import GroupEvaluation
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
@@ -122,9 +123,15 @@ def test_published_methods() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_method_decides_images_batches_and_variance(net: StaticNet, dataset: ImageDataset, name: str) -> None:
+def test_method_decides_images_batches_and_variance(tiny: Space, dataset: ImageDataset, name: str) -> None:
     method = METHODS[name]
-    Calibration(method=name, seed=3)(net, dataset, tasks.get("classification"), SIZE)
+    calibration = Calibration(method=name, seed=3)
+    supernet = Supernet(tiny, zero_init_residual=False)
+    evaluation = GroupEvaluation(
+        supernet, dataset, tasks.get("classification"), {}, "test", calibration, "cpu"
+    )
+    with evaluation.engine() as engine:
+        (net,) = evaluation.recalibrated([tiny.largest], engine)
     batches = list(sampled(dataset, method.images, SIZE, method.batch_size, 3, augmented=method.augmented))
     assert [len(x) for x, _ in batches] == [90]  # all that there are
     _, var = statistics(net)

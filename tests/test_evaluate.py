@@ -9,6 +9,7 @@ from nas import tasks
 from nas.data.batches import eval_batches
 from nas.data.catalog import get as get_dataset
 from nas.data.dataset import Dataset
+from nas.evaluation import evaluate
 from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator, measure
@@ -123,22 +124,24 @@ def test_other_calibration_images_are_another_evaluation(
     assert first.archive.frame()["calibration"].tolist() == ["default:128:seed0", "default:128:seed1"]
 
 
-def test_interrupted_evaluations_keep_what_was_done(
-    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path
+def test_interrupted_evaluations_lose_one_group(
+    supernet: Supernet, dataset: Dataset, archs: list[Arch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed, _ = make(supernet, dataset, tmp_path / "undisturbed.sqlite")
+    expected = undisturbed(archs, "random")
     evaluator, _ = make(supernet, dataset, tmp_path / "archive.sqlite")
+    monkeypatch.setattr(evaluate, "GROUP", 2)
 
     def interrupt(what: str, done: int, total: int) -> None:
-        if done == 2:
+        if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         evaluator(archs, "random", workers=Threads(2), progress=interrupt)
-    assert len(evaluator.archive.frame()) == 2
+    assert len(evaluator.archive.frame()) == 4
     resumed, counting = make(supernet, dataset, tmp_path / "archive.sqlite")
-    assert resumed(archs, "random") == undisturbed(archs, "random")
-    assert counting.calls == len(archs) - 2
+    assert resumed(archs, "random") == expected
+    assert counting.calls == len(archs) - 4
 
 
 def test_a_subnet_comes_with_the_metrics_that_the_archive_then_has(

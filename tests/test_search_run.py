@@ -22,10 +22,10 @@ from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from nas.devices.check_images import noise_images
 from nas.devices.measured_latencies import MeasuredLatencies
-from nas.evaluation.evaluate import Measurement
+from nas.evaluation.group import GroupEvaluation
 from nas.evaluation.trained_run import TrainedRun
-from nas.evaluation.workers import Measure, Threads
-from nas.evaluation.workers import Results as Measurements
+from nas.evaluation.workers import Group, Measure, Outcome, Threads
+from nas.evaluation.workers import Results as Evaluations
 from nas.progress import silent
 from nas.report.report_run import report_run
 from nas.runs.files import (
@@ -62,13 +62,13 @@ def search(trained: TrainedRun, device: Device, **options: object) -> SearchOutc
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Id and calibration of the subnets that were really run."""
     seen: list[tuple[str, str]] = []
-    run = Measurement.__call__
+    run = GroupEvaluation.__call__
 
-    def counting(self: Measurement, arch: Arch) -> dict[str, float]:
-        seen.append((arch.id, self.calibration.key))
-        return run(self, arch)
+    def counting(self: GroupEvaluation, archs: Group, threads: int = 1, worker: int = 0) -> list[Outcome]:
+        seen.extend((arch.id, self.calibration.key) for arch in archs)
+        return run(self, archs, threads, worker)
 
-    monkeypatch.setattr(Measurement, "__call__", counting)
+    monkeypatch.setattr(GroupEvaluation, "__call__", counting)
     return seen
 
 
@@ -123,9 +123,9 @@ def test_all_evaluations_are_made_by_the_workers_that_were_asked_for(
     made: list[Arch] = []
 
     class Counting(Threads):
-        def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Measurements:
-            made.extend(archs)
-            return super().__call__(measure, archs)
+        def __call__(self, measure: Measure, groups: Sequence[Group]) -> Evaluations:
+            made.extend(arch for group in groups for arch in group)
+            return super().__call__(measure, groups)
 
     search(trained, device, workers=Counting(1))
     assert len(made) == len(trained.archive.frame())  # search, noise ceiling and baseline

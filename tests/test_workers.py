@@ -1,20 +1,32 @@
-"""Workers: the same results wherever and however many, and what happens where one dies."""
+"""Workers: the same results with any number and kind of them, also if one dies."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from conftest import TINY_ARCH
 
-from nas.evaluation.workers import ATTEMPTS, Measure, Metrics, Processes, RayTasks, Threads, Workers, workers
+from nas.evaluation.workers import (
+    ATTEMPTS,
+    Group,
+    Measure,
+    Metrics,
+    Outcome,
+    Processes,
+    RayTasks,
+    Threads,
+    Workers,
+    workers,
+)
 from search_spaces import Arch, Space
 
 if TYPE_CHECKING:  # processes import this file, and should not wait for torch
@@ -23,27 +35,32 @@ if TYPE_CHECKING:  # processes import this file, and should not wait for torch
 
 @dataclass(frozen=True)
 class Fake:
-    """Measures at once; dies or fails where a file says so."""
+    """Evaluates at once; dies or fails if a subnet is listed."""
 
     folder: Path
     deadly: tuple[str, ...] = ()
-    """Ids of subnets that end the process that measures them, each `deaths` times."""
+    """Ids of subnets that end the process that evaluates them, each `deaths` times."""
     deaths: int = 1
     bad: str = ""
-    """Id of a subnet that cannot be measured."""
+    """Id of a subnet that cannot be evaluated."""
     error: type[Exception] = ValueError
-    """What is raised for it."""
+    """The error that is raised for it."""
 
-    def __call__(self, arch: Arch) -> Metrics:
-        if arch.id == self.bad:
-            raise self.error(f"cannot measure {arch.id}")
-        if arch.id in self.deadly:
-            for n in range(self.deaths):
-                mark = self.folder / f"{arch.id}.{n}"
-                if not mark.exists():
-                    mark.touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
-        return {"resolution": float(arch["resolution"]), "pid": float(os.getpid())}
+    def __call__(self, archs: Group, threads: int = 1, worker: int = 0) -> list[Outcome]:
+        for arch in archs:
+            if arch.id == self.bad:
+                raise self.error(f"cannot measure {arch.id}")
+            if arch.id in self.deadly:
+                for n in range(self.deaths):
+                    mark = self.folder / f"{arch.id}.{n}"
+                    if not mark.exists():
+                        mark.touch()
+                        os.kill(os.getpid(), signal.SIGKILL)
+        return [_result(arch, pid=os.getpid(), group=len(archs), worker=worker) for arch in archs]
+
+
+def _result(arch: Arch, **more: float) -> Metrics:
+    return {"resolution": float(arch["resolution"]), **more}
 
 
 @pytest.fixture
@@ -51,44 +68,57 @@ def archs(tiny: Space) -> list[Arch]:
     return tiny.decode(np.unique(tiny.sample(np.random.default_rng(0), 12), axis=0))
 
 
-def collect(pool: Workers, measure: Measure, archs: list[Arch]) -> dict[int, Metrics]:
-    return dict(pool(measure, archs))
+def collect(pool: Workers, measure: Measure, groups: Sequence[Group]) -> dict[Arch, Metrics]:
+    """The metrics of each subnet; each is evaluated once."""
+    found: dict[Arch, Metrics] = {}
+    for group, outcomes in pool(measure, groups):
+        assert not found.keys() & set(group)
+        for arch, outcome in zip(group, outcomes, strict=True):
+            assert isinstance(outcome, dict)
+            found[arch] = outcome
+    return found
 
 
 # ---------------------------------------------------------------------- processes
 
 
-def test_processes_measure_each_subnet_once_and_stay(archs: list[Arch], tmp_path: Path) -> None:
+def test_processes_evaluate_each_subnet_once_and_are_reused(archs: list[Arch], tmp_path: Path) -> None:
     pool = Processes(2)
-    first, second = (collect(pool, Fake(tmp_path), archs) for _ in range(2))  # equal, not identical
+    groups = [archs[:4], archs[4:5], archs[5:]]
+    first, second = (collect(pool, Fake(tmp_path), groups) for _ in range(2))  # equal, not identical
     pool.close()
     for found in (first, second):
-        assert [found[i]["resolution"] for i in range(len(archs))] == [arch["resolution"] for arch in archs]
-    pids = {metrics["pid"] for found in (first, second) for metrics in found.values()}
-    assert 1 <= len(pids) <= 2
-    assert os.getpid() not in pids
+        assert {arch: metrics["resolution"] for arch, metrics in found.items()} == {
+            arch: arch["resolution"] for arch in archs
+        }
+        assert [found[group[0]]["group"] for group in groups] == [4, 1, len(archs) - 5]
+    workers_by_pid = {m["pid"]: m["worker"] for found in (first, second) for m in found.values()}
+    assert 1 <= len(workers_by_pid) <= 2
+    assert os.getpid() not in workers_by_pid
+    assert set(workers_by_pid.values()) <= {0, 1}
 
 
-def test_what_a_lost_process_measured_is_measured_again(archs: list[Arch], tmp_path: Path) -> None:
+def test_group_of_a_lost_process_is_evaluated_again_in_parts(archs: list[Arch], tmp_path: Path) -> None:
     pool = Processes(2)
     deadly = (archs[0].id, archs[5].id)
-    found = collect(pool, Fake(tmp_path, deadly, ATTEMPTS - 1), archs)
+    found = collect(pool, Fake(tmp_path, deadly, ATTEMPTS - 1), [archs[:4], archs[4:]])
     pool.close()
-    assert sorted(found) == list(range(len(archs)))
+    assert found.keys() == set(archs)
     assert len(list(tmp_path.iterdir())) == 2 * (ATTEMPTS - 1)  # so often each of them died
+    assert found[archs[0]]["group"] == 1  # 4, 2, 1
 
 
 def test_a_subnet_that_ends_every_process_is_named(archs: list[Arch], tmp_path: Path) -> None:
     message = rf"subnet {archs[3].id} crashed 3 worker processes, the last one with signal 9 \(out of mem"
     with pytest.raises(ValueError, match=message):
-        collect(Processes(1), Fake(tmp_path, (archs[3].id,), ATTEMPTS), archs)
+        collect(Processes(1), Fake(tmp_path, (archs[3].id,), 2 + ATTEMPTS), [archs[:4]])  # groups of 4, 2, 1
 
 
-def test_errors_of_a_process_are_raised_where_they_were_asked_for(archs: list[Arch], tmp_path: Path) -> None:
+def test_errors_of_a_process_are_raised(archs: list[Arch], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"cannot measure {archs[4].id}"):
-        collect(Processes(1), Fake(tmp_path, bad=archs[4].id), archs)
+        collect(Processes(1), Fake(tmp_path, bad=archs[4].id), [archs])
     with pytest.raises(RuntimeError, match=f"Unpicklable: cannot measure {archs[4].id}"):
-        collect(Processes(1), Fake(tmp_path, bad=archs[4].id, error=Unpicklable), archs)
+        collect(Processes(1), Fake(tmp_path, bad=archs[4].id, error=Unpicklable), [archs])
 
 
 class Unpicklable(Exception):  # noqa: N818
@@ -101,14 +131,15 @@ class Unpicklable(Exception):  # noqa: N818
 
 def test_what_cannot_be_sent_to_processes_is_refused(archs: list[Arch]) -> None:
     with pytest.raises(ValueError, match=r"metrics that can be pickled: .*; use --workers threads"):
-        collect(Processes(1), lambda arch: {"resolution": 1.0}, archs)
+        collect(Processes(1), lambda archs, threads=1, worker=0: [], [archs])
 
 
 def test_stopped_half_way_the_pool_can_be_used_again(archs: list[Arch], tmp_path: Path) -> None:
     pool, measure = Processes(1), Fake(tmp_path)
-    with closing(pool(measure, archs)) as results:
+    groups = [[arch] for arch in archs]
+    with closing(pool(measure, groups)) as results:
         next(results)
-    assert len(collect(pool, measure, archs)) == len(archs)
+    assert len(collect(pool, measure, groups)) == len(archs)
     pool.close()
 
 
@@ -131,13 +162,13 @@ def test_other_names_are_refused(text: str) -> None:
 
 @pytest.mark.slow
 def test_results_are_those_of_threads(trained: TrainedRun) -> None:
-    """A process has another memory, another torch, and the same bits."""
-    archs = [trained.space.smallest, trained.space.largest]
-    measurement = trained.evaluator().measurement
-    expected = trained.evaluator()(archs, "threads")
-    for n in (1, 2, 4):
-        pool = Processes(n)
-        assert [found for _, found in sorted(pool(measurement, archs), key=itemgetter(0))] == expected
+    """A process has another memory, another torch, other groups, and the same bits."""
+    archs = [trained.space.smallest, trained.space.largest, TINY_ARCH]
+    evaluation = trained.evaluator().evaluation
+    expected = dict(zip(archs, trained.evaluator()(archs, "threads"), strict=True))
+    for groups in ([archs], [archs[1:], archs[:1]]):
+        pool = Processes(len(groups))
+        assert collect(pool, evaluation, groups) == expected
         pool.close()
 
 
@@ -154,13 +185,15 @@ def test_a_ray_node_is_killed_and_nothing_is_lost(archs: list[Arch], monkeypatch
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         cluster.wait_for_nodes()
         ray.init(address=cluster.address, log_to_driver=False)
-        expected = collect(Threads(1), Slow(), archs)
-        found: dict[int, Metrics] = {}
-        for i, metrics in RayTasks()(Slow(), archs):
-            found[i] = metrics
-            if len(found) == 2:
+        groups = [archs[i : i + 2] for i in range(0, len(archs), 2)]
+        pool = RayTasks()
+        assert pool.parallel == 2
+        found: dict[Arch, Outcome] = {}
+        for group, outcomes in pool(Slow(), groups):
+            found |= zip(group, outcomes, strict=True)
+            if len(found) == 4:
                 cluster.remove_node(nodes[0], allow_graceful=False)
-        assert found == expected
+        assert found == {arch: _result(arch) for arch in archs}
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -174,13 +207,14 @@ def test_pending_ray_tasks_are_cancelled(
     here = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")  # the workers' code
     ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False)
+    groups = [[arch] for arch in archs]
     try:
-        with closing(RayTasks()(Touch(tmp_path), archs)) as results:
+        with closing(RayTasks()(Touch(tmp_path), groups)) as results:
             next(results)
         time.sleep(2.0)  # four more would run meanwhile
         assert len(list(tmp_path.iterdir())) < 4
         with pytest.raises(ValueError, match=f"^cannot measure {archs[0].id}$"):
-            collect(RayTasks(), Fake(tmp_path, bad=archs[0].id), archs)
+            collect(RayTasks(), Fake(tmp_path, bad=archs[0].id), groups)
     finally:
         ray.shutdown()
 
@@ -191,16 +225,17 @@ class Touch:
 
     folder: Path
 
-    def __call__(self, arch: Arch) -> Metrics:
+    def __call__(self, archs: Group, threads: int = 1, worker: int = 0) -> list[Outcome]:
         time.sleep(0.5)
-        (self.folder / arch.id).touch()
-        return {"resolution": float(arch["resolution"])}
+        for arch in archs:
+            (self.folder / arch.id).touch()
+        return [_result(arch) for arch in archs]
 
 
 @dataclass(frozen=True)
 class Slow:
-    """Takes long enough that every node has something in its hands."""
+    """Takes so long that every node has a group at any time."""
 
-    def __call__(self, arch: Arch) -> Metrics:
+    def __call__(self, archs: Group, threads: int = 1, worker: int = 0) -> list[Outcome]:
         time.sleep(1.0)
-        return {"resolution": float(arch["resolution"]), "stem": float(arch["stem.width"])}
+        return [_result(arch) for arch in archs]

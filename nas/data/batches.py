@@ -29,6 +29,15 @@ class BatchPlan:
     """Seed of the augmentation."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageSample:
+    """Some images of a split."""
+
+    indices: NDArray[np.int64]
+    seed: int = 0
+    """Seed of the augmentation."""
+
+
 def batches_per_epoch(dataset: Dataset, batch_size: int) -> int:
     """Number of batches of an epoch, which drops an incomplete last one unless it is the only one."""
     return max(1, len(dataset.split("train")) // batch_size)
@@ -106,15 +115,14 @@ def calibration_batches(
     augmented: bool = False,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Training images for batch-norm recalibration: a stratified sample.
+    """The batches of `calibration_samples`.
 
     Args:
         dataset: source of the images.
         strata: stratum of each training image.
-        n_images: size of the sample, at least 2; all training images if there are fewer.
+        n_images: see `calibration_samples`.
         resolution: side of the images, in pixels.
-        batch_size: largest size of a batch. The sample is spread evenly over the smallest possible number of
-            batches, because the moments of a small last batch would be inaccurate.
+        batch_size: see `calibration_samples`.
         seed: seed of the sample and the augmentation.
         augmented: whether to augment the images as in training.
         workers: processes that prefetch batches.
@@ -122,19 +130,42 @@ def calibration_batches(
     Raises:
         ValueError: the sample has fewer than 2 images.
     """
-    train = dataset.split("train")
+    samples = calibration_samples(strata, n_images, batch_size, seed)
+    plans = [BatchPlan(sample.indices, resolution, sample.seed) for sample in samples]
+    make = partial(_normalized, _augmented if augmented else _clean, dataset, dataset.split("train"))
+    return Loader(make, workers)(plans)
+
+
+def calibration_samples(
+    strata: NDArray[np.int64], n_images: int, batch_size: int, seed: int
+) -> list[ImageSample]:
+    """Training images for batch-norm recalibration: a stratified sample, in batches.
+
+    Args:
+        strata: stratum of each training image.
+        n_images: size of the sample, at least 2; all training images if there are fewer.
+        batch_size: largest size of a batch. The sample is spread evenly over the smallest possible number of
+            batches, because the moments of a small last batch would be inaccurate.
+        seed: seed of the sample and the augmentation.
+
+    Raises:
+        ValueError: the sample has fewer than 2 images.
+    """
     rng = np.random.default_rng(seed)
     sample = stratified_order(strata, rng)[:n_images]
     if len(sample) < MIN_CALIBRATION_IMAGES:
         raise ValueError(
             f"calibration needs >= {MIN_CALIBRATION_IMAGES} training images, got {len(sample)} "
-            f"({len(train)} in the training split); add images or raise --calibration-images"
+            f"({len(strata)} in the training split); add images or raise --calibration-images"
         )
     n_batches = min(math.ceil(len(sample) / batch_size), len(sample) // MIN_CALIBRATION_IMAGES)
     parts = np.array_split(sample, n_batches)
-    plans = [BatchPlan(part, resolution, int(rng.integers(2**62))) for part in parts]
-    make = partial(_normalized, _augmented if augmented else _clean, dataset, train)
-    return Loader(make, workers)(plans)
+    return [ImageSample(part, int(rng.integers(2**62))) for part in parts]
+
+
+def split_samples(split: Split, size: int) -> list[ImageSample]:
+    """All images of a split in order, in samples of this size."""
+    return [ImageSample(part) for part in _parts(np.arange(len(split)), size)]
 
 
 def _parts(indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

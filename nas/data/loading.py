@@ -168,21 +168,27 @@ class _Batches(Generic[Plan]):
             return _Failure(_shared_memory_message(x))
 
 
-def _make_batch(make: Callable[[Plan], Batch], plan: Plan) -> _TimedBatch:
-    """The batch for a plan.
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Convert any error of a data set to a `ValueError` in one line.
 
     Raises:
-        ValueError: any error, in one line.
+        ValueError: the data set raised an error, or there is not enough memory.
     """
-    begin = time.perf_counter()
     try:
-        x, y = make(plan)
+        yield
     except ValueError:
         raise
     except MemoryError:
         raise ValueError("not enough memory to load a batch; use a smaller data.batch_size") from None
     except Exception as error:  # a custom data set may raise anything
         raise ValueError(f"the data set raised {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _make_batch(make: Callable[[Plan], Batch], plan: Plan) -> _TimedBatch:
+    begin = time.perf_counter()
+    with errors_in_one_line():
+        x, y = make(plan)
     return x, y, time.perf_counter() - begin
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nas.data.batches import MIN_CALIBRATION_IMAGES, calibration_batches
+from nas.data.batches import MIN_CALIBRATION_IMAGES, ImageSample, calibration_samples
 from nas.data.dataset import Dataset
 from nas.data.loading import Batch
+from nas.evaluation.moments import Moments, channel_moments, merge_moments
 from nas.tasks import Task
+from nas.threads import Map
+from nas.torch_backend.execution import Execution
+from nas.torch_backend.folded import node_weights
+from nas.torch_backend.functional import Weights
+from nas.torch_backend.precision import ON_CPU, Computation
+from nas.torch_backend.static import StaticNet
+from search_spaces import BLOCK_INPUT
+from search_spaces import operators as ops
+from search_spaces.graph import chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,63 +73,103 @@ class Calibration:
         return f"{self.method}:{self._n_images}:seed{self.seed}"
 
     @property
+    def augmented(self) -> bool:
+        """Whether the images are augmented as in training."""
+        return METHODS[self.method].augmented
+
+    def samples(self, dataset: Dataset, task: Task) -> list[ImageSample]:
+        """The batches of training images."""
+        method = METHODS[self.method]
+        strata = task.strata(dataset.split("train").targets)
+        return calibration_samples(strata, self._n_images, method.batch_size, self.seed)
+
+    def recalibration(self, net: StaticNet, computation: Computation = ON_CPU) -> Recalibration:
+        """The recalibration of one network."""
+        return Recalibration(net, unbiased=METHODS[self.method].unbiased, computation=computation)
+
+    @property
     def _n_images(self) -> int:
         return METHODS[self.method].images if self.images is None else self.images
 
-    def __call__(self, net: nn.Module, dataset: Dataset, task: Task, size: int) -> None:
-        """Recalibrate a static network in place, with images of this size in pixels."""
-        method = METHODS[self.method]
-        batches = calibration_batches(
-            dataset,
-            task.strata(dataset.split("train").targets),
-            self._n_images,
-            size,
-            method.batch_size,
-            self.seed,
-            augmented=method.augmented,
-        )
-        recalibrate(net, batches, unbiased=method.unbiased)
-
 
 @torch.no_grad()
-def recalibrate(net: nn.Module, batches: Iterable[Batch], *, unbiased: bool = True) -> None:
-    """Set the running mean and variance of every batch norm from `batches`, in place.
+def recalibrate(net: StaticNet, batches: Iterable[Batch], *, unbiased: bool = True) -> None:
+    """Set the running mean and variance of every batch norm from `batches`, in place; see `Recalibration`."""
+    recalibration = Recalibration(net, unbiased=unbiased)
+    for x, _ in batches:
+        recalibration.add([x])
+    recalibration.finish()
+
+
+class Recalibration:
+    """Sets the running mean and variance of every batch norm of a network from batches of images.
 
     Subnets share weights but not statistics, so subnets with inherited weights need this (Yu and Huang 2019,
     §3.3). The statistics are means over the batches, weighted by their numbers of images. During the
     recalibration, layers normalize with the moments of the current batch.
 
+    A batch is computed in parts, and all parts are taken to the next batch norm before the first of them goes
+    on. The moments are those of the whole batch, while the working set of each step is that of a part.
+
     Args:
-        net: a static network; afterwards it is in eval mode, with the momentum of its batch norms unchanged.
-        batches: images and targets; only the images are used.
+        net: a static network; `finish` changes it.
         unbiased: whether the variance of a batch is unbiased, see `Method`.
+        computation: where and how the network is computed; `net` stays on the CPU.
     """
-    sums: dict[nn.BatchNorm2d, Tensor] = {}
 
-    def add_moments(norm: nn.BatchNorm2d, inputs: tuple[Tensor], _: Tensor) -> None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        n = inputs[0].numel() / inputs[0].shape[1]
-        var = norm.running_var * (1 if unbiased else (n - 1) / n)
-        sums[norm] = sums.get(norm, 0) + len(inputs[0]) * torch.stack([norm.running_mean, var])
+    def __init__(self, net: StaticNet, *, unbiased: bool = True, computation: Computation = ON_CPU) -> None:
+        self._net, self._unbiased, self._autocast = net, unbiased, computation.autocast
+        self.network = chain(net.blocks)
+        nodes = self.network.nodes
+        self._weights: dict[str, Weights] = {
+            node.path: node_weights(net, node.path, computation.device) for node in nodes if node.parameters
+        }
+        self._execution = Execution(self.network, self._weights)
+        self._norms = [i for i, node in enumerate(nodes) if isinstance(node.op, ops.BatchNorm)]
+        self._sums: dict[str, Tensor] = {}
+        """By path: mean and variance of each batch, times its number of images."""
+        self._n_images = 0
 
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    hooks = [norm.register_forward_hook(add_moments) for norm in norms]
-    n_images = 0
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = 1.0  # the running statistics are those of the last batch
-        net.train()
-        for x, _ in batches:
-            net(x)
-            n_images += len(x)
-    finally:
-        net.eval()
-        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
-            norm.momentum = momentum
-            hook.remove()
-    for norm in norms:
-        mean, var = sums[norm] / n_images  # copied: torch.export cannot store views of one tensor
-        norm.load_state_dict({"running_mean": mean, "running_var": var}, strict=False)
+    @property
+    def needed(self) -> bool:
+        """Whether the network has batch norms."""
+        return bool(self._norms)
+
+    def add(self, parts: Iterable[Tensor], run: Map = map) -> None:
+        """Add a batch.
+
+        Args:
+            parts: the images of the batch in parts.
+            run: runs a function on each part, such as `map`, or the `map` of a pool of threads.
+        """
+        states = [{BLOCK_INPUT: part} for part in parts]
+        n_images = sum(len(state[BLOCK_INPUT]) for state in states)
+        start = 0
+        for i in self._norms:
+            n, mean, var = merge_moments(list(run(partial(self._moments, start, i), states)))
+            path = self.network.nodes[i].path
+            self._weights[path] = {
+                **self._weights[path],
+                "running_mean": mean.float(),
+                "running_var": var.float(),
+            }
+            moments = torch.stack([mean, var * (n / (n - 1) if self._unbiased else 1)])
+            self._sums[path] = self._sums.get(path, 0) + n_images * moments
+            start = i
+        self._n_images += n_images
+
+    def finish(self) -> None:
+        """Store the statistics of all batches in the network, and set it to eval mode."""
+        self._net.eval()
+        for path, sums in self._sums.items():
+            mean, var = (sums / self._n_images).float()
+            norm = self._net.get_submodule(path)
+            # copied, because torch.export cannot store views of one tensor
+            norm.load_state_dict({"running_mean": mean, "running_var": var}, strict=False)
+
+    @torch.no_grad()
+    def _moments(self, start: int, end: int, tensors: dict[int, Tensor]) -> Moments:
+        """Run the nodes of one part up to a batch norm; the moments of what it reads."""
+        with self._autocast():
+            self._execution(tensors, start, end)
+        return channel_moments(tensors[self.network.nodes[end].inputs[0]])

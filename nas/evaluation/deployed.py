@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hw_profiles.device import Device
 from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.data.batches import calibration_batches, eval_batches
-from nas.evaluation.evaluate import BATCH_SIZE
+from nas.evaluation.group import CHUNK
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32, convert
@@ -97,7 +97,7 @@ def validation_metrics(
     trained: TrainedRun, arch: Arch, network: Network, batch: int | None, metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
     """Metrics of a network on the validation split."""
-    batches = eval_batches(trained.dataset, "validation", trained.space.image_size(arch), BATCH_SIZE)
+    batches = eval_batches(trained.dataset, "validation", trained.space.image_size(arch), CHUNK)
     accumulators = Accumulators(metrics, f"the subnet {arch.id} as deployed")
     for images, targets in batches:
         accumulators.update(torch.from_numpy(in_batches(network, images, batch)), targets)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from nas.data.batches import eval_batches
+from hw_profiles.measuring.runner.process_limits import usable_cores
 from nas.data.dataset import Dataset, SplitName
 from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import Calibration
+from nas.evaluation.group import GroupEvaluation
 from nas.evaluation.workers import Threads, Workers
 from nas.progress import Progress, silent
 from nas.tasks import Task
 from nas.tasks.metrics import Accumulators, Metric
+from nas.torch_backend.precision import FP32
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
-from search_spaces import Arch
+from search_spaces import Arch, Space
+from search_spaces.memory import BYTES_PER_NUMBER
 
-BATCH_SIZE = 256
-"""Batch size for evaluation; results do not depend on it."""
+GROUP = 25
+"""Largest number of subnets that read each image together."""
+GROUP_BYTES = 2**29
+"""Largest size of the weights of a group, unless one subnet has more."""
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -37,44 +43,6 @@ def measure(
     return accumulators.results()
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Evaluates single subnets; it can be pickled and sent to workers."""
-
-    supernet: Supernet
-    dataset: Dataset
-    task: Task
-    metrics: Mapping[str, Metric]
-    split: SplitName
-    calibration: Calibration
-
-    def __call__(self, arch: Arch) -> dict[str, float]:
-        """All metrics of a subnet, computed with one torch thread."""
-        torch.set_num_threads(1)
-        return self.metrics_of(self.subnet(arch), arch)
-
-    def metrics_of(self, net: StaticNet, arch: Arch) -> dict[str, float]:
-        """All metrics of a recalibrated subnet."""
-        batches = eval_batches(self.dataset, self.split, self.supernet.space.image_size(arch), BATCH_SIZE)
-        return measure(net, batches, self.metrics, f"the subnet {arch.id}")
-
-    def subnet(self, arch: Arch) -> StaticNet:
-        """The recalibrated static subnet."""
-        net = self.supernet.extract(arch, fast=True)
-        self.calibration(net, self.dataset, self.task, self.supernet.space.image_size(arch))
-        return net
-
-
-@contextmanager
-def _torch_threads_restored() -> Iterator[None]:
-    """Restore torch's number of threads, a setting that threads started later inherit."""
-    n = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n)
-
-
 class Evaluator:
     """Evaluates subnets of a supernet. Results are stored in the archive, so each subnet is evaluated once.
 
@@ -86,6 +54,8 @@ class Evaluator:
         metrics: the metrics by name.
         split: `validation`, or `test` for the final report.
         calibration: BN recalibration; None: the default.
+        accelerator: as in a recipe: `auto`, `cpu`, `cuda` or `mps`.
+        precision: as in a recipe: `32-true`, `bf16-mixed` or `16-mixed`.
     """
 
     def __init__(
@@ -98,19 +68,24 @@ class Evaluator:
         *,
         split: SplitName = "validation",
         calibration: Calibration | None = None,
+        accelerator: str = "auto",
+        precision: str = FP32,
     ) -> None:
-        self.measurement = Measurement(supernet, dataset, task, metrics, split, calibration or Calibration())
+        self.evaluation = GroupEvaluation(
+            supernet, dataset, task, metrics, split, calibration or Calibration(), accelerator, precision
+        )
         self.archive = archive
-
-    @property
-    def calibration(self) -> Calibration:
-        """The BN recalibration."""
-        return self.measurement.calibration
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """The metrics that are computed, by name."""
-        return self.measurement.metrics
+        return self.evaluation.metrics
+
+    @property
+    def key(self) -> str:
+        """Text that identifies BN recalibration and precision in the archive."""
+        precision = self.evaluation.precision
+        return self.evaluation.calibration.key + ("" if precision == FP32 else f":{precision}")
 
     def __call__(
         self,
@@ -125,22 +100,37 @@ class Evaluator:
         Args:
             archs: subnets of the supernet's space.
             origin: purpose of the evaluation, stored in the archive.
-            workers: evaluate several subnets in parallel; results do not depend on them. None: one thread per
-                core.
+            workers: evaluate several groups in parallel; results do not depend on them. None: one group after
+                the other, with one thread per core.
             progress: called after each subnet.
+
+        Raises:
+            ValueError: an image cannot be read, a metric fails, or the accelerator is not available. What was
+                evaluated before is in the archive.
         """
         rows = {arch: self._archived(arch) for arch in archs}
         missing = [arch for arch, metrics in rows.items() if self.metrics.keys() - metrics.keys()]
         run = workers or Threads()
-        with _torch_threads_restored(), closing(run(self.measurement, missing)) as results:
-            for done, (i, measured) in enumerate(results, 1):
-                rows[missing[i]] = self._store(missing[i], measured, origin)
-                progress(f"evaluate on {self.measurement.split}", done, len(missing))
+        groups = make_groups(self.evaluation.supernet.space, missing, run.parallel)
+        what, done, errors = f"evaluate on {self.evaluation.split}", 0, list[ValueError]()
+        with closing(run(self.evaluation, groups)) as results:
+            for group, outcomes in results:
+                for arch, outcome in zip(group, outcomes, strict=True):
+                    if isinstance(outcome, ValueError):
+                        errors.append(outcome)
+                    else:
+                        rows[arch] = self._store(arch, outcome, origin)
+                if errors:
+                    raise errors[0]
+                for _ in group:
+                    done += 1
+                    progress(what, done, len(missing))
         return [self._selected(rows[arch]) for arch in archs]
 
     def subnet(self, arch: Arch) -> StaticNet:
         """The recalibrated static subnet."""
-        return self.measurement.subnet(arch)
+        with self.evaluation.engine(usable_cores()) as engine:
+            return self.evaluation.recalibrated([arch], engine)[0]
 
     def subnet_and_metrics(self, arch: Arch, origin: str) -> tuple[StaticNet, dict[str, float]]:
         """The recalibrated static subnet and its metrics, from the archive or computed with it.
@@ -152,17 +142,37 @@ class Evaluator:
         metrics = self._archived(arch)
         if metrics.keys() >= self.metrics.keys():
             return self.subnet(arch), self._selected(metrics)
-        with _torch_threads_restored():
-            torch.set_num_threads(1)
-            net = self.subnet(arch)
-            metrics = self._store(arch, self.measurement.metrics_of(net, arch), origin)
-        return net, self._selected(metrics)
+        with self.evaluation.engine(usable_cores()) as engine:
+            nets = self.evaluation.recalibrated([arch], engine)
+            (outcome,) = self.evaluation.evaluated([arch], nets, engine)
+        if isinstance(outcome, ValueError):
+            raise outcome
+        return nets[0], self._selected(self._store(arch, outcome, origin))
 
     def _archived(self, arch: Arch) -> dict[str, float]:
-        return self.archive.get(arch, self.measurement.split, self.calibration.key) or {}
+        return self.archive.get(arch, self.evaluation.split, self.key) or {}
 
     def _store(self, arch: Arch, measured: Mapping[str, float], origin: str) -> dict[str, float]:
-        return self.archive.add(arch, self.measurement.split, self.calibration.key, measured, origin)
+        return self.archive.add(arch, self.evaluation.split, self.key, measured, origin)
 
     def _selected(self, metrics: Mapping[str, float]) -> dict[str, float]:
         return {name: metrics[name] for name in self.metrics}
+
+
+def make_groups(space: Space, archs: Sequence[Arch], parallel: int = 1) -> list[list[Arch]]:
+    """Divide subnets into groups that read each image together.
+
+    Args:
+        space: the space.
+        archs: the subnets.
+        parallel: number of groups that are evaluated at the same time. With one, a group has subnets of
+            similar resolution, so that images are resized to few resolutions. With several, the groups take
+            similar times.
+    """
+    ordered = sorted(archs, key=space.image_size)
+    weights = BYTES_PER_NUMBER * sum(map(space.params, archs))
+    n = max(math.ceil(len(archs) / GROUP), math.ceil(weights / GROUP_BYTES), min(parallel, len(archs)))
+    if parallel > 1:
+        return [ordered[i::n] for i in range(n)]
+    bounds = [len(ordered) * i // n for i in range(n + 1)] if n else []
+    return [ordered[start:end] for start, end in pairwise(bounds)]

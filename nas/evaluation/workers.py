@@ -1,7 +1,7 @@
 """Parallel evaluation in threads, in processes of this machine, or on a Ray cluster.
 
-Each subnet is evaluated by one worker on one core, so results do not depend on the number and kind of
-workers. This module does not import torch, so that worker processes start fast.
+A worker evaluates a group of subnets at a time. Results do not depend on the number and kind of workers. This
+module does not import torch, so that worker processes start fast.
 """
 
 from __future__ import annotations
@@ -11,100 +11,126 @@ import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from hw_profiles.measuring.runner.process_limits import usable_cores
 from search_spaces import Arch
 
 Metrics = dict[str, float]
-Measure = Callable[[Arch], Metrics]
-"""Evaluates one subnet; it can be pickled, including the supernet and the data set."""
+Outcome = Metrics | ValueError
+"""The metrics of a subnet, or the error that its metrics raised."""
+Group = Sequence[Arch]
+"""Subnets that read each image together."""
+
+
+class Measure(Protocol):
+    """Evaluates a group of subnets; it can be pickled, including the supernet and the data set."""
+
+    def __call__(self, archs: Group, threads: int = 1, worker: int = 0) -> list[Outcome]:
+        """The outcome of each subnet.
+
+        Args:
+            archs: the subnets.
+            threads: number of threads.
+            worker: index of the process.
+        """
+
+
 ATTEMPTS = 3
 """Number of worker processes that may die on one subnet before the evaluation fails."""
-
-
-Results = Generator[tuple[int, Metrics], None, None]
-"""Indices of subnets and their metrics; closing the generator cancels pending evaluations."""
+Results = Generator[tuple[Group, list[Outcome]], None, None]
+"""Groups of subnets and their outcomes; closing the generator cancels pending evaluations."""
 
 
 class Workers(Protocol):
     """Evaluates many subnets in parallel."""
 
-    def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
-        """The index of each of `archs` and its metrics, in the order of completion.
+    @property
+    def parallel(self) -> int:
+        """Number of groups that are evaluated at the same time."""
+
+    def __call__(self, measure: Measure, groups: Sequence[Group]) -> Results:
+        """All groups and the outcomes of their subnets, in the order of completion.
+
+        Groups may be divided.
 
         Raises:
-            ValueError: workers could not be started, or one subnet crashes them repeatedly.
+            ValueError: workers could not be started, one subnet crashes them repeatedly, or `measure` raises
+                it.
         """
 
 
 class Threads:
-    """Threads of this process.
+    """Threads of this process, which evaluate one group after the other.
 
     Args:
         n: number of threads; None: one per core that this process may use.
     """
 
+    parallel = 1
+
     def __init__(self, n: int | None = None) -> None:
         self._n = n or usable_cores()
 
-    def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
+    def __call__(self, measure: Measure, groups: Sequence[Group]) -> Results:
         """See `Workers`."""
-        with ThreadPoolExecutor(self._n) as pool:
-            indices = {pool.submit(measure, arch): i for i, arch in enumerate(archs)}
-            try:
-                for future in as_completed(indices):
-                    yield indices[future], future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        for group in groups:
+            yield group, measure(group, self._n)
+
+
+class _Task(NamedTuple):
+    """A group, and how many processes have died on it."""
+
+    group: Group
+    deaths: int = 0
 
 
 class Processes:
     """Processes of this machine. They are reused between calls, and replaced if they die.
 
-    A call with another `measure` restarts them, so changed weights need a new `measure` object.
+    If a process dies, its group is divided in two, which takes less memory. A call with another `measure`
+    restarts the processes, so changed weights need a new `measure` object.
 
     Args:
         n: number of processes.
     """
 
     def __init__(self, n: int) -> None:
-        self._n = n
+        self.parallel = n
         self._measure: Measure | None = None
         self._idle: dict[Connection, BaseProcess] = {}
+        self._started = 0
 
-    def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
+    def __call__(self, measure: Measure, groups: Sequence[Group]) -> Results:
         """See `Workers`."""
         if measure != self._measure:  # sent to a process once, when it starts
             self.close()
             self._measure = measure
-        waiting = deque((i, 1) for i in range(len(archs)))
-        busy: dict[Connection, tuple[BaseProcess, int, int]] = {}
+        waiting = deque(map(_Task, groups))
+        busy: dict[Connection, tuple[BaseProcess, _Task]] = {}
         try:
             while waiting or busy:
-                while waiting and len(busy) < self._n:
+                while waiting and len(busy) < self.parallel:
                     connection, process = self._idle.popitem() if self._idle else self._start(measure)
-                    index, attempt = waiting.popleft()
-                    busy[connection] = process, index, attempt
-                    _send(connection, archs[index])
+                    task = waiting.popleft()
+                    busy[connection] = process, task
+                    _send(connection, task.group)
                 for ready in cast(list[Connection], wait(list(busy))):
-                    process, index, attempt = busy.pop(ready)
+                    process, task = busy.pop(ready)
                     try:
                         answer = ready.recv()
                     except (EOFError, OSError):
                         process.join()
-                        _check_attempts(archs[index], attempt, process.exitcode)
-                        waiting.append((index, attempt + 1))
+                        waiting += _again(task, process.exitcode)
                         continue
                     self._idle[ready] = process
                     if isinstance(answer, Exception):
                         raise answer
-                    yield index, answer
+                    yield task.group, answer
         finally:
-            for process, _, _ in busy.values():  # their results are no longer needed
+            for process, _ in busy.values():  # their results are no longer needed
                 process.terminate()
 
     def close(self) -> None:
@@ -117,7 +143,8 @@ class Processes:
     def _start(self, measure: Measure) -> tuple[Connection, BaseProcess]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, measure), daemon=True)
+        worker = self._started % self.parallel
+        process = context.Process(target=_serve, args=(theirs, measure, worker), daemon=True)
         try:
             process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:  # pickle raises any of them
@@ -126,27 +153,28 @@ class Processes:
                 f"use --workers threads"
             ) from error
         theirs.close()
+        self._started += 1
         return ours, process
 
 
-def _send(connection: Connection, arch: Arch) -> None:
-    """Send an arch. If the process has died, the error is raised when its answer is read."""
+def _send(connection: Connection, group: Group) -> None:
+    """Send a group. If the process has died, the error is raised when its answer is read."""
     try:
-        connection.send(arch)
+        connection.send(group)
     except BrokenPipeError:
         return
 
 
-def _serve(connection: Connection, measure: Measure) -> None:
-    """Evaluate subnets until the connection is closed."""
+def _serve(connection: Connection, measure: Measure, worker: int) -> None:
+    """Evaluate groups until the connection is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     while True:
         try:
-            arch = connection.recv()
+            group = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(measure(arch))
+            connection.send(measure(group, worker=worker))
         except Exception as error:  # the parent process raises it
             connection.send(_sendable(error))
 
@@ -160,12 +188,17 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-def _check_attempts(arch: Arch, attempt: int, exit_code: int | None) -> None:
-    if attempt >= ATTEMPTS:
+def _again(task: _Task, exit_code: int | None) -> list[_Task]:
+    """The tasks that replace one on which a process died."""
+    group, middle = task.group, len(task.group) // 2
+    if middle:
+        return [_Task(group[:middle]), _Task(group[middle:])]
+    if task.deaths + 1 >= ATTEMPTS:
         raise ValueError(
-            f"evaluating the subnet {arch.id} crashed {attempt} worker processes, the last one with "
+            f"evaluating the subnet {group[0].id} crashed {ATTEMPTS} worker processes, the last one with "
             f"{_reason(exit_code)}; use fewer --workers"
         )
+    return [_Task(group, task.deaths + 1)]
 
 
 def _reason(exit_code: int | None) -> str:
@@ -180,39 +213,51 @@ class RayTasks:
 
     The supernet is in Ray's object store, so it is sent to each node once. If a node is lost, its tasks run
     again on other nodes.
+
+    Args:
+        gpus: GPUs of each task; 0: tasks have one core each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: float = 0) -> None:
+        self._gpus = gpus
         self._measure: Measure | None = None
 
-    def __call__(self, measure: Measure, archs: Sequence[Arch]) -> Results:
+    @property
+    def parallel(self) -> int:
+        """See `Workers`."""
+        resources = _ray().cluster_resources()
+        limit = resources.get("GPU", 0) / self._gpus if self._gpus else resources.get("CPU", 1)
+        return max(1, int(limit))
+
+    def __call__(self, measure: Measure, groups: Sequence[Group]) -> Results:
         """See `Workers`."""
         ray = _ray()
         if measure != self._measure:
             self._measure, self._reference = measure, ray.put(measure)
-        task = ray.remote(_measured).options(num_cpus=1, max_retries=ATTEMPTS)
-        indices = {task.remote(self._reference, arch): i for i, arch in enumerate(archs)}
+        task = ray.remote(_measured).options(num_cpus=1, num_gpus=self._gpus, max_retries=ATTEMPTS)
+        pending = {task.remote(self._reference, group): group for group in groups}
         try:
-            while indices:
-                (ready,), _ = ray.wait(list(indices), num_returns=1)
-                index = indices.pop(ready)
+            while pending:
+                (ready,), _ = ray.wait(list(pending), num_returns=1)
+                group = pending.pop(ready)
                 try:
-                    metrics = ray.get(ready)
+                    outcomes = ray.get(ready)
                 except ray.exceptions.RayError as error:
                     cause = getattr(error, "cause", error)  # the error of the task, if it ran
                     if not isinstance(cause, ray.exceptions.RayError):
                         raise cause from None
                     raise ValueError(
-                        f"Ray could not evaluate the subnet {archs[index].id}: {str(cause).splitlines()[0]}"
+                        f"Ray could not evaluate the subnets {', '.join(arch.id for arch in group)}: "
+                        f"{str(cause).splitlines()[0]}"
                     ) from error
-                yield index, metrics
+                yield group, outcomes
         finally:
-            for unfinished in indices:
+            for unfinished in pending:
                 ray.cancel(unfinished)
 
 
-def _measured(measure: Measure, arch: Arch) -> Metrics:
-    return measure(arch)
+def _measured(measure: Measure, group: Group) -> list[Outcome]:
+    return measure(group)
 
 
 def _ray() -> Any:

@@ -52,7 +52,7 @@ def model_card(
         "measured_on": _images_of(trained.dataset),
         "batch": target.batch or "dynamic",
         "precision": target.precision,
-        "calibration": trained.evaluator().calibration.key,
+        "calibration": trained.evaluator().key,
         "validation_metrics": dict(metrics),
         "fp32_validation_metrics": dict(fp32_metrics),
         "macs": space.macs(arch),

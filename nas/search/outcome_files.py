@@ -39,7 +39,7 @@ def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, seed
         "maximised": [o.name for o in result.problem.objectives if o.maximise],
         "metric_objectives": {name: asdict(objective) for name, objective in metrics.items()},
         "device": own.name,
-        "calibration": trained.evaluator().calibration.key,
+        "calibration": trained.evaluator().key,
         "batch": device.profile.key.batch,
         "seed": seed,
         "own_objectives": {o.name: o.given for o in result.problem.objectives if isinstance(o, OwnObjective)},
