@@ -135,7 +135,10 @@ def test_search_export_benchmark_report(
     monkeypatch.setattr(final_test, "N_RANDOM", 2)
     run = trained.run.path
     options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
-    front = nas("search", run, *options, "--json").json
+    answer = nas("search", run, *options, "--json")
+    front, cost = answer.json["front"], answer.json["cost"]
+    assert [step["evaluations"] for step in cost["steps"]] == [BUDGET]
+    assert f"search: {BUDGET} evaluations of 540 validation and 512 calibration images" in answer.err
     assert [row["arch_id"] for row in front] == trained.run.search().read_csv(FRONT)["arch_id"].tolist()
     assert "next: nas export" in nas("search", run, *options).out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from nas.cli.options import (
     RunArgument,
     SeedOption,
 )
-from nas.cli.output import line, records, show
+from nas.cli.output import line, print_json, records, show
 
 if TYPE_CHECKING:
     from nas.search.search_outcome import SearchOutcome
@@ -84,6 +84,24 @@ def search(
             show_default=False,
         ),
     ] = None,
+    validation_images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Evaluate on a fixed stratified part of the validation images. Results on different parts "
+            "are not compared.",
+            show_default="all",
+        ),
+    ] = None,
+    screen_images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Evaluate all subnets on so many of the validation images, then the front and the subnets "
+            "near it on all of them.",
+            show_default=False,
+        ),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -140,6 +158,8 @@ def search(
             predictors=predictor or (),
             budget=budget,
             minutes=minutes,
+            validation_images=validation_images,
+            screen_images=screen_images,
             baseline=baseline,
             noise_ceiling=noise_ceiling,
             warm_start=warm_start,
@@ -155,8 +175,11 @@ def search(
             measure=not unmeasured,
             progress=progress,
         )
-    show(records(outcome.front.drop(columns=["arch", "feasible", "on_front"])), as_json)
-    if not as_json:
+    front = records(outcome.front.drop(columns=["arch", "feasible", "on_front"]))
+    if as_json:
+        print_json(_summary(outcome, front))
+    else:
+        show(front, False)
         parts = f"hypervolume {outcome.result.hypervolume:.4g}", _baseline(outcome), _predictor(outcome)
         line("; ".join(part for part in parts if part))
         choice = "knee"
@@ -173,6 +196,20 @@ def search(
                 f"{outcome.own.waiting} subnets that may belong to the front have not been measured on "
                 f"{outcome.own.name}"
             )
+
+
+def _summary(outcome: SearchOutcome, front: list[dict[str, Any]]) -> dict[str, Any]:
+    """The result for JSON."""
+    from nas.search.outcome_files import baseline_record
+
+    random, predictor = outcome.random, outcome.predictor
+    return {
+        "front": front,
+        "hypervolume": outcome.result.hypervolume,
+        "baseline": baseline_record(random),
+        "predictor": predictor.model_dump(mode="json") if predictor else None,
+        "cost": outcome.cost.record(),
+    }
 
 
 def _baseline(outcome: SearchOutcome) -> str:

@@ -50,13 +50,19 @@ _ONE = "SELECT metrics FROM evaluations WHERE arch_id = ? AND data = ? AND split
 _COLUMNS = ("arch_id", "arch", "data", "split", "calibration", "metrics", "origin", "created")
 
 
-def open_archive(run: RunDir) -> Archive:
+def open_archive(run: RunDir, validation_images: int | None = None) -> Archive:
     """Open the archive of a run.
+
+    Args:
+        run: the run.
+        validation_images: size of the part of the validation split that subnets are evaluated on; None: all.
 
     Raises:
         ValueError: as `Archive`.
     """
-    return Archive(run.file(ARCHIVE), run.info().data_fingerprint or "")
+    data = run.info().data_fingerprint or ""
+    part = "" if validation_images is None else f":validation{validation_images}"
+    return Archive(run.file(ARCHIVE), data + part)
 
 
 class Archive:

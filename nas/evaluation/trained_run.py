@@ -13,6 +13,7 @@ from hw_profiles.device import Device
 from hw_profiles.device_files import read_device
 from nas import tasks
 from nas.data.dataset import Dataset, SplitName
+from nas.data.validation_part import validation_part
 from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
@@ -74,6 +75,21 @@ class TrainedRun:
         task.check(info.dataset, images)
         info = run.info()  # an imported run may have recorded its data just now
         return cls(run, info, space, task, images, load_supernet(run), open_archive(run))
+
+    def with_validation_images(self, n_images: int | None) -> Self:
+        """The run with a part of its validation images, whose evaluations are separate in the archive.
+
+        Args:
+            n_images: size of the part, see `nas.data.validation_part`; None: the run itself.
+
+        Raises:
+            ValueError: the validation split has fewer images.
+        """
+        if n_images is None:
+            return self
+        strata = self.task.strata(self.dataset.split("validation").targets)
+        part = validation_part(self.dataset, strata, n_images)
+        return replace(self, dataset=part, archive=open_archive(self.run, n_images))
 
     @property
     def notable_archs(self) -> list[Arch]:

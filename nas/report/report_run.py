@@ -113,7 +113,7 @@ def report_run(
         space=trained.space,
         task=task,
         training=_table(run, TRAINING_LOG),
-        evaluations=_evaluations(trained, profiled),
+        evaluations=_evaluations(trained.with_validation_images(search.get("validation_images")), profiled),
         front=front,
         baseline=baseline,
         test=test,

@@ -212,17 +212,24 @@ def commands(data: ReportData) -> Html:
 
 def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
     quantities = data.task.quantities[::-1]  # the headline first
-    columns = ["arch_id", *data.task.shown]
-    test = pd.DataFrame(columns=columns, dtype=float) if data.test is None else data.test[columns]
+    shown = ["arch_id", *data.task.shown]
+    test = pd.DataFrame(columns=shown, dtype=float) if data.test is None else data.test[shown]
     joined = rows.merge(test, "left", on="arch_id", suffixes=("", "_test")).sort_values("latency_ms")
-    titles = [f"{quantity.label}, {split}" for quantity in quantities for split in ("validation", "test")]
+    kinds = {"{}": "validation", "screened_{}": "screening", "{}_test": "test"}
+    columns = {
+        name.format(quantity.metric): (quantity, f"{quantity.label}, {kind}")
+        for quantity in quantities
+        for name, kind in kinds.items()
+        if name.format(quantity.metric) in joined
+    }
+    titles = [title for _, title in columns.values()]
     header = ("subnet", "measured, ms", "predicted, ms", *titles, "MACs", "parameters", "file")
     cells = [
         (
             Html(f"<code>{escape(row['arch_id'])}</code>"),
             _measured(row["measured_latency_ms"]),
             number(row["latency_ms"]),
-            *(formatted(q, row[f"{q.metric}{split}"]) for q in quantities for split in ("", "_test")),
+            *(formatted(quantity, row[name]) for name, (quantity, _) in columns.items()),
             count(row["macs"]),
             count(row["params"]),
             ", ".join(data.files.get(row["arch_id"], [DASH])),

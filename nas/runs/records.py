@@ -38,6 +38,7 @@ class SearchRecord(BaseModel):
     algorithm: str
     device: str
     calibration: str
+    validation_images: int | None = None
     objectives: list[str]
     maximised: list[str]
     metric_objectives: dict[str, MetricObjectiveRecord]

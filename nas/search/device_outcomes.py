@@ -15,6 +15,7 @@ from nas.devices.measured_latencies import MeasuredLatencies
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress
 from nas.search.certificate import certify
+from nas.search.cost import SearchCost
 from nas.search.minimax_regret import MinimaxRegret, minimax_regret
 from nas.search.problem.problem import Problem
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
@@ -35,6 +36,7 @@ class OutcomeBuilder:
         devices: the first one is measured; the others are evaluated by their latency tables.
         problem: of the search.
         measured: measured latencies of the first device.
+        cost: the estimated cost of the search.
         progress: called after each measurement and evaluation.
     """
 
@@ -44,9 +46,10 @@ class OutcomeBuilder:
         devices: Sequence[Device],
         problem: Problem,
         measured: MeasuredLatencies,
+        cost: SearchCost,
         progress: Progress,
     ) -> None:
-        self._trained, self._devices, self._progress = trained, devices, progress
+        self._trained, self._devices, self._cost, self._progress = trained, devices, cost, progress
         self._measured = {device.profile.name: latencies_on(device, trained) for device in devices[1:]}
         self._measured[devices[0].profile.name] = measured
         self._deployed = {
@@ -74,6 +77,7 @@ class OutcomeBuilder:
             tuple(others),
             findings.no_baseline,
             findings.predictor,
+            self._cost,
             StoredSurrogate(n_train=len(known), metrics=metrics),
             _minimax_regret(findings.result, self._devices) if others else None,
         )

@@ -100,7 +100,9 @@ def known_front(
     problem = Problem(space, found, limits)
 
     own = record["device"] == name
-    groups = _groups(problem, run, record["calibration"], surrogate, device, search if own else None)
+    archive = open_archive(run, record.get("validation_images"))
+    evaluated = archive.frame("validation", record["calibration"])
+    groups = _groups(problem, evaluated, surrogate, device, search if own else None)
     minimised = np.concatenate([group.minimised for group in groups])
     kept = np.flatnonzero(np.concatenate([group.excess for group in groups]) == 0)
     if len(kept) == 0:
@@ -121,14 +123,15 @@ def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
 
 def _groups(
     problem: Problem,
-    run: RunDir,
-    calibration: str,
+    frame: pd.DataFrame,
     surrogate: StoredSurrogate,
     device: Device,
     search: Folder | None,
 ) -> list[_Group]:
-    """Evaluated and predicted subnets; `search` holds the results for this very device."""
-    frame = open_archive(run).frame("validation", calibration)
+    """Subnets evaluated in fp32 (`frame`) or as the device computes them, and predicted subnets.
+
+    `search` has the results of a search for this very device.
+    """
     precision = device.profile.key.precision
     deployed: list[_Group] = []
     if precision != FP32 and search is not None:

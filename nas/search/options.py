@@ -44,6 +44,11 @@ class SearchOptions:
     and 10 are made in any case. Measurements on the device are not included."""
     baseline: str | None = None
     """`random`: evaluate as many random subnets as the search evaluates, for comparison."""
+    validation_images: int | None = None
+    """Evaluate on a fixed stratified part of the validation images; None: on all."""
+    screen_images: int | None = None
+    """Evaluate all subnets on so many of the validation images, then the front and the subnets near it on all
+    of them, see `nas.search.two_stage`; None: evaluate all subnets on all of them."""
     noise_ceiling: int = 0
     """Number of evaluated subnets that are evaluated again with other calibration images. Kendall's τ between
     both evaluations is the highest that a predictor can be expected to reach."""
@@ -59,6 +64,12 @@ class SearchOptions:
             raise ValueError(f"--baseline must be {RANDOM}, got {self.baseline!r}")
         if self.noise_ceiling < 0:
             raise ValueError(f"--noise-ceiling must be >= 0, got {self.noise_ceiling}")
+        for option, n in (
+            ("--validation-images", self.validation_images),
+            ("--screen-images", self.screen_images),
+        ):
+            if n is not None and n < 1:
+                raise ValueError(f"{option} must be >= 1, got {n}")
 
     @property
     def evaluations(self) -> int:

@@ -13,25 +13,27 @@ from nas.runs.files import (
     PREDICTIONS,
     PREDICTOR,
     PROFILES,
+    SCREENING,
     SEARCH,
     SEARCH_CSV,
     SURROGATE,
 )
+from nas.search.options import SearchOptions
 from nas.search.problem.objectives import OwnObjective
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
 from nas.search.search_problem import metric_objectives
 from nas.search.search_result import SearchResult
 
 
-def write_outcome(trained: TrainedRun, outcome: SearchOutcome, seed: int) -> None:
+def write_outcome(trained: TrainedRun, outcome: SearchOutcome, options: SearchOptions) -> None:
     """Write one folder of results for each device; the first device counts as the last searched one."""
     for own in (*outcome.others, outcome.own):
-        _write(trained, outcome, own, seed)
+        _write(trained, outcome, own, options)
     trained.run.finish_search(outcome.own.name)
     trained.write_archive_csv()
 
 
-def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, seed: int) -> None:
+def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, options: SearchOptions) -> None:
     result, device = own.result, own.device
     write_device(trained.run.file(PROFILES) / own.name, device)
     metrics = metric_objectives(trained.task)
@@ -41,7 +43,10 @@ def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, seed
         "device": own.name,
         "calibration": trained.evaluator().key,
         "batch": device.profile.key.batch,
-        "seed": seed,
+        "seed": options.seed,
+        "validation_images": options.validation_images,
+        "screen_images": options.screen_images,
+        "cost": outcome.cost.record(),
         "own_objectives": {o.name: o.given for o in result.problem.objectives if isinstance(o, OwnObjective)},
         "baseline": baseline_record(own.random),
         "no_baseline": outcome.no_baseline,
@@ -53,10 +58,12 @@ def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, seed
     folder = trained.run.start_search(own.name)
     folder.write_csv(SEARCH_CSV, own.evaluations)
     folder.write_csv(FRONT, own.front)
-    for name in (BASELINE, PREDICTOR, PREDICTIONS):
+    for name in (BASELINE, PREDICTOR, PREDICTIONS, SCREENING):
         folder.file(name).unlink(missing_ok=True)
     if own.baseline is not None:
         folder.write_csv(BASELINE, own.baseline)
+    if result.screening is not None:
+        folder.write_csv(SCREENING, result.screening)
     if outcome.predictor:
         folder.write_json(PREDICTOR, outcome.predictor)
         folder.write_csv(PREDICTIONS, result.predictions)

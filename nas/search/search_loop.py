@@ -94,7 +94,7 @@ def search(
     stop = Stop(budget, deadline)
     first = first[: max(2, budget // 2)]
     evaluated, measured = _run(task, optimizer, evaluate, first, stop, batch, origin)
-    _check_measured_limits(problem, evaluated)
+    check_measured_limits(problem, evaluated)
     return SearchResult.of(
         problem, algorithm, evaluated, pd.DataFrame(measured), task.predictions, predictors, seed
     )
@@ -176,7 +176,7 @@ def _check_computed_limits(problem: Problem, corners: Genomes, rng: np.random.Ge
         raise LimitsNotMetError(unsatisfied(limited, found.genomes[:1], {}))
 
 
-def _check_measured_limits(problem: Problem, evaluated: History) -> None:
+def check_measured_limits(problem: Problem, evaluated: History) -> None:
     """Check that some evaluated subnet satisfies the limits.
 
     Raises:

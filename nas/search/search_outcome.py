@@ -10,6 +10,7 @@ import pandas as pd
 
 from hw_profiles.device import Device
 from nas.search.certificate import Certificate
+from nas.search.cost import SearchCost
 from nas.search.minimax_regret import MinimaxRegret
 from nas.search.predictor_record import PredictorRecord
 from nas.search.search_result import SearchResult
@@ -72,6 +73,8 @@ class SearchOutcome:
     """The reason if a random baseline was requested and is missing."""
     predictor: PredictorRecord | None
     """None if the search used no predictor."""
+    cost: SearchCost
+    """As estimated before the search."""
     surrogate: StoredSurrogate
     """Metrics as sums over slots, for `nas pick`."""
     minimax_regret: MinimaxRegret | None

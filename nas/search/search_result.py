@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -41,6 +41,10 @@ class SearchResult:
     reference: Vector
     """Reference point of the hypervolume: minimised objectives, fixed before the search."""
     hypervolume: float
+    screening: pd.DataFrame | None = None
+    """The evaluations of the first stage on a part of the images, if there were two stages. Then
+    `evaluations` has the subnets of the second stage, with their metrics of the first one as
+    `screened_METRIC`."""
 
     @classmethod
     def of(
@@ -89,6 +93,24 @@ class SearchResult:
         table = pd.concat(predictions, ignore_index=True)
         return cls(problem, algorithm, frame, table, validated, reference, volume)
 
+    def evaluated_again(self, rows: NDArray[np.intp], measured: Sequence[Mapping[str, float]]) -> Self:
+        """The result of a second stage.
+
+        Args:
+            rows: of `evaluations`, the smallest and the largest subnet first.
+            measured: their metrics on all images.
+        """
+        first, metrics = self.evaluations.iloc[rows].reset_index(drop=True), pd.DataFrame(measured)
+        history = History(self.problem)
+        history.add(self.problem.space.encode(first["arch"]), self.problem.metrics_in(metrics))
+        screened = first[list(metrics)].add_prefix("screened_")
+        frame = first.join(screened)
+        frame[metrics.columns] = metrics
+        for objective in self.problem.objectives:
+            frame[objective.name] = self.problem.values(objective, history.genomes, history.metrics)
+        again = replace(self, evaluations=frame, screening=self.evaluations)
+        return again.seen_as(self.problem)
+
     def seen_as(self, problem: Problem) -> Self:
         """The same evaluations as another problem's, whose objectives and metrics are among this one's."""
         history = self.history(problem)
@@ -116,7 +138,8 @@ class SearchResult:
             "algorithm": self.algorithm,
             "objectives": [objective.name for objective in self.problem.objectives],
             "constraints": [str(constraint) for constraint in self.problem.constraints],
-            "evaluations": len(self.evaluations),
+            "evaluations": len(self.evaluations if self.screening is None else self.screening),
+            "fully_evaluated": len(self.evaluations),
             "reference": dict(
                 zip(
                     (objective.name for objective in self.problem.objectives),

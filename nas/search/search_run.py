@@ -12,6 +12,7 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
 from nas.runs.lock import writes_run
+from nas.search.cost import estimate_cost
 from nas.search.device_outcomes import OutcomeBuilder
 from nas.search.options import SearchOptions
 from nas.search.outcome_files import write_outcome
@@ -60,6 +61,8 @@ def search_run(
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} has only one subnet: there is nothing to search")
     trained.run.check_writable("copy the run to a writable folder")
+    trained = trained.with_validation_images(options.validation_images)
+    _check_screening(options, len(trained.dataset.split("validation")))
     measured = latencies_on(device, trained)
     reached = (connection or trusted_connection(device)) if measure else None
     if reached:
@@ -75,13 +78,23 @@ def search_run(
         allow_import=True,
     )
     steps = SearchSteps(trained, problem, options, workers, progress)
+    cost = estimate_cost(trained, problem, options, workers)
+    for line in cost.lines():
+        _log.info("%s", line)
     findings = steps.search()
-    builder = OutcomeBuilder(trained, [device, *others], problem, measured, progress)
-    write_outcome(trained, builder.outcome(findings, None), options.seed)  # remains if a later step fails
+    builder = OutcomeBuilder(trained, [device, *others], problem, measured, cost, progress)
+    write_outcome(trained, builder.outcome(findings, None), options)  # remains if a later step fails
     outcome = builder.outcome(steps.compare(findings), reached)
     for warning in outcome.own.warnings:
         _log.warning("%s", warning)
-    write_outcome(trained, outcome, options.seed)
+    write_outcome(trained, outcome, options)
     if outcome.own.validated.pending:
         raise outcome.own.validated.pending
     return outcome
+
+
+def _check_screening(options: SearchOptions, n_validation: int) -> None:
+    if options.screen_images is not None and options.screen_images >= n_validation:
+        raise ValueError(
+            f"--screen-images must be below the {n_validation} validation images, got {options.screen_images}"
+        )

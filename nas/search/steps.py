@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from nas.evaluation.calibration import Calibration
-from nas.evaluation.deadline import evaluate_until
+from nas.evaluation.deadline import Evaluate, evaluate_until
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
@@ -21,6 +22,7 @@ from nas.search.problem.problem import LimitsNotMetError, Problem
 from nas.search.search_loop import search
 from nas.search.search_problem import read_front
 from nas.search.search_result import SearchResult
+from nas.search.two_stage import second_stage
 from predictors import CANDIDATES, PREDICTORS, Features, PredictorFactory, Regressor
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Space
@@ -68,8 +70,8 @@ class SearchSteps:
         names = options.predictors or tuple(CANDIDATES)
         self._predictors = candidate_predictors(space, names, options.seed)
         self._start = None if options.warm_start is None else read_front(options.warm_start, space)
-        evaluator = trained.evaluator(extra_metrics=problem.metrics)
-        self._evaluate = partial(evaluator, workers=workers, progress=progress)
+        self._first = trained.with_validation_images(options.screen_images)
+        self._evaluate = self._evaluation(self._first)
         self._began = time.monotonic()
 
     def search(self) -> Findings:
@@ -86,7 +88,8 @@ class SearchSteps:
             allow_import=True,
         )
         missing = "the search was stopped before its random baseline" if self._options.baseline else ""
-        return Findings(result, self._record(result, {}), no_baseline=missing)
+        record = self._record(result, {})
+        return Findings(self._second_stage(result, "search"), record, no_baseline=missing)
 
     def compare(self, findings: Findings) -> Findings:
         """The findings of `search` with the noise ceiling and the random baseline, if they are requested."""
@@ -102,31 +105,47 @@ class SearchSteps:
                 result.problem,
                 self._evaluate,
                 algorithm="random",
-                budget=len(result.evaluations),
+                budget=len(_first_stage(result)),
                 seed=self._options.seed,
                 deadline=deadline,
                 origin="baseline",
             )
+            random = self._second_stage(random, "baseline")
         except LimitsNotMetError:
             reason = "random search found no subnet that meets the limits"
             return Findings(result, record, no_baseline=reason)
         return Findings(result, record, random)
 
+    def _evaluation(self, trained: TrainedRun, calibration: Calibration | None = None) -> Evaluate:
+        """Evaluates subnets of a run."""
+        evaluator = trained.evaluator(calibration=calibration, extra_metrics=self._problem.metrics)
+        return partial(evaluator, workers=self._workers, progress=self._progress)
+
+    def _second_stage(self, result: SearchResult, origin: str) -> SearchResult:
+        """The result after the second stage, if the search has two."""
+        if self._options.screen_images is None:
+            return result
+        deadline = self._options.deadline(self._began)
+        return second_stage(result, self._evaluation(self._trained), origin, deadline)
+
     def _evaluated_again(self, result: SearchResult) -> dict[str, dict[str, float]]:
-        """Metrics of some evaluated subnets with other calibration images, by arch id."""
+        """Metrics of some subnets of the first stage with other calibration images, by arch id."""
+        evaluations = _first_stage(result)
         rng = np.random.default_rng(self._options.seed)
-        rows = rng.permutation(len(result.evaluations))[: self._options.noise_ceiling]
-        archs = result.evaluations["arch"].iloc[rows].tolist()
-        evaluator = self._trained.evaluator(
-            calibration=Calibration(seed=1), extra_metrics=result.problem.metrics
-        )
-        evaluate = partial(evaluator, workers=self._workers, progress=self._progress)
+        rows = rng.permutation(len(evaluations))[: self._options.noise_ceiling]
+        archs = evaluations["arch"].iloc[rows].tolist()
+        evaluate = self._evaluation(self._first, Calibration(seed=1))
         deadline = self._options.search_deadline(self._began)
         metrics = evaluate_until(evaluate, archs, "noise ceiling", deadline)
         return {arch.id: values for arch, values in zip(archs, metrics, strict=False)}  # until the deadline
 
     def _record(self, result: SearchResult, again: dict[str, dict[str, float]]) -> PredictorRecord | None:
         return predictor_record(result, self._trained.task.primary.metric, again, self._options.seed)
+
+
+def _first_stage(result: SearchResult) -> pd.DataFrame:
+    """All evaluations that the search made in its first or only stage."""
+    return result.evaluations if result.screening is None else result.screening
 
 
 def candidate_predictors(space: Space, names: Sequence[str], seed: int) -> dict[str, PredictorFactory]:
