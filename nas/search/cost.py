@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 from hw_profiles.measuring.runner.process_limits import usable_cores
 from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import DEFAULT, METHODS, Calibration
-from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Threads, Workers
 from nas.search.algorithms.base import size_stratified_sample
@@ -236,16 +235,9 @@ def _timed(
 ) -> tuple[float, float]:
     """Seconds and CPU seconds of an evaluation of subnets on some images, which is not stored."""
     part = trained.with_validation_images(validation)
-    table = part.evaluator(extra_metrics=metrics).metrics
     with TemporaryDirectory() as folder:
-        evaluate = Evaluator(
-            part.supernet,
-            part.dataset,
-            part.task,
-            Archive(Path(folder) / "archive.sqlite"),
-            table,
-            calibration=Calibration(images=calibration),
-        )
+        run = replace(part, archive=Archive(Path(folder) / "archive.sqlite"))
+        evaluate = run.evaluator(calibration=Calibration(images=calibration), extra_metrics=metrics)
         begin, cpu_begin = time.perf_counter(), time.process_time()
         evaluate(archs, "timing")
         return time.perf_counter() - begin, time.process_time() - cpu_begin
