@@ -44,7 +44,7 @@ THIRD_PARTY = {
 """Which other packages each folder may import; `nas` may import all that setup.cfg declares."""
 
 LAYERS = (
-    {"search_spaces", "nas.progress", "nas.stopping"},
+    {"search_spaces", "nas.progress", "nas.stopping", "nas.threads"},
     {"predictors", "hw_profiles", "nas.plugins", "nas.recipes", "nas.torch_backend", "nas.onnx_backend"},
     {"nas.data", "nas.samplers"},
     {"nas.runs", "nas.tasks"},
