@@ -13,7 +13,8 @@ def peak_memory_bytes(block: Block) -> int:
 
     Nodes run in their order. While a node runs, its output, its inputs and all outputs that later nodes read
     are alive. Inputs of the block are freed after their last use, like other tensors. Norms and activations
-    work in place. Weights and temporary buffers of kernels are not counted.
+    work in place. Attention weights are alive while their node runs. Parameters and other temporary buffers
+    of kernels are not counted.
 
     If only one tensor passes between blocks, the peak of a network is the largest peak of its blocks.
 
@@ -31,6 +32,7 @@ def peak_memory_bytes(block: Block) -> int:
     alive, peak = {-1 - i for i in range(len(block.inputs))}, 0
     for i in range(len(block.nodes)):
         alive.add(memory[i])
-        peak = max(peak, sum(numbers[tensor] for tensor in alive))
+        workspace = block.nodes[i].op.workspace(*block.nodes[i].specs)
+        peak = max(peak, sum(numbers[tensor] for tensor in alive) + workspace)
         alive = {tensor for tensor in alive if last_use.get(tensor, i) > i}
     return BYTES_PER_NUMBER * peak

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from hw_profiles.latency_models.roofline import KIND_OF
@@ -65,6 +66,14 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
         (ops.Linear(8, bias=True), (tokens(5, 6),)),
         (ops.Linear(5, bias=True), (tokens(5, 4),)),
     ),
+    "linear in parts": (
+        (ops.Linear(12, True, parts=3), (tokens(5, 6),)),
+        (ops.Linear(6, True, parts=3), (tokens(5, 4),)),
+    ),
+    "linear with a flat bias": (
+        (ops.Linear(12, True, parts=3, flat_bias=True), (tokens(5, 6),)),
+        (ops.Linear(6, True, parts=3, flat_bias=True), (tokens(5, 4),)),
+    ),
     "batch_norm": ((ops.BatchNorm(), (image(6, 3),)), (ops.BatchNorm(), (image(4, 3),))),
     "layer_norm": ((ops.LayerNorm(1e-6), (tokens(5, 6),)), (ops.LayerNorm(1e-6), (tokens(5, 4),))),
     "concat": ((ops.Concat(), (image(6, 3), image(2, 3))), (ops.Concat(), (image(4, 3), image(2, 3)))),
@@ -78,6 +87,29 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
     "multiply": ((ops.Multiply(), (image(6, 3), image(6, 1))), (ops.Multiply(), (image(4, 3), image(4, 1)))),
     "flatten": ((ops.Flatten(), (image(6, 2),)), (ops.Flatten(), (image(4, 2),))),
     "global_avg_pool": ((ops.GlobalAvgPool(), (image(6, 3, 5),)), (ops.GlobalAvgPool(), (image(4, 3, 5),))),
+    "scale": ((ops.Scale(), (tokens(5, 6),)), (ops.Scale(), (tokens(5, 4),))),
+    "to_tokens": ((ops.ImageToTokens(), (image(6, 3, 5),)), (ops.ImageToTokens(), (image(4, 3),))),
+    "prepend": ((ops.PrependTokens(2), (tokens(5, 6),)), (ops.PrependTokens(1), (tokens(4, 4),))),
+    "add_positions": (
+        (ops.AddPositions((4, 5), 2), (tokens(22, 6),)),
+        (ops.AddPositions((2, 3), 1), (tokens(7, 4),)),
+    ),
+    "patch positions": (
+        (ops.AddPositions((4, 4)), (tokens(16, 6),)),
+        (ops.AddPositions((2, 2)), (tokens(4, 4),)),
+    ),
+    "attention": ((ops.Attention(3), (tokens(5, 18),)), (ops.Attention(2), (tokens(4, 12),))),
+    "attention with relative tables": (
+        (ops.Attention(3, ops.RelativeTables((3, 4), 1, 2)), (tokens(13, 18),)),
+        (ops.Attention(2, ops.RelativeTables((2, 2), 1, 2)), (tokens(5, 12),)),
+    ),
+    "attention with relative bias": (
+        (ops.Attention(3, ops.RelativeBias((3, 4))), (tokens(12, 18),)),
+        (ops.Attention(2, ops.RelativeBias((2, 3))), (tokens(6, 12),)),
+    ),
+    "take_token": ((ops.TakeToken(1), (tokens(5, 6),)), (ops.TakeToken(1), (tokens(3, 4),))),
+    "mean_tokens": ((ops.MeanTokens(1), (tokens(5, 6),)), (ops.MeanTokens(1), (tokens(3, 4),))),
+    "mean of all tokens": ((ops.MeanTokens(), (tokens(5, 6),)), (ops.MeanTokens(), (tokens(3, 4),))),
     **{
         name: ((activation, (tokens(5, 6),)), (activation, (image(4, 3),)))
         for name, activation in ops.ACTIVATIONS.items()
@@ -88,6 +120,13 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
 def block_of(op: ops.Operator, specs: tuple[TensorSpec, ...]) -> Block:
     node = Node(op, "op", "b", tuple(-1 - i for i in range(len(specs))), specs)
     return Block("b", specs, (node,), (0,))
+
+
+def macs_of_relative_positions(node: Node) -> int:
+    """Products of the queries and of sums of attention weights with the four tables; MACs exclude them."""
+    if not isinstance(node.op, ops.Attention) or not isinstance(node.op.relative, ops.RelativeTables):
+        return 0
+    return 4 * node.output.numel * (2 * node.op.relative.distance + 2)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -114,10 +153,14 @@ def test_outputs_of_elastic_extracted_and_onnx_operators_are_equal(name: str) ->
         state = {f"{node.path}.{key}": tensor for key, tensor in sliced.items()}
         missing = net.load_state_dict(state, strict=False).missing_keys
         assert all(key.endswith("num_batches_tracked") for key in missing)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad():
             extracted = run_block(block, inputs, net._compute)[0]
-        torch.testing.assert_close(extracted, elastic_output, rtol=1e-6, atol=1e-6)
-        assert counter.get_total_flops() == 2 * 2 * node.macs  # 2 images, 2 operations for each
+            torch.testing.assert_close(extracted, elastic_output, rtol=1e-6, atol=1e-6)
+            # torch counts the operations of its plain implementation of attention only
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+                run_block(block, inputs, net._compute)
+        # 2 images, 2 operations for each
+        assert counter.get_total_flops() == 2 * 2 * (node.macs + macs_of_relative_positions(node))
         assert sum(parameter.numel() for parameter in net.parameters()) == node.params
         model = onnx_graph.build([block], net.weights(), batch=2)
         onnx.checker.check_model(model, full_check=True)

@@ -19,8 +19,8 @@ from search_spaces import operators as ops
 
 Vector = NDArray[np.float64]
 
-KINDS = ("pointwise", "depthwise", "dense", "linear", "pool", "elementwise", "resize")
-COMPUTING = ("pointwise", "depthwise", "dense", "linear")
+KINDS = ("pointwise", "depthwise", "dense", "linear", "pool", "elementwise", "resize", "attention", "norm")
+COMPUTING = ("pointwise", "depthwise", "dense", "linear", "attention")
 """Kinds that have MACs."""
 TERMS = ("launch", *(f"traffic.{kind}" for kind in KINDS), *(f"macs.{kind}" for kind in COMPUTING))
 """Names of the elements of `terms`."""
@@ -41,7 +41,8 @@ KIND_OF: Mapping[type[ops.Operator], Callable[[Node], str] | None] = {
     ops.Conv2d: _of_conv,
     ops.Linear: _always("linear"),
     ops.BatchNorm: None,
-    ops.LayerNorm: _always("elementwise"),
+    ops.LayerNorm: _always("norm"),
+    ops.Scale: _always("elementwise"),
     ops.Relu: None,
     ops.Relu6: None,
     ops.HardSwish: None,
@@ -58,6 +59,12 @@ KIND_OF: Mapping[type[ops.Operator], Callable[[Node], str] | None] = {
     ops.Concat: _always("elementwise"),
     ops.Slice: _always("elementwise"),
     ops.Flatten: None,
+    ops.ImageToTokens: _always("elementwise"),
+    ops.PrependTokens: _always("elementwise"),
+    ops.AddPositions: _always("elementwise"),
+    ops.Attention: _always("attention"),
+    ops.TakeToken: None,
+    ops.MeanTokens: _always("pool"),
 }
 """The kind of every operator; None: it takes no time (it is fused with its neighbours or moves nothing)."""
 
@@ -75,11 +82,14 @@ class Shape(NamedTuple):
     """Geometric mean of height and width."""
     stride: float
     macs: int
+    workspace: int
+    """Number of values between the steps of the operator, for one image."""
 
     @property
     def traffic(self) -> int:
         """Number of values read and written for one image, without weights."""
-        return self.n_inputs * self.c_in * self.pixels_in + self.c_out * self.pixels_out
+        outside = self.n_inputs * self.c_in * self.pixels_in + self.c_out * self.pixels_out
+        return outside + 2 * self.workspace
 
     @property
     def place(self) -> tuple[float, ...]:
@@ -106,6 +116,7 @@ def shapes(block: Block) -> list[Shape]:
                     kernel,
                     stride,
                     node.macs,
+                    node.op.workspace(*node.specs),
                 )
             )
     return found

@@ -28,6 +28,7 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.Linear: "weighted",
     ops.BatchNorm: "weighted",
     ops.LayerNorm: "weighted",
+    ops.Scale: "weighted",
     ops.Relu: "free",  # needs no scales between quantized layers
     ops.Relu6: "clipped",
     ops.HardSwish: "curved",
@@ -44,6 +45,12 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.Concat: "plain",
     ops.Slice: "plain",
     ops.Flatten: "free",
+    ops.ImageToTokens: "plain",
+    ops.PrependTokens: "weighted",
+    ops.AddPositions: "weighted",
+    ops.Attention: "plain",
+    ops.TakeToken: "plain",
+    ops.MeanTokens: "plain",
 }
 """How the node of every operator is counted, see `FileFormat`."""
 

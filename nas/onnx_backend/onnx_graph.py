@@ -12,21 +12,18 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from nas.onnx_backend import onnx_file
+from nas.onnx_backend import onnx_attention
+from nas.onnx_backend.graph_writer import BATCH as BATCH
+from nas.onnx_backend.graph_writer import FEATURES as FEATURES
+from nas.onnx_backend.graph_writer import INPUT as INPUT
+from nas.onnx_backend.graph_writer import LOGITS as LOGITS
+from nas.onnx_backend.graph_writer import OPSET as OPSET
+from nas.onnx_backend.graph_writer import GraphWriter, Weights
+from nas.onnx_backend.graph_writer import fold_batch_norm as fold_batch_norm
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.graph import chain, fold_batch_norms
-
-Weights = Mapping[str, NDArray[np.float32]]
-"""Arrays by their names in `nas.torch_backend.static.StaticNet`, such as `stem.conv.norm.running_mean`."""
-
-OPSET = 18
-"""The newest opset that all releases of ONNX Runtime since 1.14 support, including those for phones."""
-INPUT, LOGITS, FEATURES = "input", "logits", "output"
-BATCH = "batch"
-"""Name of the batch dimension if it is dynamic."""
 
 
 def build(
@@ -60,7 +57,7 @@ def serialize(
         metadata: strings stored in the model, by key.
     """
     block, norms = fold_batch_norms(chain(blocks))
-    graph = _Graph(block, weights, norms, BATCH if batch is None else batch)
+    graph = GraphWriter(block, weights, norms, BATCH if batch is None else batch)
     for i, node in enumerate(block.nodes):
         NODES[type(node.op)](graph, node, [graph.tensor(j) for j in node.inputs], graph.tensor(i))
     return graph.serialize(metadata or {})
@@ -88,95 +85,11 @@ def random_weights(blocks: Sequence[Block], rng: np.random.Generator) -> dict[st
     return weights
 
 
-def fold_batch_norm(
-    node: Node, norm: Node | None, weights: Weights
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Fold a batch norm into the convolution or linear layer before it.
-
-    Args:
-        node: the convolution or linear layer.
-        norm: the batch norm; None: the weights of `node` are returned as they are.
-        weights: weights of both nodes by name.
-
-    Returns:
-        the weight, and the bias of shape (c_out,), or None if there is no bias.
-    """
-    weight, bias = weights[f"{node.path}.weight"], weights.get(f"{node.path}.bias")
-    if norm is None:
-        return weight, bias
-    assert isinstance(norm.op, ops.BatchNorm)
-    gamma, beta, mean, var = (
-        weights[f"{norm.path}.{part}"].astype(np.float64)
-        for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = gamma / np.sqrt(var + norm.op.eps)
-    shift = beta + ((0.0 if bias is None else bias) - mean) * scale
-    per_channel = scale.astype(np.float32).reshape(-1, *(1,) * (weight.ndim - 1))
-    return weight * per_channel, shift.astype(np.float32)
-
-
-class _Graph:
-    """Collects the nodes and constants of an ONNX graph."""
-
-    def __init__(self, block: Block, weights: Weights, norms: Mapping[str, Node], batch: int | str) -> None:
-        self.block, self.weights, self.norms, self.batch = block, weights, norms, batch
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx_file.Constant] = {}
-
-    def tensor(self, index: int) -> str:
-        """Name of the output of the node `index`, or of an input of the block if `index` is negative."""
-        if index < 0:
-            return _numbered(INPUT, -1 - index)
-        if index in self.block.outputs:
-            position = self.block.outputs.index(index)
-            vector = self.block.spec(index).layout == "vector"
-            return _numbered(LOGITS if vector else FEATURES, position)
-        return self.block.nodes[index].path
-
-    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
-
-    def constant(self, name: str, values: onnx_file.Constant) -> str:
-        self.constants[name] = values
-        return name
-
-    def parameters(self, node: Node) -> list[str]:
-        """Add the weight and bias, if any, of a convolution or linear layer; returns their names."""
-        weight, bias = fold_batch_norm(node, self.norms.get(node.path), self.weights)
-        names = [self.constant(f"{node.path}.weight", weight)]
-        return names if bias is None else [*names, self.constant(f"{node.path}.bias", bias)]
-
-    def unfolded_parameters(self, node: Node, *names: str) -> list[str]:
-        """Add parameters of a node without folding; returns the names of the constants."""
-        return [self.constant(f"{node.path}.{name}", self.weights[f"{node.path}.{name}"]) for name in names]
-
-    def serialize(self, metadata: Mapping[str, str]) -> bytes:
-        def info(index: int) -> onnx.ValueInfoProto:
-            shape = (self.batch, *self.block.spec(index).shape)
-            return helper.make_tensor_value_info(self.tensor(index), TensorProto.FLOAT, shape)
-
-        inputs = [info(-1 - i) for i in range(len(self.block.inputs))]
-        graph = helper.make_graph(self.nodes, "subnet", inputs, [info(index) for index in self.block.outputs])
-        opset = helper.make_opsetid("", OPSET)
-        # the lowest IR version with this opset: released runtimes cannot read the default of the onnx package
-        model = onnx.ModelProto(
-            ir_version=helper.find_min_ir_version_for([opset]),
-            opset_import=[opset],
-            producer_name="elastic-nas",
-        )
-        helper.set_model_props(model, dict(metadata))
-        return onnx_file.serialize(model, graph, self.constants)
-
-
-def _numbered(name: str, position: int) -> str:
-    return f"{name}.{position}" if position else name
-
-
-Write = Callable[[_Graph, Node, list[str], str], None]
+Write = Callable[[GraphWriter, Node, list[str], str], None]
 """Adds the ONNX nodes of an operator: (graph, node, names of its inputs, name of its output)."""
 
 
-def _conv(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _conv(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     op = node.op
     assert isinstance(op, ops.Conv2d)
     optional = {} if op.dilation == (1, 1) else {"dilations": list(op.dilation)}
@@ -192,7 +105,7 @@ def _conv(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
     )
 
 
-def _linear(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _linear(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     if node.specs[0].layout == "vector":
         graph.node("Gemm", [*inputs, *graph.parameters(node)], output, transB=1)
         return
@@ -203,13 +116,13 @@ def _linear(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
         graph.node("Add", [product, graph.constant(f"{node.path}.bias", bias)], output)
 
 
-def _batch_norm(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _batch_norm(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.BatchNorm)
     constants = graph.unfolded_parameters(node, "weight", "bias", "running_mean", "running_var")
     graph.node("BatchNormalization", [*inputs, *constants], output, epsilon=node.op.eps)
 
 
-def _layer_norm(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _layer_norm(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.LayerNorm)
     constants = graph.unfolded_parameters(node, "weight", "bias")
     graph.node("LayerNormalization", [*inputs, *constants], output, axis=-1, epsilon=node.op.eps)
@@ -231,16 +144,16 @@ def _window(node: Node) -> dict[str, Any]:
     }
 
 
-def _avg_pool(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _avg_pool(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     window = _window(node)
     graph.node("AveragePool", inputs, output, count_include_pad=int(any(window["pads"])), **window)
 
 
-def _max_pool(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _max_pool(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     graph.node("MaxPool", inputs, output, **_window(node))
 
 
-def _resize(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _resize(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     if node.output.size == node.specs[0].size:
         graph.node("Identity", inputs, output)
         return
@@ -248,7 +161,7 @@ def _resize(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
     graph.node("Resize", [*inputs, "", "", size], output, mode="cubic", cubic_coeff_a=-0.75, axes=[2, 3])
 
 
-def _relu6(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _relu6(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     limits = [
         graph.constant(f"{output}.{name}", np.array(value, np.float32))
         for name, value in (("min", 0.0), ("max", 6.0))
@@ -256,12 +169,12 @@ def _relu6(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
     graph.node("Clip", [*inputs, *limits], output)
 
 
-def _swish(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _swish(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     graph.node("Sigmoid", inputs, f"{output}.gate")
     graph.node("Mul", [*inputs, f"{output}.gate"], output)
 
 
-def _gelu(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _gelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     """x / 2 · (1 + erf(x / √2)); opset 18 has no Gelu node."""
     root = graph.constant(f"{output}.root", np.array(np.sqrt(0.5), np.float32))
     one, half = (
@@ -274,15 +187,60 @@ def _gelu(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
     graph.node("Mul", [f"{output}.double", half], output)
 
 
+def _scale(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    graph.node("Mul", [*inputs, *graph.unfolded_parameters(node, "weight")], output)
+
+
+def _image_to_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    shape = graph.constant(f"{node.path}.shape", np.array([0, 0, -1]))
+    graph.node("Reshape", [*inputs, shape], f"{output}.rows")
+    graph.node("Transpose", [f"{output}.rows"], output, perm=[0, 2, 1])
+
+
+def _prepend_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    """Zeros before the tokens and an addition, which needs no batch size."""
+    assert isinstance(node.op, ops.PrependTokens)
+    pads = graph.constant(f"{node.path}.pads", np.array([0, node.op.count, 0, 0, 0, 0]))
+    rest = np.zeros(node.specs[0].shape, np.float32)
+    table = np.concatenate([graph.weights[f"{node.path}.weight"], rest])
+    graph.node("Pad", [*inputs, pads], f"{output}.padded")
+    graph.node("Add", [f"{output}.padded", graph.constant(f"{node.path}.weight", table)], output)
+
+
+def _add_positions(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    assert isinstance(node.op, ops.AddPositions)
+    table = graph.weights[f"{node.path}.grid"].reshape(-1, node.output.channels)
+    if node.op.prefix:
+        table = np.concatenate([graph.weights[f"{node.path}.prefix"], table])
+    graph.node("Add", [*inputs, graph.constant(f"{node.path}.table", table)], output)
+
+
+def _take_token(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    assert isinstance(node.op, ops.TakeToken)
+    graph.node(
+        "Gather", [*inputs, graph.constant(f"{node.path}.index", np.array(node.op.index))], output, axis=1
+    )
+
+
+def _mean_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    assert isinstance(node.op, ops.MeanTokens)
+    values = {"start": node.op.skip, "end": node.specs[0].pixels, "axis": 1}
+    names = [graph.constant(f"{node.path}.{name}", np.array([value])) for name, value in values.items()]
+    if node.op.skip:
+        graph.node("Slice", [*inputs, *names], f"{output}.tokens")
+        inputs = [f"{output}.tokens"]
+    graph.node("ReduceMean", [*inputs, names[2]], output, keepdims=0)
+
+
 def _channel_axis(node: Node) -> int:
     return 2 if node.specs[0].layout == "tokens" else 1
 
 
-def _concat(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _concat(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     graph.node("Concat", inputs, output, axis=_channel_axis(node))
 
 
-def _slice(graph: _Graph, node: Node, inputs: list[str], output: str) -> None:
+def _slice(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.Slice)
     values = {"start": node.op.start, "end": node.op.end, "axis": _channel_axis(node)}
     names = [graph.constant(f"{node.path}.{name}", np.array([value])) for name, value in values.items()]
@@ -294,6 +252,7 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.Linear: _linear,
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
+    ops.Scale: _scale,
     ops.Relu: _plain("Relu"),
     ops.Relu6: _relu6,
     ops.HardSwish: _plain("HardSwish"),
@@ -310,5 +269,11 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.Concat: _concat,
     ops.Slice: _slice,
     ops.Flatten: _plain("Flatten"),
+    ops.ImageToTokens: _image_to_tokens,
+    ops.PrependTokens: _prepend_tokens,
+    ops.AddPositions: _add_positions,
+    ops.Attention: onnx_attention.write,
+    ops.TakeToken: _take_token,
+    ops.MeanTokens: _mean_tokens,
 }
 """The function of every operator that writes its ONNX nodes."""

@@ -28,6 +28,7 @@ QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.Linear: ("Gemm", "MatMul"),
     ops.BatchNorm: (),
     ops.LayerNorm: (),
+    ops.Scale: (),
     ops.Relu: ("Relu",),
     ops.Relu6: ("Clip",),
     ops.HardSwish: (),
@@ -44,6 +45,12 @@ QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.Concat: ("Concat",),
     ops.Slice: (),
     ops.Flatten: ("Flatten",),
+    ops.ImageToTokens: (),
+    ops.PrependTokens: (),
+    ops.AddPositions: ("Add",),
+    ops.Attention: (),
+    ops.TakeToken: (),
+    ops.MeanTokens: (),
 }
 """Types of the ONNX nodes of every operator that are quantized. Quantizing only Conv and Gemm makes a network
 slower than the float one, because the values between them are converted each time. HardSwish, HardSigmoid and

@@ -40,7 +40,7 @@ class Dropout:
         rate = self.rates.get(block.name, 0.0)
 
         def noisy(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-            if isinstance(node.op, ops.Linear):
+            if isinstance(node.op, ops.Linear) and node.specs[0].layout == "vector":
                 inputs = [F.dropout(inputs[0], self.features)]
             out = compute(node, inputs)
             return stochastic_depth(out, rate, "row") if node.path == branch and rate else out

@@ -20,6 +20,9 @@ from search_spaces import operators as ops
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Largest shape of each parameter of a node, by name."""
+TOKEN_STD = 0.02
+"""Standard deviation of the initial weights of transformers; values beyond ±2 do not occur (Touvron et al.
+2021)."""
 
 
 def take(weight: Tensor, parameter: ops.Parameter) -> Tensor:
@@ -49,6 +52,10 @@ class ElasticOperator(nn.Module):
 
     def __init__(self, node: Node, shapes: Shapes) -> None:
         super().__init__()
+        self.undecayed = frozenset(
+            name for name, parameter in node.parameters.items() if not parameter.decayed
+        )
+        """Names of parameters without weight decay."""
         for name, parameter in node.parameters.items():
             if parameter.learned:
                 self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
@@ -79,10 +86,20 @@ class ElasticLinear(ElasticOperator):
     weight: Tensor
     bias: Tensor | None
 
+    def __init__(self, node: Node, shapes: Shapes) -> None:
+        super().__init__(node, shapes)
+        self._of_tokens = node.specs[0].layout == "tokens"
+
     def reset(self, generator: torch.Generator) -> None:
-        """Initialize the weight from N(0, 0.01²) and the bias with zeros."""
+        """Initialize the weight from N(0, 0.01²) and the bias with zeros.
+
+        The weight of a layer on tokens has a standard deviation of `TOKEN_STD`.
+        """
         with torch.no_grad():
-            self.weight.normal_(0, 0.01, generator=generator)
+            if self._of_tokens:
+                nn.init.trunc_normal_(self.weight, std=TOKEN_STD, generator=generator)
+            else:
+                self.weight.normal_(0, 0.01, generator=generator)
             if "bias" in self._parameters:
                 nn.init.zeros_(self._full("bias"))
 
@@ -133,6 +150,28 @@ class ElasticConv2d(ElasticOperator):
         weight = take(weight, ops.Parameter((*channels, height, width)))
         others = {name: p for name, p in node.parameters.items() if name != "weight"}
         return {"weight": weight} | {name: take(self._full(name), p) for name, p in others.items()}
+
+
+class ElasticTables(ElasticOperator):
+    """Learned tokens and positions."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Initialize all tables from a normal distribution with a standard deviation of `TOKEN_STD`."""
+        for table in self.parameters(recurse=False):
+            nn.init.trunc_normal_(table, std=TOKEN_STD, generator=generator)
+
+
+class ElasticScale(ElasticOperator):
+    """A factor for each channel."""
+
+    def __init__(self, node: Node, shapes: Shapes) -> None:
+        super().__init__(node, shapes)
+        assert isinstance(node.op, ops.Scale)
+        self._init = node.op.init
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Initialize with the value that the operator defines."""
+        nn.init.constant_(self._full("weight"), self._init)
 
 
 class ElasticNorm(ElasticOperator):
@@ -192,6 +231,10 @@ MODULES: Mapping[type[ops.Operator], type[ElasticOperator]] = {
     ops.Linear: ElasticLinear,
     ops.BatchNorm: ElasticBatchNorm,
     ops.LayerNorm: ElasticNorm,
+    ops.Scale: ElasticScale,
+    ops.PrependTokens: ElasticTables,
+    ops.AddPositions: ElasticTables,
+    ops.Attention: ElasticTables,
 }
 """Elastic module of every operator with weights."""
 

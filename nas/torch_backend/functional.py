@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas.torch_backend.attention import attention
 from nas.torch_backend.depthwise import depthwise_conv
 from search_spaces import Block, Node
 from search_spaces import operators as ops
@@ -49,6 +50,18 @@ def _layer_norm(op: ops.LayerNorm, inputs: Sequence[Tensor], weights: Weights) -
     return F.layer_norm(x, x.shape[-1:], weights["weight"], weights["bias"], op.eps)
 
 
+def _prepend(op: ops.PrependTokens, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    x = inputs[0]
+    return torch.cat([weights["weight"].expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+
+
+def _add_positions(op: ops.AddPositions, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    positions = weights["grid"].flatten(0, 1)
+    if op.prefix:
+        positions = torch.cat([weights["prefix"], positions])
+    return inputs[0] + positions
+
+
 def _avg_pool(op: ops.AvgPool2d, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     x = inputs[0]
     return F.avg_pool2d(x, op.kernel, op.stride, op.padding, op.ceil_mode(_spec(x)))
@@ -77,6 +90,7 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.Linear: lambda op, inputs, weights: F.linear(inputs[0], weights["weight"], weights.get("bias")),
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
+    ops.Scale: lambda op, inputs, weights: inputs[0] * weights["weight"],
     ops.Relu: _unary(F.relu),
     ops.Relu6: _unary(F.relu6),
     ops.HardSwish: _unary(F.hardswish),
@@ -95,6 +109,12 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
         _channel_dim(inputs[0]), op.start, op.end - op.start
     ),
     ops.Flatten: _unary(lambda x: x.flatten(1)),
+    ops.ImageToTokens: _unary(lambda x: x.flatten(2).transpose(1, 2)),
+    ops.PrependTokens: _prepend,
+    ops.AddPositions: _add_positions,
+    ops.Attention: attention,
+    ops.TakeToken: lambda op, inputs, weights: inputs[0][:, op.index],
+    ops.MeanTokens: lambda op, inputs, weights: inputs[0][:, op.skip :].mean(1),
 }
 """The function of every operator."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,11 +23,34 @@ def _conv(op: ops.Conv2d, node: Node) -> nn.Module:
     )
 
 
+class Tables(nn.Module):
+    """The parameters of an operator that has no module in torch.
+
+    Args:
+        op: the operator.
+        node: the node.
+    """
+
+    def __init__(self, op: ops.Operator, node: Node) -> None:
+        super().__init__()
+        self.op = op
+        for name, parameter in node.parameters.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(parameter.shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the operator, shapes (n, *spec.shape)."""
+        return FUNCTIONS[type(self.op)](self.op, [x], dict(self.named_parameters(recurse=False)))
+
+
 MODULES: Mapping[type[ops.Operator], Callable[[Any, Node], nn.Module]] = {
     ops.Conv2d: _conv,
     ops.Linear: lambda op, node: nn.Linear(node.specs[0].channels, op.channels, bias=op.bias),
     ops.BatchNorm: lambda op, node: nn.BatchNorm2d(node.specs[0].channels, op.eps),
     ops.LayerNorm: lambda op, node: nn.LayerNorm(node.specs[0].channels, op.eps),
+    ops.Scale: Tables,
+    ops.PrependTokens: Tables,
+    ops.AddPositions: Tables,
+    ops.Attention: Tables,
 }
 """Factory of the torch module of every operator with weights."""
 

@@ -21,6 +21,7 @@ from nas.recipes.groups import (
 )
 from nas.recipes.groups import Optimizer as OptimizerConfig
 from nas.recipes.recipe import Recipe
+from nas.torch_backend.elastic import ElasticOperator
 from nas.torch_backend.supernet import Supernet
 
 LR_SCALE = "lr_scale"
@@ -32,21 +33,27 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups for an optimizer: body and head (the classifier), each with and without weight decay.
 
-    Only matrices and kernels have weight decay. With `freeze_body`, the weights of the body are set to
-    `requires_grad = False` and have no group.
+    Only matrices and kernels have weight decay, not learned tokens and positions. With `freeze_body`, the
+    weights of the body are set to `requires_grad = False` and have no group.
     """
     head = list(supernet.classifier.parameters())
     body = [p for p in supernet.parameters() if all(p is not h for h in head)]
     for parameter in body:
         parameter.requires_grad = not finetuning.freeze_body
+    operators = [module for module in supernet.modules() if isinstance(module, ElasticOperator)]
+    undecayed = {id(module.get_parameter(name)) for module in operators for name in module.undecayed}
+
+    def is_decayed(parameter: Tensor) -> bool:
+        return parameter.ndim > 1 and id(parameter) not in undecayed
+
     head_scale = 1.0 if finetuning.head_lr is None else finetuning.head_lr / optimizer.lr
     parts = [(head, head_scale)] if finetuning.freeze_body else [(body, 1.0), (head, head_scale)]
     return [
         {"params": group, "weight_decay": decay, LR_SCALE: scale}
         for parameters, scale in parts
         for group, decay in (
-            ([p for p in parameters if p.ndim > 1], optimizer.weight_decay),
-            ([p for p in parameters if p.ndim <= 1], 0.0),
+            ([p for p in parameters if is_decayed(p)], optimizer.weight_decay),
+            ([p for p in parameters if not is_decayed(p)], 0.0),
         )
         if group
     ]

@@ -9,6 +9,9 @@ from search_spaces.operators.activations import Relu as Relu
 from search_spaces.operators.activations import Relu6 as Relu6
 from search_spaces.operators.activations import Sigmoid as Sigmoid
 from search_spaces.operators.activations import Swish as Swish
+from search_spaces.operators.attention import Attention as Attention
+from search_spaces.operators.attention import RelativeBias as RelativeBias
+from search_spaces.operators.attention import RelativeTables as RelativeTables
 from search_spaces.operators.axes import Axis as Axis
 from search_spaces.operators.axes import Centre as Centre
 from search_spaces.operators.axes import Groups as Groups
@@ -25,14 +28,21 @@ from search_spaces.operators.linear import Conv2d as Conv2d
 from search_spaces.operators.linear import Linear as Linear
 from search_spaces.operators.norms import BatchNorm as BatchNorm
 from search_spaces.operators.norms import LayerNorm as LayerNorm
+from search_spaces.operators.norms import Scale as Scale
 from search_spaces.operators.pooling import AvgPool2d as AvgPool2d
 from search_spaces.operators.pooling import GlobalAvgPool as GlobalAvgPool
 from search_spaces.operators.pooling import MaxPool2d as MaxPool2d
 from search_spaces.operators.pooling import Pool2d as Pool2d
 from search_spaces.operators.pooling import Resize as Resize
+from search_spaces.operators.tokens import AddPositions as AddPositions
+from search_spaces.operators.tokens import ImageToTokens as ImageToTokens
+from search_spaces.operators.tokens import MeanTokens as MeanTokens
+from search_spaces.operators.tokens import PrependTokens as PrependTokens
+from search_spaces.operators.tokens import TakeToken as TakeToken
 
 OPERATORS: tuple[type[Operator], ...] = (
-    Conv2d, Linear, BatchNorm, LayerNorm, Relu, Relu6, HardSwish, Swish, Sigmoid, HardSigmoid, Gelu,
+    Conv2d, Linear, BatchNorm, LayerNorm, Scale, Relu, Relu6, HardSwish, Swish, Sigmoid, HardSigmoid, Gelu,
     AvgPool2d, MaxPool2d, GlobalAvgPool, Resize, Add, Multiply, Concat, Slice, Flatten,
+    ImageToTokens, PrependTokens, AddPositions, Attention, TakeToken, MeanTokens,
 )  # fmt: skip
 """Every operator; each has an entry in the tables of torch, ONNX, latency, file size and quantisation."""

@@ -105,6 +105,8 @@ class Parameter:
     axes: tuple[Axis, ...]
     learned: bool = True
     """Whether it is trained by gradients; otherwise it is a statistic."""
+    decayed: bool = True
+    """Whether weight decay may shrink it, if it has more than one axis."""
 
     @property
     def shape(self) -> tuple[int, ...]:

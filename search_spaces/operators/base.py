@@ -39,6 +39,10 @@ class Operator(ABC):
         """Weights and statistics by name, with their slicing rules."""
         return {}
 
+    def workspace(self, *inputs: TensorSpec) -> int:
+        """Number of values for one image that are alive while it runs, besides its inputs and its output."""
+        return 0
+
     def mixes_channels(self, *inputs: TensorSpec) -> bool:
         """Whether an output channel reads several input channels."""
         return False

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from search_spaces.operators.axes import Centre, Parameter, Prefix
+from search_spaces.operators.axes import Centre, Groups, Parameter, Prefix
 from search_spaces.operators.base import Operator
 from search_spaces.tensors import TensorSpec
 
@@ -78,6 +78,10 @@ class Linear(Operator):
     channels: int
     """Output features."""
     bias: bool = False
+    parts: int = 1
+    """Number of equal groups of outputs, each of which is sliced on its own: queries, keys and values."""
+    flat_bias: bool = False
+    """Slice the bias as one group, as the published weights of AutoFormer need it."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
@@ -89,8 +93,11 @@ class Linear(Operator):
 
     def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
         """See `Operator`."""
-        weight = Parameter((Prefix(self.channels), Prefix(inputs[0].channels)))
-        return {"weight": weight} | ({"bias": Parameter((Prefix(self.channels),))} if self.bias else {})
+        flat = Prefix(self.channels)
+        rows = Groups(self.parts, self.channels // self.parts) if self.parts > 1 else flat
+        weight = Parameter((rows, Prefix(inputs[0].channels)))
+        bias = Parameter((flat if self.flat_bias else rows,))
+        return {"weight": weight} | ({"bias": bias} if self.bias else {})
 
     def mixes_channels(self, *inputs: TensorSpec) -> bool:
         """See `Operator`."""

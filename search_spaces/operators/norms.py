@@ -50,3 +50,24 @@ class LayerNorm(Operator):
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""
         return "layer_norm"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Operator):
+    """Product with a learned factor for each channel: LayerScale (Touvron et al. 2021, §3)."""
+
+    in_place: ClassVar[bool] = True
+    init: float = 1e-5
+    """Initial value of the factors."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
+        """See `Operator`."""
+        return {"weight": Parameter((Prefix(inputs[0].channels),))}
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "scale"

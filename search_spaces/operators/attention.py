@@ -1,0 +1,94 @@
+"""Multi-head self-attention (Vaswani et al. 2017, §3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from search_spaces.operators.axes import Centre, Parameter, Prefix
+from search_spaces.operators.base import Operator
+from search_spaces.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeTables:
+    """Learned vectors for the distances of tokens, added to keys and to values.
+
+    One pair of tables is for vertical and one for horizontal distances; all heads share them. The first row
+    is for pairs with a token that is not a patch. Source: AutoFormer (Chen et al. 2021, §3.3).
+    """
+
+    grid: tuple[int, int]
+    """Height and width of the grid of patches."""
+    prefix: int
+    """Number of tokens before the patches."""
+    distance: int
+    """Larger distances count as this one."""
+
+    def parameters(self, heads: int, head_dim: int) -> Mapping[str, Parameter]:
+        """The tables by name."""
+        table = Parameter((Prefix(2 * self.distance + 2), Prefix(head_dim)), decayed=False)
+        return {f"{part}_{axis}": table for part in ("key", "value") for axis in ("rows", "columns")}
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeBias:
+    """A learned number for each distance of two patches and each head, added to the attention logits.
+
+    The numbers of a smaller grid are those in the middle of the table. Source: Swin (Liu et al. 2021, §3.2).
+    """
+
+    grid: tuple[int, int]
+    """Height and width of the grid of patches; there are no other tokens."""
+
+    def parameters(self, heads: int, head_dim: int) -> Mapping[str, Parameter]:
+        """The table by name."""
+        height, width = (Centre(2 * size - 1) for size in self.grid)
+        return {"bias": Parameter((height, width, Prefix(heads)), decayed=False)}
+
+
+@dataclass(frozen=True, slots=True)
+class Attention(Operator):
+    """Attention of all tokens to all tokens, from queries, keys and values in one tensor of tokens.
+
+    The first third of the channels are the queries, then follow the keys and the values, each head by head.
+    """
+
+    heads: int
+    relative: RelativeTables | RelativeBias | None = None
+    """Relative positions."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return replace(inputs[0], channels=inputs[0].channels // 3)
+
+    def head_dim(self, *inputs: TensorSpec) -> int:
+        """Channels of one head."""
+        return inputs[0].channels // 3 // self.heads
+
+    def macs(self, *inputs: TensorSpec) -> int:
+        """Of the products of queries with keys and of weights with values, without relative positions."""
+        return 2 * inputs[0].pixels ** 2 * inputs[0].channels // 3
+
+    def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
+        """See `Operator`."""
+        return self.relative.parameters(self.heads, self.head_dim(*inputs)) if self.relative else {}
+
+    def workspace(self, *inputs: TensorSpec) -> int:
+        """See `Operator`: the attention weights of all heads."""
+        return int(self.heads * inputs[0].pixels ** 2)
+
+    def mixes_channels(self, *inputs: TensorSpec) -> bool:
+        """See `Operator`."""
+        return True
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        match self.relative:
+            case RelativeTables():
+                suffix = " relative_tables"
+            case RelativeBias():
+                suffix = " relative_bias"
+            case None:
+                suffix = ""
+        return f"attention {self.heads}x{self.head_dim(*inputs)}{suffix}"
