@@ -198,13 +198,13 @@ def _image_to_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: 
 
 
 def _prepend_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    """Zeros before the tokens and an addition, which needs no batch size."""
+    """The sum of both parts, each padded with zeros; a concatenation would need the batch size."""
     assert isinstance(node.op, ops.PrependTokens)
-    pads = graph.constant(f"{node.path}.pads", np.array([0, node.op.count, 0, 0, 0, 0]))
-    rest = np.zeros(node.specs[0].shape, np.float32)
-    table = np.concatenate([graph.weights[f"{node.path}.weight"], rest])
-    graph.node("Pad", [*inputs, pads], f"{output}.padded")
-    graph.node("Add", [f"{output}.padded", graph.constant(f"{node.path}.weight", table)], output)
+    before = graph.constant(f"{node.path}.before", np.array([0, node.op.count, 0, 0, 0, 0]))
+    after = graph.constant(f"{node.path}.after", np.array([0, 0, node.specs[0].pixels, 0]))
+    graph.node("Pad", [*inputs, before], f"{output}.patches")
+    graph.node("Pad", [*graph.unfolded_parameters(node, "weight"), after], f"{output}.prefix")
+    graph.node("Add", [f"{output}.patches", f"{output}.prefix"], output)
 
 
 def _add_positions(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
@@ -224,12 +224,13 @@ def _take_token(graph: GraphWriter, node: Node, inputs: list[str], output: str) 
 
 def _mean_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.MeanTokens)
-    values = {"start": node.op.skip, "end": node.specs[0].pixels, "axis": 1}
-    names = [graph.constant(f"{node.path}.{name}", np.array([value])) for name, value in values.items()]
+    axis = graph.constant(f"{node.path}.axis", np.array([1]))
     if node.op.skip:
-        graph.node("Slice", [*inputs, *names], f"{output}.tokens")
+        values = {"start": node.op.skip, "end": node.specs[0].pixels}
+        ends = [graph.constant(f"{node.path}.{name}", np.array([value])) for name, value in values.items()]
+        graph.node("Slice", [*inputs, *ends, axis], f"{output}.tokens")
         inputs = [f"{output}.tokens"]
-    graph.node("ReduceMean", [*inputs, names[2]], output, keepdims=0)
+    graph.node("ReduceMean", [*inputs, axis], output, keepdims=0)
 
 
 def _channel_axis(node: Node) -> int:

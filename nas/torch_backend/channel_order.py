@@ -18,6 +18,7 @@ from nas.torch_backend.elastic import ElasticOperator
 from nas.torch_backend.supernet import Supernet
 from search_spaces import BLOCK_INPUT, Block, Node, Slot, Space
 from search_spaces.arch import Value
+from search_spaces.operators import Conv2d
 
 
 @torch.no_grad()
@@ -35,9 +36,12 @@ def sort_channels(supernet: Supernet, trained_expands: Collection[float] = ()) -
             its subnets do not change either.
 
     Raises:
-        ValueError: blocks with one of `trained_expands` have no inner channels.
+        ValueError: the space has no convolutions, or blocks with one of `trained_expands` have no inner
+            channels.
     """
     space = supernet.space
+    if not any(block.has(Conv2d) for slot in space.slots[1:-1] for block in space.slot_blocks(slot)):
+        raise ValueError(f"channels of convolutions cannot be sorted: the space {space.name!r} has none")
     for slot in space.slots:
         if slot.stage is None:
             continue
