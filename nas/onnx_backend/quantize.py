@@ -113,7 +113,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.Mod
         activation_qType=scheme.activations,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
-        nodes_to_exclude=[],
+        nodes_to_exclude=_products_of_activations(model),
         op_types_to_quantize=sorted({op for types in QUANTIZED.values() for op in types}),
         extra_options={},
     )
@@ -125,6 +125,16 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.Mod
     quantized.metadata_props.extend(model.metadata_props)
     quantized.producer_name = model.producer_name
     return quantized
+
+
+def _products_of_activations(model: onnx.ModelProto) -> list[str]:
+    """Names of the matrix products without weights, those of attention; they stay in floating point."""
+    constants = {constant.name for constant in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and constants.isdisjoint(node.input)
+    ]
 
 
 def calibrate(model: onnx.ModelProto, batches: Iterable[NDArray[np.float32]]) -> Ranges:
