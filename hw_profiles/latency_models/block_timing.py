@@ -2,11 +2,11 @@
 
 A block timed alone is slower than inside a network: the runtime reorders memory at the start and the end of a
 graph and fuses less there. So each block is timed between two calibration convolutions, 1×1 convolutions like
-those that surround it in a network (between tokens: linear layers), and their time is subtracted. It comes from graphs of one and of three
-calibration convolutions for each boundary (channels, size): conv = (t3 - t1) / 2, overhead = t1 - conv, half
-of it at each end. On a space of 0.02-0.13 ms, held-out MAPE after calibration was 1.0 % with calibration
-convolutions, 3.2 % with isolated blocks and the same subtraction, and 4.9 % with isolated blocks as measured
-(noise floor 0.6 %).
+those that surround it in a network, and their time is subtracted; for tokens they are linear layers. It comes
+from graphs of one and of three calibration convolutions for each boundary (channels, size): conv = (t3 - t1)
+/ 2, overhead = t1 - conv, half of it at each end. On a space of 0.02-0.13 ms, held-out MAPE after calibration
+was 1.0 % with calibration convolutions, 3.2 % with isolated blocks and the same subtraction, and 4.9 % with
+isolated blocks as measured (noise floor 0.6 %).
 """
 
 from __future__ import annotations
