@@ -21,12 +21,13 @@ from hw_profiles.atomic_write import replace_file
 from nas.data.catalog import get as get_dataset
 from nas.progress import Progress, silent
 from nas.recipes.recipe import Recipe
+from nas.torch_backend.allocator import keep_freed_memory
 
 SIZE = 28
 """Side of the images, in pixels."""
-LEARNING_RATES = (0.05, 0.1, 0.2, 0.4)
+LEARNING_RATES = (0.1, 0.2, 0.4)
 WEIGHT_DECAYS = (1e-4, 5e-4)
-TUNING_EPOCHS = 3
+TUNING_EPOCHS = 2
 MODELS, BASELINES_CSV = "models", "baselines.csv"
 
 
@@ -125,6 +126,7 @@ def _trained(
     recipe: Recipe, family: str, width: float, progress: Progress
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A trained network, with the time of the training and the accuracy on the validation split."""
+    keep_freed_memory()
     torch.set_num_threads(recipe.compute.threads or 1)
     torch.manual_seed(recipe.seed)
     dataset = get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed)
