@@ -277,7 +277,7 @@ def test_steps_that_overflow_are_skipped_and_the_scale_is_in_the_checkpoint(
 def test_checkpoints_move_between_devices(first: str, second: str, tmp_path: Path, tiny: Space) -> None:
     run = RunDir.create(
         tmp_path / "run",
-        RunInfo(created="", versions={}, space="tiny", dataset="digits", classes=["a"]),
+        RunInfo(created="", versions={}, space="tiny", dataset="digits", output_names=["a"]),
         tiny,
         "",
     )

@@ -22,7 +22,7 @@ from search_spaces import Arch, Space
 
 @pytest.fixture
 def run(tmp_path: Path, tiny: Space) -> RunDir:
-    info = RunInfo(created="", versions={}, space="tiny", dataset="digits", classes=["a", "b", "c"])
+    info = RunInfo(created="", versions={}, space="tiny", dataset="digits", output_names=["a", "b", "c"])
     return RunDir.create(tmp_path / "run", info, tiny, "")
 
 

@@ -89,7 +89,7 @@ def test_run_has_the_weights_and_their_source(
     assert imported is not None
     assert (imported.source, imported.checkpoint) == ("ofa", "weights.pt")
     assert imported.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert trained.info.classes == ["n00000000", "n00000001", "n00000002"]
+    assert trained.info.output_names == ["n00000000", "n00000001", "n00000002"]
 
 
 def test_run_records_missing_running_statistics(space: Space, tmp_path: Path, checkpoint: Path) -> None:
@@ -197,7 +197,7 @@ def test_images_of_some_classes_with_a_list_of_all(
         classes=classes,
     )
     dataset = TrainedRun.open(run.path, data_root=images).dataset
-    assert list(dataset.output_names) == run.info().classes == classes
+    assert list(dataset.output_names) == run.info().output_names == classes
     names = image_folder.file_names(dataset.split("train"), images)
     assert dict(zip(names, dataset.split("train").targets, strict=True)) == {
         "train/n00000000/0.png": 2,

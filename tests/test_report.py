@@ -38,7 +38,7 @@ RUN = RunInfo(
     versions={"torch": "2.13.0"},
     space="digits",
     dataset=EVIL,
-    classes=["zero", "one"],
+    output_names=["zero", "one"],
 )
 N_EVALUATED, N_FRONT, N_BASELINE, N_HELD_OUT = 30, 9, 4, 20
 

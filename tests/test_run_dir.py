@@ -11,7 +11,7 @@ from nas.runs.run_dir import RunDir
 from search_spaces import Space
 
 INFO = RunInfo(
-    created="2026-01-01T00:00:00+00:00", versions={}, space="tiny", dataset="digits", classes=["a"]
+    created="2026-01-01T00:00:00+00:00", versions={}, space="tiny", dataset="digits", output_names=["a"]
 )
 
 

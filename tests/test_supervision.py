@@ -126,7 +126,7 @@ def test_missing_teachers_are_errors(trained: TrainedRun, teachers: list[str], m
 def test_teacher_of_other_images_is_an_error(trained: TrainedRun) -> None:
     recipe = make(external(str(trained.run.path)))
     names = trained.dataset.output_names
-    with pytest.raises(ValueError, match="must have the 10 classes of the data set, in the same order"):
+    with pytest.raises(ValueError, match="must have the 10 outputs of the data set, in the same order"):
         load_teachers(recipe, trained.space, names[::-1], CPU)
     coloured = trained.space.with_data(outputs=10, channels=3)
     with pytest.raises(ValueError, match="must take images of 3 channels, got 1"):

@@ -55,7 +55,7 @@ def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_opened_run_has_all_that_training_left(trained: TrainedRun) -> None:
     assert trained.space.name == trained.info.space == "tiny"
     assert trained.space.config == trained.run.space().config
-    assert list(trained.dataset.output_names) == trained.info.classes == [str(i) for i in range(10)]
+    assert list(trained.dataset.output_names) == trained.info.output_names == [str(i) for i in range(10)]
     assert not trained.supernet.training
     assert trained.device() is None
 

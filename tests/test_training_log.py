@@ -50,7 +50,7 @@ def test_log_resumes_in_the_middle_of_an_epoch(tiny: Space, tiny_arch: Arch) -> 
 
 @pytest.fixture
 def run(tmp_path: Path, tiny: Space) -> RunDir:
-    info = RunInfo(created="", versions={}, space="tiny", dataset="digits", classes=["a", "b", "c"])
+    info = RunInfo(created="", versions={}, space="tiny", dataset="digits", output_names=["a", "b", "c"])
     return RunDir.create(tmp_path / "run", info, tiny, "")
 
 

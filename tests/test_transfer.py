@@ -147,9 +147,9 @@ def test_weights_of_another_space_are_an_error_and_create_no_run(recipe: Recipe,
     assert not (tmp_path / "run").exists()
 
 
-def test_initial_teacher_must_have_the_classes(recipe: Recipe, tmp_path: Path) -> None:
+def test_initial_teacher_must_have_the_same_outputs(recipe: Recipe, tmp_path: Path) -> None:
     taught = recipe.replace({"distillation.kind": "external", "distillation.teachers": ["init"]})
-    with pytest.raises(ValueError, match=r"the teacher .* must have the .*classes"):
+    with pytest.raises(ValueError, match=r"the teacher .* must have the .*outputs"):
         train(taught, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

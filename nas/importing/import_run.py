@@ -86,7 +86,7 @@ def import_run(
         data_root=data.data_root if data else None,
         data_fingerprint=data.fingerprint if data else None,
         split_seed=split_seed,
-        classes=list(images.output_names if images else classes),
+        output_names=list(images.output_names if images else classes),
         imported=Imported(
             source=source,
             checkpoint=Path(checkpoint).name,

@@ -20,7 +20,7 @@ from search_spaces.graph import fold_batch_norms
 
 CARD_BYTES = 1700
 """Size of the model card that `nas export` stores in the file, without class names."""
-_CLASS_NAME_BYTES = 12
+_OUTPUT_NAME_BYTES = 12
 
 Kind = Literal["weighted", "plain", "free", "curved", "clipped"]
 KINDS: Mapping[type[ops.Operator], Kind] = {
@@ -107,8 +107,8 @@ class FileFormat:
                 return 0
 
 
-def _card_bytes(classes: int) -> int:
-    return CARD_BYTES + _CLASS_NAME_BYTES * classes
+def _card_bytes(outputs: int) -> int:
+    return CARD_BYTES + _OUTPUT_NAME_BYTES * outputs
 
 
 FLOAT32 = FileFormat(4, 4, 0, weighted_node=283, other_node=408, curved_activation=14, clipped_activation=214)

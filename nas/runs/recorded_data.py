@@ -124,10 +124,10 @@ def check_fits(dataset: Dataset, space: Space) -> None:
             f"imported weights have {plural(inputs, 'input channel')}, but the images of the data set have "
             f"{channels}; give a custom data set (module:object) whose preprocess has as many"
         )
-    classes, outputs = len(dataset.output_names), space.config.outputs
-    if classes != outputs:
+    names, outputs = len(dataset.output_names), space.config.outputs
+    if names != outputs:
         raise ValueError(
-            f"imported weights have {outputs} outputs, but the data set has {classes} classes; for images of "
+            f"imported weights have {outputs} outputs, but the data set has {names} classes; for images of "
             f"a subset of the classes, give the import a list of all classes in the order of the outputs "
             f"(--classes FILE)"
         )
@@ -143,7 +143,7 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
     if fingerprint(files) != info.data_fingerprint:
         raise ValueError(f"{run.file(FILES)} must be unchanged since the run was made; restore it")
     check_unchanged(files, root)
-    in_classes = all(file.file.startswith(f"{info.classes[file.label]}/") for file in files)
+    in_classes = all(file.file.startswith(f"{info.output_names[file.label]}/") for file in files)
     splits = set() if in_classes else {file.file.partition("/")[0] for file in files}
     added = set(image_folder.image_names(root, splits)) - {file.file for file in files}
     if added:
@@ -151,7 +151,7 @@ def _open_files(run: RunDir, info: RunInfo, data_root: str | Path | None) -> Dat
         count = plural(len(added), "image")
         _log.info("%s in %s %s not part of the run and %s ignored", count, root, are, are)
     recorded = [(f.split, f.file, f.label) for f in files]
-    return image_folder.of_files(root, info.classes, recorded, IMAGE_FOLDER_CHANNELS[info.dataset])
+    return image_folder.of_files(root, info.output_names, recorded, IMAGE_FOLDER_CHANNELS[info.dataset])
 
 
 def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_import: bool) -> Dataset:
@@ -168,7 +168,7 @@ def _open_first(run: RunDir, info: RunInfo, root: str | Path | None, *, allow_im
     update = {
         "data_root": data.data_root,
         "data_fingerprint": data.fingerprint,
-        "classes": list(dataset.output_names),
+        "output_names": list(dataset.output_names),
     }
     try:
         for name, content in data.contents.items():
@@ -190,18 +190,18 @@ def _load(info: RunInfo, root: str | Path | None, *, allow_import: bool) -> Data
         root,
         info.split_seed,
         validation_images=info.imported.validation_images,
-        classes=info.classes,
+        classes=info.output_names,
         allow_import=allow_import,
     )
 
 
 def _check_classes(info: RunInfo, names: Sequence[str]) -> None:
-    if info.classes in ([], list(names)):
+    if info.output_names in ([], list(names)):
         return
-    missing = [name for name in info.classes if name not in names]
-    new = [name for name in names if name not in info.classes]
+    missing = [name for name in info.output_names if name not in names]
+    new = [name for name in names if name not in info.output_names]
     parts = [f"missing: {first_names(missing)}" * bool(missing), f"new: {first_names(new)}" * bool(new)]
     raise ValueError(
-        f"the data set {info.dataset!r} must have the {len(info.classes)} classes that the run was made "
+        f"the data set {info.dataset!r} must have the {len(info.output_names)} classes that the run was made "
         f"with, got {len(names)}; {'; '.join(filter(None, parts)) or 'the same in another order'}"
     )

@@ -98,8 +98,8 @@ class RunInfo(BaseModel, extra="forbid"):
     data_root: str | None = None
     """Absolute path."""
     split_seed: int = 0
-    classes: list[str]
-    """Output names of the data set; empty for imported weights without images so far."""
+    output_names: list[str]
+    """Names of the outputs, from the data set; empty for imported weights without images so far."""
     data_fingerprint: str | None = None
     """Fingerprint of the images, targets and splits; None for imported weights without images so far."""
     seed: int = 0

@@ -75,7 +75,7 @@ class StaticNet(nn.Module):
             put_module(self, node.path, MODULES[type(node.op)](node.op, node))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (n, channels, height, width) -> logits (n, classes)."""
+        """Images (n, channels, height, width) -> outputs (n, n_outputs)."""
         return run_network(self.blocks, x, self._compute, fast=self.fast or self.training)
 
     def _compute(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:

@@ -49,7 +49,7 @@ class Supernet(nn.Module):
             dropout: dropout and drop-connect for training.
 
         Returns:
-            shape (n, classes).
+            shape (n, outputs of the space).
 
         Raises:
             ValueError: the arch is not in the space, or the shape of the images is wrong.

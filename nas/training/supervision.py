@@ -132,14 +132,14 @@ INIT = "init"
 
 
 def load_teachers(
-    recipe: Recipe, space: Space, classes: Sequence[str], device: torch.device
+    recipe: Recipe, space: Space, output_names: Sequence[str], device: torch.device
 ) -> list[nn.Module]:
     """Load the teachers of a recipe.
 
     Args:
         recipe: the recipe, which names the runs.
         space: the space of the trained supernet.
-        classes: names of the classes of the data set.
+        output_names: names of the outputs of the data set.
         device: device of the teachers.
 
     Returns:
@@ -147,24 +147,24 @@ def load_teachers(
         empty list without external distillation.
 
     Raises:
-        ValueError: a teacher is not a trained run, or has other classes or channels.
+        ValueError: a teacher is not a trained run, or has other outputs or channels.
     """
     if not isinstance(recipe.distillation, ExternalDistillationConfig):
         return []
     names = [recipe.init if name == INIT else name for name in recipe.distillation.teachers]
-    return [_load(name, space, classes).to(device) for name in names]
+    return [_load(name, space, output_names).to(device) for name in names]
 
 
-def _load(name: str | None, space: Space, classes: Sequence[str]) -> nn.Module:
+def _load(name: str | None, space: Space, output_names: Sequence[str]) -> nn.Module:
     if name is None:
         raise ValueError(f"the teacher {INIT!r} needs the key init, a run from which training starts")
     run = RunDir.open(name)
-    teacher_classes = run.info().classes or list(classes)  # an imported run may not have their names
+    teacher_names = run.info().output_names or list(output_names)  # an imported run may not have their names
     teacher = load_supernet(run)
     config = teacher.space.config
-    if teacher_classes != list(classes) or config.outputs != len(classes):
+    if teacher_names != list(output_names) or config.outputs != len(output_names):
         raise ValueError(
-            f"the teacher {name} must have the {len(classes)} classes of the data set, in the same order"
+            f"the teacher {name} must have the {len(output_names)} outputs of the data set, in the same order"
         )
     if config.channels != space.config.channels:
         raise ValueError(
@@ -195,6 +195,6 @@ class Teacher(nn.Module):
             self.archs = {size: supernet.space.largest | {"resolution": size} for size in sizes}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, classes) of images (n, channels, size, size)."""
+        """Outputs (n, n_outputs) of images (n, channels, size, size)."""
         logits: Tensor = self.supernet(x, self.archs[x.shape[-1]])
         return logits

@@ -240,7 +240,7 @@ def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resu
             data_root=data.data_root,
             data_fingerprint=data.fingerprint,
             split_seed=recipe.data.split_seed,
-            classes=list(dataset.output_names),
+            output_names=list(dataset.output_names),
             seed=recipe.seed,
             arch=recipe.arch,
         )

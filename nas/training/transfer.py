@@ -33,16 +33,16 @@ class Transfer(BaseModel, extra="forbid"):
         return f"weights of {self.source}: {'; '.join(parts)}; {_listed(self.dropped, 'dropped')}"
 
 
-def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> Transfer:
+def transfer(supernet: Supernet, source: str | Path, output_names: Sequence[str]) -> Transfer:
     """Load the weights of a run into a supernet of the same space, for the same or other data.
 
-    The classifier is loaded only if the classes are the same. Tensors with another shape, such as a stem for
-    another number of channels, are not loaded.
+    The classifier is loaded only if the outputs have the same names. Tensors with another shape, such as a
+    stem for another number of channels, are not loaded.
 
     Args:
         supernet: the supernet to load the weights into.
         source: a trained or imported run, or an unfinished one with a checkpoint.
-        classes: names of the classes of the new data.
+        output_names: names of the outputs for the new data.
 
     Returns:
         which tensors were loaded.
@@ -59,7 +59,7 @@ def transfer(supernet: Supernet, source: str | Path, classes: Sequence[str]) -> 
     _check_space(run.space(), supernet.space, str(source))
     weights, initial = newest_weights(run), supernet.state_dict()
     names = {name for name in weights.keys() & initial.keys() if weights[name].shape == initial[name].shape}
-    if run.info().classes != list(classes):
+    if run.info().output_names != list(output_names):
         names -= _classifier(supernet)
     supernet.load_state_dict({name: weights[name] for name in names}, strict=False)
     return Transfer(
