@@ -8,7 +8,16 @@ import typer
 
 from nas.cli.arch import find_arch
 from nas.cli.open_run import open_run
-from nas.cli.options import AllowImport, DataRootOption, DatasetOption, JsonOption, RunArgument, SeedOption
+from nas.cli.options import (
+    AcceleratorOption,
+    AllowImport,
+    DataRootOption,
+    DatasetOption,
+    JsonOption,
+    PrecisionOption,
+    RunArgument,
+    SeedOption,
+)
 from nas.cli.output import line, records, show
 
 
@@ -30,6 +39,8 @@ def evaluate(
         int | None,
         typer.Option(min=2, help="Images for the recalibration.", show_default="that of the method"),
     ] = None,
+    accelerator: AcceleratorOption = "auto",
+    precision: PrecisionOption = "32-true",
     seed: SeedOption = 0,
     dataset: DatasetOption = None,
     data_root: DataRootOption = None,
@@ -42,7 +53,7 @@ def evaluate(
     from nas.evaluation.calibration import Calibration
     from nas.progress import shown
 
-    trained = open_run(run, dataset, data_root, allow_import)
+    trained = open_run(run, dataset, data_root, allow_import).with_accelerator(accelerator, precision)
     space = trained.space
     archs = [find_arch(space, name, seed) for name in arch or ()]
     archs += space.decode(space.sample(np.random.default_rng(seed), samples or 0))

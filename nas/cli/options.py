@@ -41,6 +41,15 @@ SearchedDeviceOption = Annotated[
 ProfilesOption = Annotated[
     Path | None, typer.Option(help="Folder of device profiles.", show_default="in the user data folder")
 ]
+AcceleratorOption = Annotated[
+    str, typer.Option(help="Where subnets are evaluated: auto (a GPU if there is one), cpu, cuda or mps.")
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        help="Precision of evaluations: 32-true, bf16-mixed or 16-mixed; each is stored separately."
+    ),
+]
 CheckImages = Annotated[
     bool | None,
     typer.Option(

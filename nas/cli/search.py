@@ -10,10 +10,12 @@ import typer
 from nas.cli.connection import BundleOption, ConnectionOptions, ResultsOption, exit_if_offline
 from nas.cli.open_run import open_run
 from nas.cli.options import (
+    AcceleratorOption,
     AllowImport,
     DataRootOption,
     DatasetOption,
     JsonOption,
+    PrecisionOption,
     ProfilesOption,
     RunArgument,
     SeedOption,
@@ -127,6 +129,8 @@ def search(
         str,
         typer.Option(help="threads (one per core), a number of processes, or ray for a Ray cluster."),
     ] = "threads",
+    accelerator: AcceleratorOption = "auto",
+    precision: PrecisionOption = "32-true",
     unmeasured: Annotated[
         bool, typer.Option("--unmeasured", help="Do not measure the front on the device.")
     ] = False,
@@ -148,7 +152,7 @@ def search(
     from nas.search.search_run import search_run
 
     first, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
-    trained = open_run(run, dataset, data_root, allow_import)
+    trained = open_run(run, dataset, data_root, allow_import).with_accelerator(accelerator, precision)
     with exit_if_offline(as_json), shown() as progress:
         options = SearchOptions(
             objectives=objective or (),
@@ -170,7 +174,7 @@ def search(
             first,
             options,
             others=others,
-            workers=make_workers(workers),
+            workers=make_workers(workers, accelerator),
             connection=ConnectionOptions(bundle=bundle, results=results).connection(),
             measure=not unmeasured,
             progress=progress,

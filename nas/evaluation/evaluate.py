@@ -29,6 +29,8 @@ GROUP = 25
 """Largest number of subnets that read each image together."""
 GROUP_BYTES = 2**29
 """Largest size of the weights of a group, unless one subnet has more."""
+PRECISION_TOLERANCE = 0.01
+"""Largest relative change of a metric by a precision other than float32."""
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -75,6 +77,7 @@ class Evaluator:
             supernet, dataset, task, metrics, split, calibration or Calibration(), accelerator, precision
         )
         self.archive = archive
+        self._unchecked = precision != FP32
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -105,12 +108,22 @@ class Evaluator:
             progress: called after each subnet.
 
         Raises:
-            ValueError: an image cannot be read, a metric fails, or the accelerator is not available. What was
-                evaluated before is in the archive.
+            ValueError: an image cannot be read, a metric fails, the accelerator is not available, or the
+                precision changes the metrics of the first subnet noticeably. What was evaluated before is in
+                the archive.
         """
+        run = workers or Threads()
+        missing = [arch for arch in archs if self.metrics.keys() - self._archived(arch).keys()]
+        if missing and self._unchecked:
+            self._check_precision(missing[0], origin, run)
+            self._unchecked = False
+        return self._evaluate(archs, origin, run, progress)
+
+    def _evaluate(
+        self, archs: Sequence[Arch], origin: str, run: Workers, progress: Progress = silent
+    ) -> list[dict[str, float]]:
         rows = {arch: self._archived(arch) for arch in archs}
         missing = [arch for arch, metrics in rows.items() if self.metrics.keys() - metrics.keys()]
-        run = workers or Threads()
         groups = make_groups(self.evaluation.supernet.space, missing, run.parallel)
         what, done, errors = f"evaluate on {self.evaluation.split}", 0, list[ValueError]()
         with closing(run(self.evaluation, groups)) as results:
@@ -148,6 +161,34 @@ class Evaluator:
         if isinstance(outcome, ValueError):
             raise outcome
         return nets[0], self._selected(self._store(arch, outcome, origin))
+
+    def _check_precision(self, arch: Arch, origin: str, workers: Workers) -> None:
+        """Compare the metrics of a subnet with those in float32.
+
+        Raises:
+            ValueError: they differ too much.
+        """
+        own = self.evaluation
+        exact = Evaluator(
+            own.supernet,
+            own.dataset,
+            own.task,
+            self.archive,
+            own.metrics,
+            split=own.split,
+            calibration=own.calibration,
+            accelerator=own.accelerator,
+        )
+        ((expected,), (found,)) = (side._evaluate([arch], origin, workers) for side in (exact, self))
+        for quantity in own.task.quantities:
+            name = quantity.metric
+            allowed = max(quantity.noticeable, PRECISION_TOLERANCE * abs(expected[name]))
+            if not abs(found[name] - expected[name]) <= allowed:
+                raise ValueError(
+                    f"precision {own.precision} must change {name} by at most {allowed:.4g}, got "
+                    f"{found[name]:.4g} instead of {expected[name]:.4g} for the subnet {arch.id}; "
+                    f"use precision {FP32}"
+                )
 
     def _archived(self, arch: Arch) -> dict[str, float]:
         return self.archive.get(arch, self.evaluation.split, self.key) or {}

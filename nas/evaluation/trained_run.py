@@ -26,6 +26,7 @@ from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet
 from nas.tasks import Task, metrics
 from nas.torch_backend.allocator import keep_freed_memory
+from nas.torch_backend.precision import FP32, check_names
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
 
@@ -41,6 +42,10 @@ class TrainedRun:
     dataset: Dataset
     supernet: Supernet
     archive: Archive
+    accelerator: str = "auto"
+    """Where subnets are evaluated, as in a recipe."""
+    precision: str = FP32
+    """Precision of evaluations, as in a recipe."""
     _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -91,6 +96,19 @@ class TrainedRun:
         part = validation_part(self.dataset, strata, n_images)
         return replace(self, dataset=part, archive=open_archive(self.run, n_images))
 
+    def with_accelerator(self, accelerator: str = "auto", precision: str = FP32) -> Self:
+        """The run with evaluations on an accelerator.
+
+        Args:
+            accelerator: `auto` (a GPU if there is one), `cpu`, `cuda` or `mps`.
+            precision: `32-true`, `bf16-mixed` or `16-mixed`; evaluations in each are separate in the archive.
+
+        Raises:
+            ValueError: a name is unknown.
+        """
+        check_names(accelerator, precision)
+        return replace(self, accelerator=accelerator, precision=precision)
+
     @property
     def notable_archs(self) -> list[Arch]:
         """The largest and the smallest subnet, or the subnet of a fine-tuned run."""
@@ -133,6 +151,8 @@ class TrainedRun:
                 table,
                 split=split,
                 calibration=calibration,
+                accelerator=self.accelerator,
+                precision=self.precision,
             )
         return self._evaluators[key]
 

@@ -282,8 +282,12 @@ WORKERS: Mapping[str, Callable[[], Workers]] = {"threads": Threads, "ray": RayTa
 """Kinds of workers by name."""
 
 
-def workers(text: str) -> Workers:
+def workers(text: str, accelerator: str = "auto") -> Workers:
     """The workers for a value of `--workers`: a name, or a number of processes.
+
+    Args:
+        text: the value.
+        accelerator: that of the evaluations; with `cuda`, each task on a Ray cluster has a GPU.
 
     Raises:
         ValueError: the value is neither a number above 0 nor a name.
@@ -294,4 +298,4 @@ def workers(text: str) -> Workers:
         raise ValueError(
             f"--workers must be a number of processes > 0 or one of {sorted(WORKERS)}, got {text!r}"
         )
-    return WORKERS[text]()
+    return RayTasks(gpus=1) if (text, accelerator) == ("ray", "cuda") else WORKERS[text]()

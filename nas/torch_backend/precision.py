@@ -39,9 +39,8 @@ class Computation:
         Raises:
             ValueError: a name is unknown, or this machine does not support it.
         """
-        device = find_device(accelerator, worker)
-        if precision not in DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+        check_names(accelerator, precision)
+        device = _find_device(accelerator, worker)
         if precision == "16-mixed" and device.type == "cpu":
             raise ValueError("precision 16-mixed needs a GPU, got cpu; use precision bf16-mixed or 32-true")
         return cls(device, DTYPES[precision])
@@ -56,19 +55,24 @@ class Computation:
 ON_CPU = Computation()
 
 
-def find_device(accelerator: str, worker: int = 0) -> torch.device:
-    """The device of this name; see `Computation.of`.
+def check_names(accelerator: str, precision: str) -> None:
+    """Check the names of an accelerator and a precision.
 
     Raises:
-        ValueError: the name is unknown, or this machine has no such device.
+        ValueError: a name is unknown.
     """
+    if accelerator not in ACCELERATORS:
+        raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator!r}")
+    if precision not in DTYPES:
+        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
+
+
+def _find_device(accelerator: str, worker: int) -> torch.device:
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if accelerator not in ACCELERATORS:
-        raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator!r}")
     if accelerator == "auto":
         accelerator = next(name for name, usable in available.items() if usable)
     if not available[accelerator]:
