@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-oldest check install
 
-demo: install  ## the whole job on the embedded digits, in less than five minutes
+demo: install  ## the whole job on the embedded digits, in 3 to 10 minutes
 	$(VENV)/bin/nas demo
 
 test: install  ## the fast tests

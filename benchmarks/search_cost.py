@@ -3,10 +3,10 @@
     python -m benchmarks.search_cost --run RUN
     python -m benchmarks.search_cost --jpegs 300 --space ofa-mbv3-w1.0 --json
 
-`--run` takes a run of any data set. Otherwise a supernet is trained for a few steps on JPEG files that are made
-in a temporary folder: the time does not depend on the weights. The search is for the primary metric and MACs, by
-the default algorithm, and starts with an empty archive. Other programs that start or end meanwhile change the
-ratio.
+`--run` takes a run of any data set. Otherwise a supernet is trained for a few steps on JPEG files that are
+made in a temporary folder: the time does not depend on the weights. The search is for the primary metric and
+MACs, by the default algorithm, and starts with an empty archive. Other programs that start or end meanwhile
+change the ratio.
 """
 
 from __future__ import annotations

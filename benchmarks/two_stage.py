@@ -2,12 +2,12 @@
 
     python -m benchmarks.two_stage RUN --screen-images 60 135 --seeds 5 --json
 
-The first stage of a search in two stages evaluates all subnets on a part of the validation images, the second
-one the front and the subnets near it on all of them (`nas search --screen-images`). A search in one stage
-evaluates fewer subnets, all on all images; both read equally many images, calibration images included. The
-objectives are the primary metric and MACs. The hypervolume is that of the final front on the validation images,
-by which it was selected, and on the test images. Where there are few validation images, calibration is the larger
-part of an evaluation; `--calibration-images` sets its size.
+The first stage of a search in two stages evaluates all subnets on a part of the validation images, the
+second one the front and the subnets near it on all of them (`nas search --screen-images`). A search in one
+stage evaluates fewer subnets, all on all images; both read equally many images, calibration images included.
+The objectives are the primary metric and MACs. The hypervolume is that of the final front on the validation
+images, by which it was selected, and on the test images. Where there are few validation images, calibration
+is the larger part of an evaluation; `--calibration-images` sets its size.
 """
 
 from __future__ import annotations
