@@ -6,7 +6,7 @@
 `--run` takes a run of any data set. Otherwise a supernet is trained for a few steps on JPEG files that are
 made in a temporary folder: the time does not depend on the weights. The search is for the primary metric and
 MACs, by the default algorithm, and starts with an empty archive. Other programs that start or end meanwhile
-change the ratio.
+change the ratio of the times, but hardly that of the CPU times.
 """
 
 from __future__ import annotations
@@ -72,14 +72,15 @@ def measure(trained: TrainedRun, evaluations: int, seed: int) -> dict[str, Any]:
     estimate = estimate_cost(trained, problem, SearchOptions(budget=evaluations, seed=seed))
     estimating = time.perf_counter() - begin
     print("\n".join(estimate.lines()), flush=True)
-    seconds = 0.0
+    seconds = cpu_seconds = 0.0
     with shown() as progress:
 
         def evaluate(archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
-            nonlocal seconds
-            start = time.perf_counter()
+            nonlocal seconds, cpu_seconds
+            start, cpu_start = time.perf_counter(), time.process_time()
             metrics = trained.evaluator()(archs, origin, progress=progress)
             seconds += time.perf_counter() - start
+            cpu_seconds += time.process_time() - cpu_start
             return metrics
 
         begin = time.perf_counter()
@@ -91,6 +92,9 @@ def measure(trained: TrainedRun, evaluations: int, seed: int) -> dict[str, Any]:
         "estimated_s": round(estimate.seconds, 1),
         "evaluated_s": round(seconds, 1),
         "estimated_over_evaluated": round(estimate.seconds / seconds, 3),
+        "estimated_cpu_s": round(estimate.cpu_seconds, 1),
+        "evaluated_cpu_s": round(cpu_seconds, 1),
+        "estimated_over_evaluated_cpu": round(estimate.cpu_seconds / cpu_seconds, 3),
         "whole_search_s": round(whole, 1),
         "time_of_estimate_s": round(estimating, 1),
     }

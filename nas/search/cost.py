@@ -41,6 +41,7 @@ class SubnetTime:
 
     fixed_seconds: float
     seconds_per_image: float
+    cpu_seconds_per_second: float = 1.0
 
     def seconds(self, n_images: int) -> float:
         """Seconds per subnet for this number of validation and calibration images."""
@@ -67,6 +68,8 @@ class SearchCost:
     """Of the first step."""
     smaller: Sequence[Step]
     """The steps with a fraction of the validation images."""
+    cpu_seconds: float
+    """CPU seconds for all evaluations."""
 
     @property
     def seconds(self) -> float:
@@ -80,6 +83,7 @@ class SearchCost:
             "calibration_images": self.calibration_images,
             "seconds_per_subnet": self.seconds_per_subnet,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "smaller": {
                 "validation_images": self.smaller[0].validation_images,
                 "seconds": sum(step.seconds for step in self.smaller),
@@ -125,12 +129,13 @@ def estimate_cost(
     def steps(n_first: int, n_last: int) -> list[Step]:
         return _steps(trained.space, options, subnet, n_first, n_last, calibration)
 
-    n_smaller = max(1, first // SMALLER)
+    n_smaller, whole = max(1, first // SMALLER), steps(first, n_all)
     return SearchCost(
-        steps=steps(first, n_all),
+        steps=whole,
         calibration_images=calibration,
         seconds_per_subnet=subnet.seconds(first + calibration),
         smaller=steps(n_smaller, n_all if options.screen_images else n_smaller),
+        cpu_seconds=subnet.cpu_seconds_per_second * sum(step.seconds for step in whole),
     )
 
 
@@ -207,9 +212,8 @@ def time_subnets(
         workers: where the search evaluates. The time is measured with the threads of this process, and
             multiplied by their number over that of the workers.
     """
-    total = n_validation + n_calibration
-    scale = len(archs) * _relative_speed(workers)
-    timings: list[tuple[int, float]] = []
+    total, speed = n_validation + n_calibration, _relative_speed(workers)
+    timings: list[tuple[int, float]] = []  # CPU seconds, which other programs hardly change
     n = min(FIRST_IMAGES, total)
     while True:
         validation = min(n_validation, max(1, round(n * n_validation / total)))
@@ -217,7 +221,7 @@ def time_subnets(
         if not timings:  # the first evaluation in a process takes longer
             _timed(trained, metrics, archs, validation, calibration)
         seconds, cpu_seconds = _timed(trained, metrics, archs, validation, calibration)
-        timings.append((validation + calibration, seconds / scale))
+        timings.append((validation + calibration, cpu_seconds))
         long_enough = cpu_seconds >= MIN_CPU_SECONDS or seconds >= MAX_SECONDS
         if n == total or (long_enough and len(timings) > 1):
             break
@@ -226,8 +230,9 @@ def time_subnets(
     n_before, before = timings[-2] if len(timings) > 1 else (0, last)
     per_image = (last - before) / max(1, n_last - n_before)
     if not 0 < per_image * n_last <= last:
-        return SubnetTime(0.0, last / n_last)
-    return SubnetTime(last - per_image * n_last, per_image)
+        per_image = last / n_last
+    scale = seconds / last / (len(archs) * speed)
+    return SubnetTime(scale * (last - per_image * n_last), scale * per_image, speed * last / seconds)
 
 
 def _timed(
