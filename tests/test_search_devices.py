@@ -49,7 +49,7 @@ def search(trained: TrainedRun, **options: object) -> SearchOutcome:
 @pytest.mark.slow
 def test_each_device_gets_the_front_of_all_evaluations(trained: TrainedRun) -> None:
     gpu = launch_bound(trained.space)
-    outcome = search(trained, others=[gpu])
+    outcome = search(trained, others=[gpu], baseline="random")
     everything, space = outcome.result.evaluations, trained.space
     assert len(everything) == BUDGET  # one search, not two
     genomes = space.encode(everything["arch"])

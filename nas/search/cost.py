@@ -28,9 +28,9 @@ SUBNETS = 8
 FIRST_IMAGES = 24
 """Images of the first timing; each further one has `GROWTH` times as many."""
 GROWTH = 4
-MIN_CPU_SECONDS, MAX_SECONDS = 1.0, 5.0
-"""The last timing is the first one with so much CPU time, with so much time, or with all images. CPU time
-counts because the time of a short run says little while other programs run."""
+MIN_CPU_SECONDS, MAX_SECONDS = 1.0, 30.0
+"""The last timing is the first one with so much more CPU time than the one before, with so much time, or with
+all images. CPU time counts because the time of a short run says little while other programs run."""
 SMALLER = 4
 """The cost is also told for this fraction of the validation images."""
 
@@ -221,9 +221,9 @@ def time_subnets(
         if not timings:  # the first evaluation in a process takes longer
             _timed(trained, metrics, archs, validation, calibration)
         seconds, cpu_seconds = _timed(trained, metrics, archs, validation, calibration)
+        more = cpu_seconds - timings[-1][1] if timings else 0.0
         timings.append((validation + calibration, cpu_seconds))
-        long_enough = cpu_seconds >= MIN_CPU_SECONDS or seconds >= MAX_SECONDS
-        if n == total or (long_enough and len(timings) > 1):
+        if n == total or more >= MIN_CPU_SECONDS or seconds >= MAX_SECONDS:
             break
         n = min(n * GROWTH, total)
     n_last, last = timings[-1]
