@@ -12,6 +12,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
 from predictors.correlation import tau
+from predictors.one_thread import one_thread
 from search_spaces import Block, Genomes, SlotTable, Space
 from search_spaces.operators import Add
 
@@ -33,6 +34,7 @@ class AdditiveFit:
     """Root mean squared error, in the unit of the metric."""
 
 
+@one_thread
 def fit_additive(space: Space, genomes: Genomes, values: Vector) -> AdditiveFit:
     """Fit a ridge regression in which each term depends on one slot.
 
