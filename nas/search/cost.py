@@ -32,7 +32,7 @@ MIN_CPU_SECONDS, MAX_SECONDS = 1.0, 30.0
 """The last timing is the first one with so much more CPU time than the one before, with so much time, or with
 all images. CPU time counts because the time of a short run says little while other programs run."""
 SMALLER = 4
-"""The cost is also told for this fraction of the validation images."""
+"""The cost is reported for this fraction of the validation images too."""
 
 
 @dataclass(frozen=True)
