@@ -71,9 +71,9 @@ def test_time_is_extrapolated_from_few_images(trained: TrainedRun, monkeypatch: 
 
     monkeypatch.setattr(cost, "_timed", timed)
     found = time_subnets(trained, [], [trained.space.largest] * 8, 10_000, 512, None)
-    # 10,000 / 10,512 of the 24, 96 and 384 images are for validation; the first time is not used;
-    # from 24 to 96 images it grows by 8 x 0.072 s, then by 8 x 0.288 s, which is more than a second
-    assert asked == [(23, 2), (23, 2), (91, 5), (365, 19)]
+    # 10,000 / 10,512 of the 16, 64 and 256 images are for validation; the first time is not used;
+    # from 16 to 64 images it grows by 8 x 0.047 s, then by 8 x 0.192 s, which is more than a second
+    assert asked == [(15, 2), (15, 2), (61, 3), (244, 12)]
     assert found.fixed_seconds == pytest.approx(0.02)
     assert found.seconds(10_512) == pytest.approx(0.02 + 10.512)
 

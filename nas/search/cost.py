@@ -23,9 +23,9 @@ from nas.search.two_stage import n_full
 from search_spaces import Arch, Genomes, Space
 from search_spaces.costs import macs_table
 
-SUBNETS = 8
-"""Subnets that are timed together."""
-FIRST_IMAGES = 24
+SUBNETS = 16
+"""Subnets that are timed together. They decode each image once, as the larger groups of a search do."""
+FIRST_IMAGES = 16
 """Images of the first timing; each further one has `GROWTH` times as many."""
 GROWTH = 4
 MIN_CPU_SECONDS, MAX_SECONDS = 1.0, 30.0
