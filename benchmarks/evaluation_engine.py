@@ -148,9 +148,8 @@ def evaluate_in(checkout: Path, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", "--images", options.images]
     for name in ("space", "subnets", "calibration_images", "logits_scale"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(checkout)}, stdout=subprocess.PIPE, check=True, text=True
-    )
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, encoding="utf-8")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

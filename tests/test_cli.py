@@ -478,13 +478,9 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
 
         yield progress
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs of a shell
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr("nas.progress.shown", shown)
-            yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.progress.shown", shown)
+        yield
 
 
 def assert_stopped(answer: Answer) -> None:
