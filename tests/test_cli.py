@@ -130,7 +130,11 @@ def test_train_then_evaluate_with_an_additional_metric(nas: Nas, recipe: Path, t
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_search")
 def test_search_export_benchmark_report(
-    nas: Nas, trained: TrainedRun, profiles: Path, monkeypatch: pytest.MonkeyPatch
+    nas: Nas,
+    trained: TrainedRun,
+    profiles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(final_test, "N_RANDOM", 2)
     run = trained.run.path
@@ -138,7 +142,7 @@ def test_search_export_benchmark_report(
     answer = nas("search", run, *options, "--json")
     front, cost = answer.json["front"], answer.json["cost"]
     assert [step["evaluations"] for step in cost["steps"]] == [BUDGET]
-    assert f"search: {BUDGET} evaluations of 540 validation and 512 calibration images" in answer.err
+    assert f"search: {BUDGET} evaluations of 540 validation and 512 calibration images" in caplog.text
     assert [row["arch_id"] for row in front] == trained.run.search().read_csv(FRONT)["arch_id"].tolist()
     assert "next: nas export" in nas("search", run, *options).out
 
