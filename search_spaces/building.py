@@ -70,7 +70,7 @@ class BlockBuilder:
         return self.conv(name, channels, kernel=kernel, stride=stride, groups=channels, activation=activation)
 
     def linear(self, name: str, channels: int, *, bias: bool = False, activation: str = "none") -> int:
-        """A linear layer on a vector."""
+        """A linear layer on a vector or on tokens."""
         self.add(Linear(channels, bias), name)
         return self._activate(name, activation)
 

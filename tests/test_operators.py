@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hw_profiles.latency_models.roofline import KIND_OF
 from nas.onnx_backend import file_size, onnx_graph, quantize
 from nas.torch_backend import elastic, static
+from nas.torch_backend.folded import FoldedNet
 from nas.torch_backend.functional import FUNCTIONS, run_block
 from nas.torch_backend.static import StaticNet
 from search_spaces import Block, Node
@@ -177,6 +178,22 @@ def test_parts_of_an_axis_are_gathered() -> None:
     assert view.data_ptr() == weight.data_ptr()  # a prefix is a view
     segments = ops.Parameter((ops.Segments(((1, 2), (11, 12))), ops.Prefix(2)))
     assert elastic.take(weight, segments).tolist() == [[2, 3], [22, 23]]
+
+
+@pytest.mark.parametrize("view", [ops.ImageToTokens(), ops.Flatten()])
+def test_operators_in_place_do_not_overwrite_what_a_view_shares(view: ops.Operator) -> None:
+    block = BlockBuilder("b", image(3, 4))
+    convolved = block.add(ops.Conv2d(3), "conv")
+    block.add(view, "view")
+    block.add(ops.Relu(), "act")  # must not change the output of the convolution, which is read again
+    positive = block.add(ops.MeanTokens() if isinstance(view, ops.ImageToTokens) else ops.Slice(0, 3), "part")
+    block.add(ops.GlobalAvgPool(), "pool", convolved)
+    flat = block.add(ops.Flatten(), "flat")
+    block.combine(ops.Add(), "sum", flat, positive)
+    net = StaticNet([block.build()]).eval()
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(FoldedNet(net)(x), net(x))
 
 
 def test_norm_can_precede_its_layer() -> None:

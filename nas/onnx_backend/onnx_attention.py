@@ -64,9 +64,9 @@ def _add_distances_of_keys(graph: GraphWriter, node: Node, relative: ops.Relativ
 def _add_distances_of_values(graph: GraphWriter, node: Node, relative: ops.RelativeTables, mixed: str) -> str:
     """The sum of the attention weights for each distance, times the vectors of the distances."""
     path = node.path
+    zero = graph.constant(f"{path}.zero", np.zeros(1, np.float32))
     for axis in ("rows", "columns"):
         name, table = f"{path}.value_{axis}", graph.weights[f"{path}.value_{axis}"]
-        zero = graph.constant(f"{path}.zero", np.zeros(1, np.float32))
         graph.node("Shape", [f"{path}.key_{axis}.products"], f"{name}.shape")
         graph.node("Expand", [zero, f"{name}.shape"], f"{name}.empty")
         sums = [f"{name}.empty", f"{path}.{axis}", f"{path}.shares"]

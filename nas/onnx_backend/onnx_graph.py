@@ -19,8 +19,7 @@ from nas.onnx_backend.graph_writer import FEATURES as FEATURES
 from nas.onnx_backend.graph_writer import INPUT as INPUT
 from nas.onnx_backend.graph_writer import LOGITS as LOGITS
 from nas.onnx_backend.graph_writer import OPSET as OPSET
-from nas.onnx_backend.graph_writer import GraphWriter, Weights
-from nas.onnx_backend.graph_writer import fold_batch_norm as fold_batch_norm
+from nas.onnx_backend.graph_writer import GraphWriter, Weights, fold_batch_norm
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.graph import chain, fold_batch_norms

@@ -9,9 +9,9 @@ import pandas as pd
 
 from hw_profiles.csv_tables import read_table
 
-ACCURACY = "top1"
-"""The metric of runs that is compared with `accuracy`."""
-COLUMNS = ("model", "latency_ms", "accuracy")
+ACCURACY = "accuracy"
+"""The column of the file, and the objective of a task that it is compared with."""
+COLUMNS = ("model", "latency_ms", ACCURACY)
 
 
 def read_comparison(path: Path) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from nas.report.comparison import ACCURACY
 from nas.report.drawing import compact
 from nas.report.markup import count, escape, formatted, number
 from nas.search.algorithms.prediction_log import BEFORE_EVALUATION, CROSS_VALIDATION
@@ -51,7 +50,7 @@ def pareto(
             marker = {"symbol": "x", "size": 10, "color": REFERENCE}
             x, y = [reference_point[cost]], [reference_point[metric]]
             figure.add_scatter(x=x, y=y, mode="markers", name="reference point", marker=marker)
-        if comparison is not None and (cost, metric) == ("latency_ms", ACCURACY):
+        if comparison is not None and (cost, quantity) == ("latency_ms", task.headline):
             _compared(figure, comparison)
         if quantity.percent:
             figure.update_yaxes(tickformat=".1%")

@@ -137,7 +137,7 @@ def _table(folder: Folder | None, name: str) -> pd.DataFrame | None:
 
 def _comparison(trained: TrainedRun, path: Path) -> pd.DataFrame:
     comparison = read_comparison(path)
-    if trained.task.headline.metric != ACCURACY:
+    if trained.task.objectives.get(ACCURACY) != trained.task.headline.metric:
         raise ValueError(
             f"--compare shows accuracies, but the results of the task {trained.info.task!r} are shown as "
             f"{trained.task.headline.metric}; leave it out"
