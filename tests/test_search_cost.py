@@ -73,8 +73,22 @@ def test_time_is_extrapolated_from_few_images(trained: TrainedRun, monkeypatch: 
     found = time_subnets(trained, [], [trained.space.largest] * 8, 10_000, 512, None)
     # 10,000 / 10,512 of the 16, 64 and 256 images are for validation; the first time is not used;
     # from 16 to 64 images it grows by 8 x 0.047 s, then by 8 x 0.192 s, which is more than a second
-    assert asked == [(15, 2), (15, 2), (61, 3), (244, 12)]
+    assert asked == [(15, 2), (15, 2), (61, 3), (244, 12), (244, 12)]
     assert found.fixed_seconds == pytest.approx(0.02)
+    assert found.seconds(10_512) == pytest.approx(0.02 + 10.512)
+
+
+def test_a_disturbance_is_not_extrapolated(trained: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def timed(run: TrainedRun, names: object, archs: Sequence[object], *n: int) -> tuple[float, float]:
+        asked.append(sum(n))
+        disturbed = 5.0 if asked.count(sum(n)) == 1 else 0.0
+        seconds = len(archs) * (0.02 + 0.001 * sum(n)) + disturbed
+        return seconds, seconds
+
+    monkeypatch.setattr(cost, "_timed", timed)
+    found = time_subnets(trained, [], [trained.space.largest] * 8, 10_000, 512, None)
     assert found.seconds(10_512) == pytest.approx(0.02 + 10.512)
 
 

@@ -223,8 +223,17 @@ def time_subnets(
         seconds, cpu_seconds = _timed(trained, metrics, archs, validation, calibration)
         more = cpu_seconds - timings[-1][1] if timings else 0.0
         timings.append((validation + calibration, cpu_seconds))
-        if n == total or more >= MIN_CPU_SECONDS or seconds >= MAX_SECONDS:
+        if n == total or seconds >= MAX_SECONDS:
             break
+        if more >= MIN_CPU_SECONDS:
+            # Extrapolation would multiply a disturbance, such as the compilation of a kernel. A second timing
+            # of the same images shows it.
+            again, cpu_again = _timed(trained, metrics, archs, validation, calibration)
+            if cpu_again < cpu_seconds:
+                seconds, cpu_seconds = again, cpu_again
+                timings[-1] = (validation + calibration, cpu_seconds)
+            if cpu_seconds - timings[-2][1] >= MIN_CPU_SECONDS:
+                break
         n = min(n * GROWTH, total)
     n_last, last = timings[-1]
     n_before, before = timings[-2] if len(timings) > 1 else (0, last)
