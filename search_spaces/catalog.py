@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from search_spaces.errors import one_line
 from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
+from search_spaces.families.vit import ViTConfig, ViTSpace
 from search_spaces.space import Space
 from search_spaces.text_files import read_text
 from search_spaces.yaml_text import load_yaml
@@ -20,6 +21,7 @@ from search_spaces.yaml_text import load_yaml
 FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
     "mbconv": lambda content: MBConvSpace(MBConvConfig.model_validate(content)),
     "resnet": lambda content: ResNetSpace(ResNetConfig.model_validate(content)),
+    "vit": lambda content: ViTSpace(ViTConfig.model_validate(content)),
 }
 """Makes a space of each family from the content of its YAML file."""
 

@@ -88,7 +88,7 @@ def tiny_arch() -> Arch:
     return TINY_ARCH
 
 
-FAST_SPACES = ("tiny", "digits")
+FAST_SPACES = ("tiny", "digits", "vit-digits")
 
 
 @pytest.fixture(

@@ -7,12 +7,12 @@ from search_spaces import BLOCK_INPUT, Block, Space
 from search_spaces.building import BlockBuilder
 from search_spaces.costs import peak_memory_table
 from search_spaces.memory import peak_memory_bytes
-from search_spaces.operators import Add
-from search_spaces.tensors import image
+from search_spaces.operators import Add, Attention, Linear
+from search_spaces.tensors import image, tokens
 
 
 def brute_force(network: Block) -> int:
-    """Peak over steps of the total size of all tensors that exist and are read later."""
+    """Peak over steps of the total size of all tensors that exist and are read later, and of workspaces."""
     steps = [node for node in network.nodes if not node.op.in_place]
     origin = {BLOCK_INPUT: BLOCK_INPUT}  # of each node, the step whose memory holds its output
     for i, node in enumerate(network.nodes):
@@ -21,8 +21,8 @@ def brute_force(network: Block) -> int:
     tensors = [(BLOCK_INPUT, network.inputs[0].numel)]
     tensors += [(i, node.output.numel) for i, node in enumerate(steps)]
     peak = 0
-    for step in range(len(steps)):
-        alive = 0
+    for step, node in enumerate(steps):
+        alive = node.op.workspace(*node.specs)
         for made, numbers in tensors:
             readers = [i for i, read in enumerate(reads) if made in read]
             alive += numbers * (made <= step <= max([made, *readers]))
@@ -54,6 +54,14 @@ def test_outputs_of_the_block_stay_in_memory() -> None:
     block.conv("third", 8)
     # while the third runs: the outputs of all three, 8, 1 and 8 channels of 64 pixels
     assert peak_memory_bytes(block.build(first, block.last)) == 4 * 17 * 64
+
+
+def test_attention_weights_are_in_memory() -> None:
+    block = BlockBuilder("b", tokens(10, 4))
+    block.add(Linear(12, parts=3), "qkv")
+    block.add(Attention(2), "attend")
+    # 10 tokens of 12 and of 4 channels, and the weights of 2 heads for each pair of tokens
+    assert peak_memory_bytes(block.build()) == 4 * (10 * (12 + 4) + 2 * 10 * 10)
 
 
 @settings(max_examples=30, deadline=None)

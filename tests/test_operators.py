@@ -3,6 +3,7 @@
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -10,8 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from counting import macs_with_relative_positions, torch_macs
 
 from hw_profiles.latency_models.roofline import KIND_OF
 from nas.onnx_backend import file_size, onnx_graph, quantize
@@ -123,13 +123,6 @@ def block_of(op: ops.Operator, specs: tuple[TensorSpec, ...]) -> Block:
     return Block("b", specs, (node,), (0,))
 
 
-def macs_of_relative_positions(node: Node) -> int:
-    """Products of the queries and of sums of attention weights with the four tables; MACs exclude them."""
-    if not isinstance(node.op, ops.Attention) or not isinstance(node.op.relative, ops.RelativeTables):
-        return 0
-    return 4 * node.output.numel * (2 * node.op.relative.distance + 2)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_of_elastic_extracted_and_onnx_operators_are_equal(name: str) -> None:
     blocks = [block_of(*choice) for choice in CASES[name]]
@@ -157,11 +150,8 @@ def test_outputs_of_elastic_extracted_and_onnx_operators_are_equal(name: str) ->
         with torch.no_grad():
             extracted = run_block(block, inputs, net._compute)[0]
             torch.testing.assert_close(extracted, elastic_output, rtol=1e-6, atol=1e-6)
-            # torch counts the operations of its plain implementation of attention only
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-                run_block(block, inputs, net._compute)
-        # 2 images, 2 operations for each
-        assert counter.get_total_flops() == 2 * 2 * (node.macs + macs_of_relative_positions(node))
+        macs = torch_macs(partial(run_block, block, inputs, net._compute))
+        assert macs == 2 * macs_with_relative_positions([node])  # 2 images
         assert sum(parameter.numel() for parameter in net.parameters()) == node.params
         model = onnx_graph.build([block], net.weights(), batch=2)
         onnx.checker.check_model(model, full_check=True)
