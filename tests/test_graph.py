@@ -169,6 +169,13 @@ CONV = ops.Conv2d.same(8, 3)
             one(ops.AvgPool2d(2, 2, padding=1)),
             one(ops.AvgPool2d(3, 2)),
             one(ops.AvgPool2d(2, 1)),
+            one(ops.MaxPool2d(2, 2), image(8, 5)),
+            one(ops.MaxPool2d(2, 2, ceil_mode=True), image(8, 5)),
+            one(ops.AdaptiveAvgPool2d((2, 2))),
+            one(ops.AdaptiveAvgPool2d((3, 3))),
+            one(ops.ChannelShuffle(2)),
+            one(ops.ChannelShuffle(4)),
+            one(ops.LeakyRelu(0.1)),
             one(ops.Resize((4, 4))),
             one(ops.Resize((4, 5))),
             one(ops.Slice(0, 4)),
@@ -211,7 +218,7 @@ def test_inputs_of_a_node_change_the_key() -> None:
     ],
 )
 def test_pool_reaches_over_the_edge(size: int, padding: int, over_the_edge: bool) -> None:
-    assert ops.AvgPool2d(2, 2, padding).ceil_mode(image(8, size)) == over_the_edge
+    assert ops.AvgPool2d(2, 2, padding, ceil_mode=True).extends(image(8, size)) == over_the_edge
 
 
 @pytest.mark.parametrize(

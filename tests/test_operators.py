@@ -53,6 +53,7 @@ def test_every_operator_with_weights_has_its_modules() -> None:
 Choice = tuple[ops.Operator, tuple[TensorSpec, ...]]
 """An operator and what it reads."""
 CONV = ops.Conv2d(8, (3, 5), (2, 1), (0, 1, 2, 3), (2, 1), bias=True)
+GRID = TensorSpec("tokens", 6, (3, 5))
 CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller one
     "conv": (
         (CONV, (image(6, 9, 7),)),
@@ -88,6 +89,33 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
     "multiply": ((ops.Multiply(), (image(6, 3), image(6, 1))), (ops.Multiply(), (image(4, 3), image(4, 1)))),
     "flatten": ((ops.Flatten(), (image(6, 2),)), (ops.Flatten(), (image(4, 2),))),
     "global_avg_pool": ((ops.GlobalAvgPool(), (image(6, 3, 5),)), (ops.GlobalAvgPool(), (image(4, 3, 5),))),
+    "max_pool": ((ops.MaxPool2d(3, 2), (image(6, 8, 7),)), (ops.MaxPool2d(2, 2), (image(4, 5),))),
+    "max_pool up to the edge": (
+        (ops.MaxPool2d(3, 2, ceil_mode=True), (image(6, 8, 7),)),
+        (ops.MaxPool2d(3, 2, 1, ceil_mode=True), (image(4, 6, 7),)),
+    ),
+    "avg_pool": ((ops.AvgPool2d(3, 1, 1), (image(6, 5),)), (ops.AvgPool2d(2, 2), (image(4, 5),))),
+    "adaptive_avg_pool": (
+        (ops.AdaptiveAvgPool2d((3, 2)), (image(6, 3, 8),)),
+        (ops.AdaptiveAvgPool2d(), (image(4, 3, 5),)),
+    ),
+    "adaptive_avg_pool of equal size": (
+        (ops.AdaptiveAvgPool2d((3, 2)), (image(6, 3, 2),)),
+        (ops.AdaptiveAvgPool2d((3, 2)), (image(4, 3, 2),)),
+    ),
+    "channel_shuffle": ((ops.ChannelShuffle(3), (image(6, 3, 5),)), (ops.ChannelShuffle(2), (image(4, 3),))),
+    "channels_last": ((ops.ChannelsLast(), (image(6, 3, 5),)), (ops.ChannelsLast(), (image(4, 3),))),
+    "channels_first": ((ops.ChannelsFirst(), (GRID,)), (ops.ChannelsFirst(), (replace(GRID, channels=4),))),
+    "linear of a grid of tokens": ((ops.Linear(8, True), (GRID,)), (ops.Linear(4, True), (GRID,))),
+    "layer_norm of a grid of tokens": (
+        (ops.LayerNorm(), (GRID,)),
+        (ops.LayerNorm(), (replace(GRID, channels=4),)),
+    ),
+    "leaky_relu 0.2": ((ops.LeakyRelu(0.2), (image(6, 3),)), (ops.LeakyRelu(0.2), (image(4, 3),))),
+    "scale of an image": (
+        (ops.Scale(of_image=True), (image(6, 3, 5),)),
+        (ops.Scale(of_image=True), (image(4, 3),)),
+    ),
     "scale": ((ops.Scale(), (tokens(5, 6),)), (ops.Scale(), (tokens(5, 4),))),
     "to_tokens": ((ops.ImageToTokens(), (image(6, 3, 5),)), (ops.ImageToTokens(), (image(4, 3),))),
     "prepend": ((ops.PrependTokens(2), (tokens(5, 6),)), (ops.PrependTokens(1), (tokens(4, 4),))),

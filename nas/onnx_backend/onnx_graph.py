@@ -139,7 +139,7 @@ def _window(node: Node) -> dict[str, Any]:
         "kernel_shape": [op.kernel] * 2,
         "strides": [op.stride] * 2,
         "pads": [op.padding] * 4,
-        "ceil_mode": int(op.ceil_mode(node.specs[0])),
+        "ceil_mode": int(op.extends(node.specs[0])),
     }
 
 
@@ -150,6 +150,17 @@ def _avg_pool(graph: GraphWriter, node: Node, inputs: list[str], output: str) ->
 
 def _max_pool(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     graph.node("MaxPool", inputs, output, **_window(node))
+
+
+def _adaptive_avg_pool(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    before, after = node.specs[0].size, node.output.size
+    if before == after:
+        graph.node("Identity", inputs, output)
+    elif after == (1, 1):
+        graph.node("GlobalAveragePool", inputs, output)
+    else:
+        windows = [n // parts for n, parts in zip(before, after, strict=True)]
+        graph.node("AveragePool", inputs, output, kernel_shape=windows, strides=windows)
 
 
 def _resize(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
@@ -187,7 +198,10 @@ def _gelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
 
 
 def _scale(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    graph.node("Mul", [*inputs, *graph.unfolded_parameters(node, "weight")], output)
+    assert isinstance(node.op, ops.Scale)
+    factors = graph.weights[f"{node.path}.weight"]
+    factors = factors[:, None, None] if node.op.of_image else factors
+    graph.node("Mul", [*inputs, graph.constant(f"{node.path}.weight", factors)], output)
 
 
 def _image_to_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
@@ -247,6 +261,24 @@ def _slice(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> No
     graph.node("Slice", [*inputs, *names], output)
 
 
+def _leaky_relu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    assert isinstance(node.op, ops.LeakyRelu)
+    graph.node("LeakyRelu", inputs, output, alpha=node.op.slope)
+
+
+def _channel_shuffle(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    """A transposition of the rows of a matrix whose elements are feature maps."""
+    assert isinstance(node.op, ops.ChannelShuffle)
+    spec = node.output
+    split, joined = (
+        graph.constant(f"{node.path}.{name}", np.array([0, *shape]))
+        for name, shape in (("split", (node.op.groups, -1, *spec.size)), ("shape", spec.shape))
+    )
+    graph.node("Reshape", [*inputs, split], f"{output}.split")
+    graph.node("Transpose", [f"{output}.split"], f"{output}.transposed", perm=[0, 2, 1, 3, 4])
+    graph.node("Reshape", [f"{output}.transposed", joined], output)
+
+
 NODES: Mapping[type[ops.Operator], Write] = {
     ops.Conv2d: _conv,
     ops.Linear: _linear,
@@ -260,14 +292,21 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.Sigmoid: _plain("Sigmoid"),
     ops.HardSigmoid: _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
     ops.Gelu: _gelu,
+    ops.LeakyRelu: _leaky_relu,
+    ops.Elu: _plain("Elu"),
+    ops.Tanh: _plain("Tanh"),
     ops.AvgPool2d: _avg_pool,
     ops.MaxPool2d: _max_pool,
     ops.GlobalAvgPool: _plain("GlobalAveragePool"),
+    ops.AdaptiveAvgPool2d: _adaptive_avg_pool,
     ops.Resize: _resize,
     ops.Add: _plain("Add"),
     ops.Multiply: _plain("Mul"),
     ops.Concat: _concat,
     ops.Slice: _slice,
+    ops.ChannelShuffle: _channel_shuffle,
+    ops.ChannelsLast: _plain("Transpose", perm=[0, 2, 3, 1]),
+    ops.ChannelsFirst: _plain("Transpose", perm=[0, 3, 1, 2]),
     ops.Flatten: _plain("Flatten"),
     ops.ImageToTokens: _image_to_tokens,
     ops.PrependTokens: _prepend_tokens,

@@ -22,7 +22,10 @@ IN_PLACE: dict[type[ops.Operator], Callable[[Tensor, Sequence[Tensor]], Tensor]]
     ops.Multiply: lambda x, others: x.mul_(others[0]),
 }
 """Operators that can overwrite their first input; called with it and the other inputs."""
-VIEWS = (ops.Slice, ops.Flatten, ops.Resize, ops.ImageToTokens, ops.TakeToken)
+VIEWS = (
+    *(ops.Slice, ops.Flatten, ops.Resize, ops.ImageToTokens, ops.TakeToken),
+    *(ops.ChannelsLast, ops.ChannelsFirst),
+)
 """Operators whose output may share memory with their input."""
 
 

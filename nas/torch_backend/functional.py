@@ -64,16 +64,25 @@ def _add_positions(op: ops.AddPositions, inputs: Sequence[Tensor], weights: Weig
 
 def _avg_pool(op: ops.AvgPool2d, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     x = inputs[0]
-    return F.avg_pool2d(x, op.kernel, op.stride, op.padding, op.ceil_mode(_spec(x)))
+    return F.avg_pool2d(x, op.kernel, op.stride, op.padding, op.extends(_spec(x)))
 
 
 def _max_pool(op: ops.MaxPool2d, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     x = inputs[0]
-    return F.max_pool2d(x, op.kernel, op.stride, op.padding, ceil_mode=op.ceil_mode(_spec(x)))
+    return F.max_pool2d(x, op.kernel, op.stride, op.padding, ceil_mode=op.extends(_spec(x)))
 
 
 def _spec(x: Tensor) -> TensorSpec:
     return image(x.shape[1], x.shape[2], x.shape[3])
+
+
+def _channel_shuffle(op: ops.ChannelShuffle, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    dim = _channel_dim(inputs[0])
+    return inputs[0].unflatten(dim, (op.groups, -1)).transpose(dim, dim + 1).flatten(dim, dim + 1)
+
+
+def _scale(op: ops.Scale, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    return inputs[0] * (weights["weight"][:, None, None] if op.of_image else weights["weight"])
 
 
 def _resize(op: ops.Resize, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -90,7 +99,7 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.Linear: lambda op, inputs, weights: F.linear(inputs[0], weights["weight"], weights.get("bias")),
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
-    ops.Scale: lambda op, inputs, weights: inputs[0] * weights["weight"],
+    ops.Scale: _scale,
     ops.Relu: _unary(F.relu),
     ops.Relu6: _unary(F.relu6),
     ops.HardSwish: _unary(F.hardswish),
@@ -98,9 +107,13 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.Sigmoid: _unary(F.sigmoid),
     ops.HardSigmoid: _unary(F.hardsigmoid),
     ops.Gelu: _unary(F.gelu),
+    ops.LeakyRelu: lambda op, inputs, weights: F.leaky_relu(inputs[0], op.slope),
+    ops.Elu: _unary(F.elu),
+    ops.Tanh: _unary(torch.tanh),
     ops.AvgPool2d: _avg_pool,
     ops.MaxPool2d: _max_pool,
     ops.GlobalAvgPool: _unary(lambda x: x.mean((2, 3), keepdim=True)),
+    ops.AdaptiveAvgPool2d: lambda op, inputs, weights: F.adaptive_avg_pool2d(inputs[0], op.size),
     ops.Resize: _resize,
     ops.Add: lambda op, inputs, weights: inputs[0] + inputs[1],
     ops.Multiply: lambda op, inputs, weights: inputs[0] * inputs[1],
@@ -108,6 +121,9 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.Slice: lambda op, inputs, weights: inputs[0].narrow(
         _channel_dim(inputs[0]), op.start, op.end - op.start
     ),
+    ops.ChannelShuffle: _channel_shuffle,
+    ops.ChannelsLast: _unary(lambda x: x.permute(0, 2, 3, 1)),
+    ops.ChannelsFirst: _unary(lambda x: x.permute(0, 3, 1, 2)),
     ops.Flatten: _unary(lambda x: x.flatten(1)),
     ops.ImageToTokens: _unary(lambda x: x.flatten(2).transpose(1, 2)),
     ops.PrependTokens: _prepend,

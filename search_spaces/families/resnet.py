@@ -215,7 +215,7 @@ def bottleneck(block: BlockBuilder, width: int, *, mid: int, stride: int, projec
     start = BLOCK_INPUT
     if projected:
         if stride > 1:
-            start = block.add(AvgPool2d(stride, stride), "downsample.pool", start)
+            start = block.add(AvgPool2d(stride, stride, ceil_mode=True), "downsample.pool", start)
         start = block.conv("downsample.conv", width, after=start)
     block.conv("conv1", mid, activation="relu", after=BLOCK_INPUT)
     block.conv("conv2", mid, kernel=3, stride=stride, activation="relu")

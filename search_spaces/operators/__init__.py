@@ -2,13 +2,16 @@
 
 from search_spaces.operators.activations import ACTIVATIONS as ACTIVATIONS
 from search_spaces.operators.activations import Activation as Activation
+from search_spaces.operators.activations import Elu as Elu
 from search_spaces.operators.activations import Gelu as Gelu
 from search_spaces.operators.activations import HardSigmoid as HardSigmoid
 from search_spaces.operators.activations import HardSwish as HardSwish
+from search_spaces.operators.activations import LeakyRelu as LeakyRelu
 from search_spaces.operators.activations import Relu as Relu
 from search_spaces.operators.activations import Relu6 as Relu6
 from search_spaces.operators.activations import Sigmoid as Sigmoid
 from search_spaces.operators.activations import Swish as Swish
+from search_spaces.operators.activations import Tanh as Tanh
 from search_spaces.operators.attention import Attention as Attention
 from search_spaces.operators.attention import RelativeBias as RelativeBias
 from search_spaces.operators.attention import RelativeTables as RelativeTables
@@ -20,6 +23,9 @@ from search_spaces.operators.axes import Prefix as Prefix
 from search_spaces.operators.axes import Segments as Segments
 from search_spaces.operators.base import Operator as Operator
 from search_spaces.operators.joining import Add as Add
+from search_spaces.operators.joining import ChannelsFirst as ChannelsFirst
+from search_spaces.operators.joining import ChannelShuffle as ChannelShuffle
+from search_spaces.operators.joining import ChannelsLast as ChannelsLast
 from search_spaces.operators.joining import Concat as Concat
 from search_spaces.operators.joining import Flatten as Flatten
 from search_spaces.operators.joining import Multiply as Multiply
@@ -29,6 +35,7 @@ from search_spaces.operators.linear import Linear as Linear
 from search_spaces.operators.norms import BatchNorm as BatchNorm
 from search_spaces.operators.norms import LayerNorm as LayerNorm
 from search_spaces.operators.norms import Scale as Scale
+from search_spaces.operators.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from search_spaces.operators.pooling import AvgPool2d as AvgPool2d
 from search_spaces.operators.pooling import GlobalAvgPool as GlobalAvgPool
 from search_spaces.operators.pooling import MaxPool2d as MaxPool2d
@@ -42,7 +49,9 @@ from search_spaces.operators.tokens import TakeToken as TakeToken
 
 OPERATORS: tuple[type[Operator], ...] = (
     Conv2d, Linear, BatchNorm, LayerNorm, Scale, Relu, Relu6, HardSwish, Swish, Sigmoid, HardSigmoid, Gelu,
-    AvgPool2d, MaxPool2d, GlobalAvgPool, Resize, Add, Multiply, Concat, Slice, Flatten,
+    LeakyRelu, Elu, Tanh,
+    AvgPool2d, MaxPool2d, GlobalAvgPool, AdaptiveAvgPool2d, Resize, Add, Multiply, Concat, Slice,
+    ChannelShuffle, ChannelsLast, ChannelsFirst, Flatten,
     ImageToTokens, PrependTokens, AddPositions, Attention, TakeToken, MeanTokens,
 )  # fmt: skip
 """Every operator; each has an entry in the tables of torch, ONNX, latency, file size and quantisation."""

@@ -76,8 +76,37 @@ class Gelu(Activation):
     name: ClassVar[str] = "gelu"
 
 
+@dataclass(frozen=True, slots=True)
+class LeakyRelu(Activation):
+    """max(x, slope · x)."""
+
+    name: ClassVar[str] = "leaky_relu"
+    slope: float = 0.01
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return f"{self.name} {self.slope:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Elu(Activation):
+    """x, or exp(x) - 1 below 0 (Clevert et al. 2016)."""
+
+    name: ClassVar[str] = "elu"
+
+
+@dataclass(frozen=True, slots=True)
+class Tanh(Activation):
+    """The hyperbolic tangent."""
+
+    name: ClassVar[str] = "tanh"
+
+
 ACTIVATIONS: Mapping[str, Activation] = {
     activation.name: activation
-    for activation in (Relu(), Relu6(), HardSwish(), Swish(), Sigmoid(), HardSigmoid(), Gelu())
+    for activation in (
+        *(Relu(), Relu6(), HardSwish(), Swish(), Sigmoid(), HardSigmoid(), Gelu()),
+        *(LeakyRelu(), Elu(), Tanh()),
+    )
 }
 """Activations by the names of YAML files."""

@@ -65,6 +65,47 @@ class Slice(Operator):
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelShuffle(Operator):
+    """Channels in the order of the columns of a matrix whose rows are equal groups of them (ShuffleNet)."""
+
+    groups: int
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return f"channel_shuffle {self.groups}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelsLast(Operator):
+    """A feature map as a grid of tokens: the channels become the last dimension."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return replace(inputs[0], layout="tokens")
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "channels_last"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelsFirst(Operator):
+    """A grid of tokens as a feature map."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return replace(inputs[0], layout="image")
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "channels_first"
+
+
+@dataclass(frozen=True, slots=True)
 class Flatten(Operator):
     """All elements as a vector, channel by channel."""
 

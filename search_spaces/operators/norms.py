@@ -59,6 +59,8 @@ class Scale(Operator):
     in_place: ClassVar[bool] = True
     init: float = 1e-5
     """Initial value of the factors."""
+    of_image: bool = False
+    """Whether the input is a feature map."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""

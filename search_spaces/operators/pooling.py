@@ -10,21 +10,29 @@ from search_spaces.tensors import TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Pool2d(Operator):
-    """Pooling over windows; sizes are divided by the stride and rounded up."""
+    """Pooling over square windows."""
 
     kernel: int
     stride: int
     padding: int = 0
     """Pixels on each side."""
+    ceil_mode: bool = False
+    """Whether there is one more window where pixels remain at the end, if it starts before the padding."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
-        return replace(inputs[0], size=tuple(-(-size // self.stride) for size in inputs[0].size))
+        return replace(inputs[0], size=tuple(map(self._windows, inputs[0].size)))
 
-    def ceil_mode(self, source: TensorSpec) -> bool:
-        """Whether the last window extends beyond the input; only pixels inside count there."""
-        floor = tuple((size + 2 * self.padding - self.kernel) // self.stride + 1 for size in source.size)
-        return any(n > least for n, least in zip(self.output(source).size, floor, strict=True))
+    def extends(self, source: TensorSpec) -> bool:
+        """Whether the last window extends beyond the padded input; only pixels inside count there."""
+        return self.output(source) != replace(self, ceil_mode=False).output(source)
+
+    def _windows(self, size: int) -> int:
+        rest = size + 2 * self.padding - self.kernel
+        if not self.ceil_mode:
+            return rest // self.stride + 1
+        windows = -(-rest // self.stride) + 1
+        return windows - ((windows - 1) * self.stride >= size + self.padding)
 
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""
@@ -66,6 +74,32 @@ class GlobalAvgPool(Operator):
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""
         return "global_avg_pool"
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPool2d(Operator):
+    """The means of the parts of a grid of `size`; the sizes of the input are multiples of those of the grid.
+
+    With a grid of one pixel, it sums in another order than `GlobalAvgPool` does for published supernets.
+    """
+
+    size: tuple[int, int] = (1, 1)
+    """Height and width of the output."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`.
+
+        Raises:
+            ValueError: a size of the input is not a multiple.
+        """
+        height, width = inputs[0].size
+        if height % self.size[0] or width % self.size[1]:
+            raise ValueError(f"maps of {height}x{width} pixels must be multiples of the grid {self.size}")
+        return replace(inputs[0], size=self.size)
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "global_avg_pool" if self.size == (1, 1) else "adaptive_avg_pool"
 
 
 @dataclass(frozen=True, slots=True)
