@@ -78,7 +78,8 @@ def _spec(x: Tensor) -> TensorSpec:
 
 def _channel_shuffle(op: ops.ChannelShuffle, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     dim = _channel_dim(inputs[0])
-    return inputs[0].unflatten(dim, (op.groups, -1)).transpose(dim, dim + 1).flatten(dim, dim + 1)
+    matrix: Tensor = inputs[0].unflatten(dim, (op.groups, -1))
+    return matrix.transpose(dim, dim + 1).flatten(dim, dim + 1)
 
 
 def _scale(op: ops.Scale, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
