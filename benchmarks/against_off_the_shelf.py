@@ -6,9 +6,11 @@
 
 `baselines` trains each network of `benchmarks.off_the_shelf_models` in several widths, for as many epochs as
 the recipe trains a supernet. Learning rate and weight decay are chosen for each kind of network on the
-validation split, by short trainings at its middle width. `front` evaluates the subnets of a searched run on
-the test split with inherited weights, and some of them after fine-tuning. `compare` measures all models in
-one session as `nas benchmark` does, and writes `result.json`, `front.svg`, and `off_the_shelf.csv` for
+validation split, by short trainings at its middle width. With `--device cuda`, all networks are trained at
+the same time. `front` evaluates the subnets of a searched run on the test split with inherited weights, and
+some of them after fine-tuning. `compare` measures the latencies of all models in one session as
+`nas benchmark` does, and the time of a training step of each network and of the supernet on the CPU, from
+which the hours of all trainings follow. It writes `result.json`, `front.svg`, and `off_the_shelf.csv` for
 `nas report RUN --compare`.
 
 After an interruption, the same command continues: only the training that was interrupted starts again.
@@ -26,10 +28,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.front_plot import svg
 from benchmarks.off_the_shelf_models import FAMILIES
-from benchmarks.off_the_shelf_training import Baselines, baselines, train_baselines
+from benchmarks.off_the_shelf_training import Baselines, baselines, train_baselines, training_hours
 from benchmarks.training_strategies import once
 from hw_profiles.atomic_write import replace_file
 from nas.devices.benchmark import benchmark
@@ -99,7 +102,6 @@ def evaluate_front(
     facts = {
         "largest": metrics[-2]["top1"],
         "smallest": metrics[-1]["top1"],
-        "supernet_seconds": float(trained.run.read_csv(SPEED)["seconds"].sum()),
     }
     replace_file(out / "supernet.json", json.dumps(facts))
     table = pd.DataFrame(rows)
@@ -154,10 +156,8 @@ def compare(out: Path, progress: Progress = silent) -> dict[str, Any]:
         },
         "largest_percent": 100 * supernet["largest"],
         "smallest_percent": 100 * supernet["smallest"],
-        "supernet_hours": supernet["supernet_seconds"] / 3600,
         "finetuning_hours": float(front["finetuning_seconds"].sum()) / 3600,
-        "models_hours": float(models["seconds"].sum()) / 3600,
-        "models_tuning_hours": float(models["tuning_seconds"].sum()) / 3600,
+        **training_hours(out),
     }
     replace_file(out / RESULT, json.dumps(result, indent=1))
     replace_file(out / COMPARE_CSV, models[["model", "latency_ms", "accuracy"]].to_csv(index=False))
@@ -225,6 +225,7 @@ def main() -> None:
     training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes to it")
     training.add_argument("--data-root", type=Path, required=True, help="folder of the images")
     training.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    training.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     training.add_argument("--quick", action="store_true", help="one width of each, one epoch")
     front = parts.add_parser("front", help="evaluate and fine-tune the front of a run")
     front.add_argument("run", type=Path, metavar="RUN")
@@ -252,7 +253,7 @@ def _train_all(options: argparse.Namespace, progress: Progress) -> pd.DataFrame:
     if options.quick:
         narrow = {name: values[:1] for name, values in widths.items()}
         study = Baselines(recipe.replace({"epochs": 1}), narrow, (0.1,), (1e-4,), tuning_epochs=1)
-    return train_baselines(study, options.out, progress)
+    return train_baselines(study, options.out, torch.device(options.device), progress)
 
 
 def _evaluate_run(options: argparse.Namespace, progress: Progress) -> pd.DataFrame:

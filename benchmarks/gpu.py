@@ -35,6 +35,7 @@ import torch
 
 import search_spaces
 from benchmarks import image_loader, sandwich_step
+from benchmarks.training_cost import supernet_step
 from hw_profiles.measuring.runner.process_limits import usable_cores
 from hw_profiles.measuring.runner.providers import CPU, NVIDIA
 from hw_profiles.run_settings import RunSettings
@@ -50,16 +51,10 @@ from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.recipes.groups import ComputeConfig, DataConfig
 from nas.recipes.recipe import Recipe
-from nas.samplers import make_sampler
 from nas.torch_backend.precision import DTYPES, Computation
 from nas.torch_backend.supernet import Supernet
-from nas.training.accelerator import make_fabric
-from nas.training.data_order import ShuffledOrder
 from nas.training.loaders import TrainingBatch
-from nas.training.log import TrainingLog
-from nas.training.state import TrainingState
 from nas.training.step import TrainingStep
-from nas.training.supervision import make_supervision
 from search_spaces import Space
 
 CLASSES = 10
@@ -161,12 +156,7 @@ class Benchmark:
             data=DataConfig(dataset="imagefolder", batch_size=self.sizes.batch),
             compute=ComputeConfig(accelerator=self.device.type, precision=self.sizes.precision),
         )
-        fabric, task = make_fabric(recipe.compute, self.sizes.batch), tasks.get(recipe.task)
-        log = TrainingLog(space, 1, task.headline.metric)
-        sampler = make_sampler(space, recipe)
-        state = TrainingState.start(recipe, space, fabric, sampler, ShuffledOrder(), log)
-        total = self.sizes.steps + 1
-        return TrainingStep(fabric, state, recipe, task, make_supervision(recipe, task, []), total)
+        return supernet_step(recipe, space, self.sizes.steps + 1)
 
     def loader(self) -> Result:
         """See the description of the module."""

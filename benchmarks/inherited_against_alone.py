@@ -28,13 +28,17 @@ from benchmarks.training_strategies import (
     STRATEGIES,
     choose_subnets,
     once,
-    train_from_scratch,
     trained,
 )
+from benchmarks.training_together import Member, measure, train_together
+from hw_profiles.atomic_write import replace_file
+from nas.data.catalog import get as get_dataset
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, shown, silent
 from nas.recipes import recipe as recipes
 from nas.recipes.recipe import Recipe
+from nas.torch_backend.precision import CPU
+from nas.torch_backend.supernet import Supernet
 from predictors import agreement
 from predictors.correlation import tau
 from search_spaces import Arch
@@ -56,15 +60,28 @@ def measured(run: Path, archs: Sequence[Arch]) -> dict[str, list[float]]:
     }
 
 
-def alone(out: Path, recipe: Recipe, arch: Arch, seed: int) -> dict[str, list[float]]:
-    """The same for a subnet that is trained alone on labels."""
-
-    def work() -> dict[str, Any]:
+def alone(
+    out: Path, recipe: Recipe, archs: Sequence[Arch], device: torch.device, progress: Progress
+) -> list[dict[str, float]]:
+    """Figures of the subnets trained alone on labels, with all seeds; on a GPU all at the same time."""
+    space = search_spaces.get(recipe.space)
+    jobs = []
+    for seed in SEEDS:
         changed = recipe.replace({"seed": seed, **LABELS})
-        run = train_from_scratch(out / "runs" / f"alone-{arch.id}-{seed}", changed, arch)
-        return measured(run.path, [arch])
-
-    return once(out / "alone" / f"{arch.id}-{seed}.json", work)
+        for arch in archs:
+            torch.manual_seed(seed)
+            net = Supernet(space).extract(arch)
+            file = out / "alone" / f"{arch.id}-{seed}.json"
+            jobs.append((file, Member(net, changed, space.image_size(arch))))
+    missing = [job for job in jobs if not job[0].exists()]
+    dataset = get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed)
+    for group in [missing] if missing and device.type == "cuda" else [[job] for job in missing]:
+        train_together([member for _, member in group], dataset, device, progress)
+        for file, member in group:
+            validation = measure(member, dataset, "validation", device, ["cross_entropy"])
+            test = measure(member, dataset, "test", device, ["top1"])
+            replace_file(file, json.dumps({"loss": validation["cross_entropy"], "accuracy": test["top1"]}))
+    return [json.loads(file.read_text(encoding="utf-8")) for file, _ in jobs]
 
 
 def inherited(out: Path, recipe: Recipe, archs: Sequence[Arch], strategy: str) -> dict[str, Any]:
@@ -82,6 +99,7 @@ def study(
     n: int,
     strategies: Sequence[str] = (),
     runs: Sequence[Path] = (),
+    device: torch.device = CPU,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """A row of figures for each strategy and each run.
@@ -92,26 +110,15 @@ def study(
         n: number of subnets.
         strategies: names of `benchmarks.training_strategies.STRATEGIES`.
         runs: trained runs of the same space and data.
+        device: where subnets are trained alone.
         progress: called after each training.
     """
     archs = choose_subnets(search_spaces.get(recipe.space), 0, 2 * n).spread
-    total = len(strategies) + len(SEEDS) * len(archs)
-    done = 0
-
-    def finished(what: str) -> None:
-        nonlocal done
-        done += 1
-        progress(what, done, total)
-
+    singles = alone(out, recipe, archs, device, progress)
     supernets: dict[str, Mapping[str, Any]] = {str(run): measured(run, archs) for run in runs}
-    for name in strategies:
+    for done, name in enumerate(strategies, start=1):
         supernets[name] = inherited(out, recipe, archs, name)
-        finished("train supernets")
-    singles = []
-    for seed in SEEDS:
-        for arch in archs:
-            singles.append(alone(out, recipe, arch, seed))
-            finished("train subnets alone")
+        progress("train supernets", done, len(strategies))
     losses, accuracies = (
         np.array([single[name] for single in singles]).reshape(len(SEEDS), len(archs))
         for name in ("loss", "accuracy")
@@ -161,13 +168,15 @@ def main() -> None:
     parser.add_argument("--subnets", type=int, default=10)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=[])
     parser.add_argument("--run", type=Path, action="append", default=[], help="a trained supernet")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of the trainings alone")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     recipe = recipes.load(options.config, options.set)
     if options.data_root:
         recipe = recipe.replace({"data.root": str(options.data_root)})
     with shown() as progress:
-        rows = study(options.out, recipe, options.subnets, options.strategies, options.run, progress)
+        device = torch.device(options.device)
+        rows = study(options.out, recipe, options.subnets, options.strategies, options.run, device, progress)
     print(json.dumps(rows) if options.json else table(rows))
 
 

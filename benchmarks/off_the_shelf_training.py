@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,21 +14,76 @@ import pandas as pd
 import torch
 from torch import nn
 
-from benchmarks.alone_training import accuracy, train_alone
+import search_spaces
 from benchmarks.off_the_shelf_models import FAMILIES
-from benchmarks.training_strategies import once
+from benchmarks.training_cost import ROUNDS, median_seconds, supernet_step
+from benchmarks.training_together import EpochImages, Member, measure, train_together, training_step
 from hw_profiles.atomic_write import replace_file
+from hw_profiles.measuring.runner.process_limits import usable_cores
+from nas.data.batches import batches_per_epoch
 from nas.data.catalog import get as get_dataset
+from nas.data.dataset import Dataset, SplitName
+from nas.data.normalization import Normalization
 from nas.progress import Progress, silent
 from nas.recipes.recipe import Recipe
+from nas.recipes.recipe import parse as parse_recipe
+from nas.runs.files import RECIPE
 from nas.torch_backend.allocator import keep_freed_memory
+from nas.torch_backend.precision import CPU
+from nas.training.loaders import TrainingBatch
 
 SIZE = 28
 """Side of the images, in pixels."""
 LEARNING_RATES = (0.1, 0.2, 0.4)
 WEIGHT_DECAYS = (1e-4, 5e-4)
 TUNING_EPOCHS = 2
-MODELS, BASELINES_CSV = "models", "baselines.csv"
+MODELS, TUNING, BASELINES_CSV = "models", "tuning", "baselines.csv"
+SUPERNET = "supernet"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to train; its result is a file."""
+
+    family: str
+    width: float
+    recipe: Recipe
+    setting: Mapping[str, float]
+    """The changes to the recipe of the study, which `recipe` has already."""
+    path: Path
+    """File of the result."""
+    onnx: Path | None = None
+    """File of the network; None: it is not kept, nor evaluated on the test split."""
+
+    @property
+    def name(self) -> str:
+        """Family and width."""
+        return f"{self.family}-{self.width:g}"
+
+    def member(self, classes: int) -> Member:
+        """The network with initial weights."""
+        torch.manual_seed(self.recipe.seed)
+        return Member(FAMILIES[self.family].make(self.width, classes), self.recipe, SIZE)
+
+    def write(self, member: Member, dataset: Dataset, device: torch.device, finite: bool) -> None:
+        """Evaluate the trained network, and write the result; a training that diverged has accuracy 0."""
+
+        def accuracy(split: SplitName) -> float:
+            return measure(member, dataset, split, device, ["top1"])["top1"] if finite else 0.0
+
+        result: dict[str, Any] = {
+            "model": self.name,
+            "family": self.family,
+            "width": self.width,
+            "epochs": self.recipe.epochs,
+            "setting": dict(self.setting),
+            "params": sum(weight.numel() for weight in member.net.parameters()),
+            "validation_accuracy": accuracy("validation"),
+        }
+        if self.onnx:
+            result |= {"accuracy": accuracy("test"), "file": str(self.onnx)}
+            _write_onnx(member.net, self.onnx)
+        replace_file(self.path, json.dumps(result))
 
 
 @dataclass(frozen=True)
@@ -48,17 +103,39 @@ class Baselines:
         pairs = product(self.learning_rates, self.weight_decays)
         return [{"optimizer.lr": lr, "optimizer.weight_decay": decay} for lr, decay in pairs]
 
+    def trials(self, family: str, out: Path) -> list[Job]:
+        """Short trainings of the family's middle width, one for each setting."""
+        short, width = self.recipe.replace({"epochs": self.tuning_epochs}), FAMILIES[family].tuning_width
+        jobs = []
+        for setting in self.settings:
+            name = "-".join(f"{value:g}" for value in setting.values())
+            path = out / TUNING / f"{family}-{name}.json"
+            jobs.append(Job(family, width, short.replace(setting), setting, path))
+        return jobs
 
-def train_baselines(study: Baselines, out: Path, progress: Progress = silent) -> pd.DataFrame:
+    def training(self, family: str, width: float, setting: Mapping[str, float], out: Path) -> Job:
+        """The training of a network with the chosen setting."""
+        path = out / MODELS / f"{family}-{width:g}.json"
+        recipe = self.recipe.replace(setting)
+        return Job(family, width, recipe, setting, path, path.with_suffix(".onnx"))
+
+
+def train_baselines(
+    study: Baselines, out: Path, device: torch.device = CPU, progress: Progress = silent
+) -> pd.DataFrame:
     """Tune and train all networks that are not trained yet; the result is that of `baselines`."""
+    replace_file(out / RECIPE, study.recipe.to_yaml())
+    trials = [trial for family in study.widths for trial in study.trials(family, out)]
+    _train_missing(trials, device, progress)
+    jobs = []
     for family, widths in study.widths.items():
-        trials = [_trial(study, out, family, setting, progress) for setting in study.settings]
-        best = max(trials, key=lambda trial: trial["validation_accuracy"])
-        share = sum(trial["seconds"] for trial in trials) / len(widths)
-        for width in widths:
-            _train(study, out, family, width, best["setting"], share, progress)
-            replace_file(out / BASELINES_CSV, baselines(out).to_csv(index=False))
-    return baselines(out)
+        results = [json.loads(trial.path.read_text()) for trial in study.trials(family, out)]
+        best = max(results, key=lambda result: result["validation_accuracy"])
+        jobs += [study.training(family, width, best["setting"], out) for width in widths]
+    _train_missing(jobs, device, progress)
+    table = baselines(out)
+    replace_file(out / BASELINES_CSV, table.to_csv(index=False))
+    return table
 
 
 def baselines(out: Path) -> pd.DataFrame:
@@ -67,89 +144,75 @@ def baselines(out: Path) -> pd.DataFrame:
     Raises:
         ValueError: there is none.
     """
-    files = sorted((out / MODELS).glob("*.json"))
-    if not files:
+    table = _results(out / MODELS)
+    if table.empty:
         raise ValueError(f"{out} has no trained networks; run the part baselines first")
-    return pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    return table
 
 
-def _trial(
-    study: Baselines, out: Path, family: str, setting: Mapping[str, float], progress: Progress
-) -> dict[str, Any]:
-    """Validation accuracy of a short training of the family's middle width."""
-
-    def work() -> dict[str, Any]:
-        recipe = study.recipe.replace({"epochs": study.tuning_epochs, **setting})
-        _, result = _trained(recipe, family, FAMILIES[family].tuning_width, progress)
-        return {"setting": setting, **result}
-
-    name = "-".join(f"{value:g}" for value in setting.values())
-    return once(out / "tuning" / f"{family}-{name}.json", work)
-
-
-def _train(
-    study: Baselines,
-    out: Path,
-    family: str,
-    width: float,
-    setting: Mapping[str, float],
-    tuning_seconds: float,
-    progress: Progress,
-) -> None:
-    """Train a network, and write its ONNX file and its row."""
-    name = f"{family}-{width:g}"
-    file = out / MODELS / f"{name}.onnx"
-
-    def work() -> dict[str, Any]:
-        recipe = study.recipe.replace(setting)
-        net, result = _trained(recipe, family, width, progress)
+def _train_missing(jobs: Sequence[Job], device: torch.device, progress: Progress) -> None:
+    """Train the networks without a result: all at the same time on a GPU, one after the other on the CPU."""
+    missing = [job for job in jobs if not job.path.exists()]
+    for group in [missing] if missing and device.type == "cuda" else [[job] for job in missing]:
+        recipe = group[0].recipe
+        keep_freed_memory()
+        torch.set_num_threads(recipe.compute.threads or usable_cores())
         dataset = get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed)
-        test = accuracy(net, recipe, dataset, "test", SIZE)
-        _write_onnx(net, file)
-        return {
-            "model": name,
-            "family": family,
-            "width": width,
-            "lr": setting["optimizer.lr"],
-            "weight_decay": setting["optimizer.weight_decay"],
-            "params": sum(weight.numel() for weight in net.parameters()),
-            **result,
-            "tuning_seconds": tuning_seconds,
-            "accuracy": test,
-            "file": str(file),
-        }
-
-    once(out / MODELS / f"{name}.json", work)
+        members = [job.member(len(dataset.output_names)) for job in group]
+        finite = train_together(members, dataset, device, progress)
+        for job, member, is_finite in zip(group, members, finite, strict=True):
+            job.write(member, dataset, device, is_finite)
 
 
-def _trained(
-    recipe: Recipe, family: str, width: float, progress: Progress
-) -> tuple[nn.Module, dict[str, Any]]:
-    """A trained network, with the time of the training and the accuracy on the validation split."""
+def training_hours(out: Path) -> dict[str, float]:
+    """Hours of the trainings on the CPU, from the times of their steps, which take turns.
+
+    Args:
+        out: folder of trained networks.
+
+    Returns:
+        Those of a supernet with the recipe, of all networks, and of their tuning.
+    """
+    recipe = parse_recipe((out / RECIPE).read_text(encoding="utf-8"))
     keep_freed_memory()
-    torch.set_num_threads(recipe.compute.threads or 1)
-    torch.manual_seed(recipe.seed)
+    torch.set_num_threads(recipe.compute.threads or usable_cores())
     dataset = get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed)
-    net = FAMILIES[family].make(width, len(dataset.output_names))
-    try:
-        seconds = train_alone(
-            net,
-            recipe,
-            dataset,
-            SIZE,
-            name=f"{family}-{width:g}, lr {recipe.optimizer.lr:g}",
-            progress=progress,
-        )
-    except FloatingPointError:  # the learning rate is too large for this network
-        return net, {"seconds": 0.0, "validation_accuracy": 0.0}
-    found = accuracy(net, recipe, dataset, "validation", SIZE)
-    return net, {"seconds": seconds, "validation_accuracy": found}
+    batch, steps_per_epoch = recipe.data.batch_size, batches_per_epoch(dataset, recipe.data.batch_size)
+    classes = len(dataset.output_names)
+    shape = (1, batch, dataset.preprocess.channels, SIZE, SIZE)
+    images = EpochImages(torch.randint(256, shape, dtype=torch.uint8), torch.randint(classes, (1, batch)))
+    normalized = Normalization(dataset.preprocess, CPU)(images.pixels[0])
+    supernet = supernet_step(recipe, search_spaces.get(recipe.space), recipe.epochs * steps_per_epoch)
+    steps: dict[str, Callable[[], object]] = {
+        SUPERNET: lambda: supernet(TrainingBatch(normalized, images.targets[0], None, batch), 0.01)
+    }
+    models, trials = baselines(out), _results(out / TUNING)
+    enough = recipe.replace({"epochs": ROUNDS + 1})  # of one batch each
+    kinds = pd.concat([models, trials]).drop_duplicates("model")
+    for model, family, width in zip(kinds["model"], kinds["family"], kinds["width"], strict=True):
+        member = Member(FAMILIES[family].make(width, classes), enough, SIZE)
+        steps[model] = training_step(member, images, dataset, CPU)
+    epoch_hours = {name: steps_per_epoch * s / 3600 for name, s in median_seconds(steps).items()}
+
+    def hours(trainings: pd.DataFrame) -> float:
+        return float((trainings["model"].map(epoch_hours) * trainings["epochs"]).sum())
+
+    return {
+        "supernet_hours": recipe.epochs * epoch_hours[SUPERNET],
+        "models_hours": hours(models),
+        "models_tuning_hours": hours(trials),
+    }
+
+
+def _results(folder: Path) -> pd.DataFrame:
+    files = sorted(folder.glob("*.json"))
+    return pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in files])
 
 
 def _write_onnx(net: nn.Module, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     image = torch.zeros(1, 1, SIZE, SIZE)
-    net.eval().to(memory_format=torch.contiguous_format)
+    net.eval().to(device=CPU).to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(net, (image,), file, dynamo=True, external_data=False, verbose=False)

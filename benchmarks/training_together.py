@@ -1,0 +1,202 @@
+"""Training of plain torch networks on labels; on a GPU, many small ones at the same time.
+
+A step of a small network is hundreds of kernels that take microseconds each: launching them takes longer
+than their work, and each uses a small part of a GPU. There, the whole step of each network is a CUDA graph,
+which is one launch, and the graphs of all networks run in streams of their own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas import tasks
+from nas.data.batches import batches_per_epoch, eval_batches, plan_epoch, training_loader
+from nas.data.dataset import Dataset, SplitName
+from nas.data.normalization import Normalization
+from nas.progress import Progress, silent
+from nas.recipes.groups import NormClippingConfig, SgdConfig
+from nas.recipes.recipe import Recipe
+from nas.tasks.metrics import Accumulators
+from nas.training.schedule import LearningRate
+
+WARM_UP_STEPS = 3
+"""Steps before the capture of a graph, in which libraries select kernels and allocate memory."""
+EVALUATION_BATCH = 100
+"""Batch size of the evaluation; results do not depend on it."""
+
+
+Batches = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network, and how it is trained."""
+
+    net: nn.Module
+    recipe: Recipe
+    size: int
+    """Side of the images, in pixels."""
+
+    @property
+    def images(self) -> tuple[int, int]:
+        """Networks that are equal in this see the same images."""
+        return self.recipe.seed, self.size
+
+
+@dataclass(frozen=True)
+class EpochImages:
+    """The batches of an epoch on the device, which are replaced in place."""
+
+    pixels: Tensor
+    """Shape (batches, images, channels, size, size)."""
+    targets: Tensor
+    """Shape (batches, images)."""
+
+    def replace(self, batches: Batches) -> None:
+        """Copy the batches of the next epoch."""
+        self.pixels.copy_(batches[0])
+        self.targets.copy_(batches[1])
+
+
+def train_together(
+    members: Sequence[Member], dataset: Dataset, device: torch.device, progress: Progress = silent
+) -> list[bool]:
+    """Train networks in place; they are on the device afterwards.
+
+    Args:
+        members: the networks. Their recipes have SGD and a limit of the gradient's norm, and may differ in
+            the learning rate, the weight decay and the seed.
+        dataset: source of the images.
+        device: a GPU, or the CPU, where the networks take turns.
+        progress: called after every epoch.
+
+    Returns:
+        Whether the weights of each network are finite; they are not if its training diverged.
+    """
+    recipe = members[0].recipe
+    assert all(m.recipe.epochs == recipe.epochs for m in members)
+    assert all(m.recipe.data.batch_size == recipe.data.batch_size for m in members)
+    kinds = {member.images: member.recipe for member in members}
+    with ThreadPoolExecutor(len(kinds)) as pool:
+
+        def load(epoch: int) -> Mapping[tuple[int, int], Batches]:
+            loaded = pool.map(lambda kind: _batches(kinds[kind], dataset, kind[1], epoch), kinds)
+            return dict(zip(kinds, loaded, strict=True))
+
+        images = {
+            kind: EpochImages(pixels.to(device), targets.to(device))
+            for kind, (pixels, targets) in load(0).items()
+        }
+        steps = [training_step(member, images[member.images], dataset, device) for member in members]
+        n_batches = batches_per_epoch(dataset, recipe.data.batch_size)
+        for epoch in range(recipe.epochs):
+            for _ in range(n_batches):
+                for step in steps:
+                    step()
+            following = load(epoch + 1) if epoch + 1 < recipe.epochs else {}  # while a GPU works
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            for kind, batches in following.items():
+                images[kind].replace(batches)
+            progress(f"train {len(members)} networks", epoch + 1, recipe.epochs)
+    return [all(bool(w.isfinite().all()) for w in member.net.state_dict().values()) for member in members]
+
+
+def _batches(recipe: Recipe, dataset: Dataset, size: int, epoch: int) -> Batches:
+    """The augmented training images of an epoch and their targets, with the axes of `EpochImages`."""
+    seed = np.random.default_rng([recipe.seed, epoch]).integers(2**62)
+    generator = torch.Generator().manual_seed(int(seed))
+    plans = plan_epoch(dataset, [size], recipe.data.batch_size, generator)
+    pixels, targets = zip(*training_loader(dataset)(plans), strict=True)
+    return torch.stack(pixels), torch.stack(targets)
+
+
+def training_step(
+    member: Member, images: EpochImages, dataset: Dataset, device: torch.device
+) -> Callable[[], None]:
+    """A function that trains the network for one step, on the next batch of the images."""
+    net, recipe = member.net.train().to(device), member.recipe
+    config, clipping, task = recipe.optimizer, recipe.clipping, tasks.get(recipe.task)
+    assert isinstance(config, SgdConfig)
+    assert isinstance(clipping, NormClippingConfig)
+    chosen, max_norm = recipe.loss.label_smoothing, clipping.max_norm
+    smoothing = (task.label_smoothing if chosen is None else chosen) or 0.0
+    schedule = LearningRate(recipe, len(images.pixels))
+    rates = torch.tensor([schedule(step) for step in range(schedule.total)], device=device)
+    lr, count = torch.zeros((), device=device), torch.zeros(1, dtype=torch.int64, device=device)
+    weights = list(net.parameters())
+    groups = [
+        {"params": [w for w in weights if w.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr, momentum=config.momentum, nesterov=True, fused=True)
+    normalize = Normalization(dataset.preprocess, device)
+    if device.type == "cpu":
+        net.to(memory_format=torch.channels_last)
+
+    def step() -> None:
+        batch = count % len(images.pixels)
+        x = normalize(images.pixels.index_select(0, batch)[0])
+        y = images.targets.index_select(0, batch)[0]
+        lr.copy_(rates.index_select(0, count)[0])
+        optimizer.zero_grad()
+        task.loss(net(x), y, smoothing).backward()
+        nn.utils.clip_grad_norm_(weights, max_norm)
+        optimizer.step()
+        count.add_(1)
+
+    return _captured(step, net, optimizer, count, device) if device.type == "cuda" else step
+
+
+def _captured(
+    step: Callable[[], None],
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    count: Tensor,
+    device: torch.device,
+) -> Callable[[], None]:
+    """A function that runs `step` as a CUDA graph in a stream of its own; no step is taken yet."""
+    before = copy.deepcopy(net.state_dict())
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP_STEPS):
+            step()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    optimizer.zero_grad()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    torch.cuda.synchronize(device)
+    with torch.no_grad():
+        for name, value in net.state_dict().items():
+            value.copy_(before[name])
+        for state in optimizer.state.values():
+            state["momentum_buffer"].zero_()
+        count.zero_()
+    torch.cuda.synchronize(device)
+
+    def replay() -> None:
+        with torch.cuda.stream(stream):
+            graph.replay()
+
+    return replay
+
+
+@torch.no_grad()
+def measure(
+    member: Member, dataset: Dataset, split: SplitName, device: torch.device, metrics: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of a trained network on a split."""
+    of_task, net = tasks.get(member.recipe.task).metrics, member.net.eval()
+    accumulators = Accumulators({name: of_task[name] for name in metrics}, "the network")
+    for images, targets in eval_batches(dataset, split, member.size, EVALUATION_BATCH):
+        accumulators.update(net(images.to(device)).cpu(), targets)
+    return accumulators.results()
