@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nas.importing.foreign_checkpoint import read_state_dicts
+from nas.importing.name_list import name_list
 from nas.importing.published_names import UNUSED, canonical, published_name
 
 _log = logging.getLogger("nas")
@@ -20,7 +21,7 @@ _log = logging.getLogger("nas")
 KEYS = ("state_dict", "model_state_dict", "model", "")
 """Keys under which tools store the weights, in order of preference."""
 AT_MOST = 3
-"""Maximum number of names of each kind in a message."""
+"""Maximum number of keys in a message."""
 
 
 def read_as(
@@ -32,49 +33,93 @@ def read_as(
 ) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint as float32, by the names of this toolkit.
 
-    The names in the file may have a common prefix, such as `model.`; tensors without it are ignored. Of
-    several sets of weights that match, the first one in the order of `KEYS` is read; averages (`ema`) are
-    last.
-
     Args:
         path: the file.
         own: tensors of the network by the names of this toolkit; defines the required names and shapes.
         modules: as for `published_name`.
         unused: pattern of canonical names of tensors that the file may have in addition.
-        key: key of the set to read, as in `read_state_dicts`; None: as above.
+        key: as for `read_sets`.
 
     Raises:
-        ValueError: the file cannot be read, a number is not finite, or no set matches; the message lists the
-            missing and surplus tensors and those of another shape in the set that matches best.
+        ValueError: as `read_sets` and `match`.
+    """
+    published = {name: published_name(name, modules) for name in own}
+    return match(read_sets(path, key), str(path), own, published, unused)
+
+
+def read_sets(path: str | Path, key: str | None = None) -> dict[str, dict[str, Tensor]]:
+    """Read the sets of weights in a file, see `read_state_dicts`.
+
+    Args:
+        path: the file.
+        key: key of the only set to return; None: all.
+
+    Raises:
+        ValueError: the file cannot be read, or has no such key.
     """
     sets = read_state_dicts(path)
-    if key is not None and key not in sets:
+    if key is None:
+        return sets
+    if key not in sets:
         raise ValueError(f"--key must be one of {sorted(sets)}, which have tensors in {path}, got {key!r}")
-    published = {name: published_name(name, modules) for name in own}
+    return {key: sets[key]}
+
+
+def match(
+    sets: Mapping[str, Mapping[str, Tensor]],
+    source: str,
+    own: Mapping[str, Tensor],
+    published: Mapping[str, str],
+    unused: str = UNUSED,
+) -> dict[str, Tensor]:
+    """Select the set of weights that matches a network.
+
+    The names in the file may have a common prefix, such as `model.`; tensors without it are ignored. Of
+    several sets of weights that match, the first one in the order of `KEYS` is selected; averages (`ema`) are
+    last.
+
+    Args:
+        sets: the sets of weights in a file by key.
+        source: name of the file, for messages.
+        own: tensors of the network by the names of this toolkit; defines the required names and shapes.
+        published: the canonical name in the file of each tensor of `own`.
+        unused: pattern of canonical names of tensors that the file may have in addition.
+
+    Returns:
+        the tensors as float32, by the names of this toolkit.
+
+    Raises:
+        ValueError: a number is not finite, or no set matches; the message lists the missing and surplus
+            tensors and those of another shape in the set that matches best.
+    """
     fits = [
         _fit(name, prefix, tensors, own, published, unused)
         for name, tensors in sets.items()
-        if key in (None, name)
-        for prefix in _prefixes(tensors, set(published.values()))
+        for prefix in prefixes(tensors, set(published.values()))
     ]
     if not fits:
-        first = ", ".join([*next(iter(sets.values()))][:AT_MOST])
-        raise ValueError(
-            f"{path} does not match: no tensor has a name such as {next(iter(published.values()))}; the file "
-            f"has tensors under {_keys(sets)}, such as {first}"
-        )
+        raise no_such_tensor(sets, source, next(iter(published.values())))
     best = min(fits, key=lambda fit: (bool(fit.problems), -len(fit.tensors), _rank(fit)))
     if best.problems:
         raise ValueError(
-            f"{path} does not match: {_listed(best.problems)}; the file has tensors under {_keys(sets)}"
+            f"{source} does not match: {_listed(best.problems)}; the file has tensors under {_keys(sets)}"
         )
-    _check_finite(best, str(path))
+    _check_finite(best, source)
     others = [fit.location for fit in fits if not fit.problems and fit is not best]
     if others:
         _log.info(
-            "reading weights from %s; %s also has weights in %s", best.location, path, ", ".join(others)
+            "reading weights from %s; %s also has weights in %s", best.location, source, ", ".join(others)
         )
     return best.tensors
+
+
+def no_such_tensor(sets: Mapping[str, Mapping[str, Tensor]], source: str, name: str) -> ValueError:
+    """The error for a file in which no tensor has the name of one of the network, such as `name`."""
+    first = ", ".join([*next(iter(sets.values()))][:AT_MOST])
+    return ValueError(
+        f"{source} does not match: no tensor has a name such as {name}; the file has tensors under "
+        f"{_keys(sets)}, such as {first}"
+    )
 
 
 @dataclass(frozen=True)
@@ -127,7 +172,7 @@ def _fit(
     return _Fit(key, prefix, matching, {kind: names for kind, names in problems.items() if names})
 
 
-def _prefixes(tensors: Mapping[str, Tensor], required_names: set[str]) -> list[str]:
+def prefixes(tensors: Mapping[str, Tensor], required_names: set[str]) -> list[str]:
     """Prefixes of the required names in `tensors`, most frequent first; empty if no name is found."""
     counts: Counter[str] = Counter()
     for name in map(canonical, tensors):
@@ -160,10 +205,5 @@ def _shape(tensor: Tensor, like: Tensor) -> torch.Size:
 
 
 def _listed(problems: Mapping[str, list[str]]) -> str:
-    """Number and first names of each kind."""
-    texts = []
-    for kind, names in problems.items():
-        if names:
-            more = ", …" * (len(names) > AT_MOST)
-            texts.append(f"{len(names)} {kind} ({', '.join(names[:AT_MOST])}{more})")
-    return "; ".join(texts)
+    """Number and names of each kind."""
+    return "; ".join(f"{len(names)} {kind} ({name_list(names)})" for kind, names in problems.items() if names)

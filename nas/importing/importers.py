@@ -1,6 +1,6 @@
-"""Loading of published supernets: OFA (MIT licence), AttentiveNAS and AlphaNet (CC BY-NC).
+"""Loading of published supernets and pretrained networks.
 
-The importers differ only in data: the names of the layers in the checkpoints of each space.
+The importers of a family differ only in data: the names of the tensors in the checkpoints.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from nas.importing.published_names import (
     network_modules,
 )
 from nas.importing.specialised import load_specialised as load_specialised
+from nas.importing.vit_checkpoint import load_vit
+from nas.importing.vit_sources import SOURCES as VIT_SOURCES
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
 
@@ -31,14 +33,15 @@ def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | 
     """Load the supernet of a checkpoint of another tool, in eval mode.
 
     It has the running statistics of the file. Those of AttentiveNAS were never updated (see
-    `has_statistics`): recalibrate the batch norms of a subnet before use.
+    `has_statistics`): recalibrate the batch norms of a subnet before use. A network of torchvision or timm
+    becomes the largest subnet of the space.
 
     Args:
         source: name of the tool, a key of `SOURCES`.
         path: the file; for OFA, with old or new names of tensors.
-        space_name: name of the space of the checkpoint.
-        key: key of the weights in the file, such as `state_dict_ema`; None: the first set of weights that
-            matches.
+        space_name: name of the space of the checkpoint; for vision transformers, also a YAML file.
+        key: key of the weights in the file, such as `state_dict_ema`; None: the weights that the tool itself
+            loads.
 
     Raises:
         ValueError: unknown source or space, unreadable file, or tensors that do not match; the message lists
@@ -46,7 +49,16 @@ def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | 
     """
     if source not in SOURCES:
         raise ValueError(f"the source of a checkpoint must be one of {sorted(SOURCES)}, got {source!r}")
-    spaces = SOURCES[source]
+    return SOURCES[source](path, space_name, key)
+
+
+def _load_published(
+    source: str,
+    spaces: Mapping[str, Published],
+    path: str | Path,
+    space_name: str,
+    key: str | None,
+) -> Supernet:
     if space_name not in spaces:
         raise ValueError(
             f"the space of a checkpoint of {source} must be one of {sorted(spaces)}, got {space_name!r}"
@@ -59,10 +71,10 @@ def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | 
 
 
 def has_statistics(supernet: Supernet) -> bool:
-    """Whether batch norms have running statistics; False if all means are 0 and all variances are 1."""
-    return any(
-        bool((buffer != float(name.endswith("running_var"))).any())
-        for name, buffer in supernet.named_buffers()
+    """Whether all batch norms are calibrated; False if all their means are 0 and all variances are 1."""
+    buffers = list(supernet.named_buffers())
+    return not buffers or any(
+        bool((buffer != float(name.endswith("running_var"))).any()) for name, buffer in buffers
     )
 
 
@@ -93,5 +105,12 @@ ATTENTIVENAS: Mapping[str, Published] = {
         unused=rf"{UNUSED}|^blocks\.\d+\.shortcut\.",
     )
 }
-SOURCES: Mapping[str, Mapping[str, Published]] = {"ofa": OFA, "attentivenas": ATTENTIVENAS}
-"""The spaces whose checkpoints can be loaded, by the tool that published them."""
+Loader = Callable[[str | Path, str, str | None], Supernet]
+"""Loads a supernet; the arguments are the file, the name of the space and the key of the weights."""
+
+SOURCES: Mapping[str, Loader] = {
+    "ofa": partial(_load_published, "ofa", OFA),
+    "attentivenas": partial(_load_published, "attentivenas", ATTENTIVENAS),
+    **{source: partial(load_vit, source) for source in VIT_SOURCES},
+}
+"""The tools whose checkpoints can be loaded."""
