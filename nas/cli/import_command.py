@@ -66,7 +66,7 @@ class ImportOptions:
         str | None,
         typer.Option(
             help="Key of the weights in the file, such as state_dict_ema.",
-            show_default="the first match of state_dict, model_state_dict, model and others, averages last",
+            show_default="the weights that the tool itself loads",
         ),
     ] = None
     check_images: CheckImages = None
@@ -89,6 +89,50 @@ def ofa(
 def attentivenas(checkpoint: Checkpoint, out: Out, options: ImportOptions) -> None:
     """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
     _import("attentivenas", checkpoint, "attentivenas", out, options)
+
+
+@app.command(cls=Command)
+@expand_option_groups
+def autoformer(
+    checkpoint: Checkpoint,
+    space: Annotated[str, typer.Option(help="Search space: autoformer-tiny, -small, -base or a YAML file.")],
+    out: Out,
+    options: ImportOptions,
+) -> None:
+    """Import a supernet of AutoFormer (Chen et al. 2021)."""
+    _import("autoformer", checkpoint, space, out, options)
+
+
+@app.command(cls=Command)
+@expand_option_groups
+def prenas(
+    checkpoint: Checkpoint,
+    space: Annotated[str, typer.Option(help="Search space: autoformer-tiny, -small, -base or a YAML file.")],
+    out: Out,
+    options: ImportOptions,
+) -> None:
+    """Import a supernet of PreNAS (Wang et al. 2023), which has the spaces of AutoFormer."""
+    _import("prenas", checkpoint, space, out, options)
+
+
+Elastic = Annotated[
+    str,
+    typer.Option("--space", help="Search space with the network as its largest subnet: a name or YAML file."),
+]
+
+
+@app.command(cls=Command)
+@expand_option_groups
+def torchvision(checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions) -> None:
+    """Make a network of torchvision (vit_*) the largest subnet of a search space."""
+    _import("torchvision", checkpoint, space, out, options)
+
+
+@app.command(cls=Command)
+@expand_option_groups
+def timm(checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions) -> None:
+    """Make a network of timm (vit_*, deit_*, deit3_*) the largest subnet of a search space."""
+    _import("timm", checkpoint, space, out, options)
 
 
 def _import(source: str, checkpoint: Path, space: str, out: Path, options: ImportOptions) -> None:

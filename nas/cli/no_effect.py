@@ -39,6 +39,7 @@ _FALLBACK = Rule(("--fallback",), needs=("--provider",), without=("--provider=CP
 _OWN_IMAGES = Rule(("--validation-images", "--classes"), without=("--dataset=*:*",))
 
 _WITHOUT_PREDICTOR = ("exact", "nsga2", "random", "regularized_evolution", "coarse_to_fine")
+_IMPORTS = ("ofa", "attentivenas", "autoformer", "prenas", "torchvision", "timm")
 _CHECKED_IMAGES = Rule(("--check-images", "--no-check-images"), needs=("--data-root", "--dataset"))
 
 RULES: Mapping[str, Sequence[Rule]] = {
@@ -82,8 +83,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(_RUNTIME, without=("--device",), reason="its profile defines how networks run"),
         _FALLBACK,
     ],
-    "ofa": [_OWN_IMAGES, _CHECKED_IMAGES],
-    "attentivenas": [_OWN_IMAGES, _CHECKED_IMAGES],
+    **dict.fromkeys(_IMPORTS, [_OWN_IMAGES, _CHECKED_IMAGES]),
 }
 """Rules by command."""
 

@@ -70,7 +70,8 @@ def _prenas(config: ViTConfig, tensors: Tensors) -> dict[str, Any]:
 
 
 def _torchvision(config: ViTConfig, tensors: Tensors) -> dict[str, Any]:
-    return _plain(TORCHVISION_NAMES, config, tensors) | {"prefix": 1, "position": "all", "pool": "token"}
+    fixed = {"prefix": 1, "position": "all", "pool": "token", "qkv_bias": True}
+    return _plain(TORCHVISION_NAMES, config, tensors) | fixed
 
 
 def _timm(config: ViTConfig, tensors: Tensors) -> dict[str, Any]:

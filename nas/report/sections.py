@@ -188,10 +188,10 @@ def commands(data: ReportData) -> Html:
     first = "nas train --config RUN/recipe.yaml --out NEW"
     if data.run.imported:
         origin = paragraph("CHECKPOINT is the file with the weights, NEW the directory of a new run.")
-        first = "nas import attentivenas CHECKPOINT --out NEW --data-root FOLDER"
-        if data.run.imported.source == "ofa":
-            space = shlex.quote(data.space.name)
-            first = f"nas import ofa CHECKPOINT --space {space} --out NEW --data-root FOLDER"
+        source = data.run.imported.source
+        space = shlex.quote(data.space.name) if source == "ofa" else "RUN/space.yaml"
+        space_option = "" if source == "attentivenas" else f" --space {space}"
+        first = f"nas import {source} CHECKPOINT{space_option} --out NEW --data-root FOLDER"
     lines = [first, "nas evaluate NEW", "nas export NEW", "nas report NEW"]
     if data.run.arch:
         origin = join([origin, paragraph("The recipe names the run whose weights the training starts from.")])

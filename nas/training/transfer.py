@@ -52,8 +52,8 @@ def transfer(supernet: Supernet, source: str | Path, output_names: Sequence[str]
     """
     if Path(source).is_file():
         raise ValueError(
-            f"init must be a run directory, got the file {source}; create a run from a checkpoint of OFA, "
-            f"AttentiveNAS or AlphaNet with `nas import`"
+            f"init must be a run directory, got the file {source}; create a run from a checkpoint of another "
+            f"tool with `nas import`"
         )
     run = RunDir.open(source)
     _check_space(run.space(), supernet.space, str(source))

@@ -11,7 +11,13 @@ from nas.importing.notation.published import arch_from_notation
 from search_spaces import Arch, Space
 from search_spaces.text_files import read_text
 
-SOURCES: Mapping[str, str] = {"kernel_size": "attentivenas", "d": "ofa"}
+SOURCES: Mapping[str, str] = {
+    "kernel_size": "attentivenas",
+    "d": "ofa",
+    "layer_num": "autoformer",
+    "NUM_HEADS": "autoformer",
+    "RETRAIN": "autoformer",
+}
 """Sources of published notations by a key that only this notation has."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from nas.importing.notation.attentivenas import arch_from_attentivenas
+from nas.importing.notation.autoformer import arch_from_autoformer
 from nas.importing.notation.fields import Notation
 from nas.importing.notation.ofa import arch_from_ofa
 from search_spaces import Arch, Space
@@ -12,6 +13,8 @@ from search_spaces import Arch, Space
 NOTATIONS: Mapping[str, Callable[[Space, Notation], Arch]] = {
     "ofa": arch_from_ofa,
     "attentivenas": arch_from_attentivenas,
+    "autoformer": arch_from_autoformer,
+    "prenas": arch_from_autoformer,
 }
 """Readers of notations by tool."""
 
