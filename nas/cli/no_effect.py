@@ -83,7 +83,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(_RUNTIME, without=("--device",), reason="its profile defines how networks run"),
         _FALLBACK,
     ],
-    **dict.fromkeys(_IMPORTS, [_OWN_IMAGES, _CHECKED_IMAGES]),
+    **{source: [_OWN_IMAGES, _CHECKED_IMAGES] for source in _IMPORTS},
 }
 """Rules by command."""
 
