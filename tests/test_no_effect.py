@@ -15,8 +15,14 @@ BUNDLE = PROFILE + "--bundle B "
 CHECK = PROFILE + "--check "
 SEARCH = "search RUN --device D "
 FINETUNE = "finetune RUN --arch largest --config digits --out OUT "
-OFA = "import ofa FILE --space ofa-mbv3-w1.0 --out OUT --dataset mine:images "
-ATTENTIVENAS = "import attentivenas FILE --out OUT --dataset mine:images "
+IMPORTS = (
+    "import ofa FILE --space ofa-mbv3-w1.0 --out OUT ",
+    "import attentivenas FILE --out OUT ",
+    "import autoformer FILE --space autoformer-tiny --out OUT ",
+    "import prenas FILE --space autoformer-tiny --out OUT ",
+    "import torchvision FILE --space vit-b16 --out OUT ",
+    "import timm FILE --space deit-tiny --out OUT ",
+)
 
 CASES = (
     "describe digits [--seed 1]",
@@ -87,14 +93,10 @@ CASES = (
     "benchmark m.onnx --device D [--provider CUDAExecutionProvider]",
     "benchmark m.onnx --device D [--fallback]",
     "benchmark m.onnx [--fallback]",
-    OFA + "[--classes C]",
-    OFA + "[--validation-images 10]",
-    ATTENTIVENAS + "[--classes C]",
-    ATTENTIVENAS + "[--validation-images 10]",
-    "import ofa FILE --space ofa-mbv3-w1.0 --out OUT [--check-images]",
-    "import ofa FILE --space ofa-mbv3-w1.0 --out OUT [--no-check-images]",
-    "import attentivenas FILE --out OUT [--check-images]",
-    "import attentivenas FILE --out OUT [--no-check-images]",
+    *(command + "--dataset mine:images [--classes C]" for command in IMPORTS),
+    *(command + "--dataset mine:images [--validation-images 10]" for command in IMPORTS),
+    *(command + "[--check-images]" for command in IMPORTS),
+    *(command + "[--no-check-images]" for command in IMPORTS),
 )
 """Commands; the option in brackets has no effect."""
 
