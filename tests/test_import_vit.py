@@ -9,14 +9,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 import vit_checkpoints as vits
+from PIL import Image
 from torch import Tensor
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 import nas.importing
 import search_spaces
+from nas.evaluation.trained_run import TrainedRun
+from nas.importing.import_run import import_run
 from nas.importing.importers import has_statistics
 from nas.importing.notation.autoformer import arch_to_autoformer
+from nas.importing.source_preprocess import source_preprocess
+from nas.recipes.recipe import Recipe
+from nas.runs.files import SPACE
 from nas.torch_backend.supernet import Supernet
+from nas.training.train import train
 from search_spaces.families.vit_config import ViTConfig
 
 SIZE = vits.PATCH * vits.SIDE
@@ -50,6 +57,19 @@ def assert_equal(ours: Tensor, theirs: Tensor) -> None:
     """Logits are equal up to the rounding of float64."""
     assert theirs.std() > 1e-2
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11 * float(theirs.abs().max()))
+
+
+@pytest.fixture
+def image_root(tmp_path: Path) -> Path:
+    """Images in ImageNet's layout: 5 classes, 2 images each in train and val."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for c in range(vits.CLASSES):
+            folder = tmp_path / "images" / split / f"class{c}"
+            folder.mkdir(parents=True)
+            for i in range(2):
+                Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "images"
 
 
 # ---------------------------------------------------------------------- logits
@@ -286,6 +306,71 @@ def test_other_files_are_errors(tmp_path: Path) -> None:
     space = vits.PRETRAINED + "relative: {kind: bias}\nprefix: 0\npool: mean\nposition: none\n"
     with pytest.raises(ValueError, match=r"autoformer have no tensor for .*attend\.bias, which the space"):
         load("autoformer", tmp_path, {"model": vits.autoformer_state()}, space)
+
+
+# ---------------------------------------------------------------------- preprocessing
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "resolution", "resized", "interpolation", "mean"),
+    [
+        ("torchvision", "vit_b_16-c867db91", 224, 256, "bilinear", 0.485),
+        ("torchvision", "vit_l_16", 224, 242, "bilinear", 0.485),
+        ("torchvision", "vit_b_16_swag-9ac1b537", 384, 384, "bicubic", 0.485),
+        ("torchvision", "vit_h_14_lc_swag", 224, 224, "bicubic", 0.485),
+        ("timm", "vit_base_patch16_224.augreg_in21k", 224, 248, "bicubic", 0.5),
+        ("timm", "vit_base_patch16_384", 384, 384, "bicubic", 0.5),
+        ("timm", "vit_small_patch16_224.dino", 224, 248, "bicubic", 0.485),
+        ("timm", "deit_tiny_patch16_224-a1311bcf", 224, 248, "bicubic", 0.485),
+        ("timm", "deit3_small_patch16_224.fb_in22k_ft_in1k", 224, 224, "bicubic", 0.485),
+        ("autoformer", "supernet-tiny", 224, 256, "bicubic", 0.485),
+    ],
+)
+def test_preprocessing_of_the_sources(
+    source: str, model: str, resolution: int, resized: int, interpolation: str, mean: float
+) -> None:
+    preprocess = source_preprocess(source, model, resolution)
+    assert preprocess is not None
+    found = (preprocess.resize_to(resolution), preprocess.interpolation, preprocess.mean[0])
+    assert found == (resized, interpolation, mean)
+
+
+def test_runs_keep_the_preprocessing_of_the_source(tmp_path: Path, image_root: Path) -> None:
+    supernet = load("timm", tmp_path, vits.timm_state()).float()
+    assert supernet.space.config.outputs == vits.CLASSES
+    weights = tmp_path / "weights.pth"
+    run = import_run(
+        supernet, tmp_path / "run", source="timm", checkpoint=weights, data_root=image_root, model="deit_x"
+    )
+    expected = source_preprocess("timm", "deit_x", SIZE)
+    assert TrainedRun.open(run.path).dataset.preprocess == expected
+    recipe = Recipe.model_validate(
+        {
+            "space": str(run.file(SPACE)),
+            "init": str(run.path),
+            "epochs": 1,
+            "data": {"dataset": "imagefolder", "root": str(image_root), "batch_size": 5},
+        }
+    )
+    trained = TrainedRun.open(train(recipe, tmp_path / "trained").path)
+    assert trained.dataset.preprocess == expected
+    assert trained.info.imported is None
+
+
+def test_import_for_an_embedded_data_set(tmp_path: Path) -> None:
+    space = search_spaces.get("vit-digits")
+    (tmp_path / "weights.pth").write_bytes(b"")
+    run = import_run(
+        Supernet(space),
+        tmp_path / "run",
+        source="timm",
+        checkpoint=tmp_path / "weights.pth",
+        dataset="digits",
+    )
+    trained = TrainedRun.open(run.path)
+    assert trained.info.preprocess is None
+    assert trained.info.data_options == []  # commands find the images without options
+    assert trained.dataset.preprocess.channels == 1
 
 
 # ---------------------------------------------------------------------- notations

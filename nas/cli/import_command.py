@@ -115,6 +115,14 @@ def prenas(
     _import("prenas", checkpoint, space, out, options)
 
 
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the network, such as vit_b_16_swag or deit_tiny_patch16_224, which determines its "
+        "preprocessing.",
+        show_default="the name of the file",
+    ),
+]
 Elastic = Annotated[
     str,
     typer.Option("--space", help="Search space with the network as its largest subnet: a name or YAML file."),
@@ -123,19 +131,25 @@ Elastic = Annotated[
 
 @app.command(cls=Command)
 @expand_option_groups
-def torchvision(checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions) -> None:
+def torchvision(
+    checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions, model: Model = None
+) -> None:
     """Make a network of torchvision (vit_*) the largest subnet of a search space."""
-    _import("torchvision", checkpoint, space, out, options)
+    _import("torchvision", checkpoint, space, out, options, model)
 
 
 @app.command(cls=Command)
 @expand_option_groups
-def timm(checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions) -> None:
+def timm(
+    checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions, model: Model = None
+) -> None:
     """Make a network of timm (vit_*, deit_*, deit3_*) the largest subnet of a search space."""
-    _import("timm", checkpoint, space, out, options)
+    _import("timm", checkpoint, space, out, options, model)
 
 
-def _import(source: str, checkpoint: Path, space: str, out: Path, options: ImportOptions) -> None:
+def _import(
+    source: str, checkpoint: Path, space: str, out: Path, options: ImportOptions, model: str | None = None
+) -> None:
     from hw_profiles.command import profile_command
     from nas.importing.import_run import import_run, read_classes
     from nas.importing.importers import load_supernet
@@ -152,6 +166,7 @@ def _import(source: str, checkpoint: Path, space: str, out: Path, options: Impor
         validation_images=options.validation_images,
         classes=read_classes(options.classes) if options.classes else (),
         resolutions=options.resolution or (),
+        model=model,
         check_images=options.check_images,
     )
     info = run.info()
@@ -159,4 +174,6 @@ def _import(source: str, checkpoint: Path, space: str, out: Path, options: Impor
     assert imported
     evaluate = command("evaluate", run.path, *info.data_options)
     line(imported.note)
+    if info.preprocess:
+        line(f"preprocessing: {info.preprocess.text(run.space().resolutions[-1])}")
     line(f"imported: {run.path}; next: {evaluate}, or {profile_command(str(run.path), 'NAME')}")

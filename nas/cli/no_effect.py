@@ -36,7 +36,10 @@ _CONNECTION_DETAILS = (
 )
 _MEASURING = (*_RUNTIME, "--batch", "--precision", "--int8-for", "--held-out", "--seed")
 _FALLBACK = Rule(("--fallback",), needs=("--provider",), without=("--provider=CPUExecutionProvider",))
-_OWN_IMAGES = Rule(("--validation-images", "--classes"), without=("--dataset=*:*",))
+_OWN_IMAGES = Rule(
+    ("--validation-images", "--classes"),
+    without=("--dataset=*:*", "--dataset=digits", "--dataset=fashion-mnist", "--dataset=cifar*"),
+)
 
 _WITHOUT_PREDICTOR = ("exact", "nsga2", "random", "regularized_evolution", "coarse_to_fine")
 _IMPORTS = ("ofa", "attentivenas", "autoformer", "prenas", "torchvision", "timm")

@@ -57,11 +57,11 @@ def get_for_imported(
 ) -> Dataset:
     """The data set with this name for imported weights, which may have been trained on all training images.
 
-    Validation and test images are therefore not taken from the training images. A custom data set must take
-    care of this itself.
+    Validation and test images of `imagefolder` are therefore not taken from the training images. The other
+    data sets have their usual splits. A custom data set must take care of this itself.
 
     Args:
-        name: `imagefolder`, or `module:object` as in `get`.
+        name: as in `get`, except `imagefolder-grey`.
         root: as in `get`.
         split_seed: as in `get`.
         validation_images: as in `image_folder.load_for_imported`.
@@ -72,7 +72,8 @@ def get_for_imported(
         ValueError: as `get`.
     """
     load = partial(image_folder.load_for_imported, validation_images=validation_images, classes=classes)
-    return _make({"imagefolder": load}, name, root, split_seed, allow_import)
+    usual = {key: factory for key, factory in DATASETS.items() if not key.startswith("imagefolder")}
+    return _make({**usual, "imagefolder": load}, name, root, split_seed, allow_import)
 
 
 def _make(

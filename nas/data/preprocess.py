@@ -95,6 +95,14 @@ class Preprocess:
         """The shorter side after resizing, in pixels."""
         return math.ceil(resolution / self.crop_fraction)
 
+    def text(self, resolution: int) -> str:
+        """The steps 2 to 4 for a network of this resolution in one line."""
+        mean, std = (" ".join(f"{number:g}" for number in numbers) for numbers in (self.mean, self.std))
+        return (
+            f"shorter side to {self.resize_to(resolution)} pixels ({self.interpolation}), central "
+            f"{resolution} x {resolution}, mean {mean}, std {std}"
+        )
+
     def card(self, resolution: int) -> dict[str, Any]:
         """Description of the preprocessing for a network of this resolution, for a JSON file."""
         grey = self.channels == 1

@@ -10,6 +10,7 @@ from nas.data.catalog import get_for_imported
 from nas.data.check_files import check_files
 from nas.data.image_folder import MAX_VALIDATION
 from nas.importing.importers import has_statistics
+from nas.importing.source_preprocess import source_preprocess
 from nas.progress import Progress, silent
 from nas.runs.lock import locked
 from nas.runs.recorded_data import check_fits, check_outside, record
@@ -34,6 +35,7 @@ def import_run(
     validation_images: int = MAX_VALIDATION,
     classes: Sequence[str] = (),
     resolutions: Sequence[int] = (),
+    model: str | None = None,
     check_images: bool | None = None,
     progress: Progress = silent,
 ) -> RunDir:
@@ -50,6 +52,8 @@ def import_run(
         validation_images: number of images of the validation split, at most half of `val/`.
         classes: class folders of the outputs in order; needed only if images of some classes are missing.
         resolutions: resolutions of subnets in pixels; if empty, all resolutions of the space.
+        model: name of the network in torchvision or timm, which determines its preprocessing; None: the name
+            of the file.
         check_images: read all image files first; None: only if there are not too many, see
             `nas.data.check_files.check_files`.
         progress: called after every checked image file.
@@ -62,6 +66,9 @@ def import_run(
             weights, or the space does not have a resolution.
     """
     name = dataset or DEFAULT_DATASET
+    preprocess = None
+    if name == DEFAULT_DATASET and supernet.space.config.channels == 3:
+        preprocess = source_preprocess(source, model or Path(checkpoint).stem, supernet.space.resolutions[-1])
     space = supernet.space.with_resolutions(resolutions) if resolutions else supernet.space
     images = None
     check_outside(name, data_root, out)
@@ -86,6 +93,7 @@ def import_run(
         data_root=data.data_root if data else None,
         data_fingerprint=data.fingerprint if data else None,
         split_seed=split_seed,
+        preprocess=preprocess,
         output_names=list(images.output_names if images else classes),
         imported=Imported(
             source=source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.data import catalog, image_folder
@@ -19,8 +19,9 @@ from nas.data.data_record import (
     record_files,
     to_csv,
 )
-from nas.data.dataset import Dataset
+from nas.data.dataset import Dataset, ImageDataset
 from nas.data.image_scan import plural
+from nas.data.preprocess import Preprocess
 from nas.runs.files import FILES, RUN
 from nas.runs.records import RunInfo
 from nas.runs.run_dir import RunDir
@@ -75,6 +76,19 @@ def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import:
     Raises:
         ValueError: the data are missing or have changed, or the import is not allowed.
     """
+    dataset = _open(run, data_root, allow_import=allow_import)
+    return with_preprocess(dataset, run.info().preprocess)
+
+
+def with_preprocess(dataset: Dataset, preprocess: Preprocess | None) -> Dataset:
+    """A data set of the toolkit with another preprocessing; None: unchanged."""
+    if preprocess is None:
+        return dataset
+    assert isinstance(dataset, ImageDataset)
+    return replace(dataset, preprocess=preprocess)
+
+
+def _open(run: RunDir, data_root: str | Path | None, *, allow_import: bool) -> Dataset:
     info = run.info()
     root = data_root or info.data_root
     if info.data_fingerprint is None:

@@ -8,6 +8,7 @@ from importlib import metadata
 
 from pydantic import BaseModel
 
+from nas.data.preprocess import Preprocess
 from nas.runs.commands import data_options
 from nas.runs.files import LAST_SEARCH, SEARCH
 from search_spaces import Arch
@@ -102,6 +103,8 @@ class RunInfo(BaseModel, extra="forbid"):
     """Names of the outputs, from the data set; empty for imported weights without images so far."""
     data_fingerprint: str | None = None
     """Fingerprint of the images, targets and splits; None for imported weights without images so far."""
+    preprocess: Preprocess | None = None
+    """Preprocessing for which the weights were trained elsewhere; None: that of the data set."""
     seed: int = 0
     imported: Imported | None = None
     """Origin of imported weights."""
@@ -111,7 +114,7 @@ class RunInfo(BaseModel, extra="forbid"):
     @property
     def data_options(self) -> list[str]:
         """Options by which a command finds the data of the run, with FOLDER for an unknown data root."""
-        unknown = self.imported is not None and self.data_root is None and ":" not in self.dataset
+        unknown = self.imported is not None and self.data_fingerprint is None and ":" not in self.dataset
         return data_options(self.dataset, "FOLDER" if unknown else None)
 
 

@@ -18,13 +18,14 @@ from nas.data.catalog import for_channels
 from nas.data.catalog import get as get_dataset
 from nas.data.check_files import check_files
 from nas.data.dataset import Dataset, summary
+from nas.data.preprocess import Preprocess
 from nas.progress import Progress, silent
 from nas.recipes.keys import differences
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import parse as parse_recipe
 from nas.runs.files import RECIPE, SUPERNET, TRANSFER
 from nas.runs.lock import locked
-from nas.runs.recorded_data import check_outside, open_data, record
+from nas.runs.recorded_data import check_outside, open_data, record, with_preprocess
 from nas.runs.records import RunInfo, now, versions
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import save_supernet
@@ -212,9 +213,16 @@ def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
         if same and info.data_root and len(folders) == 1:
             run = source
     if run is None:
-        return get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed, allow_import=True)
+        new = get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed, allow_import=True)
+        return with_preprocess(new, _preprocess(recipe))
     named_by_user = recipe.data.dataset == run.info().dataset  # otherwise, the run would name code to import
     return open_data(run, recipe.data.root, allow_import=named_by_user)
+
+
+def _preprocess(recipe: Recipe) -> Preprocess | None:
+    """The preprocessing of the run in `init`, if it is for the same kind of images."""
+    info = RunDir.open(recipe.init).info() if recipe.init else None
+    return info.preprocess if info and info.dataset == recipe.data.dataset else None
 
 
 def _check_recipe(recipe: Recipe, run: RunDir) -> None:
@@ -240,6 +248,7 @@ def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resu
             data_root=data.data_root,
             data_fingerprint=data.fingerprint,
             split_seed=recipe.data.split_seed,
+            preprocess=_preprocess(recipe),
             output_names=list(dataset.output_names),
             seed=recipe.seed,
             arch=recipe.arch,

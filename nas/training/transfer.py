@@ -36,8 +36,8 @@ class Transfer(BaseModel, extra="forbid"):
 def transfer(supernet: Supernet, source: str | Path, output_names: Sequence[str]) -> Transfer:
     """Load the weights of a run into a supernet of the same space, for the same or other data.
 
-    The classifier is loaded only if the outputs have the same names. Tensors with another shape, such as a
-    stem for another number of channels, are not loaded.
+    The classifier is loaded only if the outputs have the same names; an imported run without images has no
+    names. Tensors with another shape, such as a stem for another number of channels, are not loaded.
 
     Args:
         supernet: the supernet to load the weights into.
@@ -59,7 +59,7 @@ def transfer(supernet: Supernet, source: str | Path, output_names: Sequence[str]
     _check_space(run.space(), supernet.space, str(source))
     weights, initial = newest_weights(run), supernet.state_dict()
     names = {name for name in weights.keys() & initial.keys() if weights[name].shape == initial[name].shape}
-    if run.info().output_names != list(output_names):
+    if run.info().output_names not in ([], list(output_names)):
         names -= _classifier(supernet)
     supernet.load_state_dict({name: weights[name] for name in names}, strict=False)
     return Transfer(
