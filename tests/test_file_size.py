@@ -9,25 +9,53 @@ from nas.export.export import export
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.file_size import FLOAT32, INT8, FileFormat
 from nas.onnx_backend.quantize import assumed_ranges, quantize, scheme
-from search_spaces import Space
+from search_spaces import Block, Space
 
 DIGITS = search_spaces.get("digits")
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar", "ofa-mbv3-w1.0", "ofa-proxyless-w1.3"])
+RELATIVE_BIAS = """\
+family: vit
+name: relative bias
+outputs: 10
+channels: 3
+resolutions: [32]
+patch: 4
+width: [64]
+depth: [3]
+heads: [2]
+mlp: [128]
+prefix: 0
+relative: {kind: bias}
+pool: mean
+layer_scale: 0.1
+"""
+
+
+def blocks_of(name: str) -> tuple[Block, ...]:
+    space = search_spaces.get(name) if name in search_spaces.names() else search_spaces.parse(name)
+    return space.blocks(space.smallest)
+
+
+TRANSFORMERS = ["vit-digits", "deit-tiny", "autoformer-tiny", RELATIVE_BIAS]
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar", "ofa-mbv3-w1.0", "ofa-proxyless-w1.3", *TRANSFORMERS])
 def test_float_graphs(name: str) -> None:
-    space = search_spaces.get(name)
-    blocks = space.blocks(space.smallest)
+    blocks = blocks_of(name)
     model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     n_layers = sum(not node.op.in_place for block in blocks for node in block.nodes)
     assert FLOAT32.of_blocks(blocks) == pytest.approx(model.ByteSize(), rel=0, abs=20 * n_layers)
 
 
-@pytest.mark.parametrize("kind", ["smallest", "largest"])
-def test_int8_graphs(kind: str) -> None:
-    blocks = DIGITS.blocks(getattr(DIGITS, kind))
+@pytest.mark.parametrize(
+    "blocks",
+    [DIGITS.blocks(DIGITS.smallest), DIGITS.blocks(DIGITS.largest), *map(blocks_of, TRANSFORMERS)],
+    ids=["smallest", "largest", "vit-digits", "deit-tiny", "autoformer-tiny", "relative bias"],
+)
+def test_int8_graphs(blocks: tuple[Block, ...]) -> None:
     model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
-    quantized = quantize(model, assumed_ranges(model), scheme("x86-vnni"))
+    quantized = quantize(model, blocks, assumed_ranges(model), scheme("x86-vnni"))
     assert INT8.of_blocks(blocks) == pytest.approx(quantized.ByteSize(), rel=0.02)
 
 

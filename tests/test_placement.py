@@ -63,17 +63,30 @@ def test_provider_that_fuses_the_whole_graph() -> None:
     check_node_placement([node("OpenVINOExecutionProvider_0", "OpenVINO")], "OpenVINO", "int8")
 
 
-def model(folder: Path, precision: Precision, int8_for: str | None = None) -> Model:
-    space = search_spaces.get("cifar")
+def test_products_of_tokens_in_int8_models() -> None:
+    attention = {"op_name": "FusedMatMul", "provider": CPU, "input_type_shape": [{"float": [1, 3, 9, 8]}] * 2}
+    tokens = [{"float": [1, 9, 8]}]
+    dynamic = {"op_name": "DynamicQuantizeMatMul", "provider": CPU, "input_type_shape": tokens}
+    check_node_placement([attention, dynamic], CPU, "int8")
+    with pytest.raises(RunnerError, match="2 of 2 convolutions and matrix products computed in float"):
+        check_node_placement([attention, dynamic], CPU, "fp16")
+    dequantized = {"op_name": "MatMul", "provider": CPU, "input_type_shape": tokens}
+    with pytest.raises(RunnerError, match="1 of 2 convolutions and matrix products computed in float"):
+        check_node_placement([attention, dequantized], CPU, "int8")
+
+
+def model(folder: Path, precision: Precision, int8_for: str | None = None, name: str = "cifar") -> Model:
+    space = search_spaces.get(name)
     blocks = space.blocks(space.smallest)
     graph = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     path = folder / "model.onnx"
-    path.write_bytes(convert(graph, precision, int8_for).SerializeToString())
+    path.write_bytes(convert(graph, blocks, precision, int8_for).SerializeToString())
     return Model(str(path), RunSettings(precision=precision).model_dump())
 
 
-def test_int8_for_this_processor_runs_in_integers(tmp_path: Path) -> None:
-    model(tmp_path, "int8", instruction_set()).check_placement()
+@pytest.mark.parametrize("name", ["cifar", "vit-digits"])
+def test_int8_for_this_processor_runs_in_integers(tmp_path: Path, name: str) -> None:
+    model(tmp_path, "int8", instruction_set(), name).check_placement()
 
 
 @pytest.mark.skipif(not instruction_set().startswith("x86"), reason="the wrong choice for x86")

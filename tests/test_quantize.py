@@ -1,7 +1,9 @@
 """INT8 quantization: quantized nodes, outputs close to the float ones, and schemes by instruction set."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -15,6 +17,7 @@ import search_spaces
 from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
+from nas.torch_backend.supernet import Supernet
 from search_spaces import Block
 from search_spaces import operators as ops
 
@@ -64,7 +67,7 @@ def test_ranges_cover_all_batches_and_include_zero() -> None:
 def test_outputs_are_close_to_the_float_ones(name: str) -> None:
     model, x = float_model(batch=None), images(32)
     before = model.SerializeToString()
-    quantized = quantize(model, calibrate(model, [x]), SCHEMES[name])
+    quantized = quantize(model, BLOCKS, calibrate(model, [x]), SCHEMES[name])
     assert model.SerializeToString() == before
     expected, outputs = run(model, x), run(quantized, x)
     # about 20 layers are rounded to 1/256 of their range: 20**0.5 / 256 = 0.02, well below the limit of 0.1
@@ -78,7 +81,7 @@ def test_outputs_are_close_to_the_float_ones(name: str) -> None:
 )
 def test_types_by_instruction_set(name: str, activations: int) -> None:
     model = float_model()
-    quantized = quantize(model, assumed_ranges(model), scheme(name))
+    quantized = quantize(model, BLOCKS, assumed_ranges(model), scheme(name))
     constants = {constant.name: constant for constant in quantized.graph.initializer}
     zero_points = [constants[n.input[2]] for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
     assert {constant.data_type for constant in zero_points} == {activations}
@@ -94,7 +97,7 @@ def test_types_by_instruction_set(name: str, activations: int) -> None:
 def test_all_convolutions_and_shortcuts_are_quantized(tmp_path: Path) -> None:
     model = float_model()
     counts = optimized_ops(
-        quantize(model, assumed_ranges(model), scheme(instruction_set())), tmp_path / "m.onnx"
+        quantize(model, BLOCKS, assumed_ranges(model), scheme(instruction_set())), tmp_path / "m.onnx"
     )
     assert counts["QLinearConv"] == OPERATORS[ops.Conv2d]
     assert counts["QLinearAdd"] == OPERATORS[ops.Add]
@@ -108,7 +111,7 @@ def test_all_convolutions_and_shortcuts_are_quantized(tmp_path: Path) -> None:
 
 def test_metadata_and_interface_do_not_change() -> None:
     model = float_model(batch=3)
-    quantized = quantize(model, assumed_ranges(model), VNNI)
+    quantized = quantize(model, BLOCKS, assumed_ranges(model), VNNI)
     onnx.checker.check_model(quantized, full_check=True)
     assert list(quantized.metadata_props) == list(model.metadata_props)
     assert list(quantized.graph.input) == list(model.graph.input)
@@ -118,3 +121,45 @@ def test_metadata_and_interface_do_not_change() -> None:
 def test_unknown_instruction_set_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"one of \['x86-vnni', 'x86', 'arm'\], got riscv64"):
         scheme("riscv64")
+
+
+TRANSFORMER = """\
+family: vit
+name: small
+outputs: 3
+channels: 1
+resolutions: [8]
+patch: 4
+width: [8]
+depth: [2]
+heads: [2]
+head_dim: 4
+mlp: [16]
+relative: {kind: tables, distance: 2}
+layer_scale: 0.5
+"""
+
+
+@pytest.mark.parametrize("tokens", ["dynamic", "static"])
+def test_only_products_with_weights_are_quantized_on_tokens(tokens: Literal["dynamic", "static"]) -> None:
+    space = search_spaces.parse(TRANSFORMER)
+    blocks = space.blocks(space.largest)
+    model = onnx_graph.build(blocks, Supernet(space).extract(space.largest).weights(), batch=None)
+    x = np.random.default_rng(1).standard_normal((16, 1, 8, 8), dtype=np.float32)
+    quantized = quantize(model, blocks, calibrate(model, [x]), replace(VNNI, tokens=tokens))
+    onnx.checker.check_model(quantized, full_check=True)
+    before = Counter(node.op_type for node in model.graph.node)
+    after = Counter(node.op_type for node in quantized.graph.node)
+    # the patches, the classifier, and in each of 2 blocks the queries, keys and values, the projection and
+    # both layers of the MLP
+    constants = {constant.name: constant for constant in quantized.graph.initializer}
+    integers = [name for name, c in constants.items() if c.data_type == TensorProto.INT8 and len(c.dims) > 1]
+    assert len(integers) == 2 + 2 * 4
+    assert after["MatMulInteger"] == (2 * 4 if tokens == "dynamic" else 0)
+    for name in ("Softmax", "LayerNormalization", "Erf", "Add"):
+        assert after[name] == before[name]
+    # products with weights and the patches have integer inputs, and nothing else has
+    pairs = 2 + (0 if tokens == "dynamic" else 2 * 4)
+    assert after["QuantizeLinear"] <= 2 * pairs
+    expected, outputs = run(model, x), run(quantized, x)
+    assert np.linalg.norm(outputs - expected) < 0.1 * np.linalg.norm(expected)

@@ -70,7 +70,7 @@ def _models(
     for graph in graphs:
         weights = onnx_graph.random_weights(graph.blocks, rng)
         model = onnx_graph.build(graph.blocks, weights, batch=settings.batch)
-        yield convert(model, settings.precision, settings.int8_for)
+        yield convert(model, graph.blocks, settings.precision, settings.int8_for)
 
 
 def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weights]:

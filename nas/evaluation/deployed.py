@@ -66,7 +66,7 @@ def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.M
         )
         return calibrate(model, (images.numpy() for images, _ in batches))
 
-    return convert(fp32, target.precision, target.instruction_set, ranges)
+    return convert(fp32, trained.space.blocks(arch), target.precision, target.instruction_set, ranges)
 
 
 def open_onnx(content: bytes) -> Network:

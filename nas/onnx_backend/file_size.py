@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +23,26 @@ CARD_BYTES = 1700
 """Size of the model card that `nas export` stores in the file, without class names."""
 _OUTPUT_NAME_BYTES = 12
 
-Kind = Literal["weighted", "plain", "free", "curved", "clipped"]
+Kind = Literal[
+    "weighted", "plain", "free", "curved", "clipped",
+    "token_linear", "token_add", "norm", "scale", "gelu", "to_tokens", "prepend", "positions", "pool_tokens",
+    "attention", "relative_tables", "relative_bias",
+]  # fmt: skip
+"""Parts of a network whose nodes take about the same number of bytes. `curved` are activations other than
+ReLU and ReLU6, `clipped` is ReLU6, `plain` are other nodes without weights, `free` needs no node."""
 KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.Conv2d: "weighted",
     ops.Linear: "weighted",
-    ops.BatchNorm: "weighted",
-    ops.LayerNorm: "weighted",
-    ops.Scale: "weighted",
+    ops.BatchNorm: "norm",
+    ops.LayerNorm: "norm",
+    ops.Scale: "scale",
     ops.Relu: "free",  # needs no scales between quantized layers
     ops.Relu6: "clipped",
     ops.HardSwish: "curved",
     ops.Swish: "curved",
     ops.Sigmoid: "curved",
     ops.HardSigmoid: "curved",
-    ops.Gelu: "curved",
+    ops.Gelu: "gelu",
     ops.LeakyRelu: "curved",
     ops.Elu: "curved",
     ops.Tanh: "curved",
@@ -52,38 +59,40 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.ChannelsLast: "plain",
     ops.ChannelsFirst: "plain",
     ops.Flatten: "free",
-    ops.ImageToTokens: "plain",
-    ops.PrependTokens: "weighted",
-    ops.AddPositions: "weighted",
-    ops.Attention: "plain",
-    ops.TakeToken: "plain",
-    ops.MeanTokens: "plain",
+    ops.ImageToTokens: "to_tokens",
+    ops.PrependTokens: "prepend",
+    ops.AddPositions: "positions",
+    ops.Attention: "attention",
+    ops.TakeToken: "pool_tokens",
+    ops.MeanTokens: "pool_tokens",
 }
-"""How the node of every operator is counted, see `FileFormat`."""
+"""The kind of every operator, except for those in `ON_TOKENS` on tokens."""
+ON_TOKENS: Mapping[type[ops.Operator], Kind] = {ops.Linear: "token_linear", ops.Add: "token_add"}
+
+
+class Part(NamedTuple):
+    """Size of a node in a file, in bytes."""
+
+    node: int
+    """The node itself."""
+    weight: int = 0
+    """Each weight."""
+    channel: int = 0
+    """Each output channel."""
+    bias: int = 0
+    """Each output channel of a layer with a bias, in addition; batch norms are folded into biases."""
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """Sizes of the parts of a network in a file, in bytes."""
+    """Sizes of the parts of a network in a file."""
 
-    weight: int
-    """A weight of a layer with weights."""
-    biased_channel: int
-    """An output channel of a layer with weights and a bias; batch norms are folded into biases."""
-    channel: int
-    """An output channel of a layer with weights and no bias."""
-    weighted_node: int
-    """The node of a layer with weights."""
-    other_node: int
-    """The node of a layer without weights that is not an activation."""
-    curved_activation: int
-    """The node of an activation other than ReLU and ReLU6."""
-    clipped_activation: int
-    """The node of a ReLU6, with its two limits."""
+    parts: Mapping[Kind, Part]
 
     def of_blocks(self, blocks: Sequence[Block]) -> int:
         """Size of the graph of `blocks` in bytes."""
-        return sum(map(self._of_block, blocks))
+        first = _first_with_distances(blocks)
+        return sum(self._of_block(block, first) for block in blocks)
 
     def of_file(self, blocks: Sequence[Block]) -> int:
         """Size of the file of a whole network in bytes, including the model card."""
@@ -91,33 +100,95 @@ class FileFormat:
 
     def of(self, space: Space) -> Callable[[Genomes], NDArray[np.float64]]:
         """A function of genomes (n, n_genes) that returns the sizes of their files in bytes, shape (n,)."""
-        table, card = BlockTable(space, self._of_block), _card_bytes(space.config.outputs)
+        first = _first_with_distances(space.blocks(space.smallest))  # all subnets have its blocks
+        table, card = (
+            BlockTable(space, partial(self._of_block, first=first)),
+            _card_bytes(space.config.outputs),
+        )
         return lambda genomes: table(genomes) + card
 
-    def _of_block(self, block: Block) -> int:
+    def _of_block(self, block: Block, first: str | None) -> int:
+        """Size of a block; `first` is the name of the block that counts the constants which all share."""
         deployed, _ = fold_batch_norms(block)
-        return sum(map(self._of_node, deployed.nodes))
+        shared = _distance_bytes(block) if block.name == first else 0
+        return sum(map(self._of_node, deployed.nodes)) + shared
 
     def _of_node(self, node: Node) -> int:
-        match KINDS[type(node.op)]:
-            case "weighted":
-                weights, *biases = node.parameters.values()
-                channels = weights.shape[0] * (self.biased_channel if biases else self.channel)
-                return self.weight * weights.numel + channels + self.weighted_node
-            case "plain":
-                return self.other_node
-            case "curved":
-                return self.curved_activation
-            case "clipped":
-                return self.clipped_activation
-            case "free":
-                return 0
+        part = self.parts[_kind(node)]
+        weights = {name: parameter.numel for name, parameter in node.parameters.items()}
+        size = part.node + part.channel * node.output.channels
+        if part.bias:
+            size += part.bias * weights.pop("bias", 0)
+        if isinstance(node.op, ops.Attention) and node.op.relative:
+            size += self.parts[_RELATIVE[type(node.op.relative)]].node
+            if isinstance(node.op.relative, ops.RelativeBias):  # written for each pair of tokens
+                weights = {"bias": node.op.workspace(*node.specs)}
+        return size + part.weight * sum(weights.values())
+
+
+_RELATIVE: Mapping[type[ops.RelativeTables | ops.RelativeBias], Kind] = {
+    ops.RelativeTables: "relative_tables",
+    ops.RelativeBias: "relative_bias",
+}
+
+
+def _kind(node: Node) -> Kind:
+    kinds = ON_TOKENS if node.output.layout == "tokens" else {}
+    return kinds.get(type(node.op), KINDS[type(node.op)])
+
+
+def _first_with_distances(blocks: Sequence[Block]) -> str | None:
+    """Name of the first block whose attention needs the distances of tokens, which the file has once."""
+    return next((block.name for block in blocks if _distance_bytes(block)), None)
+
+
+def _distance_bytes(block: Block) -> int:
+    """Size of the vertical and horizontal distances of all pairs of tokens."""
+    return sum(
+        2 * (4 * node.output.pixels**2 + 45)
+        for node in block.nodes
+        if isinstance(node.op, ops.Attention) and isinstance(node.op.relative, ops.RelativeTables)
+    )
 
 
 def _card_bytes(outputs: int) -> int:
     return CARD_BYTES + _OUTPUT_NAME_BYTES * outputs
 
 
-FLOAT32 = FileFormat(4, 4, 0, weighted_node=283, other_node=408, curved_activation=14, clipped_activation=214)
-INT8 = FileFormat(1, 17, 5, weighted_node=1374, other_node=1521, curved_activation=704, clipped_activation=0)
-"""QDQ format with a scale per channel. Biases are 32-bit integers with their own scales."""
+_FLOATS: Mapping[Kind, Part] = {
+    "free": Part(0),
+    "token_add": Part(147),
+    "norm": Part(330, weight=4),
+    "scale": Part(195, weight=4),
+    "gelu": Part(917),
+    "to_tokens": Part(207),
+    "prepend": Part(418, weight=4),
+    "positions": Part(109, weight=4),
+    "pool_tokens": Part(129),
+    "attention": Part(2577, weight=4),
+    "relative_tables": Part(4403),
+    "relative_bias": Part(235),
+}
+"""Parts that are in floating point in all formats."""
+FLOAT32 = FileFormat(
+    {
+        **_FLOATS,
+        "weighted": Part(283, weight=4, bias=4),
+        "plain": Part(408),
+        "curved": Part(14),
+        "clipped": Part(214),
+        "token_linear": Part(424, weight=4, bias=4),
+    }
+)
+INT8 = FileFormat(
+    {
+        **_FLOATS,
+        "weighted": Part(1374, weight=1, channel=5, bias=12),
+        "plain": Part(1521),
+        "curved": Part(704),
+        "clipped": Part(0),
+        "token_linear": Part(1390, weight=1, channel=4, bias=4),
+    }
+)
+"""Weights have a scale per channel. On images and vectors in the QDQ format, biases are 32-bit integers with
+their own scales."""

@@ -51,6 +51,16 @@ def fold_batch_norm(
     return weight * per_channel, shift.astype(np.float32)
 
 
+def tensor_name(block: Block, index: int) -> str:
+    """Name of the output of the node `index`, or of an input of the block if `index` is negative."""
+    if index < 0:
+        return _numbered(INPUT, -1 - index)
+    if index in block.outputs:
+        vector = block.spec(index).layout == "vector"
+        return _numbered(LOGITS if vector else FEATURES, block.outputs.index(index))
+    return block.nodes[index].path
+
+
 class GraphWriter:
     """Collects the nodes and constants of an ONNX graph."""
 
@@ -61,16 +71,10 @@ class GraphWriter:
 
     def tensor(self, index: int) -> str:
         """Name of the output of the node `index`, or of an input of the block if `index` is negative."""
-        if index < 0:
-            return _numbered(INPUT, -1 - index)
-        if index in self.block.outputs:
-            position = self.block.outputs.index(index)
-            vector = self.block.spec(index).layout == "vector"
-            return _numbered(LOGITS if vector else FEATURES, position)
-        return self.block.nodes[index].path
+        return tensor_name(self.block, index)
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
-        """Add a node; it has the name of its output."""
+        """Add a node; it has the name of its output, which begins with the name of the operator's output."""
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
     def constant(self, name: str, values: onnx_file.Constant) -> str:

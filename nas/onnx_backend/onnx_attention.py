@@ -81,4 +81,4 @@ def _indices(graph: GraphWriter, relative: ops.RelativeTables, axis: str) -> str
     """The indices of the distances of all pairs, which the blocks of a network share."""
     grid = "x".join(map(str, relative.grid))
     name = f"distances.{axis}.{grid}.{relative.prefix}.{relative.distance}"
-    return graph.constant(name, getattr(distances(relative), axis))
+    return graph.constant(name, getattr(distances(relative), axis).astype(np.int32))

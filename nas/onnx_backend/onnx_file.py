@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-Constant = NDArray[np.float32] | NDArray[np.int64]
+Constant = NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int64]
 
 _Pieces = list[bytes | memoryview]
 """Consecutive parts of the serialized model."""

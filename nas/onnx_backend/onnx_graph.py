@@ -185,12 +185,12 @@ def _swish(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> No
 
 
 def _gelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    """x / 2 · (1 + erf(x / √2)); opset 18 has no Gelu node."""
-    root = graph.constant(f"{output}.root", np.array(np.sqrt(0.5), np.float32))
+    """x · (1 + erf(x / √2)) / 2; opset 18 has no Gelu node, and ONNX Runtime fuses these nodes to one."""
+    root = graph.constant(f"{output}.root", np.array(np.sqrt(2), np.float32))
     one, half = (
         graph.constant(f"{output}.{n}", np.array(v, np.float32)) for n, v in (("one", 1), ("half", 0.5))
     )
-    graph.node("Mul", [*inputs, root], f"{output}.scaled")
+    graph.node("Div", [*inputs, root], f"{output}.scaled")
     graph.node("Erf", [f"{output}.scaled"], f"{output}.erf")
     graph.node("Add", [f"{output}.erf", one], f"{output}.gate")
     graph.node("Mul", [*inputs, f"{output}.gate"], f"{output}.double")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 
 from nas.onnx_backend.quantize import Ranges, assumed_ranges, quantize, scheme
+from search_spaces import Block
 from search_spaces.tensors import FP16 as FP16
 from search_spaces.tensors import FP32 as FP32
 from search_spaces.tensors import INT8 as INT8
@@ -25,10 +26,20 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     return converted
 
 
-_CONVERT: Mapping[str, Callable[[onnx.ModelProto, str | None, FindRanges], onnx.ModelProto]] = {
-    FP32: lambda model, instruction_set, ranges: model,
-    FP16: lambda model, instruction_set, ranges: to_fp16(model),
-    INT8: lambda model, instruction_set, ranges: quantize(model, ranges(model), scheme(instruction_set)),
+def to_int8(
+    model: onnx.ModelProto, blocks: Sequence[Block], instruction_set: str | None, ranges: FindRanges
+) -> onnx.ModelProto:
+    """A copy of the model in INT8; arguments as in `convert`."""
+    int8 = scheme(instruction_set)  # before the ranges, which take time to find
+    return quantize(model, blocks, ranges(model), int8)
+
+
+_CONVERT: Mapping[
+    str, Callable[[onnx.ModelProto, Sequence[Block], str | None, FindRanges], onnx.ModelProto]
+] = {
+    FP32: lambda model, blocks, instruction_set, ranges: model,
+    FP16: lambda model, blocks, instruction_set, ranges: to_fp16(model),
+    INT8: to_int8,
 }
 
 PRECISIONS = tuple(_CONVERT)
@@ -36,6 +47,7 @@ PRECISIONS = tuple(_CONVERT)
 
 def convert(
     model: onnx.ModelProto,
+    blocks: Sequence[Block],
     precision: str,
     instruction_set: str | None,
     ranges: FindRanges = assumed_ranges,
@@ -44,6 +56,7 @@ def convert(
 
     Args:
         model: a float32 model, as returned by `nas.onnx_backend.onnx_graph.build`.
+        blocks: the blocks of the model.
         precision: one of `PRECISIONS`.
         instruction_set: instruction set of the device, see
             `hw_profiles.measuring.runner.device_description.instruction_set`; used for INT8 only.
@@ -54,7 +67,7 @@ def convert(
         ValueError: unknown precision, or no INT8 scheme for the instruction set.
     """
     check_precision(precision)
-    return _CONVERT[precision](model, instruction_set, ranges)
+    return _CONVERT[precision](model, blocks, instruction_set, ranges)
 
 
 def check_precision(precision: str) -> None:
