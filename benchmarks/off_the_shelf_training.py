@@ -37,6 +37,8 @@ SIZE = 28
 LEARNING_RATES = (0.1, 0.2, 0.4)
 WEIGHT_DECAYS = (1e-4, 5e-4)
 TUNING_EPOCHS = 2
+GPU_GROUP = 9
+"""Networks that are trained at the same time on a GPU; an interruption loses no more."""
 MODELS, TUNING, BASELINES_CSV = "models", "tuning", "baselines.csv"
 SUPERNET = "supernet"
 
@@ -151,9 +153,10 @@ def baselines(out: Path) -> pd.DataFrame:
 
 
 def _train_missing(jobs: Sequence[Job], device: torch.device, progress: Progress) -> None:
-    """Train the networks without a result: all at the same time on a GPU, one after the other on the CPU."""
+    """Train the networks without a result: in groups on a GPU, one after the other on the CPU."""
     missing = [job for job in jobs if not job.path.exists()]
-    for group in [missing] if missing and device.type == "cuda" else [[job] for job in missing]:
+    size = 1 if device.type == "cpu" else GPU_GROUP
+    for group in (missing[i : i + size] for i in range(0, len(missing), size)):
         recipe = group[0].recipe
         keep_freed_memory()
         torch.set_num_threads(recipe.compute.threads or usable_cores())

@@ -7,7 +7,6 @@ which is one launch, and the graphs of all networks run in streams of their own.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,42 +151,51 @@ def training_step(
         optimizer.step()
         count.add_(1)
 
-    return _captured(step, net, optimizer, count, device) if device.type == "cuda" else step
+    if device.type == "cpu":
+        return step
+    return _CapturedStep(step, optimizer, {**net.state_dict(), "count": count}, device)
 
 
-def _captured(
-    step: Callable[[], None],
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    count: Tensor,
-    device: torch.device,
-) -> Callable[[], None]:
-    """A function that runs `step` as a CUDA graph in a stream of its own; no step is taken yet."""
-    before = copy.deepcopy(net.state_dict())
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP_STEPS):
+class _CapturedStep:
+    """A training step as a CUDA graph in a stream of its own.
+
+    Args:
+        step: the step. It and the optimizer own the memory that the graph uses.
+        optimizer: of the step.
+        state: tensors that are the same after the capture as before.
+        device: the GPU.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[], None],
+        optimizer: torch.optim.Optimizer,
+        state: Mapping[str, Tensor],
+        device: torch.device,
+    ) -> None:
+        self._owners = step, optimizer
+        before = {name: tensor.clone() for name, tensor in state.items()}
+        self._stream = torch.cuda.Stream(device)
+        torch.cuda.synchronize(device)
+        with torch.cuda.stream(self._stream):
+            for _ in range(WARM_UP_STEPS):
+                step()
+        torch.cuda.synchronize(device)
+        optimizer.zero_grad()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=self._stream):
             step()
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    optimizer.zero_grad()
-    with torch.cuda.graph(graph, stream=stream):
-        step()
-    torch.cuda.synchronize(device)
-    with torch.no_grad():
-        for name, value in net.state_dict().items():
-            value.copy_(before[name])
-        for state in optimizer.state.values():
-            state["momentum_buffer"].zero_()
-        count.zero_()
-    torch.cuda.synchronize(device)
+        torch.cuda.synchronize(device)
+        with torch.no_grad():
+            for name, tensor in state.items():
+                tensor.copy_(before[name])
+            for values in optimizer.state.values():
+                values["momentum_buffer"].zero_()
+        torch.cuda.synchronize(device)
 
-    def replay() -> None:
-        with torch.cuda.stream(stream):
-            graph.replay()
-
-    return replay
+    def __call__(self) -> None:
+        with torch.cuda.stream(self._stream):
+            self._graph.replay()
 
 
 @torch.no_grad()

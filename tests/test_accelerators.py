@@ -84,8 +84,8 @@ class Training:
         return [self.step(self.batch(), lr=0.05)[0].loss for _ in range(n)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, buffers, optimizer state and averages."""
-        average = self.state.average
+        """Weights, buffers, optimizer state and averages; not the numbers of steps, which stay on the CPU."""
+        averages = self.state.average.state_dict() if self.state.average else {}
         momenta = [
             value
             for values in self.state.optimizer.state.values()
@@ -94,7 +94,7 @@ class Training:
         ]
         return {
             **self.state.supernet.state_dict(),
-            **({f"average.{name}": x for name, x in average.state_dict().items()} if average else {}),
+            **({f"average.{name}": x for name, x in averages.items() if name != "n_averaged"}),
             **{f"momentum.{i}": x for i, x in enumerate(momenta)},
         }
 

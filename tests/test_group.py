@@ -209,8 +209,9 @@ def test_impossible_computations_are_refused(
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_metrics_on_a_gpu_are_those_on_the_cpu(
-    supernet: Supernet, archs: list[Arch], tmp_path: Path, precision: str
+    supernet: Supernet, archs: list[Arch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
+    monkeypatch.setattr(evaluate, "PRECISION_TOLERANCE", 0.1)  # one of 20 images is 0.05 of the accuracy
     on_cpu = make(supernet, tmp_path, accelerator="cpu")(archs, "search")
     (tmp_path / "archive.sqlite").unlink()
     on_gpu = make(supernet, tmp_path, accelerator="cuda", precision=precision)(archs, "search")
