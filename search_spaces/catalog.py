@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from search_spaces.errors import one_line
 from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
+from search_spaces.families.traced import TracedConfig, TracedSpace
 from search_spaces.families.vit import ViTConfig, ViTSpace
 from search_spaces.space import Space
 from search_spaces.text_files import read_text
@@ -21,6 +22,7 @@ from search_spaces.yaml_text import load_yaml
 FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
     "mbconv": lambda content: MBConvSpace(MBConvConfig.model_validate(content)),
     "resnet": lambda content: ResNetSpace(ResNetConfig.model_validate(content)),
+    "traced": lambda content: TracedSpace(TracedConfig.model_validate(content)),
     "vit": lambda content: ViTSpace(ViTConfig.model_validate(content)),
 }
 """Makes a space of each family from the content of its YAML file."""
@@ -71,6 +73,8 @@ def parse(text: str, source: str = "space") -> Space:
         return FAMILIES[family](content)
     except ValidationError as error:
         raise ValueError(one_line(error, source, lambda place: f"line {_line(text, place)}, ")) from None
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
 
 
 def _line(text: str, place: tuple[int | str, ...]) -> int:

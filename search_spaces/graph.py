@@ -27,7 +27,7 @@ class Node:
     name: str
     """Name in the block, such as `depthwise`; equal names share weights in all subnets."""
     block: str
-    """Name of the slot of the block, such as `stages.0.blocks.1`."""
+    """Name of the slot of the block, such as `stages.0.blocks.1`; empty if `name` is that in the network."""
     inputs: tuple[int, ...]
     """Indices of the nodes that it reads; negative ones are inputs of the block, see `BLOCK_INPUT`."""
     specs: tuple[TensorSpec, ...]
@@ -36,7 +36,7 @@ class Node:
     @cached_property
     def path(self) -> str:
         """Name in the network, which is also the name of the module with the weights."""
-        return f"{self.block}.{self.name}"
+        return f"{self.block}.{self.name}" if self.block else self.name
 
     @cached_property
     def output(self) -> TensorSpec:

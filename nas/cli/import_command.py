@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.import_torch import import_torch
 from nas.cli.no_effect import Command
 from nas.cli.option_groups import expand_option_groups
 from nas.cli.options import CheckImages
@@ -145,6 +146,9 @@ def timm(
 ) -> None:
     """Make a network of timm (vit_*, deit_*, deit3_*) the largest subnet of a search space."""
     _import("timm", checkpoint, space, out, options, model)
+
+
+app.command("torch", cls=Command)(import_torch)
 
 
 def _import(

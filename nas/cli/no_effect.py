@@ -87,6 +87,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         _FALLBACK,
     ],
     **{source: [_OWN_IMAGES, _CHECKED_IMAGES] for source in _IMPORTS},
+    "torch": [Rule(("--validation-images",), without=("--dataset=*:*",)), _CHECKED_IMAGES],
 }
 """Rules by command."""
 

@@ -19,7 +19,7 @@ from nas.torch_backend.execution import Execution
 from nas.torch_backend.folded import node_weights
 from nas.torch_backend.functional import Weights
 from nas.torch_backend.precision import ON_CPU, Computation
-from nas.torch_backend.static import StaticNet
+from nas.torch_backend.static import StaticNet, module_at
 from search_spaces import BLOCK_INPUT
 from search_spaces import operators as ops
 from search_spaces.graph import chain
@@ -163,7 +163,7 @@ class Recalibration:
         self._net.eval()
         for path, sums in self._sums.items():
             mean, var = (sums / self._n_images).float()
-            norm = self._net.get_submodule(path)
+            norm = module_at(self._net, path)
             # copied, because torch.export cannot store views of one tensor
             norm.load_state_dict({"running_mean": mean, "running_var": var}, strict=False)
 

@@ -28,7 +28,7 @@ def import_run(
     out: str | Path,
     *,
     source: str,
-    checkpoint: str | Path,
+    checkpoint: str | Path | None,
     dataset: str | None = None,
     data_root: str | Path | None = None,
     split_seed: int = 0,
@@ -45,7 +45,7 @@ def import_run(
         supernet: the supernet.
         out: the run directory to create.
         source: name of the tool that trained the weights.
-        checkpoint: the file of the weights.
+        checkpoint: the file of the weights; None: there is no file.
         dataset: images for evaluations, a name or `module:object`; by default a folder in ImageNet's layout.
         data_root: folder of the images; None: it is specified when the run is used.
         split_seed: seed of the choice of images of `val/` for the validation split.
@@ -97,8 +97,8 @@ def import_run(
         output_names=list(images.output_names if images else classes),
         imported=Imported(
             source=source,
-            checkpoint=Path(checkpoint).name,
-            sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+            checkpoint=Path(checkpoint).name if checkpoint else None,
+            sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest() if checkpoint else None,
             calibrated=has_statistics(supernet),
             validation_images=validation_images,
         ),

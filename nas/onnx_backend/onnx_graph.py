@@ -272,7 +272,7 @@ def _channel_shuffle(graph: GraphWriter, node: Node, inputs: list[str], output: 
     spec = node.output
     split, joined = (
         graph.constant(f"{node.path}.{name}", np.array([0, *shape]))
-        for name, shape in (("split", (node.op.groups, -1, *spec.size)), ("shape", spec.shape))
+        for name, shape in (("groups", (node.op.groups, -1, *spec.size)), ("shape", spec.shape))
     )
     graph.node("Reshape", [*inputs, split], f"{output}.split")
     graph.node("Transpose", [f"{output}.split"], f"{output}.transposed", perm=[0, 2, 1, 3, 4])

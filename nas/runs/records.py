@@ -63,9 +63,9 @@ class Imported(BaseModel, extra="forbid"):
 
     source: str
     """The tool that trained the weights."""
-    checkpoint: str
-    """Name of the checkpoint file."""
-    sha256: str
+    checkpoint: str | None
+    """Name of the checkpoint file; None: the weights are those that the code of the network sets."""
+    sha256: str | None
     calibrated: bool
     """Whether the batch norms have running statistics; otherwise all are still 0 and 1."""
     validation_images: int
@@ -74,6 +74,8 @@ class Imported(BaseModel, extra="forbid"):
     @property
     def note(self) -> str:
         """A note to the user about these weights."""
+        if self.checkpoint is None:
+            return f"weights as the code of {self.source} sets them; without training they are random"
         text = f"weights of {self.source}, {self.checkpoint}; train/ may contain their training images"
         if self.calibrated:
             return text

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nas.torch_backend.execution import Execution
 from nas.torch_backend.functional import Weights, faster_layout
 from nas.torch_backend.precision import CPU
-from nas.torch_backend.static import StaticNet
+from nas.torch_backend.static import StaticNet, module_at
 from search_spaces import BLOCK_INPUT
 from search_spaces import operators as ops
 from search_spaces.graph import chain, fold_batch_norms
@@ -53,7 +53,7 @@ class FoldedNet:
 
 def node_weights(net: nn.Module, path: str, device: torch.device = CPU) -> dict[str, Tensor]:
     """Weights and statistics of a node of a static network by name, without gradients."""
-    module = net.get_submodule(path)
+    module = module_at(net, path)
     tensors = {**module._parameters, **module._buffers}
     return {name: tensor.detach().to(device) for name, tensor in tensors.items() if tensor is not None}
 

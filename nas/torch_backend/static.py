@@ -79,7 +79,7 @@ class StaticNet(nn.Module):
         return run_network(self.blocks, x, self._compute, fast=self.fast or self.training)
 
     def _compute(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
-        module, op = self.get_submodule(node.path), node.op
+        module, op = module_at(self, node.path), node.op
         if isinstance(op, ops.Conv2d) and op.padding[:2] != op.padding[2:]:
             return FUNCTIONS[ops.Conv2d](op, inputs, dict(module.named_parameters(recurse=False)))
         return cast(Tensor, module(inputs[0]))
@@ -98,7 +98,12 @@ def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register `module` in `root` under a dotted path; missing parents are created."""
     *parents, name = path.split(".")
     for parent in parents:
-        if parent not in root._modules:
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(name, module)
+        root = cast(nn.Module, root._modules.setdefault(parent, nn.Module()))
+    root._modules[name] = module  # `add_module` refuses the names of other attributes, such as `blocks`
+
+
+def module_at(root: nn.Module, path: str) -> nn.Module:
+    """The module that `put_module` registered in `root` under a dotted path."""
+    for name in path.split("."):
+        root = cast(nn.Module, root._modules[name])
+    return root

@@ -1,0 +1,197 @@
+"""The command `nas import torch`: make a run from a network that the user brings."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli.options import CheckImages, JsonOption
+from nas.cli.output import line, print_json, show
+
+if TYPE_CHECKING:
+    from nas.importing.torch_model.convert import Converted
+
+
+def import_torch(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="torchvision:NAME, timm:NAME, or module:factory of your own code, which is imported: a "
+            "function that returns the network, its class, or the network itself.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="State dict of torch or safetensors; no code in it is executed.",
+            show_default="the weights that the code sets",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Key of the weights in the file, such as state_dict_ema.",
+            show_default="the first match of state_dict, model_state_dict, model and others, averages last",
+        ),
+    ] = None,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Argument for the function of MODEL; may be repeated."),
+    ] = None,
+    resolution: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            metavar="PIXELS",
+            help="Side of the images; may be repeated. Required for your own code.",
+            show_default="160, 192 and 224 for torchvision and timm",
+        ),
+    ] = None,
+    elastic: Annotated[
+        str,
+        typer.Option(
+            help="What subnets choose, separated by commas: expand (channels inside blocks), depth, width "
+            "(channels of residual streams), kernel (of depthwise convolutions)."
+        ),
+    ] = "expand,depth",
+    ratios: Annotated[str, typer.Option(help="Shares of the channels, separated by commas.")] = "0.5,0.75,1",
+    divisor: Annotated[
+        int, typer.Option("--round", min=1, metavar="N", help="Channels are rounded to multiples of this.")
+    ] = 8,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Modules that stay as they are, such as 'layer4.*'; may be repeated."
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Replace the last layer by a random one with this number of outputs.",
+            show_default="those of the network",
+        ),
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="Sort channels by importance, so that narrow subnets have the best ones: norm (of the "
+            "weights) or none."
+        ),
+    ] = "norm",
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set: a name or module:object.", show_default="imagefolder")
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the images, with the folders train and val; can also be given to later commands."
+        ),
+    ] = None,
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the validation split.")] = 0,
+    validation_images: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Number of images of val in the validation split, at most half of val."
+        ),
+    ] = 10_000,
+    check_images: CheckImages = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import your own network: its subnets share its weights, and the largest one computes what it does."""
+    from nas.importing.import_run import import_run
+    from nas.importing.torch_model.convert import convert
+    from nas.importing.torch_model.load import TORCHVISION_SIDES, load_model, load_weights
+    from nas.importing.torch_model.plan import Options
+    from nas.runs.commands import command
+    from nas.runs.run_dir import RunDir
+
+    if order not in ("norm", "none"):
+        raise ValueError(f"--order must be norm or none, got {order!r}")
+    options = Options(
+        tuple(word.strip() for word in elastic.split(",")), _numbers(ratios), divisor, tuple(keep or ())
+    )
+    RunDir.check_free(out)
+    source, colon, name = model.partition(":")
+    if colon and not resolution and source not in ("torchvision", "timm"):
+        raise ValueError(f"{model} needs the side of its images; give --resolution, which may be repeated")
+    network = load_model(model, arg or ())
+    if weights is not None:
+        load_weights(network, weights, key)
+    elif key is not None:
+        raise ValueError("--key has no effect without --weights; leave it out")
+    converted = convert(
+        network,
+        resolution or TORCHVISION_SIDES,
+        options,
+        outputs=classes,
+        sort=order == "norm",
+        name=name.replace(".", "-"),
+        origin=model,
+    )
+    run = import_run(
+        converted.supernet,
+        out,
+        source=model,
+        checkpoint=weights,
+        dataset=dataset,
+        data_root=data_root,
+        split_seed=split_seed,
+        validation_images=validation_images,
+        check_images=check_images,
+    )
+    if as_json:
+        print_json(
+            {
+                "space": converted.space.name,
+                "stages": converted.space.stages(),
+                "not_elastic": [{"module": m, "reason": r} for m, r in converted.plan.fixed],
+                "resolutions_left_out": dict(converted.refused),
+                "modules_left_out": converted.training_only,
+            }
+        )
+        return
+    _describe(converted)
+    imported = run.info().imported
+    assert imported
+    line(imported.note)
+    train = command("train", "--config", "RECIPE", "--init", run.path, "--out", "NEW")
+    line(f"imported: {run.path}; subnets need training: {train}")
+
+
+def _describe(converted: Converted) -> None:
+    """Print the stages, and what is not elastic and why."""
+    from search_spaces.errors import first_names
+
+    space = converted.space
+    show(space.stages(), False)
+    by_reason = sorted(converted.plan.fixed, key=lambda item: item[1])
+    rows = []
+    for reason, items in groupby(by_reason, key=lambda item: item[1]):
+        modules = [module for module, _ in items]
+        rows.append({"not elastic": first_names(modules, 4), "number": len(modules), "reason": reason})
+    show(rows, False)
+    line(
+        f"{space.name}: {space.n_subnets:.3e} subnets, {len(space.genes)} genes, resolutions "
+        f"{' '.join(map(str, space.resolutions))}; MACs from {space.macs(space.smallest):,} to "
+        f"{space.macs(space.largest):,}, parameters from {space.params(space.smallest):,} to "
+        f"{space.params(space.largest):,}"
+    )
+    for side, reason in converted.refused:
+        line(f"no subnets with images of {side} pixels: {reason}")
+    if converted.training_only:
+        line(f"left out, because only training uses it: {', '.join(converted.training_only)}")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise ValueError(f"--ratios must be numbers separated by commas, got {text!r}") from None

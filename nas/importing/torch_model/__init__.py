@@ -1,0 +1,1 @@
+"""Conversion of torch models to supernets."""

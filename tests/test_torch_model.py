@@ -1,0 +1,354 @@
+"""Conversion of torch models to supernets."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import Nas, assert_refused
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torch_models import MODELS, ResNet, random_model, with_random_weights
+
+import search_spaces
+from nas.importing.torch_model.convert import Converted, convert
+from nas.importing.torch_model.plan import Options
+from nas.onnx_backend import onnx_graph
+from nas.runs.run_dir import RunDir
+from nas.runs.weights import load_supernet
+from nas.torch_backend.supernet import Supernet
+from search_spaces import Arch
+from search_spaces.costs import macs_table, params_table
+from search_spaces.families.traced import TracedSpace
+from search_spaces.operators import Conv2d
+
+ALL = Options(elastic=("expand", "depth", "width", "kernel"))
+FACTORY = "torch_models:ResNet"
+
+
+def images(side: int = 20, n: int = 2) -> Tensor:
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def archs(converted: Converted, n: int = 4) -> list[Arch]:
+    space = converted.space
+    drawn = space.decode(space.sample(np.random.default_rng(0), n))
+    return [space.smallest, space.largest, *drawn]
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, Converted]:
+    """A model, and the supernet that was made from it with all kinds of choices."""
+    model = random_model(request.param)
+    return model, convert(model, [16, 20], ALL)
+
+
+@torch.no_grad()
+def test_largest_subnet_is_the_model(pair: tuple[nn.Module, Converted]) -> None:
+    model, converted = pair
+    for side in converted.space.resolutions:
+        x = images(side)
+        arch = converted.space.largest | {"resolution": side}
+        assert torch.equal(converted.supernet(x, arch), model(x))
+    own = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
+    scales = {name for name in own if name.endswith("gamma")}  # parameters of a module that also has others
+    expected = own - scales | {f"{name}.weight" for name in scales}
+    assert converted.supernet.state_dict().keys() == expected
+
+
+def test_costs_of_subnets_are_those_that_torch_counts(pair: tuple[nn.Module, Converted]) -> None:
+    _, converted = pair
+    space = converted.space
+    for arch in archs(converted):
+        net = converted.supernet.extract(arch)
+        x = images(int(arch["resolution"]), n=1)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            output = net(x)
+        assert counter.get_total_flops() == 2 * space.macs(arch)
+        assert sum(parameter.numel() for parameter in net.parameters()) == space.params(arch)
+        with torch.no_grad():
+            assert torch.equal(converted.supernet(x, arch), output)
+        model = onnx_graph.serialize(net.blocks, net.weights())
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        result = session.run(None, {onnx_graph.INPUT: x.numpy()})[0]
+        np.testing.assert_allclose(result, output, rtol=1e-5, atol=1e-5 * float(output.abs().max()))
+    genomes = space.sample(np.random.default_rng(1), 20)
+    decoded = space.decode(genomes)
+    np.testing.assert_array_equal(macs_table(space)(genomes), [space.macs(arch) for arch in decoded])
+    np.testing.assert_array_equal(params_table(space)(genomes), [space.params(arch) for arch in decoded])
+
+
+def test_space_file_stands_alone(pair: tuple[nn.Module, Converted]) -> None:
+    _, converted = pair
+    text = converted.space.to_yaml()
+    again = search_spaces.parse(text)
+    assert again.to_yaml() == text
+    for arch in archs(converted):
+        assert again.blocks(arch) == converted.space.blocks(arch)
+    supernet = Supernet(again, zero_init_residual=False).eval()
+    supernet.load_state_dict(converted.supernet.state_dict())
+
+
+def test_subnets_learn(pair: tuple[nn.Module, Converted]) -> None:
+    _, converted = pair
+    supernet = converted.supernet.train()
+    try:
+        supernet(images(n=4), converted.space.smallest | {"resolution": 20}).square().sum().backward()
+        without = [name for name, p in supernet.named_parameters() if p.grad is None]
+        # those of blocks that the smallest depth skips
+        assert len(without) < len(list(supernet.parameters())) / 2
+    finally:
+        supernet.zero_grad()
+        supernet.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", MODELS)
+def test_order_of_channels_does_not_change_the_network(name: str) -> None:
+    model = random_model(name)
+    plain, ordered = (convert(model, [20], ALL, sort=sort) for sort in (False, True))
+    x = images()
+    expected = model(x)
+    difference = (ordered.supernet(x, ordered.space.largest) - expected).abs().max() / expected.abs().max()
+    assert difference <= 1e-5
+    smallest = plain.space.smallest
+    assert not torch.equal(ordered.supernet(x, smallest), plain.supernet(x, smallest))
+
+
+@torch.no_grad()
+def test_order_has_the_channels_with_large_weights_first() -> None:
+    model = with_random_weights(ResNet())
+    converted = convert(model, [20], sort=True)
+    norm = converted.supernet.state_dict()["layer1.0.bn1.weight"]
+    read = converted.supernet.state_dict()["layer1.0.conv2.weight"].square().sum((0, 2, 3)).sqrt()
+    importance = norm.abs() * read
+    assert (importance[:-1] >= importance[1:] - 1e-6).all()
+
+
+@torch.no_grad()
+def test_narrow_subnet_is_a_hand_built_network() -> None:
+    model = with_random_weights(ResNet())
+    converted = convert(model, [20])
+    arch = converted.space.largest
+    arch |= {"stages.0.blocks.1.expand": 0.5, "stages.1.blocks.0.expand": 0.75}
+    narrow = ResNet((16, 8, 16, 24, 32)).eval()  # half of 16, three quarters of 32
+    weights = model.state_dict()
+    narrow.load_state_dict(
+        {
+            name: weights[name][tuple(slice(n) for n in tensor.shape)]
+            for name, tensor in narrow.state_dict().items()
+        }
+    )
+    assert torch.equal(converted.supernet(images(), arch), narrow(images()))
+
+
+@torch.no_grad()
+def test_shallow_subnet_is_a_hand_built_network() -> None:
+    model = with_random_weights(ResNet())
+    converted = convert(model, [20])
+    values = dict(converted.space.largest) | {"stages.0.depth": 2, "stages.1.depth": 1}
+    arch = converted.space.arch(values)
+    shallow = with_random_weights(ResNet((16, 16, 32, 32)))
+    shallow.layer2 = shallow.layer2[:1]
+    own = shallow.state_dict()
+    shallow.load_state_dict({name: model.state_dict()[name] for name in own})
+    assert torch.equal(converted.supernet(images(), arch), shallow(images()))
+
+
+def test_choices_of_a_network_by_hand() -> None:
+    space = convert(random_model("mobile"), [16]).space
+    options = {choice.name: choice.options for choice in space.genes}
+    # the third block changes the shape, so it is a stage of its own; SE has 8 channels in each block, half of
+    # which are no multiple of 8
+    assert options == {
+        "stages.0.depth": (1, 2),
+        "stages.0.blocks.0.expand": (0.5, 0.75, 1),
+        "stages.0.blocks.1.expand": (0.5, 0.75, 1),
+        "stages.1.blocks.0.expand": (0.5, 0.75, 1),
+        "stages.1.blocks.0.width": (8, 16),  # 0.75 of 16 are rounded to 16
+        "head.width": (16, 24, 32),
+    }
+    fields = {node.name: node.fields for block in space.config.blocks for node in block.nodes}
+    assert fields["2.conv.0.0"]["channels"] == {"stages.0.blocks.0.expand": [16, 24, 32]}
+    assert fields["2.conv.4.fc1"]["channels"] == {"stages.0.blocks.0.expand": [4, 6, 8]}
+
+
+def test_grouped_convolutions_lose_whole_groups() -> None:
+    space = convert(random_model("mobile"), [16], Options(divisor=1, ratios=(0.6,))).space
+    network = space.network(space.largest | {"stages.0.blocks.1.expand": 0.6})
+    grouped = next(node.op for node in network.nodes if node.name == "3.conv.1")
+    # groups of 32 / 4 = 8 channels: 0.6 of 32 is 19.2, the next multiple of 8 is 16, below 90 % of 19.2: 24
+    assert isinstance(grouped, Conv2d)
+    assert (grouped.channels, grouped.groups) == (24, 3)
+
+
+def test_kept_modules_are_fixed() -> None:
+    converted = convert(random_model("resnet"), [20], Options(keep=("layer1.*", "layer2.0.conv1")))
+    assert {choice.name for choice in converted.space.genes} == {"stages.1.blocks.1.expand", "stages.1.depth"}
+    reasons = dict(converted.plan.fixed)
+    assert reasons["layer1.0.conv1"] == "kept (layer1.0.conv1)"
+    assert reasons["stem.0"] == "kept (layer1.0.conv2)"  # the sums of layer1 have its channels
+    assert "residual stream" in reasons["layer2.1.conv2"]
+    assert reasons["fc"] == "outputs of the network"
+
+
+def test_other_number_of_outputs() -> None:
+    converted = convert(random_model("resnet"), [20], outputs=7)
+    with torch.no_grad():
+        assert converted.supernet(images(), converted.space.largest).shape == (2, 7)
+
+
+class Sums(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.conv(x).mean((2, 3)), x
+
+
+class Mode(Two):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.conv(x)
+        return (x if self.training else torch.relu(x)).mean((2, 3))
+
+
+class Twice(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        y: Tensor = self.conv(self.conv(x))
+        return y.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Sums()),
+            r"cannot trace 1 \(test_torch_model.py, line \d+: "
+            r"return x if x.sum\(\) > 0 else -x\): TraceError: ",
+        ),
+        (Two, r"cannot convert the model.*must return one tensor, got a tuple of 2"),
+        (Mode, r"the model \(test_torch_model.py, line \d+: .*\) must compute the same in training mode"),
+        (Twice, r"conv.*the module conv is called twice"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softplus()), r"cannot convert 1.*no rule for Softplus"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()),
+            r"must return a vector for each image, got 4@20",
+        ),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 30), nn.Flatten()), r"does not run with images of 20 pixels"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 20), nn.Flatten()),
+            r"must have an elastic part; 0: outputs of",
+        ),
+        (lambda: nn.Sequential(nn.Flatten()), r"must have a convolution"),
+    ],
+)
+def test_refused_models(model: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        convert(model(), [20])
+    assert "\n" not in str(caught.value)
+
+
+def test_resolutions_with_other_operators_are_left_out() -> None:
+    # maps of 4 and 8 pixels are multiples of the grid of 4, those of 5 pixels are not
+    model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.AdaptiveAvgPool2d(4), nn.Conv2d(16, 4, 4), nn.Flatten())
+    converted = convert(model, [4, 5, 8])
+    assert converted.space.resolutions == (4, 8)
+    assert [side for side, _ in converted.refused] == [5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("op: relu", "op: relo"), "op must be one of"),
+        (("op: relu}", "op: relu, color: 1}"), "must have no fields but its own, got color"),
+        (("kernel: [3, 3]", "kernel: [3, x]"), "kernel.1: input should be a valid integer"),
+        (("channels: outputs", "channels: 6"), "the output must be a vector of 5 numbers, got 6"),
+        (("[8, 16]", "[8]"), "has 2 options, got 1 values"),
+        (("name: stem.1", "name: stem.0"), "names of the nodes must be different"),
+        (("inputs: [4, -1]", "inputs: [9, -1]"), "inputs must be indices of earlier nodes"),
+        (("resolutions: [20]", "resolutions: [0]"), "resolutions.0"),
+    ],
+)
+def test_damaged_space_files(change: tuple[str, str], message: str) -> None:
+    text = convert(random_model("resnet"), [20]).space.to_yaml()
+    assert change[0] in text
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        search_spaces.parse(text.replace(*change, 1), source="space.yaml")
+    assert str(caught.value).startswith("space.yaml")
+
+
+def test_command_makes_a_run_that_stands_alone(
+    tmp_path: Path, nas: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    model = with_random_weights(ResNet())
+    torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "w.pt")
+    out = tmp_path / "run"
+    command = ["import", "torch", FACTORY, "--weights", tmp_path / "w.pt", "--resolution", "20"]
+    answer = nas(*command, "--order", "none", "--out", out)
+    assert answer.code == 0
+    assert "stages.0" in answer.out
+    assert "residual stream" in answer.out
+    run = RunDir.open(out)
+    supernet = load_supernet(run)
+    with torch.no_grad():
+        assert torch.equal(supernet(images(), supernet.space.largest), model(images()))
+    # the user's module is not imported again
+    code = (
+        "import sys; from nas.runs.run_dir import RunDir; from nas.runs.weights import load_supernet; "
+        f"load_supernet(RunDir.open({str(out)!r})); "
+        "assert 'torch_models' not in sys.modules"
+    )
+    assert isinstance(run.space(), TracedSpace)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet18",), "MODEL must be torchvision:NAME, timm:NAME or module:factory"),
+        (("torchvision:resnet19",), "torchvision has no model 'resnet19'"),
+        (("torch_models:ResNet",), "give --resolution"),
+        (("torch_models:Missing", "--resolution", "20"), "cannot import the model"),
+        (("torch_models:ResNet", "--resolution", "20", "--arg", "outputs"), "--arg must look like"),
+        (("torch_models:ResNet", "--resolution", "20", "--arg", "outputs=two"), "failed with TypeError"),
+        (("torch_models:MODELS", "--resolution", "20"), "must be a callable"),
+        (("torch_models:ResNet", "--resolution", "20", "--ratios", "2"), "ratios must be above 0"),
+        (("torch_models:ResNet", "--resolution", "20", "--elastic", "length"), "elastic must be some of"),
+        (("torch_models:ResNet", "--resolution", "20", "--order", "any"), "--order must be"),
+        (("torch_models:ResNet", "--resolution", "20", "--key", "ema"), "--key has no effect"),
+    ],
+)
+def test_command_refuses(
+    arguments: tuple[str, ...], message: str, nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    assert_refused(nas("import", "torch", *arguments, "--out", tmp_path / "run"), message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_do_not_match(tmp_path: Path, nas: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    state = ResNet().state_dict()
+    state["surplus"] = state.pop("fc.weight")
+    torch.save(state, tmp_path / "w.pt")
+    answer = nas(
+        *("import", "torch", FACTORY, "--resolution", 20, "--weights", tmp_path / "w.pt"),
+        *("--out", tmp_path / "run"),
+    )
+    assert_refused(answer, "1 missing (fc.weight); 1 surplus (surplus)")
