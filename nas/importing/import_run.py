@@ -68,7 +68,9 @@ def import_run(
     name = dataset or DEFAULT_DATASET
     preprocess = None
     if name == DEFAULT_DATASET and supernet.space.config.channels == 3:
-        preprocess = source_preprocess(source, model or Path(checkpoint).stem, supernet.space.resolutions[-1])
+        preprocess = source_preprocess(
+            source, model or Path(checkpoint or "").stem, supernet.space.resolutions[-1]
+        )
     space = supernet.space.with_resolutions(resolutions) if resolutions else supernet.space
     images = None
     check_outside(name, data_root, out)
