@@ -180,4 +180,7 @@ def _import(
     line(imported.note)
     if info.preprocess:
         line(f"preprocessing: {info.preprocess.text(run.space().resolutions[-1])}")
-    line(f"imported: {run.path}; next: {evaluate}, or {profile_command(str(run.path), 'NAME')}")
+    then = profile_command(str(run.path), "NAME")
+    if not imported.subnets_trained:
+        then = info.elastic_training(run.path)
+    line(f"imported: {run.path}; next: {evaluate}, or {then}")

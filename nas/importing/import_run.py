@@ -9,7 +9,7 @@ from pathlib import Path
 from nas.data.catalog import get_for_imported
 from nas.data.check_files import check_files
 from nas.data.image_folder import MAX_VALIDATION
-from nas.importing.importers import has_statistics
+from nas.importing.importers import SINGLE_NETWORKS, has_statistics
 from nas.importing.source_preprocess import source_preprocess
 from nas.progress import Progress, silent
 from nas.runs.lock import locked
@@ -103,6 +103,7 @@ def import_run(
             sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest() if checkpoint else None,
             calibrated=has_statistics(supernet),
             validation_images=validation_images,
+            subnets_trained=source not in SINGLE_NETWORKS,
         ),
     )
     with locked(out, create=True):

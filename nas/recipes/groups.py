@@ -71,6 +71,8 @@ class ExternalDistillationConfig(_DistillationConfig):
     """Trained runs of the same classes, whose largest subnets are the teachers; `init`: the run in `init`."""
     label_weight: NotNegative = 0.0
     """Weight of the loss on the labels, which is added to that of the distillation."""
+    inplace: bool = False
+    """All subnets of a step except the first learn from the mean of the teachers and the first subnet."""
 
 
 class NoDistillationConfig(Group):
@@ -172,6 +174,23 @@ class EmaConfig(Group):
 
     decay: Fraction = 0.0
     """Decay per step; 0: the last weights are the result."""
+
+
+class OrderingConfig(Group):
+    """Order of pretrained heads, hidden channels and blocks, so that smaller subnets leave out the least
+    important ones; for vision transformers that start from `init`."""
+
+    kind: Literal["none", "norm", "taylor"] = "none"
+    """`none`: as in `init`; `norm`: by the norms of the weights; `taylor`: by the change of the loss if one
+    were removed, to first order. Both also rank blocks by the change of the loss without each of them."""
+    images: Count = 512
+    """Training images on which the loss is computed."""
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> OrderingConfig:
+        if self.kind == "none" and self.images != type(self).model_fields["images"].default:
+            raise ValueError("images has no effect with the kind none; leave it out")
+        return self
 
 
 class FinetuningConfig(Group):

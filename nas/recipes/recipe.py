@@ -26,6 +26,7 @@ from nas.recipes.groups import (
     LossConfig,
     NormClippingConfig,
     Optimizer,
+    OrderingConfig,
     RegularizationConfig,
     SgdConfig,
 )
@@ -55,7 +56,7 @@ class Recipe(Group):
     schema_version: Literal[1] = 1
     """Version of the recipe's format."""
     space: str
-    """Name of a space, or path of its YAML file."""
+    """Name of a space, path of its YAML file, or `init`: the space of the run in `init`."""
     task: str = "classification"
     """Meaning of the network's outputs: `classification`, or `module:object` of your own task."""
     epochs: Count
@@ -80,6 +81,7 @@ class Recipe(Group):
     regularization: RegularizationConfig = RegularizationConfig()
     batch_norm: BatchNormConfig = BatchNormConfig()
     ema: EmaConfig = EmaConfig()
+    ordering: OrderingConfig = OrderingConfig()
     finetuning: FinetuningConfig = FinetuningConfig()
     compute: ComputeConfig = ComputeConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
@@ -106,6 +108,11 @@ class Recipe(Group):
         if single_subnet and isinstance(teacher, InplaceDistillationConfig) and teacher.loss is not None:
             raise ValueError(
                 f"distillation.loss has no effect with the sampler {self.sampler.kind}, which trains one "
+                f"subnet per step; leave it out"
+            )
+        if single_subnet and isinstance(teacher, ExternalDistillationConfig) and teacher.inplace:
+            raise ValueError(
+                f"distillation.inplace has no effect with the sampler {self.sampler.kind}, which trains one "
                 f"subnet per step; leave it out"
             )
         if self.phases and self.schedule.warmup_epochs != WARMUP:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 from pydantic import BaseModel
 
 from nas.data.preprocess import Preprocess
-from nas.runs.commands import data_options
+from nas.runs.commands import command, data_options
 from nas.runs.files import LAST_SEARCH, SEARCH
 from search_spaces import Arch
 
@@ -70,6 +71,8 @@ class Imported(BaseModel, extra="forbid"):
     """Whether the batch norms have running statistics; otherwise all are still 0 and 1."""
     validation_images: int
     """Number of images of `val/` in the validation split, at most half; `files.csv` lists them."""
+    subnets_trained: bool = True
+    """False if only the largest subnet was trained."""
 
     @property
     def note(self) -> str:
@@ -77,6 +80,8 @@ class Imported(BaseModel, extra="forbid"):
         if self.checkpoint is None:
             return f"weights as the code of {self.source} sets them; without training they are random"
         text = f"weights of {self.source}, {self.checkpoint}; train/ may contain their training images"
+        if not self.subnets_trained:
+            return f"{text}; only the largest subnet is trained: train the others before a search"
         if self.calibrated:
             return text
         return (
@@ -116,8 +121,22 @@ class RunInfo(BaseModel, extra="forbid"):
     @property
     def data_options(self) -> list[str]:
         """Options by which a command finds the data of the run, with FOLDER for an unknown data root."""
-        unknown = self.imported is not None and self.data_fingerprint is None and ":" not in self.dataset
-        return data_options(self.dataset, "FOLDER" if unknown else None)
+        return data_options(self.dataset, "FOLDER" if self._folder_is_unknown else None)
+
+    def elastic_training(self, run: str | Path) -> str:
+        """The command that trains the subnets of an imported network.
+
+        Args:
+            run: the run directory.
+        """
+        root = "FOLDER" if self._folder_is_unknown else self.data_root
+        changes = [f"data.dataset={self.dataset}", f"data.root={root or 'null'}"]
+        options = [part for change in changes for part in ("--set", change)]
+        return command("train", "--config", "pretrained-vit", "--init", run, *options, "--out", "NEW")
+
+    @property
+    def _folder_is_unknown(self) -> bool:
+        return self.imported is not None and self.data_fingerprint is None and ":" not in self.dataset
 
 
 def versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ from nas.search.outcome_files import write_outcome
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem
 from nas.search.steps import SearchSteps
+from nas.search.untrained import check_subnets_trained
 from nas.search.validated_search import latencies_on
 
 _log = logging.getLogger("nas")
@@ -61,6 +62,7 @@ def search_run(
     if trained.info.arch:
         raise ValueError(f"the run {trained.run.path} has only one subnet: there is nothing to search")
     trained.run.check_writable("copy the run to a writable folder")
+    check_subnets_trained(trained, workers)
     trained = trained.with_validation_images(options.validation_images)
     _check_screening(options, len(trained.dataset.split("validation")))
     measured = latencies_on(device, trained)

@@ -65,6 +65,9 @@ class InplaceDistillation:
 class ExternalTeacher:
     """Trains all subnets on the averaged outputs of frozen networks and, with a weight, on the targets.
 
+    With `inplace`, all subnets of a step except the first learn from the mean of these outputs and those of
+    the first subnet.
+
     The batch norms of the teachers use the moments of the batch, as those of the subnets do (OFA's teacher,
     Cai et al. 2020).
     """
@@ -73,6 +76,7 @@ class ExternalTeacher:
     distil: DistillationLoss
     teachers: Sequence[nn.Module]
     label_weight: float
+    inplace: bool = False
 
     def __call__(self, x: Tensor, targets: Tensor) -> Loss:
         """See `LossBuilder`."""
@@ -81,8 +85,13 @@ class ExternalTeacher:
             signals = [task.teacher_signal(teacher(x).float()) for teacher in self.teachers]
         signal = torch.stack(signals).mean(dim=0)
 
+        first: list[Tensor] = []
+
         def loss(outputs: Tensor) -> Tensor:
-            distilled = self.distil(outputs, signal)
+            teacher = torch.stack([signal, *first]).mean(dim=0) if first else signal
+            if self.inplace and not first:
+                first.append(task.teacher_signal(outputs.detach()))
+            distilled = self.distil(outputs, teacher)
             return distilled + self.label_weight * from_targets(outputs) if self.label_weight else distilled
 
         return loss
@@ -114,7 +123,7 @@ def make_supervision(recipe: Recipe, task: Task, teachers: Sequence[nn.Module]) 
             return InplaceDistillation(targets, _distillation_loss(config.loss, recipe.task, task))
         case ExternalDistillationConfig():
             distil = _distillation_loss(config.loss, recipe.task, task)
-            return ExternalTeacher(targets, distil, teachers, config.label_weight)
+            return ExternalTeacher(targets, distil, teachers, config.label_weight, config.inplace)
 
 
 def _distillation_loss(name: str | None, task_name: str, task: Task) -> DistillationLoss:

@@ -23,7 +23,7 @@ from nas.progress import Progress, silent
 from nas.recipes.keys import differences
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import parse as parse_recipe
-from nas.runs.files import RECIPE, SUPERNET, TRANSFER
+from nas.runs.files import RECIPE, SPACE, SUPERNET, TRANSFER
 from nas.runs.lock import locked
 from nas.runs.recorded_data import check_outside, open_data, record, with_preprocess
 from nas.runs.records import RunInfo, now, versions
@@ -31,6 +31,7 @@ from nas.runs.run_dir import RunDir
 from nas.runs.weights import save_supernet
 from nas.samplers import Sampler, make_sampler
 from nas.stopping import Stopped, stop_signals
+from nas.tasks import Task
 from nas.torch_backend.allocator import keep_freed_memory
 from nas.training.accelerator import (
     any_rank,
@@ -46,12 +47,14 @@ from nas.training.data_order import DATA_ORDERS
 from nas.training.loaders import batches, loader_processes, make_mixer, with_augmentation
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
+from nas.training.pretrained import Prepared, prepare
 from nas.training.schedule import LearningRate
 from nas.training.state import TrainingState
 from nas.training.step import TrainingStep
-from nas.training.supervision import load_teachers, make_supervision
+from nas.training.supervision import INIT, load_teachers, make_supervision
 from nas.training.transfer import Transfer, transfer
 from search_spaces import Space
+from search_spaces.families.vit import ViTSpace
 
 _log = logging.getLogger("nas")
 
@@ -89,6 +92,7 @@ def train(
     """
     keep_freed_memory()
     check_outside(recipe.data.dataset, recipe.data.root, out)
+    recipe = recipe.replace({"space": _space_name(recipe)})
     channels = search_spaces.get(recipe.space).config.channels
     recipe = recipe.replace({"data.dataset": for_channels(recipe.data.dataset, channels)})
     fabric = make_fabric(recipe.compute, recipe.data.batch_size)
@@ -134,6 +138,7 @@ def _train(
         channels=dataset.preprocess.channels,
         resolutions=(int(recipe.arch["resolution"]),) if recipe.arch else None,
     )
+    space, prepared = _ordered(recipe, space, dataset, task, fabric, out, resumed=resumed)
     sampler = sampler or make_sampler(space, recipe)
     steps_per_epoch = batches_per_epoch(dataset, recipe.data.batch_size)
     schedule = LearningRate(recipe, steps_per_epoch)
@@ -142,7 +147,9 @@ def _train(
     log = TrainingLog(space, recipe.logging.every_n_steps or steps_per_epoch, task.headline.metric)
     state = TrainingState.start(recipe, space, fabric, sampler, data_order, log)
     teachers = load_teachers(recipe, space, dataset.output_names, fabric.device)
-    transferred = _transferred(recipe, state, out, dataset)
+    if prepared:
+        state.supernet.load_state_dict(prepared.weights)
+    transferred = prepared.transferred if prepared else _transferred(recipe, state, out, dataset)
     mix = make_mixer(recipe, task, dataset)
     supervision = make_supervision(recipe, task, teachers)
     take_step = TrainingStep(fabric, state, recipe, task, supervision, schedule.total)
@@ -192,6 +199,25 @@ def _train(
     return run
 
 
+def _ordered(
+    recipe: Recipe, space: Space, dataset: Dataset, task: Task, fabric: Fabric, out: Path, *, resumed: bool
+) -> tuple[Space, Prepared | None]:
+    """The space with the order of blocks, and the ordered weights that a new training starts from."""
+    if recipe.ordering.kind == "none":
+        return space, None
+    if not isinstance(space, ViTSpace):
+        raise ValueError(
+            f"ordering is for spaces of the family vit, got {space.name!r} of the family "
+            f"{space.config.family!r}; leave ordering out"
+        )
+    if resumed and Checkpoints(RunDir(out)).paths():
+        recorded = RunDir(out).space()
+        assert isinstance(recorded, ViTSpace)
+        return space.with_keep(recorded.config.keep), None
+    prepared = on_rank_zero(fabric, lambda: prepare(recipe, space, dataset, task, fabric.device))
+    return space.with_keep(prepared.keep), prepared
+
+
 def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Dataset) -> Transfer | None:
     """Load the weights of the recipe's `init`, unless training resumes from a checkpoint."""
     if recipe.init is None or Checkpoints(RunDir(out)).paths():
@@ -217,6 +243,19 @@ def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
         return with_preprocess(new, _preprocess(recipe))
     named_by_user = recipe.data.dataset == run.info().dataset  # otherwise, the run would name code to import
     return open_data(run, recipe.data.root, allow_import=named_by_user)
+
+
+def _space_name(recipe: Recipe) -> str:
+    """The name or file of the recipe's space.
+
+    Raises:
+        ValueError: it is that of `init`, which is missing.
+    """
+    if recipe.space != INIT:
+        return recipe.space
+    if recipe.init is None:
+        raise ValueError("space: init needs the key init (--init RUN), a run from which training starts")
+    return str(RunDir.open(recipe.init).file(SPACE))
 
 
 def _preprocess(recipe: Recipe) -> Preprocess | None:

@@ -42,6 +42,10 @@ class ViTSpace(Space):
         config.check_resolutions()
         super().__init__(config, _choices(config), _slots(config))
 
+    def with_keep(self, keep: tuple[int, ...] | None) -> ViTSpace:
+        """The same space with another order of its blocks, see `ViTConfig.keep`."""
+        return ViTSpace(self.config.model_copy(update={"keep": keep}))
+
     def stages(self) -> list[dict[str, str]]:
         """See `Space.stages`."""
         config = self.config

@@ -1,0 +1,129 @@
+"""Supernets out of pretrained vision transformers."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import search_spaces
+from nas.evaluation.trained_run import TrainedRun
+from nas.importing.import_run import import_run
+from nas.recipes import recipe as recipes
+from nas.recipes.recipe import Recipe
+from nas.runs.run_dir import RunDir
+from nas.runs.weights import trained_weights
+from nas.search.untrained import check_subnets_trained
+from nas.torch_backend.supernet import Supernet
+from nas.training.pretrained import clean_images, prepare
+from nas.training.train import train
+from search_spaces.families.vit import ViTSpace
+
+VIT = """\
+family: vit
+name: small
+outputs: 10
+channels: 1
+resolutions: [8]
+patch: 4
+width: [16]
+depth: [1, 2, 3]
+heads: [1, 2]
+head_dim: 8
+mlp: [8, 16]
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A random network that is imported for the digits."""
+    folder = tmp_path_factory.mktemp("imported")
+    supernet = Supernet(search_spaces.parse(VIT))
+    generator = torch.Generator().manual_seed(0)
+    for tensor in supernet.state_dict().values():
+        tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+    (folder / "net.pth").write_bytes(b"")
+    return import_run(
+        supernet, folder / "run", source="timm", checkpoint=folder / "net.pth", dataset="digits"
+    )
+
+
+def pretrained_recipe(imported: RunDir, **changes: object) -> Recipe:
+    fixed = {"data.dataset": "digits", "data.root": None, "epochs": 1, "ordering.images": 64}
+    return recipes.load("pretrained-vit").replace(
+        {"init": str(imported.path), "compute.threads": 1, "compute.accelerator": "cpu", **fixed, **changes}
+    )
+
+
+def test_training_orders_the_network_and_resumes(imported: RunDir, tmp_path: Path) -> None:
+    recipe = pretrained_recipe(imported)
+    whole = train(recipe, tmp_path / "whole")
+    space = whole.space()
+    assert isinstance(space, ViTSpace)
+    assert space.config.keep is not None
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", progress=interrupt)
+    parts = train(recipe, tmp_path / "parts", resume=True)
+    assert parts.space().config == space.config
+    expected = trained_weights(whole)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_weights(parts).items())
+    check_subnets_trained(TrainedRun.open(whole.path))
+
+
+@pytest.mark.parametrize("kind", ["norm", "taylor"])
+def test_prepared_weights_compute_the_same(imported: RunDir, kind: str) -> None:
+    run = TrainedRun.open(imported.path)
+    recipe = pretrained_recipe(imported, **{"ordering.kind": kind})
+    assert isinstance(run.space, ViTSpace)
+    prepared = prepare(recipe, run.space, run.dataset, run.task, torch.device("cpu"))
+    ordered = Supernet(run.space.with_keep(prepared.keep)).eval()
+    ordered.load_state_dict(prepared.weights)
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, before = (net(x, net.space.largest) for net in (ordered, run.supernet))
+    torch.testing.assert_close(ours, before, rtol=0, atol=1e-5 * float(before.abs().max()))
+
+
+def test_first_block_to_remove_is_the_least_important(imported: RunDir) -> None:
+    run, recipe = TrainedRun.open(imported.path), pretrained_recipe(imported)
+    space = run.space
+    assert isinstance(space, ViTSpace)
+    device = torch.device("cpu")
+    keep = prepare(recipe, space, run.dataset, run.task, device).keep
+    assert keep is not None
+    losses = {}
+    for removed in range(3):
+        others = [b for b in range(3) if b != removed]
+        supernet = Supernet(space.with_keep((*others, removed))).eval()
+        supernet.load_state_dict(run.supernet.state_dict())
+        shallow = supernet.space.arch({**supernet.space.largest, "depth": 2})
+        batches = clean_images(recipe, space, run.dataset, device)
+        with torch.no_grad():
+            losses[removed] = sum(float(run.task.loss(supernet(x, shallow), y)) for x, y in batches)
+    assert keep[-1] == min(losses, key=lambda removed: losses[removed])
+
+
+def test_search_before_training_is_an_error(imported: RunDir) -> None:
+    message = (
+        r"must be trained before a search.*top-1 on 500 validation images: largest \d+\.\d%, smallest .*init"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_subnets_trained(TrainedRun.open(imported.path))
+
+
+def test_ordering_without_an_effect_is_an_error(imported: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="images has no effect with the kind none"):
+        pretrained_recipe(imported, **{"ordering.kind": "none"})
+    with pytest.raises(ValueError, match=r"distillation\.inplace has no effect with the sampler uniform"):
+        pretrained_recipe(imported, sampler={"kind": "uniform"})
+    with pytest.raises(ValueError, match="space: init needs the key init"):
+        train(recipes.load("pretrained-vit", ["data={dataset: digits}"]), tmp_path / "run")
+    with pytest.raises(ValueError, match="ordering is for spaces of the family vit, got 'digits'"):
+        train(recipes.load("digits", ["ordering.kind=norm"]), tmp_path / "run")
+    with pytest.raises(ValueError, match="ordering needs the key init"):
+        train(recipes.load("digits", ["ordering.kind=norm", "space=vit-digits"]), tmp_path / "run")
