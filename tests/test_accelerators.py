@@ -32,6 +32,7 @@ from nas.runs.records import RunInfo
 from nas.runs.run_dir import RunDir
 from nas.samplers import make_sampler
 from nas.torch_backend.dropout import Dropout
+from nas.torch_backend.functional import faster_layout
 from nas.torch_backend.supernet import Supernet
 from nas.training.accelerator import any_rank, make_fabric, on_rank_zero
 from nas.training.checkpoint import Checkpoints
@@ -177,6 +178,19 @@ def test_pixels_are_normalized_on_the_device_as_by_numpy(device: str) -> None:
     if device != "meta":
         expected = torch.from_numpy(preprocess.normalize(pixels))
         torch.testing.assert_close(x.cpu(), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("device", "layout"), [("cpu", torch.channels_last), ("fake cuda", torch.contiguous_format)]
+)
+def test_networks_compute_in_the_faster_layout_of_the_device(
+    device: str, layout: torch.memory_format, tiny: Space
+) -> None:
+    fake = device.startswith("fake")
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
+        x = torch.zeros(2, 3, 8, 8, device=device.removeprefix("fake "))
+        for given in (x, x.contiguous(memory_format=torch.channels_last)):
+            assert faster_layout(given).is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("device", CPU_OR_GPU)

