@@ -16,7 +16,7 @@ from search_spaces.choices import Choice, listed
 from search_spaces.config import SpaceConfig
 from search_spaces.genomes import GenomeCodec
 from search_spaces.graph import Block, chain
-from search_spaces.operators import Resize
+from search_spaces.operators import BatchNorm, Resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,11 @@ class Space(GenomeCodec, ABC):
     def resizes(self) -> bool:
         """Whether the network itself resizes its images."""
         return isinstance(self.blocks(self.largest)[0].nodes[0].op, Resize)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether the networks have batch norms, so that subnets need a recalibration of their statistics."""
+        return any(block.has(BatchNorm) for block in self.blocks(self.largest))
 
     def macs(self, arch: Arch) -> int:
         """Multiply-accumulates for one image (see `search_spaces.operators.Operator.macs`)."""

@@ -244,8 +244,16 @@ def test_preferred_subnets_do_not_change_and_have_the_best_score_of_their_size(
 
 
 def test_larger_subnets_have_more_saliency(tiny: Space) -> None:
-    score = saliency(tiny, 0)
-    small, large = score(tiny.encode([tiny.smallest, tiny.largest]))
+    check_saliency(tiny)
+
+
+def test_larger_transformers_have_more_saliency() -> None:
+    check_saliency(search_spaces.get("vit-digits"))
+
+
+def check_saliency(space: Space) -> None:
+    score = saliency(space, 0)
+    small, large = score(space.encode([space.smallest, space.largest]))
     assert 0 < small < large
 
 

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 
 import search_spaces
 from nas.onnx_backend import onnx_graph
+from nas.recipes.groups import AdamWConfig, FinetuningConfig
+from nas.torch_backend.dropout import Dropout
 from nas.torch_backend.supernet import Supernet
+from nas.training.optimizers import parameter_groups
 from search_spaces import Arch, Space
 from search_spaces.costs import macs_table, params_table, peak_memory_table
 from search_spaces.families.vit import ViTConfig, ViTSpace
@@ -157,3 +160,39 @@ def test_resolutions_of_other_data_must_be_multiples_of_the_patch() -> None:
     space = ViTSpace(ViTConfig.model_validate(TINY))
     with pytest.raises(ValueError, match=r"resolutions must be multiples of patch 2, got \[7\]"):
         space.with_data(outputs=3, channels=1, resolutions=(7,))
+
+
+def test_images_skip_attention_and_mlp_separately() -> None:
+    space = ViTSpace(ViTConfig.model_validate(TINY))
+    rates = Dropout(space, 0.0, 0.8).rates
+    # 2 blocks with 2 branches each: 0, 1/4, 2/4 and 3/4 of 0.8
+    assert list(rates.values()) == pytest.approx([0, 0.2, 0.4, 0.6])
+    branches = {block.name: block.branch for block in space.blocks(space.largest)[1:-1]}
+    assert branches.keys() == rates.keys()
+    assert {branch.name for branch in branches.values() if branch} == {"project"}
+    assert None not in branches.values()
+
+
+@pytest.mark.parametrize("relative", [{"kind": "tables"}, {"kind": "bias"}])
+def test_initial_weights_and_weight_decay(relative: dict[str, Any]) -> None:
+    changes = {"relative": relative, "width": [48], "layer_scale": 0.1, "head_dim": 16}
+    changes |= {"prefix": 0, "pool": "mean"} if relative == {"kind": "bias"} else {}
+    supernet = Supernet(ViTSpace(ViTConfig.model_validate(TINY | changes)))
+    names = {id(parameter): name for name, parameter in supernet.named_parameters()}
+    groups = parameter_groups(supernet, AdamWConfig(weight_decay=0.05), FinetuningConfig())
+    decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    layers = ("patch", "qkv", "project", "expand", "classifier")
+    assert decayed == {
+        name for name in names.values() if name.split(".")[-2] in layers and name.endswith("weight")
+    }
+    for name, parameter in supernet.named_parameters():
+        *_, owner, kind = name.split(".")
+        drawn = owner in ("position", "prefix", "attend")
+        if drawn or (owner in ("qkv", "project", "expand") and kind == "weight"):
+            values = parameter.detach()
+            assert 0 < values.abs().max() <= 2  # truncated at 100 standard deviations
+            if values.numel() > 500:
+                assert 0.018 < values.std() < 0.022
+        elif kind == "bias":
+            assert not parameter.count_nonzero()

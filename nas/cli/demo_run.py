@@ -102,7 +102,8 @@ def _run_demo(out: str | Path, recipe: Recipe, seed: int, *, resume: bool, progr
     store = ProfileStore(run.file(PROFILES))
     if DEVICE not in store.names():
         profile_device(trained.space, DEVICE, store, n_held_out=HELD_OUT, seed=seed, progress=progress)
-    options = SearchOptions(seed=seed, baseline=RANDOM, noise_ceiling=NOISE_CEILING)
+    noise_ceiling = NOISE_CEILING if trained.space.has_batch_norm else 0
+    options = SearchOptions(seed=seed, baseline=RANDOM, noise_ceiling=noise_ceiling)
     search_run(trained, store.load(DEVICE), options, progress=progress)
     exported = export_subnets(trained, PICK, progress=progress)
     rows = benchmark([file.path for file in exported], progress=progress)

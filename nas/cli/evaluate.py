@@ -54,14 +54,20 @@ def evaluate(
     from nas.progress import shown
 
     trained = open_run(run, dataset, data_root, allow_import).with_accelerator(accelerator, precision)
-    space = trained.space
+    space, default = trained.space, Calibration()
+    recalibration = Calibration(calibration_images, method=calibration)
+    if recalibration != default and not space.has_batch_norm:
+        raise ValueError(
+            f"--calibration and --calibration-images have no effect in the space {space.name!r}, which has "
+            "no batch norms; leave them out"
+        )
     archs = [find_arch(space, name, seed) for name in arch or ()]
     archs += space.decode(space.sample(np.random.default_rng(seed), samples or 0))
     with shown() as progress:
         table = trained.evaluate(
             archs,
             metrics=metric or (),
-            calibration=Calibration(calibration_images, method=calibration),
+            calibration=recalibration,
             progress=progress,
         )
     show(records(table.drop(columns="arch")), as_json)

@@ -29,6 +29,8 @@ _PAGE = 4096
 _SEED = 0
 _WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 """Bytes of one weight, by precision."""
+_INDICES = (TensorProto.INT32, TensorProto.INT64)
+"""Types of constants that are not weights, such as the distances of tokens."""
 _Kind = tuple[str, float]
 """Type and standard deviation of a constant."""
 
@@ -97,8 +99,11 @@ def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weigh
 
 
 def _is_shared(constant: TensorProto) -> bool:
-    scales = constant.name.endswith("_scale")  # scales of INT8 values must not be negative
-    return _size(constant) >= SHARED_FROM and not scales
+    if _size(constant) < SHARED_FROM or constant.data_type in _INDICES:
+        return False
+    # scales of INT8 values must not be negative, and those of norms must not be zero
+    values = numpy_helper.to_array(constant)
+    return not constant.name.endswith("_scale") and not bool((values == 1).all())
 
 
 def _size(constant: TensorProto) -> int:

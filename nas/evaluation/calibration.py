@@ -38,6 +38,8 @@ class Method:
 
 
 DEFAULT = "default"
+NO_CALIBRATION = "none"
+"""Identifies evaluations in spaces without batch norms in the archive."""
 METHODS: Mapping[str, Method] = {
     # on digits, augmented images cost 4 to 10 points of accuracy and worsen the ranking
     DEFAULT: Method(images=512, batch_size=256, unbiased=True, augmented=False),

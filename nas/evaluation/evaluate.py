@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hw_profiles.measuring.runner.process_limits import usable_cores
 from nas.data.dataset import Dataset, SplitName
 from nas.evaluation.archive import Archive
-from nas.evaluation.calibration import Calibration
+from nas.evaluation.calibration import NO_CALIBRATION, Calibration
 from nas.evaluation.group import GroupEvaluation
 from nas.evaluation.workers import Threads, Workers
 from nas.progress import Progress, silent
@@ -87,8 +87,9 @@ class Evaluator:
     @property
     def key(self) -> str:
         """Text that identifies BN recalibration and precision in the archive."""
-        precision = self.evaluation.precision
-        return self.evaluation.calibration.key + ("" if precision == FP32 else f":{precision}")
+        own = self.evaluation
+        calibration = own.calibration.key if own.supernet.space.has_batch_norm else NO_CALIBRATION
+        return calibration + ("" if own.precision == FP32 else f":{own.precision}")
 
     def __call__(
         self,

@@ -21,6 +21,8 @@ PADDING, MIN_STAGE = 9, 54
 TOP, BODY, BOTTOM = 50, 104, 40
 MIN_BOX = 30
 """All sizes are in pixels."""
+MAX_CHARACTERS = 4
+"""Characters that fit into a box."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ def _shortcut(block: Block, x: float, height: float) -> str:
 
 
 def _lines(label: tuple[str, ...], x: float) -> Iterator[str]:
+    if max(map(len, label)) > MAX_CHARACTERS:
+        label = tuple(line for text in label for line in (text[0], text[1:]))
     first = TOP + BODY / 2 + 4 - 6.5 * (len(label) - 1)
     for i, text in enumerate(label):
         yield f'<text class="label" x="{x:g}" y="{first + 13 * i:g}">{escape(text)}</text>'
@@ -199,9 +203,11 @@ def _marks(block: Block, x: float) -> Iterator[str]:
 
 
 def _stride(block: Block) -> int:
-    """Total stride of the block; 1 if it has no feature map."""
-    before, after = block.inputs[0].size, block.output_specs[0].size
-    return -(-before[0] // after[0]) if before and after else 1
+    """Total stride of the block, up to the tokens of a stem; 1 in the head and if it has no feature map."""
+    images = [node.output for node in block.nodes if node.output.layout == "image"]
+    if not images or block.output_specs[0].layout == "vector":
+        return 1
+    return -(-block.inputs[0].size[0] // images[-1].size[0])
 
 
 def _describe(part: Part) -> str:
@@ -209,4 +215,5 @@ def _describe(part: Part) -> str:
     assert block is not None
     source = block.inputs[0]
     channels = f"{source.channels} → {_inner(block)} → {part.width} channels"
-    return f"{part.slot.name}: {channels}, {_extent(source)} px, {count(block.macs)} MACs"
+    unit = "tokens" if source.layout == "tokens" else "px"
+    return f"{part.slot.name}: {channels}, {_extent(source)} {unit}, {count(block.macs)} MACs"

@@ -89,7 +89,12 @@ def saliency(space: Space, seed: int) -> BlockTable:
         active = take((weight.detach() * gradient).abs(), node.parameters["weight"])
         return float(active.sum() / normalization.clamp_min(torch.finfo().tiny))
 
-    return BlockTable(space, lambda block: sum(score(node) for node in block.nodes if node.macs))
+    return BlockTable(space, lambda block: sum(score(node) for node in block.nodes if _is_layer(node)))
+
+
+def _is_layer(node: Node) -> bool:
+    """Whether the node is a convolution or a linear layer."""
+    return node.macs > 0 and "weight" in node.parameters
 
 
 def archs_with_every_layer(space: Space) -> list[Arch]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.measuring.runner.process_limits import usable_cores
+from nas.data.batches import MIN_CALIBRATION_IMAGES
 from nas.evaluation.archive import Archive
 from nas.evaluation.calibration import DEFAULT, METHODS, Calibration
 from nas.evaluation.trained_run import TrainedRun
@@ -90,13 +91,17 @@ class SearchCost:
             },
         }
 
+    @property
+    def _calibration(self) -> str:
+        return f"and {self.calibration_images:,} calibration " if self.calibration_images else ""
+
     def lines(self) -> Iterator[str]:
         """The cost in words."""
         for step in self.steps:
             yield (
-                f"{step.step}: {step.evaluations:,} evaluations of {step.validation_images:,} validation and "
-                f"{self.calibration_images:,} calibration images, about "
-                f"{step.seconds / max(1, step.evaluations):.2g} s each: {_duration(step.seconds)}"
+                f"{step.step}: {step.evaluations:,} evaluations of {step.validation_images:,} validation "
+                f"{self._calibration}images, about {step.seconds / max(1, step.evaluations):.2g} s each: "
+                f"{_duration(step.seconds)}"
             )
         first, smaller = self.steps[0], self.smaller[0]
         total = f"estimated time of all evaluations: {_duration(self.seconds)}"
@@ -217,7 +222,7 @@ def time_subnets(
     n = min(FIRST_IMAGES, total)
     while True:
         validation = min(n_validation, max(1, round(n * n_validation / total)))
-        calibration = min(n_calibration, max(2, n - validation))
+        calibration = min(n_calibration, max(MIN_CALIBRATION_IMAGES, n - validation))
         if not timings:  # the first evaluation in a process takes longer
             _timed(trained, metrics, archs, validation, calibration)
         seconds, cpu_seconds = _timed(trained, metrics, archs, validation, calibration)
@@ -251,7 +256,8 @@ def _timed(
     part = trained.with_validation_images(validation)
     with TemporaryDirectory() as folder:
         run = replace(part, archive=Archive(Path(folder) / "archive.sqlite"))
-        evaluate = run.evaluator(calibration=Calibration(images=calibration), extra_metrics=metrics)
+        images = max(MIN_CALIBRATION_IMAGES, calibration)  # unused without batch norms
+        evaluate = run.evaluator(calibration=Calibration(images), extra_metrics=metrics)
         begin, cpu_begin = time.perf_counter(), time.process_time()
         evaluate(archs, "timing")
         return time.perf_counter() - begin, time.process_time() - cpu_begin
@@ -263,6 +269,8 @@ def _relative_speed(workers: Workers | None) -> float:
 
 
 def _calibration_images(trained: TrainedRun) -> int:
+    if not trained.space.has_batch_norm:
+        return 0
     return min(METHODS[DEFAULT].images, len(trained.dataset.split("train")))
 
 

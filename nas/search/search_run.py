@@ -21,6 +21,7 @@ from nas.search.search_problem import make_problem
 from nas.search.steps import SearchSteps
 from nas.search.untrained import check_subnets_trained
 from nas.search.validated_search import latencies_on
+from search_spaces import Space
 
 _log = logging.getLogger("nas")
 
@@ -64,6 +65,7 @@ def search_run(
     trained.run.check_writable("copy the run to a writable folder")
     check_subnets_trained(trained, workers)
     trained = trained.with_validation_images(options.validation_images)
+    _check_noise_ceiling(options, trained.space)
     _check_screening(options, len(trained.dataset.split("validation")))
     measured = latencies_on(device, trained)
     reached = (connection or trusted_connection(device)) if measure else None
@@ -93,6 +95,14 @@ def search_run(
     if outcome.own.validated.pending:
         raise outcome.own.validated.pending
     return outcome
+
+
+def _check_noise_ceiling(options: SearchOptions, space: Space) -> None:
+    if options.noise_ceiling and not space.has_batch_norm:
+        raise ValueError(
+            f"--noise-ceiling must be 0 in the space {space.name!r}, got {options.noise_ceiling}: without "
+            "batch norms, a second evaluation gives equal metrics; leave it out"
+        )
 
 
 def _check_screening(options: SearchOptions, n_validation: int) -> None:

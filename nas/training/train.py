@@ -20,6 +20,7 @@ from nas.data.check_files import check_files
 from nas.data.dataset import Dataset, summary
 from nas.data.preprocess import Preprocess
 from nas.progress import Progress, silent
+from nas.recipes.groups import BatchNormConfig
 from nas.recipes.keys import differences
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import parse as parse_recipe
@@ -138,6 +139,9 @@ def _train(
         channels=dataset.preprocess.channels,
         resolutions=(int(recipe.arch["resolution"]),) if recipe.arch else None,
     )
+    _check_batch_norm(recipe, space)
+    if fabric.is_global_zero and not space.has_batch_norm:
+        _log.info("the space %s has no batch norms: its subnets need no recalibration", space.name)
     space, prepared = _ordered(recipe, space, dataset, task, fabric, out, resumed=resumed)
     sampler = sampler or make_sampler(space, recipe)
     steps_per_epoch = batches_per_epoch(dataset, recipe.data.batch_size)
@@ -197,6 +201,13 @@ def _train(
     checkpointer.save()
     on_rank_zero(fabric, lambda: save_supernet(run, state.trained_weights()))
     return run
+
+
+def _check_batch_norm(recipe: Recipe, space: Space) -> None:
+    if recipe.batch_norm != BatchNormConfig() and not space.has_batch_norm:
+        raise ValueError(
+            f"batch_norm has no effect in the space {space.name!r}, which has no batch norms; leave it out"
+        )
 
 
 def _ordered(
