@@ -104,7 +104,7 @@ def make_supernet(name: str, logits_scale: float) -> Supernet:
         search_spaces.get(name).with_data(outputs=CLASSES, channels=3), zero_init_residual=False
     )
     with torch.no_grad():
-        supernet.classifier.weight.mul_(logits_scale)
+        supernet.classifier.get_parameter("weight").mul_(logits_scale)
     return supernet.eval()
 
 

@@ -62,7 +62,7 @@ def supernet(tiny: Space) -> Supernet:
     """With logits of about 1 and running statistics that differ from the defaults."""
     supernet = Supernet(tiny, zero_init_residual=False).eval()
     with torch.no_grad():
-        supernet.classifier.weight.mul_(100)
+        supernet.classifier.get_parameter("weight").mul_(100)
         for name, tensor in supernet.named_buffers():
             tensor.copy_(torch.rand(tensor.shape) + ("var" in name))
     return supernet

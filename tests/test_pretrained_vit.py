@@ -81,7 +81,7 @@ def test_prepared_weights_compute_the_same(imported: RunDir, kind: str) -> None:
     recipe = pretrained_recipe(imported, **{"ordering.kind": kind})
     assert isinstance(run.space, ViTSpace)
     prepared = prepare(recipe, run.space, run.dataset, run.task, torch.device("cpu"))
-    ordered = Supernet(run.space.with_keep(prepared.keep)).eval()
+    ordered = Supernet(prepared.space).eval()
     ordered.load_state_dict(prepared.weights)
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -94,7 +94,9 @@ def test_first_block_to_remove_is_the_least_important(imported: RunDir) -> None:
     space = run.space
     assert isinstance(space, ViTSpace)
     device = torch.device("cpu")
-    keep = prepare(recipe, space, run.dataset, run.task, device).keep
+    ranked = prepare(recipe, space, run.dataset, run.task, device).space
+    assert isinstance(ranked, ViTSpace)
+    keep = ranked.config.keep
     assert keep is not None
     losses = {}
     for removed in range(3):

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,10 @@ from nas.importing.torch_model.plan import Options
 from nas.onnx_backend import onnx_graph
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet
+from nas.torch_backend.block_rank import rank_blocks_of_stages
+from nas.torch_backend.coupled_channels import elastic_channels, taylor_importance
 from nas.torch_backend.supernet import Supernet
-from search_spaces import Arch
+from search_spaces import Arch, Block
 from search_spaces.costs import macs_table, params_table
 from search_spaces.families.traced import TracedSpace
 from search_spaces.operators import Conv2d
@@ -352,3 +354,71 @@ def test_weights_that_do_not_match(tmp_path: Path, nas: Nas, monkeypatch: pytest
         *("--out", tmp_path / "run"),
     )
     assert_refused(answer, "1 missing (fc.weight); 1 surplus (surplus)")
+
+
+def test_recipe_trains_an_imported_network(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    source = ("torch_models:Digits", "--resolution", 8, "--round", 4)
+    assert nas("import", "torch", *source, "--out", tmp_path / "imported").code == 0
+    refused = nas("search", tmp_path / "imported", "--dataset", "digits")
+    assert refused.code == 2
+    changes = (
+        "data.dataset=digits",
+        "data.batch_size=448",
+        "epochs=1",
+        "ordering.images=64",
+        "compute.threads=1",
+    )
+    sets = [part for change in changes for part in ("--set", change)]
+    config = ("--config", "own-network", "--init", tmp_path / "imported", "--out", tmp_path / "elastic")
+    answer = nas("train", *config, *sets)
+    assert answer.code == 0, answer.err
+    space = RunDir.open(tmp_path / "elastic").space()
+    assert isinstance(space, TracedSpace)
+    assert space.config.family == "traced"
+    assert load_supernet(RunDir.open(tmp_path / "elastic")).space.n_subnets == space.n_subnets
+
+
+def test_depths_skip_unimportant_blocks_first() -> None:
+    supernet = convert(random_model("resnet"), [20]).supernet
+    space = supernet.space
+    assert isinstance(space, TracedSpace)
+    names = [slot.name for slot in space.slots if slot.depth == "stages.0.depth"]
+    losses = dict(zip(names, (3.0, 1.0, 2.0), strict=True))  # without each block
+
+    def loss_of(blocks: Sequence[Block]) -> float:
+        (missing,) = {slot.name for slot in space.slots} - {block.name for block in blocks}
+        return losses.get(missing, 0.0)
+
+    ranked = space.with_ranking(rank_blocks_of_stages(space, loss_of))
+    values = dict(ranked.largest) | {"stages.0.depth": 2}
+    kept = [block.name for block in ranked.blocks(ranked.arch(values)) if block.name in names]
+    assert kept == [names[0], names[2]]  # in the order of the network
+    assert search_spaces.parse(ranked.to_yaml()).to_yaml() == ranked.to_yaml()
+    active = ranked.arch(values)
+    assert f"{names[1]}.expand" not in active
+    assert f"{names[2]}.expand" in active
+
+
+def test_taylor_importance_is_the_change_of_the_loss() -> None:
+    model = with_random_weights(
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1), nn.Flatten(), nn.Linear(32, 2))
+    )
+    supernet = convert(model, [4], Options(divisor=1)).supernet
+    groups = elastic_channels(supernet.space)
+    x, zero = torch.randn(1, 3, 4, 4), torch.zeros(1, dtype=torch.long)
+    # for a loss that is linear in the outputs, the first order is exact
+    importance = taylor_importance(supernet, groups, [(x, zero)], lambda outputs, targets: outputs.sum())
+    nodes = supernet.space.network(supernet.space.largest).nodes
+    first = next(i for i, group in enumerate(groups) if nodes[group.writers[0]].name == "0")
+    with torch.no_grad():
+        full = model(x).sum()
+        for c in range(8):
+            reader = model[1]
+            assert isinstance(reader, nn.Conv2d)
+            weight = reader.weight.clone()
+            reader.weight[:, c] = 0
+            torch.testing.assert_close(
+                importance[first][c], (full - model(x).sum()).abs(), rtol=1e-4, atol=1e-4
+            )
+            reader.weight.copy_(weight)

@@ -52,6 +52,20 @@ class ResNet(nn.Module):
         return logits
 
 
+class Digits(nn.Module):
+    """A ResNet for the digits of scikit-learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU())
+        self.blocks = nn.Sequential(Block(8, 8, 1, 8), Block(8, 8, 1, 8))
+        self.classifier = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.blocks(self.stem(x)).mean((2, 3)))
+        return logits
+
+
 class Excitation(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()

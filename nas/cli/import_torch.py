@@ -110,7 +110,6 @@ def import_torch(
     from nas.importing.torch_model.convert import convert
     from nas.importing.torch_model.load import TORCHVISION_SIDES, load_model, load_weights
     from nas.importing.torch_model.plan import Options
-    from nas.runs.commands import command
     from nas.runs.run_dir import RunDir
 
     if order not in ("norm", "none"):
@@ -139,7 +138,8 @@ def import_torch(
     run = import_run(
         converted.supernet,
         out,
-        source=model,
+        source="torch",
+        model=model,
         checkpoint=weights,
         dataset=dataset,
         data_root=data_root,
@@ -159,11 +159,10 @@ def import_torch(
         )
         return
     _describe(converted)
-    imported = run.info().imported
-    assert imported
-    line(imported.note)
-    train = command("train", "--config", "RECIPE", "--init", run.path, "--out", "NEW")
-    line(f"imported: {run.path}; subnets need training: {train}")
+    info = run.info()
+    assert info.imported
+    line(info.imported.note)
+    line(f"imported: {run.path}; next: {info.elastic_training(run.path)}")
 
 
 def _describe(converted: Converted) -> None:

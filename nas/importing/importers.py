@@ -114,5 +114,5 @@ SOURCES: Mapping[str, Loader] = {
     **{source: partial(load_vit, source) for source in VIT_SOURCES},
 }
 """The tools whose checkpoints can be loaded."""
-SINGLE_NETWORKS = {"torchvision", "timm"}
+SINGLE_NETWORKS = {"torchvision", "timm", "torch"}
 """Sources of networks instead of supernets: only the largest subnet was trained."""

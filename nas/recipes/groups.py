@@ -178,7 +178,7 @@ class EmaConfig(Group):
 
 class OrderingConfig(Group):
     """Order of pretrained heads, hidden channels and blocks, so that smaller subnets leave out the least
-    important ones; for vision transformers that start from `init`."""
+    important ones; for vision transformers and imported networks that start from `init`."""
 
     kind: Literal["none", "norm", "taylor"] = "none"
     """`none`: as in `init`; `norm`: by the norms of the weights; `taylor`: by the change of the loss if one

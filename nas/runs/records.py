@@ -78,7 +78,7 @@ class Imported(BaseModel, extra="forbid"):
     def note(self) -> str:
         """A note to the user about these weights."""
         if self.checkpoint is None:
-            return f"weights as the code of {self.source} sets them; without training they are random"
+            return "weights as the code of the network sets them; without training they are random"
         text = f"weights of {self.source}, {self.checkpoint}; train/ may contain their training images"
         if not self.subnets_trained:
             return f"{text}; only the largest subnet is trained: train the others before a search"
@@ -132,7 +132,9 @@ class RunInfo(BaseModel, extra="forbid"):
         root = "FOLDER" if self._folder_is_unknown else self.data_root
         changes = [f"data.dataset={self.dataset}", f"data.root={root or 'null'}"]
         options = [part for change in changes for part in ("--set", change)]
-        return command("train", "--config", "pretrained-vit", "--init", run, *options, "--out", "NEW")
+        torch = self.imported is not None and self.imported.source == "torch"
+        recipe = "own-network" if torch else "pretrained-vit"
+        return command("train", "--config", recipe, "--init", run, *options, "--out", "NEW")
 
     @property
     def _folder_is_unknown(self) -> bool:

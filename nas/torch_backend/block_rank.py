@@ -1,10 +1,10 @@
-"""Ranking of the blocks of a vision transformer, so that smaller depths leave out unimportant ones."""
+"""Ranking of blocks, so that smaller depths leave out unimportant ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from search_spaces import Block
+from search_spaces import Block, Space
 from search_spaces.families.vit import ViTSpace
 
 
@@ -38,3 +38,26 @@ def rank_blocks(space: ViTSpace, loss_of: Callable[[Sequence[Block]], float]) ->
         remaining.remove(least)
         removed.append(least)
     return (*remaining, *reversed(removed))
+
+
+def rank_blocks_of_stages(space: Space, loss_of: Callable[[Sequence[Block]], float]) -> dict[str, list[str]]:
+    """Rank the blocks that each depth can skip by the loss of the largest subnet without each of them.
+
+    Args:
+        space: the space; each block that a depth can skip keeps the shape of its input.
+        loss_of: the loss of a network of some of the largest subnet's blocks.
+
+    Returns:
+        for each depth, the names of its blocks from the most to the least important one.
+    """
+    blocks = space.blocks(space.largest)
+    depths: dict[str, list[str]] = {}
+    for slot in space.slots:
+        if slot.depth is not None:
+            depths.setdefault(slot.depth, []).append(slot.name)
+    losses = {
+        name: loss_of([block for block in blocks if block.name != name])
+        for names in depths.values()
+        for name in names
+    }
+    return {depth: sorted(names, key=losses.__getitem__, reverse=True) for depth, names in depths.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.torch_backend.dropout import Dropout
-from nas.torch_backend.elastic import ElasticBatchNorm, ElasticLinear, ElasticOperator, elastic_operators
+from nas.torch_backend.elastic import ElasticBatchNorm, ElasticOperator, elastic_operators
 from nas.torch_backend.functional import run_network
 from nas.torch_backend.static import StaticNet, put_module
 from search_spaces import Arch, Block, Node, Space
@@ -75,11 +75,10 @@ class Supernet(nn.Module):
         return self._operators[node.path]
 
     @property
-    def classifier(self) -> ElasticLinear:
-        """The last layer, with one output per class."""
-        last = self.operator(self.space.blocks(self.space.largest)[-1].nodes[-1])
-        assert isinstance(last, ElasticLinear)
-        return last
+    def classifier(self) -> ElasticOperator:
+        """The last linear layer or convolution, with one output per class."""
+        nodes = self.space.network(self.space.largest).nodes
+        return self.operator(next(node for node in reversed(nodes) if node.mixes_channels))
 
     @torch.no_grad()
     def extract(self, arch: Arch, *, fast: bool = False) -> StaticNet:

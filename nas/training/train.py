@@ -48,14 +48,13 @@ from nas.training.data_order import DATA_ORDERS
 from nas.training.loaders import batches, loader_processes, make_mixer, with_augmentation
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
-from nas.training.pretrained import Prepared, prepare
+from nas.training.pretrained import Ordered, Prepared, prepare
 from nas.training.schedule import LearningRate
 from nas.training.state import TrainingState
 from nas.training.step import TrainingStep
 from nas.training.supervision import INIT, load_teachers, make_supervision
 from nas.training.transfer import Transfer, transfer
 from search_spaces import Space
-from search_spaces.families.vit import ViTSpace
 
 _log = logging.getLogger("nas")
 
@@ -216,17 +215,15 @@ def _ordered(
     """The space with the order of blocks, and the ordered weights that a new training starts from."""
     if recipe.ordering.kind == "none":
         return space, None
-    if not isinstance(space, ViTSpace):
+    if not isinstance(space, Ordered):
         raise ValueError(
-            f"ordering is for spaces of the family vit, got {space.name!r} of the family "
+            f"ordering is for spaces of the families vit and traced, got {space.name!r} of the family "
             f"{space.config.family!r}; leave ordering out"
         )
     if resumed and Checkpoints(RunDir(out)).paths():
-        recorded = RunDir(out).space()
-        assert isinstance(recorded, ViTSpace)
-        return space.with_keep(recorded.config.keep), None
+        return RunDir(out).space(), None
     prepared = on_rank_zero(fabric, lambda: prepare(recipe, space, dataset, task, fabric.device))
-    return space.with_keep(prepared.keep), prepared
+    return prepared.space, prepared
 
 
 def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Dataset) -> Transfer | None:

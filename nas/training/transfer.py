@@ -60,7 +60,7 @@ def transfer(supernet: Supernet, source: str | Path, output_names: Sequence[str]
     weights, initial = newest_weights(run), supernet.state_dict()
     names = {name for name in weights.keys() & initial.keys() if weights[name].shape == initial[name].shape}
     if run.info().output_names not in ([], list(output_names)):
-        names -= _classifier(supernet)
+        names -= classifier_names(supernet)
     supernet.load_state_dict({name: weights[name] for name in names}, strict=False)
     return Transfer(
         source=str(source),
@@ -78,7 +78,7 @@ def _check_space(source: Space, target: Space, name: str) -> None:
         )
 
 
-def _classifier(supernet: Supernet) -> set[str]:
+def classifier_names(supernet: Supernet) -> set[str]:
     """Names of the classifier's tensors."""
     parameters = list(supernet.classifier.parameters())
     return {name for name, p in supernet.named_parameters() if any(p is other for other in parameters)}

@@ -10,13 +10,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
 from search_spaces.arch import Value
 from search_spaces.choices import Choice, listed
-from search_spaces.families.traced_config import OUTPUTS, BlockRow, NodeRow, per_option
+from search_spaces.families.traced_config import OUTPUTS, BlockRow, ChoiceRow, NodeRow, per_option
 from search_spaces.families.traced_config import TracedConfig as TracedConfig
 from search_spaces.families.traced_operators import Template, template
 from search_spaces.graph import BLOCK_INPUT, Block, Node
@@ -25,6 +25,7 @@ from search_spaces.space import Slot, Space
 from search_spaces.tensors import TensorSpec, image, vector
 
 RESOLUTION: Literal["resolution"] = "resolution"
+_Row = TypeVar("_Row", ChoiceRow, BlockRow)
 MAX_BLOCKS = 10_000
 """Maximum number of blocks that a slot can hold."""
 
@@ -40,6 +41,29 @@ class TracedSpace(Space):
             *(row.choice for row in config.choices),
         ]
         super().__init__(config, choices, list(_slots(config, {choice.name: choice for choice in choices})))
+
+    def with_ranking(self, ranking: Mapping[str, Sequence[str]]) -> TracedSpace:
+        """The same space with another order in which depths skip blocks.
+
+        Args:
+            ranking: for each depth, the names of its blocks from the most to the least important one.
+        """
+        names = {name for order in ranking.values() for name in order}
+        blocks = {row.name: row for row in self.config.blocks if row.name in names}
+        positions: dict[tuple[str, int], int] = {}
+        for depth, order in ranking.items():
+            before = sorted(blocks[name].position for name in order)
+            positions |= {(depth, blocks[n].position): new for n, new in zip(order, before, strict=True)}
+
+        def moved(row: _Row) -> _Row:
+            position = positions.get((row.depth or "", row.position), row.position)
+            return row.model_copy(update={"position": position})
+
+        update = {
+            "choices": tuple(map(moved, self.config.choices)),
+            "blocks": tuple(map(moved, self.config.blocks)),
+        }
+        return TracedSpace(self.config.model_copy(update=update))
 
     def stages(self) -> list[dict[str, str]]:
         """See `Space.stages`."""

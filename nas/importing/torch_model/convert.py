@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nas.importing.torch_model.lowering import Layer, Lowering, equal_layers
-from nas.importing.torch_model.order import sort_by_norm
 from nas.importing.torch_model.plan import Options, Plan, plan
 from nas.importing.torch_model.rules import RULES
 from nas.importing.torch_model.trace import run_with_shapes, trace
+from nas.torch_backend.coupled_channels import elastic_channels, norm_importance, sort_channels_by
 from nas.torch_backend.supernet import Supernet
 from search_spaces.families.traced import TracedSpace
 
@@ -56,7 +56,7 @@ def convert(
         options: which parts become elastic.
         outputs: number of outputs; None: those of the model. With another number, the last layer has random
             weights.
-        sort: sort elastic channels by importance, see `sort_by_norm`.
+        sort: sort elastic channels by importance, see `norm_importance`.
         name: name of the space.
         origin: description of the model for people.
         channels: channels of the images; None: as many as the first convolution reads.
@@ -95,7 +95,8 @@ def convert(
     weights = supernet.state_dict()
     supernet.load_state_dict(weights | _weights(model, layers, weights))
     if sort:
-        sort_by_norm(layers, planned.groups, weights)
+        groups = elastic_channels(supernet.space)
+        sort_channels_by(supernet, groups, norm_importance(supernet, groups))
     return Converted(supernet, layers, planned, traced.training_only, tuple(refused))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import fx, nn
 
 from nas.importing.torch_model.trace import BATCH, Shape, Traced, is_ignored
+from search_spaces import Node
 from search_spaces.families.traced_operators import template
 from search_spaces.tensors import TensorSpec, image
 
@@ -35,7 +36,13 @@ class Layer:
     """Path and class of the modules that it is in, the outermost first."""
     tensors: Mapping[str, str] = field(compare=False)
     """Name in the model of each weight and statistic, by its name in the operator, where they differ."""
-    output: TensorSpec = field(compare=False)
+    node: Node = field(compare=False)
+    """The operator for the images of one resolution."""
+
+    @property
+    def output(self) -> TensorSpec:
+        """Spec of the output."""
+        return self.node.output
 
     @property
     def heavy(self) -> bool:
@@ -123,10 +130,11 @@ class Call:
         lowering = self.lowering
         own = {name: value for name, value in fields.items() if value is not None}
         specs = tuple(map(lowering.spec, inputs))
-        output = template(op, own).operator(*specs).output(*specs)
+        operator = template(op, own).operator(*specs)
         name = lowering.unique((path or self._path()) + suffix)
+        node = Node(operator, name, "", tuple(map(int, inputs)), specs)
         owners = lowering.traced.owners.get(self.node.name, ())
-        lowering.layers.append(Layer(name, op, own, tuple(map(int, inputs)), owners, tensors or {}, output))
+        lowering.layers.append(Layer(name, op, own, node.inputs, owners, tensors or {}, node))
         return Index(len(lowering.layers) - 1)
 
     def _path(self) -> str:

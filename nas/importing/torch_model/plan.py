@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.importing.torch_model.lowering import Layer
-from nas.importing.torch_model.structure import Channels, Segment, coupled_channels, segments
+from nas.importing.torch_model.structure import Segment, segments
+from nas.torch_backend.coupled_channels import Channels, coupled_channels
 from search_spaces.arch import Value
 from search_spaces.building import make_divisible
 from search_spaces.choices import Kind
@@ -66,8 +67,6 @@ class Plan:
     """The space of a converted network."""
 
     config: TracedConfig
-    groups: tuple[Channels, ...]
-    """The coupled channels that a choice changes."""
     fixed: tuple[tuple[str, str], ...]
     """Layers whose output channels no choice changes, and why."""
 
@@ -94,7 +93,7 @@ def plan(
     Raises:
         ValueError: no part of the network is elastic.
     """
-    groups = coupled_channels(layers)
+    groups = coupled_channels([layer.node for layer in layers])
     kept = [layer.path for layer in layers if options.keeps(layer.path)]
     places = _places(layers, segments(layers, kept), options)
     widths = _Widths(layers, places, options)
@@ -116,8 +115,7 @@ def plan(
         choices=tuple(choices),
         blocks=tuple(blocks),
     )
-    elastic = tuple(group for group in groups if id(group) in widths.found)
-    return Plan(config, elastic, (*widths.fixed, *_not_skippable(layers, places)))
+    return Plan(config, (*widths.fixed, *_not_skippable(layers, places)))
 
 
 def _not_skippable(layers: Sequence[Layer], places: Sequence[Place]) -> Iterator[tuple[str, str]]:
@@ -242,7 +240,7 @@ class _Widths:
             name = f"{place.name}.expand"
             row = self._row(name, "expand", self._ratios, place, gated=True)
         else:
-            is_stream = group.has_sum(self.layers)
+            is_stream = group.has_sum([layer.node for layer in self.layers])
             values = tuple(sorted(set(values)))
             name = f"{place.name}.width"
             if is_stream and place.stage is not None:
@@ -277,7 +275,7 @@ class _Widths:
         if not group.readers:
             return "no layer reads them"
         places = {id(self._place_of[i]) for i in (*group.members, *group.readers)}
-        stream = group.has_sum(self.layers) and len(places) > 1
+        stream = group.has_sum([layer.node for layer in self.layers]) and len(places) > 1
         if stream and "width" not in self.options.elastic:
             return "a residual stream; add the choice width"
         if not stream and "expand" not in self.options.elastic:

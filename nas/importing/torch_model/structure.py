@@ -1,80 +1,15 @@
-"""Blocks and coupled channels of a network."""
+"""Blocks of a network."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 
-from nas.importing.torch_model.lowering import IMAGES, Layer
+from nas.importing.torch_model.lowering import Layer
 from search_spaces.operators import ACTIVATIONS
-
-GIVES_NEW_CHANNELS = ("concat", "slice", "channel_shuffle")
-"""Operators without weights whose channels are not those of their input, one by one."""
-
-
-@dataclass
-class Channels:
-    """Coupled channels: tensors whose channels must be dropped together."""
-
-    members: list[int] = field(default_factory=list)
-    """Layers whose outputs have these channels."""
-    writers: list[int] = field(default_factory=list)
-    """Layers that set their number."""
-    readers: list[int] = field(default_factory=list)
-    """Layers that read all of them and write others."""
-    unit: int = 1
-    """Size of the groups of a grouped convolution: only whole groups can be dropped."""
-    fixed: str = ""
-    """Why their number cannot change; empty: it can."""
-
-    def has_sum(self, layers: Sequence[Layer]) -> bool:
-        """Whether a sum has these channels: they are those of a residual stream."""
-        return any(layers[i].op == "add" for i in self.members)
-
-
-def coupled_channels(layers: Sequence[Layer]) -> list[Channels]:
-    """The groups of coupled channels of a network, by union-find; each layer's output belongs to one."""
-    parent: dict[int, int] = {i: i for i in range(IMAGES, len(layers))}
-    fixed: dict[int, str] = {}
-    units: dict[int, int] = {}
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for i, layer in enumerate(layers):
-        if layer.dense:
-            continue
-        if layer.op in GIVES_NEW_CHANNELS or "channels" in layer.fields:
-            text = (
-                "in a grouped convolution that changes their number" if layer.heavy else f"read by {layer.op}"
-            )
-            fixed |= dict.fromkeys((*layer.inputs, i), f"{text} ({layer.path})")
-            continue
-        for j in layer.inputs:
-            parent[root(j)] = root(i)
-        if "group_size" in layer.fields:
-            units[i] = layer.fields["group_size"]
-    fixed |= {IMAGES: "channels of the images", len(layers) - 1: "outputs of the network"}
-    groups: dict[int, Channels] = {}
-    for i in range(IMAGES, len(layers)):
-        group = groups.setdefault(root(i), Channels())
-        group.fixed = group.fixed or fixed.get(i, "")
-        group.unit = math.lcm(group.unit, units.get(i, 1))
-        if i != IMAGES:
-            group.members.append(i)
-            if layers[i].dense:
-                group.writers.append(i)
-    for i, layer in enumerate(layers):
-        if layer.dense:
-            groups[root(layer.inputs[0])].readers.append(i)
-    return list(groups.values())
 
 
 @dataclass
