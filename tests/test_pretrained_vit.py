@@ -126,7 +126,7 @@ def test_ordering_without_an_effect_is_an_error(imported: RunDir, tmp_path: Path
     with pytest.raises(ValueError, match="space: init needs the key init"):
         train(recipes.load("pretrained-vit", ["data={dataset: digits}"]), tmp_path / "run")
     with pytest.raises(
-        ValueError, match="ordering is for spaces of the families vit and traced, got 'digits'"
+        ValueError, match="of the families vit and traced, got 'digits'"
     ):
         train(recipes.load("digits", ["ordering.kind=norm"]), tmp_path / "run")
     with pytest.raises(ValueError, match="ordering needs the key init"):
