@@ -125,9 +125,7 @@ def test_ordering_without_an_effect_is_an_error(imported: RunDir, tmp_path: Path
         pretrained_recipe(imported, sampler={"kind": "uniform"})
     with pytest.raises(ValueError, match="space: init needs the key init"):
         train(recipes.load("pretrained-vit", ["data={dataset: digits}"]), tmp_path / "run")
-    with pytest.raises(
-        ValueError, match="of the families vit and traced, got 'digits'"
-    ):
+    with pytest.raises(ValueError, match="of the families vit and traced, got 'digits'"):
         train(recipes.load("digits", ["ordering.kind=norm"]), tmp_path / "run")
     with pytest.raises(ValueError, match="ordering needs the key init"):
         train(recipes.load("digits", ["ordering.kind=norm", "space=vit-digits"]), tmp_path / "run")

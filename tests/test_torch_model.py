@@ -235,6 +235,25 @@ class Twice(Two):
         return y.mean((2, 3))
 
 
+class Auxiliary(Two):
+    """A network with a second head in training mode, as GoogLeNet has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last, self.aux = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 2, 1), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
+        x = self.conv(x)
+        logits = self.last(x).mean((2, 3))
+        return (logits, self.aux(x).mean((2, 3))) if self.training else logits
+
+
+def test_auxiliary_heads_are_left_out() -> None:
+    converted = convert(Auxiliary(), [4])
+    assert converted.training_only == ("aux",)
+    assert not any(name.startswith("aux") for name in converted.supernet.state_dict())
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

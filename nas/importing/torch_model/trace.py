@@ -50,7 +50,7 @@ def trace(model: nn.Module) -> Traced:
         ValueError: the model cannot be traced, or both graphs differ; the message names the module, the
             source line and the construct.
     """
-    training = _traced(model.train()).graph
+    training = _traced(model.train())
     module = _traced(model.eval())
     graph = module.graph
     owners, lines = {}, {}
@@ -58,7 +58,7 @@ def trace(model: nn.Module) -> Traced:
         stack = node.meta.get("nn_module_stack") or {}
         owners[node.name] = tuple((str(path), kind) for path, kind in stack.values() if path)
         lines[node.name] = _source_line(node)
-    traced = Traced(module, owners, lines, _training_only(graph, training))
+    traced = Traced(module, owners, lines, _training_only(graph, training.graph))
     _check_agreement(traced, training)
     return traced
 
@@ -174,7 +174,7 @@ def _source_line(node: fx.Node) -> str:
     return ""
 
 
-def _digests(graph: fx.Graph, module: nn.Module) -> dict[fx.Node, int]:
+def _digests(module: fx.GraphModule) -> dict[fx.Node, int]:
     """For each node, a number that depends on all that it computes in eval mode."""
     digests: dict[fx.Node, int] = {}
 
@@ -187,7 +187,7 @@ def _digests(graph: fx.Graph, module: nn.Module) -> dict[fx.Node, int]:
             return tuple((key, plain(item)) for key, item in value.items())
         return repr(value)
 
-    for node in graph.nodes:
+    for node in module.graph.nodes:
         if is_ignored(node, module):
             digests[node] = digests[node.args[0]]
             continue
@@ -208,10 +208,10 @@ def _training_only(graph: fx.Graph, training: fx.Graph) -> tuple[str, ...]:
     return tuple(sorted({name.split(".")[0] for name in used[1] - used[0]} - {"dropout"}))
 
 
-def _check_agreement(traced: Traced, training: fx.Graph) -> None:
+def _check_agreement(traced: Traced, training: fx.GraphModule) -> None:
     """Check that the graph of training mode computes what that of eval mode does."""
-    own = _digests(traced.module.graph, traced.module)
-    others = set(_digests(training, traced.module).values())
+    own = _digests(traced.module)
+    others = set(_digests(training).values())
     for node, digest in own.items():
         if node.op != "output" and digest not in others:
             place = traced.place(node)
