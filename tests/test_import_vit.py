@@ -234,7 +234,7 @@ def test_supernet_of_prenas_with_fewer_blocks(tmp_path: Path) -> None:
 
 def test_error_lists_all_tensors_that_do_not_match(tmp_path: Path) -> None:
     state = vits.timm_state()
-    del state["blocks.1.norm2.bias"], state["cls_token"]
+    del state["blocks.1.norm2.bias"], state["cls_token"], state["patch_embed.proj.weight"]
     state["blocks.0.mlp.fc1.weight"] = torch.zeros(30, 16)
     state |= {"dist_token": torch.zeros(1, 1, 16), "blocks.0.attn.q_norm.weight": torch.zeros(4)}
     with pytest.raises(ValueError, match="does not match") as error:
@@ -242,7 +242,7 @@ def test_error_lists_all_tensors_that_do_not_match(tmp_path: Path) -> None:
     message = str(error.value)
     assert "\n" not in message
     for part in (
-        "2 missing (cls_token, blocks.1.norm2.bias)",
+        "3 missing (patch_embed.proj.weight, cls_token, blocks.1.norm2.bias)",
         "2 surplus (dist_token, blocks.0.attn.q_norm.weight)",
         "1 of another shape (blocks.0.mlp.fc1.weight (30, 16) instead of (32, 16))",
     ):

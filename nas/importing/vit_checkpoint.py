@@ -68,10 +68,10 @@ def _current(tensors: Tensors, tool: ViTSource, config: ViTConfig) -> dict[str, 
 
 def _first(sets: Mapping[str, Tensors], tool: ViTSource, source: str) -> tuple[str, Tensors]:
     """The set of weights that the tool's own loader reads: its key, and its tensors by canonical name."""
-    marker = str(tool.names.of(PATCH))
-    found = {key: prefix for key, tensors in sets.items() for prefix in prefixes(tensors, {marker})[:1]}
+    outside_blocks = tool.names.outside_blocks
+    found = {key: prefix for key, tensors in sets.items() for prefix in prefixes(tensors, outside_blocks)[:1]}
     if not found:
-        raise no_such_tensor(sets, source, marker)
+        raise no_such_tensor(sets, source, str(tool.names.of(PATCH)))
     key = next((key for key in tool.keys if key in found), next(iter(found)))
     others = [other or "the file itself" for other in found if other != key]
     if others:

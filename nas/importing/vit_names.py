@@ -28,6 +28,11 @@ class ViTNames:
     pooled_norm: str | None = None
     """Module of the last norm if it comes after the pooling."""
 
+    @property
+    def outside_blocks(self) -> set[str]:
+        """Names of tensors that networks have outside of blocks."""
+        return {self.class_token, self.positions, *(f"{module}.weight" for module in self.ends.values())}
+
     def of(self, name: str) -> str | None:
         """The name in a checkpoint of a tensor of this toolkit; None if checkpoints do not have it."""
         layer, _, tensor = name.rpartition(".")
