@@ -100,7 +100,7 @@ def single_operator_block(op: ops.Operator, *specs: TensorSpec) -> Block:
     [
         (ops.AvgPool2d(2, 2), 8, torch.nn.AvgPool2d(2)),
         (ops.AvgPool2d(2, 2, 1), 7, torch.nn.AvgPool2d(2, padding=1)),
-        (ops.AvgPool2d(2, 2), 7, torch.nn.AvgPool2d(2, ceil_mode=True)),
+        (ops.AvgPool2d(2, 2, ceil_mode=True), 7, torch.nn.AvgPool2d(2, ceil_mode=True)),
         (ops.MaxPool2d(3, 2, 1), 8, torch.nn.MaxPool2d(3, 2, 1)),
         (ops.MaxPool2d(3, 2, 1), 7, torch.nn.MaxPool2d(3, 2, 1)),
         (ops.Resize((8, 8)), 8, torch.nn.Identity()),

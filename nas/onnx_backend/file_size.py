@@ -143,12 +143,13 @@ def _first_with_distances(blocks: Sequence[Block]) -> str | None:
 
 
 def _distance_bytes(block: Block) -> int:
-    """Size of the vertical and horizontal distances of all pairs of tokens."""
-    return sum(
-        2 * (4 * node.output.pixels**2 + 45)
-        for node in block.nodes
-        if isinstance(node.op, ops.Attention) and isinstance(node.op.relative, ops.RelativeTables)
-    )
+    """Size of the constants with the distances of tokens: for each token and position, two numbers."""
+    total = 0
+    for node in block.nodes:
+        if isinstance(node.op, ops.Attention) and isinstance(node.op.relative, ops.RelativeTables):
+            positions = sum(node.op.relative.grid) + 2 * bool(node.op.relative.prefix)
+            total += 8 * node.output.pixels * positions + 260
+    return total
 
 
 def _card_bytes(outputs: int) -> int:
@@ -166,7 +167,7 @@ _FLOATS: Mapping[Kind, Part] = {
     "positions": Part(109, weight=4),
     "pool_tokens": Part(129),
     "attention": Part(2577, weight=4),
-    "relative_tables": Part(4403),
+    "relative_tables": Part(5635),
     "relative_bias": Part(235),
 }
 """Parts that are in floating point in all formats."""

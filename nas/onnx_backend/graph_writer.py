@@ -77,6 +77,10 @@ class GraphWriter:
         """Add a node; it has the name of its output, which begins with the name of the operator's output."""
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
+    def split(self, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
+        """Add a Split node; it has the name of its first output."""
+        self.nodes.append(helper.make_node("Split", inputs, outputs, name=outputs[0], **attributes))
+
     def constant(self, name: str, values: onnx_file.Constant) -> str:
         """Add a constant; returns its name."""
         self.constants[name] = values

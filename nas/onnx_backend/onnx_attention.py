@@ -5,12 +5,17 @@ They are plain nodes: the Attention node needs opset 23, which runtimes for phon
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.onnx_backend.graph_writer import GraphWriter
 from search_spaces import Node
 from search_spaces import operators as ops
 from search_spaces.operators.distances import distances
+
+AXES = ("rows", "columns")
 
 
 def write(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
@@ -47,38 +52,75 @@ def write(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
 
 
 def _add_distances_of_keys(graph: GraphWriter, node: Node, relative: ops.RelativeTables, logits: str) -> str:
-    """Products of the queries with the vectors of all distances; each pair of tokens takes its own."""
+    """Products of the queries with the vectors of all distances; each pair of tokens takes its own.
+
+    Tokens with equal vertical or horizontal positions have equal distances, so products are taken for each
+    position and copied to the tokens at this position, by a matrix product with zeros and ones.
+    """
     path = node.path
-    graph.node("Shape", [logits], f"{path}.pairs")
-    for axis in ("rows", "columns"):
-        table = graph.weights[f"{path}.key_{axis}"]
-        products, name = f"{path}.key_{axis}.products", f"{path}.key_{axis}"
-        graph.node("MatMul", [f"{path}.query", graph.constant(name, table.T.copy())], products)
-        graph.node("Expand", [_indices(graph, relative, axis), f"{path}.pairs"], f"{path}.{axis}")
-        graph.node("GatherElements", [products, f"{path}.{axis}"], f"{name}.taken", axis=3)
-        graph.node("Add", [logits, f"{name}.taken"], f"{name}.sum")
-        logits = f"{name}.sum"
-    return logits
+    graph.node("Shape", [f"{path}.query"], f"{path}.batch", start=0, end=2)
+    for axis in AXES:
+        name, table = f"{path}.key_{axis}", graph.weights[f"{path}.key_{axis}"]
+        graph.node("MatMul", [f"{path}.query", graph.constant(name, table.T.copy())], f"{name}.products")
+        positions, shape = _positions(graph, relative, axis), f"{path}.{axis}.shape"
+        size = graph.constant(f"{positions}.size", np.array(_by_position(relative, axis).indices.shape))
+        graph.node("Concat", [f"{path}.batch", size], shape, axis=0)
+        graph.node("Expand", [positions, shape], f"{path}.{axis}")
+        graph.node("GatherElements", [f"{name}.products", f"{path}.{axis}"], f"{name}.taken", axis=3)
+    graph.node("Concat", [f"{path}.key_{axis}.taken" for axis in AXES], f"{path}.taken", axis=3)
+    graph.node("MatMul", [f"{path}.taken", _tokens(graph, relative)], f"{path}.distances")
+    graph.node("Add", [logits, f"{path}.distances"], f"{path}.sum")
+    return f"{path}.sum"
 
 
 def _add_distances_of_values(graph: GraphWriter, node: Node, relative: ops.RelativeTables, mixed: str) -> str:
     """The sum of the attention weights for each distance, times the vectors of the distances."""
     path = node.path
     zero = graph.constant(f"{path}.zero", np.zeros(1, np.float32))
-    for axis in ("rows", "columns"):
+    graph.node("Transpose", [_tokens(graph, relative)], f"{path}.by_position", perm=[1, 0])
+    graph.node("MatMul", [f"{path}.shares", f"{path}.by_position"], f"{path}.sums")
+    sizes = np.array([_by_position(relative, axis).indices.shape[1] for axis in AXES])
+    ends = graph.constant(f"{path}.ends", sizes)
+    graph.split([f"{path}.sums", ends], [f"{path}.{axis}.sums" for axis in AXES], axis=3)
+    for axis in AXES:
         name, table = f"{path}.value_{axis}", graph.weights[f"{path}.value_{axis}"]
         graph.node("Shape", [f"{path}.key_{axis}.products"], f"{name}.shape")
         graph.node("Expand", [zero, f"{name}.shape"], f"{name}.empty")
-        sums = [f"{name}.empty", f"{path}.{axis}", f"{path}.shares"]
-        graph.node("ScatterElements", sums, f"{name}.totals", axis=3, reduction="add")
+        totals = [f"{name}.empty", f"{path}.{axis}", f"{path}.{axis}.sums"]
+        graph.node("ScatterElements", totals, f"{name}.totals", axis=3, reduction="add")
         graph.node("MatMul", [f"{name}.totals", graph.constant(name, table)], f"{name}.product")
         graph.node("Add", [mixed, f"{name}.product"], f"{name}.sum")
         mixed = f"{name}.sum"
     return mixed
 
 
-def _indices(graph: GraphWriter, relative: ops.RelativeTables, axis: str) -> str:
-    """The indices of the distances of all pairs, which the blocks of a network share."""
+class _ByPosition(NamedTuple):
+    """The distances along one axis, of each token to each position along this axis."""
+
+    indices: NDArray[np.int32]
+    """Where the tables have the distance, shape (tokens, positions)."""
+    tokens: NDArray[np.float32]
+    """Which tokens are at each position: zeros and ones, shape (positions, tokens)."""
+
+
+def _by_position(relative: ops.RelativeTables, axis: str) -> _ByPosition:
+    indices: NDArray[np.int64] = getattr(distances(relative), axis)
+    columns, positions = np.unique(indices, axis=1, return_inverse=True)
+    tokens = positions.ravel() == np.arange(columns.shape[1])[:, None]
+    return _ByPosition(columns.astype(np.int32), tokens.astype(np.float32))
+
+
+def _positions(graph: GraphWriter, relative: ops.RelativeTables, axis: str) -> str:
+    """The indices of `_ByPosition`, which the blocks of a network share."""
+    return graph.constant(_shared_name(relative, axis), _by_position(relative, axis).indices)
+
+
+def _tokens(graph: GraphWriter, relative: ops.RelativeTables) -> str:
+    """The tokens of `_ByPosition` for both axes, which the blocks of a network share."""
+    tokens = np.concatenate([_by_position(relative, axis).tokens for axis in AXES])
+    return graph.constant(_shared_name(relative, "tokens"), tokens)
+
+
+def _shared_name(relative: ops.RelativeTables, what: str) -> str:
     grid = "x".join(map(str, relative.grid))
-    name = f"distances.{axis}.{grid}.{relative.prefix}.{relative.distance}"
-    return graph.constant(name, getattr(distances(relative), axis).astype(np.int32))
+    return f"distances.{what}.{grid}.{relative.prefix}.{relative.distance}"
