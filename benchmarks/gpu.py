@@ -1,4 +1,4 @@
-"""Training, evaluation and latency measurements on one GPU, in at most 8 minutes.
+"""Training, evaluation and latency measurements on one GPU; no part starts after 8 minutes.
 
     python -m benchmarks.gpu
     python -m benchmarks.gpu --json > gpu.jsonl

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from bundles import onnx_metadata
 
+from nas.cli import demo_run
 from nas.cli.demo_run import run_demo
 from nas.recipes import recipe
 from nas.report.figures_of_merit import figure_rows
@@ -22,7 +23,11 @@ time of --help."""
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_profile")
-def test_demo_leaves_files_report_and_figures_and_can_be_resumed(tmp_path: Path) -> None:
+def test_demo_leaves_files_report_and_figures_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_run, "EVALUATIONS", 60)
+    monkeypatch.setattr(demo_run, "NOISE_CEILING", 10)
     short = recipe.load("digits", ["epochs=3"]).model_dump(mode="json")
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short))
     run = RunDir(tmp_path / "run")

@@ -11,6 +11,7 @@ from benchmarks.gpu import QUICK, Benchmark, Result, run
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_profile")
 def test_each_part_gives_a_result_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     benchmark = Benchmark(torch.device("cpu"), QUICK, tmp_path)
     assert run(benchmark, list(benchmark.parts), minutes=60, as_json=True) == 0

@@ -33,6 +33,8 @@ from nas.training.train import train
 
 DEVICE = "this-machine"
 PICK = "spread"
+EVALUATIONS = 200
+"""Subnets that the search evaluates; the random baseline evaluates as many."""
 NOISE_CEILING = 20
 """Subnets that are evaluated again for the ceiling of the predictor's rank correlation."""
 HELD_OUT = 24
@@ -103,7 +105,7 @@ def _run_demo(out: str | Path, recipe: Recipe, seed: int, *, resume: bool, progr
     if DEVICE not in store.names():
         profile_device(trained.space, DEVICE, store, n_held_out=HELD_OUT, seed=seed, progress=progress)
     noise_ceiling = NOISE_CEILING if trained.space.has_batch_norm else 0
-    options = SearchOptions(seed=seed, baseline=RANDOM, noise_ceiling=noise_ceiling)
+    options = SearchOptions(seed=seed, budget=EVALUATIONS, baseline=RANDOM, noise_ceiling=noise_ceiling)
     search_run(trained, store.load(DEVICE), options, progress=progress)
     exported = export_subnets(trained, PICK, progress=progress)
     rows = benchmark([file.path for file in exported], progress=progress)
