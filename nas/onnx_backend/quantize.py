@@ -82,9 +82,8 @@ class Scheme:
     reduce_range: bool
     """Use 7 bits for weights: instructions without VNNI add two products in 16 bits, which may overflow."""
     tokens: Literal["dynamic", "static"] = "dynamic"
-    """Ranges of tokens: of each image, or of the calibration images. On a CPU with AVX2, `dynamic` was
-    faster: 0.201 and 0.237 ms for the largest subnet of `vit-digits` (fp32: 0.201), 9.1 and 9.8 ms for four
-    blocks of `deit-tiny` (fp32: 13.6), 27.6 and 29.4 ms for four blocks of `vit-small` (fp32: 44.6)."""
+    """Ranges of tokens: of each image, or of the calibration images. `dynamic` is faster, see
+    docs/transformers.md, and does not depend on the calibration images."""
 
 
 SCHEMES: Mapping[str, Scheme] = {
