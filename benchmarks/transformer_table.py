@@ -202,13 +202,14 @@ relative positions, S is the count with them. fvcore, which counted DeiT, adds 5
 FOOTER = """
 ## INT8
 
-INT8 models compute the linear layers on tokens with integers; layer norm, softmax, GELU, additions and the products
-of attention stay in floating point. The inputs of these layers can be quantized with the range of each image
-(dynamic) or with that of the calibration images (static). `nas export` uses dynamic ranges, which are faster and do
-not depend on the calibration images. Patches and the classifier have static ranges in both.
+INT8 models compute the linear layers on tokens with integers; layer norm, softmax, GELU, additions and the
+products of attention stay in floating point. The inputs of these layers can be quantized with the range of
+each image (dynamic) or with that of the calibration images (static). `nas export` uses dynamic ranges,
+which are faster and do not depend on the calibration images. Patches and the classifier have static ranges
+in both.
 
-Latencies of the largest subnets in ms, by `python -m benchmarks.int8_tokens` with one thread of a CPU with AVX2 but
-without VNNI, ONNX Runtime 1.32, while other programs ran:
+Latencies of the largest subnets in ms, by `python -m benchmarks.int8_tokens` with one thread of a CPU with
+AVX2 but without VNNI, ONNX Runtime 1.32, while other programs ran:
 
 | space | fp32 | dynamic | static |
 | --- | --- | --- | --- |
@@ -219,10 +220,11 @@ without VNNI, ONNX Runtime 1.32, while other programs ran:
 
 ## Latency tables
 
-Attention and MLP of a block are separate entries, and all blocks of one width share them: a latency table of
-`deit-tiny` has 7 entries at 224 px, one of `autoformer-tiny` 21. In transformers without convolutions nearly all
-operations are matrix products, so MACs predict the latency nearly as well as the table; a profile reports the errors
-of both. The table is worth its time for INT8, relative positions and mixed networks.
+Attention and MLP of a block are separate entries, and all blocks of one width share them: a latency table
+of `deit-tiny` has 7 entries at 224 px, one of `autoformer-tiny` 21. In transformers without convolutions
+nearly all operations are matrix products, so MACs predict the latency nearly as well as the table; a
+profile reports the errors of both. The table is worth its time for INT8, relative positions and mixed
+networks.
 """
 
 COLUMNS: Mapping[str, Callable[[Row], str]] = {
