@@ -1,4 +1,4 @@
-"""INT8 transformers whose tokens have ranges of their own for each image, or those of the calibration images.
+"""INT8 transformers whose tokens have a range of their own in each batch, or that of calibration images.
 
 python -m benchmarks.int8_tokens deit-tiny vit-small
 """

@@ -204,7 +204,7 @@ FOOTER = """
 
 INT8 models compute the linear layers on tokens with integers; layer norm, softmax, GELU, additions and the
 products of attention stay in floating point. The inputs of these layers can be quantized with the range of
-each image (dynamic) or with that of the calibration images (static). `nas export` uses dynamic ranges,
+each batch (dynamic) or with that of the calibration images (static). `nas export` uses dynamic ranges,
 which are faster and do not depend on the calibration images. Patches and the classifier have static ranges
 in both.
 

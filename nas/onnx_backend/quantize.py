@@ -5,7 +5,7 @@ runtimes such as ONNX Runtime compute the nodes between these pairs with integer
 activations follow from their ranges on calibration images.
 
 Tokens stay in floating point, because layer norm, softmax and GELU are not computed with integers; only the
-products of linear layers are. Their inputs are quantized with the range of each image (`Scheme.tokens`).
+products of linear layers are. Their inputs are quantized with their own range at inference (`Scheme.tokens`).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Scheme:
     reduce_range: bool
     """Use 7 bits for weights: instructions without VNNI add two products in 16 bits, which may overflow."""
     tokens: Literal["dynamic", "static"] = "dynamic"
-    """Ranges of tokens: of each image, or of the calibration images. `dynamic` is faster, see
+    """Ranges of tokens: of each batch at inference, or of the calibration images. `dynamic` is faster, see
     docs/transformers.md, and does not depend on the calibration images."""
 
 
