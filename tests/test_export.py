@@ -190,10 +190,14 @@ class Refused:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Refused())
-import json, torch
+import json, runpy, safetensors.torch, torch
 extra = {"card.json": ""}
 program = torch.export.load(sys.argv[1], extra_files=extra).module()
 images = torch.load(sys.argv[2])
+code = runpy.run_path(sys.argv[1].replace(".pt2", ".py"))
+net = code["Net"]().eval()
+net.load_state_dict(safetensors.torch.load_file(sys.argv[1].replace(".pt2", ".safetensors")))
+torch.testing.assert_close(net(images), program(images), atol=1e-5, rtol=1e-5)
 torch.save(program(images), sys.argv[3])
 print(json.loads(extra["card.json"])["arch_id"])
 """

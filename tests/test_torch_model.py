@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_models import MODELS, ResNet, random_model, with_random_weights
 
 import search_spaces
+from nas.export.torch_source import torch_source
 from nas.importing.torch_model.convert import Converted, convert
 from nas.importing.torch_model.plan import Options
 from nas.onnx_backend import onnx_graph
@@ -83,6 +85,20 @@ def test_costs_of_subnets_are_those_that_torch_counts(pair: tuple[nn.Module, Con
     decoded = space.decode(genomes)
     np.testing.assert_array_equal(macs_table(space)(genomes), [space.macs(arch) for arch in decoded])
     np.testing.assert_array_equal(params_table(space)(genomes), [space.params(arch) for arch in decoded])
+
+
+def test_exported_code_computes_the_subnet(pair: tuple[nn.Module, Converted]) -> None:
+    _, converted = pair
+    for arch in archs(converted, 1):
+        net = converted.supernet.extract(arch)
+        code = torch_source(converted.space.network(arch), "A subnet.", "net.safetensors")
+        names: dict[str, Any] = {}
+        exec(compile(code, "net.py", "exec"), names)
+        plain = names["Net"]().eval()
+        plain.load_state_dict(net.state_dict())
+        x = images(int(arch["resolution"]))
+        with torch.no_grad():
+            torch.testing.assert_close(plain(x), net(x))
 
 
 def test_space_file_stands_alone(pair: tuple[nn.Module, Converted]) -> None:

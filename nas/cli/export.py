@@ -39,7 +39,11 @@ def export(
     ] = None,
     device: SearchedDeviceOption = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="onnx, or torch (a torch.export file, which needs torch to load).")
+        str,
+        typer.Option(
+            "--format",
+            help="onnx, or torch (a torch.export file, a state dict, and Python code that only needs torch).",
+        ),
     ] = "onnx",
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Use a dynamic batch size instead of that of the device.")

@@ -91,6 +91,8 @@ def export(
     warn(arch.id, target.precision, trained.task, metrics, fp32_metrics, timed)
     folder, name = trained.run.exports(device, out), file_name(arch, target)
     folder.write_bytes(f"{name}{kind.suffix}", content)
+    for suffix, other in kind.others(trained.space, arch, net, name).items():
+        folder.write_bytes(f"{name}{suffix}", other)
     write_card(folder, f"{name}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
     path = folder.file(f"{name}{kind.suffix}")
     return Exported(arch, path, difference, target.precision, metrics, fp32_metrics)

@@ -10,14 +10,16 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import onnx
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
 from nas.evaluation.deployed import Network, open_onnx
 from nas.export.card import metadata_text
+from nas.export.torch_source import can_be_written, torch_source
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32, PRECISIONS
-from nas.runs.files import ONNX, TORCH
+from nas.runs.files import ONNX, PYTHON, TORCH, WEIGHTS
 from nas.torch_backend.static import StaticNet
 from search_spaces import Arch, Space
 
@@ -38,6 +40,8 @@ class Format(Generic[Model]):
     """The file's content, from a model and its card."""
     load: Callable[[bytes], Network]
     """Reads such content."""
+    others: Callable[[Space, Arch, StaticNet, str], Mapping[str, bytes]] = lambda space, arch, net, name: {}
+    """Contents of further files by suffix; the last argument is the file's name without suffix."""
 
 
 def _build_onnx(space: Space, arch: Arch, net: StaticNet, batch: int | None) -> onnx.ModelProto:
@@ -65,6 +69,16 @@ def _torch_content(program: torch.export.ExportedProgram, card: Mapping[str, Any
     return buffer.getvalue()
 
 
+def _torch_others(space: Space, arch: Arch, net: StaticNet, name: str) -> Mapping[str, bytes]:
+    """A state dict, and Python code of the network where all its operators have some."""
+    block = space.network(arch)
+    if not can_be_written(block):
+        return {}
+    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in net.state_dict().items()}
+    code = torch_source(block, f"Subnet {arch.id} of {space.name}.", f"{name}{WEIGHTS}")
+    return {WEIGHTS: safetensors.torch.save(weights), PYTHON: code.encode()}
+
+
 def _load_torch(content: bytes) -> Network:
     program = torch.export.load(io.BytesIO(content)).module()
 
@@ -78,6 +92,6 @@ def _load_torch(content: bytes) -> Network:
 
 FORMATS: Mapping[str, Format[Any]] = {
     "onnx": Format(ONNX, "", PRECISIONS, _build_onnx, _onnx_content, open_onnx),
-    "torch": Format(TORCH, TORCH, (FP32,), _build_torch, _torch_content, _load_torch),
+    "torch": Format(TORCH, TORCH, (FP32,), _build_torch, _torch_content, _load_torch, _torch_others),
 }
 """By name; `torch.export.load` reads the files of `torch`, with torch alone."""
