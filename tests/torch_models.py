@@ -184,12 +184,48 @@ def convnext() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 16, 4, 4), NextBlock(16), NextBlock(16), *head)
 
 
+class Encoder(nn.Module):
+    """A block of a vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(16), nn.LayerNorm(16, eps=1e-6)
+        self.attention = nn.MultiheadAttention(16, 2, dropout=0.1, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Dropout(0.1), nn.Linear(32, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        x = self.attention(y, y, y, need_weights=False)[0] + x
+        z: Tensor = x + self.mlp(self.norm2(x))
+        return z
+
+
+class Transformer(nn.Module):
+    """A vision transformer for images of 16 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.token, self.positions = nn.Parameter(torch.ones(1, 1, 16)), nn.Parameter(torch.ones(1, 17, 16))
+        self.blocks = nn.Sequential(Encoder(), Encoder())
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x)
+        n, c, height, width = x.shape
+        x = x.reshape(n, c, height * width).permute(0, 2, 1)
+        x = torch.cat([self.token.expand(n, -1, -1), x], dim=1) + self.positions
+        logits: Tensor = self.head(self.blocks(x)[:, 0])
+        return logits
+
+
 MODELS: Mapping[str, Callable[[], nn.Module]] = {
     "resnet": ResNet,
     "mobile": mobile,
     "chain": Chain,
     "branches": Branches,
     "convnext": convnext,
+    "transformer": Transformer,
 }
 
 

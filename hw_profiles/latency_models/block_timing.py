@@ -2,11 +2,11 @@
 
 A block timed alone is slower than inside a network: the runtime reorders memory at the start and the end of a
 graph and fuses less there. So each block is timed between two calibration convolutions, 1×1 convolutions like
-those that surround it in a network, and their time is subtracted; for tokens they are linear layers. It comes
-from graphs of one and of three calibration convolutions for each boundary (channels, size): conv = (t3 - t1)
-/ 2, overhead = t1 - conv, half of it at each end. On a space of 0.02-0.13 ms, held-out MAPE after calibration
-was 1.0 % with calibration convolutions, 3.2 % with isolated blocks and the same subtraction, and 4.9 % with
-isolated blocks as measured (noise floor 0.6 %).
+those that surround it in a network, and their time is subtracted; for tokens and vectors they are linear
+layers. It comes from graphs of one and of three calibration convolutions for each boundary (channels, size):
+conv = (t3 - t1) / 2, overhead = t1 - conv, half of it at each end. On a space of 0.02-0.13 ms, held-out MAPE
+after calibration was 1.0 % with calibration convolutions, 3.2 % with isolated blocks and the same
+subtraction, and 4.9 % with isolated blocks as measured (noise floor 0.6 %).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Boundary:
     spec: TensorSpec
 
     def calibration_convs(self, n: int, name: str = "calibration") -> Block:
-        """A chain of `n` calibration convolutions on this feature map, or of linear layers on the tokens."""
+        """A chain of `n` calibration convolutions on a feature map; linear layers on tokens or a vector."""
         block = BlockBuilder(name, self.spec)
         for i in range(n):
-            if self.spec.layout == "tokens":
+            if self.spec.layout != "image":
                 block.linear(f"conv{i}", self.spec.channels, bias=True)
             else:
                 block.conv(f"conv{i}", self.spec.channels)

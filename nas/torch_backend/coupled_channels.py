@@ -7,7 +7,7 @@ smaller width uses the first channels, so the most important ones come first.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,12 +18,31 @@ from nas.torch_backend.functional import run_network
 from nas.torch_backend.supernet import Supernet
 from nas.torch_backend.unit_order import Batches, Loss
 from search_spaces import BLOCK_INPUT, Node, Space
-from search_spaces.operators import Add, ChannelShuffle, Concat, Conv2d, Linear, Slice
+from search_spaces.operators import (
+    Add,
+    AddPositions,
+    Attention,
+    ChannelShuffle,
+    Concat,
+    Conv2d,
+    Linear,
+    Operator,
+    PrependTokens,
+    Slice,
+)
 
 READERS = (Conv2d, Linear)
 """Operators that read channels and write others."""
-OTHER_CHANNELS = (Concat, Slice, ChannelShuffle)
-"""Operators whose output channels are not those of their input, one by one."""
+KEPT: Mapping[type[Operator], str] = {
+    Concat: "read by a concatenation",
+    Slice: "split into parts",
+    ChannelShuffle: "shuffled",
+    PrependTokens: "those of learned tokens",
+    AddPositions: "those of learned positions",
+    Attention: "heads of attention",
+}
+"""Operators that keep the number of their channels, and why: their output channels are not those of their
+input one by one, or their weights have them in another dimension than the first."""
 
 
 @dataclass
@@ -63,12 +82,11 @@ def coupled_channels(nodes: Sequence[Node]) -> list[Channels]:
             continue
         if isinstance(node.op, Conv2d):
             if node.op.channels != node.specs[0].channels:
-                text = f"in a grouped convolution that changes their number ({node.path})"
-                fixed |= dict.fromkeys((*node.inputs, i), text)
+                fixed |= dict.fromkeys((*node.inputs, i), "changed by a grouped convolution")
                 continue
             units[i] = node.op.channels // node.op.groups
-        elif isinstance(node.op, OTHER_CHANNELS) or node.mixes_channels:
-            fixed |= dict.fromkeys((*node.inputs, i), f"read by {node.op.token(*node.specs)} ({node.path})")
+        elif type(node.op) in KEPT:
+            fixed |= dict.fromkeys((*node.inputs, i), KEPT[type(node.op)])
             continue
         for j in node.inputs:
             parent[root(j)] = root(i)

@@ -84,6 +84,10 @@ OPERATORS: Mapping[str, type[Any]] = {
     "flatten": ops.Flatten,
     "image_to_tokens": ops.ImageToTokens,
     "mean_tokens": ops.MeanTokens,
+    "take_token": ops.TakeToken,
+    "prepend_tokens": ops.PrependTokens,
+    "add_positions": ops.AddPositions,
+    "attention": ops.Attention,
     **{name: type(activation) for name, activation in ops.ACTIVATIONS.items()},
 }
 """Class of each operator by its name in files."""

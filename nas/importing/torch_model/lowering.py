@@ -65,6 +65,8 @@ class Split:
     groups: int = 0
     """Number of groups of channels that a view separates."""
     transposed: bool = False
+    rows: bool = False
+    """Whether a view has the pixels of a feature map in one dimension."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +133,19 @@ class Call:
         own = {name: value for name, value in fields.items() if value is not None}
         specs = tuple(map(lowering.spec, inputs))
         operator = template(op, own).operator(*specs)
-        name = lowering.unique((path or self._path()) + suffix)
+        name = lowering.unique((path or self.path()) + suffix)
         node = Node(operator, name, "", tuple(map(int, inputs)), specs)
         owners = lowering.traced.owners.get(self.node.name, ())
         lowering.layers.append(Layer(name, op, own, node.inputs, owners, tensors or {}, node))
         return Index(len(lowering.layers) - 1)
 
-    def _path(self) -> str:
+    def path(self, name: str = "") -> str:
+        """Name of a layer: that of the module, or `name` or else that of the function in its module."""
         if self.node.op == "call_module":
             return str(self.node.target)
         owners = self.lowering.traced.owners.get(self.node.name, ())
-        name = self.node.target if isinstance(self.node.target, str) else self.node.target.__name__
+        if not name:
+            name = self.node.target if isinstance(self.node.target, str) else self.node.target.__name__
         return ".".join([*(path for path, _ in owners[-1:]), name.strip("_")])
 
 

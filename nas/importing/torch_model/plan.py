@@ -143,8 +143,9 @@ def _common_module(paths: Sequence[str]) -> str:
 def _places(layers: Sequence[Layer], found: Sequence[Segment], options: Options) -> list[Place]:
     """Names, stages and depths of the blocks.
 
-    The stem is all before the first residual block or, without one, the first block; the head is all after
-    the last feature map of more than one pixel. A stage has blocks with outputs of one shape.
+    The stem is all before the first block with several convolutions or, without one, the first block; the
+    head is all after the last feature map of more than one pixel. A stage has blocks with outputs of one
+    shape.
     """
     places = []
     residual = any(segment.skippable for segment in found)
@@ -173,10 +174,12 @@ def _places(layers: Sequence[Layer], found: Sequence[Segment], options: Options)
 
 def _first_of_body(layers: Sequence[Layer], found: Sequence[Segment]) -> int:
     """Index of the first segment after the stem: the first one with several convolutions, or the second."""
-    for i, segment in enumerate(found):
-        if i and (segment.skippable or sum(layers[j].heavy for j in segment.layers) > 1):
-            return min(i, 1) if not segment.skippable else i
-    return 1
+    several = (
+        i
+        for i, segment in enumerate(found)
+        if i and (segment.skippable or sum(layers[j].heavy for j in segment.layers) > 1)
+    )
+    return next(several, 1)
 
 
 def _gate(places: Sequence[Place]) -> None:

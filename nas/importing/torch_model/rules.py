@@ -5,6 +5,7 @@ A rule either reproduces what its class, function or method computes, or refuses
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any, cast
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nas.importing.torch_model.lowering import Call, Index, Rule, Split, Weight
+from nas.importing.torch_model.trace import BATCH
 
 Pair = tuple[int, int]
 
@@ -219,14 +221,20 @@ def _view(call: Call) -> Any:
         return source
     if len(call.shape) == 2:
         return _flatten(call)
+    if call.shape[1:] == (spec.channels, spec.pixels) and spec.layout == "image":
+        return Split(source, rows=True)
     if len(call.shape) == 5 and spec.layout == "image" and call.shape[3:] == spec.size:
         return Split(source, groups=call.shape[1])
-    raise ValueError(f"a view must flatten a tensor or shuffle channels, got {spec.shape} > {call.shape[1:]}")
+    raise ValueError(
+        f"a view must flatten a tensor, shuffle channels or make tokens, got {spec.shape} > {call.shape[1:]}"
+    )
 
 
-def _transpose(call: Call) -> Split:
+def _transpose(call: Call) -> Split | Index:
     source = call.argument(0, "input")
     dims = {call.argument(1, "dim0"), call.argument(2, "dim1")}
+    if isinstance(source, Split) and source.rows and dims == {1, 2}:
+        return call.add("image_to_tokens", source.source)
     if not isinstance(source, Split) or not source.groups or dims != {1, 2}:
         raise ValueError("a transposition must be part of a channel shuffle")
     return Split(source.source, groups=source.groups, transposed=True)
@@ -244,6 +252,9 @@ def _shuffle(call: Call) -> Index:
 def _permute(call: Call) -> Index:
     first = call.argument(1, "dims")
     dims = tuple(first) if isinstance(first, tuple | list) else tuple(call.args[1:])
+    rows = call.argument(0, "input")
+    if isinstance(rows, Split) and rows.rows and dims == (0, 2, 1):
+        return call.add("image_to_tokens", rows.source)
     source = call.tensor()
     layout = call.spec(source).layout
     if layout == "image" and dims == (0, 2, 3, 1):
@@ -261,8 +272,17 @@ def _chunk(call: Call) -> Split:
     return Split(call.tensor(), tuple((end - size, end) for end, size in zip(ends, sizes, strict=True)))
 
 
-def _item(call: Call) -> Index:
+def _is_token(index: Any) -> bool:
+    """Whether an index is `[:, n]`."""
+    return isinstance(index, tuple) and index[:1] == (slice(None),) and list(map(type, index[1:])) == [int]
+
+
+def _item(call: Call) -> Any:
     source, i = call.args
+    if isinstance(source, tuple) and isinstance(i, int):
+        return source[i]
+    if isinstance(source, Index) and call.spec(source).layout == "tokens" and _is_token(i):
+        return call.add("take_token", source, index=_unless(i[1], 0), path=call.path("take_token"))
     if not isinstance(source, Split) or not source.parts or not isinstance(i, int):
         raise ValueError("tensors must not be indexed, apart from the parts of split channels")
     start, end = source.parts[i]
@@ -271,6 +291,8 @@ def _item(call: Call) -> Index:
 
 def _concat(call: Call) -> Index:
     tensors, dim = call.argument(0, "tensors"), call.argument(1, "dim", 0)
+    if len(tensors) == 2 and isinstance(tensors[0], Weight) and isinstance(tensors[1], Index):
+        return _prepend(call, tensors[0], tensors[1], dim)
     if not isinstance(tensors, tuple | list) or not all(isinstance(t, Index) for t in tensors):
         raise ValueError("a concatenation must be of outputs of operators")
     specs = [call.spec(tensor) for tensor in tensors]
@@ -279,12 +301,53 @@ def _concat(call: Call) -> Index:
     return Index(tensors[0]) if len(tensors) == 1 else call.add("concat", *tensors)
 
 
+def _prepend(call: Call, weight: Weight, source: Index, dim: int) -> Index:
+    spec = call.spec(source)
+    if spec.layout != "tokens" or len(spec.size) != 1 or dim != 1 or weight.numel % spec.channels:
+        raise ValueError("a parameter can only be concatenated with tokens, before them")
+    count = weight.numel // spec.channels
+    return call.add("prepend_tokens", source, path=weight.name, tensors={"weight": weight.name}, count=count)
+
+
+def _expand(call: Call) -> Weight:
+    """A parameter for each image of the batch."""
+    source = call.argument(0, "input")
+    if not isinstance(source, Weight) or math.prod(call.shape) != BATCH * source.numel:
+        raise ValueError("only a parameter can be expanded, to the size of the batch")
+    return source
+
+
+def _attention(call: Call) -> tuple[Index, None]:
+    module, source = call.module, call.tensor(0, "query")
+    assert isinstance(module, nn.MultiheadAttention)
+    others = [call.argument(i, name) for i, name in ((1, "key"), (2, "value"))]
+    masks = [call.argument(i, name) for i, name in ((3, "key_padding_mask"), (5, "attn_mask"))]
+    if others != [source, source] or any(mask is not None for mask in masks):
+        raise ValueError("queries, keys and values must be of the same tokens, without a mask")
+    if call.argument(4, "need_weights", True):
+        raise ValueError("attention must be called with need_weights=False")
+    special = (module.bias_k, module.bias_v, module.q_proj_weight)
+    if not module.batch_first or module.add_zero_attn or any(weight is not None for weight in special):
+        raise ValueError("attention must have batch_first=True and no bias or projection of keys of its own")
+    bias = True if module.in_proj_bias is not None else None
+    channels, path = module.embed_dim, str(call.node.target)
+    names = ("weight", "bias") if bias else ("weight",)
+    tensors = {name: f"{path}.in_proj_{name}" for name in names}
+    qkv = {"channels": 3 * channels, "bias": bias}
+    projected = call.add("linear", source, path=f"{path}.in_proj", tensors=tensors, **qkv)
+    mixed = call.add("attention", projected, path=f"{path}.attention", heads=module.num_heads)
+    bias = True if module.out_proj.bias is not None else None
+    return call.add("linear", mixed, path=f"{path}.out_proj", channels=channels, bias=bias), None
+
+
 def _operands(call: Call) -> tuple[Any, Any]:
     return call.argument(0, "input"), call.argument(1, "other")
 
 
 def _add(call: Call) -> Index:
     a, b = _operands(call)
+    if isinstance(a, Index) and isinstance(b, Weight):
+        return _add_positions(call, a, b)
     if not isinstance(a, Index) or not isinstance(b, Index) or call.kwargs.get("alpha", 1) != 1:
         raise ValueError("a sum must be of two outputs of operators")
     if call.spec(a) != call.spec(b):
@@ -292,6 +355,14 @@ def _add(call: Call) -> Index:
             f"the tensors of a sum must have equal shapes, got {call.spec(a)} and {call.spec(b)}"
         )
     return call.add("add", a, b)
+
+
+def _add_positions(call: Call, source: Index, weight: Weight) -> Index:
+    spec = call.spec(source)
+    if spec.layout != "tokens" or len(spec.size) != 1 or weight.numel != spec.numel:
+        raise ValueError("a parameter can only be added to tokens, with a number for each")
+    tensors = {"grid": weight.name}
+    return call.add("add_positions", source, path=weight.name, tensors=tensors, grid=(1, spec.pixels))
 
 
 def _multiply(call: Call) -> Index:
@@ -402,6 +473,8 @@ RULES: Mapping[object, Rule] = {
         }.items()
         for key in keys
     },
+    nn.MultiheadAttention: _attention,
+    "expand": _expand,
     nn.GELU: _gelu,
     F.gelu: _gelu,
     nn.LeakyReLU: _leaky_relu,
