@@ -280,6 +280,11 @@ def nas(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
         (["ofa", "none.pt", "--space", "ofa-mbv3-w1.0"], "cannot read the checkpoint none.pt"),
         (["attentivenas", "none.pt"], "cannot read the checkpoint none.pt"),
         (["ofa", "none.pt", "--space", "digits"], "the space of a checkpoint of ofa must be one of"),
+        (["timm", "none.pt", "--space", "deit-tiny"], "cannot read the checkpoint none.pt"),
+        (
+            ["prenas", "none.pt", "--space", "digits"],
+            "the space of a checkpoint of prenas must be of the fam",
+        ),
     ],
 )
 def test_wrong_input_gives_one_line_of_error(

@@ -1,5 +1,6 @@
 """Vision transformers of other tools: logits, names of tensors, and files that do not match."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 
 import nas.importing
 import search_spaces
+from nas.cli.main import main
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run
 from nas.importing.importers import has_statistics
@@ -355,6 +357,23 @@ def test_runs_keep_the_preprocessing_of_the_source(tmp_path: Path, image_root: P
     trained = TrainedRun.open(train(recipe, tmp_path / "trained").path)
     assert trained.dataset.preprocess == expected
     assert trained.info.imported is None
+
+
+def test_command_names_the_preprocessing_and_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("timm", tmp_path, {"model": vits.timm_state()})
+    arguments = "import timm weights.pth --space space.yaml --out run --model deit_x"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["nas", *arguments.split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    note, preprocessing, then = capsys.readouterr().out.splitlines()
+    assert note.endswith("only the largest subnet is trained: train the others before a search")
+    # 248 / 224 of 8 pixels, rounded up
+    assert "shorter side to 9 pixels (bicubic), central 8 x 8, mean 0.485 0.456 0.406" in preprocessing
+    assert "nas train --config pretrained-vit --init run" in then
 
 
 def test_import_for_an_embedded_data_set(tmp_path: Path) -> None:
