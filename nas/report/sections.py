@@ -35,7 +35,10 @@ from nas.report.markup import (
     table,
     warning,
 )
+from nas.runs.records import Imported
 from nas.search.predictor_record import PredictorRecord
+from search_spaces import Space
+from search_spaces.families.traced import TracedSpace
 
 TRAIN = "nas train --config recipe.yaml --out RUN"
 EVALUATE = "nas evaluate RUN"
@@ -188,10 +191,7 @@ def commands(data: ReportData) -> Html:
     first = "nas train --config RUN/recipe.yaml --out NEW"
     if data.run.imported:
         origin = paragraph("CHECKPOINT is the file with the weights, NEW the directory of a new run.")
-        source = data.run.imported.source
-        space = shlex.quote(data.space.name) if source == "ofa" else "RUN/space.yaml"
-        space_option = "" if source == "attentivenas" else f" --space {space}"
-        first = f"nas import {source} CHECKPOINT{space_option} --out NEW --data-root FOLDER"
+        first = _import_command(data.run.imported, data.space)
     lines = [first, "nas evaluate NEW", "nas export NEW", "nas report NEW"]
     if data.run.arch:
         origin = join([origin, paragraph("The recipe names the run whose weights the training starts from.")])
@@ -205,6 +205,18 @@ def commands(data: ReportData) -> Html:
         code("\n".join(lines)),
         paragraph(f"{seeds}; {versions}."),
     )
+
+
+def _import_command(imported: Imported, space: Space) -> str:
+    words = ["nas", "import", imported.source]
+    if isinstance(space, TracedSpace):
+        words.append(shlex.quote(space.config.origin))
+        words += ["--weights", "CHECKPOINT"] if imported.checkpoint else []
+    else:
+        words += ["CHECKPOINT"]
+        name = shlex.quote(space.name) if imported.source == "ofa" else "RUN/space.yaml"
+        words += [] if imported.source == "attentivenas" else ["--space", name]
+    return " ".join([*words, "--out", "NEW", "--data-root", "FOLDER"])
 
 
 # ---------------------------------------------------------------------- parts of sections
