@@ -383,7 +383,7 @@ def test_command_makes_a_run_that_stands_alone(
     ("arguments", "message"),
     [
         (("resnet18",), "MODEL must be torchvision:NAME, timm:NAME or module:factory"),
-        (("torchvision:resnet19",), "torchvision has no model 'resnet19'"),
+        (("torchvision:resnet19",), "torchvision has no classification model 'resnet19'"),
         (("torch_models:ResNet",), "give --resolution"),
         (("torch_models:Missing", "--resolution", "20"), "cannot import the model"),
         (("torch_models:ResNet", "--resolution", "20", "--arg", "outputs"), "--arg must look like"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 from collections.abc import Mapping, Sequence
@@ -41,9 +42,12 @@ def load_model(name: str, arguments: Sequence[str] = ()) -> nn.Module:
         raise ValueError(f"MODEL must be torchvision:NAME, timm:NAME or module:factory, got {name!r}")
     values = dict(map(_argument, arguments))
     if source == "torchvision":
-        names = torchvision.models.list_models()
+        names = torchvision.models.list_models(module=torchvision.models)
         if model not in names:
-            raise ValueError(f"torchvision has no model {model!r}; its models are {', '.join(names)}")
+            similar = difflib.get_close_matches(model, names, n=5, cutoff=0)
+            raise ValueError(
+                f"torchvision has no classification model {model!r}; similar ones are {', '.join(similar)}"
+            )
         with errors_of(f"the model {name}"):
             defaults = _TORCHVISION_ARGUMENTS.get(model, {})
             return _checked(torchvision.models.get_model(model, weights=None, **{**defaults, **values}))
