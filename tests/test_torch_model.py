@@ -353,9 +353,7 @@ def test_damaged_space_files(change: tuple[str, str], message: str) -> None:
     assert str(caught.value).startswith("space.yaml")
 
 
-def test_command_makes_a_run_that_stands_alone(
-    tmp_path: Path, nas: Nas, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_makes_a_run(tmp_path: Path, nas: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)
     model = with_random_weights(ResNet())
     torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "w.pt")
@@ -369,13 +367,18 @@ def test_command_makes_a_run_that_stands_alone(
     supernet = load_supernet(run)
     with torch.no_grad():
         assert torch.equal(supernet(images(), supernet.space.largest), model(images()))
-    # the user's module is not imported again
+    assert isinstance(run.space(), TracedSpace)
+
+
+@pytest.mark.slow
+def test_run_needs_no_code_of_the_network(tmp_path: Path, nas: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    out = tmp_path / "run"
+    assert nas("import", "torch", FACTORY, "--resolution", 20, "--out", out).code == 0
     code = (
         "import sys; from nas.runs.run_dir import RunDir; from nas.runs.weights import load_supernet; "
-        f"load_supernet(RunDir.open({str(out)!r})); "
-        "assert 'torch_models' not in sys.modules"
+        f"load_supernet(RunDir.open({str(out)!r})); assert 'torch_models' not in sys.modules"
     )
-    assert isinstance(run.space(), TracedSpace)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

@@ -257,6 +257,8 @@ def _has_tensors(value: object) -> bool:
 def _kind(value: object) -> str:
     if isinstance(value, tuple | list | dict):
         return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Weight):
+        return f"the parameter or buffer {value.name}"
     return "a part of a tensor" if isinstance(value, Split) else repr(value)[:60]
 
 
