@@ -131,7 +131,8 @@ def train_baselines(
     _train_missing(trials, device, progress)
     jobs = []
     for family, widths in study.widths.items():
-        results = [json.loads(trial.path.read_text()) for trial in study.trials(family, out)]
+        files = [trial.path for trial in study.trials(family, out)]
+        results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         best = max(results, key=lambda result: result["validation_accuracy"])
         jobs += [study.training(family, width, best["setting"], out) for width in widths]
     _train_missing(jobs, device, progress)

@@ -220,8 +220,11 @@ def test_imported_weights_need_images_that_they_have_not_seen(tmp_path: Path) ->
     write_images(tmp_path / "cat", 9)
     with pytest.raises(ValueError, match="the data root must contain the folders train and val"):
         get_for_imported("imagefolder", tmp_path, 0)
-    with pytest.raises(ValueError, match=r"must be one of \['imagefolder'\] or module:object, got 'digits'"):
-        get_for_imported("digits", None, 0)
+    with pytest.raises(ValueError, match=r"must be one of \[.*\] or module:object, got 'imagefolder-grey'"):
+        get_for_imported("imagefolder-grey", tmp_path, 0)
+    usual = get("digits")
+    for split in ("train", "validation", "test"):  # the splits of a network that was trained here
+        assert (get_for_imported("digits", None, 0).split(split).targets == usual.split(split).targets).all()
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
