@@ -305,7 +305,7 @@ def test_windows_has_no_shared_connection_and_no_escapes(monkeypatch: pytest.Mon
     assert tool.words("a.onnx", posix=False) == words
 
 
-# ---------------------------------------------------------------------- carried by hand
+# ---------------------------------------------------------------------- moved by hand
 
 
 def test_bundle_is_copied_to_the_device_and_its_results_back(tmp_path: Path) -> None:

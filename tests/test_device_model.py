@@ -25,7 +25,7 @@ def cost_ms(block: Block) -> float:
 
 
 def fitted_device(space: Space, model: str) -> Device:
-    """A device as whole networks alone give it (`LAYERS`), or with a table beside them."""
+    """A device as whole networks alone give it (`LAYERS`), or with a table in addition."""
     archs = space.decode(space.sample(np.random.default_rng(0), 20))
     ms = [sum(map(cost_ms, space.blocks(arch))) for arch in archs]
     fitted = pd.DataFrame({"arch": [arch.to_json() for arch in archs], "measured_latency_ms": ms})

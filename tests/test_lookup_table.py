@@ -240,7 +240,7 @@ def test_missing_home_folder_names_the_variable_to_set(
     monkeypatch.setattr("platformdirs.user_data_dir", no_home)
     with pytest.raises(ValueError, match=r"set NAS_HOME .* or give --profiles DIR"):
         ProfileStore()
-    assert ProfileStore(tmp_path).directory == tmp_path  # nobody asks
+    assert ProfileStore(tmp_path).directory == tmp_path  # no question is asked
     monkeypatch.setenv("NAS_HOME", str(tmp_path))
     assert ProfileStore().directory == tmp_path / "profiles"
 

@@ -205,7 +205,7 @@ def test_search_without_options_evaluates_no_more_than_its_budget(
 @pytest.mark.slow
 def test_equal_seeds_give_equal_files_and_others_do_not(searched: TrainedRun, trained: TrainedRun) -> None:
     before = {name: searched.run.search().file(name).read_bytes() for name in WRITTEN}
-    searched.archive.path.unlink()  # all is evaluated anew
+    searched.archive.path.unlink()  # all is evaluated again
     fresh = TrainedRun.open(searched.run.path)
     search(fresh, make_device(fresh.space))
     assert {name: fresh.run.search().file(name).read_bytes() for name in before} == before
