@@ -24,6 +24,7 @@ from nas.torch_backend.supernet import Supernet
 from nas.training.loaders import resolutions_by_size
 from nas.training.supervision import ExternalTeacher, Teacher, load_teachers, make_supervision
 from nas.training.train import train
+from search_spaces import Space
 
 X, LABELS = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
 CPU = torch.device("cpu")
@@ -162,3 +163,17 @@ def test_teacher_takes_images_of_each_size() -> None:
         x = torch.randn(4, 1, size, size, generator=torch.Generator().manual_seed(0))
         same = Supernet(student, zero_init_residual=False).train()  # the same seed
         torch.testing.assert_close(teacher(x), same(x, student.largest | {"resolution": size}))
+
+
+def test_imported_network_teaches_with_its_own_statistics(tiny: Space) -> None:
+    supernet = Supernet(tiny, zero_init_residual=False)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, statistics in supernet.named_buffers():
+            if name.endswith("running_var"):
+                statistics.uniform_(0.5, 2.0, generator=generator)
+    x = torch.randn(4, 1, 8, 8, generator=generator)
+    expected = supernet.eval()(x, tiny.largest)
+    sizes = list(resolutions_by_size(tiny))
+    torch.testing.assert_close(Teacher(supernet, sizes, own_statistics=True)(x), expected)
+    assert not torch.allclose(Teacher(supernet, sizes)(x), expected)

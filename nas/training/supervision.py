@@ -18,6 +18,7 @@ from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet
 from nas.tasks import Task
 from nas.tasks.base import DistillationLoss
+from nas.torch_backend.elastic import ElasticBatchNorm
 from nas.torch_backend.supernet import Supernet
 from nas.training.loaders import resolutions_by_size
 from search_spaces import Space
@@ -68,8 +69,8 @@ class ExternalTeacher:
     With `inplace`, all subnets of a step except the first learn from the mean of these outputs and those of
     the first subnet.
 
-    The batch norms of the teachers use the moments of the batch, as those of the subnets do (OFA's teacher,
-    Cai et al. 2020).
+    The batch norms of a supernet use the moments of the batch, as those of the subnets do (OFA's teacher, Cai
+    et al. 2020), and those of a network that was imported use its own statistics.
     """
 
     targets: TargetLoss
@@ -152,8 +153,7 @@ def load_teachers(
         device: device of the teachers.
 
     Returns:
-        the largest subnet of each run in training mode, so that batch norms use the moments of the batch; an
-        empty list without external distillation.
+        the largest subnet of each run; an empty list without external distillation.
 
     Raises:
         ValueError: a teacher is not a trained run, or has other outputs or channels.
@@ -168,7 +168,8 @@ def _load(name: str | None, space: Space, output_names: Sequence[str]) -> nn.Mod
     if name is None:
         raise ValueError(f"the teacher {INIT!r} needs the key init, a run from which training starts")
     run = RunDir.open(name)
-    teacher_names = run.info().output_names or list(output_names)  # an imported run may not have their names
+    info = run.info()
+    teacher_names = info.output_names or list(output_names)  # an imported run may not have their names
     teacher = load_supernet(run)
     config = teacher.space.config
     if teacher_names != list(output_names) or config.outputs != len(output_names):
@@ -179,7 +180,8 @@ def _load(name: str | None, space: Space, output_names: Sequence[str]) -> nn.Mod
         raise ValueError(
             f"the teacher {name} must take images of {space.config.channels} channels, got {config.channels}"
         )
-    return Teacher(teacher, list(resolutions_by_size(space)))
+    is_network = info.imported is not None and not info.imported.subnets_trained
+    return Teacher(teacher, list(resolutions_by_size(space)), own_statistics=is_network)
 
 
 class Teacher(nn.Module):
@@ -190,11 +192,15 @@ class Teacher(nn.Module):
     Args:
         supernet: the trained supernet.
         sizes: sizes of the images in pixels.
+        own_statistics: whether batch norms use their running statistics instead of the moments of the batch.
     """
 
-    def __init__(self, supernet: Supernet, sizes: Sequence[int]) -> None:
+    def __init__(self, supernet: Supernet, sizes: Sequence[int], *, own_statistics: bool = False) -> None:
         super().__init__()
         self.supernet = supernet.requires_grad_(requires_grad=False).train()
+        for module in supernet.modules():
+            if own_statistics and isinstance(module, ElasticBatchNorm):
+                module.eval()
         self.archs = dict.fromkeys(sizes, supernet.space.largest)
         if not supernet.space.resizes:
             config = supernet.space.config
