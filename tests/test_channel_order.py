@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import search_spaces
+from nas.importing.torch_model.convert import convert
+from nas.importing.torch_model.plan import Options
 from nas.torch_backend.channel_order import (
     descending,
     inner_channels,
@@ -128,6 +130,21 @@ def test_ratio_without_inner_channels_is_an_error() -> None:
     supernet = random_supernet(MBCONV.replace("expand: [2, 3, 4]", "expand: [1, 3, 4]"))
     with pytest.raises(ValueError, match=r"got 1, at which stages\.\d\.blocks\.\d has none"):
         sort_channels(supernet, [1])
+
+
+def test_grouped_convolutions_are_refused() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 1),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2),
+        nn.Conv2d(8, 8, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    options = Options(divisor=2)
+    supernet = convert(network, [6], options, channels=1, name="grouped", origin="test").supernet
+    with pytest.raises(ValueError, match="'grouped' has convolutions with groups of several channels"):
+        sort_channels(supernet)
 
 
 def test_groups_of_an_mbconv_block() -> None:

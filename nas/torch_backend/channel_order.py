@@ -36,12 +36,19 @@ def sort_channels(supernet: Supernet, trained_expands: Collection[float] = ()) -
             its subnets do not change either.
 
     Raises:
-        ValueError: the space has no convolutions, or blocks with one of `trained_expands` have no inner
-            channels.
+        ValueError: the space has no convolutions, or some in groups of several channels, which have no order
+            of their own; or blocks with one of `trained_expands` have no inner channels.
     """
     space = supernet.space
-    if not any(block.has(Conv2d) for slot in space.slots[1:-1] for block in space.slot_blocks(slot)):
+    blocks = [block for slot in space.slots if slot.stage is not None for block in space.slot_blocks(slot)]
+    convolutions = [node.op for block in blocks for node in block.nodes if isinstance(node.op, Conv2d)]
+    if not convolutions:
         raise ValueError(f"channels of convolutions cannot be sorted: the space {space.name!r} has none")
+    if any(1 < op.groups < op.channels for op in convolutions):
+        raise ValueError(
+            f"channels cannot be sorted by progressive shrinking: the space {space.name!r} has convolutions "
+            f"with groups of several channels; use another sampler"
+        )
     for slot in space.slots:
         if slot.stage is None:
             continue
