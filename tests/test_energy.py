@@ -77,18 +77,32 @@ def test_a_gpu_is_asked_through_its_driver(tmp_path: Path) -> None:
     assert energy_counter(CPU) is None  # a GPU's counter says nothing about the CPU
 
 
+class Clock:
+    """A clock that only sleep and work move."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
 class MadeCounter(EnergyCounter):
     """Of a machine that draws 2 W while it waits and 5 W at work."""
 
     name = "made"
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.watts = iter((2.0, 5.0))
 
     def joules(self, work: Callable[[], None]) -> float:
-        start = time.perf_counter()
+        start = self.clock.perf_counter()
         work()
-        return next(self.watts) * (time.perf_counter() - start)
+        return next(self.watts) * (self.clock.perf_counter() - start)
 
 
 def test_what_waiting_takes_is_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -98,11 +112,10 @@ def test_what_waiting_takes_is_not_counted(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     opened = Model(str(tmp_path / "model.onnx"), RunSettings().model_dump())
     assert measure_energy(opened) == {"energy_mj": None, "energy_counter": None}
-    monkeypatch.setattr(energy, "energy_counter", lambda provider: MadeCounter())
-    monkeypatch.setattr(energy, "IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(energy, "ENERGY_SECONDS", 0.3)
-    fastest_ms = opened.time_session(0.1).fastest_ms
+    clock = Clock()
+    monkeypatch.setattr(energy, "time", clock)
+    monkeypatch.setattr(energy, "energy_counter", lambda provider: MadeCounter(clock))
+    monkeypatch.setattr(opened, "prepare", lambda session: lambda: clock.sleep(0.004))
     figures = measure_energy(opened)
     assert figures["energy_counter"] == "made"
-    # 3 W more than waiting, for the time of a run; the machine may be busy with other work meanwhile
-    assert figures["energy_mj"] >= 3.0 * fastest_ms
+    assert figures["energy_mj"] == pytest.approx(12.0)  # 3 W more than waiting, for the 4 ms of a run
