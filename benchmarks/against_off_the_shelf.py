@@ -8,10 +8,10 @@
 as the recipe trains a supernet. Learning rate and weight decay are chosen for each kind of network on the
 validation split, by short trainings at its middle width. With `--device cuda`, several networks are trained
 at the same time. `front` evaluates the subnets of a searched run on the test split with inherited weights,
-and some of them after fine-tuning. `compare` measures the latencies of all models in one session as `nas
-benchmark` does, and the time of a training step of each network and of the supernet on the CPU, from which
-the hours of all trainings follow. It writes `result.json`, `front.svg`, and `off_the_shelf.csv` for `nas
-report RUN --compare`.
+and some of them after fine-tuning. `compare` measures the latencies of all models in one session as
+`nas benchmark` does, and the time of a training step of each network and of the supernet on the CPU, from
+which the hours of all trainings follow. It writes `result.json`, `front.svg`, and `off_the_shelf.csv` for
+`nas report RUN --compare`.
 
 After an interruption, the same command continues: only what was interrupted starts again.
 `--quick` trains one width of each kind for one epoch.

@@ -30,7 +30,7 @@ from benchmarks.training_strategies import (
     once,
     trained,
 )
-from benchmarks.training_together import Member, measure, train_together
+from benchmarks.training_together import Member, in_groups, measure, train_together
 from hw_profiles.atomic_write import replace_file
 from nas.data.catalog import get as get_dataset
 from nas.evaluation.trained_run import TrainedRun
@@ -63,25 +63,24 @@ def measured(run: Path, archs: Sequence[Arch]) -> dict[str, list[float]]:
 def alone(
     out: Path, recipe: Recipe, archs: Sequence[Arch], device: torch.device, progress: Progress
 ) -> list[dict[str, float]]:
-    """Figures of the subnets trained alone on labels, with all seeds; on a GPU all at the same time."""
-    space = search_spaces.get(recipe.space)
-    jobs = []
-    for seed in SEEDS:
-        changed = recipe.replace({"seed": seed, **LABELS})
-        for arch in archs:
-            torch.manual_seed(seed)
-            net = Supernet(space).extract(arch)
-            file = out / "alone" / f"{arch.id}-{seed}.json"
-            jobs.append((file, Member(net, changed, space.image_size(arch))))
-    missing = [job for job in jobs if not job[0].exists()]
+    """Figures of the subnets trained alone on labels, with all seeds; on a GPU several at the same time."""
+    jobs = {out / "alone" / f"{arch.id}-{seed}.json": (seed, arch) for seed in SEEDS for arch in archs}
     dataset = get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed)
-    for group in [missing] if missing and device.type == "cuda" else [[job] for job in missing]:
-        train_together([member for _, member in group], dataset, device, progress)
-        for file, member in group:
+    for files in in_groups([file for file in jobs if not file.exists()], device):
+        members = [_untrained(recipe, *jobs[file]) for file in files]
+        train_together(members, dataset, device, progress)
+        for file, member in zip(files, members, strict=True):
             validation = measure(member, dataset, "validation", device, ["cross_entropy"])
             test = measure(member, dataset, "test", device, ["top1"])
             replace_file(file, json.dumps({"loss": validation["cross_entropy"], "accuracy": test["top1"]}))
-    return [json.loads(file.read_text(encoding="utf-8")) for file, _ in jobs]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in jobs]
+
+
+def _untrained(recipe: Recipe, seed: int, arch: Arch) -> Member:
+    space = search_spaces.get(recipe.space)
+    torch.manual_seed(seed)
+    net = Supernet(space).extract(arch)
+    return Member(net, recipe.replace({"seed": seed, **LABELS}), space.image_size(arch))
 
 
 def inherited(out: Path, recipe: Recipe, archs: Sequence[Arch], strategy: str) -> dict[str, Any]:

@@ -17,7 +17,14 @@ from torch import nn
 import search_spaces
 from benchmarks.off_the_shelf_models import FAMILIES
 from benchmarks.training_cost import ROUNDS, median_seconds, supernet_step
-from benchmarks.training_together import EpochImages, Member, measure, train_together, training_step
+from benchmarks.training_together import (
+    EpochImages,
+    Member,
+    in_groups,
+    measure,
+    train_together,
+    training_step,
+)
 from hw_profiles.atomic_write import replace_file
 from hw_profiles.measuring.runner.process_limits import usable_cores
 from nas.data.batches import batches_per_epoch
@@ -37,8 +44,6 @@ SIZE = 28
 LEARNING_RATES = (0.1, 0.2, 0.4)
 WEIGHT_DECAYS = (1e-4, 5e-4)
 TUNING_EPOCHS = 2
-GPU_GROUP = 9
-"""Networks that are trained at the same time on a GPU; an interruption loses no more."""
 MODELS, TUNING, BASELINES_CSV = "models", "tuning", "baselines.csv"
 SUPERNET = "supernet"
 
@@ -155,9 +160,7 @@ def baselines(out: Path) -> pd.DataFrame:
 
 def _train_missing(jobs: Sequence[Job], device: torch.device, progress: Progress) -> None:
     """Train the networks without a result: in groups on a GPU, one after the other on the CPU."""
-    missing = [job for job in jobs if not job.path.exists()]
-    size = 1 if device.type == "cpu" else GPU_GROUP
-    for group in (missing[i : i + size] for i in range(0, len(missing), size)):
+    for group in in_groups([job for job in jobs if not job.path.exists()], device):
         recipe = group[0].recipe
         keep_freed_memory()
         torch.set_num_threads(recipe.compute.threads or usable_cores())

@@ -7,9 +7,10 @@ which is one launch, and the graphs of all networks run in streams of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,9 +30,10 @@ WARM_UP_STEPS = 3
 """Steps before the capture of a graph, in which libraries select kernels and allocate memory."""
 EVALUATION_BATCH = 100
 """Batch size of the evaluation; results do not depend on it."""
-
-
+GPU_GROUP = 9
+"""Networks that are trained at the same time on a GPU; an interruption loses no more."""
 Batches = tuple[Tensor, Tensor]
+Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ class EpochImages:
         """Copy the batches of the next epoch."""
         self.pixels.copy_(batches[0])
         self.targets.copy_(batches[1])
+
+
+def in_groups(jobs: Sequence[Job], device: torch.device) -> Iterator[Sequence[Job]]:
+    """The jobs that are trained at the same time: several on a GPU, one on the CPU."""
+    size = 1 if device.type == "cpu" else GPU_GROUP
+    return (jobs[i : i + size] for i in range(0, len(jobs), size))
 
 
 def train_together(
