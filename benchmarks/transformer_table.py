@@ -5,13 +5,12 @@ python -m benchmarks.transformer_table --write docs/transformers.md
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import search_spaces
+from benchmarks.markdown_page import markdown_table, print_or_write
 from search_spaces import Arch, Space
 from search_spaces.families.vit import ViTConfig, ViTSpace
 from search_spaces.operators import Attention, RelativeTables
@@ -243,21 +242,8 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
 
 def page() -> str:
     """The page as Markdown."""
-    lines = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    lines += [[column(row) for column in COLUMNS.values()] for row in rows()]
-    return HEADER + "".join(f"| {' | '.join(line)} |\n" for line in lines) + FOOTER
-
-
-def main() -> None:
-    """Print the page, or write it to a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, metavar="FILE")
-    file: Path | None = parser.parse_args().write
-    if file:
-        file.write_text(page(), encoding="utf-8")
-    else:
-        print(page(), end="")
+    return HEADER + markdown_table(COLUMNS, rows()) + FOOTER
 
 
 if __name__ == "__main__":
-    main()
+    print_or_write(page, __doc__)
