@@ -15,6 +15,7 @@ from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
 from search_spaces.families.traced import TracedConfig, TracedSpace
 from search_spaces.families.vit import ViTConfig, ViTSpace
+from search_spaces.precision_space import GRAINS, with_precision
 from search_spaces.space import Space
 from search_spaces.text_files import read_text
 from search_spaces.yaml_text import load_yaml
@@ -66,15 +67,19 @@ def parse(text: str, source: str = "space") -> Space:
     content = load_yaml(text, source)
     if not isinstance(content, dict):
         raise ValueError(f"{source} must be a YAML mapping with the keys of a space, got {content!r:.60}")
+    grain = content.pop("bits", None)
+    if grain not in (None, *GRAINS):
+        raise ValueError(f"{source}: bits must be one of {list(GRAINS)}, got {grain!r}")
     family = content.get("family", "mbconv")
     if family not in FAMILIES:
         raise ValueError(f"{source}: family must be one of {sorted(FAMILIES)}, got {family!r}")
     try:
-        return FAMILIES[family](content)
+        space = FAMILIES[family](content)
     except ValidationError as error:
         raise ValueError(one_line(error, source, lambda place: f"line {_line(text, place)}, ")) from None
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+    return with_precision(space, grain) if grain else space
 
 
 def _line(text: str, place: tuple[int | str, ...]) -> int:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from search_spaces.arch import Value
 
-Kind = Literal["resolution", "width", "mid", "depth", "kernel", "expand", "heads", "mlp_ratio", "mlp"]
+Kind = Literal["resolution", "width", "mid", "depth", "kernel", "expand", "heads", "mlp_ratio", "mlp", "bits"]
 """The property of the network that a choice sets."""
 
 

@@ -105,7 +105,7 @@ class Block:
         for i, (node, op, inputs) in enumerate(nodes):
             words = [op.token(*node.specs)]
             if node.output.size != node.specs[0].size:
-                words.append(f"@{str(node.output).partition('@')[2] or 1}")
+                words.append(f"@{node.output.extent or 1}")
             if inputs != (i - 1,):
                 words.append("<" + ",".join("in" if j == BLOCK_INPUT else str(j) for j in inputs))
             parts.append(" ".join(words))

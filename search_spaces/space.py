@@ -89,7 +89,8 @@ class Space(GenomeCodec, ABC):
         """
         self.encode([arch])  # checks that the arch is in the space
         return tuple(
-            slot.build(*(arch[name] for name in slot.choices))
+            # a choice that is switched off has its first option, as in canonical genomes
+            slot.build(*(arch.get(name, self.choices[name].options[0]) for name in slot.choices))
             for slot in self.slots
             if slot.depth is None or arch[slot.depth] > slot.position
         )
@@ -156,7 +157,9 @@ class Space(GenomeCodec, ABC):
     def same_but_for_data(self, other: Space) -> bool:
         """Whether the spaces are equal except for outputs, channels, resolutions, name and description."""
         fields = {"outputs", "channels", "resolutions", "name", "description"}
-        return self.config.model_dump(exclude=fields) == other.config.model_dump(exclude=fields)
+        return type(self) is type(other) and (
+            self.config.model_dump(exclude=fields) == other.config.model_dump(exclude=fields)
+        )
 
     def with_resolutions(self, resolutions: Sequence[int]) -> Self:
         """The same space with a subset of its resolutions.

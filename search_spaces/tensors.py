@@ -40,11 +40,16 @@ class TensorSpec:
         """Number of positions: pixels or tokens; 1 for a vector."""
         return math.prod(self.size)
 
-    def __str__(self) -> str:
-        """Text for a latency key, such as `16@24x24`, `192@197` or `64`; equal sides are written once."""
+    @property
+    def extent(self) -> str:
+        """Text of the size, such as `24`, `24x32` or `197t`; equal sides are written once."""
         size = self.size[:1] if self.layout == "image" and len(set(self.size)) == 1 else self.size
-        text = f"{self.channels}" + (f"@{'x'.join(map(str, size))}" if size else "")
-        return text + ("t" if self.layout == "tokens" else "")
+        return "x".join(map(str, size)) + ("t" if self.layout == "tokens" else "")
+
+    def __str__(self) -> str:
+        """Text for a latency key, such as `16@24`, `192@197t`, `64` or `16@24:int8`."""
+        extent = f"@{self.extent}" if self.extent else ""
+        return f"{self.channels}{extent}" + ("" if self.precision == FP32 else f":{self.precision}")
 
 
 def image(channels: int, height: int, width: int | None = None) -> TensorSpec:

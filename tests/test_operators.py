@@ -87,6 +87,7 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
     "slice of tokens": ((ops.Slice(1, 4), (tokens(5, 6),)), (ops.Slice(2, 4), (tokens(5, 4),))),
     "add": ((ops.Add(), (image(6, 3), image(6, 3))), (ops.Add(), (image(4, 3), image(4, 3)))),
     "multiply": ((ops.Multiply(), (image(6, 3), image(6, 1))), (ops.Multiply(), (image(4, 3), image(4, 1)))),
+    "convert": ((ops.Convert("int8"), (image(6, 2),)), (ops.Convert("int8"), (image(4, 2),))),
     "flatten": ((ops.Flatten(), (image(6, 2),)), (ops.Flatten(), (image(4, 2),))),
     "global_avg_pool": ((ops.GlobalAvgPool(), (image(6, 3, 5),)), (ops.GlobalAvgPool(), (image(4, 3, 5),))),
     "max_pool": ((ops.MaxPool2d(3, 2), (image(6, 8, 7),)), (ops.MaxPool2d(2, 2), (image(4, 5),))),

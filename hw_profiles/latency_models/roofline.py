@@ -66,6 +66,7 @@ KIND_OF: Mapping[type[ops.Operator], Callable[[Node], str] | None] = {
     ops.ChannelsLast: _always("elementwise"),
     ops.ChannelsFirst: _always("elementwise"),
     ops.Flatten: None,
+    ops.Convert: _always("elementwise"),
     ops.ImageToTokens: _always("elementwise"),
     ops.PrependTokens: _always("elementwise"),
     ops.AddPositions: _always("elementwise"),

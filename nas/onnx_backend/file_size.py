@@ -59,6 +59,7 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.ChannelsLast: "plain",
     ops.ChannelsFirst: "plain",
     ops.Flatten: "free",
+    ops.Convert: "free",  # the scales of a border are those of the layer that reads it
     ops.ImageToTokens: "to_tokens",
     ops.PrependTokens: "prepend",
     ops.AddPositions: "positions",

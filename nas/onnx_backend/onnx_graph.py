@@ -308,6 +308,7 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.ChannelsLast: _plain("Transpose", perm=[0, 2, 3, 1]),
     ops.ChannelsFirst: _plain("Transpose", perm=[0, 3, 1, 2]),
     ops.Flatten: _plain("Flatten"),
+    ops.Convert: _plain("Identity"),  # the quantizer converts
     ops.ImageToTokens: _image_to_tokens,
     ops.PrependTokens: _prepend_tokens,
     ops.AddPositions: _add_positions,

@@ -61,6 +61,7 @@ QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.ChannelsLast: (),
     ops.ChannelsFirst: (),
     ops.Flatten: ("Flatten",),
+    ops.Convert: (),
     ops.ImageToTokens: (),
     ops.PrependTokens: (),
     ops.AddPositions: (),

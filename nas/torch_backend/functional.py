@@ -126,6 +126,7 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.ChannelsLast: _unary(lambda x: x.permute(0, 2, 3, 1)),
     ops.ChannelsFirst: _unary(lambda x: x.permute(0, 3, 1, 2)),
     ops.Flatten: _unary(lambda x: x.flatten(1)),
+    ops.Convert: _unary(lambda x: x),
     ops.ImageToTokens: _unary(lambda x: x.flatten(2).transpose(1, 2)),
     ops.PrependTokens: _prepend,
     ops.AddPositions: _add_positions,

@@ -22,6 +22,7 @@ from search_spaces.operators.axes import Parameter as Parameter
 from search_spaces.operators.axes import Prefix as Prefix
 from search_spaces.operators.axes import Segments as Segments
 from search_spaces.operators.base import Operator as Operator
+from search_spaces.operators.convert import Convert as Convert
 from search_spaces.operators.joining import Add as Add
 from search_spaces.operators.joining import ChannelsFirst as ChannelsFirst
 from search_spaces.operators.joining import ChannelShuffle as ChannelShuffle
@@ -51,7 +52,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     Conv2d, Linear, BatchNorm, LayerNorm, Scale, Relu, Relu6, HardSwish, Swish, Sigmoid, HardSigmoid, Gelu,
     LeakyRelu, Elu, Tanh,
     AvgPool2d, MaxPool2d, GlobalAvgPool, AdaptiveAvgPool2d, Resize, Add, Multiply, Concat, Slice,
-    ChannelShuffle, ChannelsLast, ChannelsFirst, Flatten,
+    ChannelShuffle, ChannelsLast, ChannelsFirst, Flatten, Convert,
     ImageToTokens, PrependTokens, AddPositions, Attention, TakeToken, MeanTokens,
 )  # fmt: skip
 """Every operator; each has an entry in the tables of torch, ONNX, latency, file size and quantisation."""

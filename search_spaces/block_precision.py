@@ -1,0 +1,69 @@
+"""Blocks in another precision, and the borders between precisions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_spaces.graph import Block, Node
+from search_spaces.operators import Convert
+from search_spaces.tensors import Precision
+
+
+def in_precision(block: Block, precision: Precision, entering: Precision | None = None) -> Block:
+    """A block that computes in another precision.
+
+    Args:
+        block: a block without borders.
+        precision: precision of its nodes.
+        entering: precision of its inputs. If it differs, the block begins with a border: one `Convert` for
+            each input. None: `precision`.
+    """
+    entering = entering or precision
+    inputs = tuple(replace(spec, precision=entering) for spec in block.inputs)
+    converts = [
+        Node(Convert(precision), _convert_name(i), block.name, (-1 - i,), (spec,))
+        for i, spec in enumerate(inputs)
+        if entering != precision
+    ]
+    shift = len(converts)
+
+    def moved(index: int) -> int:
+        return index + shift if index >= 0 or not shift else -1 - index
+
+    nodes = [
+        replace(
+            node,
+            inputs=tuple(map(moved, node.inputs)),
+            specs=tuple(replace(spec, precision=precision) for spec in node.specs),
+        )
+        for node in block.nodes
+    ]
+    return Block(block.name, inputs, (*converts, *nodes), tuple(map(moved, block.outputs)))
+
+
+def border(block: Block) -> tuple[Node, ...]:
+    """The nodes at the start of a block that convert its inputs to its precision."""
+    return tuple(node for node in block.nodes[: len(block.inputs)] if isinstance(node.op, Convert))
+
+
+def without_border(block: Block) -> Block:
+    """The block with inputs in its own precision."""
+    converts = len(border(block))
+    if not converts:
+        return block
+
+    def moved(index: int) -> int:
+        return index - converts if index >= converts else -1 - index
+
+    nodes = tuple(replace(node, inputs=tuple(map(moved, node.inputs))) for node in block.nodes[converts:])
+    inputs = tuple(node.output for node in block.nodes[:converts])
+    return Block(block.name, inputs, nodes, tuple(map(moved, block.outputs)))
+
+
+def precision_of(block: Block) -> Precision:
+    """Precision of the nodes of a block."""
+    return block.output_specs[0].precision if block.nodes else block.inputs[0].precision
+
+
+def _convert_name(position: int) -> str:
+    return f"convert.{position}" if position else "convert"

@@ -1,0 +1,202 @@
+"""Spaces with the precision of each part of the network as a choice.
+
+Any space becomes such a space: it gets further choices, and its blocks are those of the original space in the
+precision that these choices set. A block that reads a tensor of another precision begins with a border, a
+`Convert` node for each input. The first block reads the images in its own precision: what it costs to convert
+them is part of its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from search_spaces.arch import Arch, Value
+from search_spaces.block_precision import in_precision, precision_of
+from search_spaces.choices import Choice, listed
+from search_spaces.genomes import Genomes
+from search_spaces.graph import Block
+from search_spaces.space import Slot, Space
+from search_spaces.tensors import INT8, Precision
+
+Grain = Literal["from", "stage", "block"]
+"""The parts of a network that have a precision of their own. `from`: floating point up to a slot and INT8
+after it; `stage`: the stem, each stage and the head; `block`: every slot."""
+GRAINS: tuple[Grain, ...] = get_args(Grain)
+INT8_FROM = "int8_from"
+"""Name of the choice of the grain `from`: the index of the first slot in INT8. 0 is the whole network, the
+number of slots none of it."""
+INT8_BITS, FLOAT_BITS = 8, 32
+"""Options of the other grains. A floating-point part has the floating-point precision of the profile."""
+
+
+def with_precision(space: Space, grain: Grain) -> PrecisionSpace:
+    """The space with its precision as a choice, in these parts; another grain of it is replaced."""
+    return PrecisionSpace(space.base if isinstance(space, PrecisionSpace) else space, grain)
+
+
+class PrecisionSpace(Space):
+    """A space whose archs also choose the precision of their parts.
+
+    Args:
+        base: the space without these choices.
+        grain: the parts that have a precision of their own.
+    """
+
+    def __init__(self, base: Space, grain: Grain) -> None:
+        self.base, self.grain = base, grain
+        precisions = _Precisions(base.slots, base.choices, grain)
+        super().__init__(
+            base.config,
+            [*base.choices.values(), *precisions.choices],
+            [precisions.slot(i) for i in range(len(base.slots))],
+        )
+        self.source = base.source
+        self._precision_names = frozenset(choice.name for choice in precisions.choices)
+        self._float_columns = [i for i, gene in enumerate(self.genes) if gene.kind != "bits"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.base, self.grain), {"source": self.source}
+
+    def stages(self) -> list[dict[str, str]]:
+        """See `Space.stages`."""
+        rows = self.base.stages()
+        options = {
+            choice.part: listed(choice.options) for choice in self.choices.values() if choice.kind == "bits"
+        }
+        everywhere = options.get(INT8_FROM)
+        return [row | {"bits": everywhere or options.get(row["stage"], "")} for row in rows]
+
+    def base_arch(self, arch: Arch) -> Arch:
+        """The arch of the space without precision, whose weights and floating-point accuracy `arch` has."""
+        return Arch({name: value for name, value in arch.items() if name not in self._precision_names})
+
+    def base_genomes(self, genomes: Genomes) -> Genomes:
+        """The same of genomes (n, n_genes)."""
+        return np.asarray(genomes)[:, self._float_columns]
+
+    def uniform(self, arch: Arch, precision: Precision) -> Arch:
+        """An arch of the base space with one precision everywhere, as an arch of this space."""
+        values = {
+            choice.name: choice.options[0 if precision == INT8 else -1]
+            for choice in self.choices.values()
+            if choice.name in self._precision_names
+        }
+        return self.arch({**arch, **values})
+
+    def precisions(self, arch: Arch) -> dict[str, Precision]:
+        """The precision of each block of `arch` by its name, in order."""
+        return {block.name: precision_of(block) for block in self.blocks(arch)}
+
+    def to_yaml(self) -> str:
+        """See `Space.to_yaml`."""
+        return f"{self.base.to_yaml()}bits: {self.grain}\n"
+
+    def same_but_for_data(self, other: Space) -> bool:
+        """See `Space.same_but_for_data`."""
+        return (
+            isinstance(other, PrecisionSpace)
+            and self.grain == other.grain
+            and self.base.same_but_for_data(other.base)
+        )
+
+    def with_data(self, *, outputs: int, channels: int, resolutions: tuple[int, ...] | None = None) -> Self:
+        """See `Space.with_data`."""
+        base = self.base.with_data(outputs=outputs, channels=channels, resolutions=resolutions)
+        return type(self)(base, self.grain)
+
+    def with_resolutions(self, resolutions: Sequence[int]) -> Self:
+        """See `Space.with_resolutions`."""
+        return type(self)(self.base.with_resolutions(resolutions), self.grain)
+
+
+class _Precisions:
+    """The choices of precision of a network, and its slots with them.
+
+    Args:
+        slots: slots of the base space.
+        choices: choices of the base space by name.
+        grain: the parts that have a precision of their own.
+    """
+
+    def __init__(self, slots: Sequence[Slot], choices: Mapping[str, Choice], grain: Grain) -> None:
+        self._slots, self._base, self._grain = slots, choices, grain
+        self.choices = tuple(self._choices())
+
+    def _choices(self) -> Iterator[Choice]:
+        if self._grain == "from":
+            starts = [i for i, slot in enumerate(self._slots) if self._is_always_active(slot)]
+            yield Choice(INT8_FROM, "bits", (*starts, len(self._slots)))
+            return
+        parts: dict[str, list[Slot]] = {}
+        for i, slot in enumerate(self._slots):
+            parts.setdefault(self._name(i), []).append(slot)
+        for name, slots in parts.items():
+            first = slots[0]
+            block = first.position if self._grain == "block" and first.stage is not None else None
+            # without a slot that is always active, the first one switches the choice off
+            optional = not any(map(self._is_always_active, slots))
+            gate = (first.depth, first.position) if optional else (None, 0)
+            yield Choice(name, "bits", (INT8_BITS, FLOAT_BITS), first.stage, block, *gate)
+
+    def _is_always_active(self, slot: Slot) -> bool:
+        return slot.depth is None or min(self._base[slot.depth].options) > slot.position
+
+    def _name(self, index: int) -> str:
+        """Name of the choice that sets the precision of a slot."""
+        if self._grain == "from":
+            return INT8_FROM
+        slot = self._slots[index]
+        return f"{slot.part if self._grain == 'stage' else slot.name}.bits"
+
+    def _before(self, index: int) -> list[int]:
+        """The slots that may come directly before a slot, the last one first."""
+        before = []
+        for i in reversed(range(index)):
+            before.append(i)
+            if self._is_always_active(self._slots[i]):
+                break
+        return before
+
+    def slot(self, index: int) -> Slot:
+        """A slot whose blocks have the precision of their choices."""
+        slot, before = self._slots[index], self._before(index)
+        depths = [self._slots[i].depth for i in before if not self._is_always_active(self._slots[i])]
+        read = dict.fromkeys([self._name(index), *map(self._name, before), *filter(None, depths)])
+        own = len(slot.choices)
+        # a block with its precision and the one before has few variants, its choices many combinations
+        built = lru_cache(maxsize=None)(slot.build)
+        converted = lru_cache(maxsize=None)(
+            lambda values, precision, entering: in_precision(built(*values), precision, entering)
+        )
+
+        def build(*values: Value) -> Block:
+            chosen = dict(zip(read, values[own:], strict=True))
+            precision = self._precision(index, chosen)
+            entering = next(
+                (self._precision(i, chosen) for i in before if self._is_active(i, chosen)), precision
+            )
+            block: Block = converted(values[:own], precision, entering)
+            return block
+
+        return Slot(
+            slot.name,
+            (*slot.choices, *read),
+            build,
+            slot.stage,
+            slot.depth,
+            slot.position,
+            slot.learned_kernels,
+        )
+
+    def _is_active(self, index: int, values: Mapping[str, Value]) -> bool:
+        slot = self._slots[index]
+        return self._is_always_active(slot) or values[str(slot.depth)] > slot.position
+
+    def _precision(self, index: int, values: Mapping[str, Value]) -> Precision:
+        value = values[self._name(index)]
+        in_int8 = value <= index if self._grain == "from" else value == INT8_BITS
+        return "int8" if in_int8 else "fp32"
