@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -175,3 +175,21 @@ class Space(GenomeCodec, ABC):
             )
         update = {"resolutions": tuple(sorted(set(resolutions)))}
         return type(self)(self.config.model_copy(update=update))  # type: ignore[call-arg]
+
+
+class RankableSpace(Space):
+    """A space whose depths can skip blocks in any order."""
+
+    @property
+    @abstractmethod
+    def is_ranked(self) -> bool:
+        """Whether depths skip blocks in another order than the last ones first."""
+
+    @abstractmethod
+    def with_ranking(self, ranking: Mapping[str, Sequence[int]]) -> Self:
+        """The same space with another order in which depths skip blocks.
+
+        Args:
+            ranking: for each depth, the positions of its blocks (`Slot.position`) from the most to the least
+                important one.
+        """

@@ -101,7 +101,7 @@ def test_first_block_to_remove_is_the_least_important(imported: RunDir) -> None:
     losses = {}
     for removed in range(3):
         others = [b for b in range(3) if b != removed]
-        supernet = Supernet(space.with_keep((*others, removed))).eval()
+        supernet = Supernet(space.with_ranking({"depth": [*others, removed]})).eval()
         supernet.load_state_dict(run.supernet.state_dict())
         shallow = supernet.space.arch({**supernet.space.largest, "depth": 2})
         batches = clean_images(recipe, space, run.dataset, device)

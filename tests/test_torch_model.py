@@ -25,8 +25,9 @@ from nas.importing.torch_model.plan import Options
 from nas.onnx_backend import onnx_graph
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet
-from nas.torch_backend.block_rank import rank_blocks_of_stages
-from nas.torch_backend.coupled_channels import elastic_channels, taylor_importance
+from nas.torch_backend.block_rank import rank_blocks
+from nas.torch_backend.coupled_channels import elastic_channels
+from nas.torch_backend.importance import taylor_importance
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Block, block_key
 from search_spaces.costs import macs_table, params_table
@@ -187,6 +188,20 @@ def test_narrow_subnet_is_a_hand_built_network() -> None:
         }
     )
     assert torch.equal(converted.supernet(images(), arch), narrow(images()))
+
+
+@torch.no_grad()
+def test_subnet_without_a_head_is_the_network_that_does_not_read_it() -> None:
+    model = random_model("transformer")
+    converted = convert(model, [16])
+    heads = {c.name: c.options for c in converted.space.genes if c.kind == "heads"}
+    assert list(heads.values()) == [(1, 2), (1, 2)]
+    x, name = images(16), next(iter(heads))
+    narrow = converted.supernet(x, converted.space.largest | {name: 1})
+    model.get_parameter("blocks.0.attention.out_proj.weight")[:, 8:] = 0  # heads have 8 channels
+    torch.testing.assert_close(narrow, model(x))
+    off = convert(model, [16], Options(elastic=("expand",)))
+    assert dict(off.plan.fixed)["blocks.0.attention.in_proj"] == "the choice heads is off"
 
 
 @torch.no_grad()
@@ -446,13 +461,14 @@ def test_depths_skip_unimportant_blocks_first() -> None:
     space = supernet.space
     assert isinstance(space, TracedSpace)
     names = [slot.name for slot in space.slots if slot.depth == "stages.0.depth"]
-    losses = dict(zip(names, (3.0, 1.0, 2.0), strict=True))  # without each block
+    importance = dict(zip(names, (3.0, 1.0, 2.0), strict=True))
 
     def loss_of(blocks: Sequence[Block]) -> float:
-        (missing,) = {slot.name for slot in space.slots} - {block.name for block in blocks}
-        return losses.get(missing, 0.0)
+        return -sum(importance.get(block.name, 0.0) for block in blocks)
 
-    ranked = space.with_ranking(rank_blocks_of_stages(space, loss_of))
+    assert not space.is_ranked
+    ranked = space.with_ranking(rank_blocks(space, loss_of))
+    assert ranked.is_ranked
     values = dict(ranked.largest) | {"stages.0.depth": 2}
     kept = [block.name for block in ranked.blocks(ranked.arch(values)) if block.name in names]
     assert kept == [names[0], names[2]]  # in the order of the network

@@ -56,10 +56,10 @@ def import_torch(
     elastic: Annotated[
         str,
         typer.Option(
-            help="What subnets choose, separated by commas: expand (channels inside blocks), depth, width "
-            "(channels of residual streams), kernel (of depthwise convolutions)."
+            help="What subnets choose, separated by commas: expand (channels inside blocks), heads "
+            "(of attention), depth, width (channels of residual streams), kernel (of depthwise convolutions)."
         ),
-    ] = "expand,depth",
+    ] = "expand,heads,depth",
     ratios: Annotated[str, typer.Option(help="Shares of the channels, separated by commas.")] = "0.5,0.75,1",
     divisor: Annotated[
         int, typer.Option("--round", min=1, metavar="N", help="Channels are rounded to multiples of this.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,21 +12,17 @@ from torch import Tensor
 from nas.data.dataset import Dataset
 from nas.recipes.recipe import Recipe
 from nas.tasks import Task
-from nas.torch_backend import coupled_channels
-from nas.torch_backend.block_rank import rank_blocks, rank_blocks_of_stages
-from nas.torch_backend.coupled_channels import elastic_channels, sort_channels_by
+from nas.torch_backend.block_rank import rank_blocks
+from nas.torch_backend.coupled_channels import elastic_channels
 from nas.torch_backend.functional import run_network
+from nas.torch_backend.importance import Batches, Loss, norm_importance, sort_units, taylor_importance
 from nas.torch_backend.supernet import Supernet
-from nas.torch_backend.unit_order import Batches, Loss, norm_importance, sort_units, taylor_importance
 from nas.training.loaders import rng_of
 from nas.training.transfer import Transfer, classifier_names, transfer
 from search_spaces import Block, Node, Space
-from search_spaces.families.traced import TracedSpace
-from search_spaces.families.vit import ViTSpace
+from search_spaces.space import RankableSpace
 
 _log = logging.getLogger("nas")
-Ordered = ViTSpace | TracedSpace
-"""Spaces whose pretrained weights are ordered."""
 BATCH = 64
 """Images per pass."""
 
@@ -42,7 +38,9 @@ class Prepared:
     transferred: Transfer
 
 
-def prepare(recipe: Recipe, space: Ordered, dataset: Dataset, task: Task, device: torch.device) -> Prepared:
+def prepare(
+    recipe: Recipe, space: RankableSpace, dataset: Dataset, task: Task, device: torch.device
+) -> Prepared:
     """Load the weights of the recipe's `init`, and sort units and rank blocks as its `ordering` says.
 
     The largest subnet computes the same as before, except for rounding. Blocks are ranked unless the space
@@ -68,34 +66,23 @@ def prepare(recipe: Recipe, space: Ordered, dataset: Dataset, task: Task, device
     def loss_of(blocks: Sequence[Block]) -> float:
         return _loss(supernet, blocks, images, task.loss)
 
-    if isinstance(space, TracedSpace):
-        groups = elastic_channels(space)
-        by_channel = (
-            coupled_channels.norm_importance(supernet, groups)
-            if by_norm
-            else coupled_channels.taylor_importance(supernet, groups, images, task.loss)
-        )
-        ranked: Space = space.with_ranking(rank_blocks_of_stages(space, loss_of)) if trained else space
-        sort_channels_by(supernet, groups, by_channel)
+    groups = elastic_channels(space)
+    if by_norm:
+        importance = norm_importance(supernet, groups)
     else:
-        by_unit = norm_importance(supernet) if by_norm else taylor_importance(supernet, images, task.loss)
-        ranked = _ranked(space, loss_of) if trained else space
-        sort_units(supernet, by_unit)
+        importance = taylor_importance(supernet, groups, images, task.loss)
+    if trained and not space.is_ranked:
+        ranking = rank_blocks(space, loss_of)
+        for depth, positions in ranking.items():
+            _log.info("%s: blocks by importance: %s", depth, " ".join(map(str, positions)))
+        space = space.with_ranking(ranking)
+    sort_units(supernet, groups, importance)
     weights = {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
-    return Prepared(ranked, weights, transferred)
-
-
-def _ranked(space: ViTSpace, loss_of: Callable[[Sequence[Block]], float]) -> ViTSpace:
-    """The space with ranked blocks, unless it has a ranking or no choice of the depth."""
-    if space.config.keep is not None or len(space.config.depth) == 1:
-        return space
-    keep = rank_blocks(space, loss_of)
-    _log.info("blocks from the most to the least important: %s", " ".join(map(str, keep)))
-    return space.with_keep(keep)
+    return Prepared(space, weights, transferred)
 
 
 def clean_images(
-    recipe: Recipe, space: Ordered, dataset: Dataset, device: torch.device
+    recipe: Recipe, space: RankableSpace, dataset: Dataset, device: torch.device
 ) -> list[tuple[Tensor, Tensor]]:
     """Batches of training images without augmentation, with their targets."""
     split, preprocess = dataset.split("train"), dataset.preprocess

@@ -48,13 +48,14 @@ from nas.training.data_order import DATA_ORDERS
 from nas.training.loaders import batches, loader_processes, make_mixer, with_augmentation
 from nas.training.log import TrainingLog
 from nas.training.monitor import Monitor
-from nas.training.pretrained import Ordered, Prepared, prepare
+from nas.training.pretrained import Prepared, prepare
 from nas.training.schedule import LearningRate
 from nas.training.state import TrainingState
 from nas.training.step import TrainingStep
 from nas.training.supervision import INIT, load_teachers, make_supervision
 from nas.training.transfer import Transfer, transfer
 from search_spaces import Space
+from search_spaces.space import RankableSpace
 
 _log = logging.getLogger("nas")
 
@@ -215,7 +216,7 @@ def _ordered(
     """The space with the order of blocks, and the ordered weights that a new training starts from."""
     if recipe.ordering.kind == "none":
         return space, None
-    if not isinstance(space, Ordered):
+    if not isinstance(space, RankableSpace):
         raise ValueError(
             f"ordering is for spaces of the families vit and traced, got {space.name!r} of the family "
             f"{space.config.family!r}; leave ordering out"

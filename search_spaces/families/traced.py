@@ -21,7 +21,7 @@ from search_spaces.families.traced_config import TracedConfig as TracedConfig
 from search_spaces.families.traced_operators import Template, template
 from search_spaces.graph import BLOCK_INPUT, Block, Node
 from search_spaces.operators import Add
-from search_spaces.space import Slot, Space
+from search_spaces.space import RankableSpace, Slot
 from search_spaces.tensors import TensorSpec, image, vector
 
 RESOLUTION: Literal["resolution"] = "resolution"
@@ -30,7 +30,7 @@ MAX_BLOCKS = 10_000
 """Maximum number of blocks that a slot can hold."""
 
 
-class TracedSpace(Space):
+class TracedSpace(RankableSpace):
     """A space that was made from a network."""
 
     config: TracedConfig
@@ -42,21 +42,25 @@ class TracedSpace(Space):
         ]
         super().__init__(config, choices, list(_slots(config, {choice.name: choice for choice in choices})))
 
-    def with_ranking(self, ranking: Mapping[str, Sequence[str]]) -> TracedSpace:
-        """The same space with another order in which depths skip blocks.
+    @property
+    def is_ranked(self) -> bool:
+        """See `RankableSpace`."""
+        positions: dict[str, list[int]] = {}
+        for slot in self.slots:
+            if slot.depth is not None:
+                positions.setdefault(slot.depth, []).append(slot.position)
+        return any(order != sorted(order) for order in positions.values())
 
-        Args:
-            ranking: for each depth, the names of its blocks from the most to the least important one.
-        """
-        names = {name for order in ranking.values() for name in order}
-        blocks = {row.name: row for row in self.config.blocks if row.name in names}
-        positions: dict[tuple[str, int], int] = {}
-        for depth, order in ranking.items():
-            before = sorted(blocks[name].position for name in order)
-            positions |= {(depth, blocks[n].position): new for n, new in zip(order, before, strict=True)}
+    def with_ranking(self, ranking: Mapping[str, Sequence[int]]) -> TracedSpace:
+        """See `RankableSpace`."""
+        moves = {
+            (depth, position): new
+            for depth, order in ranking.items()
+            for position, new in zip(order, sorted(order), strict=True)
+        }
 
         def moved(row: _Row) -> _Row:
-            position = positions.get((row.depth or "", row.position), row.position)
+            position = moves.get((row.depth or "", row.position), row.position)
             return row.model_copy(update={"position": position})
 
         update = {
@@ -79,11 +83,13 @@ class TracedSpace(Space):
                     "blocks": str(len(slots)),
                     "depth": _options(own, "depth"),
                     "expand": _options(own, "expand"),
+                    "heads": _options(own, "heads"),
                     "width": _options(own, "width"),
                     "output": str(blocks[slots[-1].name].output_specs[0]),
                 }
             )
-        return rows
+        unused = [key for key in rows[0] if not any(row[key] for row in rows)]
+        return [{key: value for key, value in row.items() if key not in unused} for row in rows]
 
     def to_yaml(self) -> str:
         """The space as YAML text, without defaults."""

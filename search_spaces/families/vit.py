@@ -6,6 +6,7 @@ timm, and custom spaces. Attention and MLP of a block are slots of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from search_spaces.building import BlockBuilder
@@ -29,11 +30,11 @@ from search_spaces.operators import (
     TakeToken,
 )
 from search_spaces.operators.linear import Conv2d
-from search_spaces.space import Slot, Space
+from search_spaces.space import RankableSpace, Slot
 from search_spaces.tensors import TensorSpec, image, tokens
 
 
-class ViTSpace(Space):
+class ViTSpace(RankableSpace):
     """A space of the family of vision transformers."""
 
     config: ViTConfig
@@ -42,8 +43,17 @@ class ViTSpace(Space):
         config.check_resolutions()
         super().__init__(config, _choices(config), _slots(config))
 
-    def with_keep(self, keep: tuple[int, ...] | None) -> ViTSpace:
-        """The same space with another order of its blocks, see `ViTConfig.keep`."""
+    @property
+    def is_ranked(self) -> bool:
+        """See `RankableSpace`."""
+        return self.config.keep is not None
+
+    def with_ranking(self, ranking: Mapping[str, Sequence[int]]) -> ViTSpace:
+        """See `RankableSpace`."""
+        if "depth" not in ranking:
+            return self
+        blocks = self.config.keep or range(self.config.depth[-1])
+        keep = tuple(blocks[position] for position in ranking["depth"])
         return ViTSpace(self.config.model_copy(update={"keep": keep}))
 
     def stages(self) -> list[dict[str, str]]:

@@ -11,7 +11,8 @@ from nas.importing.torch_model.lowering import Layer, Lowering, equal_layers
 from nas.importing.torch_model.plan import Options, Plan, plan
 from nas.importing.torch_model.rules import RULES
 from nas.importing.torch_model.trace import run_with_shapes, trace
-from nas.torch_backend.coupled_channels import elastic_channels, norm_importance, sort_channels_by
+from nas.torch_backend.coupled_channels import elastic_channels
+from nas.torch_backend.importance import norm_importance, sort_units
 from nas.torch_backend.supernet import Supernet
 from search_spaces.families.traced import TracedSpace
 
@@ -96,7 +97,7 @@ def convert(
     supernet.load_state_dict(weights | _weights(model, layers, weights))
     if sort:
         groups = elastic_channels(supernet.space)
-        sort_channels_by(supernet, groups, norm_importance(supernet, groups))
+        sort_units(supernet, groups, norm_importance(supernet, groups))
     return Converted(supernet, layers, planned, traced.training_only, tuple(refused))
 
 

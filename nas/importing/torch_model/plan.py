@@ -11,16 +11,16 @@ from typing import Any
 
 from nas.importing.torch_model.lowering import Layer
 from nas.importing.torch_model.structure import Segment, segments
-from nas.torch_backend.coupled_channels import Channels, coupled_channels
+from nas.torch_backend.coupled_channels import Channels, coupled_channels, parts
 from search_spaces.arch import Value
 from search_spaces.building import make_divisible
 from search_spaces.choices import Kind
 from search_spaces.families.traced_config import OUTPUTS, BlockRow, ChoiceRow, NodeRow, TracedConfig
 from search_spaces.tensors import TensorSpec
 
-ELASTIC = ("expand", "depth", "width", "kernel")
+ELASTIC = ("expand", "heads", "depth", "width", "kernel")
 """Kinds of choices that a conversion can make, besides the resolution."""
-DEFAULT_ELASTIC = ("expand", "depth")
+DEFAULT_ELASTIC = ("expand", "heads", "depth")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Options:
 
     elastic: tuple[str, ...] = DEFAULT_ELASTIC
     """Kinds of choices: `expand`, the channels inside blocks and between two layers without a shortcut;
-    `depth`; `width`, the channels of residual streams; `kernel`, those of depthwise convolutions."""
+    `heads` of attention; `depth`; `width`, the channels of residual streams; `kernel`, those of depthwise
+    convolutions."""
     ratios: tuple[float, ...] = (0.5, 0.75, 1.0)
     """Options for the share of channels; the last one is 1."""
     divisor: int = 8
@@ -233,13 +234,19 @@ class _Widths:
         reason = self._reason(group)
         values = self._values(group)
         if not reason and len(set(values)) == 1:
-            reason = f"{values[-1]} channels in units of {group.unit} have no smaller option"
+            reason = f"{group.channels} channels in units of {group.unit} have no smaller option"
         if reason:
             self.fixed += [(self.layers[i].path, reason) for i in group.writers]
             return
         places = {id(self._place_of[i]) for i in (*group.members, *group.readers)}
         place = self._place_of[writer]
-        if len(places) == 1:
+        if group.heads and len(places) == 1:
+            values = tuple(sorted(set(values)))
+            options = tuple(value // group.unit for value in values)
+            name = f"{place.name}.heads"
+            n = sum(row.kind == "heads" and row.options != options for row in self._rows_of(name))
+            row = self._row(f"{name}.{n}" if n else name, "heads", options, place, gated=True)
+        elif len(places) == 1:
             name = f"{place.name}.expand"
             row = self._row(name, "expand", self._ratios, place, gated=True)
         else:
@@ -248,7 +255,7 @@ class _Widths:
             name = f"{place.name}.width"
             if is_stream and place.stage is not None:
                 name = f"stages.{place.stage}.width"
-            n = sum(row.name.startswith(name) for row in self._rows.values())
+            n = len(self._rows_of(name))
             row = self._row(name if not n else f"{name}.{n}", "width", values, place, gated=False)
         self._rows[row.name] = row
         self.found[id(group)] = _Width(row.name, values)
@@ -268,6 +275,10 @@ class _Widths:
             rows.append(row)
         return rows
 
+    def _rows_of(self, name: str) -> list[ChoiceRow]:
+        """The choices so far whose names start with `name`."""
+        return [row for row in self._rows.values() if row.name.startswith(name)]
+
     def _reason(self, group: Channels) -> str:
         """Why a group has no choice; empty if it has one."""
         kept = [self.layers[i].path for i in group.members if self.options.keeps(self.layers[i].path)]
@@ -281,13 +292,14 @@ class _Widths:
         stream = group.has_sum([layer.node for layer in self.layers]) and len(places) > 1
         if stream and "width" not in self.options.elastic:
             return "a residual stream; add the choice width"
-        if not stream and "expand" not in self.options.elastic:
-            return "the choice expand is off"
+        kind = "heads" if group.heads else "expand"
+        if not stream and kind not in self.options.elastic:
+            return f"the choice {kind} is off"
         return ""
 
     def _values(self, group: Channels) -> tuple[int, ...]:
-        full = self.layers[group.writers[0]].output.channels
-        return tuple(_rounded(full, ratio, group.unit, self.options.divisor) for ratio in self._ratios)
+        unit, divisor = group.unit, self.options.divisor
+        return tuple(_rounded(group.channels, ratio, unit, divisor) for ratio in self._ratios)
 
     def _row(
         self, name: str, kind: Kind, options: tuple[Value, ...], place: Place, *, gated: bool
@@ -369,19 +381,21 @@ def _block(
     for i in place.segment.layers:
         layer = layers[i]
         fields = dict(layer.fields)
-        if i in group_of and layer.dense:
-            if _ends_network(group_of[i], layers):
-                fields["channels"] = OUTPUTS
-            elif id(group_of[i]) in widths.found:
-                width = widths.found[id(group_of[i])]
-                fields["channels"] = {width.choice: list(width.values)}
+        group = group_of[i]
+        width = widths.found.get(id(group))
+        if layer.dense and _ends_network(group, layers):
+            fields["channels"] = OUTPUTS
+        elif layer.dense and width:
+            fields["channels"] = {width.choice: [parts(layer.node) * value for value in width.values]}
+        elif layer.op == "attention" and width:
+            fields["heads"] = {width.choice: [value // group.unit for value in width.values]}
         fields |= kernels[i][1] if i in kernels else {}
         inputs = tuple(j - start for j in layer.inputs)
         rows.append(_node(layer, fields, () if inputs == (i - start - 1,) else inputs))
     source = layers[start - 1].output if start else None
     return BlockRow(
         name=place.name,
-        channels=_input_channels(source, group_of.get(start - 1), widths, layers),
+        channels=_input_channels(source, group_of.get(start - 1), widths),
         layout=source.layout if source else "image",
         stage=place.stage,
         depth=place.depth,
@@ -399,14 +413,12 @@ def _ends_network(group: Channels, layers: Sequence[Layer]) -> bool:
     return len(layers) - 1 in group.members
 
 
-def _input_channels(
-    source: TensorSpec | None, group: Channels | None, widths: _Widths, layers: Sequence[Layer]
-) -> Any:
+def _input_channels(source: TensorSpec | None, group: Channels | None, widths: _Widths) -> Any:
     """The channels of the input of a block, as in its file."""
     if source is None:
         return None
     if group is None or id(group) not in widths.found:
         return source.channels
     width = widths.found[id(group)]
-    factor = source.channels // width.values[-1]  # a flattened feature map has the channels times its pixels
+    factor = source.channels // group.channels  # a flattened feature map has the channels times its pixels
     return {width.choice: [value * factor for value in width.values]}

@@ -333,7 +333,7 @@ def _attention(call: Call) -> tuple[Index, None]:
     channels, path = module.embed_dim, str(call.node.target)
     names = ("weight", "bias") if bias else ("weight",)
     tensors = {name: f"{path}.in_proj_{name}" for name in names}
-    qkv = {"channels": 3 * channels, "bias": bias}
+    qkv = {"channels": 3 * channels, "bias": bias, "parts": 3}
     projected = call.add("linear", source, path=f"{path}.in_proj", tensors=tensors, **qkv)
     mixed = call.add("attention", projected, path=f"{path}.attention", heads=module.num_heads)
     bias = True if module.out_proj.bias is not None else None

@@ -1,4 +1,4 @@
-"""Order of heads, hidden channels and blocks of vision transformers."""
+"""Order of channels, heads and blocks by importance."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,9 @@ from torch import Tensor
 
 import search_spaces
 from nas.torch_backend.block_rank import rank_blocks
+from nas.torch_backend.coupled_channels import elastic_channels
+from nas.torch_backend.importance import norm_importance, sort_units, taylor_importance
 from nas.torch_backend.supernet import Supernet
-from nas.torch_backend.unit_order import norm_importance, sort_units, taylor_importance, units_of
 from search_spaces import Block
 from search_spaces.families.vit import ViTSpace
 
@@ -43,6 +44,16 @@ def batch(n: int = 3) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 3, 8, 8, generator=generator, dtype=torch.float64), torch.arange(n) % 5
 
 
+BLOCK = "stages.0.blocks.1"
+
+
+def by_reader(supernet: Supernet, importance: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The importance of each group by the path of the layer that reads it."""
+    nodes = supernet.space.network(supernet.space.largest).nodes
+    groups = elastic_channels(supernet.space)
+    return {nodes[group.readers[0]].path: v for group, v in zip(groups, importance, strict=True)}
+
+
 @pytest.mark.parametrize("kind", ["norm", "taylor"])
 @pytest.mark.parametrize(
     "structure",
@@ -60,27 +71,27 @@ def test_sorting_keeps_the_largest_subnet(structure: str, kind: str) -> None:
         name: c.options[0] for name, c in space.choices.items() if c.kind in ("heads", "mlp")
     }
 
-    def importance() -> dict[str, Tensor]:
-        return (
-            norm_importance(supernet)
-            if kind == "norm"
-            else taylor_importance(supernet, [(x, y)], F.cross_entropy)
-        )
+    groups = elastic_channels(space)
+
+    def importance() -> list[Tensor]:
+        if kind == "norm":
+            return norm_importance(supernet, groups)
+        return taylor_importance(supernet, groups, [(x, y)], F.cross_entropy)
 
     with torch.no_grad():
         before = [supernet(x, arch) for arch in (space.largest, smaller)]
-    sort_units(supernet, importance())
+    sort_units(supernet, groups, importance())
     with torch.no_grad():
         after = [supernet(x, arch) for arch in (space.largest, smaller)]
     torch.testing.assert_close(after[0], before[0], rtol=0, atol=1e-12 * float(before[0].abs().max()))
     assert (after[1] - before[1]).abs().max() > 1e-3
-    for values in importance().values():
+    for values in importance():
         torch.testing.assert_close(values, values.sort(descending=True).values)
 
 
 def test_importance_by_norms() -> None:
     supernet = random_supernet(VIT)
-    found, block = norm_importance(supernet), "stages.0.blocks.1"
+    found, block = by_reader(supernet, norm_importance(supernet, elastic_channels(supernet.space))), BLOCK
     qkv, bias = (supernet.get_parameter(f"{block}.attention.qkv.{name}") for name in ("weight", "bias"))
     project = supernet.get_parameter(f"{block}.attention.project.weight")
     for head in range(4):
@@ -103,21 +114,21 @@ def test_importance_by_first_order_changes() -> None:
     for i in range(len(x)):
         supernet.zero_grad()
         F.cross_entropy(supernet(x[i : i + 1], supernet.space.largest), y[i : i + 1]).backward()
-        for units in units_of(supernet.space):
-            weight = supernet.get_parameter(f"{units.reader.path}.weight")
+        for path, size in [
+            (f"stages.0.blocks.{b}.{part}.project", size)
+            for b in range(3)
+            for part, size in (("attention", 4), ("mlp", 1))  # channels of a head and of a hidden unit
+        ]:
+            weight = supernet.get_parameter(f"{path}.weight")
             assert weight.grad is not None
-            by_unit = (weight * weight.grad).sum(0).view(-1, units.channels).sum(1).abs().detach()
-            expected[units.reader.path] = expected.get(units.reader.path, 0) + by_unit
-    found = taylor_importance(supernet, [(x[:2], y[:2]), (x[2:], y[2:])], F.cross_entropy)
+            by_unit = (weight * weight.grad).sum(0).view(-1, size).sum(1).abs().detach()
+            expected[path] = expected.get(path, torch.zeros_like(by_unit)) + by_unit
+    groups = elastic_channels(supernet.space)
+    halves = [(x[:2], y[:2]), (x[2:], y[2:])]
+    found = by_reader(supernet, taylor_importance(supernet, groups, halves, F.cross_entropy))
     assert found.keys() == expected.keys()
-    assert len(found) == 6  # attention and MLP of three blocks
     for path, values in found.items():
         torch.testing.assert_close(values, expected[path])
-
-
-def test_units_of_a_space_without_attention() -> None:
-    with pytest.raises(ValueError, match="cannot be sorted: the space 'digits' has none"):
-        units_of(search_spaces.get("digits"))
 
 
 def test_blocks_are_removed_in_the_order_of_their_importance() -> None:
@@ -134,5 +145,9 @@ def test_blocks_are_removed_in_the_order_of_their_importance() -> None:
         calls.append(present)
         return -sum(importance[b] for b in present)
 
-    assert rank_blocks(space, loss_of) == (0, 2, 1)
+    assert rank_blocks(space, loss_of) == {"depth": [0, 2, 1]}
     assert calls == [{1, 2}, {0, 2}, {0, 1}, {2}, {0}]  # without each of three, then of the other two
+    ranked = space.with_ranking({"depth": [0, 2, 1]})
+    assert ranked.config.keep == (0, 2, 1)
+    # positions are ranks: the second most important block becomes the most important one
+    assert ranked.with_ranking({"depth": [1, 0, 2]}).config.keep == (2, 0, 1)
