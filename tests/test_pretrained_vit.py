@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import search_spaces
+from nas.data.clean_images import clean_images
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run
 from nas.recipes import recipe as recipes
@@ -15,7 +16,8 @@ from nas.runs.run_dir import RunDir
 from nas.runs.weights import trained_weights
 from nas.search.untrained import check_subnets_trained
 from nas.torch_backend.supernet import Supernet
-from nas.training.pretrained import clean_images, prepare
+from nas.training.loaders import rng_of
+from nas.training.pretrained import prepare
 from nas.training.train import train
 from search_spaces.families.vit import ViTSpace
 
@@ -104,7 +106,8 @@ def test_first_block_to_remove_is_the_least_important(imported: RunDir) -> None:
         supernet = Supernet(space.with_ranking({"depth": [*others, removed]})).eval()
         supernet.load_state_dict(run.supernet.state_dict())
         shallow = supernet.space.arch({**supernet.space.largest, "depth": 2})
-        batches = clean_images(recipe, space, run.dataset, device)
+        rng = rng_of(recipe.seed, "ordering", 0)
+        batches = clean_images(run.dataset, 8, recipe.ordering.images, rng, device)
         with torch.no_grad():
             losses[removed] = sum(float(run.task.loss(supernet(x, shallow), y)) for x, y in batches)
     assert keep[-1] == min(losses, key=lambda removed: losses[removed])

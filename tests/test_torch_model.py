@@ -11,14 +11,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import Nas, assert_refused
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from torch_models import MODELS, ResNet, random_model, with_random_weights
+from torch_models import MODELS, Digits, ResNet, random_model, with_random_weights
 
 import search_spaces
 from hw_profiles.latency_models.block_timing import boundaries_of, timed_blocks
+from nas.data.catalog import get as get_dataset
+from nas.data.clean_images import clean_images
 from nas.export.torch_source import can_be_written, torch_source
 from nas.importing.torch_model.convert import Converted, convert
 from nas.importing.torch_model.plan import Options
@@ -385,6 +388,27 @@ def test_command_makes_a_run(tmp_path: Path, nas: Nas, monkeypatch: pytest.Monke
     assert isinstance(run.space(), TracedSpace)
 
 
+def test_command_sorts_by_the_change_of_the_loss(
+    tmp_path: Path, nas: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    torch.save(with_random_weights(Digits()).state_dict(), tmp_path / "w.pt")
+    command = ("import", "torch", "torch_models:Digits", "--weights", tmp_path / "w.pt", "--resolution", 8)
+    nets = {}
+    for order in ("none", "taylor"):
+        out = tmp_path / order
+        data = ("--dataset", "digits", "--round", 1, "--order", order)
+        assert nas(*command, *data, "--out", out).code == 0
+        nets[order] = load_supernet(RunDir.open(out))
+    x, arch = torch.rand(2, 1, 8, 8), nets["none"].space.largest
+    with torch.no_grad():
+        torch.testing.assert_close(nets["taylor"](x, arch), nets["none"](x, arch))
+    groups = elastic_channels(nets["taylor"].space)
+    batches = clean_images(get_dataset("digits"), 8, 512, np.random.default_rng(0), torch.device("cpu"))
+    for values in taylor_importance(nets["taylor"], groups, batches, F.cross_entropy):
+        assert (values[:-1] >= values[1:] * (1 - 1e-4)).all()
+
+
 @pytest.mark.slow
 def test_run_needs_no_code_of_the_network(tmp_path: Path, nas: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)
@@ -410,6 +434,15 @@ def test_run_needs_no_code_of_the_network(tmp_path: Path, nas: Nas, monkeypatch:
         (("torch_models:ResNet", "--resolution", "20", "--ratios", "2"), "ratios must be above 0"),
         (("torch_models:ResNet", "--resolution", "20", "--elastic", "length"), "elastic must be some of"),
         (("torch_models:ResNet", "--resolution", "20", "--order", "any"), "--order must be"),
+        (("torch_models:ResNet", "--resolution", "20", "--order", "taylor"), "needs training images; give"),
+        (
+            ("torch_models:ResNet", "--resolution", "20", "--order", "taylor", "--dataset", "digits"),
+            "imported weights have 3 input channels",
+        ),
+        (
+            ("torch_models:ResNet", "--order", "taylor", "--dataset", "digits", "--classes", "10"),
+            "--order taylor needs the last layer, which --classes replaces",
+        ),
         (("torch_models:ResNet", "--resolution", "20", "--key", "ema"), "--key has no effect"),
     ],
 )

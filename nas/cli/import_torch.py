@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,8 +83,8 @@ def import_torch(
     order: Annotated[
         str,
         typer.Option(
-            help="Sort channels by importance, so that narrow subnets have the best ones: norm (of the "
-            "weights) or none."
+            help="Sort channels and heads by importance, so that narrow subnets have the best ones: norm "
+            "(of the weights), taylor (change of the loss without each of them, on training images) or none."
         ),
     ] = "norm",
     dataset: Annotated[
@@ -110,10 +111,10 @@ def import_torch(
     from nas.importing.torch_model.convert import convert
     from nas.importing.torch_model.load import TORCHVISION_SIDES, load_model, load_weights
     from nas.importing.torch_model.plan import Options
+    from nas.importing.torch_model.sort import sort_by_taylor
     from nas.runs.run_dir import RunDir
 
-    if order not in ("norm", "none"):
-        raise ValueError(f"--order must be norm or none, got {order!r}")
+    _check_order(order, classes, has_images=bool(dataset or data_root))
     options = Options(
         tuple(word.strip() for word in elastic.split(",")), _numbers(ratios), divisor, tuple(keep or ())
     )
@@ -146,6 +147,7 @@ def import_torch(
         split_seed=split_seed,
         validation_images=validation_images,
         check_images=check_images,
+        sort=partial(sort_by_taylor, converted.supernet) if order == "taylor" else None,
     )
     if as_json:
         print_json(
@@ -163,6 +165,15 @@ def import_torch(
     assert info.imported
     line(info.imported.note)
     line(f"imported: {run.path}; next: {info.elastic_training(run.path)}")
+
+
+def _check_order(order: str, classes: int | None, *, has_images: bool) -> None:
+    if order not in ("norm", "taylor", "none"):
+        raise ValueError(f"--order must be norm, taylor or none, got {order!r}")
+    if order == "taylor" and not has_images:
+        raise ValueError("--order taylor needs training images; give --data-root or --dataset")
+    if order == "taylor" and classes is not None:
+        raise ValueError("--order taylor needs the last layer, which --classes replaces; give --order norm")
 
 
 def _describe(converted: Converted) -> None:

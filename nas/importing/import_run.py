@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nas.data.catalog import get_for_imported
 from nas.data.check_files import check_files
+from nas.data.dataset import Dataset
 from nas.data.image_folder import MAX_VALIDATION
 from nas.importing.importers import SINGLE_NETWORKS, has_statistics
 from nas.importing.source_preprocess import source_preprocess
@@ -37,6 +38,7 @@ def import_run(
     resolutions: Sequence[int] = (),
     model: str | None = None,
     check_images: bool | None = None,
+    sort: Callable[[Dataset], None] | None = None,
     progress: Progress = silent,
 ) -> RunDir:
     """Create the run directory of an imported supernet, which can be used like that of a trained one.
@@ -56,6 +58,7 @@ def import_run(
             of the file.
         check_images: read all image files first; None: only if there are not too many, see
             `nas.data.check_files.check_files`.
+        sort: called with the data set, if there is one, before the weights are saved; it may reorder them.
         progress: called after every checked image file.
 
     Returns:
@@ -86,6 +89,8 @@ def import_run(
         check_fits(images, space)
         RunDir.check_free(out)
         check_files(images, check_images, progress)
+        if sort:
+            sort(images)
     data = record(name, images, data_root) if images else None
     info = RunInfo(
         created=now(),

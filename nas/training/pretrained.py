@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nas.data.clean_images import clean_images
 from nas.data.dataset import Dataset
 from nas.recipes.recipe import Recipe
 from nas.tasks import Task
@@ -23,8 +24,6 @@ from search_spaces import Block, Node, Space
 from search_spaces.space import RankableSpace
 
 _log = logging.getLogger("nas")
-BATCH = 64
-"""Images per pass."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ def prepare(
     supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.batch_norm.zero_init_residual)
     transferred = transfer(supernet, recipe.init, dataset.output_names)
     supernet.to(device).eval()
-    images = clean_images(recipe, space, dataset, device)
+    rng = rng_of(recipe.seed, "ordering", 0)
+    images = clean_images(dataset, space.image_size(space.largest), recipe.ordering.images, rng, device)
     trained = not classifier_names(supernet) & {*transferred.reinitialized}
     by_norm = recipe.ordering.kind == "norm"
     if not (trained or by_norm):
@@ -79,21 +79,6 @@ def prepare(
     sort_units(supernet, groups, importance)
     weights = {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
     return Prepared(space, weights, transferred)
-
-
-def clean_images(
-    recipe: Recipe, space: RankableSpace, dataset: Dataset, device: torch.device
-) -> list[tuple[Tensor, Tensor]]:
-    """Batches of training images without augmentation, with their targets."""
-    split, preprocess = dataset.split("train"), dataset.preprocess
-    order = rng_of(recipe.seed, "ordering", 0).permutation(len(split))[: recipe.ordering.images]
-    batches = []
-    for start in range(0, len(order), BATCH):
-        indices = order[start : start + BATCH]
-        pixels = split.pixels(indices, preprocess, space.image_size(space.largest))
-        x, targets = preprocess.normalize(pixels), split.targets[indices]
-        batches.append((torch.from_numpy(x).to(device), torch.from_numpy(targets).to(device)))
-    return batches
 
 
 @torch.no_grad()
