@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def fit_additive(space: Space, genomes: Genomes, values: Vector) -> AdditiveFit:
 
 
 def _fit(space: Space, genomes: Genomes, values: Vector) -> SlotTable:
-    features = list(_slot_features(space))
+    features = _slot_features(space)
     # the number of the block in each slot, from 1; 0 for an empty slot
     block_numbers = SlotTable(space, [np.arange(1.0, len(matrix) + 1) for matrix in features])
     rows = block_numbers.per_slot(genomes).astype(np.intp)
@@ -69,12 +69,14 @@ def _fit(space: Space, genomes: Genomes, values: Vector) -> SlotTable:
     return SlotTable(space, entries, float(ridge.intercept_ - mean @ weights))
 
 
-def _slot_features(space: Space) -> Iterator[Matrix]:
+@lru_cache(maxsize=8)
+def _slot_features(space: Space) -> list[Matrix]:
     """Features of every block of each slot, shape (n_blocks, n_features).
 
     A gene that affects several slots, such as the resolution, has columns only in the first of them; in the
     others, it affects the size of the blocks.
     """
+    features: list[Matrix] = []
     seen: set[str] = set()
     for slot in space.slots:
         names = tuple(dict.fromkeys(slot.choices))
@@ -84,7 +86,8 @@ def _slot_features(space: Space) -> Iterator[Matrix]:
             if name not in seen:
                 columns.append(np.eye(len(space.choices[name].options))[[row[i] for row in options]])
         seen.update(names)
-        yield np.concatenate(columns, axis=1)
+        features.append(np.concatenate(columns, axis=1))
+    return features
 
 
 def _statistics(block: Block) -> list[float]:

@@ -243,6 +243,16 @@ def test_agreement_of_orders() -> None:
     assert noisy.low < noisy.tau < noisy.high < 1
 
 
+def test_bootstrap_is_that_of_the_resampled_values(rng: np.random.Generator) -> None:
+    x = rng.integers(0, 6, 30).astype(np.float64)  # with ties
+    y = x + rng.integers(0, 4, 30)
+    draws = np.random.default_rng(3).integers(0, 30, size=(200, 30))
+    low, high = np.quantile([tau(x[rows], y[rows]) for rows in draws], [0.025, 0.975])
+    found = agreement(x, y, np.random.default_rng(3), resamples=200)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert agreement(x, np.zeros(30), rng, resamples=20).high == 0  # one sequence is constant
+
+
 @pytest.mark.parametrize(("a", "b"), [([1.0, 2.0], [1.0, 2.0]), ([1.0, 2.0, 3.0], [1.0, 2.0])])
 def test_agreement_needs_two_equal_lengths(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match=">= 3 values"):
