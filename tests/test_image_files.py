@@ -189,7 +189,7 @@ def test_many_files_are_checked_only_on_request(folder: Path, monkeypatch: pytes
     monkeypatch.setattr("nas.data.check_files.MAX_FILES", 40)
     with pytest.raises(ValueError, match="40 of 40 images"):
         check_files(dataset)
-    with pytest.raises(ValueError, match="needs a data set of image files"):
+    with pytest.raises(ValueError, match="--check-images has no effect without image files"):
         check_files(get("digits"), True)
 
 

@@ -1,14 +1,19 @@
 """Options without effect are errors, over all commands."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import typer
 from conftest import Nas, assert_refused
+from typer.core import TyperCommand
 
+from hw_profiles.device import Device
+from hw_profiles.store import ProfileStore
 from nas.cli import main as cli
 from nas.cli.no_effect import RULES
+from nas.evaluation.trained_run import TrainedRun
 
 PROFILE = "profile digits --device D "
 BUNDLE = PROFILE + "--bundle B "
@@ -23,6 +28,8 @@ IMPORTS = (
     "import torchvision FILE --space vit-b16 --out OUT ",
     "import timm FILE --space deit-tiny --out OUT ",
 )
+TORCH = "import torch torchvision:resnet18 --out OUT "
+RUN_COMMANDS = ("evaluate RUN ", SEARCH, "export RUN ", "report RUN ")
 
 CASES = (
     "describe digits [--seed 1]",
@@ -97,8 +104,83 @@ CASES = (
     *(command + "--dataset mine:images [--validation-images 10]" for command in IMPORTS),
     *(command + "[--check-images]" for command in IMPORTS),
     *(command + "[--no-check-images]" for command in IMPORTS),
+    *(
+        command + f"--dataset {name} [--model vit_b_16]"
+        for command in IMPORTS[4:]
+        for name in ("mine:images", "digits", "cifar10")
+    ),
+    *(command + "[--dataset m:images] --allow-import" for command in RUN_COMMANDS),
+    SEARCH + "[--baseline random] --algorithm random",
+    "pick RUN [--objective m:f] --allow-import",
+    TORCH + "[--key ema]",
+    TORCH + "[--ratios 0.5,1] --elastic depth",
+    TORCH + "[--round 4] --elastic depth,kernel",
+    TORCH + "[--order none] --elastic kernel",
+    TORCH + "--dataset cifar10 [--validation-images 10]",
+    TORCH + "[--check-images]",
+    TORCH + "[--no-check-images]",
 )
 """Commands; the option in brackets has no effect."""
+
+REPEATED = (
+    "train --config digits --out OUT --set optimizer.lr=1 --set optimizer.lr=2",
+    FINETUNE + "--set optimizer.lr=1 --set optimizer.lr=2",
+    "evaluate RUN --arch largest --arch largest",
+    "evaluate RUN --metric top1 --metric top1",
+    PROFILE + "--ssh pi@pi --ssh-option Port=2 --ssh-option Port=2",
+    SEARCH + "--device D",
+    SEARCH + "--objective macs --objective macs",
+    SEARCH + "--predictor ridge --predictor ridge",
+    SEARCH + "--max macs=1 --max macs=2",
+    SEARCH + "--min accuracy=0.5 --min accuracy=0.6",
+    "pick RUN --max macs=1 --max macs=2",
+    "pick RUN --min accuracy=0.5 --min accuracy=0.6",
+    "pick RUN --objective m:f --objective m:f",
+    "export RUN --arch largest --arch largest",
+    "benchmark m.onnx --shape x=1,3,8,8 --shape x=1,3,8,8",
+    *(command + "--resolution 224 --resolution 224" for command in IMPORTS),
+    TORCH + "--resolution 224 --resolution 224",
+    TORCH + "--arg num_classes=3 --arg num_classes=4",
+    TORCH + "--keep layer4.* --keep layer4.*",
+)
+"""Commands whose last option occurs twice."""
+
+ALWAYS_WITH_EFFECT: Mapping[str, str] = {
+    "spaces": "--json",
+    "describe": "--arch --json",
+    "train": "--config --out --resume --allow-import",
+    "finetune": "--arch --config --out --resume --allow-import",
+    "evaluate": "--samples --accelerator --precision --allow-import --json",
+    "profile": "--device --profiles --check --json",
+    "search": "--profiles --algorithm --budget --minutes --validation-images --workers --accelerator "
+    "--precision --unmeasured --seed --allow-import --json",
+    "pick": "--device --profiles --allow-import --pick --json",
+    "export": "--device --format --dynamic-batch --precision --out --allow-import --json",
+    "benchmark": "--device --energy --json",
+    "report": "--device --out --compare --allow-import --json",
+    "demo": "--recipe --seed --out --resume --json",
+    "attentivenas": "--out --dataset --split-seed",
+    **dict.fromkeys(
+        ("ofa", "autoformer", "prenas", "torchvision", "timm"), "--space --out --dataset --split-seed"
+    ),
+    "torch": "--weights --elastic --classes --out --dataset --split-seed --json",
+}
+"""Options that have an effect, or give a permission, in all combinations; by command."""
+REFUSED_BY_CONTENT = {
+    "train": "--check-images --no-check-images",
+    "finetune": "--check-images --no-check-images",
+    "evaluate": "--calibration --calibration-images --data-root",
+    "search": "--screen-images --warm-start --data-root",
+    "export": "--data-root",
+    "report": "--data-root",
+    "demo": "--data-root",
+    **dict.fromkeys(
+        ("ofa", "attentivenas", "autoformer", "prenas", "torchvision", "timm"), "--data-root --key"
+    ),
+    "torch": "--data-root",
+}
+"""Options that have no effect with the contents of some runs or files; the tests below and those of these
+contents use them. By command."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -109,14 +191,70 @@ def test_an_option_without_effect_is_an_error(nas: Nas, case: str) -> None:
     assert_refused(nas(*re.sub(r"[\[\]]", "", case).split()), f"error: {found[1]}{key} has no effect ")
 
 
+def commands() -> dict[str, TyperCommand]:
+    """All commands by name."""
+    found: dict[str, TyperCommand] = dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+    imports: dict[str, TyperCommand] = found.pop("import").commands  # type: ignore[attr-defined]
+    return found | imports
+
+
+def options_of(command: TyperCommand) -> set[str]:
+    """All options of a command, with both spellings of switches."""
+    options = [p for p in command.params if p.param_type_name == "option"]
+    return {name for option in options for name in (*option.opts, *option.secondary_opts)}
+
+
+def option_without_effect(case: str) -> str:
+    """The option in brackets, or the last one, which is repeated."""
+    options: list[str] = re.findall(r"\[(--[\w-]+)", case) or re.findall(r"--[\w-]+", case)
+    return options[-1]
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_option_is_known_to_have_an_effect_or_is_refused_without(name: str) -> None:
+    cases = [case for case in CASES + REPEATED if f"{case.removeprefix('import ')} ".startswith(f"{name} ")]
+    tested = {option_without_effect(case) for case in cases}
+    always = set(ALWAYS_WITH_EFFECT.get(name, "").split())
+    by_content = set(REFUSED_BY_CONTENT.get(name, "").split())
+    assert tested | always | by_content == options_of(commands()[name])
+    assert not tested & always
+
+
+@pytest.mark.parametrize("case", REPEATED)
+def test_an_option_is_not_given_twice(nas: Nas, case: str) -> None:
+    option = re.findall(r"--\S+", case)[-1]
+    answer = nas(*case.split())
+    assert_refused(answer, f"error: {option} ")
+    assert "leave one out" in answer.err
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_options_without_effect_in_a_run_are_errors(
+    nas: Nas, trained: TrainedRun, device: Device, recipe: Path, tmp_path: Path
+) -> None:
+    ProfileStore().save(device)
+    run = trained.run.path
+    for command in ("evaluate", "search --device desk", "export --arch largest", "report"):
+        name, *options = command.split()
+        refused = nas(name, run, *options, "--dataset", "digits")
+        assert_refused(refused, "--dataset has no effect: digits is not a custom data set")
+        assert_refused(
+            nas(name, run, *options, "--data-root", tmp_path), "leave out data.root or --data-root"
+        )
+    computed = ("search", run, "--device", "desk", "--objective", "macs", "--objective", "params")
+    for option, value in (("--predictor", "ridge"), ("--noise-ceiling", 5)):
+        refused = nas(*computed, option, value)
+        assert_refused(refused, f"{option} has no effect: no objective or limit is predicted")
+    assert trained.run.last_device is None
+    out = tmp_path / "out"
+    for option in ("--check-images", "--no-check-images"):
+        assert_refused(nas("train", "--config", recipe, "--out", out, option), f"{option} has no effect")
+    assert_refused(nas("demo", "--out", out, "--data-root", tmp_path), "leave out data.root or --data-root")
+
+
 def test_every_rule_is_of_options_that_exist() -> None:
-    commands = dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
-    commands |= commands["import"].commands
     for name, rules in RULES.items():
-        parameters = commands[name].params
-        known = {
-            option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)
-        }
+        known = options_of(commands()[name])
         for rule in rules:
             options = (*rule.options, *rule.needs, *rule.without)
             assert {option.partition("=")[0] for option in options} <= known, name

@@ -49,9 +49,10 @@ head: {{width: [8]}}
     run = train(recipe, tmp_path / "run")
     trained = TrainedRun.open(run.path)
     assert trained.space.n_subnets == n
-    outcome = search_run(
-        trained, make_device(trained.space), SearchOptions(predictors=["ridge"], baseline="random")
-    )
+    for option in ({"algorithm": "nsga2"}, {"predictors": ["ridge"]}, {"noise_ceiling": 3}):
+        with pytest.raises(ValueError, match=f"has no effect: all {n} subnets of the space 'small' are"):
+            search_run(trained, make_device(trained.space), SearchOptions(**option))
+    outcome = search_run(trained, make_device(trained.space), SearchOptions(baseline="random"))
     assert outcome.random
     assert len(outcome.result.evaluations) == len(outcome.random.evaluations) == n
     assert len(trained.archive.frame("validation", "default:512:seed0")) == n

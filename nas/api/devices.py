@@ -12,7 +12,6 @@ from hw_profiles.store import ProfileStore
 from nas.devices import benchmark as benchmarks
 from nas.devices.benchmark import BenchmarkRow
 from nas.devices.model_files import Shape
-from nas.devices.profile_work import N_HELD_OUT
 from nas.devices.profiling import profile_device
 from nas.progress import Progress, silent
 from nas.runs.open_space import open_space
@@ -26,7 +25,7 @@ def profile(
     profiles: Path | None = None,
     connection: Connection | None = None,
     settings: RunSettings | None = None,
-    n_held_out: int = N_HELD_OUT,
+    n_held_out: int | None = None,
     seed: int = 0,
     resume: bool = True,
     progress: Progress = silent,
@@ -39,7 +38,8 @@ def profile(
         profiles: folder that the profile is written to; None: the user's folder.
         connection: how the device is reached; None: as its profile says; a new one is this machine.
         settings: how networks are run; None: as its profile says, or the defaults.
-        n_held_out: subnets that the predictions are evaluated on.
+        n_held_out: number of subnets that the predictions are evaluated on; None: 48, or none if only
+            blocks are added to a profile.
         seed: decides random weights, subnets and the order of trials.
         resume: False: measure all again and replace a profile with this name.
         progress: called after trials.

@@ -28,8 +28,10 @@ from nas.report.report_run import report_run
 from nas.runs.files import FRONT, PROFILES, TEST
 from nas.runs.lock import locked
 from nas.search.options import RANDOM, SearchOptions
+from nas.search.search_loop import is_evaluated_completely
 from nas.search.search_run import search_run
 from nas.training.train import train
+from search_spaces import Space
 
 DEVICE = "this-machine"
 PICK = "spread"
@@ -104,8 +106,9 @@ def _run_demo(out: str | Path, recipe: Recipe, seed: int, *, resume: bool, progr
     store = ProfileStore(run.file(PROFILES))
     if DEVICE not in store.names():
         profile_device(trained.space, DEVICE, store, n_held_out=HELD_OUT, seed=seed, progress=progress)
-    noise_ceiling = NOISE_CEILING if trained.space.has_batch_norm else 0
-    options = SearchOptions(seed=seed, budget=EVALUATIONS, baseline=RANDOM, noise_ceiling=noise_ceiling)
+    options = SearchOptions(
+        seed=seed, budget=EVALUATIONS, baseline=RANDOM, noise_ceiling=_noise_ceiling(trained.space)
+    )
     search_run(trained, store.load(DEVICE), options, progress=progress)
     exported = export_subnets(trained, PICK, progress=progress)
     rows = benchmark([file.path for file in exported], progress=progress)
@@ -117,6 +120,12 @@ def _run_demo(out: str | Path, recipe: Recipe, seed: int, *, resume: bool, progr
     wanted = targets(recipe.data.dataset, store.load(DEVICE).profile)
     report, figures = report_run(trained, extra=extra, targets=wanted, progress=progress)
     return DemoResult(_subnets(trained, exported, rows), figures, report, time.perf_counter() - begin)
+
+
+def _noise_ceiling(space: Space) -> int:
+    """Number of second evaluations; 0 if they are equal to the first ones or nothing is predicted."""
+    predicted = not is_evaluated_completely(space, EVALUATIONS)
+    return NOISE_CEILING if space.has_batch_norm and predicted else 0
 
 
 def targets(dataset: str, profile: DeviceProfile) -> dict[str, str]:

@@ -55,8 +55,11 @@ def profile(
         ),
     ] = None,
     held_out: Annotated[
-        int, typer.Option(min=8, help="Number of subnets for measuring the error of predictions.")
-    ] = 48,
+        int | None,
+        typer.Option(
+            min=8, help="Number of subnets for measuring the error of predictions.", show_default="48"
+        ),
+    ] = None,
     seed: SeedOption = 0,
     resume: Annotated[
         bool,

@@ -125,8 +125,6 @@ def import_torch(
     network = load_model(model, arg or ())
     if weights is not None:
         load_weights(network, weights, key)
-    elif key is not None:
-        raise ValueError("--key has no effect without --weights; leave it out")
     converted = convert(
         network,
         resolution or TORCHVISION_SIDES,

@@ -36,13 +36,15 @@ _CONNECTION_DETAILS = (
 )
 _MEASURING = (*_RUNTIME, "--batch", "--precision", "--int8-for", "--held-out", "--seed")
 _FALLBACK = Rule(("--fallback",), needs=("--provider",), without=("--provider=CPUExecutionProvider",))
-_OWN_IMAGES = Rule(
-    ("--validation-images", "--classes"),
-    without=("--dataset=*:*", "--dataset=digits", "--dataset=fashion-mnist", "--dataset=cifar*"),
-)
+_OTHER_IMAGES = ("--dataset=*:*", "--dataset=digits", "--dataset=fashion-mnist", "--dataset=cifar*")
+_SUBSET = Rule(("--validation-images", "--classes"), without=_OTHER_IMAGES)
+_PREPROCESSING = Rule(("--model",), without=_OTHER_IMAGES, reason="they have their own preprocessing")
 
 _WITHOUT_PREDICTOR = ("exact", "nsga2", "random", "regularized_evolution", "coarse_to_fine")
-_IMPORTS = ("ofa", "attentivenas", "autoformer", "prenas", "torchvision", "timm")
+_PUBLISHED = ("ofa", "attentivenas", "autoformer", "prenas")
+_SINGLE_NETWORKS = ("torchvision", "timm")
+_FIXED_CHANNELS = ("--elastic=depth", "--elastic=kernel", "--elastic=depth,kernel", "--elastic=kernel,depth")
+_IMPORT_OF_DATA = Rule(("--dataset",), without=("--allow-import",), reason="that allows all imports")
 _CHECKED_IMAGES = Rule(("--check-images", "--no-check-images"), needs=("--data-root", "--dataset"))
 
 RULES: Mapping[str, Sequence[Rule]] = {
@@ -52,7 +54,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(("--init",), without=("--set=init",)),
     ],
     "finetune": [Rule(("--set=space", "--set=sampler*", "--set=init"), needs=())],
-    "evaluate": [Rule(("--seed",), needs=("--samples", "--arch=random"))],
+    "evaluate": [Rule(("--seed",), needs=("--samples", "--arch=random")), _IMPORT_OF_DATA],
     "profile": [
         Rule(
             (*_MEASURING, "--resume", "--restart", *_CONNECTIONS, *_CONNECTION_DETAILS), without=("--check",)
@@ -75,23 +77,34 @@ RULES: Mapping[str, Sequence[Rule]] = {
             reason="it uses no predictor",
         ),
         Rule(("--predictor",), without=("--algorithm=linas",), reason="it always uses ridge"),
+        Rule(("--baseline",), without=("--algorithm=random",), reason="both evaluate the same subnets"),
+        _IMPORT_OF_DATA,
     ],
+    "pick": [Rule(("--objective",), without=("--allow-import",), reason="that allows all imports")],
     "export": [
         Rule(("--pick",), without=("--arch",)),
         Rule(("--seed",), needs=("--arch=random",)),
         Rule(("--int8",), without=("--precision",)),
+        _IMPORT_OF_DATA,
     ],
+    "report": [_IMPORT_OF_DATA],
     "benchmark": [
         Rule(("--profiles", "--bundle", "--results"), needs=("--device",)),
         Rule(_RUNTIME, without=("--device",), reason="its profile defines how networks run"),
         _FALLBACK,
     ],
-    **{source: [_OWN_IMAGES, _CHECKED_IMAGES] for source in _IMPORTS},
-    "torch": [Rule(("--validation-images",), without=("--dataset=*:*",)), _CHECKED_IMAGES],
+    **{source: [_SUBSET, _CHECKED_IMAGES] for source in _PUBLISHED},
+    **{source: [_SUBSET, _PREPROCESSING, _CHECKED_IMAGES] for source in _SINGLE_NETWORKS},
+    "torch": [
+        Rule(("--key",), needs=("--weights",)),
+        Rule(("--ratios", "--round", "--order"), without=_FIXED_CHANNELS, reason="all channels stay"),
+        Rule(("--validation-images",), without=_OTHER_IMAGES),
+        _CHECKED_IMAGES,
+    ],
 }
 """Rules by command."""
 
-_ONCE_PER_NAME = ("--set", "--max", "--min")
+_ONCE_PER_NAME = ("--set", "--max", "--min", "--arg")
 """Options of the form NAME=VALUE, in which each name may occur once."""
 
 
@@ -111,6 +124,8 @@ class Command(TyperCommand):
                     _check(option, rule, given)
         for option in _ONCE_PER_NAME:
             _check_names(option, given.get(option, ()))
+        for option, values in given.items():
+            _check_repeated(option, values)
         return super().invoke(ctx)
 
 
@@ -119,7 +134,7 @@ def _given(ctx: Any) -> dict[str, list[str]]:
     given: dict[str, list[str]] = {}
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(parameter.name)
-        if source is not None and source.name != "DEFAULT":
+        if parameter.param_type_name == "option" and source is not None and source.name != "DEFAULT":
             value = ctx.params[parameter.name]
             values = [str(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
             names = parameter.secondary_opts if value is False else parameter.opts  # --restart: not --resume
@@ -154,6 +169,12 @@ def _check_names(option: str, values: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{option} must have each name once, got {name!r} twice; leave one out")
+
+
+def _check_repeated(option: str, values: Sequence[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{option} {value} has no effect the second time; leave one out")
 
 
 def _spelled(option: str) -> str:

@@ -37,12 +37,13 @@ def check_files(dataset: Dataset, requested: bool | None = None, progress: Progr
         progress: called after each file.
 
     Raises:
-        ValueError: some files cannot be read, or the check is requested and there are no files.
+        ValueError: some files cannot be read, or `requested` is given and there are no files.
     """
     splits = [dataset.split(name).images for name in get_args(SplitName)]
     paths = [path for images in splits if isinstance(images, ImageFiles) for path in images.paths]
-    if requested and not paths:
-        raise ValueError("--check-images needs a data set of image files; leave it out")
+    if requested is not None and not paths:
+        option = "--check-images" if requested else "--no-check-images"
+        raise ValueError(f"{option} has no effect without image files; leave it out")
     if requested is None and len(paths) > MAX_FILES:
         _log.info(
             "%d image files are not checked because there are more than %d; use --check-images to check them",

@@ -38,7 +38,7 @@ def profile_device(
     *,
     connection: Connection | None = None,
     settings: RunSettings | None = None,
-    n_held_out: int = N_HELD_OUT,
+    n_held_out: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
     resume: bool = True,
@@ -59,7 +59,7 @@ def profile_device(
         settings: how networks are run; None: as in its existing profile, or the defaults. If the connection
             reads the results of an offline bundle, this, `n_held_out` and `seed` are those of the bundle.
         n_held_out: number of subnets for the error of predictions, the smallest and the largest included;
-            fewer if the space is small.
+            fewer if the space is small; None: `N_HELD_OUT`.
         seed: seed of random weights, subnets and the order of trials.
         progress: called after each trial.
         resume: if False, discard the trials of an interrupted call and replace an existing profile.
@@ -84,11 +84,19 @@ def profile_device(
         check_same_profile(earlier, space, settings)
     missing = blocks_to_add(earlier, space) if earlier and connection.supports_block_timing else {}
     rng = np.random.default_rng(seed)
+    if missing and n_held_out:
+        raise ValueError(
+            f"--held-out has no effect: only {len(missing)} blocks are measured and added to the profile "
+            f"{name!r}; leave it out, or measure all again with --restart"
+        )
     if missing:
         work = ProfileWork.addition(space, missing)
     else:
         work = ProfileWork.plan(
-            space, rng, supports_block_timing=connection.supports_block_timing, n_held_out=n_held_out
+            space,
+            rng,
+            supports_block_timing=connection.supports_block_timing,
+            n_held_out=N_HELD_OUT if n_held_out is None else n_held_out,
         )
     try:
         with session.exclusive_access(store.folder(name)):

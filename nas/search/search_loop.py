@@ -22,7 +22,7 @@ from nas.search.problem.problem import LimitsNotMetError, Problem, unsatisfied
 from nas.search.search_result import SearchResult
 from predictors import CANDIDATES, PredictorFactory
 from predictors.selection import MIN_SAMPLES
-from search_spaces import Genomes
+from search_spaces import Genomes, Space
 
 Matrix = NDArray[np.float64]
 BATCH = 50
@@ -82,7 +82,7 @@ def search(
     )
     if algorithm not in SEARCH_ALGORITHMS:
         factory = partial(OwnOptimizer, algorithm, factory)
-    if space.n_subnets < SMALL_SPACE and space.n_subnets <= budget:
+    if is_evaluated_completely(space, budget):
         algorithm, factory = "exhaustive", Exhaustive
     corners = space.encode([space.smallest, space.largest])
     _check_computed_objectives(problem, corners)
@@ -98,6 +98,11 @@ def search(
     return SearchResult.of(
         problem, algorithm, evaluated, pd.DataFrame(measured), task.predictions, predictors, seed
     )
+
+
+def is_evaluated_completely(space: Space, budget: int) -> bool:
+    """Whether a search with this budget evaluates all subnets of the space."""
+    return space.n_subnets < SMALL_SPACE and space.n_subnets <= budget
 
 
 class Stop(NamedTuple):

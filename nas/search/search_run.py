@@ -12,6 +12,12 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
 from nas.runs.lock import writes_run
+from nas.search.check_options import (
+    check_noise_ceiling,
+    check_predictions,
+    check_screening,
+    check_small_space,
+)
 from nas.search.cost import estimate_cost
 from nas.search.device_outcomes import OutcomeBuilder
 from nas.search.options import SearchOptions
@@ -21,7 +27,6 @@ from nas.search.search_problem import make_problem
 from nas.search.steps import SearchSteps
 from nas.search.untrained import check_subnets_trained
 from nas.search.validated_search import latencies_on
-from search_spaces import Space
 
 _log = logging.getLogger("nas")
 
@@ -65,8 +70,9 @@ def search_run(
     trained.run.check_writable("copy the run to a writable folder")
     check_subnets_trained(trained, workers)
     trained = trained.with_validation_images(options.validation_images)
-    _check_noise_ceiling(options, trained.space)
-    _check_screening(options, len(trained.dataset.split("validation")))
+    check_noise_ceiling(options, trained.space)
+    check_screening(options, len(trained.dataset.split("validation")))
+    check_small_space(options, trained.space)
     measured = latencies_on(device, trained)
     reached = (connection or trusted_connection(device)) if measure else None
     if reached:
@@ -81,6 +87,7 @@ def search_run(
         others,
         allow_import=True,
     )
+    check_predictions(options, problem)
     steps = SearchSteps(trained, problem, options, workers, progress)
     cost = estimate_cost(trained, problem, options, workers)
     for line in cost.lines():
@@ -95,18 +102,3 @@ def search_run(
     if outcome.own.validated.pending:
         raise outcome.own.validated.pending
     return outcome
-
-
-def _check_noise_ceiling(options: SearchOptions, space: Space) -> None:
-    if options.noise_ceiling and not space.has_batch_norm:
-        raise ValueError(
-            f"--noise-ceiling must be 0 in the space {space.name!r}, got {options.noise_ceiling}: without "
-            "batch norms, a second evaluation gives equal metrics; leave it out"
-        )
-
-
-def _check_screening(options: SearchOptions, n_validation: int) -> None:
-    if options.screen_images is not None and options.screen_images >= n_validation:
-        raise ValueError(
-            f"--screen-images must be below the {n_validation} validation images, got {options.screen_images}"
-        )

@@ -161,6 +161,7 @@ def _train(
     def open_run() -> RunDir:
         if not resumed:
             RunDir.check_free(out)
+        if check_images or not resumed:
             check_files(dataset, check_images, progress)
         return _open_run(recipe, out, space, dataset, resumed=resumed)
 

@@ -6,7 +6,7 @@ import fnmatch
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.importing.torch_model.lowering import Layer
@@ -92,10 +92,13 @@ def plan(
         channels: channels of the images.
 
     Raises:
-        ValueError: no part of the network is elastic.
+        ValueError: no part of the network is elastic, or a pattern of `options.keep` matches no module.
     """
     groups = coupled_channels([layer.node for layer in layers])
     kept = [layer.path for layer in layers if options.keeps(layer.path)]
+    for pattern in options.keep:
+        if not any(replace(options, keep=(pattern,)).keeps(layer.path) for layer in layers):
+            raise ValueError(f"--keep {pattern} has no effect: it matches no module; leave it out")
     places = _places(layers, segments(layers, kept), options)
     widths = _Widths(layers, places, options)
     for group in groups:

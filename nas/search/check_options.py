@@ -1,0 +1,69 @@
+"""Checks that the options of a search have an effect in the space and for the objectives of a run."""
+
+from __future__ import annotations
+
+from nas.search.options import SearchOptions
+from nas.search.problem.problem import Problem
+from nas.search.search_loop import is_evaluated_completely
+from search_spaces import Space
+
+_DEFAULTS = SearchOptions()
+
+
+def check_noise_ceiling(options: SearchOptions, space: Space) -> None:
+    """Check that a second evaluation can differ from the first one.
+
+    Raises:
+        ValueError: a noise ceiling in a space without batch norms.
+    """
+    if options.noise_ceiling and not space.has_batch_norm:
+        raise ValueError(
+            f"--noise-ceiling must be 0 in the space {space.name!r}, got {options.noise_ceiling}: without "
+            "batch norms, a second evaluation gives equal metrics; leave it out"
+        )
+
+
+def check_screening(options: SearchOptions, n_validation: int) -> None:
+    """Check that the first stage uses fewer images than the second one.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if options.screen_images is not None and options.screen_images >= n_validation:
+        raise ValueError(
+            f"--screen-images must be below the {n_validation} validation images, got {options.screen_images}"
+        )
+
+
+def check_small_space(options: SearchOptions, space: Space) -> None:
+    """Check that no option chooses how to search if all subnets are evaluated.
+
+    Raises:
+        ValueError: one does.
+    """
+    if not is_evaluated_completely(space, options.evaluations):
+        return
+    without_effect = {
+        "--algorithm": options.algorithm != _DEFAULTS.algorithm,
+        "--predictor": bool(options.predictors),
+        "--noise-ceiling": bool(options.noise_ceiling),
+        "--warm-start": options.warm_start is not None,
+    }
+    for option, given in without_effect.items():
+        if given:
+            raise ValueError(
+                f"{option} has no effect: all {space.n_subnets} subnets of the space {space.name!r} are "
+                "evaluated; leave it out"
+            )
+
+
+def check_predictions(options: SearchOptions, problem: Problem) -> None:
+    """Check that the options of predictors are given only if a metric is predicted.
+
+    Raises:
+        ValueError: all objectives and limits are computed, none is a metric.
+    """
+    given = {"--predictor": bool(options.predictors), "--noise-ceiling": bool(options.noise_ceiling)}
+    for option in given:
+        if given[option] and not problem.metrics:
+            raise ValueError(f"{option} has no effect: no objective or limit is predicted; leave it out")
