@@ -38,6 +38,33 @@ def with_precision(space: Space, grain: Grain) -> PrecisionSpace:
     return PrecisionSpace(space.base if isinstance(space, PrecisionSpace) else space, grain)
 
 
+def space_of(space: Space, arch: Arch) -> Space:
+    """The space that an arch is of: `space`, or this space with the precision of its parts as a choice.
+
+    Args:
+        space: a space, with or without the precision as a choice.
+        arch: an arch of its base space, or of that with any grain.
+
+    Returns:
+        the base space, if the arch has no choices of precision.
+    """
+    base = space.base if isinstance(space, PrecisionSpace) else space
+    if arch.keys() <= base.choices.keys():
+        return base
+    return next((own for own in _all_grains(base) if arch.keys() <= own.choices.keys()), space)
+
+
+def float_arch(space: Space, arch: Arch) -> Arch:
+    """The arch without its choices of precision, if it has any; arguments as for `space_of`."""
+    own = space_of(space, arch)
+    return own.base_arch(arch) if isinstance(own, PrecisionSpace) else arch
+
+
+@lru_cache(maxsize=8)
+def _all_grains(base: Space) -> tuple[PrecisionSpace, ...]:
+    return tuple(PrecisionSpace(base, grain) for grain in GRAINS)
+
+
 class PrecisionSpace(Space):
     """A space whose archs also choose the precision of their parts.
 

@@ -8,7 +8,11 @@ from typing import Literal
 
 Layout = Literal["image", "tokens", "vector"]
 Precision = Literal["fp32", "fp16", "int8"]
-FP32, FP16, INT8 = "fp32", "fp16", "int8"
+FP32: Precision = "fp32"
+FP16: Precision = "fp16"
+INT8: Precision = "int8"
+MIXED = "mixed"
+"""The precision of a network whose blocks have different ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,16 @@ from onnx import TensorProto
 
 from hw_profiles.device_files import write_device
 from nas.data.batches import eval_batches
-from nas.evaluation.deployed import Target
+from nas.evaluation.deployed import Target, deployed_model, float_model, open_onnx, validation_metrics
 from nas.evaluation.trained_run import TrainedRun
 from nas.export import export_run
 from nas.export.card import READER
 from nas.export.export import export
 from nas.export.export_run import export_subnets, exported_table
+from nas.onnx_backend.precision import MIXED
 from nas.runs.files import EXPORTS, PROFILES
 from search_spaces import Arch
+from search_spaces.precision_space import with_precision
 
 
 @pytest.fixture
@@ -68,6 +70,28 @@ def test_card_has_the_accuracy_of_the_very_file(
     metadata = onnx_metadata(exported.path)
     stored = {key: text if isinstance(card[key], str) else json.loads(text) for key, text in metadata.items()}
     assert stored == {key: value for key, value in card.items() if key != "max_difference_to_torch"}
+
+
+def test_patterns_of_bits_of_one_subnet_share_its_ranges(trained: TrainedRun, arch: Arch) -> None:
+    space = with_precision(trained.space, "block")
+    target, fp32 = Target(MIXED, None), float_model(trained, arch)
+    metrics = trained.evaluator().metrics
+    models = {}
+    for name in ("fp32", "int8"):
+        mixed = space.uniform(arch, name)
+        models[name] = deployed_model(trained, mixed, target, fp32)
+        assert models[name] == deployed_model(trained, arch, Target(name, None), fp32)
+        found = validation_metrics(trained, mixed, open_onnx(models[name].SerializeToString()), None, metrics)
+        if name == "fp32":
+            assert found == pytest.approx(trained.evaluator()([arch], "again")[0], abs=1e-4)
+    assert models["fp32"] == fp32
+    assert trained.ranges.keys() == {arch.id}
+    half = space.uniform(arch, "int8") | {"stem.bits": 32}
+    mixed_model = deployed_model(trained, half, target, fp32)
+    assert mixed_model not in models.values()
+    assert trained.ranges.keys() == {arch.id}
+    with pytest.raises(ValueError, match="precision mixed needs a subnet that chooses"):
+        deployed_model(trained, arch, target, fp32)
 
 
 def test_int8_is_calibrated_for_the_devices_processor(trained: TrainedRun, arch: Arch) -> None:
@@ -124,7 +148,7 @@ def test_warnings(trained: TrainedRun, arch: Arch, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, r"precision must be one of \['fp32', 'fp16', 'int8'\], got 'int4'"),
+        ({"precision": "int4"}, r"precision must be one of \['fp32', 'fp16', 'int8', 'mixed'\], got 'int4'"),
         (
             {"precision": "int8", "file_format": "torch"},
             "a file in int8 must have the format onnx, got torch",

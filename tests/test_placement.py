@@ -16,7 +16,7 @@ from hw_profiles.measuring.runner.placement import check_node_placement
 from hw_profiles.measuring.runner.providers import CPU
 from hw_profiles.run_settings import RunSettings
 from nas.onnx_backend import onnx_graph
-from nas.onnx_backend.precision import convert
+from nas.onnx_backend.precision import convert, uniform_blocks
 from search_spaces.tensors import Precision
 
 GPU = "CUDAExecutionProvider"
@@ -80,7 +80,7 @@ def model(folder: Path, precision: Precision, int8_for: str | None = None, name:
     blocks = space.blocks(space.smallest)
     graph = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     path = folder / "model.onnx"
-    path.write_bytes(convert(graph, blocks, precision, int8_for).SerializeToString())
+    path.write_bytes(convert(graph, uniform_blocks(blocks, precision), int8_for).SerializeToString())
     return Model(str(path), RunSettings(precision=precision).model_dump())
 
 

@@ -16,6 +16,7 @@ from onnx import TensorProto
 import search_spaces
 from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.precision import INT8, uniform_blocks
 from nas.onnx_backend.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Block
@@ -23,6 +24,7 @@ from search_spaces import operators as ops
 
 SPACE = search_spaces.parse(TINY_YAML)
 BLOCKS = SPACE.blocks(SPACE.largest)  # ReLU, h-swish, SE branches and shortcuts
+INT8_BLOCKS = uniform_blocks(BLOCKS, INT8)
 OPERATORS = Counter(type(node.op) for block in BLOCKS for node in block.nodes)
 VNNI = SCHEMES["x86-vnni"]
 
@@ -67,7 +69,7 @@ def test_ranges_cover_all_batches_and_include_zero() -> None:
 def test_outputs_are_close_to_the_float_ones(name: str) -> None:
     model, x = float_model(batch=None), images(32)
     before = model.SerializeToString()
-    quantized = quantize(model, BLOCKS, calibrate(model, [x]), SCHEMES[name])
+    quantized = quantize(model, INT8_BLOCKS, calibrate(model, [x]), SCHEMES[name])
     assert model.SerializeToString() == before
     expected, outputs = run(model, x), run(quantized, x)
     # about 20 layers are rounded to 1/256 of their range: 20**0.5 / 256 = 0.02, well below the limit of 0.1
@@ -81,7 +83,7 @@ def test_outputs_are_close_to_the_float_ones(name: str) -> None:
 )
 def test_types_by_instruction_set(name: str, activations: int) -> None:
     model = float_model()
-    quantized = quantize(model, BLOCKS, assumed_ranges(model), scheme(name))
+    quantized = quantize(model, INT8_BLOCKS, assumed_ranges(model), scheme(name))
     constants = {constant.name: constant for constant in quantized.graph.initializer}
     zero_points = [constants[n.input[2]] for n in quantized.graph.node if n.op_type == "QuantizeLinear"]
     assert {constant.data_type for constant in zero_points} == {activations}
@@ -97,7 +99,7 @@ def test_types_by_instruction_set(name: str, activations: int) -> None:
 def test_all_convolutions_and_shortcuts_are_quantized(tmp_path: Path) -> None:
     model = float_model()
     counts = optimized_ops(
-        quantize(model, BLOCKS, assumed_ranges(model), scheme(instruction_set())), tmp_path / "m.onnx"
+        quantize(model, INT8_BLOCKS, assumed_ranges(model), scheme(instruction_set())), tmp_path / "m.onnx"
     )
     assert counts["QLinearConv"] == OPERATORS[ops.Conv2d]
     assert counts["QLinearAdd"] == OPERATORS[ops.Add]
@@ -111,7 +113,7 @@ def test_all_convolutions_and_shortcuts_are_quantized(tmp_path: Path) -> None:
 
 def test_metadata_and_interface_do_not_change() -> None:
     model = float_model(batch=3)
-    quantized = quantize(model, BLOCKS, assumed_ranges(model), VNNI)
+    quantized = quantize(model, INT8_BLOCKS, assumed_ranges(model), VNNI)
     onnx.checker.check_model(quantized, full_check=True)
     assert list(quantized.metadata_props) == list(model.metadata_props)
     assert list(quantized.graph.input) == list(model.graph.input)
@@ -146,7 +148,9 @@ def test_only_products_with_weights_are_quantized_on_tokens(tokens: Literal["dyn
     blocks = space.blocks(space.largest)
     model = onnx_graph.build(blocks, Supernet(space).extract(space.largest).weights(), batch=None)
     x = np.random.default_rng(1).standard_normal((16, 1, 8, 8), dtype=np.float32)
-    quantized = quantize(model, blocks, calibrate(model, [x]), replace(VNNI, tokens=tokens))
+    quantized = quantize(
+        model, uniform_blocks(blocks, INT8), calibrate(model, [x]), replace(VNNI, tokens=tokens)
+    )
     onnx.checker.check_model(quantized, full_check=True)
     before = Counter(node.op_type for node in model.graph.node)
     after = Counter(node.op_type for node in quantized.graph.node)

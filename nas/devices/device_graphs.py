@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hw_profiles.measuring.bundle import LIGHT, WEIGHTS, BundledModel, Region, TrialPlan, Weights, alone_plan
 from hw_profiles.run_settings import RunSettings
 from nas.onnx_backend import onnx_graph
-from nas.onnx_backend.precision import convert
+from nas.onnx_backend.precision import convert, uniform_blocks
 from search_spaces import Block
 
 SHARED_FROM = 256
@@ -72,7 +72,7 @@ def _models(
     for graph in graphs:
         weights = onnx_graph.random_weights(graph.blocks, rng)
         model = onnx_graph.build(graph.blocks, weights, batch=settings.batch)
-        yield convert(model, graph.blocks, settings.precision, settings.int8_for)
+        yield convert(model, uniform_blocks(graph.blocks, settings.precision), settings.int8_for)
 
 
 def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weights]:

@@ -18,10 +18,11 @@ from nas.data.batches import calibration_batches, eval_batches
 from nas.evaluation.group import CHUNK
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
-from nas.onnx_backend.precision import FP32, convert
+from nas.onnx_backend.precision import FP32, blocks_in, convert, float_blocks
 from nas.onnx_backend.quantize import Ranges, calibrate
 from nas.tasks.metrics import Accumulators, Metric
 from search_spaces import Arch
+from search_spaces.precision_space import float_arch
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps images (batch, channels, size, size) to outputs (batch, ...)."""
@@ -51,22 +52,41 @@ class Target:
         return cls(key.precision, key.batch, key.int8_for or hardware.instruction_set)
 
 
+def float_model(trained: TrainedRun, arch: Arch, batch: int | None = None) -> onnx.ModelProto:
+    """The subnet in fp32 with recalibrated batch norms, without the precisions that it chooses."""
+    plain = float_arch(trained.space, arch)
+    weights = trained.evaluator().subnet(plain).weights()
+    return onnx_graph.build(float_blocks(trained.space, arch), weights, batch=batch)
+
+
 def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.ModelProto) -> onnx.ModelProto:
     """The subnet in the precision of the target; INT8 ranges are calibrated on clean training images.
 
-    Raises:
-        ValueError: the precision is unknown, or there is no INT8 scheme for the instruction set.
-    """
-    size = trained.space.image_size(arch)
+    Args:
+        trained: the run.
+        arch: a subnet of its space, or of this space with the precision of its parts as a choice.
+        target: precision and processor.
+        fp32: the subnet in fp32, see `float_model`.
 
-    def ranges(model: onnx.ModelProto) -> Ranges:
+    Raises:
+        ValueError: the precision is unknown, the subnet does not choose the precision of its parts, or there
+            is no INT8 scheme for the instruction set.
+    """
+    blocks = blocks_in(trained.space, arch, target.precision)
+    return convert(fp32, blocks, target.instruction_set, lambda model: _ranges(trained, arch, model))
+
+
+def _ranges(trained: TrainedRun, arch: Arch, model: onnx.ModelProto) -> Ranges:
+    """The ranges of the activations of a subnet in fp32; they do not depend on its precision."""
+    plain = float_arch(trained.space, arch)
+    if plain.id not in trained.ranges:
         strata = trained.task.strata(trained.dataset.split("train").targets)
+        size = trained.space.image_size(plain)
         batches = calibration_batches(
             trained.dataset, strata, CALIBRATION_IMAGES, size, _CALIBRATION_BATCH, seed=0
         )
-        return calibrate(model, (images.numpy() for images, _ in batches))
-
-    return convert(fp32, trained.space.blocks(arch), target.precision, target.instruction_set, ranges)
+        trained.ranges[plain.id] = calibrate(model, (images.numpy() for images, _ in batches))
+    return trained.ranges[plain.id]
 
 
 def open_onnx(content: bytes) -> Network:
@@ -97,7 +117,8 @@ def validation_metrics(
     trained: TrainedRun, arch: Arch, network: Network, batch: int | None, metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
     """Metrics of a network on the validation split."""
-    batches = eval_batches(trained.dataset, "validation", trained.space.image_size(arch), CHUNK)
+    size = trained.space.image_size(float_arch(trained.space, arch))
+    batches = eval_batches(trained.dataset, "validation", size, CHUNK)
     accumulators = Accumulators(metrics, f"the subnet {arch.id} as deployed")
     for images, targets in batches:
         accumulators.update(torch.from_numpy(in_batches(network, images, batch)), targets)

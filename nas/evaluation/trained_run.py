@@ -18,6 +18,7 @@ from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.workers import Workers
+from nas.onnx_backend.quantize import Ranges
 from nas.progress import Progress, silent
 from nas.runs.files import ARCHIVE_CSV, PROFILES, SEARCH
 from nas.runs.recorded_data import open_data
@@ -46,6 +47,9 @@ class TrainedRun:
     """Where subnets are evaluated, as in a recipe."""
     precision: str = FP32
     """Precision of evaluations, as in a recipe."""
+    ranges: dict[str, Ranges] = field(default_factory=dict, init=False, repr=False)
+    """Ranges of activations of subnets in fp32 by their ids, for INT8; filled by
+    `nas.evaluation.deployed.deployed_model`."""
     _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod

@@ -22,6 +22,7 @@ from nas.onnx_backend.graph_writer import OPSET as OPSET
 from nas.onnx_backend.graph_writer import GraphWriter, Weights, fold_batch_norm
 from search_spaces import Block, Node
 from search_spaces import operators as ops
+from search_spaces.block_precision import without_border
 from search_spaces.graph import chain, fold_batch_norms
 
 
@@ -47,7 +48,8 @@ def serialize(
 
     The input is named `input` and has the type float32 and the shape (batch, *spec.shape); further inputs are
     named `input.1`, `input.2` and so on. The output is named `logits` if it is a vector, otherwise `output`;
-    further outputs are numbered in the same way.
+    further outputs are numbered in the same way. All nodes are in floating point, and borders between
+    precisions have no nodes; `nas.onnx_backend.precision.convert` converts the model.
 
     Args:
         blocks: the blocks in order.
@@ -55,7 +57,7 @@ def serialize(
         batch: batch size; None: a dynamic dimension.
         metadata: strings stored in the model, by key.
     """
-    block, norms = fold_batch_norms(chain(blocks))
+    block, norms = fold_batch_norms(chain(map(without_border, blocks)))
     graph = GraphWriter(block, weights, norms, BATCH if batch is None else batch)
     for i, node in enumerate(block.nodes):
         NODES[type(node.op)](graph, node, [graph.tensor(j) for j in node.inputs], graph.tensor(i))

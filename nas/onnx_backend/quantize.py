@@ -22,12 +22,14 @@ from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from nas.onnx_backend.borders import separate_floats
 from nas.onnx_backend.dynamic_products import quantize_products
 from nas.onnx_backend.graph_writer import tensor_name
 from nas.onnx_backend.onnx_graph import BATCH, INPUT
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.graph import chain, fold_batch_norms
+from search_spaces.tensors import INT8
 
 Ranges = Mapping[str, tuple[float, float]]
 """Minimum and maximum of every activation by the name of its tensor."""
@@ -114,20 +116,26 @@ def scheme(instruction_set: str | None) -> Scheme:
 def quantize(
     model: onnx.ModelProto, blocks: Sequence[Block], ranges: Ranges, scheme: Scheme
 ) -> onnx.ModelProto:
-    """Quantize a model.
+    """Quantize the INT8 nodes of a model.
+
+    Where a floating-point node reads what an INT8 node computes, or the other way, the values are converted
+    between them; all other values that floating-point nodes read are not rounded.
 
     Args:
         model: a float32 model, as returned by `nas.onnx_backend.onnx_graph.build`.
-        blocks: the blocks of the model.
+        blocks: the blocks of the model, whose specs say which nodes are in INT8.
         ranges: ranges of all activations, see `calibrate` and `assumed_ranges`.
         scheme: the quantization scheme, one of `SCHEMES`.
 
     Returns:
         a quantized copy of the model, with float32 input and output.
     """
-    nodes = [(node.name, owner) for node, owner in _owners(model, blocks) if _is_quantized(node, owner)]
+    owners = list(_owners(model, blocks))
+    in_float = {node.name: owner for node, owner in owners if owner.output.precision != INT8}
+    nodes = [(node.name, owner) for node, owner in owners if _is_quantized(node, owner)]
     dynamic = {name for name, owner in nodes if _is_of_tokens(owner) and scheme.tokens == "dynamic"}
     quantized = _quantize_static(model, [name for name, _ in nodes if name not in dynamic], ranges, scheme)
+    separate_floats(quantized.graph, in_float)
     quantize_products(quantized.graph, dynamic, bits=7 if scheme.reduce_range else 8)
     del quantized.graph.value_info[:]  # shapes inferred by the quantizer
     del quantized.metadata_props[:]
@@ -149,8 +157,10 @@ def _owners(model: onnx.ModelProto, blocks: Sequence[Block]) -> Iterator[tuple[o
 
 
 def _is_quantized(node: onnx.NodeProto, owner: Node) -> bool:
-    return node.op_type in QUANTIZED[type(owner.op)] and (
-        node.op_type == "MatMul" or not _is_of_tokens(owner)
+    return (
+        owner.output.precision == INT8
+        and node.op_type in QUANTIZED[type(owner.op)]
+        and (node.op_type == "MatMul" or not _is_of_tokens(owner))
     )
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nas.evaluation.deployed import Target, deployed_model, open_onnx, validation_metrics
+from nas.evaluation.deployed import Target, deployed_model, float_model, open_onnx, validation_metrics
 from nas.evaluation.trained_run import TrainedRun
-from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
 from nas.runs.tables import EVALUATED_AS, accuracy_in
@@ -48,9 +47,8 @@ class DeployedAccuracies:
     def add(self, archs: Sequence[Arch]) -> None:
         """Evaluate subnets."""
         for i, arch in enumerate(archs):
-            weights = self.trained.evaluator().subnet(arch).weights()
-            fp32 = onnx_graph.build(self.trained.space.blocks(arch), weights, batch=None)
-            network = open_onnx(deployed_model(self.trained, arch, self.target, fp32).SerializeToString())
+            model = deployed_model(self.trained, arch, self.target, float_model(self.trained, arch))
+            network = open_onnx(model.SerializeToString())
             self.known[arch.id] = validation_metrics(self.trained, arch, network, None, self.metrics)
             self.progress(f"evaluate in {self.target.precision}", i + 1, len(archs))
 

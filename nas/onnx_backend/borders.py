@@ -1,0 +1,75 @@
+"""The borders between INT8 and floating-point nodes of a graph in the QDQ format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnxruntime.quantization.quant_utils import add_dequant_output_suffix
+
+from search_spaces import Node
+
+_REQUANTIZED = ("Conv", "Gemm")
+
+
+def separate_floats(graph: onnx.GraphProto, in_float: Mapping[str, Node]) -> None:
+    """Let floating-point nodes read what they should, in place.
+
+    The quantizer replaces a tensor that an INT8 node reads for all nodes that read it. Here, floating-point
+    nodes read the images and each other's outputs without rounding.
+
+    ONNX Runtime computes a floating-point convolution with integers if it lies between a DequantizeLinear and
+    a QuantizeLinear node, with weights that have one scale for all channels. It does not if the first of
+    these nodes has a scale per channel, so the floating-point readers of INT8 values get such a node, whose
+    scales are all the same.
+
+    Args:
+        graph: a quantized graph.
+        in_float: its floating-point nodes by name, as operators.
+    """
+    readers = [node for node in graph.node if node.name in in_float]
+    floats = {name for node in readers for name in node.output} | {tensor.name for tensor in graph.input}
+    original = {add_dequant_output_suffix(name): name for name in floats}
+    for node in readers:
+        for i, name in enumerate(node.input):
+            node.input[i] = original.get(name, name)
+    dequantized = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    channels = {
+        node.input[0]: in_float[node.name].specs[0].channels
+        for node in readers
+        if node.op_type in _REQUANTIZED and node.input[0] in dequantized
+    }
+    for tensor, count in channels.items():
+        border = _per_channel(graph, dequantized[tensor], count)
+        graph.node.insert(list(graph.node).index(dequantized[tensor]) + 1, border)
+        for node in readers:
+            for i, name in enumerate(node.input):
+                if name == tensor:
+                    node.input[i] = border.output[0]
+    _remove_unread(graph)
+
+
+def _per_channel(graph: onnx.GraphProto, node: onnx.NodeProto, channels: int) -> onnx.NodeProto:
+    """A DequantizeLinear node with the same scale for each channel."""
+    constants = {constant.name: constant for constant in graph.initializer}
+    values, *parameters = node.input
+    names = []
+    for parameter in parameters:
+        name = f"{parameter}_border"
+        if name not in constants:
+            value = numpy_helper.to_array(constants[parameter])
+            graph.initializer.append(numpy_helper.from_array(np.full(channels, value), name))
+        names.append(name)
+    output = f"{node.output[0]}_border"
+    return helper.make_node("DequantizeLinear", [values, *names], [output], name=output, axis=1)
+
+
+def _remove_unread(graph: onnx.GraphProto) -> None:
+    """Remove DequantizeLinear and QuantizeLinear nodes that no node reads."""
+    for op in ("DequantizeLinear", "QuantizeLinear"):
+        read = {name for node in graph.node for name in node.input} | {out.name for out in graph.output}
+        kept = [node for node in graph.node if node.op_type != op or node.output[0] in read]
+        del graph.node[:]
+        graph.node.extend(kept)
