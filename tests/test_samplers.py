@@ -15,6 +15,7 @@ from nas.samplers import SAMPLERS, Sampler, Step, make_sampler
 from nas.samplers.adaptive import BINS, ComplexityAdaptive
 from nas.samplers.attentive import Attentive
 from nas.samplers.complexity_banks import ComplexityBanks
+from nas.samplers.curriculum import START, Curriculum
 from nas.samplers.macs_bins import MacsBins
 from nas.samplers.nested import Nested
 from nas.samplers.path_importance import PathImportance
@@ -125,6 +126,22 @@ def test_sandwich_has_the_largest_smallest_and_random_subnets(tiny: Space, super
     assert smallest == tiny.smallest | {"resolution": 8}
     assert len(random) == 5
     assert len(set(random)) > 1
+
+
+def test_curriculum_starts_with_the_two_largest_options_of_each_choice(
+    tiny: Space, supernet: Supernet
+) -> None:
+    late, early = (
+        Curriculum(50).subnets(make_step(supernet, progress=progress)) for progress in (START, START - 0.01)
+    )
+    assert late == Sandwich(50).subnets(make_step(supernet))
+    used = tiny.encode(early)
+    lowest = np.maximum(tiny.n_options - 2, 0)
+    active = np.array([[gene.name in arch for gene in tiny.genes] for arch in early])
+    assert (used >= lowest)[active].all()
+    assert early[0] == tiny.largest
+    assert early[1] == min(early, key=tiny.macs)
+    assert early[1] != tiny.smallest
 
 
 def sizes(archs: Sequence[Arch], space: Space) -> NDArray[np.int64]:

@@ -22,10 +22,13 @@ import search_spaces
 from hw_profiles.latency_models.block_timing import boundaries_of, timed_blocks
 from nas.data.catalog import get as get_dataset
 from nas.data.clean_images import clean_images
+from nas.evaluation.trained_run import TrainedRun
 from nas.export.torch_source import can_be_written, torch_source
 from nas.importing.torch_model.convert import Converted, convert
 from nas.importing.torch_model.plan import Options
 from nas.onnx_backend import onnx_graph
+from nas.report.before_training import evaluate_before_training
+from nas.report.figures_of_merit import quality_figures
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet
 from nas.torch_backend.block_rank import rank_blocks
@@ -487,6 +490,17 @@ def test_recipe_trains_an_imported_network(nas: Nas, tmp_path: Path, monkeypatch
     assert isinstance(space, TracedSpace)
     assert space.config.family == "traced"
     assert load_supernet(RunDir.open(tmp_path / "elastic")).space.n_subnets == space.n_subnets
+    trained = TrainedRun.open(tmp_path / "elastic")
+    figures = quality_figures(evaluate_before_training(trained), trained.task)
+    assert [name for name, *_ in figures] == [
+        "test top-1, original network",
+        "test top-1, smallest subnet before training",
+    ]
+    test, network = get_dataset("digits").split("test"), load_supernet(RunDir.open(tmp_path / "imported"))
+    x = get_dataset("digits").preprocess.normalize(np.asarray(test.images)[:, None])
+    with torch.no_grad():
+        predicted = network(torch.from_numpy(x), network.space.largest).argmax(1).numpy()
+    assert figures[0][1] == pytest.approx(100 * (predicted == test.targets).mean())
 
 
 def test_depths_skip_unimportant_blocks_first() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hw_profiles.profile import DeviceProfile
 from nas.report.data import FigureOfMerit
-from nas.report.final_test import CHOSEN, LARGEST, RANDOM, SMALLEST, TRAINED
+from nas.report.final_test import CHOSEN, LARGEST, ORIGINAL, RANDOM, SMALLEST, TRAINED, UNTRAINED
 from nas.search.predictor_record import PredictorRecord
 from nas.search.problem.hypervolume import hypervolume
 from nas.tasks import Task
@@ -24,10 +24,12 @@ def quality_figures(test: pd.DataFrame, task: Task) -> list[FigureOfMerit]:
     values = scale * test.groupby("group")[headline.metric].median()
     n_random = (test["group"] == RANDOM).sum()
     names = {
+        ORIGINAL: "original network",
         TRAINED: "the fine-tuned subnet",
         LARGEST: "largest subnet",
         RANDOM: f"median of {n_random} random subnets",
         SMALLEST: "smallest subnet",
+        UNTRAINED: "smallest subnet before training",
     }
     return [
         (f"test {headline.label}, {names[group]}", float(values[group]), unit, "")

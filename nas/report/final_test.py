@@ -15,6 +15,7 @@ N_RANDOM = 100
 """Number of random subnets whose median describes the supernet."""
 LARGEST, SMALLEST, RANDOM, CHOSEN = "largest", "smallest", "random", "chosen"
 TRAINED = "trained"
+ORIGINAL, UNTRAINED = "original", "untrained"
 
 
 def final_test(

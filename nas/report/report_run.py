@@ -11,6 +11,7 @@ from hw_profiles.device import Device
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
+from nas.report.before_training import evaluate_before_training
 from nas.report.comparison import ACCURACY, read_comparison
 from nas.report.data import FigureOfMerit
 from nas.report.figures_of_merit import (
@@ -83,11 +84,12 @@ def report_run(
     folder = Folder(out) if out else results or run
     folder.check_writable("give another folder with --out")
     test = final_test(trained, selected, progress=progress)
-    folder.write_csv(TEST, test)
+    before = evaluate_before_training(trained)
+    folder.write_csv(TEST, pd.concat([test, before]))
     profiled = trained.device(device)
     predictor, predictions = _predictor(results)
 
-    figures = quality_figures(test, trained.task)
+    figures = quality_figures(pd.concat([test, before]), trained.task)
     volumes: dict[str, float] = {}
     if predictor is not None:
         figures += predictor_figures(predictor)

@@ -226,6 +226,7 @@ def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
     quantities = data.task.quantities[::-1]  # the headline first
     shown = ["arch_id", *data.task.shown]
     test = pd.DataFrame(columns=shown, dtype=float) if data.test is None else data.test[shown]
+    test = test.drop_duplicates("arch_id")  # the largest subnet may also be a chosen one
     joined = rows.merge(test, "left", on="arch_id", suffixes=("", "_test")).sort_values("latency_ms")
     kinds = {"{}": "validation", "screened_{}": "screening", "{}_test": "test"}
     columns = {
@@ -255,7 +256,9 @@ def _compared(data: ReportData) -> list[Html]:
     """The other models, each next to the most accurate subnet of the front that is not slower."""
     if data.comparison is None or data.front is None or data.test is None:
         return []
-    front = data.front[["arch_id", "latency_ms", "measured_latency_ms"]].merge(data.test, on="arch_id")
+    front = data.front[["arch_id", "latency_ms", "measured_latency_ms"]].merge(
+        data.test.drop_duplicates("arch_id"), on="arch_id"
+    )
     front["latency_ms"] = front["measured_latency_ms"].fillna(front["latency_ms"])
     quantity = data.task.headline
     rows = []

@@ -16,6 +16,7 @@ from nas.samplers.adaptive import ComplexityAdaptive
 from nas.samplers.attentive import Attentive
 from nas.samplers.base import Sampler, Step
 from nas.samplers.complexity_banks import ComplexityBanks
+from nas.samplers.curriculum import Curriculum
 from nas.samplers.largest import Largest
 from nas.samplers.macs_uniform import MacsUniform
 from nas.samplers.nested import Nested
@@ -48,6 +49,7 @@ SAMPLERS: Mapping[str, SamplerFactory] = {
     "path_importance": lambda space, recipe: PathImportance(space),
     "preferred": lambda space, recipe: Preferred(space, recipe.seed),
     "one_subnet": lambda space, recipe: OneSubnet(_arch(recipe)),
+    "curriculum": lambda space, recipe: Curriculum(_n_random(recipe)),
     "nested": lambda space, recipe: Nested(_n_random(recipe)),
 }
 

@@ -53,11 +53,9 @@ def prepare(
     supernet = Supernet(space, recipe.seed, zero_init_residual=recipe.batch_norm.zero_init_residual)
     transferred = transfer(supernet, recipe.init, dataset.output_names)
     supernet.to(device).eval()
-    rng = rng_of(recipe.seed, "ordering", 0)
-    images = clean_images(dataset, space.image_size(space.largest), recipe.ordering.images, rng, device)
+    images = ordering_images(recipe, space, dataset, device)
     trained = not classifier_names(supernet) & {*transferred.reinitialized}
-    by_norm = recipe.ordering.kind == "norm"
-    if not (trained or by_norm):
+    if not trained and recipe.ordering.kind == "taylor":
         raise ValueError(
             "ordering.kind taylor needs a classifier for the classes of the data set, which init does not "
             "have; give ordering.kind=norm"
@@ -66,19 +64,31 @@ def prepare(
     def loss_of(blocks: Sequence[Block]) -> float:
         return _loss(supernet, blocks, images, task.loss)
 
-    groups = elastic_channels(space)
-    if by_norm:
-        importance = norm_importance(supernet, groups)
-    else:
-        importance = taylor_importance(supernet, groups, images, task.loss)
+    sort_by_importance(supernet, recipe.ordering.kind, images, task.loss)
     if trained and not space.is_ranked:
         ranking = rank_blocks(space, loss_of)
         for depth, positions in ranking.items():
             _log.info("%s: blocks by importance: %s", depth, " ".join(map(str, positions)))
         space = space.with_ranking(ranking)
-    sort_units(supernet, groups, importance)
     weights = {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
     return Prepared(space, weights, transferred)
+
+
+def ordering_images(
+    recipe: Recipe, space: Space, dataset: Dataset, device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
+    """The batches of training images for the ordering of the recipe."""
+    rng = rng_of(recipe.seed, "ordering", 0)
+    return clean_images(dataset, space.image_size(space.largest), recipe.ordering.images, rng, device)
+
+
+def sort_by_importance(supernet: Supernet, kind: str, images: Batches, loss: Loss) -> None:
+    """Sort channels and heads in place, as the kind of an ordering says: `norm`, `taylor` or `none`."""
+    groups = elastic_channels(supernet.space)
+    if kind == "norm":
+        sort_units(supernet, groups, norm_importance(supernet, groups))
+    elif kind == "taylor":
+        sort_units(supernet, groups, taylor_importance(supernet, groups, images, loss))
 
 
 @torch.no_grad()
