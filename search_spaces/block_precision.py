@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from search_spaces.graph import Block, Node
 from search_spaces.operators import Convert
-from search_spaces.tensors import Precision
+from search_spaces.tensors import Precision, TensorSpec
 
 
 def in_precision(block: Block, precision: Precision, entering: Precision | None = None) -> Block:
@@ -19,7 +20,9 @@ def in_precision(block: Block, precision: Precision, entering: Precision | None 
             each input. None: `precision`.
     """
     entering = entering or precision
-    inputs = tuple(replace(spec, precision=entering) for spec in block.inputs)
+    if entering == precision == precision_of(block):
+        return block
+    inputs = tuple(_spec_in(spec, entering) for spec in block.inputs)
     converts = [
         Node(Convert(precision), _convert_name(i), block.name, (-1 - i,), (spec,))
         for i, spec in enumerate(inputs)
@@ -31,10 +34,12 @@ def in_precision(block: Block, precision: Precision, entering: Precision | None 
         return index + shift if index >= 0 or not shift else -1 - index
 
     nodes = [
-        replace(
-            node,
-            inputs=tuple(map(moved, node.inputs)),
-            specs=tuple(replace(spec, precision=precision) for spec in node.specs),
+        Node(
+            node.op,
+            node.name,
+            node.block,
+            tuple(map(moved, node.inputs)),
+            tuple(_spec_in(spec, precision) for spec in node.specs),
         )
         for node in block.nodes
     ]
@@ -63,6 +68,11 @@ def without_border(block: Block) -> Block:
 def precision_of(block: Block) -> Precision:
     """Precision of the nodes of a block."""
     return block.output_specs[0].precision if block.nodes else block.inputs[0].precision
+
+
+@lru_cache(maxsize=1 << 16)
+def _spec_in(spec: TensorSpec, precision: Precision) -> TensorSpec:
+    return replace(spec, precision=precision)
 
 
 def _convert_name(position: int) -> str:

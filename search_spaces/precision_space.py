@@ -194,11 +194,7 @@ class _Precisions:
         depths = [self._slots[i].depth for i in before if not self._is_always_active(self._slots[i])]
         read = dict.fromkeys([self._name(index), *map(self._name, before), *filter(None, depths)])
         own = len(slot.choices)
-        # a block with its precision and the one before has few variants, its choices many combinations
-        built = lru_cache(maxsize=None)(slot.build)
-        converted = lru_cache(maxsize=None)(
-            lambda values, precision, entering: in_precision(built(*values), precision, entering)
-        )
+        variants = _Variants(slot)
 
         def build(*values: Value) -> Block:
             chosen = dict(zip(read, values[own:], strict=True))
@@ -206,8 +202,7 @@ class _Precisions:
             entering = next(
                 (self._precision(i, chosen) for i in before if self._is_active(i, chosen)), precision
             )
-            block: Block = converted(values[:own], precision, entering)
-            return block
+            return variants(values[:own], precision, entering)
 
         return Slot(
             slot.name,
@@ -227,3 +222,28 @@ class _Precisions:
         value = values[self._name(index)]
         in_int8 = value <= index if self._grain == "from" else value == INT8_BITS
         return "int8" if in_int8 else "fp32"
+
+
+class _Variants:
+    """The blocks of a slot in each precision, each built once.
+
+    Few of them differ: the slot reads many combinations of choices, and several resolutions give feature maps
+    of the same size.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._built: dict[tuple[Value, ...], Block] = {}
+        self._distinct: dict[Block, Block] = {}
+        self._variants: dict[tuple[int, Precision, Precision], Block] = {}
+
+    def __call__(self, values: tuple[Value, ...], precision: Precision, entering: Precision) -> Block:
+        """The block of these values in a precision, after a block with the precision `entering`."""
+        block = self._built.get(values)
+        if block is None:
+            built = self._slot.build(*values)
+            block = self._built[values] = self._distinct.setdefault(built, built)
+        key = id(block), precision, entering
+        if key not in self._variants:
+            self._variants[key] = in_precision(block, precision, entering)
+        return self._variants[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,12 +79,25 @@ class BlockTable(SlotTable):
 
     Args:
         space: the space.
-        value: returns the value of a block, or k values; it is called once for every block of every slot.
+        value: returns the value of a block, or k values; it is called once for each block object.
         offset: constant that is added to every total.
     """
 
     def __init__(
         self, space: Space, value: Callable[[Block], float | Sequence[float]], offset: float = 0.0
     ) -> None:
-        blocks = [space.slot_blocks(slot) for slot in space.slots]
-        super().__init__(space, [np.array([value(b) for b in bs], dtype=np.float64) for bs in blocks], offset)
+        entries = [_values(space.slot_blocks(slot), value) for slot in space.slots]
+        super().__init__(space, entries, offset)
+
+
+def _values(
+    blocks: Iterable[Block], value: Callable[[Block], float | Sequence[float]]
+) -> NDArray[np.float64]:
+    """The values of blocks, computed once for each object, of which a slot may have a few in many places."""
+    known: dict[int, tuple[Block, float | Sequence[float]]] = {}  # the blocks stay alive with their ids
+    values = []
+    for block in blocks:
+        if id(block) not in known:
+            known[id(block)] = block, value(block)
+        values.append(known[id(block)][1])
+    return np.array(values, dtype=np.float64)

@@ -4,11 +4,17 @@ from hypothesis import given, settings
 from strategies import small_spaces
 
 from search_spaces import BLOCK_INPUT, Block, Space
+from search_spaces.block_precision import in_precision
 from search_spaces.building import BlockBuilder
 from search_spaces.costs import peak_memory_table
 from search_spaces.memory import peak_memory_bytes
 from search_spaces.operators import Add, Attention, Linear
-from search_spaces.tensors import image, tokens
+from search_spaces.precision_space import GRAINS, with_precision
+from search_spaces.tensors import TensorSpec, image, tokens
+
+
+def mixed_spaces() -> st.SearchStrategy[Space]:
+    return st.builds(with_precision, small_spaces(), st.sampled_from(GRAINS))
 
 
 def brute_force(network: Block) -> int:
@@ -18,16 +24,20 @@ def brute_force(network: Block) -> int:
     for i, node in enumerate(network.nodes):
         origin[i] = origin[node.inputs[0]] if node.op.in_place else steps.index(node)
     reads = [{origin[j] for j in node.inputs} for node in steps]
-    tensors = [(BLOCK_INPUT, network.inputs[0].numel)]
-    tensors += [(i, node.output.numel) for i, node in enumerate(steps)]
+    tensors = [(BLOCK_INPUT, size(network.inputs[0]))]
+    tensors += [(i, size(node.output)) for i, node in enumerate(steps)]
     peak = 0
     for step, node in enumerate(steps):
-        alive = node.op.workspace(*node.specs)
+        alive = 4 * node.op.workspace(*node.specs)
         for made, numbers in tensors:
             readers = [i for i, read in enumerate(reads) if made in read]
             alive += numbers * (made <= step <= max([made, *readers]))
         peak = max(peak, alive)
-    return 4 * peak
+    return peak
+
+
+def size(spec: TensorSpec) -> int:
+    return spec.numel * (1 if spec.precision == "int8" and spec.layout != "tokens" else 4)
 
 
 def test_peak_of_a_chain_is_its_largest_pair_of_neighbours() -> None:
@@ -64,8 +74,19 @@ def test_attention_weights_are_in_memory() -> None:
     assert peak_memory_bytes(block.build()) == 4 * (10 * (12 + 4) + 2 * 10 * 10)
 
 
+def test_numbers_of_an_int8_block_have_one_byte() -> None:
+    block = BlockBuilder("b", image(2, 8))
+    block.conv("first", 3)
+    # 64 pixels: 2 channels in and 3 out; after a float block the conversion has 2 channels twice
+    assert peak_memory_bytes(in_precision(block.build(), "int8")) == 64 * (2 + 3)
+    assert peak_memory_bytes(in_precision(block.build(), "int8", "fp32")) == 64 * (4 * 2 + 2)
+    tokens_block = BlockBuilder("b", tokens(10, 4))
+    tokens_block.linear("first", 3)
+    assert peak_memory_bytes(in_precision(tokens_block.build(), "int8")) == 4 * 10 * (4 + 3)
+
+
 @settings(max_examples=30, deadline=None)
-@given(small_spaces(), st.integers(0, 2**32))
+@given(small_spaces() | mixed_spaces(), st.integers(0, 2**32))
 def test_many_genomes_at_once_equal_brute_force_on_whole_networks(space: Space, seed: int) -> None:
     raw = np.random.default_rng(seed).integers(0, space.n_options, size=(10, len(space.genes)))
     archs = space.decode(raw)

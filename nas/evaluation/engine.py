@@ -20,6 +20,7 @@ from nas.threads import Item, Map, Result, one_core_threads
 from nas.torch_backend.precision import Computation, full_float32
 from search_spaces import Block
 from search_spaces.memory import BYTES_PER_NUMBER
+from search_spaces.tensors import FP32
 
 CPU_TENSOR_BYTES = 32 * 2**20
 """Largest activation on a CPU. Larger ones do not stay in caches, and glibc returns their memory to the
@@ -62,7 +63,7 @@ class Engine:
         """Number of images that a network computes at a time; it depends on network and device only."""
         limit = CPU_TENSOR_BYTES if self.on_cpu else ACCELERATOR_TENSOR_BYTES
         specs = (*network.inputs, *(node.output for node in network.nodes))
-        return max(1, limit // (BYTES_PER_NUMBER * max(spec.numel for spec in specs)))
+        return max(1, limit // (BYTES_PER_NUMBER[FP32] * max(spec.numel for spec in specs)))
 
     def shared_images(
         self,

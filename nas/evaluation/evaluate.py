@@ -212,7 +212,7 @@ def make_groups(space: Space, archs: Sequence[Arch], parallel: int = 1) -> list[
             similar times.
     """
     ordered = sorted(archs, key=space.image_size)
-    weights = BYTES_PER_NUMBER * sum(map(space.params, archs))
+    weights = BYTES_PER_NUMBER[FP32] * sum(map(space.params, archs))
     n = max(math.ceil(len(archs) / GROUP), math.ceil(weights / GROUP_BYTES), min(parallel, len(archs)))
     if parallel > 1:
         return [ordered[i::n] for i in range(n)]
