@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import search_spaces
+from benchmarks import hybrid_table
 from benchmarks.markdown_page import markdown_table, print_or_write
 from search_spaces import Arch, Space
 from search_spaces.families.vit import ViTConfig, ViTSpace
@@ -242,7 +243,8 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
 
 def page() -> str:
     """The page as Markdown."""
-    return HEADER + markdown_table(COLUMNS, rows()) + FOOTER
+    hybrids = markdown_table(hybrid_table.COLUMNS, hybrid_table.rows())
+    return HEADER + markdown_table(COLUMNS, rows()) + hybrid_table.HEADER + hybrids + FOOTER
 
 
 if __name__ == "__main__":

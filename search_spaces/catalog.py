@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from search_spaces.errors import one_line
+from search_spaces.families.hybrid import HybridConfig, HybridSpace
 from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
 from search_spaces.families.traced import TracedConfig, TracedSpace
@@ -21,6 +22,7 @@ from search_spaces.text_files import read_text
 from search_spaces.yaml_text import load_yaml
 
 FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
+    "hybrid": lambda content: HybridSpace(HybridConfig.model_validate(content)),
     "mbconv": lambda content: MBConvSpace(MBConvConfig.model_validate(content)),
     "resnet": lambda content: ResNetSpace(ResNetConfig.model_validate(content)),
     "traced": lambda content: TracedSpace(TracedConfig.model_validate(content)),

@@ -8,7 +8,10 @@ from typing import Literal
 
 from search_spaces.arch import Value
 
-Kind = Literal["resolution", "width", "mid", "depth", "kernel", "expand", "heads", "mlp_ratio", "mlp", "bits"]
+Kind = Literal[
+    "resolution", "width", "mid", "depth", "kernel", "expand",
+    "heads", "value_ratio", "mlp_ratio", "mlp", "bits",
+]  # fmt: skip
 """The property of the network that a choice sets."""
 
 

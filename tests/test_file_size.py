@@ -38,9 +38,12 @@ def blocks_of(name: str) -> tuple[Block, ...]:
 
 
 TRANSFORMERS = ["vit-digits", "deit-tiny", "autoformer-tiny", RELATIVE_BIAS]
+HYBRIDS = [pytest.param(name, marks=pytest.mark.slow) for name in ("nasvit", "elasticvit")]
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar", "ofa-mbv3-w1.0", "ofa-proxyless-w1.3", *TRANSFORMERS])
+@pytest.mark.parametrize(
+    "name", ["digits", "cifar", "ofa-mbv3-w1.0", "ofa-proxyless-w1.3", *TRANSFORMERS, *HYBRIDS]
+)
 def test_float_graphs(name: str) -> None:
     blocks = blocks_of(name)
     model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
@@ -48,12 +51,9 @@ def test_float_graphs(name: str) -> None:
     assert FLOAT32.of_blocks(blocks) == pytest.approx(model.ByteSize(), rel=0, abs=20 * n_layers)
 
 
-@pytest.mark.parametrize(
-    "blocks",
-    [DIGITS.blocks(DIGITS.smallest), DIGITS.blocks(DIGITS.largest), *map(blocks_of, TRANSFORMERS)],
-    ids=["smallest", "largest", "vit-digits", "deit-tiny", "autoformer-tiny", "relative bias"],
-)
-def test_int8_graphs(blocks: tuple[Block, ...]) -> None:
+@pytest.mark.parametrize("name", ["largest digits", "digits", *TRANSFORMERS, *HYBRIDS])
+def test_int8_graphs(name: str) -> None:
+    blocks = DIGITS.blocks(DIGITS.largest) if name == "largest digits" else blocks_of(name)
     model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     quantized = quantize(model, blocks, assumed_ranges(model), scheme("x86-vnni"))
     assert INT8.of_blocks(blocks) == pytest.approx(quantized.ByteSize(), rel=0.02)

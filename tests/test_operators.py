@@ -78,6 +78,10 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
     ),
     "batch_norm": ((ops.BatchNorm(), (image(6, 3),)), (ops.BatchNorm(), (image(4, 3),))),
     "layer_norm": ((ops.LayerNorm(1e-6), (tokens(5, 6),)), (ops.LayerNorm(1e-6), (tokens(5, 4),))),
+    "layer_norm over tokens": (
+        (ops.LayerNorm(over_tokens=True), (tokens(5, 6),)),
+        (ops.LayerNorm(over_tokens=True), (tokens(3, 4),)),
+    ),
     "concat": ((ops.Concat(), (image(6, 3), image(2, 3))), (ops.Concat(), (image(4, 3), image(2, 3)))),
     "concat of tokens": (
         (ops.Concat(), (tokens(5, 6), tokens(5, 2))),
@@ -85,6 +89,11 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
     ),
     "slice": ((ops.Slice(1, 4), (image(6, 3),)), (ops.Slice(2, 4), (image(4, 3),))),
     "slice of tokens": ((ops.Slice(1, 4), (tokens(5, 6),)), (ops.Slice(2, 4), (tokens(5, 4),))),
+    "slice of groups": ((ops.Slice(1, 3, 2), (image(6, 3),)), (ops.Slice(0, 1, 2), (image(4, 3),))),
+    "slice of groups of tokens": (
+        (ops.Slice(1, 3, 2), (tokens(5, 6),)),
+        (ops.Slice(0, 1, 2), (tokens(5, 4),)),
+    ),
     "add": ((ops.Add(), (image(6, 3), image(6, 3))), (ops.Add(), (image(4, 3), image(4, 3)))),
     "multiply": ((ops.Multiply(), (image(6, 3), image(6, 1))), (ops.Multiply(), (image(4, 3), image(4, 1)))),
     "convert": ((ops.Convert("int8"), (image(6, 2),)), (ops.Convert("int8"), (image(4, 2),))),
@@ -118,6 +127,14 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
         (ops.Scale(of_image=True), (image(4, 3),)),
     ),
     "scale": ((ops.Scale(), (tokens(5, 6),)), (ops.Scale(), (tokens(5, 4),))),
+    "scale with options": (
+        (ops.Scale(option=(2, 1), multiplier=0.5), (tokens(5, 6),)),
+        (ops.Scale(option=(0, 0), multiplier=2), (tokens(5, 4),)),
+    ),
+    "to_image": (
+        (ops.TokensToImage((3, 5)), (tokens(15, 6),)),
+        (ops.TokensToImage((2, 3)), (tokens(6, 4),)),
+    ),
     "to_tokens": ((ops.ImageToTokens(), (image(6, 3, 5),)), (ops.ImageToTokens(), (image(4, 3),))),
     "prepend": ((ops.PrependTokens(2), (tokens(5, 6),)), (ops.PrependTokens(1), (tokens(4, 4),))),
     "add_positions": (
@@ -136,6 +153,18 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
     "attention with relative bias": (
         (ops.Attention(3, ops.RelativeBias((3, 4))), (tokens(12, 18),)),
         (ops.Attention(2, ops.RelativeBias((2, 3))), (tokens(6, 12),)),
+    ),
+    "attention to values of another width": (
+        (ops.Attention(3), (tokens(5, 6), tokens(5, 6), tokens(5, 12))),
+        (ops.Attention(2), (tokens(4, 4), tokens(4, 4), tokens(4, 2))),
+    ),
+    "attention with talking heads": (
+        (ops.Attention(3, ops.RelativeBias((2, 3)), True), (tokens(6, 6), tokens(6, 6), tokens(6, 12))),
+        (ops.Attention(2, ops.RelativeBias((2, 2)), True), (tokens(4, 4), tokens(4, 4), tokens(4, 6))),
+    ),
+    "relative tables with talking heads": (
+        (ops.Attention(3, ops.RelativeTables((2, 2), 1, 2), True), (tokens(5, 18),)),
+        (ops.Attention(2, ops.RelativeTables((1, 2), 1, 2), True), (tokens(3, 12),)),
     ),
     "take_token": ((ops.TakeToken(1), (tokens(5, 6),)), (ops.TakeToken(1), (tokens(3, 4),))),
     "mean_tokens": ((ops.MeanTokens(1), (tokens(5, 6),)), (ops.MeanTokens(1), (tokens(3, 4),))),

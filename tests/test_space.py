@@ -181,7 +181,7 @@ def test_own_file_works_where_a_name_does(tmp_path: Path, tiny: Space) -> None:
         (
             "name: tiny",
             "name: tiny\nfamily: rnn",
-            r"family must be one of \['mbconv', 'resnet', .*\], got 'rnn'",
+            r"family must be one of \['hybrid', 'mbconv', .*\], got 'rnn'",
         ),
         ("name: tiny", "name: tiny\nschema_version: 2", r"line 2, schema_version: input should be 1, got 2"),
     ],

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import hybrid_table
+from benchmarks.hybrid_table import HybridRow
 from benchmarks.transformer_table import Row, page, rows
 
 DOCS = Path(__file__).parent.parent / "docs" / "transformers.md"
@@ -13,6 +15,11 @@ DOCS = Path(__file__).parent.parent / "docs" / "transformers.md"
 def test_counts_equal_the_published_ones(row: Row) -> None:
     assert row.space.params(row.arch) == row.params
     assert not row.macs or row.macs_here == row.macs
+
+
+@pytest.mark.parametrize("row", list(hybrid_table.rows()), ids=lambda row: row.name)
+def test_counts_by_the_rules_of_the_authors_equal_theirs(row: HybridRow) -> None:
+    assert row.count_here == row.published
 
 
 def test_relative_positions_add_two_products_per_pair_of_tokens() -> None:

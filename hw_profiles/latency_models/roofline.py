@@ -68,6 +68,7 @@ KIND_OF: Mapping[type[ops.Operator], Callable[[Node], str] | None] = {
     ops.Flatten: None,
     ops.Convert: _always("elementwise"),
     ops.ImageToTokens: _always("elementwise"),
+    ops.TokensToImage: _always("elementwise"),
     ops.PrependTokens: _always("elementwise"),
     ops.AddPositions: _always("elementwise"),
     ops.Attention: _always("attention"),

@@ -25,8 +25,9 @@ _OUTPUT_NAME_BYTES = 12
 
 Kind = Literal[
     "weighted", "plain", "free", "curved", "clipped",
-    "token_linear", "token_add", "norm", "scale", "gelu", "to_tokens", "prepend", "positions", "pool_tokens",
-    "attention", "relative_tables", "relative_bias",
+    "token_linear", "token_add", "norm", "scale", "gelu", "to_tokens", "to_image", "prepend", "positions",
+    "pool_tokens", "attention", "relative_tables", "relative_bias", "talking_heads", "token_norm",
+    "separate_attention", "group_slice", "token_product", "token_swish",
 ]  # fmt: skip
 """Parts of a network whose nodes take about the same number of bytes. `curved` are activations other than
 ReLU and ReLU6, `clipped` is ReLU6, `plain` are other nodes without weights, `free` needs no node."""
@@ -61,14 +62,19 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.Flatten: "free",
     ops.Convert: "free",  # the scales of a border are those of the layer that reads it
     ops.ImageToTokens: "to_tokens",
+    ops.TokensToImage: "to_image",
     ops.PrependTokens: "prepend",
     ops.AddPositions: "positions",
     ops.Attention: "attention",
     ops.TakeToken: "pool_tokens",
     ops.MeanTokens: "pool_tokens",
 }
-"""The kind of every operator, except for those in `ON_TOKENS` on tokens."""
-ON_TOKENS: Mapping[type[ops.Operator], Kind] = {ops.Linear: "token_linear", ops.Add: "token_add"}
+"""The kind of every operator, except for those in `ON_TOKENS` on tokens and those in `_kind`."""
+ON_TOKENS: Mapping[type[ops.Operator], Kind] = {
+    ops.Linear: "token_linear",
+    ops.Add: "token_add",
+    ops.Swish: "token_swish",
+}
 
 
 class Part(NamedTuple):
@@ -120,10 +126,12 @@ class FileFormat:
         size = part.node + part.channel * node.output.channels
         if part.bias:
             size += part.bias * weights.pop("bias", 0)
-        if isinstance(node.op, ops.Attention) and node.op.relative:
-            size += self.parts[_RELATIVE[type(node.op.relative)]].node
+        if isinstance(node.op, ops.Attention):
+            size += self.parts["talking_heads"].node * node.op.talking_heads
+            if node.op.relative:
+                size += self.parts[_RELATIVE[type(node.op.relative)]].node
             if isinstance(node.op.relative, ops.RelativeBias):  # written for each pair of tokens
-                weights = {"bias": node.op.workspace(*node.specs)}
+                weights["bias"] = node.op.heads * node.output.pixels**2
         return size + part.weight * sum(weights.values())
 
 
@@ -134,6 +142,14 @@ _RELATIVE: Mapping[type[ops.RelativeTables | ops.RelativeBias], Kind] = {
 
 
 def _kind(node: Node) -> Kind:
+    if isinstance(node.op, ops.Linear) and node.output.layout == "tokens" and not node.op.bias:
+        return "token_product"
+    if isinstance(node.op, ops.LayerNorm) and node.op.over_tokens:
+        return "token_norm"
+    if isinstance(node.op, ops.Attention) and len(node.inputs) > 1:
+        return "separate_attention"
+    if isinstance(node.op, ops.Slice) and node.op.groups > 1:
+        return "group_slice"
     kinds = ON_TOKENS if node.output.layout == "tokens" else {}
     return kinds.get(type(node.op), KINDS[type(node.op)])
 
@@ -163,11 +179,17 @@ _FLOATS: Mapping[Kind, Part] = {
     "norm": Part(330, weight=4),
     "scale": Part(195, weight=4),
     "gelu": Part(917),
-    "to_tokens": Part(207),
+    "to_tokens": Part(250),
+    "token_swish": Part(320),
     "prepend": Part(418, weight=4),
     "positions": Part(109, weight=4),
     "pool_tokens": Part(129),
     "attention": Part(2577, weight=4),
+    "separate_attention": Part(2278, weight=4),
+    "talking_heads": Part(756),
+    "token_norm": Part(746, weight=4),
+    "group_slice": Part(982),
+    "to_image": Part(376),
     "relative_tables": Part(5635),
     "relative_bias": Part(235),
 }
@@ -180,6 +202,7 @@ FLOAT32 = FileFormat(
         "curved": Part(14),
         "clipped": Part(214),
         "token_linear": Part(424, weight=4, bias=4),
+        "token_product": Part(195, weight=4),
     }
 )
 INT8 = FileFormat(
@@ -190,6 +213,7 @@ INT8 = FileFormat(
         "curved": Part(704),
         "clipped": Part(0),
         "token_linear": Part(1390, weight=1, channel=4, bias=4),
+        "token_product": Part(1161, weight=1, channel=4),
     }
 )
 """Weights have a scale per channel. On images and vectors in the QDQ format, biases are 32-bit integers with

@@ -16,39 +16,75 @@ from search_spaces import operators as ops
 from search_spaces.operators.distances import distances
 
 AXES = ("rows", "columns")
+PARTS = ("query", "key", "value")
 
 
 def write(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     """Add the nodes of attention."""
     op, path = node.op, node.path
     assert isinstance(op, ops.Attention)
-    n, head_dim = node.output.pixels, op.head_dim(*node.specs)
-    split = graph.constant(f"{path}.split", np.array([0, n, 3, op.heads, head_dim]))
-    graph.node("Reshape", [*inputs, split], f"{path}.split_heads")
-    graph.node("Transpose", [f"{path}.split_heads"], f"{path}.qkv", perm=[2, 0, 3, 1, 4])
-    for i, part in enumerate(("query", "key", "value")):
-        index = graph.constant(f"{path}.{part}.index", np.array(i))
-        graph.node("Gather", [f"{path}.qkv", index], f"{path}.{part}", axis=0)
-    graph.node("Transpose", [f"{path}.key"], f"{path}.key.transposed", perm=[0, 1, 3, 2])
+    (_split if len(inputs) == 1 else _split_each)(graph, node, inputs)
     graph.node("MatMul", [f"{path}.query", f"{path}.key.transposed"], f"{path}.products")
     logits = f"{path}.products"
     if isinstance(op.relative, ops.RelativeTables):
         logits = _add_distances_of_keys(graph, node, op.relative, logits)
-    scale = graph.constant(f"{path}.scale", np.array(head_dim**-0.5, np.float32))
+    scale = graph.constant(f"{path}.scale", np.array(op.head_dim(*node.specs) ** -0.5, np.float32))
     graph.node("Mul", [logits, scale], f"{path}.logits")
     logits = f"{path}.logits"
     if isinstance(op.relative, ops.RelativeBias):
         bias = graph.weights[f"{path}.bias"][distances(op.relative)].transpose(2, 0, 1)
         graph.node("Add", [logits, graph.constant(f"{path}.bias", bias)], f"{path}.biased")
         logits = f"{path}.biased"
-    graph.node("Softmax", [logits], f"{path}.shares", axis=-1)
+    if op.talking_heads:
+        _mix(graph, node, "before", logits, f"{path}.talking")
+        graph.node("Softmax", [f"{path}.talking"], f"{path}.softmax", axis=-1)
+        _mix(graph, node, "after", f"{path}.softmax", f"{path}.shares")
+    else:
+        graph.node("Softmax", [logits], f"{path}.shares", axis=-1)
     graph.node("MatMul", [f"{path}.shares", f"{path}.value"], f"{path}.mixed")
     mixed = f"{path}.mixed"
     if isinstance(op.relative, ops.RelativeTables):
         mixed = _add_distances_of_values(graph, node, op.relative, mixed)
     graph.node("Transpose", [mixed], f"{path}.by_token", perm=[0, 2, 1, 3])
-    shape = graph.constant(f"{path}.shape", np.array([0, n, node.output.channels]))
+    shape = graph.constant(f"{path}.shape", np.array([0, *node.output.shape]))
     graph.node("Reshape", [f"{path}.by_token", shape], output)
+
+
+def _split(graph: GraphWriter, node: Node, inputs: list[str]) -> None:
+    """Queries, transposed keys and values by head, from one tensor."""
+    op, path = node.op, node.path
+    assert isinstance(op, ops.Attention)
+    shape = np.array([0, node.output.pixels, 3, op.heads, op.head_dim(*node.specs)])
+    graph.node("Reshape", [*inputs, graph.constant(f"{path}.split", shape)], f"{path}.split_heads")
+    graph.node("Transpose", [f"{path}.split_heads"], f"{path}.qkv", perm=[2, 0, 3, 1, 4])
+    for i, part in enumerate(PARTS):
+        index = graph.constant(f"{path}.{part}.index", np.array(i))
+        graph.node("Gather", [f"{path}.qkv", index], f"{path}.{part}", axis=0)
+    graph.node("Transpose", [f"{path}.key"], f"{path}.key.transposed", perm=[0, 1, 3, 2])
+
+
+def _split_each(graph: GraphWriter, node: Node, inputs: list[str]) -> None:
+    """Queries, transposed keys and values by head, from a tensor for each of them."""
+    op, path = node.op, node.path
+    assert isinstance(op, ops.Attention)
+    shape = graph.constant(f"{path}.split", np.array([0, node.output.pixels, op.heads, -1]))
+    for part, tensor in zip(PARTS, inputs, strict=True):
+        output, perm = (
+            (f"{path}.key.transposed", [0, 2, 3, 1]) if part == "key" else (f"{path}.{part}", [0, 2, 1, 3])
+        )
+        graph.node("Reshape", [tensor, shape], f"{path}.{part}.heads")
+        graph.node("Transpose", [f"{path}.{part}.heads"], output, perm=perm)
+
+
+def _mix(graph: GraphWriter, node: Node, name: str, tensor: str, output: str) -> None:
+    """Mix heads by a 1×1 convolution, whose channels are the heads."""
+    path = node.path
+    weight = graph.weights[f"{path}.{name}_weight"][:, :, None, None]
+    constants = [
+        graph.constant(f"{path}.{name}_weight", weight),
+        graph.constant(f"{path}.{name}_bias", graph.weights[f"{path}.{name}_bias"]),
+    ]
+    graph.node("Conv", [tensor, *constants], output, kernel_shape=[1, 1])
 
 
 def _add_distances_of_keys(graph: GraphWriter, node: Node, relative: ops.RelativeTables, logits: str) -> str:

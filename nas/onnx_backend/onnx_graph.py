@@ -126,7 +126,13 @@ def _batch_norm(graph: GraphWriter, node: Node, inputs: list[str], output: str) 
 def _layer_norm(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.LayerNorm)
     constants = graph.unfolded_parameters(node, "weight", "bias")
-    graph.node("LayerNormalization", [*inputs, *constants], output, axis=-1, epsilon=node.op.eps)
+    axis = -1
+    if node.op.over_tokens:  # runtimes need weight and bias in the shape of the input
+        axis, shape = -2, graph.constant(f"{node.path}.shape", np.array(node.output.shape))
+        for constant in constants:
+            graph.node("Expand", [constant, shape], f"{constant}.tokens")
+        constants = [f"{constant}.tokens" for constant in constants]
+    graph.node("LayerNormalization", [*inputs, *constants], output, axis=axis, epsilon=node.op.eps)
 
 
 def _plain(op: str, **attributes: Any) -> Write:
@@ -201,7 +207,7 @@ def _gelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
 
 def _scale(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.Scale)
-    factors = graph.weights[f"{node.path}.weight"]
+    factors = graph.weights[f"{node.path}.weight"].ravel() * np.float32(node.op.multiplier)
     factors = factors[:, None, None] if node.op.of_image else factors
     graph.node("Mul", [*inputs, graph.constant(f"{node.path}.weight", factors)], output)
 
@@ -210,6 +216,12 @@ def _image_to_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: 
     shape = graph.constant(f"{node.path}.shape", np.array([0, 0, -1]))
     graph.node("Reshape", [*inputs, shape], f"{output}.rows")
     graph.node("Transpose", [f"{output}.rows"], output, perm=[0, 2, 1])
+
+
+def _tokens_to_image(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    shape = graph.constant(f"{node.path}.shape", np.array([0, *node.output.shape]))
+    graph.node("Transpose", inputs, f"{output}.rows", perm=[0, 2, 1])
+    graph.node("Reshape", [f"{output}.rows", shape], output)
 
 
 def _prepend_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
@@ -257,10 +269,22 @@ def _concat(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> N
 
 
 def _slice(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    assert isinstance(node.op, ops.Slice)
-    values = {"start": node.op.start, "end": node.op.end, "axis": _channel_axis(node)}
+    op, axis = node.op, _channel_axis(node)
+    assert isinstance(op, ops.Slice)
+    grouped = op.groups > 1
+    values = {"start": op.start, "end": op.end, "axis": axis + grouped}
     names = [graph.constant(f"{node.path}.{name}", np.array([value])) for name, value in values.items()]
-    graph.node("Slice", [*inputs, *names], output)
+    if not grouped:
+        graph.node("Slice", [*inputs, *names], output)
+        return
+    before, after = node.specs[0].shape, node.output.shape
+    split = [0, *before[: axis - 1], op.groups, before[axis - 1] // op.groups, *before[axis:]]
+    graph.node(
+        "Reshape", [*inputs, graph.constant(f"{node.path}.groups", np.array(split))], f"{output}.split"
+    )
+    graph.node("Slice", [f"{output}.split", *names], f"{output}.part")
+    joined = graph.constant(f"{node.path}.shape", np.array([0, *after]))
+    graph.node("Reshape", [f"{output}.part", joined], output)
 
 
 def _leaky_relu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
@@ -312,6 +336,7 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.Flatten: _plain("Flatten"),
     ops.Convert: _plain("Identity"),  # the quantizer converts
     ops.ImageToTokens: _image_to_tokens,
+    ops.TokensToImage: _tokens_to_image,
     ops.PrependTokens: _prepend_tokens,
     ops.AddPositions: _add_positions,
     ops.Attention: onnx_attention.write,

@@ -65,6 +65,7 @@ QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.Flatten: ("Flatten",),
     ops.Convert: (),
     ops.ImageToTokens: (),
+    ops.TokensToImage: (),
     ops.PrependTokens: (),
     ops.AddPositions: (),
     ops.Attention: (),

@@ -59,7 +59,7 @@ def parts(space: Space, arch: Arch) -> list[Part]:
 
     def options(slot: Slot) -> tuple[str, ...]:
         choices = [space.choices[name] for name in slot.choices]
-        own = [choice for choice in choices if choice.kind not in ("resolution", "width")]
+        own = [choice for choice in choices if choice.kind not in ("resolution", "width", "depth")]
         return tuple(f"{choice.kind[0]}{arch[choice.name]:g}" for choice in own)
 
     return [
@@ -204,10 +204,11 @@ def _marks(block: Block, x: float) -> Iterator[str]:
 
 def _stride(block: Block) -> int:
     """Total stride of the block, up to the tokens of a stem; 1 in the head and if it has no feature map."""
-    images = [node.output for node in block.nodes if node.output.layout == "image"]
+    specs = [*block.inputs, *(node.output for node in block.nodes)]
+    images = [spec for spec in specs if spec.layout == "image"]
     if not images or block.output_specs[0].layout == "vector":
         return 1
-    return -(-block.inputs[0].size[0] // images[-1].size[0])
+    return -(-images[0].size[0] // images[-1].size[0])
 
 
 def _describe(part: Part) -> str:

@@ -11,27 +11,60 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces import operators as ops
+from search_spaces.operators.attention import MIXINGS
 from search_spaces.operators.distances import distances
 
 
 def attention(op: ops.Attention, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
-    """Tokens of queries, keys and values (n, tokens, 3 · channels) -> (n, tokens, channels)."""
-    qkv = inputs[0].unflatten(2, (3, op.heads, -1))
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (n, heads, tokens, head_dim) each
-    match op.relative:
-        case ops.RelativeTables():
-            out = _with_tables(op.relative, query, key, value, weights)
-        case ops.RelativeBias():
-            rows, columns = map(torch.from_numpy, distances(op.relative))
-            bias = weights["bias"][rows, columns].permute(2, 0, 1)  # (heads, tokens, tokens)
+    """Tokens of queries, keys and values as `Attention` reads them -> (n, tokens, channels)."""
+    query, key, value = _by_head(op, inputs)
+    if isinstance(op.relative, ops.RelativeTables):
+        out = _with_tables(op, op.relative, query, key, value, weights)
+    else:
+        bias = _bias(op.relative, weights) if op.relative else None
+        if op.talking_heads:
+            logits = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+            out = _shares(op, logits if bias is None else logits + bias, weights) @ value
+        else:
             out = F.scaled_dot_product_attention(query, key, value, bias)
-        case None:
-            out = F.scaled_dot_product_attention(query, key, value)
     return out.transpose(1, 2).flatten(2)
 
 
+def _by_head(op: ops.Attention, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Queries, keys and values, each of shape (n, heads, tokens, channels of a head)."""
+    if len(inputs) == 1:
+        qkv: Tensor = inputs[0].unflatten(2, (3, op.heads, -1))
+        return qkv.permute(2, 0, 3, 1, 4).unbind()
+    return [x.unflatten(2, (op.heads, -1)).transpose(1, 2) for x in inputs]
+
+
+def _bias(relative: ops.RelativeBias, weights: Mapping[str, Tensor]) -> Tensor:
+    """The relative bias of each pair of tokens, shape (heads, tokens, tokens)."""
+    rows, columns = map(torch.from_numpy, distances(relative))
+    return weights["bias"][rows, columns].permute(2, 0, 1)
+
+
+def _shares(op: ops.Attention, logits: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Attention weights from logits, both of shape (n, heads, tokens, tokens)."""
+    if not op.talking_heads:
+        return logits.softmax(3)
+    before, after = ((weights[f"{name}_weight"], weights[f"{name}_bias"]) for name in MIXINGS)
+    return _mixed(_mixed(logits, *before).softmax(3), *after)
+
+
+def _mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer over the heads of `x`, shape (n, heads, tokens, tokens)."""
+    mixed: Tensor = weight.to(x.dtype) @ x.flatten(2) + bias[:, None].to(x.dtype)
+    return mixed.view_as(x)
+
+
 def _with_tables(
-    relative: ops.RelativeTables, query: Tensor, key: Tensor, value: Tensor, weights: Mapping[str, Tensor]
+    op: ops.Attention,
+    relative: ops.RelativeTables,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    weights: Mapping[str, Tensor],
 ) -> Tensor:
     pairs = distances(relative)
     logits = query @ key.transpose(2, 3)
@@ -39,7 +72,7 @@ def _with_tables(
         # products with all distances, of which each pair of tokens takes its own
         products = query @ weights[f"key_{axis}"].T
         logits = logits + products.gather(3, _expanded(indices, logits))
-    shares = (logits * query.shape[3] ** -0.5).softmax(3)
+    shares = _shares(op, logits * query.shape[3] ** -0.5, weights)
     out: Tensor = shares @ value
     for axis, indices in pairs._asdict().items():
         table = weights[f"value_{axis}"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nas.torch_backend.functional import FUNCTIONS
 from search_spaces import Block, Node
 from search_spaces import operators as ops
+from search_spaces.operators.attention import MIXINGS
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Largest shape of each parameter of a node, by name."""
@@ -161,6 +162,19 @@ class ElasticTables(ElasticOperator):
             nn.init.trunc_normal_(table, std=TOKEN_STD, generator=generator)
 
 
+class ElasticAttention(ElasticTables):
+    """Tables of relative positions, and the linear layers of talking heads."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Initialize tables as `ElasticTables`, and the linear layers as the identity."""
+        super().reset(generator)
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.removesuffix("_weight") in MIXINGS:
+                nn.init.eye_(parameter)
+            elif name.removesuffix("_bias") in MIXINGS:
+                nn.init.zeros_(parameter)
+
+
 class ElasticScale(ElasticOperator):
     """A factor for each channel."""
 
@@ -234,7 +248,7 @@ MODULES: Mapping[type[ops.Operator], type[ElasticOperator]] = {
     ops.Scale: ElasticScale,
     ops.PrependTokens: ElasticTables,
     ops.AddPositions: ElasticTables,
-    ops.Attention: ElasticTables,
+    ops.Attention: ElasticAttention,
 }
 """Elastic module of every operator with weights."""
 
@@ -257,7 +271,7 @@ def elastic_operators(
         nodes.setdefault(node.path, node)
         largest = shapes.setdefault(node.path, {})
         for name, parameter in node.parameters.items():
-            shape = parameter.shape
+            shape = parameter.full_shape
             largest[name] = tuple(map(max, largest.get(name, shape), shape))
     modules: dict[str, ElasticOperator] = {}
     for path, node in nodes.items():

@@ -47,7 +47,8 @@ def _batch_norm(op: ops.BatchNorm, inputs: Sequence[Tensor], weights: Weights) -
 
 def _layer_norm(op: ops.LayerNorm, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     x = inputs[0]
-    return F.layer_norm(x, x.shape[-1:], weights["weight"], weights["bias"], op.eps)
+    shape = x.shape[-2 if op.over_tokens else -1 :]
+    return F.layer_norm(x, shape, weights["weight"].expand(shape), weights["bias"].expand(shape), op.eps)
 
 
 def _prepend(op: ops.PrependTokens, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -83,7 +84,17 @@ def _channel_shuffle(op: ops.ChannelShuffle, inputs: Sequence[Tensor], weights: 
 
 
 def _scale(op: ops.Scale, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-    return inputs[0] * (weights["weight"][:, None, None] if op.of_image else weights["weight"])
+    factors = weights["weight"].flatten()
+    factors = factors if op.multiplier == 1 else factors * op.multiplier
+    return inputs[0] * (factors[:, None, None] if op.of_image else factors)
+
+
+def _slice(op: ops.Slice, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    x, dim, length = inputs[0], _channel_dim(inputs[0]), op.end - op.start
+    if op.groups == 1:
+        return x.narrow(dim, op.start, length)
+    groups: Tensor = x.unflatten(dim, (op.groups, -1))
+    return groups.narrow(dim + 1, op.start, length).flatten(dim, dim + 1)
 
 
 def _resize(op: ops.Resize, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
@@ -119,15 +130,14 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.Add: lambda op, inputs, weights: inputs[0] + inputs[1],
     ops.Multiply: lambda op, inputs, weights: inputs[0] * inputs[1],
     ops.Concat: lambda op, inputs, weights: torch.cat([*inputs], dim=_channel_dim(inputs[0])),
-    ops.Slice: lambda op, inputs, weights: inputs[0].narrow(
-        _channel_dim(inputs[0]), op.start, op.end - op.start
-    ),
+    ops.Slice: _slice,
     ops.ChannelShuffle: _channel_shuffle,
     ops.ChannelsLast: _unary(lambda x: x.permute(0, 2, 3, 1)),
     ops.ChannelsFirst: _unary(lambda x: x.permute(0, 3, 1, 2)),
     ops.Flatten: _unary(lambda x: x.flatten(1)),
     ops.Convert: _unary(lambda x: x),
     ops.ImageToTokens: _unary(lambda x: x.flatten(2).transpose(1, 2)),
+    ops.TokensToImage: lambda op, inputs, weights: inputs[0].transpose(1, 2).unflatten(2, op.size),
     ops.PrependTokens: _prepend,
     ops.AddPositions: _add_positions,
     ops.Attention: attention,

@@ -37,16 +37,20 @@ class Tables(nn.Module):
         for name, parameter in node.parameters.items():
             self.register_parameter(name, nn.Parameter(torch.empty(parameter.shape)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Compute the operator, shapes (n, *spec.shape)."""
-        return FUNCTIONS[type(self.op)](self.op, [x], dict(self.named_parameters(recurse=False)))
+        return FUNCTIONS[type(self.op)](self.op, inputs, dict(self.named_parameters(recurse=False)))
+
+
+def _layer_norm(op: ops.LayerNorm, node: Node) -> nn.Module:
+    return Tables(op, node) if op.over_tokens else nn.LayerNorm(node.specs[0].channels, op.eps)
 
 
 MODULES: Mapping[type[ops.Operator], Callable[[Any, Node], nn.Module]] = {
     ops.Conv2d: _conv,
     ops.Linear: lambda op, node: nn.Linear(node.specs[0].channels, op.channels, bias=op.bias),
     ops.BatchNorm: lambda op, node: nn.BatchNorm2d(node.specs[0].channels, op.eps),
-    ops.LayerNorm: lambda op, node: nn.LayerNorm(node.specs[0].channels, op.eps),
+    ops.LayerNorm: _layer_norm,
     ops.Scale: Tables,
     ops.PrependTokens: Tables,
     ops.AddPositions: Tables,
@@ -82,7 +86,7 @@ class StaticNet(nn.Module):
         module, op = module_at(self, node.path), node.op
         if isinstance(op, ops.Conv2d) and op.padding[:2] != op.padding[2:]:
             return FUNCTIONS[ops.Conv2d](op, inputs, dict(module.named_parameters(recurse=False)))
-        return cast(Tensor, module(inputs[0]))
+        return cast(Tensor, module(*inputs))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """All weights and running statistics by name, as `nas.onnx_backend.onnx_graph.build` takes them."""

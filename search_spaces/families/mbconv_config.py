@@ -77,6 +77,8 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """Channels of the convolution before pooling (head of MobileNetV3)."""
     pool_expand: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """`pool_width` as a multiple of the width of the last stage (head of AttentiveNAS)."""
+    mix_bias: bool = False
+    """Whether that second layer has a bias (ElasticViT)."""
     activation: ActivationName = "hard_swish"
 
     _rising = field_validator("width")(rising)
@@ -88,10 +90,9 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class MBConvConfig(SpaceConfig, frozen=True):
-    """Content of the YAML file of a space of the MBConv family."""
+class StagesConfig(SpaceConfig, frozen=True):
+    """The keys of networks with a stem, stages and a head."""
 
-    family: Literal["mbconv"] = "mbconv"
     stem: StemConfig
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     head: HeadConfig
@@ -108,3 +109,9 @@ class MBConvConfig(SpaceConfig, frozen=True):
     """Inner channels of a block / hidden channels of its SE branch."""
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """Epsilon of every batch norm."""
+
+
+class MBConvConfig(StagesConfig, frozen=True):
+    """Content of the YAML file of a space of the MBConv family."""
+
+    family: Literal["mbconv"] = "mbconv"

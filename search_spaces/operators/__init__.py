@@ -18,6 +18,7 @@ from search_spaces.operators.attention import RelativeTables as RelativeTables
 from search_spaces.operators.axes import Axis as Axis
 from search_spaces.operators.axes import Centre as Centre
 from search_spaces.operators.axes import Groups as Groups
+from search_spaces.operators.axes import Index as Index
 from search_spaces.operators.axes import Parameter as Parameter
 from search_spaces.operators.axes import Prefix as Prefix
 from search_spaces.operators.axes import Segments as Segments
@@ -47,12 +48,13 @@ from search_spaces.operators.tokens import ImageToTokens as ImageToTokens
 from search_spaces.operators.tokens import MeanTokens as MeanTokens
 from search_spaces.operators.tokens import PrependTokens as PrependTokens
 from search_spaces.operators.tokens import TakeToken as TakeToken
+from search_spaces.operators.tokens import TokensToImage as TokensToImage
 
 OPERATORS: tuple[type[Operator], ...] = (
     Conv2d, Linear, BatchNorm, LayerNorm, Scale, Relu, Relu6, HardSwish, Swish, Sigmoid, HardSigmoid, Gelu,
     LeakyRelu, Elu, Tanh,
     AvgPool2d, MaxPool2d, GlobalAvgPool, AdaptiveAvgPool2d, Resize, Add, Multiply, Concat, Slice,
     ChannelShuffle, ChannelsLast, ChannelsFirst, Flatten, Convert,
-    ImageToTokens, PrependTokens, AddPositions, Attention, TakeToken, MeanTokens,
+    ImageToTokens, TokensToImage, PrependTokens, AddPositions, Attention, TakeToken, MeanTokens,
 )  # fmt: skip
 """Every operator; each has an entry in the tables of torch, ONNX, latency, file size and quantisation."""

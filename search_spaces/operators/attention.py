@@ -9,6 +9,9 @@ from search_spaces.operators.axes import Centre, Parameter, Prefix
 from search_spaces.operators.base import Operator
 from search_spaces.tensors import TensorSpec
 
+MIXINGS = ("before", "after")
+"""Linear layers of talking heads, before and after the softmax."""
+
 
 @dataclass(frozen=True, slots=True)
 class RelativeTables:
@@ -49,34 +52,52 @@ class RelativeBias:
 
 @dataclass(frozen=True, slots=True)
 class Attention(Operator):
-    """Attention of all tokens to all tokens, from queries, keys and values in one tensor of tokens.
+    """Attention of all tokens to all tokens.
 
-    The first third of the channels are the queries, then follow the keys and the values, each head by head.
+    The inputs are queries, keys and values, each head by head; or one tensor with equal thirds of channels
+    for them.
     """
 
     heads: int
     relative: RelativeTables | RelativeBias | None = None
     """Relative positions."""
+    talking_heads: bool = False
+    """Mix the heads by a linear layer before and after the softmax (Shazeer et al. 2020)."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
-        return replace(inputs[0], channels=inputs[0].channels // 3)
+        return replace(inputs[0], channels=self._channels(*inputs)[1])
 
     def head_dim(self, *inputs: TensorSpec) -> int:
-        """Channels of one head."""
-        return inputs[0].channels // 3 // self.heads
+        """Channels of one head of the queries."""
+        return self._channels(*inputs)[0] // self.heads
+
+    def _channels(self, *inputs: TensorSpec) -> tuple[int, int]:
+        """Channels of the queries and of the values."""
+        if len(inputs) == 1:
+            return (inputs[0].channels // 3,) * 2
+        return inputs[0].channels, inputs[2].channels
 
     def macs(self, *inputs: TensorSpec) -> int:
-        """Of the products of queries with keys and of weights with values, without relative positions."""
-        return 2 * inputs[0].pixels ** 2 * inputs[0].channels // 3
+        """Of the products of queries with keys and of weights with values, and of the mixing of heads.
+
+        Relative positions do not count.
+        """
+        mixing = 2 * self.heads**2 if self.talking_heads else 0
+        return inputs[0].pixels ** 2 * (sum(self._channels(*inputs)) + mixing)
 
     def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
         """See `Operator`."""
-        return self.relative.parameters(self.heads, self.head_dim(*inputs)) if self.relative else {}
+        tables = self.relative.parameters(self.heads, self.head_dim(*inputs)) if self.relative else {}
+        if not self.talking_heads:
+            return tables
+        heads = Prefix(self.heads)
+        weights = {f"{name}_weight": Parameter((heads, heads), decayed=False) for name in MIXINGS}
+        return {**tables, **weights, **{f"{name}_bias": Parameter((heads,)) for name in MIXINGS}}
 
     def workspace(self, *inputs: TensorSpec) -> int:
-        """See `Operator`: the attention weights of all heads."""
-        return int(self.heads * inputs[0].pixels ** 2)
+        """See `Operator`: the attention weights of all heads, twice while heads are mixed."""
+        return int(self.heads * inputs[0].pixels ** 2) * (2 if self.talking_heads else 1)
 
     def mixes_channels(self, *inputs: TensorSpec) -> bool:
         """See `Operator`."""
@@ -91,4 +112,7 @@ class Attention(Operator):
                 suffix = " relative_bias"
             case None:
                 suffix = ""
+        queries, values = self._channels(*inputs)
+        suffix += f" values {values // self.heads}" * (values != queries)
+        suffix += " talking_heads" * self.talking_heads
         return f"attention {self.heads}x{self.head_dim(*inputs)}{suffix}"

@@ -24,6 +24,11 @@ class Axis(ABC):
     def size(self) -> int:
         """Number of active indices."""
 
+    @property
+    def extent(self) -> int:
+        """Smallest size of a full axis with the active indices."""
+        return self.size
+
     @abstractmethod
     def ranges(self, full: int) -> Ranges:
         """Ranges of the active indices on an axis of size `full`."""
@@ -43,6 +48,27 @@ class Prefix(Axis):
     def ranges(self, full: int) -> Ranges:
         """See `Axis`."""
         return ((0, self.n),)
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Axis):
+    """One index: the weights of one option out of several that have their own."""
+
+    index: int
+
+    @property
+    def size(self) -> int:
+        """See `Axis`."""
+        return 1
+
+    @property
+    def extent(self) -> int:
+        """See `Axis`."""
+        return self.index + 1
+
+    def ranges(self, full: int) -> Ranges:
+        """See `Axis`."""
+        return ((self.index, self.index + 1),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +138,11 @@ class Parameter:
     def shape(self) -> tuple[int, ...]:
         """Sizes of the axes."""
         return tuple(axis.size for axis in self.axes)
+
+    @property
+    def full_shape(self) -> tuple[int, ...]:
+        """Smallest sizes of the axes of a full weight."""
+        return tuple(axis.extent for axis in self.axes)
 
     @property
     def numel(self) -> int:

@@ -50,18 +50,19 @@ class Concat(Operator):
 
 @dataclass(frozen=True, slots=True)
 class Slice(Operator):
-    """The channels from `start` to `end`, exclusive."""
+    """The channels from `start` to `end`, exclusive, of each of `groups` equal groups of channels."""
 
     start: int
     end: int
+    groups: int = 1
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
-        return replace(inputs[0], channels=self.end - self.start)
+        return replace(inputs[0], channels=self.groups * (self.end - self.start))
 
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""
-        return f"slice {self.start}:{self.end}"
+        return f"slice {self.start}:{self.end}" + f" g{self.groups}" * (self.groups > 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.operators.axes import Parameter, Prefix
+from search_spaces.operators.axes import Index, Parameter, Prefix
 from search_spaces.operators.base import Operator
 from search_spaces.tensors import TensorSpec
 
@@ -38,6 +38,8 @@ class LayerNorm(Operator):
     """Layer normalization over the active channels of each token or vector (Ba et al. 2016)."""
 
     eps: float = 1e-5
+    over_tokens: bool = False
+    """Normalize all tokens together (NASViT, Gong et al. 2022); each channel has one weight and bias."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
@@ -49,18 +51,25 @@ class LayerNorm(Operator):
 
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""
-        return "layer_norm"
+        return "layer_norm" + " tokens" * self.over_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Scale(Operator):
-    """Product with a learned factor for each channel: LayerScale (Touvron et al. 2021, §3)."""
+    """Product with a learned factor for each channel: LayerScale (Touvron et al. 2021, §3).
+
+    Several options may have factors of their own (switchable scaling, NASViT, Gong et al. 2022).
+    """
 
     in_place: ClassVar[bool] = True
     init: float = 1e-5
     """Initial value of the factors."""
     of_image: bool = False
     """Whether the input is a feature map."""
+    option: tuple[int, ...] = ()
+    """Indices of the factors in a table with further axes for the options; empty: there is one option."""
+    multiplier: float = 1.0
+    """Constant by which the factors are multiplied."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
@@ -68,7 +77,8 @@ class Scale(Operator):
 
     def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
         """See `Operator`."""
-        return {"weight": Parameter((Prefix(inputs[0].channels),))}
+        axes = (*map(Index, self.option), Prefix(inputs[0].channels))
+        return {"weight": Parameter(axes, decayed=False)}
 
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""

@@ -24,6 +24,22 @@ class ImageToTokens(Operator):
 
 
 @dataclass(frozen=True, slots=True)
+class TokensToImage(Operator):
+    """Tokens as the pixels of a feature map, row by row."""
+
+    size: tuple[int, int]
+    """Height and width of the feature map."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return replace(inputs[0], layout="image", size=self.size)
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "to_image"
+
+
+@dataclass(frozen=True, slots=True)
 class PrependTokens(Operator):
     """Learned tokens before the others: the class token and registers (Dosovitskiy et al. 2021, §3.1)."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
+from search_spaces.families.hybrid_config import HybridConfig
 from search_spaces.families.mbconv_config import MBConvConfig
 
 Notation = Mapping[str, Any]
@@ -21,6 +22,17 @@ def mbconv_config(space: Space) -> MBConvConfig:
     """
     if not isinstance(space.config, MBConvConfig):
         raise ValueError(f"this notation is for spaces of the family mbconv, got {space.config.family!r}")
+    return space.config
+
+
+def hybrid_config(space: Space) -> HybridConfig:
+    """The config of a space of the family hybrid.
+
+    Raises:
+        ValueError: the space is of another family.
+    """
+    if not isinstance(space.config, HybridConfig):
+        raise ValueError(f"this notation is for spaces of the family hybrid, got {space.config.family!r}")
     return space.config
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nas.importing.notation.attentivenas import arch_from_attentivenas
 from nas.importing.notation.autoformer import arch_from_autoformer
-from nas.importing.notation.fields import Notation
+from nas.importing.notation.elasticvit import arch_from_elasticvit
+from nas.importing.notation.nasvit import arch_from_nasvit
 from nas.importing.notation.ofa import arch_from_ofa
 from search_spaces import Arch, Space
 
-NOTATIONS: Mapping[str, Callable[[Space, Notation], Arch]] = {
+NOTATIONS: Mapping[str, Callable[[Space, Any], Arch]] = {
     "ofa": arch_from_ofa,
     "attentivenas": arch_from_attentivenas,
     "autoformer": arch_from_autoformer,
     "prenas": arch_from_autoformer,
+    "nasvit": arch_from_nasvit,
+    "elasticvit": arch_from_elasticvit,
 }
 """Readers of notations by tool."""
 
 
-def arch_from_notation(source: str, space: Space, notation: Notation) -> Arch:
+def arch_from_notation(source: str, space: Space, notation: Any) -> Arch:
     """Convert an arch from the notation of another tool.
 
     Args:
         source: name of the tool, a key of `NOTATIONS`.
         space: the space of the arch.
-        notation: the arch, such as `{"ks": [...], "e": [...], "d": [...], "r": 224}` for OFA.
+        notation: the arch, such as `{"ks": [...], "e": [...], "d": [...], "r": 224}` for OFA; for ElasticViT
+            it is a list.
 
     Raises:
         ValueError: an unknown source, a missing or unknown key, or an option that the space does not have.

@@ -1,0 +1,207 @@
+"""The family of convolution and attention stages."""
+
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from test_vit import assert_outputs_are_equal, with_random_tables
+
+import search_spaces
+from benchmarks import hybrid_table
+from nas.importing.notation.elasticvit import arch_to_elasticvit
+from nas.importing.notation.nasvit import arch_to_nasvit
+from nas.importing.notation.published import arch_from_notation
+from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.quantize import calibrate, quantize, scheme
+from nas.report import drawing
+from nas.torch_backend.supernet import Supernet
+from search_spaces import Space
+from search_spaces.costs import macs_table, params_table, peak_memory_table
+from search_spaces.families.hybrid import HybridConfig, HybridSpace
+from search_spaces.memory import peak_memory_bytes
+from search_spaces.operators import Scale
+
+STAGE = {"kind": "attention", "width": [8, 16], "depth": [1, 2], "expand": [2], "shortcut": "projection"}
+TINY: dict[str, Any] = {
+    "family": "hybrid",
+    "name": "tiny",
+    "outputs": 3,
+    "channels": 1,
+    "resolutions": [12, 20],  # maps of 3 and 5 pixels in the first attention stage, and of 2 and 3 after it
+    "stem": {"width": [4, 8]},
+    "stages": [
+        {"kind": "conv", "width": [4, 8], "depth": [1, 2], "kernel": [3, 5], "expand": [1], "per": "stage"},
+        {**STAGE, "stride": 2, "value_ratio": [1, 2], "mlp_ratio": [1, 1.5]},
+        {**STAGE, "stride": 2, "se": True},
+    ],
+    "attention": {"head_dim": 4},
+    "head": {"width": [6], "pool_expand": 2},
+}
+"""Keys of a small space."""
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> Space:
+    """Small spaces of the family."""
+    attention = {
+        "head_dim": draw(st.sampled_from([4, 8])),
+        "activation": draw(st.sampled_from(["swish", "hard_swish"])),
+        "qkv_bias": draw(st.booleans()),
+        "talking_heads": draw(st.booleans()),
+        "mixed_channels": draw(st.booleans()),
+        "mlps": draw(st.sampled_from([1, 2])),
+        "scaling": draw(st.sampled_from([None, {"init": 0.5, "period": 3}])),
+    }
+    conv, *others = TINY["stages"]
+    stages = [conv | {"same_width": draw(st.booleans())}, *others]
+    head = TINY["head"] | {"mix_bias": draw(st.booleans())}
+    changes = {"attention": attention, "stages": stages, "head": head}
+    return HybridSpace(HybridConfig.model_validate(TINY | changes))
+
+
+@settings(max_examples=5, deadline=None)
+@given(spaces(), st.integers(0, 2**32))
+def test_genomes_yaml_and_costs(space: Space, seed: int) -> None:
+    raw = np.random.default_rng(seed).integers(0, space.n_options, size=(20, len(space.genes)))
+    archs = space.decode(raw)
+    np.testing.assert_array_equal(space.encode(archs), space.canonical(raw))
+    again = search_spaces.parse(space.to_yaml())
+    assert [again.blocks(arch) for arch in archs] == [space.blocks(arch) for arch in archs]
+    np.testing.assert_array_equal(macs_table(space)(raw), [space.macs(arch) for arch in archs])
+    np.testing.assert_array_equal(params_table(space)(raw), [space.params(arch) for arch in archs])
+    peaks = [peak_memory_bytes(space.network(arch)) for arch in archs]
+    np.testing.assert_array_equal(peak_memory_table(space).largest(raw), peaks)
+
+
+@settings(max_examples=4, deadline=None)
+@given(spaces(), st.integers(0, 2**32))
+def test_outputs_of_extracted_and_onnx_networks_equal_the_supernet(space: Space, seed: int) -> None:
+    supernet = with_random_tables(space, seed)
+    rng = np.random.default_rng(seed)
+    for arch in [space.smallest, space.largest, *space.decode(space.sample(rng, 2))]:
+        assert_outputs_are_equal(supernet, arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nasvit", "elasticvit"])
+def test_outputs_in_shipped_spaces(name: str, rng: np.random.Generator) -> None:
+    space = search_spaces.get(name)
+    supernet = Supernet(space, zero_init_residual=False).eval()
+    for arch in space.decode(space.sample(rng, 5)):
+        assert_outputs_are_equal(supernet, arch)
+
+
+def test_int8_network_computes_nearly_the_same() -> None:
+    scaling = {"init": 0.5, "period": 3}
+    attention = {"head_dim": 4, "talking_heads": True, "mixed_channels": True, "mlps": 2, "scaling": scaling}
+    space = HybridSpace(HybridConfig.model_validate(TINY | {"attention": attention}))
+    blocks = space.blocks(space.largest)
+    weights = Supernet(space, zero_init_residual=False).eval().extract(space.largest).weights()
+    model = onnx_graph.build(blocks, weights, batch=None)
+    x = np.random.default_rng(0).standard_normal((8, 1, 20, 20), dtype=np.float32)
+    quantized = quantize(model, blocks, calibrate(model, [x]), scheme("x86-vnni"))
+    expected, found = (
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {onnx_graph.INPUT: x}
+        )[0]
+        for m in (model, quantized)
+    )
+    assert np.abs(expected - found).max() < 0.1 * np.abs(expected).max()
+
+
+def test_layer_norm_over_tokens_normalizes_all_tokens_together() -> None:
+    supernet = with_random_tables(HybridSpace(HybridConfig.model_validate(TINY)), 0)
+    block = next(b for b in supernet.space.blocks(supernet.space.largest) if b.name.endswith("mlp"))
+    node = block.nodes[0]
+    x = torch.randn(2, *node.specs[0].shape, generator=torch.Generator().manual_seed(0))
+    norm = supernet.operator(node)
+    with torch.no_grad():
+        plain = (norm(node, [x]) - norm.get_parameter("bias")) / norm.get_parameter("weight")
+    torch.testing.assert_close(plain.mean((1, 2)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain.var((1, 2), correction=0), torch.ones(2), atol=1e-4, rtol=0)
+
+
+def test_factors_depend_on_depth_and_number_of_tokens() -> None:
+    attention = {"head_dim": 4, "scaling": {"init": 0.5, "period": 3}}
+    space = HybridSpace(HybridConfig.model_validate(TINY | {"attention": attention}))
+    for arch in space.decode(space.all_subnets())[:: space.n_subnets // 50]:
+        for block in space.blocks(arch):
+            for node in block.nodes:
+                if isinstance(node.op, Scale):
+                    depth = arch[f"stages.{block.name.split('.')[1]}.depth"]
+                    assert node.op.option == (depth, node.output.pixels % 3)
+                    assert node.op.multiplier == 3 / node.output.channels
+                    assert node.params == node.output.channels
+
+
+def test_notations_are_read_and_written(rng: np.random.Generator) -> None:
+    for source, write in (("nasvit", arch_to_nasvit), ("elasticvit", arch_to_elasticvit)):
+        space = search_spaces.get(source)
+        for arch in space.decode(space.sample(rng, 5)):
+            assert arch_from_notation(source, space, write(space, arch)) == arch
+
+
+def test_smallest_arch_of_nasvit() -> None:
+    space = search_spaces.get("nasvit")
+    notation = {
+        "resolution": 192,
+        "width": [16, 16, 24, 32, 64, 112, 160, 208, 1792],
+        "depth": [1, 3, 3, 3, 3, 3, 3],
+        "kernel_size": [3] * 7,
+        "expand_ratio": [1, 4, 4, 4, 4, 6, 6],
+    }
+    assert arch_from_notation("nasvit", space, notation) == space.smallest
+    with pytest.raises(ValueError, match=r"missing \['depth'\]"):
+        arch_from_notation("nasvit", space, {k: v for k, v in notation.items() if k != "depth"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        (1, [16] * 6, "widths must have 7 numbers"),
+        (3, [1, 3, 4, 3, 3, 3], "the expand must be equal in all blocks of stage 1, got"),
+        (6, [4, 6, 11, 16], "heads must be widths / 16, got 16 for a width of 272"),
+        (7, [1, 1, 7, 1], "windows must all be 1"),
+        (9, [5] * 4, "value_ratio"),
+    ],
+)
+def test_wrong_notation_of_elasticvit_is_an_error(entry: int, value: list[int], message: str) -> None:
+    _, notation, _ = hybrid_table.ELASTICVIT[0]
+    wrong = [value if i == entry else part for i, part in enumerate(notation)]
+    space = search_spaces.get("elasticvit")
+    with pytest.raises(ValueError, match=message):
+        arch_from_notation("elasticvit", space, wrong)
+    with pytest.raises(ValueError, match="must be a list of 10 entries"):
+        arch_from_notation("elasticvit", space, wrong[1:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": TINY["stages"][::-1]}, "stages must be of the kind conv first"),
+        ({"stages": TINY["stages"][:1]}, "stages must be of the kind conv first"),
+        ({"attention": {"head_dim": 3}}, r"stages.1.width must have multiples of head_dim 3, got \[8, 16\]"),
+        (
+            {"stages": [TINY["stages"][0] | {"width": [6], "same_width": True}, STAGE]},
+            "because of same_width",
+        ),
+        ({"stages": [STAGE | {"per": "block"}]}, "per"),
+    ],
+)
+def test_inconsistent_configs_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HybridConfig.model_validate(TINY | changes)
+
+
+def test_picture_has_the_strides_and_options_of_all_blocks() -> None:
+    space = HybridSpace(HybridConfig.model_validate(TINY))
+    # stem 8; 2 blocks of kernel 5; then an MBConv block, and attention and MLP of 2 blocks
+    branches = "v2 m1.5 v2 m1.5"
+    expected = f"20px · 8 | 8: k5e1 k5e1 | 16: k3e2 {branches} | 16: k3e2 v1 m1 v1 m1 | 6"
+    assert drawing.compact(space, space.largest) == expected
+    # the stem and both attention stages halve the map
+    assert drawing.draw(space, space.largest).count(">s2</text>") == 3
