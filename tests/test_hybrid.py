@@ -110,7 +110,7 @@ def test_int8_network_computes_nearly_the_same() -> None:
         )[0]
         for m in (model, quantized)
     )
-    assert np.abs(expected - found).max() < 0.1 * np.abs(expected).max()
+    assert np.linalg.norm(expected - found) < 0.3 * np.linalg.norm(expected)  # of random weights
 
 
 def test_layer_norm_over_tokens_normalizes_all_tokens_together() -> None:
@@ -125,10 +125,10 @@ def test_layer_norm_over_tokens_normalizes_all_tokens_together() -> None:
     torch.testing.assert_close(plain.var((1, 2), correction=0), torch.ones(2), atol=1e-4, rtol=0)
 
 
-def test_factors_depend_on_depth_and_number_of_tokens() -> None:
+def test_factors_depend_on_depth_and_number_of_tokens(rng: np.random.Generator) -> None:
     attention = {"head_dim": 4, "scaling": {"init": 0.5, "period": 3}}
     space = HybridSpace(HybridConfig.model_validate(TINY | {"attention": attention}))
-    for arch in space.decode(space.all_subnets())[:: space.n_subnets // 50]:
+    for arch in space.decode(space.sample(rng, 20)):
         for block in space.blocks(arch):
             for node in block.nodes:
                 if isinstance(node.op, Scale):
