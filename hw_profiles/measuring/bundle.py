@@ -54,6 +54,15 @@ def alone_plan(weight_bytes: int) -> TrialPlan:
     return HEAVY if weight_bytes > HEAVY_BYTES else LIGHT
 
 
+class LayerPrecision(BaseModel, frozen=True):
+    """The precision that a convolution or matrix product must compute in."""
+
+    names: tuple[str, ...]
+    """Names of its node, and of the nodes after it that a runtime may compute together with it."""
+    integers: bool
+    """Whether it computes with integers instead of floating-point numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class BundledModel:
     """A graph to be timed."""
@@ -72,6 +81,8 @@ class BundledModel:
     """Shapes of its inputs by name; required for those that leave dimensions open."""
     label: str | None = None
     """Its name in messages."""
+    layers: tuple[LayerPrecision, ...] = ()
+    """Layers whose precision the runner checks one by one."""
 
 
 class Region(BaseModel, frozen=True):
@@ -104,6 +115,7 @@ class ModelEntry(BaseModel, frozen=True):
     sessions: int
     shapes: dict[str, tuple[int, ...]]
     label: str | None
+    layers: tuple[LayerPrecision, ...]
 
 
 class Job(RunSettings, frozen=True):
@@ -218,6 +230,7 @@ def _entry(model: BundledModel) -> ModelEntry:
         sessions=model.sessions,
         shapes=dict(model.shapes),
         label=model.label,
+        layers=model.layers,
     )
 
 

@@ -205,6 +205,7 @@ def _bundled(name: str, file: ModelFile, compare: bool) -> BundledModel:
         sessions=sessions,
         shapes=file.shapes,
         label=str(file.path),
+        layers=file.layers,
     )
 
 

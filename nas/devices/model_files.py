@@ -10,9 +10,12 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
+from hw_profiles.measuring.bundle import LayerPrecision
 from hw_profiles.measuring.runner.inputs import check_inputs
 from hw_profiles.measuring.runner.model import Model
 from hw_profiles.run_settings import RunSettings
+from nas.onnx_backend.asked_precision import layer_precisions
+from search_spaces.tensors import MIXED
 
 Shape = tuple[int, ...]
 _DECLARED = list[int | str | None]
@@ -35,6 +38,8 @@ class ModelFile:
     image: tuple[int, int] | None
     """Channels and size of its input images; None if its input is not images."""
     metadata: dict[str, str]
+    layers: tuple[LayerPrecision, ...]
+    """The precision of each layer of a file of `nas export` in mixed precision; empty for other files."""
 
     @property
     def shape(self) -> str:
@@ -85,6 +90,7 @@ def read_model(path: Path, batch: int, given: Mapping[str, Shape]) -> ModelFile:
     except Exception as error:  # the exceptions of onnx and protobuf have no common base class
         reason = " ".join(str(error).split())
         raise ValueError(f"cannot read {path} with its external data: {reason}") from None
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
     unranked = {i.name for i in graph.graph.input if not i.type.tensor_type.HasField("shape")}
     shapes = {}
     for declared in session.get_inputs():
@@ -96,7 +102,8 @@ def read_model(path: Path, batch: int, given: Mapping[str, Shape]) -> ModelFile:
         shapes=shapes,
         is_open=any(tuple(i.shape) != shapes[i.name] for i in session.get_inputs()),
         image=_image(session, shapes),
-        metadata=dict(session.get_modelmeta().custom_metadata_map),
+        metadata=metadata,
+        layers=layer_precisions(graph) if metadata.get("precision") == MIXED else (),
     )
 
 

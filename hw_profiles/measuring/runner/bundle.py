@@ -53,7 +53,7 @@ class Bundle:
         """One of its models, with the constants that it needs."""
         self.write_weights()
         entry = self.models[name]
-        return Model(self.file(entry["file"]), self.job, entry["shapes"], entry["label"])
+        return Model(self.file(entry["file"]), self.job, entry["shapes"], entry["label"], entry["layers"])
 
     def write_weights(self) -> None:
         """Write the constants that the models share, unless the file exists."""

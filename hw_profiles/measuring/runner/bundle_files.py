@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 JOB, TRIALS, RESULTS, LOCK = "job.json", "trials.jsonl", "results.json", "lock"

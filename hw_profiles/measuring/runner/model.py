@@ -17,7 +17,7 @@ from hw_profiles.measuring.runner.affinity import CORES, pin_thread, pinned_with
 from hw_profiles.measuring.runner.errors import RunnerError
 from hw_profiles.measuring.runner.estimator import LONG_SESSION_SECONDS, enough_runs, fastest_run_ms
 from hw_profiles.measuring.runner.inputs import INPUT_TYPES, Array, bind, check_inputs, random_inputs
-from hw_profiles.measuring.runner.placement import check_node_placement
+from hw_profiles.measuring.runner.placement import check_layers, check_node_placement
 from hw_profiles.measuring.runner.process_limits import check_threads, throttled_periods
 from hw_profiles.measuring.runner.providers import CPU, MEMORY
 from hw_profiles.measuring.runner.speed_probe import THREAD_CLOCK_IS_FINE, speed_probe_ms, wait_until_steady
@@ -45,10 +45,12 @@ class Model:
     Args:
         path: the file; external constants are in the same folder.
         job: how it is run: `threads` of one operator, the execution `provider`, the `precision` (`fp32`,
-            `fp16` or `int8`) that it must compute in, and `fallback`: whether the CPU may run the nodes that
-            another provider does not support.
+            `fp16`, `int8` or `mixed`) that it must compute in, and `fallback`: whether the CPU may run the
+            nodes that another provider does not support.
         shapes: shapes of inputs that leave dimensions open, by name.
         label: name in messages; by default the path.
+        layers: the convolutions and matrix products whose precision is checked one by one, see
+            `check_layers`.
 
     Raises:
         RunnerError: the file does not exist, this process cannot use that many threads, or this onnxruntime
@@ -61,6 +63,7 @@ class Model:
         job: dict[str, Any],
         shapes: dict[str, list[int]] | None = None,
         label: str | None = None,
+        layers: list[dict[str, Any]] | None = None,
     ) -> None:
         check_threads(job["threads"])
         available = onnxruntime.get_available_providers()
@@ -71,6 +74,7 @@ class Model:
             reason = "it is a folder" if os.path.isdir(path) else "no such file"
             raise RunnerError(f"cannot read the model {self.label}: {reason}")
         self.path, self.provider, self.shapes = path, job["provider"], shapes or {}
+        self.layers = layers or []
         self.precision, self.fallback = job["precision"], job["fallback"]
         self.memory = MEMORY.get(self.provider)
         one_thread = job["threads"] == 1 and self.provider == CPU and THREAD_CLOCK_IS_FINE
@@ -185,7 +189,7 @@ class Model:
         Raises:
             RunnerError: they did not.
         """
-        if self.provider == CPU and self.precision == "fp32":
+        if self.provider == CPU and self.precision == "fp32" and not self.layers:
             return  # there is nothing to fall back to
         with tempfile.TemporaryDirectory() as folder:
             self.options.enable_profiling = True
@@ -197,10 +201,13 @@ class Model:
                     events = json.load(file)
             finally:
                 self.options.enable_profiling = False
-        nodes = [event["args"] for event in events if event.get("cat") == "Node" and "args" in event]
-        check_node_placement(
-            [node for node in nodes if "provider" in node], self.provider, self.precision, self.fallback
-        )
+        nodes = [
+            event["args"] | {"name": event["name"]}
+            for event in events
+            if event.get("cat") == "Node" and "provider" in event.get("args", ())
+        ]
+        check_node_placement(nodes, self.provider, self.precision, self.fallback)
+        check_layers(nodes, self.layers, whole=self.provider == CPU)
 
     def outputs(self, images: Array) -> list[list[float]]:
         """The first output for each image, flattened.

@@ -38,13 +38,59 @@ def check_node_placement(
         )
     if precision not in TENSOR_TYPES:
         return
-    heavy = [node for node in nodes if any(kind in node["op_name"] for kind in ("Conv", "Gemm", "MatMul"))]
+    heavy = _heavy(nodes)
     wrong = [node for node in heavy if not _computed_in(precision, node)]
     if wrong:
         raise RunnerError(
             f"{provider} does not run {precision}: {len(wrong)} of {len(heavy)} convolutions and "
             f"matrix products computed in {next(iter(wrong[0]['input_type_shape'][0]))}"
         )
+
+
+def check_layers(nodes: list[dict[str, Any]], layers: list[dict[str, Any]], whole: bool) -> None:
+    """Check that each convolution and matrix product ran in its own precision.
+
+    Args:
+        nodes: `args` of the nodes in an ONNX Runtime profile, with the `name` of the event. ONNX Runtime adds
+            beginnings and endings to the names of nodes that it replaces.
+        layers: the `names` of each layer, which is computed by a node with one of them, and whether it must
+            compute with `integers`.
+        whole: whether the profile must have all layers; some providers fuse them.
+
+    Raises:
+        RunnerError: a layer ran in another precision, or is missing in a `whole` profile.
+    """
+    owners = {name: layer for layer in layers for name in layer["names"]}
+    found = set()
+    for node in _heavy(nodes):
+        name = max((name for name in owners if _is_of(node["name"], name)), key=len, default=None)
+        if name is None:
+            continue
+        layer = owners[name]["names"][0]
+        found.add(layer)
+        asked, ran = owners[name]["integers"], _computes_with_integers(node)
+        if asked != ran:
+            kinds = {True: "integers", False: "floating-point numbers"}
+            raise RunnerError(f"{layer} must compute with {kinds[asked]}, onnxruntime used {kinds[ran]}")
+    missing = [layer["names"][0] for layer in layers if layer["names"][0] not in found]
+    if missing and whole:
+        raise RunnerError(f"onnxruntime's profile does not show the precision of {', '.join(missing)}")
+
+
+def _computes_with_integers(node: dict[str, Any]) -> bool:
+    first = next(iter(node["input_type_shape"][0]))
+    return first in TENSOR_TYPES["int8"] or node["op_name"] == "DynamicQuantizeMatMul"
+
+
+def _is_of(event: str, node: str) -> bool:
+    """Whether an event is of a node of the model, or of the node that replaced it."""
+    event = event.removeprefix("fused ")
+    return event.startswith(node) and not event[len(node) : len(node) + 1].isalnum()
+
+
+def _heavy(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The convolutions and matrix products."""
+    return [node for node in nodes if any(kind in node["op_name"] for kind in ("Conv", "Gemm", "MatMul"))]
 
 
 def _computed_in(precision: str, node: dict[str, Any]) -> bool:
