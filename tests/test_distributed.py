@@ -41,8 +41,11 @@ import torch.distributed
 
 from nas.cli.main import main
 from nas.samplers import Sandwich
+from nas.training.checkpoint import Checkpoints
 
-all_reduce, subnets, sizes, seen = torch.distributed.all_reduce, Sandwich.subnets, [], []
+rank = os.environ["LOCAL_RANK"]
+all_reduce, subnets, save = torch.distributed.all_reduce, Sandwich.subnets, Checkpoints.save
+sizes, seen, saved = [], [], []
 
 
 def counting(x, *args, **kwargs):
@@ -53,17 +56,22 @@ def counting(x, *args, **kwargs):
 def recording(self, *args):
     archs = subnets(self, *args)
     seen.append([arch.id for arch in archs])
-    if len(seen) == int(os.environ.get("DIES_AT", -1)) and os.environ["LOCAL_RANK"] == "1":
+    if len(seen) == 4 and os.environ.get("LOST") == rank:
         os.kill(os.getpid(), signal.SIGKILL)
     return archs
 
 
-torch.distributed.all_reduce, Sandwich.subnets = counting, recording
+def saving(self, state, step):
+    saved.append(step)
+    save(self, state, step)
+
+
+torch.distributed.all_reduce, Sandwich.subnets, Checkpoints.save = counting, recording, saving
 try:
     main()
 finally:
-    with open(f"rank{os.environ['LOCAL_RANK']}.json", "w") as file:
-        json.dump({"sizes": sizes, "subnets": seen}, file)
+    with open(f"rank{rank}.json", "w") as file:
+        json.dump({"sizes": sizes, "subnets": seen, "saved": saved}, file)
 """
 
 
@@ -112,31 +120,37 @@ def test_step_of_two_processes_equals_the_step_of_one(folder: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.slow
-def test_run_with_a_lost_process_stops_with_a_checkpoint(folder: Path) -> None:
-    arguments = ["train", "--config", "recipe.yaml", "--out", "run", "--set", "data.batch_size=128"]
+@pytest.mark.parametrize("lost", [0, 1])
+def test_run_with_a_lost_process_stops_with_a_checkpoint_of_one_rank(folder: Path, lost: int) -> None:
+    arguments = ["train", "--config", "recipe.yaml", "--out", "run", "--set", "data.batch_size=126"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     processes = []
-    for rank in range(2):  # as torchrun starts them
-        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for rank in range(3):  # as torchrun starts them
+        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}
         variables |= {"GROUP_WORLD_SIZE": "1", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
-        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DIES_AT": "4"}
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOST": str(lost)}
         command = [sys.executable, "worker.py", *arguments]
         processes.append(
             subprocess.Popen(command, env=environment(**variables), stderr=subprocess.PIPE, text=True)
         )
     errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [2, -signal.SIGKILL]
-    message = errors[0].splitlines()[-1]
-    assert message.startswith("error: another process of the run has ended")
-    assert message.endswith("step_000000003.pt; continue with --resume")
+    survivors = [rank for rank in range(3) if rank != lost]
+    assert processes[lost].returncode == -signal.SIGKILL
+    for rank in survivors:
+        assert processes[rank].returncode == 2, errors[rank]
+        assert errors[rank].splitlines()[-1].startswith("error: another process of the run has ended")
+    saved = {rank: json.loads((folder / f"rank{rank}.json").read_text())["saved"] for rank in survivors}
+    (writer,) = [rank for rank in survivors if saved[rank]]
+    assert saved[writer] == [3]
+    assert errors[writer].splitlines()[-1].endswith("step_000000003.pt; continue with --resume")
     run = RunDir.open("run")
     assert [path.name for path in Checkpoints(run).paths()] == ["step_000000003.pt"]
     seen: list[int] = []
-    resumed = recipe.load("recipe.yaml", ["data.batch_size=128"])
+    resumed = recipe.load("recipe.yaml", ["data.batch_size=126"])
     train(resumed, "run", resume=True, progress=lambda what, done, total: seen.append(done))
-    assert seen == [4, 5, 6, 7]  # of 7 batches of 128 in 897 images
+    assert seen == [4, 5, 6, 7]  # of 7 batches of 126 in 897 images
 
 
 def test_batch_size_must_be_a_multiple_of_the_processes(folder: Path) -> None:

@@ -39,6 +39,10 @@ _held: dict[Path, int] = {}
 """For each run that is locked by this process: the thread that holds the lock."""
 
 
+class RunInUseError(ValueError):
+    """Another process or thread holds the lock of a run."""
+
+
 @contextmanager
 def locked(path: str | Path, *, create: bool = False) -> Iterator[None]:
     """Hold the lock of a run. The lock is reentrant within a thread.
@@ -50,7 +54,7 @@ def locked(path: str | Path, *, create: bool = False) -> Iterator[None]:
         create: whether to create a missing folder. It is removed again if nothing was written to it.
 
     Raises:
-        ValueError: another process holds the lock; the message names it.
+        RunInUseError: another process holds the lock; the message names it.
     """
     folder = Path(path)
     key, thread = folder.resolve(), threading.get_ident()
@@ -99,7 +103,7 @@ def _acquire(folder: Path) -> FileIO | None:
     """The locked lock file, or None if it cannot be written.
 
     Raises:
-        ValueError: another process holds the lock.
+        RunInUseError: another process holds the lock.
     """
     path = folder / LOCK
     while True:
@@ -175,5 +179,5 @@ def _holder(path: Path) -> str:
         return "another process"
 
 
-def _in_use(folder: Path, holder: str) -> ValueError:
-    return ValueError(f"the run {folder} is in use by {holder}; wait until it ends, or stop it")
+def _in_use(folder: Path, holder: str) -> RunInUseError:
+    return RunInUseError(f"the run {folder} is in use by {holder}; wait until it ends, or stop it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pandas as pd
 import torch
@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from nas.recipes.groups import CheckpointsConfig
 from nas.runs.files import TRAINING_LOG
+from nas.runs.lock import RunInUseError, locked
 from nas.runs.run_dir import RunDir
 from nas.training.accelerator import on_rank_zero
 from nas.training.checkpoint import Checkpoints
@@ -92,14 +93,16 @@ class Checkpointer:
             raise ValueError(f"{reason}; {self._last_checkpoint}{hint}") from error
 
     def _save_after_error(self) -> None:
-        """Save on any rank, because rank 0 may be the one that failed."""
-        unsaved = self.state.step > 0 and self.state.step not in self.checkpoints.steps()
-        if not (unsaved and self.state.consistent):
+        """Save on one rank: on rank 0, which holds the lock of the run, or on another if rank 0 has ended."""
+        if self.state.step == 0 or not self.state.consistent:
             return
-        try:
-            self._write()
-        except ValueError as failure:
-            _log.warning("%s", failure)
+        with suppress(RunInUseError), locked(self.run.path):
+            if self.state.step in self.checkpoints.steps():
+                return
+            try:
+                self._write()
+            except ValueError as failure:
+                _log.warning("%s", failure)
 
     @property
     def _any_checkpoint(self) -> bool:
