@@ -25,7 +25,7 @@ from nas.evaluation.archive import Archive
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import shown
 from nas.recipes import recipe
-from nas.search.cost import estimate_cost
+from nas.search.cost_estimate import estimate_cost
 from nas.search.options import SearchOptions
 from nas.search.problem.objectives import CostObjective, MetricObjective
 from nas.search.problem.problem import Problem

@@ -284,8 +284,9 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
     """Make searches fast; with `measured`, measured latencies are `MEASURED` times the predicted ones."""
     from hw_profiles.connections.local import Local
     from nas.devices.measured_latencies import MeasuredLatencies
-    from nas.search import cost, predictor_record, search_loop
+    from nas.search import cost_estimate, predictor_record, search_loop
     from nas.search.algorithms import iterative
+    from nas.search.subnet_time import SubnetTime
     from predictors import agreement
 
     def measure(self: MeasuredLatencies, connection: object, archs: Sequence[Arch], progress: object) -> None:
@@ -297,7 +298,7 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
         monkeypatch.setattr(Local, "describe", lambda self: {})
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
     monkeypatch.setattr(search_loop, "FEASIBILITY_EVALUATIONS", 500)
-    monkeypatch.setattr(cost, "time_subnets", lambda *_: cost.SubnetTime(0.0, 1e-5))
+    monkeypatch.setattr(cost_estimate, "time_subnets", lambda *_: SubnetTime(0.0, 1e-5))
     monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))
 
 

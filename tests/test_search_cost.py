@@ -13,14 +13,16 @@ from nas.data.validation_part import validation_part
 from nas.evaluation.trained_run import TrainedRun
 from nas.report.report_run import report_run
 from nas.runs.files import FRONT, SCREENING, SEARCH, SEARCH_CSV
-from nas.search import cost
-from nas.search.cost import SubnetTime, estimate_cost, time_subnets, typical_subnets
+from nas.search import cost_estimate, subnet_time
+from nas.search.cost_estimate import estimate_cost
 from nas.search.known_front import known_front
 from nas.search.options import SearchOptions
 from nas.search.problem.objectives import CostObjective, MetricObjective
 from nas.search.problem.problem import Constraint, Problem
 from nas.search.search_run import search_run
+from nas.search.subnet_time import SubnetTime, time_subnets
 from nas.search.two_stage import n_full
+from nas.search.typical_subnets import typical_subnets
 from search_spaces import Space
 from search_spaces.costs import macs_table
 
@@ -35,7 +37,7 @@ def problem(space: Space, max_macs: float | None = None) -> Problem:
 
 
 def test_cost_adds_up_over_the_steps(trained: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "time_subnets", lambda *_: SubnetTime(0.5, 0.001))
+    monkeypatch.setattr(cost_estimate, "time_subnets", lambda *_: SubnetTime(0.5, 0.001))
     options = SearchOptions(budget=100, baseline="random", noise_ceiling=20, screen_images=88)
     found = estimate_cost(trained, problem(trained.space), options)
     # 88 or all 540 validation images and 512 calibration images: 0.5 + 0.600 or 0.5 + 1.052 s
@@ -56,7 +58,7 @@ def test_cost_adds_up_over_the_steps(trained: TrainedRun, monkeypatch: pytest.Mo
 
 
 def test_minutes_limit_the_evaluations(trained: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "time_subnets", lambda *_: SubnetTime(1.0, 0.0))
+    monkeypatch.setattr(cost_estimate, "time_subnets", lambda *_: SubnetTime(1.0, 0.0))
     found = estimate_cost(trained, problem(trained.space), SearchOptions(minutes=1, baseline="random"))
     assert [(s.step, s.evaluations) for s in found.steps] == [("search", 30), ("random baseline", 30)]
 
@@ -69,7 +71,7 @@ def test_time_is_extrapolated_from_few_images(trained: TrainedRun, monkeypatch: 
         seconds = len(archs) * (0.02 + 0.001 * sum(n))
         return seconds, seconds
 
-    monkeypatch.setattr(cost, "_timed", timed)
+    monkeypatch.setattr(subnet_time, "_timed", timed)
     found = time_subnets(trained, [], [trained.space.largest] * 8, 10_000, 512, None)
     # 10,000 / 10,512 of the 16, 64 and 256 images are for validation; the first time is not used;
     # from 16 to 64 images it grows by 8 x 0.047 s, then by 8 x 0.192 s, which is more than a second
@@ -87,7 +89,7 @@ def test_a_disturbance_is_not_extrapolated(trained: TrainedRun, monkeypatch: pyt
         seconds = len(archs) * (0.02 + 0.001 * sum(n)) + disturbed
         return seconds, seconds
 
-    monkeypatch.setattr(cost, "_timed", timed)
+    monkeypatch.setattr(subnet_time, "_timed", timed)
     found = time_subnets(trained, [], [trained.space.largest] * 8, 10_000, 512, None)
     assert found.seconds(10_512) == pytest.approx(0.02 + 10.512)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from nas.report import sections
 from nas.report.data import ReportData
 from nas.report.markup import join, page
+from nas.report.sections.chosen import chosen_subnets, pictures
+from nas.report.sections.device import device, noise
+from nas.report.sections.front import pareto_front
+from nas.report.sections.predictions import predictions
+from nas.report.sections.reproduce import commands
+from nas.report.sections.summary import figures_of_merit, headline, training
 
 
 def write_report(data: ReportData) -> str:
@@ -15,24 +20,24 @@ def write_report(data: ReportData) -> str:
     """
     if data.run.arch:  # there is nothing to search
         parts = [
-            sections.headline(data),
-            sections.chosen_subnets(data),
-            *sections.figures_of_merit(data),
-            sections.pictures(data),
-            sections.training(data),
-            sections.commands(data),
+            headline(data),
+            chosen_subnets(data),
+            *figures_of_merit(data),
+            pictures(data),
+            training(data),
+            commands(data),
         ]
     else:
         parts = [
-            sections.headline(data),
-            *sections.noise(data),
-            sections.chosen_subnets(data),
-            sections.pareto_front(data),
-            *sections.figures_of_merit(data),
-            sections.predictions(data),
-            sections.pictures(data),
-            sections.training(data),
-            sections.device(data),
-            sections.commands(data),
+            headline(data),
+            *noise(data),
+            chosen_subnets(data),
+            pareto_front(data),
+            *figures_of_merit(data),
+            predictions(data),
+            pictures(data),
+            training(data),
+            device(data),
+            commands(data),
         ]
     return page(f"Space {data.space.name} on {data.run.dataset}", join(parts))

@@ -18,7 +18,7 @@ from nas.search.check_options import (
     check_screening,
     check_small_space,
 )
-from nas.search.cost import estimate_cost
+from nas.search.cost_estimate import estimate_cost
 from nas.search.device_outcomes import OutcomeBuilder
 from nas.search.options import SearchOptions
 from nas.search.outcome_files import write_outcome

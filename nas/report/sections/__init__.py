@@ -1,0 +1,1 @@
+"""The sections of a report. Each of them supports missing results."""

@@ -1,0 +1,83 @@
+"""The cost of a search, estimated before it starts from the time of a few subnets."""
+
+from __future__ import annotations
+
+from nas.evaluation.calibration import DEFAULT, METHODS
+from nas.evaluation.trained_run import TrainedRun
+from nas.evaluation.workers import Workers
+from nas.search.cost import SearchCost, Step
+from nas.search.options import SearchOptions
+from nas.search.problem.problem import Problem
+from nas.search.subnet_time import SubnetTime, time_subnets
+from nas.search.two_stage import n_full
+from nas.search.typical_subnets import typical_subnets
+from search_spaces import Space
+
+SMALLER = 4
+"""The cost is reported for this fraction of the validation images too."""
+
+
+def estimate_cost(
+    trained: TrainedRun, problem: Problem, options: SearchOptions, workers: Workers | None = None
+) -> SearchCost:
+    """Time a few subnets, and estimate the cost of a search.
+
+    Evaluations that are in the archive are counted, although they will take no time.
+
+    Args:
+        trained: the run, with the validation images of the search.
+        problem: objectives and limits of the search.
+        options: of the search.
+        workers: where subnets will be evaluated; None: one thread per core.
+    """
+    n_all = len(trained.dataset.split("validation"))
+    calibration = _calibration_images(trained)
+    first = options.screen_images or n_all
+    archs = typical_subnets(problem, options.seed)
+    subnet = time_subnets(trained, problem.metrics, archs, first, calibration, workers)
+
+    def steps(n_first: int, n_last: int) -> list[Step]:
+        return _steps(trained.space, options, subnet, n_first, n_last, calibration)
+
+    n_smaller, whole = max(1, first // SMALLER), steps(first, n_all)
+    return SearchCost(
+        steps=whole,
+        calibration_images=calibration,
+        seconds_per_subnet=subnet.seconds(first + calibration),
+        smaller=steps(n_smaller, n_all if options.screen_images else n_smaller),
+        cpu_seconds=subnet.cpu_seconds_per_second * sum(step.seconds for step in whole),
+    )
+
+
+def _steps(
+    space: Space, options: SearchOptions, subnet: SubnetTime, n_first: int, n_last: int, calibration: int
+) -> list[Step]:
+    """All steps; the search evaluates on `n_first` images, a second stage on `n_last`."""
+    seconds = subnet.seconds(n_first + calibration)
+    evaluations = min(options.evaluations, space.n_subnets)
+    if options.minutes is not None:
+        limit = options.search_deadline(0.0)
+        assert limit is not None
+        evaluations = min(evaluations, max(1, int(limit / seconds)))
+
+    def step(name: str, n: int, images: int) -> Step:
+        return Step(name, n, images, n * subnet.seconds(images + calibration))
+
+    def whole(name: str) -> list[Step]:
+        found = [step(name, evaluations, n_first)]
+        if options.screen_images:
+            found.append(step(f"{name}, front on all images", n_full(evaluations), n_last))
+        return found
+
+    again = min(options.noise_ceiling, evaluations)
+    return [
+        *whole("search"),
+        *([step("noise ceiling", again, n_first)] if again else []),
+        *(whole("random baseline") if options.baseline else []),
+    ]
+
+
+def _calibration_images(trained: TrainedRun) -> int:
+    if not trained.space.has_batch_norm:
+        return 0
+    return min(METHODS[DEFAULT].images, len(trained.dataset.split("train")))
