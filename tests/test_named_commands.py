@@ -58,7 +58,7 @@ FOUND = sorted(set(named()))
 
 
 def test_named_commands_are_found() -> None:
-    assert {"export_run.py", "run_dir.py", "sections.py", "train.py"} <= {name for name, _ in FOUND}
+    assert {"export_run.py", "run_dir.py", "reproduce.py", "train.py"} <= {name for name, _ in FOUND}
 
 
 @pytest.mark.parametrize(("file", "text"), FOUND)

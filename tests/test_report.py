@@ -23,7 +23,7 @@ from nas.report.data import MAX_CHOSEN
 from nas.report.drawing import compact, draw
 from nas.report.figures import NO_BREAK, pareto
 from nas.report.markup import DASH, count, number, percent, power_of_ten, table
-from nas.runs.records import RunInfo
+from nas.runs.records import Imported, RunInfo
 from nas.search.algorithms.prediction_log import CROSS_VALIDATION
 from nas.search.predictor_record import PredictorRecord, RankCorrelation, Round
 from search_spaces import Arch, Genomes, Space
@@ -225,6 +225,33 @@ def test_absent_part_names_the_command_that_makes_it(
         )
         assert all(found.startswith(str(command)) for found in commands)
         assert bool(commands) == (command is not None)
+
+
+def test_command_of_an_import_has_its_options() -> None:
+    options = [
+        "--space",
+        "RUN/space.yaml",
+        "--classes",
+        "CLASSES",
+        "--key",
+        "ema of it",
+        "--model",
+        "vit_b_16",
+    ]
+    imported = Imported(
+        source="timm",
+        checkpoint="w.pt",
+        sha256="0",
+        calibrated=True,
+        validation_images=10,
+        options=options,
+    )
+    page = write_report(ReportData(RUN.model_copy(update={"imported": imported}), DIGITS, TASK))
+    assert (
+        "nas import timm CHECKPOINT --space RUN/space.yaml --classes CLASSES --key &#x27;of ema&#x27; "
+        "--model vit_b_16 --out NEW --data-root FOLDER" in page
+    )
+    assert "CLASSES is the list of the classes" in page
 
 
 def test_empty_run_has_a_page() -> None:

@@ -20,6 +20,7 @@ from torch_models import MODELS, Digits, ResNet, random_model, with_random_weigh
 
 import search_spaces
 from hw_profiles.latency_models.block_timing import boundaries_of, timed_blocks
+from nas import tasks
 from nas.data.catalog import get as get_dataset
 from nas.data.clean_images import clean_images
 from nas.evaluation.trained_run import TrainedRun
@@ -27,6 +28,7 @@ from nas.export.torch_source import can_be_written, torch_source
 from nas.importing.torch_model.convert import Converted, convert
 from nas.importing.torch_model.plan import Options
 from nas.onnx_backend import onnx_graph
+from nas.report import ReportData, write_report
 from nas.report.before_training import evaluate_before_training
 from nas.report.figures_of_merit import quality_figures
 from nas.runs.run_dir import RunDir
@@ -473,6 +475,11 @@ def test_recipe_trains_an_imported_network(nas: Nas, tmp_path: Path, monkeypatch
     monkeypatch.chdir(Path(__file__).parent)
     source = ("torch_models:Digits", "--resolution", 8, "--round", 4)
     assert nas("import", "torch", *source, "--out", tmp_path / "imported").code == 0
+    run = RunDir.open(tmp_path / "imported")
+    page = write_report(ReportData(run.info(), run.space(), tasks.get("classification")))
+    again = "nas import torch torch_models:Digits --resolution 8 --round 4 --out NEW --data-root FOLDER"
+    assert again in page
+    assert "nas export NEW --arch largest" in page  # there is nothing to search yet
     refused = nas("search", tmp_path / "imported", "--dataset", "digits")
     assert refused.code == 2
     changes = (

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.import_record import recorded_options
 from nas.cli.import_torch import import_torch
 from nas.cli.no_effect import Command
 from nas.cli.option_groups import expand_option_groups
@@ -80,16 +81,17 @@ def ofa(
     space: Annotated[str, typer.Option(help="Search space of the supernet, such as ofa-mbv3-w1.0.")],
     out: Out,
     options: ImportOptions,
+    context: typer.Context,
 ) -> None:
     """Import a supernet of Once-for-All (Cai et al. 2020)."""
-    _import("ofa", checkpoint, space, out, options)
+    _import("ofa", checkpoint, space, out, options, context)
 
 
 @app.command(cls=Command)
 @expand_option_groups
-def attentivenas(checkpoint: Checkpoint, out: Out, options: ImportOptions) -> None:
+def attentivenas(checkpoint: Checkpoint, out: Out, options: ImportOptions, context: typer.Context) -> None:
     """Import a supernet of AttentiveNAS or AlphaNet (Wang et al. 2021)."""
-    _import("attentivenas", checkpoint, "attentivenas", out, options)
+    _import("attentivenas", checkpoint, "attentivenas", out, options, context)
 
 
 @app.command(cls=Command)
@@ -99,9 +101,10 @@ def autoformer(
     space: Annotated[str, typer.Option(help="Search space: autoformer-tiny, -small, -base or a YAML file.")],
     out: Out,
     options: ImportOptions,
+    context: typer.Context,
 ) -> None:
     """Import a supernet of AutoFormer (Chen et al. 2021)."""
-    _import("autoformer", checkpoint, space, out, options)
+    _import("autoformer", checkpoint, space, out, options, context)
 
 
 @app.command(cls=Command)
@@ -111,9 +114,10 @@ def prenas(
     space: Annotated[str, typer.Option(help="Search space: autoformer-tiny, -small, -base or a YAML file.")],
     out: Out,
     options: ImportOptions,
+    context: typer.Context,
 ) -> None:
     """Import a supernet of PreNAS (Wang et al. 2023), which has the spaces of AutoFormer."""
-    _import("prenas", checkpoint, space, out, options)
+    _import("prenas", checkpoint, space, out, options, context)
 
 
 Model = Annotated[
@@ -133,26 +137,42 @@ Elastic = Annotated[
 @app.command(cls=Command)
 @expand_option_groups
 def torchvision(
-    checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions, model: Model = None
+    checkpoint: Checkpoint,
+    space: Elastic,
+    out: Out,
+    options: ImportOptions,
+    context: typer.Context,
+    model: Model = None,
 ) -> None:
     """Make a network of torchvision (vit_*) the largest subnet of a search space."""
-    _import("torchvision", checkpoint, space, out, options, model)
+    _import("torchvision", checkpoint, space, out, options, context, model)
 
 
 @app.command(cls=Command)
 @expand_option_groups
 def timm(
-    checkpoint: Checkpoint, space: Elastic, out: Out, options: ImportOptions, model: Model = None
+    checkpoint: Checkpoint,
+    space: Elastic,
+    out: Out,
+    options: ImportOptions,
+    context: typer.Context,
+    model: Model = None,
 ) -> None:
     """Make a network of timm (vit_*, deit_*, deit3_*) the largest subnet of a search space."""
-    _import("timm", checkpoint, space, out, options, model)
+    _import("timm", checkpoint, space, out, options, context, model)
 
 
 app.command("torch", cls=Command)(import_torch)
 
 
 def _import(
-    source: str, checkpoint: Path, space: str, out: Path, options: ImportOptions, model: str | None = None
+    source: str,
+    checkpoint: Path,
+    space: str,
+    out: Path,
+    options: ImportOptions,
+    context: typer.Context,
+    model: str | None = None,
 ) -> None:
     from hw_profiles.command import profile_command
     from nas.importing.import_run import import_run, read_classes
@@ -172,6 +192,7 @@ def _import(
         resolutions=options.resolution or (),
         model=model,
         check_images=options.check_images,
+        options=recorded_options(context),
     )
     info = run.info()
     imported = info.imported

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli.import_record import recorded_options
 from nas.cli.options import CheckImages, JsonOption
 from nas.cli.output import line, print_json, show
 
@@ -26,6 +27,7 @@ def import_torch(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    context: typer.Context,
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -145,6 +147,7 @@ def import_torch(
         split_seed=split_seed,
         validation_images=validation_images,
         check_images=check_images,
+        options=recorded_options(context),
         sort=partial(sort_by_taylor, converted.supernet) if order == "taylor" else None,
     )
     if as_json:

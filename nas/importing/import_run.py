@@ -38,6 +38,7 @@ def import_run(
     resolutions: Sequence[int] = (),
     model: str | None = None,
     check_images: bool | None = None,
+    options: Sequence[str] = (),
     sort: Callable[[Dataset], None] | None = None,
     progress: Progress = silent,
 ) -> RunDir:
@@ -58,6 +59,7 @@ def import_run(
             of the file.
         check_images: read all image files first; None: only if there are not too many, see
             `nas.data.check_files.check_files`.
+        options: options of the command `nas import` that makes the same run, for the report.
         sort: called with the data set, if there is one, before the weights are saved; it may reorder them.
         progress: called after every checked image file.
 
@@ -109,6 +111,7 @@ def import_run(
             calibrated=has_statistics(supernet),
             validation_images=validation_images,
             subnets_trained=source not in SINGLE_NETWORKS,
+            options=list(options),
         ),
     )
     with locked(out, create=True):

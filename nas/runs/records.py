@@ -73,6 +73,8 @@ class Imported(BaseModel, extra="forbid"):
     """Number of images of `val/` in the validation split, at most half; `files.csv` lists them."""
     subnets_trained: bool = True
     """False if only the largest subnet was trained."""
+    options: list[str] = []
+    """Options of the command `nas import`, without those that name files and folders."""
 
     @property
     def note(self) -> str:

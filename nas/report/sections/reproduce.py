@@ -5,42 +5,57 @@ from __future__ import annotations
 import shlex
 
 from nas.report.data import ReportData
-from nas.report.markup import Html, code, join, paragraph, section
-from nas.runs.records import Imported
+from nas.report.markup import Html, code, paragraph, section
+from nas.runs.commands import command, data_options
+from nas.runs.files import SPACE
+from nas.runs.records import Imported, RunInfo
 from search_spaces import Space
 from search_spaces.families.traced import TracedSpace
 
 
 def commands(data: ReportData) -> Html:
     """Commands that reproduce the results."""
-    name = shlex.quote(data.profile["name"]) if data.profile else "NAME"
-    origin = paragraph("RUN is the directory of this run, NEW that of a new run.")
+    run = data.run
+    placeholders = {"RUN": "the directory of this run", "NEW": "that of a new run"}
     first = "nas train --config RUN/recipe.yaml --out NEW"
-    if data.run.imported:
-        origin = paragraph("CHECKPOINT is the file with the weights, NEW the directory of a new run.")
-        first = _import_command(data.run.imported, data.space)
-    lines = [first, "nas evaluate NEW", "nas export NEW", "nas report NEW"]
-    if data.run.arch:
-        origin = join([origin, paragraph("The recipe names the run whose weights the training starts from.")])
-    else:
-        lines[2:2] = [f"nas profile NEW --device {name}", f"nas search NEW --device {name}"]
-    versions = ", ".join(f"{package} {version}" for package, version in data.run.versions.items())
-    seeds = f"seed {data.run.seed}, split seed {data.run.split_seed}"
+    if run.imported:
+        first = _import_command(run, run.imported, data.space)
+        placeholders |= {
+            "CHECKPOINT": "the file with the weights",
+            "FOLDER": "that of the images",
+            "CLASSES": "the list of the classes",
+        }
+    device = data.profile["name"] if data.profile else "NAME"
+    options = data_options(run.dataset)
+    lines = [first, command("evaluate", "NEW", *options)]
+    searchable = not run.arch and (run.imported is None or run.imported.subnets_trained)
+    if searchable:
+        lines.append(command("profile", "NEW", "--device", device))
+        lines.append(command("search", "NEW", "--device", device, *options))
+    subnet = [] if searchable or run.arch else ["--arch", "largest"]
+    lines.append(command("export", "NEW", *subnet, *options))
+    lines.append(command("report", "NEW", *options))
+    used = [f"{word} is {meaning}" for word, meaning in placeholders.items() if word in "\n".join(lines)]
+    notes = [paragraph(f"{', '.join(used)}.")]
+    if run.arch:
+        notes.append(paragraph("The recipe names the run whose weights the training starts from."))
+    versions = ", ".join(f"{package} {version}" for package, version in run.versions.items())
     return section(
         "Reproduce",
-        origin,
+        *notes,
         code("\n".join(lines)),
-        paragraph(f"{seeds}; {versions}."),
+        paragraph(f"seed {run.seed}, split seed {run.split_seed}; {versions}."),
     )
 
 
-def _import_command(imported: Imported, space: Space) -> str:
+def _import_command(run: RunInfo, imported: Imported, space: Space) -> str:
     words = ["nas", "import", imported.source]
     if isinstance(space, TracedSpace):
-        words.append(shlex.quote(space.config.origin))
+        words.append(space.config.origin)
         words += ["--weights", "CHECKPOINT"] if imported.checkpoint else []
     else:
-        words += ["CHECKPOINT"]
-        name = shlex.quote(space.name) if imported.source == "ofa" else "RUN/space.yaml"
-        words += [] if imported.source == "attentivenas" else ["--space", name]
-    return " ".join([*words, "--out", "NEW", "--data-root", "FOLDER"])
+        words.append("CHECKPOINT")
+        if "--space" not in imported.options and imported.source != "attentivenas":
+            words += ["--space", space.name if imported.source == "ofa" else f"RUN/{SPACE}"]
+    folder = ["--data-root", "FOLDER"] if run.data_root or run.data_fingerprint is None else []
+    return shlex.join([*words, *imported.options, "--out", "NEW", *folder])
