@@ -228,16 +228,7 @@ def test_absent_part_names_the_command_that_makes_it(
 
 
 def test_command_of_an_import_has_its_options() -> None:
-    options = [
-        "--space",
-        "RUN/space.yaml",
-        "--classes",
-        "CLASSES",
-        "--key",
-        "ema of it",
-        "--model",
-        "vit_b_16",
-    ]
+    options = ["--space", "RUN/space.yaml", "--classes", "CLASSES", "--key", "of ema"]
     imported = Imported(
         source="timm",
         checkpoint="w.pt",
@@ -249,7 +240,7 @@ def test_command_of_an_import_has_its_options() -> None:
     page = write_report(ReportData(RUN.model_copy(update={"imported": imported}), DIGITS, TASK))
     assert (
         "nas import timm CHECKPOINT --space RUN/space.yaml --classes CLASSES --key &#x27;of ema&#x27; "
-        "--model vit_b_16 --out NEW --data-root FOLDER" in page
+        "--out NEW --data-root FOLDER" in page
     )
     assert "CLASSES is the list of the classes" in page
 
