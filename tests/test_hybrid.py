@@ -1,5 +1,7 @@
 """The family of convolution and attention stages."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,6 +14,7 @@ from test_vit import assert_outputs_are_equal, with_random_tables
 
 import search_spaces
 from benchmarks import hybrid_table
+from nas.importing.notation.arch_file import load_arch
 from nas.importing.notation.elasticvit import arch_to_elasticvit
 from nas.importing.notation.nasvit import arch_to_nasvit
 from nas.importing.notation.published import arch_from_notation
@@ -138,11 +141,15 @@ def test_factors_depend_on_depth_and_number_of_tokens(rng: np.random.Generator) 
                     assert node.params == node.output.channels
 
 
-def test_notations_are_read_and_written(rng: np.random.Generator) -> None:
+def test_notations_are_read_and_written(rng: np.random.Generator, tmp_path: Path) -> None:
+    path = tmp_path / "arch.json"
     for source, write in (("nasvit", arch_to_nasvit), ("elasticvit", arch_to_elasticvit)):
         space = search_spaces.get(source)
         for arch in space.decode(space.sample(rng, 5)):
-            assert arch_from_notation(source, space, write(space, arch)) == arch
+            notation = write(space, arch)
+            assert arch_from_notation(source, space, notation) == arch
+            path.write_text(json.dumps(notation))
+            assert load_arch(space, path) == arch
 
 
 def test_smallest_arch_of_nasvit() -> None:

@@ -25,6 +25,8 @@ IMPORTS = (
     "import attentivenas FILE --out OUT ",
     "import autoformer FILE --space autoformer-tiny --out OUT ",
     "import prenas FILE --space autoformer-tiny --out OUT ",
+    "import nasvit FILE --out OUT ",
+    "import elasticvit FILE --out OUT ",
     "import torchvision FILE --space vit-b16 --out OUT ",
     "import timm FILE --space deit-tiny --out OUT ",
 )
@@ -106,7 +108,7 @@ CASES = (
     *(command + "[--no-check-images]" for command in IMPORTS),
     *(
         command + f"--dataset {name} [--model vit_b_16]"
-        for command in IMPORTS[4:]
+        for command in IMPORTS[-2:]
         for name in ("mine:images", "digits", "cifar10")
     ),
     *(command + "[--dataset m:images] --allow-import" for command in RUN_COMMANDS),
@@ -161,7 +163,8 @@ ALWAYS_WITH_EFFECT: Mapping[str, str] = {
     "demo": "--recipe --seed --out --resume --json",
     "attentivenas": "--out --dataset --split-seed",
     **dict.fromkeys(
-        ("ofa", "autoformer", "prenas", "torchvision", "timm"), "--space --out --dataset --split-seed"
+        ("ofa", "autoformer", "prenas", "nasvit", "elasticvit", "torchvision", "timm"),
+        "--space --out --dataset --split-seed",
     ),
     "torch": "--weights --elastic --classes --out --dataset --split-seed --json",
 }
@@ -175,7 +178,8 @@ REFUSED_BY_CONTENT = {
     "report": "--data-root",
     "demo": "--data-root",
     **dict.fromkeys(
-        ("ofa", "attentivenas", "autoformer", "prenas", "torchvision", "timm"), "--data-root --key"
+        ("ofa", "attentivenas", "autoformer", "prenas", "nasvit", "elasticvit", "torchvision", "timm"),
+        "--data-root --key",
     ),
     "torch": "--data-root",
 }

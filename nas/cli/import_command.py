@@ -25,6 +25,9 @@ Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="File wit
 Out = Annotated[Path, typer.Option(help="Run directory to make.")]
 
 
+Hybrid = Annotated[str, typer.Option("--space", help="Search space of the supernet: a name or YAML file.")]
+
+
 @dataclass(frozen=True)
 class ImportOptions:
     """The options of all commands that import a supernet."""
@@ -118,6 +121,32 @@ def prenas(
 ) -> None:
     """Import a supernet of PreNAS (Wang et al. 2023), which has the spaces of AutoFormer."""
     _import("prenas", checkpoint, space, out, options, context)
+
+
+@app.command(cls=Command)
+@expand_option_groups
+def nasvit(
+    checkpoint: Checkpoint,
+    out: Out,
+    options: ImportOptions,
+    context: typer.Context,
+    space: Hybrid = "nasvit",
+) -> None:
+    """Import a supernet of NASViT (Gong et al. 2022)."""
+    _import("nasvit", checkpoint, space, out, options, context)
+
+
+@app.command(cls=Command)
+@expand_option_groups
+def elasticvit(
+    checkpoint: Checkpoint,
+    out: Out,
+    options: ImportOptions,
+    context: typer.Context,
+    space: Hybrid = "elasticvit",
+) -> None:
+    """Import a supernet of ElasticViT (Tang et al. 2023)."""
+    _import("elasticvit", checkpoint, space, out, options, context)
 
 
 Model = Annotated[

@@ -41,7 +41,7 @@ _SUBSET = Rule(("--validation-images", "--classes"), without=_OTHER_IMAGES)
 _PREPROCESSING = Rule(("--model",), without=_OTHER_IMAGES, reason="they have their own preprocessing")
 
 _WITHOUT_PREDICTOR = ("exact", "nsga2", "random", "regularized_evolution", "coarse_to_fine")
-_PUBLISHED = ("ofa", "attentivenas", "autoformer", "prenas")
+_PUBLISHED = ("ofa", "attentivenas", "autoformer", "prenas", "nasvit", "elasticvit")
 _SINGLE_NETWORKS = ("torchvision", "timm")
 _FIXED_CHANNELS = ("--elastic=depth", "--elastic=kernel", "--elastic=depth,kernel", "--elastic=kernel,depth")
 _IMPORT_OF_DATA = Rule(("--dataset",), without=("--allow-import",), reason="that allows all imports")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,37 @@ def read_sets(path: str | Path, key: str | None = None) -> dict[str, dict[str, T
     if key not in sets:
         raise ValueError(f"--key must be one of {sorted(sets)}, which have tensors in {path}, got {key!r}")
     return {key: sets[key]}
+
+
+def first_set(
+    sets: Mapping[str, Mapping[str, Tensor]], keys: Sequence[str], names: Collection[str], source: str
+) -> tuple[str, dict[str, Tensor]]:
+    """The first set of weights of a network in the order of `keys`, otherwise the first in the file.
+
+    Args:
+        sets: the sets of weights in a file by key.
+        keys: keys in the order of the tool's own loader.
+        names: canonical names of some tensors of the network.
+        source: name of the file, for messages.
+
+    Returns:
+        the key of the set, and its tensors by canonical name.
+
+    Raises:
+        ValueError: no set has one of these tensors.
+    """
+    found = {key: prefix for key, tensors in sets.items() for prefix in prefixes(tensors, set(names))[:1]}
+    if not found:
+        raise no_such_tensor(sets, source, next(iter(names)))
+    key = next((key for key in keys if key in found), next(iter(found)))
+    others = [other or "the file itself" for other in found if other != key]
+    if others:
+        _log.info(
+            "reading weights from %s; %s also has weights in %s (--key)", key, source, ", ".join(others)
+        )
+    tensors = {canonical(name): tensor for name, tensor in sets[key].items()}
+    prefix = found[key]
+    return key, {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
 
 
 def match(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import search_spaces
 from nas.importing.fit import read_as
+from nas.importing.hybrid_checkpoint import load_hybrid
+from nas.importing.hybrid_sources import SOURCES as HYBRID_SOURCES
 from nas.importing.published_names import (
     ATTENTIVENAS_ENDS,
     MBCONV,
@@ -32,14 +34,14 @@ from search_spaces import Space
 def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | None = None) -> Supernet:
     """Load the supernet of a checkpoint of another tool, in eval mode.
 
-    It has the running statistics of the file. Those of AttentiveNAS were never updated (see
+    It has the running statistics of the file. Those of AttentiveNAS and NASViT were never updated (see
     `has_statistics`): recalibrate the batch norms of a subnet before use. A network of torchvision or timm
     becomes the largest subnet of the space.
 
     Args:
         source: name of the tool, a key of `SOURCES`.
         path: the file; for OFA, with old or new names of tensors.
-        space_name: name of the space of the checkpoint; for vision transformers, also a YAML file.
+        space_name: name of the space of the checkpoint; for transformers, also a YAML file.
         key: key of the weights in the file, such as `state_dict_ema`; None: the weights that the tool itself
             loads.
 
@@ -112,6 +114,7 @@ SOURCES: Mapping[str, Loader] = {
     "ofa": partial(_load_published, "ofa", OFA),
     "attentivenas": partial(_load_published, "attentivenas", ATTENTIVENAS),
     **{source: partial(load_vit, source) for source in VIT_SOURCES},
+    **{source: partial(load_hybrid, source) for source in HYBRID_SOURCES},
 }
 """The tools whose checkpoints can be loaded."""
 SINGLE_NETWORKS = {"torchvision", "timm", "torch"}

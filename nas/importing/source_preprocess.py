@@ -36,7 +36,7 @@ def _resized(preprocess: Preprocess, side: int) -> Preprocess:
     return replace(preprocess, crop_fraction=SIDE / side)
 
 
-def _autoformer(model: str, resolution: int) -> Preprocess:
+def _bicubic(model: str, resolution: int) -> Preprocess:
     return _resized(_IMAGENET, 256)
 
 
@@ -57,8 +57,10 @@ def _timm(model: str, resolution: int) -> Preprocess:
 
 
 RULES: Mapping[str, Callable[[str, int], Preprocess]] = {
-    "autoformer": _autoformer,
-    "prenas": _autoformer,
+    "autoformer": _bicubic,
+    "prenas": _bicubic,
+    "nasvit": _bicubic,
+    "elasticvit": _bicubic,
     "torchvision": _torchvision,
     "timm": _timm,
 }

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 import search_spaces
-from nas.importing.fit import match, no_such_tensor, prefixes, read_sets
-from nas.importing.published_names import canonical
+from nas.importing.fit import first_set, match, read_sets
 from nas.importing.vit_names import ViTNames
 from nas.importing.vit_sources import SOURCES, Tensors, ViTSource, names_in_file, patch_grid
 from nas.torch_backend.supernet import Supernet
@@ -41,7 +40,7 @@ def load_vit(source: str, path: str | Path, space_name: str, key: str | None = N
             f"family {config.family!r}"
         )
     sets = {key: _current(tensors, tool, config) for key, tensors in read_sets(path, key).items()}
-    key, tensors = _first(sets, tool, str(path))
+    key, tensors = first_set(sets, tool.keys, tool.names.outside_blocks, str(path))
     target = config.model_copy(update=tool.network(config, tensors))
     names, file = names_in_file(tool.names, target), _network_in_file(tool, target, tensors)
     expected = _expected(file, names, source)
@@ -64,23 +63,6 @@ def _current(tensors: Tensors, tool: ViTSource, config: ViTConfig) -> dict[str, 
             tensor = tensor.unflatten(1, shape) if tensor.shape[1] == math.prod(shape) else tensor
         result[name if new_name in tensors else new_name] = tensor
     return result
-
-
-def _first(sets: Mapping[str, Tensors], tool: ViTSource, source: str) -> tuple[str, Tensors]:
-    """The set of weights that the tool's own loader reads: its key, and its tensors by canonical name."""
-    outside_blocks = tool.names.outside_blocks
-    found = {key: prefix for key, tensors in sets.items() for prefix in prefixes(tensors, outside_blocks)[:1]}
-    if not found:
-        raise no_such_tensor(sets, source, str(tool.names.of(PATCH)))
-    key = next((key for key in tool.keys if key in found), next(iter(found)))
-    others = [other or "the file itself" for other in found if other != key]
-    if others:
-        _log.info(
-            "reading weights from %s; %s also has weights in %s (--key)", key, source, ", ".join(others)
-        )
-    names = {canonical(name): tensor for name, tensor in sets[key].items()}
-    prefix = found[key]
-    return key, {n.removeprefix(prefix): tensor for n, tensor in names.items() if n.startswith(prefix)}
 
 
 def _network_in_file(tool: ViTSource, target: ViTConfig, tensors: Tensors) -> ViTConfig:

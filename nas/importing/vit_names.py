@@ -29,9 +29,9 @@ class ViTNames:
     """Module of the last norm if it comes after the pooling."""
 
     @property
-    def outside_blocks(self) -> set[str]:
+    def outside_blocks(self) -> list[str]:
         """Names of tensors that networks have outside of blocks."""
-        return {self.class_token, self.positions, *(f"{module}.weight" for module in self.ends.values())}
+        return [*(f"{module}.weight" for module in self.ends.values()), self.class_token, self.positions]
 
     def of(self, name: str) -> str | None:
         """The name in a checkpoint of a tensor of this toolkit; None if checkpoints do not have it."""

@@ -53,6 +53,8 @@ def sort_channels(supernet: Supernet, trained_expands: Collection[float] = ()) -
         if slot.stage is None:
             continue
         for group in inner_channels(largest_block(space, slot)):
+            if not all(isinstance(node.op, Conv2d) for node in group.readers):
+                continue  # of attention and MLPs
             reader = group.readers[-1]  # the main path of the block: squeeze-and-excitation reads earlier
             boundaries = {_inputs_at(space, slot, reader, expand) for expand in trained_expands}
             importance = reader_weight(supernet, reader).abs().sum((0, 2, 3))

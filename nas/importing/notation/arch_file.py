@@ -9,6 +9,7 @@ from pathlib import Path
 from nas.importing.notation.fields import checked
 from nas.importing.notation.published import arch_from_notation
 from search_spaces import Arch, Space
+from search_spaces.families.hybrid_config import HybridConfig
 from search_spaces.text_files import read_text
 
 SOURCES: Mapping[str, str] = {
@@ -35,10 +36,19 @@ def load_arch(space: Space, path: str | Path) -> Arch:
         content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    sources = [tool for key, tool in SOURCES.items() if isinstance(content, dict) and key in content]
-    if not sources:
+    source = _source(space, content)
+    if source is None:
         return checked(space, Arch.from_json(text, source=str(path)))
     try:
-        return arch_from_notation(sources[0], space, content)
+        return arch_from_notation(source, space, content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _source(space: Space, content: object) -> str | None:
+    """Source of the notation of an arch in a JSON file; None: it is that of this toolkit."""
+    if isinstance(content, list):
+        return "elasticvit"
+    keys = content if isinstance(content, dict) else {}
+    source = next((tool for key, tool in SOURCES.items() if key in keys), None)
+    return "nasvit" if source == "attentivenas" and isinstance(space.config, HybridConfig) else source
