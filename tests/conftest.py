@@ -308,19 +308,24 @@ def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
     make_search_quick(monkeypatch)
 
 
-@pytest.fixture
-def quick_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make profiles fast with few measurements, for tests that do not need an accurate latency table."""
+def make_measuring_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure latencies with few trials, which are not repeated at slow moments."""
     from hw_profiles.measuring import bundle
-    from nas.devices import profile_work
+    from nas.devices import benchmark, measured_latencies, profile_work
 
-    for constant, few in FEW_TRIALS.items():
-        monkeypatch.setattr(profile_work, constant, few)
-    monkeypatch.setattr(bundle, "HEAVY", bundle.TrialPlan(2, 2))
+    few = {"N_CALIBRATION": 10, "BLOCK_TRIALS": 1, "BOUNDARY_TRIALS": 2, "SENTINEL_TRIALS": 4}
+    for constant, n in few.items():
+        monkeypatch.setattr(profile_work, constant, n)
+    for plan in ("LIGHT", "HEAVY"):
+        monkeypatch.setattr(bundle, plan, bundle.TrialPlan(1, 2))
+    for module in (benchmark, measured_latencies, profile_work):
+        monkeypatch.setattr(module, "BundleContent", partial(bundle.BundleContent, repeats=0.0))
 
 
-FEW_TRIALS = {"N_CALIBRATION": 10, "BLOCK_TRIALS": 1, "BOUNDARY_TRIALS": 2, "SENTINEL_TRIALS": 4}
-"""Constants of `nas.devices.profile_work` for a fast profile."""
+@pytest.fixture
+def quick_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `make_measuring_quick`; for tests that do not need accurate latencies."""
+    make_measuring_quick(monkeypatch)
 
 
 # ---------------------------------------------------------------------- the command line

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from conftest import FEW_TRIALS
+from conftest import make_measuring_quick, make_search_quick
 
-from nas.devices import profile_work
+from nas.report import final_test
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("nas", "nas.importing", "search_spaces", "hw_profiles", "predictors")
@@ -32,8 +32,9 @@ def test_names_that_type_checkers_see_are_those_that_are_imported(package: str) 
 
 @pytest.mark.slow
 def test_examples_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    for constant, n in FEW_TRIALS.items():
-        monkeypatch.setattr(profile_work, constant, n)
+    make_measuring_quick(monkeypatch)
+    make_search_quick(monkeypatch, measured=False)
+    monkeypatch.setattr(final_test, "N_RANDOM", 10)
     page = ROOT / "docs" / "api.md"
     result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert result.attempted

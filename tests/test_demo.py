@@ -1,4 +1,4 @@
-"""The whole job, with a training that is cut short."""
+"""The whole job in a small space."""
 
 import json
 import math
@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import yaml
 from bundles import onnx_metadata
+from conftest import TINY_YAML, make_search_quick
 
 from nas.cli import demo_run
 from nas.cli.demo_run import run_demo
@@ -22,13 +23,15 @@ time of --help."""
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_profile")
+@pytest.mark.usefixtures("quick_measuring")
 def test_demo_leaves_files_report_and_figures_and_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_run, "EVALUATIONS", 60)
-    monkeypatch.setattr(demo_run, "NOISE_CEILING", 10)
-    short = recipe.load("digits", ["epochs=3"]).model_dump(mode="json")
+    make_search_quick(monkeypatch, measured=False)
+    for constant, few in {"EVALUATIONS": 40, "NOISE_CEILING": 5, "HELD_OUT": 8}.items():
+        monkeypatch.setattr(demo_run, constant, few)
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+    short = recipe.load("digits", ["epochs=3", f"space={tmp_path / 'tiny.yaml'}"]).model_dump(mode="json")
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short))
     run = RunDir(tmp_path / "run")
 

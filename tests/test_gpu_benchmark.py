@@ -1,19 +1,23 @@
 """The benchmark of a GPU, in small settings on the CPU."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import TINY_YAML
 
 from benchmarks.gpu import QUICK, Benchmark, Result, run
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_profile")
+@pytest.mark.usefixtures("quick_measuring")
 def test_each_part_gives_a_result_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark = Benchmark(torch.device("cpu"), QUICK, tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+    sizes = replace(QUICK, profiled_space=str(tmp_path / "tiny.yaml"))
+    benchmark = Benchmark(torch.device("cpu"), sizes, tmp_path)
     assert run(benchmark, list(benchmark.parts), minutes=60, as_json=True) == 0
     results = {result["part"]: result for result in printed(capsys)}
     assert list(results) == ["training", "loader", "evaluation", "profile"]

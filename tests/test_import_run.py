@@ -360,7 +360,7 @@ def test_imported_supernet_can_be_evaluated_and_exported(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_profile")
+@pytest.mark.usefixtures("quick_measuring")
 def test_imported_supernet_can_be_searched_exported_and_benchmarked_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import typer
 
 import hw_profiles
@@ -41,11 +40,11 @@ def named() -> Iterator[tuple[str, str]]:
         for path in Path(folder.__file__ or "").parent.rglob("*.py"):
             if path.name in ("command.py", "commands.py", "external_tool.py"):  # commands of any name
                 continue
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            places = (n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef))
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+            places = (node for node in nodes if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef))
             docs = {ast.get_docstring(place, clean=False) for place in places}
-            inside = {id(part) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for part in n.values}
-            for node in ast.walk(tree):
+            inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+            for node in nodes:
                 if isinstance(node, ast.Call) and (found := called(node)):
                     yield path.name, found
                 elif isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in inside:
@@ -54,19 +53,23 @@ def named() -> Iterator[tuple[str, str]]:
                     yield from ((path.name, m[1] or m[2]) for m in matches if m[2] != "--help")
 
 
-FOUND = sorted(set(named()))
-
-
-def test_named_commands_are_found() -> None:
-    assert {"export_run.py", "run_dir.py", "reproduce.py", "train.py"} <= {name for name, _ in FOUND}
-
-
-@pytest.mark.parametrize(("file", "text"), FOUND)
-def test_every_named_command_is_complete(file: str, text: str) -> None:
+def fault(text: str) -> str | None:
+    """Why the command line rejects a command; None if it accepts it."""
     name, *arguments = shlex.split(text)
-    command = COMMANDS.commands[name]  # type: ignore[attr-defined]
-    while hasattr(command, "commands") and arguments:
-        name, *arguments = arguments
-        command = command.commands[name]
-    if arguments:  # a name alone is a mention
-        command.make_context(name, arguments)
+    try:
+        command = COMMANDS.commands[name]  # type: ignore[attr-defined]
+        while hasattr(command, "commands") and arguments:
+            name, *arguments = arguments
+            command = command.commands[name]
+        if arguments:  # a name alone is a mention
+            command.make_context(name, arguments)
+    except (KeyError, typer.TyperException) as error:
+        return repr(error)
+    return None
+
+
+def test_every_named_command_is_complete() -> None:
+    found = set(named())
+    assert {"export_run.py", "run_dir.py", "reproduce.py", "train.py"} <= {file for file, _ in found}
+    assert {(file, text): why for file, text in found if (why := fault(text))} == {}
+    assert fault("profile WORD")  # --device is missing

@@ -6,19 +6,34 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import FEW_TRIALS
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+QUICK = """\
+import sys
+
+sys.path.insert(0, {tests!r})
+import pytest
+import torch
+from conftest import make_measuring_quick, make_search_quick
+
+from nas.report import final_test
+
+patch = pytest.MonkeyPatch()
+make_measuring_quick(patch)
+make_search_quick(patch, measured=False)
+patch.setattr(final_test, "N_RANDOM", 10)
+torch.set_num_threads(1)
+"""
+"""A first cell that makes the others fast."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    few = "\n".join(f"profile_work.{constant} = {n}" for constant, n in FEW_TRIALS.items())
-    notebook.cells.insert(0, new_code_cell(f"from nas.devices import profile_work\n\n{few}"))
+    notebook.cells.insert(0, new_code_cell(QUICK.format(tests=str(Path(__file__).parent))))
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert any(cell.get("outputs") for cell in notebook.cells)
 

@@ -46,7 +46,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_profile", "quick_search")
+@pytest.mark.usefixtures("quick_measuring", "quick_search")
 def test_recipe_for_digits_to_benchmarked_files(nas: Nas, tmp_path: Path) -> None:
     run, profiles = tmp_path / "run", ("--profiles", tmp_path / "profiles")
 

@@ -3,11 +3,12 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Nas, make_device
+from conftest import Nas, make_device, make_search_quick
 from PIL import Image
 
 from hw_profiles.connections.local import Local
@@ -51,7 +52,7 @@ def steps(text: str) -> list[list[str]]:
     return [shlex.split(command)[1:] for command in named.split(", or ")]
 
 
-def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
+def walk(nas: Nas, folder: Path, classes: int, mode: str, devices: Sequence[str] = DEVICES) -> None:
     write_images(folder / "images", classes, mode)
     channels = {"L": 1, "RGB": 3}[mode]
     (folder / "space.yaml").write_text(YAML.replace("channels: 3", f"channels: {channels}"))
@@ -69,15 +70,15 @@ def walk(nas: Nas, folder: Path, classes: int, mode: str) -> None:
     evaluate, profile = steps(done("train", "--config", folder / "recipe.yaml", "--out", run))
     assert RunDir(run).space().config.channels == channels
     done(*evaluate)
-    for device in DEVICES:
+    for device in devices:
         (search,) = steps(done(*(device if part == "NAME" else part for part in profile), "--held-out", 8))
         (export,) = steps(done(*search, "--budget", 10, "--predictor", "ridge"))
         benchmark, report = steps(done(*export))
         done(*benchmark)
         done(*report)
     made = RunDir(run)
-    assert made.searched() == sorted(DEVICES)
-    for device in DEVICES:
+    assert made.searched() == sorted(devices)
+    for device in devices:
         assert made.search(device).has(REPORT)
         models = list((run / EXPORTS / device).glob("*.onnx"))
         assert models
@@ -108,6 +109,10 @@ def test_the_way_through_all_commands(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_profile")
-def test_the_way_through_all_commands_measured(nas: Nas, tmp_path: Path) -> None:
-    walk(nas, tmp_path, 3, "RGB")
+@pytest.mark.usefixtures("quick_measuring")
+def test_the_way_through_all_commands_measured(
+    nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_search_quick(monkeypatch, measured=False)
+    monkeypatch.setattr(final_test, "N_RANDOM", 2)
+    walk(nas, tmp_path, 3, "RGB", DEVICES[1:])
