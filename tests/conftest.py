@@ -89,19 +89,39 @@ def tiny_arch() -> Arch:
 
 
 FAST_SPACES = ("tiny", "digits", "vit-digits")
+LARGE_SPACES = (
+    "attentivenas",
+    "autoformer-tiny",
+    "deit-tiny",
+    "ofa-mbv3-w1.0",
+    "ofa-proxyless-w1.3",
+    "ofa-resnet50",
+)
+"""With `FAST_SPACES` they have every operator of the shipped spaces."""
+
+
+def space_params(large: Sequence[str]) -> list[Any]:
+    """Parameters of a test: fast ones, and large spaces in slow tests."""
+    return [*FAST_SPACES, *(pytest.param(name, marks=pytest.mark.slow) for name in large)]
+
+
+def space_named(name: str) -> Space:
+    """A shipped space, or the tiny one."""
+    return search_spaces.parse(TINY_YAML) if name == "tiny" else search_spaces.get(name)
+
+
+@pytest.fixture(scope="session", params=space_params(LARGE_SPACES))
+def space(request: pytest.FixtureRequest) -> Space:
+    """The tiny space, and shipped spaces with every operator."""
+    return space_named(request.param)
 
 
 @pytest.fixture(
-    scope="session",
-    params=[
-        *FAST_SPACES,
-        *(pytest.param(n, marks=pytest.mark.slow) for n in search_spaces.names() if n not in FAST_SPACES),
-    ],
+    scope="session", params=space_params([n for n in search_spaces.names() if n not in FAST_SPACES])
 )
-def space(request: pytest.FixtureRequest) -> Space:
-    """Each shipped space, and the tiny one."""
-    name: str = request.param
-    return search_spaces.parse(TINY_YAML) if name == "tiny" else search_spaces.get(name)
+def any_space(request: pytest.FixtureRequest) -> Space:
+    """The tiny space, and all shipped spaces."""
+    return space_named(request.param)
 
 
 @pytest.fixture

@@ -1,17 +1,9 @@
 import numpy as np
-import pytest
 
 import search_spaces
 from predictors.features import Features
 from search_spaces import Genomes, Space
 from search_spaces.operators import Add
-
-SPACES = [
-    pytest.param(
-        search_spaces.get(name), id=name, marks=[] if name in ("digits", "cifar") else pytest.mark.slow
-    )
-    for name in search_spaces.names()
-]
 
 
 def some(space: Space, n: int = 200) -> Genomes:
@@ -19,7 +11,6 @@ def some(space: Space, n: int = 200) -> Genomes:
     return np.random.default_rng(0).integers(0, space.n_options, size=(n, len(space.genes)))
 
 
-@pytest.mark.parametrize("space", SPACES)
 def test_features_are_equal_only_for_equal_networks(space: Space) -> None:
     features, raw = Features(space), some(space)
     matrix = features(raw)
@@ -29,7 +20,6 @@ def test_features_are_equal_only_for_equal_networks(space: Space) -> None:
     assert len(np.unique(features(distinct), axis=0)) == len(distinct)
 
 
-@pytest.mark.parametrize("space", SPACES)
 def test_totals_and_stage_sums_equal_the_counts_of_the_network(space: Space) -> None:
     features, genomes = Features(space), some(space, 5)
     matrix = features(genomes)

@@ -5,7 +5,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from conftest import TINY_YAML
+from conftest import FAST_SPACES, LARGE_SPACES, TINY_YAML, space_named
 from hypothesis import given, settings
 from strategies import small_spaces
 
@@ -52,7 +52,18 @@ def test_digits_is_large_enough() -> None:
     assert search_spaces.get("digits").n_subnets >= 10**9
 
 
-def test_round_trips_in_every_space(space: Space, rng: np.random.Generator) -> None:
+def test_spaces_of_the_tests_have_every_operator_of_the_shipped_ones() -> None:
+    def operators(name: str) -> set[tuple[object, ...]]:
+        nodes = space_named(name).network(space_named(name).largest).nodes
+        return {(type(node.op), tuple(sorted(node.parameters))) for node in nodes}
+
+    tested = set[tuple[object, ...]]().union(*map(operators, (*FAST_SPACES, *LARGE_SPACES)))
+    for name in search_spaces.names():
+        assert operators(name) <= tested, name
+
+
+def test_round_trips_in_every_space(any_space: Space, rng: np.random.Generator) -> None:
+    space = any_space
     raw = rng.integers(0, space.n_options, size=(300, len(space.genes)))
     archs = space.decode(raw)
     np.testing.assert_array_equal(space.encode(archs), space.canonical(raw))
@@ -79,7 +90,8 @@ def test_sampling_reaches_every_subnet_and_follows_the_seed(tiny: Space) -> None
     assert (draw(1) != draw(2)).any()
 
 
-def test_smallest_and_largest_bound_all_costs(space: Space, rng: np.random.Generator) -> None:
+def test_smallest_and_largest_bound_all_costs(any_space: Space, rng: np.random.Generator) -> None:
+    space = any_space
     genomes = space.sample(rng, 500)
     for cost, table in ((space.macs, macs_table(space)), (space.params, params_table(space))):
         totals = table(genomes)

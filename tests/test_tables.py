@@ -12,7 +12,8 @@ def largest_map(block: Block) -> float:
     return max(node.output.numel for node in block.nodes)
 
 
-def test_totals_equal_the_sums_over_blocks(space: Space, rng: np.random.Generator) -> None:
+def test_totals_equal_the_sums_over_blocks(any_space: Space, rng: np.random.Generator) -> None:
+    space = any_space
     genomes = rng.integers(0, space.n_options, size=(60, len(space.genes)))  # raw
     archs = space.decode(genomes)
     np.testing.assert_array_equal(macs_table(space)(genomes), [space.macs(arch) for arch in archs])
