@@ -93,6 +93,8 @@ LARGE_SPACES = (
     "attentivenas",
     "autoformer-tiny",
     "deit-tiny",
+    "elasticvit",
+    "nasvit",
     "ofa-mbv3-w1.0",
     "ofa-proxyless-w1.3",
     "ofa-resnet50",
