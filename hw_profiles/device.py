@@ -122,7 +122,7 @@ class Device:
     def _remedy(self, space: Space) -> str:
         """The command that measures the missing blocks."""
         name = self.profile.name
-        if space.same_but_for_data(self.space) and self.profile.n_blocks and not self.shipped:
+        if space.has_blocks_of(self.space) and self.profile.n_blocks and not self.shipped:
             return f"measure them in addition with `{profile_command(space.source, name, self.directory)}`"
         new_name = THIS_MACHINE if self.shipped else f"{name}-{space.name}"
         command = profile_command(space.source, new_name, self.directory)

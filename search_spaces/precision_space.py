@@ -130,6 +130,14 @@ class PrecisionSpace(Space):
             and self.base.same_but_for_data(other.base)
         )
 
+    def has_blocks_of(self, other: Space) -> bool:
+        """See `Space.has_blocks_of`."""
+        return (
+            isinstance(other, PrecisionSpace)
+            and self.grain == other.grain
+            and self.base.has_blocks_of(other.base)
+        )
+
     def with_data(self, *, outputs: int, channels: int, resolutions: tuple[int, ...] | None = None) -> Self:
         """See `Space.with_data`."""
         base = self.base.with_data(outputs=outputs, channels=channels, resolutions=resolutions)

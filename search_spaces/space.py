@@ -161,6 +161,13 @@ class Space(GenomeCodec, ABC):
             self.config.model_dump(exclude=fields) == other.config.model_dump(exclude=fields)
         )
 
+    def has_blocks_of(self, other: Space) -> bool:
+        """Whether the spaces are equal except for their data and the order in which depths skip blocks.
+
+        Their blocks have equal latencies, except for those that depend on the data.
+        """
+        return self.same_but_for_data(other)
+
     def with_resolutions(self, resolutions: Sequence[int]) -> Self:
         """The same space with a subset of its resolutions.
 
@@ -184,6 +191,15 @@ class RankableSpace(Space):
     @abstractmethod
     def is_ranked(self) -> bool:
         """Whether depths skip blocks in another order than the last ones first."""
+
+    @property
+    @abstractmethod
+    def unranked(self) -> Space:
+        """The same space, in which depths skip the last blocks first."""
+
+    def has_blocks_of(self, other: Space) -> bool:
+        """See `Space.has_blocks_of`."""
+        return isinstance(other, RankableSpace) and self.unranked.same_but_for_data(other.unranked)
 
     @abstractmethod
     def with_ranking(self, ranking: Mapping[str, Sequence[int]]) -> Self:

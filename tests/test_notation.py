@@ -8,6 +8,7 @@ import pytest
 import search_spaces
 from nas.importing.notation.arch_file import load_arch
 from nas.importing.notation.attentivenas import arch_from_attentivenas, arch_to_attentivenas
+from nas.importing.notation.dynast import arch_from_dynast, arch_to_dynast
 from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
 from search_spaces import Arch, Space
 
@@ -151,3 +152,36 @@ def test_damaged_files_are_errors(text: str, message: str, tmp_path: Path) -> No
         load_arch(W10, path)
     with pytest.raises(ValueError, match="cannot read the arch file"):
         load_arch(W10, tmp_path / "none.json")
+
+
+def test_dynast_round_trip(rng: np.random.Generator, tmp_path: Path) -> None:
+    space = search_spaces.get("vit-b16")
+    for arch in space.decode(space.sample(rng, 20)):
+        notation = arch_to_dynast(space, arch)
+        assert [len(notation[key]) for key in ("num_attention_heads", "vit_intermediate_sizes")] == [12, 12]
+        assert arch_from_dynast(space, json.loads(json.dumps(notation))) == arch
+    (tmp_path / "arch.json").write_text(json.dumps(notation))
+    assert load_arch(space, tmp_path / "arch.json") == arch
+    largest = {"num_layers": [12], "num_attention_heads": 12, "vit_intermediate_sizes": 3072}
+    assert arch_from_dynast(space, largest) == space.largest
+    shallow = largest | {"num_layers": 10, "num_attention_heads": [6] * 10 + [12] * 2}
+    arch = arch_from_dynast(space, shallow)
+    assert space.params(arch) < space.params(space.largest)
+    assert arch_to_dynast(space, arch)["num_attention_heads"] == [6] * 10 + [12] * 2
+
+
+@pytest.mark.parametrize(
+    ("space", "change", "message"),
+    [
+        ("vit-b16", {"num_layers": 9}, "num_layers must be one of"),
+        ("vit-b16", {"num_attention_heads": [12] * 11}, "num_attention_heads must have 12 numbers"),
+        ("vit-b16", {"vit_intermediate_sizes": 1000}, "must be one of"),
+        ("vit-b16", {"q_bits": 8}, "unknown"),
+        ("autoformer-tiny", {}, "has no width, but the space 'autoformer-tiny' has several"),
+        ("digits", {}, "for spaces of the family vit"),
+    ],
+)
+def test_wrong_dynast_notation_is_an_error(space: str, change: dict[str, Any], message: str) -> None:
+    largest = {"num_layers": 12, "num_attention_heads": 12, "vit_intermediate_sizes": 3072}
+    with pytest.raises(ValueError, match=message):
+        arch_from_dynast(search_spaces.get(space), largest | change)

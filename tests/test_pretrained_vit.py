@@ -3,11 +3,18 @@
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from conftest import Nas, make_device
 
 import search_spaces
+from hw_profiles.latency_models.block_timing import timed_blocks
+from hw_profiles.latency_models.other_data import other_data
+from hw_profiles.run_settings import RunSettings
+from hw_profiles.store import ProfileStore
 from nas.data.clean_images import clean_images
+from nas.devices.earlier_profile import check_same_profile
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run
 from nas.recipes import recipe as recipes
@@ -75,6 +82,38 @@ def test_training_orders_the_network_and_resumes(imported: RunDir, tmp_path: Pat
     expected = trained_weights(whole)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_weights(parts).items())
     check_subnets_trained(TrainedRun.open(whole.path))
+
+
+def test_profile_of_the_space_serves_all_rankings() -> None:
+    space = search_spaces.parse(VIT)
+    assert isinstance(space, ViTSpace)
+    ranked = space.with_ranking({"depth": [2, 0, 1]})
+    assert not ranked.same_but_for_data(space)
+    assert ranked.has_blocks_of(space)
+    assert not ranked.has_blocks_of(search_spaces.parse(VIT.replace("depth: [1, 2, 3]", "depth: [2, 3]")))
+    genomes = ranked.sample(np.random.default_rng(0), 20)
+    predicted = make_device(space).latency(ranked)(genomes)
+    np.testing.assert_allclose(predicted, make_device(ranked).latency(ranked)(genomes))
+    settings = RunSettings(provider="CPUExecutionProvider")
+    check_same_profile(make_device(space), ranked, settings)
+    # a head for other classes is predicted from measured heads, as in the profiled space itself
+    other = ranked.with_data(outputs=7, channels=1)
+    places = other_data(other, space, dict.fromkeys(timed_blocks(space), 1.0), lambda: 1e9).counterparts
+    assert places.keys() == set(timed_blocks(other)) - set(timed_blocks(space))
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_search_of_a_ranked_run_finds_the_profile_of_the_space(
+    nas: Nas, imported: RunDir, tmp_path: Path
+) -> None:
+    ProfileStore().save(make_device(search_spaces.parse(VIT)))
+    run = train(pretrained_recipe(imported), tmp_path / "ranked")
+    assert run.space().config.model_dump()["keep"] is not None
+    answer = nas(
+        "search", run.path, "--device", "desk", "--budget", 12, "--predictor", "ridge", "--unmeasured"
+    )
+    assert answer.code == 0, answer.err
+    assert nas("pick", run.path, "--device", "desk").code == 0
 
 
 @pytest.mark.parametrize("kind", ["norm", "taylor"])

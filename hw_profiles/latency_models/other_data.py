@@ -73,7 +73,7 @@ def other_data(
             without a measurable effect; called only if needed.
     """
     own = set(measured_ms) or set(timed_blocks(profiled))
-    places = _counterparts(space, profiled) if space.same_but_for_data(profiled) else {}
+    places = _counterparts(space, profiled) if space.has_blocks_of(profiled) else {}
     counterparts, differences, missing = dict[str, Block](), dict[str, float](), []
     for key, timed in timed_blocks(space).items():
         other = places.get(key)

@@ -33,7 +33,7 @@ def check_same_profile(device: Device, space: Space, settings: RunSettings) -> N
         ValueError: they differ; the message says how.
     """
     name = device.profile.name
-    if space.name != device.profile.space and not space.same_but_for_data(device.space):
+    if space.name != device.profile.space and not space.has_blocks_of(device.space):
         raise ValueError(
             f"the device {name!r} is measured for the space {device.profile.space!r}; choose another name "
             f"for {space.name!r}, such as {name}-{space.name}, or replace the profile with --restart"
@@ -69,7 +69,7 @@ def check_same_device(device: Device, description: Description) -> None:
 
 def blocks_to_add(device: Device, space: Space) -> dict[str, TimedBlock]:
     """The blocks to add to the table of a device; empty if all blocks or none have to be measured."""
-    if not device.profile.n_blocks or not space.same_but_for_data(device.space):
+    if not device.profile.n_blocks or not space.has_blocks_of(device.space):
         return {}
     return {key: timed for key, timed in timed_blocks(space).items() if key not in device.table.latency_ms}
 

@@ -69,8 +69,12 @@ def check_profile(
         ValueError: the space differs, or the device cannot be reached or is a different one.
     """
     profile = device.profile
-    if not space.same_but_for_data(device.space):
+    if not space.has_blocks_of(device.space):
         raise ValueError(f"the device {profile.name!r} is measured for {profile.space!r}, not {space.name!r}")
+    data = space.config  # the held-out subnets are of the profiled space, whose depths may skip other blocks
+    space = device.space.with_data(
+        outputs=data.outputs, channels=data.channels, resolutions=space.resolutions
+    )
     sizes = np.array([Arch.from_json(text)["resolution"] for text in device.held_out["arch"]])
     ordered = device.held_out[np.isin(sizes, space.resolutions)].sort_values("measured_latency_ms")
     if ordered.empty:

@@ -22,7 +22,7 @@ from nas.tasks.metrics import Accumulators, Metric
 from nas.torch_backend.precision import FP32
 from nas.torch_backend.static import StaticNet
 from nas.torch_backend.supernet import Supernet
-from search_spaces import Arch, Space
+from search_spaces import Arch, Space, tensors
 from search_spaces.memory import BYTES_PER_NUMBER
 
 GROUP = 25
@@ -212,7 +212,7 @@ def make_groups(space: Space, archs: Sequence[Arch], parallel: int = 1) -> list[
             similar times.
     """
     ordered = sorted(archs, key=space.image_size)
-    weights = BYTES_PER_NUMBER[FP32] * sum(map(space.params, archs))
+    weights = BYTES_PER_NUMBER[tensors.FP32] * sum(map(space.params, archs))
     n = max(math.ceil(len(archs) / GROUP), math.ceil(weights / GROUP_BYTES), min(parallel, len(archs)))
     if parallel > 1:
         return [ordered[i::n] for i in range(n)]

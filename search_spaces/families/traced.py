@@ -45,11 +45,20 @@ class TracedSpace(RankableSpace):
     @property
     def is_ranked(self) -> bool:
         """See `RankableSpace`."""
+        return any(order != sorted(order) for order in self._positions().values())
+
+    @property
+    def unranked(self) -> TracedSpace:
+        """See `RankableSpace`."""
+        return self.with_ranking(self._positions())
+
+    def _positions(self) -> dict[str, list[int]]:
+        """For each depth, the positions of its blocks in the order of the network."""
         positions: dict[str, list[int]] = {}
         for slot in self.slots:
             if slot.depth is not None:
                 positions.setdefault(slot.depth, []).append(slot.position)
-        return any(order != sorted(order) for order in positions.values())
+        return positions
 
     def with_ranking(self, ranking: Mapping[str, Sequence[int]]) -> TracedSpace:
         """See `RankableSpace`."""

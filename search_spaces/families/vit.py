@@ -48,6 +48,11 @@ class ViTSpace(RankableSpace):
         """See `RankableSpace`."""
         return self.config.keep is not None
 
+    @property
+    def unranked(self) -> ViTSpace:
+        """See `RankableSpace`."""
+        return ViTSpace(self.config.model_copy(update={"keep": None}))
+
     def with_ranking(self, ranking: Mapping[str, Sequence[int]]) -> ViTSpace:
         """See `RankableSpace`."""
         if "depth" not in ranking:

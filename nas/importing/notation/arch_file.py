@@ -18,6 +18,7 @@ SOURCES: Mapping[str, str] = {
     "layer_num": "autoformer",
     "NUM_HEADS": "autoformer",
     "RETRAIN": "autoformer",
+    "vit_intermediate_sizes": "dynast",
 }
 """Sources of published notations by a key that only this notation has."""
 

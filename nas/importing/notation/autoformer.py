@@ -8,13 +8,20 @@ instead, at the top or under `RETRAIN`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from nas.importing.notation.fields import Notation, check_keys, checked, integers, numbers
+from nas.importing.notation.fields import Notation, check_keys, checked
+from nas.importing.notation.vit_blocks import (
+    active_entries,
+    active_names,
+    choice_values,
+    depth_of,
+    mlp_kind,
+    vit_config,
+)
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
-from search_spaces.families.vit_config import ViTConfig
 
 KEYS = ("layer_num", "embed_dim", "mlp_ratio", "num_heads")
 SUBNET = "RETRAIN"
@@ -28,20 +35,18 @@ def arch_from_autoformer(space: Space, notation: Notation) -> Arch:
         ValueError: an unknown or missing key, a wrong number of entries, different widths, or an option that
             the space does not have.
     """
-    config = _config(space)
+    config = vit_config(space)
     notation = _with_lower_case(notation)
     check_keys(notation, KEYS, optional=("num_params", "score"))
-    (depth,) = integers(notation, "layer_num", 1)
-    if depth not in config.depth:
-        raise ValueError(f"layer_num must be one of {config.depth} in the space {space.name!r}, got {depth}")
-    widths = _entries(notation, "embed_dim", depth)
+    depth = depth_of(space, notation, "layer_num")
+    widths = active_entries(notation, "embed_dim", depth)
     if len(set(widths)) != 1:
         raise ValueError(f"embed_dim must be the same for all blocks, got {notation['embed_dim']!r}")
-    ratios = _entries(notation, "mlp_ratio", depth)
+    ratios = active_entries(notation, "mlp_ratio", depth)
     values: dict[str, Value] = {"resolution": space.resolutions[-1], "width": widths[0], "depth": depth}
     mlps = ratios if config.mlp_ratio else [int(widths[0] * ratio) for ratio in ratios]
-    values |= _choices(space, _mlp(config), depth, mlps)
-    values |= _choices(space, "heads", depth, _entries(notation, "num_heads", depth))
+    values |= choice_values(space, mlp_kind(config), depth, mlps)
+    values |= choice_values(space, "heads", depth, active_entries(notation, "num_heads", depth))
     return checked(space, Arch(values))
 
 
@@ -51,22 +56,16 @@ def arch_to_autoformer(space: Space, arch: Arch) -> dict[str, Any]:
     Raises:
         ValueError: the space is of another family or the arch is not in it.
     """
-    config = _config(space)
+    config = vit_config(space)
     checked(space, arch)
     depth, width = int(arch["depth"]), int(arch["width"])
-    mlps = [arch[name] for name in _names(space, _mlp(config), depth)]
+    mlps = [arch[name] for name in active_names(space, mlp_kind(config), depth)]
     return {
         "layer_num": depth,
         "embed_dim": [width] * depth,
         "mlp_ratio": mlps if config.mlp_ratio else [mlp / width for mlp in mlps],
-        "num_heads": [arch[name] for name in _names(space, "heads", depth)],
+        "num_heads": [arch[name] for name in active_names(space, "heads", depth)],
     }
-
-
-def _config(space: Space) -> ViTConfig:
-    if not isinstance(space.config, ViTConfig):
-        raise ValueError(f"this notation is for spaces of the family vit, got {space.config.family!r}")
-    return space.config
 
 
 def _with_lower_case(notation: Notation) -> Notation:
@@ -78,29 +77,3 @@ def _with_lower_case(notation: Notation) -> Notation:
         return notation
     check_keys(subnet, SUBNET_KEYS, optional=())
     return dict(zip(KEYS, (subnet[key] for key in SUBNET_KEYS), strict=True))
-
-
-def _entries(notation: Notation, key: str, depth: int) -> list[Value]:
-    """The entries of the active blocks; a single number is for all."""
-    value = notation[key]
-    n = max(len(value), depth) if isinstance(value, Sequence) else depth
-    return numbers(notation, key, n)[:depth]
-
-
-def _mlp(config: ViTConfig) -> str:
-    return "mlp_ratio" if config.mlp_ratio else "mlp"
-
-
-def _names(space: Space, kind: str, depth: int) -> list[str]:
-    """The name of the choice `kind` for each active block, in order; the same one if it is for all blocks."""
-    choices = [choice for choice in space.choices.values() if choice.kind == kind]
-    if len(choices) == 1 and choices[0].block is None:
-        return [choices[0].name] * depth
-    return [choice.name for choice in choices if choice.is_active({"depth": depth})]
-
-
-def _choices(space: Space, kind: str, depth: int, entries: Sequence[Value]) -> dict[str, Value]:
-    values = dict(zip(_names(space, kind, depth), entries, strict=True))
-    if len(values) == 1 and len(set(entries)) > 1:
-        raise ValueError(f"the space {space.name!r} has one {kind} for all blocks, got {list(entries)}")
-    return values

@@ -7,6 +7,7 @@ from typing import Any
 
 from nas.importing.notation.attentivenas import arch_from_attentivenas
 from nas.importing.notation.autoformer import arch_from_autoformer
+from nas.importing.notation.dynast import arch_from_dynast
 from nas.importing.notation.elasticvit import arch_from_elasticvit
 from nas.importing.notation.nasvit import arch_from_nasvit
 from nas.importing.notation.ofa import arch_from_ofa
@@ -17,6 +18,7 @@ NOTATIONS: Mapping[str, Callable[[Space, Any], Arch]] = {
     "attentivenas": arch_from_attentivenas,
     "autoformer": arch_from_autoformer,
     "prenas": arch_from_autoformer,
+    "dynast": arch_from_dynast,
     "nasvit": arch_from_nasvit,
     "elasticvit": arch_from_elasticvit,
 }
