@@ -316,7 +316,7 @@ def test_parts_of_a_batch_are_weighted_by_their_number_of_images(tiny: Space) ->
     step._outputs = lambda arch, x, dropout=None: weight.sum() * x.flatten(1)  # type: ignore[method-assign]
     x, y = torch.arange(1.0, 11.0), torch.arange(10.0) ** 2
     batch = TrainingBatch(x.view(10, 1, 1, 1).expand(10, 1, 8, 8), y, None, total=10)
-    step._compute_gradients([tiny.largest], batch)
+    step._compute_gradients([tiny.largest], batch, None)
     assert weight.grad is not None
     # the mean over all 10 images, of which the 4 parts have 3, 3, 2 and 2
     torch.testing.assert_close(weight.grad, torch.full_like(weight, float((x * y).mean())))

@@ -51,7 +51,7 @@ def settings(name: str, images: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bignas", "attentivenas", "alphanet"])
+@pytest.mark.parametrize("name", ["bignas", "attentivenas", "alphanet", "nasvit"])
 def test_recipe_takes_steps(images: Path, tmp_path: Path, name: str) -> None:
     changes = [*settings(name, images, tmp_path), "epochs=1"]
     assert train(recipe.load(name, changes), tmp_path / "run").has(SUPERNET)

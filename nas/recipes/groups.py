@@ -139,6 +139,23 @@ class NoClippingConfig(Group):
     kind: Literal["none"] = "none"
 
 
+class GradientProjectionConfig(Group):
+    """Where the gradients of a step's first subnet and of the others conflict, the first one loses its part
+    against the others (NASViT, Gong et al. 2022)."""
+
+    enabled: bool = False
+    """Project the gradients. Clipping then limits the sum of the others only. Needs memory for one more
+    gradient."""
+    start: Fraction = 0.0
+    """Share of the training after which gradients are projected; NASViT has 0.25."""
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> GradientProjectionConfig:
+        if self.start and not self.enabled:
+            raise ValueError("start has no effect without enabled; leave it out")
+        return self
+
+
 class RegularizationConfig(Group):
     """Dropout and drop-connect."""
 

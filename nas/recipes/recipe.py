@@ -21,6 +21,7 @@ from nas.recipes.groups import (
     EmaConfig,
     ExternalDistillationConfig,
     FinetuningConfig,
+    GradientProjectionConfig,
     InplaceDistillationConfig,
     LoggingConfig,
     LossConfig,
@@ -78,6 +79,7 @@ class Recipe(Group):
     """Learning rate over time."""
     clipping: Clipping = NormClippingConfig()
     """Limit of the gradients."""
+    gradient_projection: GradientProjectionConfig = GradientProjectionConfig()
     regularization: RegularizationConfig = RegularizationConfig()
     batch_norm: BatchNormConfig = BatchNormConfig()
     ema: EmaConfig = EmaConfig()
@@ -114,6 +116,16 @@ class Recipe(Group):
             raise ValueError(
                 f"distillation.inplace has no effect with the sampler {self.sampler.kind}, which trains one "
                 f"subnet per step; leave it out"
+            )
+        if single_subnet and self.gradient_projection.enabled:
+            raise ValueError(
+                f"gradient_projection has no effect with the sampler {self.sampler.kind}, which trains one "
+                f"subnet per step; leave it out"
+            )
+        if self.gradient_projection.enabled and self.compute.precision == "16-mixed":
+            raise ValueError(
+                "with gradient_projection, compute.precision must be 32-true or bf16-mixed, got 16-mixed, "
+                "which scales gradients"
             )
         if self.phases and self.schedule.warmup_epochs != WARMUP:
             raise ValueError(

@@ -16,6 +16,7 @@ from nas.recipes.recipe import Recipe
 from nas.samplers import Step
 from nas.tasks import Task
 from nas.torch_backend.dropout import Dropout
+from nas.training.gradient_projection import SeparateGradients
 from nas.training.loaders import TrainingBatch, resolutions_by_size, rng_of
 from nas.training.log import TrainedSubnet
 from nas.training.optimizers import LR_SCALE, clip_gradients
@@ -79,11 +80,12 @@ class TrainingStep:
         step = self._sampler_step(batch)
         with self._restore_sampler_on_error():
             subnets = self._subnets(step)
-            trained, outputs = self._compute_gradients(subnets, batch)
+            separate = self._separate_gradients(subnets)
+            trained, outputs = self._compute_gradients(subnets, batch, separate)
             if batch.indices is not None:
                 self.state.data_order.observe(batch.indices, self.task.errors(outputs, batch.y))
         losses = [subnet.loss for subnet in trained]
-        self._update_weights(losses, lr)
+        self._update_weights(losses, lr, separate)
         self.state.step += 1
         with self._sampler_errors():
             self.state.sampler.observe(step, subnets, losses)
@@ -146,10 +148,18 @@ class TrainingStep:
         values: list[float] = mean_over_processes(torch.stack(losses)).tolist()
         return values
 
+    def _separate_gradients(self, subnets: Sequence[Arch]) -> SeparateGradients | None:
+        """The gradients of the step, if that of the first subnet is apart from the others."""
+        projection = self.recipe.gradient_projection
+        started = self.state.step >= projection.start * self.total
+        if projection.enabled and started and len(subnets) > 1:
+            return SeparateGradients(self.state.supernet.parameters())
+        return None
+
     def _compute_gradients(
-        self, subnets: Sequence[Arch], batch: TrainingBatch
+        self, subnets: Sequence[Arch], batch: TrainingBatch, separate: SeparateGradients | None
     ) -> tuple[list[TrainedSubnet], Tensor]:
-        """Sum the gradients over the subnets.
+        """Sum the gradients over the subnets, except for the first one if `separate` is given.
 
         Returns:
             the results of the subnets, and the outputs of the first one.
@@ -165,12 +175,16 @@ class TrainingStep:
                 for i, arch in enumerate(subnets):
                     outputs = self._outputs(arch, x, self._dropout_of(arch))
                     loss = weight * loss_of(outputs)
-                    self.fabric.backward(loss)
+                    with separate.of_first() if separate and i == 0 else nullcontext():
+                        self.fabric.backward(loss)
                     outputs = outputs.detach()
                     metric = self.task.training_metric(outputs, y)
                     sums[:, i] += torch.stack([loss.detach(), weight * metric])
                     if i == 0:
                         first.append(outputs)
+        if separate:
+            with separate.of_first():
+                average_gradients(self.state.supernet.parameters(), sums.new_empty(0))
         means = average_gradients(self.state.supernet.parameters(), sums.flatten())
         trained = zip(subnets, *means.view_as(sums).tolist(), strict=True)
         return [TrainedSubnet(*values) for values in trained], torch.cat(first)
@@ -203,9 +217,11 @@ class TrainingStep:
         rng = rng_of(self.recipe.seed, f"dropout of process {self.fabric.global_rank}", self.state.step)
         return seeded(int(rng.integers(2**62)), self.fabric.device)
 
-    def _update_weights(self, losses: Sequence[float], lr: float) -> None:
+    def _update_weights(self, losses: Sequence[float], lr: float, separate: SeparateGradients | None) -> None:
         state, recipe = self.state, self.recipe
         norm = clip_gradients(self.fabric, state.supernet, state.optimizer, recipe.clipping)
+        if separate:
+            norm = separate.combine()
         scaled = recipe.compute.precision == "16-mixed"  # the loss scaler skips steps that overflow
         if not (scaled or norm.isfinite()) or not np.isfinite(losses).all():
             raise FloatingPointError(
