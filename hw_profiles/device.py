@@ -16,8 +16,12 @@ from hw_profiles.latency_models.lookup_table import LatencyTable, SpaceLatency, 
 from hw_profiles.latency_models.other_data import OtherData, other_data
 from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.robust_regression import IDENTITY, fit_affine
+from hw_profiles.mixing import block_precisions
 from hw_profiles.profile import DeviceProfile
 from search_spaces import Arch, Block, BlockTable, Space, block_key
+from search_spaces.block_precision import in_precision, precision_of, without_border
+from search_spaces.precision_space import base_space, with_precision
+from search_spaces.tensors import FP32, MIXED
 
 FITTED_COLUMNS = ("arch", "measured_latency_ms")
 CLASSIFIER_COST = 4.0
@@ -35,7 +39,8 @@ class Device:
     blocks: pd.DataFrame
     """See `LatencyTable`."""
     boundaries: pd.DataFrame
-    """The times subtracted at the boundaries of blocks: `channels`, `size`, `conv_ms`, `overhead_ms`."""
+    """The times subtracted at the boundaries of blocks: `channels`, `size`, `conv_ms`, `overhead_ms`,
+    and `precision` in new profiles."""
     fitted: pd.DataFrame
     """The whole subnets that the latency model is fitted to: `arch` (JSON), `measured_latency_ms`. A model is
     not stored but fitted again, with the same result."""
@@ -44,6 +49,8 @@ class Device:
     `measured_latency_ms`, and `remeasured_latency_ms` of the second pass."""
     space: Space
     """The space that was profiled, with its classes, channels and resolutions."""
+    borders: pd.DataFrame | None = None
+    """Costs of borders between precisions, see `BorderTable`; None for a profile of one precision."""
     directory: Path | None = None
     """Folder of profiles that contains the device; None: the default one."""
     shipped: bool = False
@@ -55,21 +62,58 @@ class Device:
     def latency(self) -> Callable[[Space], SpaceLatency]:
         """The latency model for a space: a function from genomes (n, n_genes) to ms (n,).
 
-        Raises ValueError if the latency of a block of the space is neither measured nor follows from the
-        measured ones; the message names the blocks and the command that measures them.
+        A profile of mixed precision has the latencies of a space with the precision as a choice, and of the
+        space without it in fp32.
+
+        Raises ValueError if the space chooses precisions and the profile has only one, or if the latency of a
+        block of the space is neither measured nor follows from the measured ones; the message names the
+        blocks and the command that measures them.
         """
         return lru_cache(maxsize=8)(self._latency)
 
     @cached_property
     def table(self) -> LatencyTable:
         """The measured blocks; empty if the device has no table."""
-        return LatencyTable(self.profile.name, self.blocks, self.profile.calibration or IDENTITY)
+        return LatencyTable(
+            self.profile.name, self.blocks, self.profile.calibration or IDENTITY, self.borders
+        )
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the profile has the latencies of networks with blocks of different precision."""
+        return self.profile.key.precision == MIXED
+
+    def subnets_of(self, space: Space) -> Space:
+        """The space of the archs in the files of the profile.
+
+        Args:
+            space: the profiled space, perhaps for other data, with or without the precision as a choice.
+        """
+        return with_precision(space, "block") if self.is_mixed else base_space(space)
 
     def other_data(self, space: Space) -> OtherData:
         """How the latencies of the blocks of a space follow from the measured ones."""
-        return other_data(space, self.space, self.table.latency_ms, self._negligible_weights)
+        precisions = block_precisions(self.profile.key.precision if space is not base_space(space) else FP32)
+        parts = [
+            other_data(
+                base_space(space), self.space, self.table.latency_ms, self._negligible_weights, precision
+            )
+            for precision in precisions
+        ]
+        return OtherData(
+            {key: block for part in parts for key, block in part.counterparts.items()},
+            {key: ms for part in parts for key, ms in part.difference_ms.items()},
+            tuple(key for part in parts for key in part.missing),
+        )
 
     def _latency(self, space: Space) -> SpaceLatency:
+        if space is not base_space(space) and not self.is_mixed:
+            name, precision = self.profile.name, self.profile.key.precision
+            raise ValueError(
+                f"the device {name!r} is measured in {precision}, a search over precisions needs both: "
+                f"measure one with `{profile_command(space.source, f'{name}-mixed', self.directory)} "
+                f"--precision mixed`"
+            )
         other = self.other_data(space)
         if other.missing:
             message = missing_blocks_message(self.profile.name, space, other.missing)
@@ -78,9 +122,11 @@ class Device:
         slope = self.profile.calibration.slope if self.profile.calibration else 1.0
 
         def block_ms(block: Block) -> float:
-            key = block_key(block)
+            key = block_key(without_border(block))
             if key in other.counterparts:
-                return model_ms(other.counterparts[key]) + slope * other.difference_ms[key]
+                own, entering = precision_of(block), block.inputs[0].precision
+                counterpart = in_precision(other.counterparts[key], own, entering)
+                return model_ms(counterpart) + slope * other.difference_ms[key]
             return model_ms(block)
 
         return SpaceLatency(self.table, space, BlockTable(space, block_ms, intercept_ms))
@@ -93,8 +139,8 @@ class Device:
             return lambda block: line.slope * self.table.block_ms(block), line.intercept_ms
         from hw_profiles.latency_models.selection import candidates  # slow to import
 
-        networks = [self.space.blocks(arch) for arch in self._fitted_archs]
-        models = candidates(self.table.block_ms if self.profile.n_blocks else None)
+        networks = [self.subnets_of(self.space).blocks(arch) for arch in self._fitted_archs]
+        models = candidates(self.table.block_ms if self.profile.n_blocks else None, self.is_mixed)
         if self.profile.latency_model not in models:
             raise ValueError(
                 f"the latency_model of the profile {self.profile.name!r} must be one of "
@@ -113,7 +159,8 @@ class Device:
 
     def _negligible_weights(self) -> float:
         """The number of classifier weights whose latency is within the noise of the fastest subnet."""
-        macs = np.array([self.space.macs(arch) for arch in self._fitted_archs], dtype=np.float64)
+        space = self.subnets_of(self.space)
+        macs = np.array([space.macs(arch) for arch in self._fitted_archs], dtype=np.float64)
         ms_per_weight = CLASSIFIER_COST * fit_affine(macs, self._fitted_ms).slope
         noise = self.profile.noise_floor or self.profile.held_out.mape
         valid = noise > 0 and ms_per_weight > 0  # NaN if nothing was measured twice

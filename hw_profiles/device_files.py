@@ -11,15 +11,19 @@ import search_spaces
 from hw_profiles.atomic_write import replace_file
 from hw_profiles.csv_tables import read_table
 from hw_profiles.device import FITTED_COLUMNS, Device
+from hw_profiles.latency_models.borders import COLUMNS as BORDER_COLUMNS
 from hw_profiles.latency_models.lookup_table import COLUMNS
 from hw_profiles.profile import SCHEMA_VERSION, DeviceProfile
 from search_spaces.errors import one_line
+from search_spaces.tensors import MIXED
 
 PROFILE, SPACE = "profile.json", "space.yaml"
 TABLE, BOUNDARIES, FITTED, HELD_OUT = "table.csv", "boundaries.csv", "fitted.csv", "held_out.csv"
+BORDERS = "borders.csv"
+"""In mixed profiles only."""
 BUNDLE = "bundle"
 """Folder for the bundle while the device is being measured."""
-REQUIRED_COLUMNS = {
+REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     TABLE: COLUMNS,
     BOUNDARIES: ("channels", "size", "conv_ms", "overhead_ms"),
     FITTED: FITTED_COLUMNS,
@@ -35,6 +39,8 @@ def write_device(folder: Path, device: Device) -> None:
         FITTED: device.fitted,
         HELD_OUT: device.held_out,
     }
+    if device.borders is not None:
+        frames[BORDERS] = device.borders
     for name, frame in frames.items():
         replace_file(folder / name, frame.to_csv(index=False))
     replace_file(folder / SPACE, device.space.to_yaml())
@@ -49,7 +55,8 @@ def read_device(folder: Path) -> Device:
     """
     profile = read_profile(folder)
     frames = {}
-    for name, columns in REQUIRED_COLUMNS.items():
+    borders = {BORDERS: BORDER_COLUMNS} if profile.key.precision == MIXED else {}
+    for name, columns in (REQUIRED_COLUMNS | borders).items():
         try:
             frames[name] = read_table(folder / name, columns).reset_index(drop=True)
         except OSError as error:
@@ -67,6 +74,7 @@ def read_device(folder: Path) -> Device:
         frames[FITTED],
         frames[HELD_OUT],
         search_spaces.get(folder / SPACE),
+        frames.get(BORDERS),
         directory=folder.parent,
     )
 

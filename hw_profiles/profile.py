@@ -9,7 +9,7 @@ from pydantic import BaseModel, computed_field
 from hw_profiles.connections.base import Description
 from hw_profiles.connections.local import Local
 from hw_profiles.connections.registry import AnyConnection
-from hw_profiles.latency_models.prediction_error import ErrorRecord
+from hw_profiles.latency_models.prediction_error import ErrorRecord, PrecisionErrors
 from hw_profiles.latency_models.robust_regression import Affine
 from hw_profiles.measuring.results import Conditions
 from hw_profiles.run_settings import DeviceKey
@@ -86,6 +86,8 @@ class DeviceProfile(BaseModel, frozen=True):
     noise_floor: float | None
     """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process; None
     if only one pass was measured."""
+    precisions: PrecisionErrors | None = None
+    """Errors by the precision of the networks; None for a profile of one precision."""
     split_half_spearman: float | None
     """Rank correlation of the block latencies of even trials with those of odd trials."""
     slow_share: float = 0.0

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel
 
 from hw_profiles.measuring.runner.providers import CPU
 from search_spaces.tensors import Precision
+
+ProfilePrecision = Precision | Literal["mixed"]
+"""Precision of all blocks, or `mixed`: each block has its own."""
 
 
 class RunSettings(BaseModel, frozen=True):
@@ -15,10 +20,10 @@ class RunSettings(BaseModel, frozen=True):
     """ONNX Runtime's execution provider."""
     threads: int = 1
     """Number of threads of one operator."""
-    precision: Precision = "fp32"
+    precision: ProfilePrecision = "fp32"
     int8_for: str | None = None
     """Instruction set that INT8 graphs are written for, see
-    `hw_profiles.measuring.runner.device_description.instruction_set`; None in other precisions, and until the
+    `hw_profiles.measuring.runner.device_description.instruction_set`; None without INT8, and until the
     device was queried."""
     fallback: bool = False
     """Let the CPU run the nodes that another provider does not support."""

@@ -35,7 +35,12 @@ INT8_BITS, FLOAT_BITS = 8, 32
 
 def with_precision(space: Space, grain: Grain) -> PrecisionSpace:
     """The space with its precision as a choice, in these parts; another grain of it is replaced."""
-    return PrecisionSpace(space.base if isinstance(space, PrecisionSpace) else space, grain)
+    return PrecisionSpace(base_space(space), grain)
+
+
+def base_space(space: Space) -> Space:
+    """The space without the precision as a choice."""
+    return space.base if isinstance(space, PrecisionSpace) else space
 
 
 def space_of(space: Space, arch: Arch) -> Space:
@@ -48,7 +53,7 @@ def space_of(space: Space, arch: Arch) -> Space:
     Returns:
         the base space, if the arch has no choices of precision.
     """
-    base = space.base if isinstance(space, PrecisionSpace) else space
+    base = base_space(space)
     if arch.keys() <= base.choices.keys():
         return base
     return next((own for own in _all_grains(base) if arch.keys() <= own.choices.keys()), space)

@@ -16,8 +16,8 @@ from hw_profiles.latency_models.selection import (
     TABLE_AND_LAYERS,
     TABLE_AND_WEIGHTS,
     block_macs,
-    block_params,
     select_model,
+    weight_bytes,
 )
 from search_spaces import Block, BlockTable, Genomes
 from search_spaces.operators import Conv2d
@@ -165,7 +165,7 @@ def test_a_table_that_is_right_is_chosen_and_one_that_is_not_is_corrected() -> N
 
 def test_networks_that_outgrow_the_cache_pay_for_their_weights() -> None:
     def in_a_network_ms(block: Block) -> float:
-        return 1.1 * jagged_ms(block) + 2e-6 * block_params(block)
+        return 1.1 * jagged_ms(block) + 2e-6 * weight_bytes(block)
 
     known, truth = sums(networks(TRAIN), in_a_network_ms), sums(networks(TEST), in_a_network_ms)
     choice = select_model(networks(TRAIN), known, jagged_ms)

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from search_spaces import Block, Slot, Space, block_key
+from search_spaces.block_precision import in_precision
 from search_spaces.building import BlockBuilder
-from search_spaces.tensors import TensorSpec
+from search_spaces.tensors import FP32, Precision, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,21 @@ class TimedBlock:
         return tuple(boundary for boundary in (self.before, self.after) if boundary)
 
 
-def timed_blocks(space: Space, slots: Iterable[Slot] | None = None) -> dict[str, TimedBlock]:
+def timed_blocks(
+    space: Space, slots: Iterable[Slot] | None = None, precision: Precision = FP32
+) -> dict[str, TimedBlock]:
     """Every distinct block of a space by its `block_key`.
 
     Args:
         space: the space.
         slots: some of its slots; None: all.
+        precision: precision of the blocks and of their boundaries.
     """
     blocks: dict[str, TimedBlock] = {}
     first, last = space.slots[0], space.slots[-1]
     for slot in space.slots if slots is None else slots:
-        for block in space.slot_blocks(slot):
+        for float_block in space.slot_blocks(slot):
+            block = in_precision(float_block, precision)
             before = None if slot is first else Boundary(block.inputs[0])
             after = None if slot is last else Boundary(block.output_specs[0])
             blocks.setdefault(block_key(block), TimedBlock(block, before, after))

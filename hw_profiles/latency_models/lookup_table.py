@@ -11,8 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hw_profiles.command import profile_command
+from hw_profiles.latency_models.borders import BorderTable
 from hw_profiles.latency_models.robust_regression import Affine
 from search_spaces import Arch, Block, BlockTable, SlotTable, Space, block_key
+from search_spaces.block_precision import border, without_border
 from search_spaces.genomes import Genomes
 
 COLUMNS = ("block_key", "latency_ms", "trials", "spread")
@@ -27,10 +29,14 @@ class LatencyTable:
         blocks: one row for each block: `block_key`, `latency_ms` inside a network (before calibration),
             number of `trials`, and their `spread` (interquartile range / median).
         calibration: from the sum over blocks to the latency of a whole network.
+        borders: costs of borders between precisions, see `BorderTable`; None: the table has one precision.
     """
 
-    def __init__(self, device: str, blocks: pd.DataFrame, calibration: Affine) -> None:
+    def __init__(
+        self, device: str, blocks: pd.DataFrame, calibration: Affine, borders: pd.DataFrame | None = None
+    ) -> None:
         self.device, self.blocks, self.calibration = device, blocks, calibration
+        self._border_ms = None if borders is None else BorderTable(borders)
         self.latency_ms: Mapping[str, float] = dict(
             zip(blocks["block_key"], blocks["latency_ms"].astype(float), strict=True)
         )
@@ -44,8 +50,10 @@ class LatencyTable:
         return SpaceLatency(self, space, blocks)
 
     def block_ms(self, block: Block) -> float:
-        """Latency of a block before calibration; NaN if it was not measured."""
-        return self.latency_ms.get(block_key(block), math.nan)
+        """Latency of a block with its borders before calibration; NaN if it was not measured."""
+        if self._border_ms is None or not border(block):
+            return self.latency_ms.get(block_key(block), math.nan)
+        return self.latency_ms.get(block_key(without_border(block)), math.nan) + self._border_ms(block)
 
     def predict(self, genomes: Genomes, space: Space) -> NDArray[np.float64]:
         """Latencies in ms, shape (n,), of genomes of shape (n, n_genes), raw or canonical.
@@ -57,8 +65,8 @@ class LatencyTable:
 
     def missing_keys(self, archs: Iterable[Arch], space: Space) -> list[str]:
         """Keys of the blocks of some archs that were not measured."""
-        keys = dict.fromkeys(block_key(block) for arch in archs for block in space.blocks(arch))
-        return [key for key in keys if key not in self.latency_ms]
+        blocks = {block_key(block): block for arch in archs for block in space.blocks(arch)}
+        return [key for key, block in blocks.items() if math.isnan(self.block_ms(block))]
 
 
 class SpaceLatency:

@@ -32,6 +32,38 @@ class ErrorRecord(BaseModel, frozen=True):
     kendall_tau: Figure
 
 
+class Slope(BaseModel, frozen=True):
+    """The slope of a regression line, with its 95 % confidence interval."""
+
+    value: Figure
+    low: Figure
+    high: Figure
+
+
+class PrecisionErrors(BaseModel, frozen=True):
+    """Errors of the predictions of a mixed profile, by the precision of the networks."""
+
+    fp32: ErrorRecord
+    int8: ErrorRecord
+    mixed: ErrorRecord
+    """Of networks with blocks of both precisions."""
+    noise_floor: dict[str, Figure]
+    """MAPE between two passes over the networks of each group; empty if only one pass was measured."""
+    error_per_border: Slope
+    """Change of the signed relative error with each border between precisions, over all networks."""
+
+
+def line_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> Slope:
+    """The slope of the line through points, shapes (n,); NaN with fewer than three points or equal `x`."""
+    from scipy.stats import linregress, t  # slow to import
+
+    if len(x) < 3 or len(set(x)) < 2:
+        return Slope(value=math.nan, low=math.nan, high=math.nan)
+    line = linregress(x, y)
+    half = float(t.ppf(0.975, len(x) - 2) * line.stderr)
+    return Slope(value=line.slope, low=line.slope - half, high=line.slope + half)
+
+
 def compare(predicted_ms: Latencies, measured_ms: Latencies) -> ErrorRecord:
     """The errors of predicted against measured latencies, shapes (n,)."""
     from scipy.stats import kendalltau, spearmanr  # slow to import

@@ -18,6 +18,9 @@ from hw_profiles.latency_models.base import (
 from hw_profiles.latency_models.layerwise import LayerFit
 from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from search_spaces import Block
+from search_spaces.block_precision import precision_of
+from search_spaces.memory import BYTES_PER_NUMBER
+from search_spaces.tensors import FP32, INT8, Precision
 
 FOLDS = 5
 MIN_NETWORKS = 10
@@ -27,6 +30,9 @@ TABLE_AND_WEIGHTS = "table and weights"
 """A block that is timed separately reads its weights from the cache; in a network larger than the cache they
 come from memory, which takes time in proportion to their number. On the space `ofa-mbv3-w1.0`, whose networks
 have up to 30 MB of them, the table alone was 10 % too low at 140 pixels and 3 % too high at 224."""
+TABLE_BY_PRECISION = "table by precision"
+"""A network runs slower or faster than the sum of its blocks by a few percent, which may differ between
+precisions."""
 MACS = "MACs alone"
 """The baseline; it is compared with the others and never chosen."""
 
@@ -36,25 +42,40 @@ def block_macs(block: Block) -> float:
     return float(block.macs)
 
 
-def block_params(block: Block) -> float:
-    """Parameters of a block."""
-    return float(block.params)
+def weight_bytes(block: Block) -> float:
+    """Bytes of the parameters of a block."""
+    return float(block.params * BYTES_PER_NUMBER[precision_of(block)])
 
 
-def candidates(table_ms: BlockValue | None = None) -> dict[str, Callable[[], LatencyEstimator]]:
+def candidates(
+    table_ms: BlockValue | None = None, mixed: bool = False
+) -> dict[str, Callable[[], LatencyEstimator]]:
     """Factories of the models that can be chosen, by name, the simplest first.
 
     Args:
         table_ms: latency of a block in the table of the device; None without a table.
+        mixed: whether the networks have blocks of different precision, which the terms of layers do not
+            distinguish.
     """
     if table_ms is None:
         return {LAYERS: LayerFit}
+    if mixed:
+        return {
+            TABLE: lambda: Linear(table_ms),
+            TABLE_BY_PRECISION: lambda: Linear(*(_only(p, table_ms) for p in (FP32, INT8))),
+            TABLE_AND_WEIGHTS: lambda: Linear(table_ms, weight_bytes),
+        }
     return {
         TABLE: lambda: Linear(table_ms),
-        TABLE_AND_WEIGHTS: lambda: Linear(table_ms, block_params),
+        TABLE_AND_WEIGHTS: lambda: Linear(table_ms, weight_bytes),
         TABLE_AND_LAYERS: lambda: LayerFit(table_ms),
         LAYERS: LayerFit,
     }
+
+
+def _only(precision: Precision, value: BlockValue) -> BlockValue:
+    """The value of the blocks in this precision, 0 for others."""
+    return lambda block: value(block) if precision_of(block) == precision else 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +90,10 @@ class SelectedModel:
 
 
 def select_model(
-    networks: Sequence[Network], latency_ms: Latencies, table_ms: BlockValue | None = None
+    networks: Sequence[Network],
+    latency_ms: Latencies,
+    table_ms: BlockValue | None = None,
+    mixed: bool = False,
 ) -> SelectedModel:
     """Fit every candidate to measured whole networks and select one by cross-validation.
 
@@ -82,12 +106,13 @@ def select_model(
         networks: the blocks of each network.
         latency_ms: measured latencies alone in a fresh process, shape (n,).
         table_ms: latency of a block in the table of the device; None without a table.
+        mixed: whether the networks have blocks of different precision.
 
     Raises:
         ValueError: there are no networks, or a latency is not above 0.
     """
     known = check_latencies(networks, latency_ms)
-    made = candidates(table_ms)
+    made = candidates(table_ms, mixed)
     if len(known) < MIN_NETWORKS:
         name = next(iter(made))
         return SelectedModel(name, made[name]().fit(networks, known), {})

@@ -14,7 +14,7 @@ from hw_profiles.measuring.runner.providers import CPU
 
 _log = logging.getLogger(__name__)
 
-TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2}
+TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2, "mixed": 0.2}
 """Largest allowed norm of the difference / norm of the outputs of this machine, by precision."""
 
 

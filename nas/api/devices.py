@@ -28,6 +28,7 @@ def profile(
     n_held_out: int | None = None,
     seed: int = 0,
     resume: bool = True,
+    merge: tuple[str | Device, str | Device] | None = None,
     progress: Progress = silent,
 ) -> Device:
     """Measure the latency of a space's subnets on a device, and how good its predictions are.
@@ -42,6 +43,8 @@ def profile(
             blocks are added to a profile.
         seed: decides random weights, subnets and the order of trials.
         resume: False: measure all again and replace a profile with this name.
+        merge: profiles of the device in fp32 and in INT8, or their names: make a mixed profile from them and
+            measure only borders between precisions and whole subnets.
         progress: called after trials.
 
     Raises:
@@ -49,16 +52,19 @@ def profile(
         ValueError: the name belongs to another device, space or settings, or the device cannot be reached or
             computes wrong outputs.
     """
+    store = ProfileStore(profiles)
+    parts = [device if isinstance(device, Device) else store.load(device) for device in merge or ()]
     return profile_device(
         space if isinstance(space, Space) else open_space(space),
         name,
-        ProfileStore(profiles),
+        store,
         connection=connection,
         settings=settings,
         n_held_out=n_held_out,
         seed=seed,
         resume=resume,
         progress=progress,
+        merge=(parts[0], parts[1]) if parts else None,
     )
 
 

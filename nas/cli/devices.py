@@ -21,6 +21,7 @@ from nas.cli.options import (
 from nas.cli.output import line, print_json, show
 
 if TYPE_CHECKING:
+    from hw_profiles.latency_models.prediction_error import PrecisionErrors
     from nas.devices.benchmark import BenchmarkRow
 
 _EARLIER = "the profile's, else {}"
@@ -46,12 +47,24 @@ def profile(
     ] = None,
     fallback: FallbackOption = False,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or int8.", show_default=_EARLIER.format("fp32"))
+        str | None,
+        typer.Option(
+            help="fp32, fp16, int8, or mixed: blocks in fp32 and in INT8, for `--bits`.",
+            show_default=_EARLIER.format("fp32"),
+        ),
     ] = None,
     int8_for: Annotated[
         str | None,
         typer.Option(
             help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device reports"
+        ),
+    ] = None,
+    merge: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="FP32_DEVICE INT8_DEVICE",
+            help="Make a mixed profile from two profiles of the same device: only borders between precisions "
+            "and whole subnets are measured.",
         ),
     ] = None,
     held_out: Annotated[
@@ -98,6 +111,8 @@ def profile(
     if precision:
         check_precision(precision)
     connection = reached_by.connection()
+    store = ProfileStore(profiles)
+    parts = (store.load(merge[0], space), store.load(merge[1], space)) if merge else None
     options = {
         "threads": threads,
         "provider": provider,
@@ -106,7 +121,7 @@ def profile(
         "int8_for": int8_for,
         "batch": batch,
     }
-    measured_space, store = open_space(space), ProfileStore(profiles)
+    measured_space = open_space(space)
     profiled = settings_of(store.load(device) if device in store.names() else None)
     if precision not in (None, profiled.precision):
         profiled = profiled.model_copy(update={"int8_for": None})
@@ -123,6 +138,7 @@ def profile(
             seed=seed,
             resume=resume,
             progress=progress,
+            merge=parts,
         ).profile
     if as_json:
         print_json(measured.model_dump(mode="json"))
@@ -146,9 +162,25 @@ def profile(
         f"{device}: {measured.n_blocks} blocks in {measured.seconds:.0f} s, errors on {measured.held_out.n} "
         f"held-out subnets; {floor}"
     )
+    if measured.precisions:
+        line(_by_precision(measured.precisions))
     for warning in profile_warnings(measured):
         line(warning)
     _print_next_command(space, device, profiles)
+
+
+def _by_precision(errors: PrecisionErrors) -> str:
+    """The errors of a mixed profile as a sentence."""
+    groups = ", ".join(
+        f"{name} {record.mape:.2%}"
+        + (f" (again {errors.noise_floor[name]:.2%})" if name in errors.noise_floor else "")
+        for name, record in (("fp32", errors.fp32), ("int8", errors.int8), ("mixed", errors.mixed))
+    )
+    slope = errors.error_per_border
+    return (
+        f"mean error by precision: {groups}; each border changes the error by {slope.value:+.2%} "
+        f"(95 % interval {slope.low:+.2%} to {slope.high:+.2%})"
+    )
 
 
 def _print_next_command(space: str, device: str, profiles: Path | None) -> None:

@@ -66,7 +66,13 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(("--latency-pattern", "--retries"), needs=("--command",)),
         Rule(("--latency-unit",), needs=("--latency-pattern",)),
         Rule(("--whole",), needs=("--bundle",)),
-        Rule(("--int8-for",), needs=("--precision=int8",)),
+        Rule(("--int8-for",), needs=("--precision=int8", "--precision=mixed")),
+        Rule(
+            (*_RUNTIME, "--batch", "--precision", "--int8-for"),
+            without=("--merge",),
+            reason="the merged profiles define it",
+        ),
+        Rule(("--merge",), without=("--check",)),
         _FALLBACK,
     ],
     "search": [

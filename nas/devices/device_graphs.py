@@ -10,15 +10,16 @@ files; 24, 58 and 183 MB of numbers are generated on the device).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from hw_profiles.latency_models.selection import weight_bytes
 from hw_profiles.measuring.bundle import LIGHT, WEIGHTS, BundledModel, Region, TrialPlan, Weights, alone_plan
-from hw_profiles.run_settings import RunSettings
+from hw_profiles.run_settings import ProfilePrecision, RunSettings
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.precision import convert, uniform_blocks
 from search_spaces import Block
@@ -27,8 +28,6 @@ SHARED_FROM = 256
 """Constants with fewer elements stay in their graph."""
 _PAGE = 4096
 _SEED = 0
-_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
-"""Bytes of one weight, by precision."""
 _INDICES = (TensorProto.INT32, TensorProto.INT64)
 """Types of constants that are not weights, such as the distances of tokens."""
 _Kind = tuple[str, float]
@@ -51,19 +50,23 @@ def bundled(
     graphs: Iterable[TimedGraph], settings: RunSettings, rng: np.random.Generator
 ) -> tuple[list[BundledModel], Weights]:
     """The graphs as small files, and the description of their weights for the device."""
-    graphs = list(graphs)
+    graphs = [replace(g, blocks=_in_precision(g.blocks, settings.precision)) for g in graphs]
     models, weights = share_weights(_models(graphs, settings, rng))
     files = [
         BundledModel(g.id, m, g.passes * trials.n_trials, g.alone, g.images, trials.n_sessions)
-        for g, m, trials in zip(graphs, models, (_trials(g, settings) for g in graphs), strict=True)
+        for g, m, trials in zip(graphs, models, map(_trials, graphs), strict=True)
     ]
     return files, weights
 
 
-def _trials(graph: TimedGraph, settings: RunSettings) -> TrialPlan:
+def _in_precision(blocks: Sequence[Block], precision: ProfilePrecision) -> tuple[Block, ...]:
+    """The blocks in the precision of a profile; a mixed one has them as they are."""
+    return tuple(blocks) if precision == "mixed" else uniform_blocks(blocks, precision)
+
+
+def _trials(graph: TimedGraph) -> TrialPlan:
     """The trials of each pass."""
-    params = sum(block.params for block in graph.blocks)
-    return alone_plan(params * _WEIGHT_BYTES[settings.precision]) if graph.alone else LIGHT
+    return alone_plan(int(sum(map(weight_bytes, graph.blocks)))) if graph.alone else LIGHT
 
 
 def _models(
@@ -72,7 +75,7 @@ def _models(
     for graph in graphs:
         weights = onnx_graph.random_weights(graph.blocks, rng)
         model = onnx_graph.build(graph.blocks, weights, batch=settings.batch)
-        yield convert(model, uniform_blocks(graph.blocks, settings.precision), settings.int8_for)
+        yield convert(model, graph.blocks, settings.int8_for)
 
 
 def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weights]:

@@ -11,8 +11,10 @@ from hw_profiles.connections.base import Description
 from hw_profiles.device import Device
 from hw_profiles.latency_models.block_timing import TimedBlock, timed_blocks
 from hw_profiles.measuring.results import Results
+from hw_profiles.mixing import block_precisions
 from hw_profiles.run_settings import RunSettings
 from search_spaces import Space
+from search_spaces.tensors import MIXED
 
 _log = logging.getLogger("nas")
 
@@ -24,6 +26,24 @@ def settings_of(device: Device | None) -> RunSettings:
     if device is None:
         return RunSettings()
     return RunSettings.model_validate(device.profile.key.model_dump(include=set(RunSettings.model_fields)))
+
+
+def check_precision_of_space(space: Space, settings: RunSettings, chooses_precision: bool) -> None:
+    """Check that a space with the precision as a choice gets a mixed profile.
+
+    Args:
+        space: the space without this choice.
+        settings: how networks are run.
+        chooses_precision: whether the space has the choice.
+
+    Raises:
+        ValueError: its profile would have one precision.
+    """
+    if chooses_precision and settings.precision != MIXED:
+        raise ValueError(
+            f"the space {space.name!r} chooses the precision of its parts, so its profile must have the "
+            f"precision {MIXED}, got {settings.precision}; add --precision {MIXED}, or leave out `bits`"
+        )
 
 
 def check_same_profile(device: Device, space: Space, settings: RunSettings) -> None:
@@ -71,7 +91,12 @@ def blocks_to_add(device: Device, space: Space) -> dict[str, TimedBlock]:
     """The blocks to add to the table of a device; empty if all blocks or none have to be measured."""
     if not device.profile.n_blocks or not space.has_blocks_of(device.space):
         return {}
-    return {key: timed for key, timed in timed_blocks(space).items() if key not in device.table.latency_ms}
+    return {
+        key: timed
+        for precision in block_precisions(device.profile.key.precision)
+        for key, timed in timed_blocks(space, precision=precision).items()
+        if key not in device.table.latency_ms
+    }
 
 
 def with_added(device: Device, blocks: pd.DataFrame, results: Results) -> Device:

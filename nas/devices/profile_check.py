@@ -18,6 +18,7 @@ from hw_profiles.profile import MAX_NOISE_FLOOR
 from nas.devices.device_graphs import TimedGraph, bundled
 from nas.progress import Progress, silent
 from search_spaces import Arch, Space
+from search_spaces.precision_space import base_space
 
 N_CHECKED = 8
 MAX_RATIO = 2.0
@@ -68,7 +69,7 @@ def check_profile(
     Raises:
         ValueError: the space differs, or the device cannot be reached or is a different one.
     """
-    profile = device.profile
+    profile, space = device.profile, base_space(space)
     if not space.has_blocks_of(device.space):
         raise ValueError(f"the device {profile.name!r} is measured for {profile.space!r}, not {space.name!r}")
     data = space.config  # the held-out subnets are of the profiled space, whose depths may skip other blocks
@@ -83,6 +84,7 @@ def check_profile(
         )
     places = np.linspace(0, len(ordered) - 1, min(n, len(ordered))).round().astype(int)
     archs = [Arch.from_json(text) for text in ordered["arch"].iloc[places]]
+    space = device.subnets_of(space)
     first, second = measure_twice(space, archs, device, progress)
     now = compare(device.latency(space)(space.encode(archs)), first)
     floor = compare(second, first).mape

@@ -11,13 +11,15 @@ from hw_profiles.connections.base import Connection
 from hw_profiles.device import Device
 from hw_profiles.latency_models.base import Linear, sums
 from hw_profiles.latency_models.lookup_table import LatencyTable
-from hw_profiles.latency_models.prediction_error import Latencies, compare
+from hw_profiles.latency_models.mixed_subnets import GROUPS, group_of, n_borders
+from hw_profiles.latency_models.prediction_error import Latencies, PrecisionErrors, compare, line_slope
 from hw_profiles.latency_models.robust_regression import IDENTITY, fit_affine
 from hw_profiles.latency_models.selection import block_macs, select_model
 from hw_profiles.measuring.results import Results
 from hw_profiles.profile import DeviceProfile, Hardware
 from hw_profiles.run_settings import DeviceKey, RunSettings
 from nas.devices.profile_work import HELD_OUT, ProfileWork
+from search_spaces.precision_space import base_space
 
 
 def build_profile(
@@ -36,9 +38,11 @@ def build_profile(
     calibration_ms = work.calibration_ms(results)
     measured, remeasured = (work.held_out_ms(results, nth) for nth in (0, 1))
     assert measured is not None, "the first pass is never missing"
+    borders = work.border_frame(results)
+    mixed = borders is not None
     calibration, held_out = ([space.blocks(a) for a in archs] for archs in (work.calibration, work.held_out))
-    raw_ms = LatencyTable(name, blocks, IDENTITY).block_ms if work.blocks else None
-    selected = select_model(calibration, calibration_ms, raw_ms)
+    raw_ms = LatencyTable(name, blocks, IDENTITY, borders).block_ms if work.blocks else None
+    selected = select_model(calibration, calibration_ms, raw_ms, mixed)
     predicted = selected.model.predict(held_out)
     profile = DeviceProfile(
         name=name,
@@ -60,6 +64,7 @@ def build_profile(
             Linear(block_macs).fit(calibration, calibration_ms).predict(held_out), measured
         ),
         noise_floor=_noise_floor(measured, remeasured),
+        precisions=_by_precision(work, predicted, measured, remeasured) if mixed else None,
         split_half_spearman=results.split_half_spearman,
         slow_share=results.slow_share,
         throttled_share=results.throttled_share,
@@ -79,7 +84,22 @@ def build_profile(
             "remeasured_latency_ms": np.nan if remeasured is None else remeasured,
         }
     )
-    return Device(profile, blocks, work.boundary_frame(results), fitted, tested, space)
+    return Device(profile, blocks, work.boundary_frame(results), fitted, tested, base_space(space), borders)
+
+
+def _by_precision(
+    work: ProfileWork, predicted: Latencies, measured: Latencies, remeasured: Latencies | None
+) -> PrecisionErrors:
+    """The errors on the held-out subnets of each group."""
+    groups = np.array([group_of(work.space, arch) for arch in work.held_out])
+    borders = np.array([n_borders(work.space, arch) for arch in work.held_out], dtype=np.float64)
+    errors = {group: compare(predicted[groups == group], measured[groups == group]) for group in GROUPS}
+    floors = {}
+    if remeasured is not None:
+        floors = {g: compare(remeasured[groups == g], measured[groups == g]).mape for g in GROUPS}
+    return PrecisionErrors(
+        **errors, noise_floor=floors, error_per_border=line_slope(borders, predicted / measured - 1)
+    )
 
 
 def _noise_floor(first: Latencies, second: Latencies | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -15,10 +15,17 @@ from hw_profiles.latency_models.block_timing import (
     TimedBlock,
     boundaries_of,
     inside_network_ms,
-    timed_blocks,
+)
+from hw_profiles.latency_models.borders import (
+    BorderGraph,
+    border_frame,
+    border_graphs,
+    borders_in,
+    fit_borders,
 )
 from hw_profiles.latency_models.lookup_table import COLUMNS
-from hw_profiles.latency_models.other_data import reference_blocks
+from hw_profiles.latency_models.mixed_subnets import mixed_split
+from hw_profiles.latency_models.other_data import table_blocks
 from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.subnet_split import SubnetSplit
 from hw_profiles.measuring.bundle import BundleContent, Images
@@ -26,7 +33,9 @@ from hw_profiles.measuring.results import Results
 from hw_profiles.run_settings import RunSettings
 from nas.devices.check_images import noise_images
 from nas.devices.device_graphs import TimedGraph, bundled
-from search_spaces import Arch, Space
+from search_spaces import Arch, Space, block_key
+from search_spaces.precision_space import base_space, with_precision
+from search_spaces.tensors import FP32, MIXED
 
 BLOCK_TRIALS, BOUNDARY_TRIALS, SENTINEL_TRIALS = 3, 8, 60
 """Trials of each graph. Held-out MAPE with 1, 2, 3, 4 trials of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
@@ -45,11 +54,16 @@ class ProfileWork:
     """All graphs that are timed for one space."""
 
     space: Space
+    """The space of the subnets; in a mixed profile it has the precision of each block as a choice."""
     blocks: Mapping[str, TimedBlock]
     """Blocks by key; empty if only whole subnets are timed."""
     calibration: list[Arch]
     held_out: list[Arch]
     """The smallest and the largest subnet come first."""
+    borders: Sequence[BorderGraph] = ()
+    """Graphs for the costs of borders, in a mixed profile."""
+    rows: pd.DataFrame | None = None
+    """Rows of the table that are already known; None: they are measured."""
 
     @classmethod
     def plan(
@@ -57,20 +71,37 @@ class ProfileWork:
         space: Space,
         rng: np.random.Generator,
         *,
+        precision: str = FP32,
         supports_block_timing: bool,
         n_held_out: int = N_HELD_OUT,
+        rows: pd.DataFrame | None = None,
     ) -> Self:
         """Select what is timed; all subnets of a small space.
 
         Args:
-            space: the space.
+            space: the space without the precision as a choice.
             rng: the random generator that draws the subnets.
+            precision: precision of the profile.
             supports_block_timing: whether to time blocks; otherwise more whole subnets are timed.
             n_held_out: number of subnets for the error of predictions.
+            rows: rows of the table of a mixed profile that are already known, so that only borders and whole
+                subnets are timed.
+
+        Raises:
+            ValueError: the profile is mixed, and blocks cannot be timed.
         """
+        if precision == MIXED:
+            check_block_timing(supports_block_timing)
+            blocks = table_blocks(space, precision)
+            borders = border_graphs(space, blocks)
+            if rows is not None:
+                blocks = {block_key(timed.block): timed for graph in borders for timed in graph.timed}
+            split = mixed_split(space, rng, N_CALIBRATION, n_held_out)
+            subnets = with_precision(space, "block")
+            return cls(subnets, blocks, split.calibration, split.held_out, borders, rows)
         n_calibration = N_CALIBRATION if supports_block_timing else N_FIT
         split = SubnetSplit.draw(space, rng, n_calibration, n_held_out)
-        blocks = timed_blocks(space) | reference_blocks(space) if supports_block_timing else {}
+        blocks = table_blocks(space, precision) if supports_block_timing else {}
         return cls(space, blocks, split.calibration, split.held_out)
 
     @classmethod
@@ -80,8 +111,9 @@ class ProfileWork:
 
     @property
     def boundaries(self) -> list[Boundary]:
-        """The boundaries between blocks."""
-        return boundaries_of(self.blocks)
+        """The boundaries that have calibration convolutions."""
+        own = [boundary for graph in self.borders for boundary in graph.boundaries]
+        return list(dict.fromkeys([*boundaries_of(self.blocks), *own]))
 
     def bundle(
         self,
@@ -119,6 +151,7 @@ class ProfileWork:
                 TimedGraph(f"three{i}", (boundary.calibration_convs(3),), BOUNDARY_TRIALS)
                 for i, boundary in enumerate(boundaries)
             ),
+            *(TimedGraph(f"border{i}", g.blocks, BOUNDARY_TRIALS) for i, g in enumerate(self.borders)),
         ]
 
     @property
@@ -147,8 +180,15 @@ class ProfileWork:
         return str(self.space.image_size(arch))
 
     def measured_by(self, results: Results) -> Self:
-        """The same without blocks if the results contain only whole subnets."""
-        return self if SENTINEL in results.latency_ms else replace(self, blocks={})
+        """The same without blocks if the results contain only whole subnets.
+
+        Raises:
+            ValueError: the profile is mixed, which needs the times of blocks.
+        """
+        if SENTINEL in results.latency_ms:
+            return self
+        check_block_timing(not self.borders)
+        return replace(self, blocks={})
 
     def calibration_ms(self, results: Results) -> Latencies:
         """Latency of each calibration subnet in ms, shape (n,)."""
@@ -171,6 +211,8 @@ class ProfileWork:
 
     def block_frame(self, results: Results) -> pd.DataFrame:
         """See `LatencyTable`."""
+        if self.rows is not None:
+            return self.rows
         boundaries = self.boundary_times(results)
         rows = []
         for i, (key, timed) in enumerate(self.blocks.items()):
@@ -186,6 +228,20 @@ class ProfileWork:
             )
         return pd.DataFrame(rows, columns=COLUMNS)
 
+    def border_frame(self, results: Results) -> pd.DataFrame | None:
+        """See `BorderTable`; None in a profile of one precision."""
+        if not self.borders:
+            return None
+        boundaries = self.boundary_times(results)
+        block_ms = {
+            timed: inside_network_ms(timed, results.latency_ms[f"block{i}"], boundaries)
+            for i, timed in enumerate(self.blocks.values())
+        }
+        measured = np.array([results.latency_ms[f"border{i}"] for i in range(len(self.borders))])
+        parts = np.array([graph.parts_ms(boundaries, block_ms) for graph in self.borders])
+        costs = fit_borders(self.borders, measured, parts)
+        return border_frame(borders_in(base_space(self.space)), costs)
+
     def boundary_frame(self, results: Results) -> pd.DataFrame:
         """See `Device.boundaries`."""
         rows = [
@@ -194,7 +250,21 @@ class ProfileWork:
                 "size": boundary.spec.size[0],
                 "conv_ms": times.conv_ms,
                 "overhead_ms": times.overhead_ms,
+                "precision": boundary.spec.precision,
             }
             for boundary, times in self.boundary_times(results).items()
         ]
-        return pd.DataFrame(rows, columns=["channels", "size", "conv_ms", "overhead_ms"])
+        return pd.DataFrame(rows, columns=["channels", "size", "conv_ms", "overhead_ms", "precision"])
+
+
+def check_block_timing(supported: bool) -> None:
+    """Check that the blocks of a mixed profile can be timed.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if not supported:
+        raise ValueError(
+            "precision mixed needs a device that times single blocks, this one times whole networks only: "
+            "profile it with --precision fp32 or int8"
+        )

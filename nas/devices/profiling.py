@@ -15,20 +15,25 @@ from hw_profiles.device import Device
 from hw_profiles.device_files import BUNDLE
 from hw_profiles.measuring import session
 from hw_profiles.measuring.bundle import Job, read_job, write_bundle
+from hw_profiles.mixing import check_mixture
 from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import ProfileStore
 from nas.devices.earlier_profile import (
     blocks_to_add,
+    check_precision_of_space,
     check_same_device,
     check_same_profile,
     settings_of,
     with_added,
 )
+from nas.devices.merging import merged_rows, merged_settings
 from nas.devices.profile_evaluation import build_profile
-from nas.devices.profile_work import HELD_OUT, N_HELD_OUT, ProfileWork
+from nas.devices.profile_work import HELD_OUT, N_HELD_OUT, ProfileWork, check_block_timing
 from nas.devices.settings import check_instruction_set, complete
 from nas.progress import Progress, silent
 from search_spaces import Space
+from search_spaces.precision_space import base_space
+from search_spaces.tensors import MIXED
 
 
 def profile_device(
@@ -42,6 +47,7 @@ def profile_device(
     seed: int = 0,
     progress: Progress = silent,
     resume: bool = True,
+    merge: tuple[Device, Device] | None = None,
 ) -> Device:
     """Measure a device and save its profile in `store`.
 
@@ -63,6 +69,8 @@ def profile_device(
         seed: seed of random weights, subnets and the order of trials.
         progress: called after each trial.
         resume: if False, discard the trials of an interrupted call and replace an existing profile.
+        merge: profiles of the device in fp32 and in INT8, whose tables a mixed profile has; only the costs of
+            borders and whole subnets are measured.
 
     Raises:
         NotMeasuredError: the user has to copy the bundle to the device first.
@@ -71,6 +79,7 @@ def profile_device(
             outputs.
     """
     folder = store.folder(name) / BUNDLE
+    chooses_precision, space = space is not base_space(space), base_space(space)
     existing = store.load(name) if name in store.names() else None
     connection = connection or (existing.profile.connection if existing else Local())
     if isinstance(connection, OfflineBundle) and connection.results:
@@ -78,7 +87,13 @@ def profile_device(
         connection = connection.model_copy(update={"whole": job.sentinel is None})
         settings, seed = RunSettings.model_validate(job.model_dump()), job.seed
         n_held_out = sum(model.id.startswith(HELD_OUT) for model in job.models)
+    if merge:
+        settings = merged_settings(*merge)
     settings = settings or settings_of(existing)
+    check_precision_of_space(space, settings, chooses_precision)
+    if settings.precision == MIXED:
+        check_mixture(settings.provider)
+        check_block_timing(connection.supports_block_timing)
     earlier = existing if resume else None
     if earlier:
         check_same_profile(earlier, space, settings)
@@ -95,14 +110,18 @@ def profile_device(
         work = ProfileWork.plan(
             space,
             rng,
+            precision=settings.precision,
             supports_block_timing=connection.supports_block_timing,
             n_held_out=N_HELD_OUT if n_held_out is None else n_held_out,
+            rows=merged_rows(space, *merge) if merge else None,
         )
     try:
         with session.exclusive_access(store.folder(name)):
             description = connection.describe()
             if earlier:
                 check_same_device(earlier, description or {})
+            for part in merge or ():
+                part.profile.check_same_device(description or {})
             settings = complete(settings, description)
             best_ms = earlier.profile.best_speed_probe_ms if earlier and missing else None
             write_bundle(folder, work.bundle(settings, rng, seed, best_ms))

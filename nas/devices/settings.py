@@ -5,7 +5,7 @@ from __future__ import annotations
 from hw_profiles.connections.base import Description
 from hw_profiles.measuring.results import Results
 from hw_profiles.run_settings import RunSettings
-from nas.onnx_backend.precision import INT8
+from nas.onnx_backend.precision import INT8, MIXED
 from nas.onnx_backend.quantize import scheme
 
 
@@ -25,7 +25,7 @@ def complete(settings: RunSettings, description: Description | None) -> RunSetti
             f"threads must be at most {cores}, the cores that a process on the device may use, "
             f"got {settings.threads}"
         )
-    if settings.precision != INT8:
+    if settings.precision not in (INT8, MIXED):
         return settings
     name = settings.int8_for or (description and description.get("instruction_set"))
     scheme(name if isinstance(name, str) else None)  # validates the name
@@ -39,7 +39,7 @@ def check_instruction_set(settings: RunSettings, results: Results) -> None:
         ValueError: the device has another instruction set.
     """
     actual = results.device.get("instruction_set")
-    if settings.precision == INT8 and actual not in (None, settings.int8_for):
+    if settings.precision in (INT8, MIXED) and actual not in (None, settings.int8_for):
         raise ValueError(
             f"INT8 graphs were written for {settings.int8_for}, but the device is {actual}: their latency "
             f"is not valid there; measure again with --int8-for {actual}"

@@ -1,0 +1,39 @@
+"""The precisions that execution providers can mix in one network.
+
+A mixed network has INT8 blocks and floating-point blocks. What its floating-point blocks compute in, and how
+INT8 values are stored, is decided by the provider:
+
+- CPUExecutionProvider has integer kernels on x86 and on ARM, and computes floating point in fp32. fp16 is
+  converted to fp32 for each node on x86, and is used on ARM only by sessions with `enable_cpu_fp16`. There
+  are no convolutions for 4-bit and 16-bit integers.
+- CUDA and TensorRT would mix fp16 and INT8 with symmetric activations (zero point 0). CUDAExecutionProvider
+  has no integer convolution: it computes convolutions between QuantizeLinear and DequantizeLinear nodes in
+  floating point. TensorRT has them; it has not been run with this toolkit, so it is refused.
+- OpenVINO, QNN, XNNPACK, CoreML and DirectML have not been run with mixed networks either.
+"""
+
+from __future__ import annotations
+
+from hw_profiles.measuring.runner.providers import CPU
+from search_spaces.tensors import FP32, INT8, MIXED, Precision
+
+MIXTURES: dict[str, tuple[Precision, ...]] = {CPU: (FP32, INT8)}
+"""The precisions in a mixed network, by provider."""
+
+
+def check_mixture(provider: str) -> None:
+    """Check that a provider runs networks of mixed precision.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if provider not in MIXTURES:
+        raise ValueError(
+            f"precision {MIXED} needs a provider that computes in fp32 and INT8 in one network, one of "
+            f"{sorted(MIXTURES)}, got {provider}; profile it with one precision"
+        )
+
+
+def block_precisions(precision: str) -> tuple[Precision, ...]:
+    """The precisions of the rows of a table; blocks of a uniform profile are described in fp32."""
+    return (FP32, INT8) if precision == MIXED else (FP32,)
