@@ -21,8 +21,10 @@ from hw_profiles.latency_models.selection import weight_bytes
 from hw_profiles.measuring.bundle import LIGHT, WEIGHTS, BundledModel, Region, TrialPlan, Weights, alone_plan
 from hw_profiles.run_settings import ProfilePrecision, RunSettings
 from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.asked_precision import layer_precisions
 from nas.onnx_backend.precision import convert, uniform_blocks
 from search_spaces import Block
+from search_spaces.tensors import MIXED
 
 SHARED_FROM = 256
 """Constants with fewer elements stay in their graph."""
@@ -53,15 +55,23 @@ def bundled(
     graphs = [replace(g, blocks=_in_precision(g.blocks, settings.precision)) for g in graphs]
     models, weights = share_weights(_models(graphs, settings, rng))
     files = [
-        BundledModel(g.id, m, g.passes * trials.n_trials, g.alone, g.images, trials.n_sessions)
-        for g, m, trials in zip(graphs, models, map(_trials, graphs), strict=True)
+        BundledModel(
+            graph.id,
+            model,
+            graph.passes * trials.n_trials,
+            graph.alone,
+            graph.images,
+            trials.n_sessions,
+            layers=layer_precisions(onnx.load_from_string(model)) if settings.precision == MIXED else (),
+        )
+        for graph, model, trials in zip(graphs, models, map(_trials, graphs), strict=True)
     ]
     return files, weights
 
 
 def _in_precision(blocks: Sequence[Block], precision: ProfilePrecision) -> tuple[Block, ...]:
     """The blocks in the precision of a profile; a mixed one has them as they are."""
-    return tuple(blocks) if precision == "mixed" else uniform_blocks(blocks, precision)
+    return tuple(blocks) if precision == MIXED else uniform_blocks(blocks, precision)
 
 
 def _trials(graph: TimedGraph) -> TrialPlan:
