@@ -65,6 +65,8 @@ CASES = (
     CHECK + "[--bundle B]",
     CHECK + "[--results R]",
     CHECK + "[--whole]",
+    PROFILE + "[--merge A B] --check",
+    PROFILE + "[--threads 2] --merge A B",
     PROFILE + "[--threads 2] --results R",
     PROFILE + "[--batch 2] --results R",
     PROFILE + "[--held-out 20] --results R",
