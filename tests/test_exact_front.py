@@ -4,14 +4,20 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import make_device
+from hypothesis import assume, given, settings
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
+from strategies import small_spaces
 
 import search_spaces
+from hw_profiles.latency_models.borders import border_frame, borders_in
 from hw_profiles.latency_models.lookup_table import LatencyTable
+from hw_profiles.latency_models.other_data import table_blocks
 from hw_profiles.latency_models.robust_regression import IDENTITY, Affine
 from nas.search.algorithms.evolution import evolve
 from nas.search.problem import exact_front as module
@@ -22,6 +28,7 @@ from search_spaces.costs import macs_table, params_table
 from search_spaces.families.mbconv import MBConvConfig, MBConvSpace
 from search_spaces.families.resnet import ResNetConfig, ResNetSpace
 from search_spaces.operators import Conv2d
+from search_spaces.precision_space import GRAINS, Grain, with_precision
 
 Matrix = NDArray[np.float64]
 OFA = search_spaces.get("ofa-mbv3-w1.0")
@@ -137,6 +144,26 @@ def test_front_of_a_random_space_is_that_of_full_enumeration(seed: int) -> None:
     ]
     keeps = (values[:, [0, 2]] <= bounds[[0, 2]]).all(axis=1) & (values[:, 3] >= bounds[3])
     assert_front(space, exact_front(space, two, limits), two, front_of(values[keeps, :2]))
+
+
+@settings(max_examples=12, deadline=None)
+@given(small_spaces(), st.sampled_from(GRAINS), st.integers(0, 2**32))
+def test_front_with_a_mixed_table_is_that_of_full_enumeration(base: Space, grain: Grain, seed: int) -> None:
+    space, rng = with_precision(base, grain), np.random.default_rng(seed)
+    assume(np.prod(space.n_options.astype(float)) <= MAX_ENUMERATED)
+    rows = [
+        {"block_key": key, "latency_ms": rng.random(), "trials": 1, "spread": 0.0}
+        for key in table_blocks(base, "mixed")
+    ]
+    kinds = itertools.product(("fp32", "int8"), ("int8", "fp32"), (False, True))
+    costs = {kind: Affine(slope=rng.random() / 100, intercept_ms=rng.random()) for kind in kinds}
+    borders = border_frame(borders_in(base), costs)  # type: ignore[arg-type]
+    latency = LatencyTable("d", pd.DataFrame(rows), IDENTITY, borders).of(space)
+    quality = random_costs(space, rng, lambda: float(rng.random()))
+    objectives: list[Additive] = [latency, Negated(quality)]
+    everything = enumerated(space)
+    values = np.stack([quantity(everything) for quantity in objectives], axis=1)
+    assert_front(space, exact_front(space, objectives), objectives, front_of(values))
 
 
 def assert_front(space: Space, found: ExactFront, objectives: list[Additive], expected: Matrix) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from search_spaces import Block, Slot, Space, block_key
 from search_spaces.block_precision import in_precision
@@ -71,12 +72,21 @@ def timed_blocks(
     blocks: dict[str, TimedBlock] = {}
     first, last = space.slots[0], space.slots[-1]
     for slot in space.slots if slots is None else slots:
-        for float_block in space.slot_blocks(slot):
+        for float_block in _distinct_blocks(space, space.slots.index(slot)):
             block = in_precision(float_block, precision)
             before = None if slot is first else Boundary(block.inputs[0])
             after = None if slot is last else Boundary(block.output_specs[0])
             blocks.setdefault(block_key(block), TimedBlock(block, before, after))
     return blocks
+
+
+@lru_cache(maxsize=128)
+def _distinct_blocks(space: Space, slot: int) -> tuple[Block, ...]:
+    """The blocks that a slot can hold, one for each key."""
+    blocks: dict[str, Block] = {}
+    for block in space.slot_blocks(space.slots[slot]):
+        blocks.setdefault(block_key(block), block)
+    return tuple(blocks.values())
 
 
 def boundaries_of(blocks: Mapping[str, TimedBlock]) -> list[Boundary]:

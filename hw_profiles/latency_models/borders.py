@@ -42,7 +42,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from hw_profiles.latency_models.block_timing import Boundary, BoundaryTimes, TimedBlock
+from hw_profiles.latency_models.block_timing import Boundary, BoundaryTimes, TimedBlock, timed_blocks
 from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.robust_regression import Affine
 from search_spaces import Block, Space
@@ -173,12 +173,11 @@ def borders_in(space: Space) -> list[Border]:
     Args:
         space: the space without the precision as a choice.
     """
-    blocks = {block: None for slot in space.slots[1:] for block in space.slot_blocks(slot)}
     found = {
         one: None
-        for block in blocks
         for source, target in DIRECTIONS
-        for one in borders_of(in_precision(block, target, source))
+        for timed in timed_blocks(space, space.slots[1:]).values()
+        for one in borders_of(in_precision(timed.block, target, source))
         if not one.free
     }
     return sorted(found, key=lambda one: (one.spec.numel, str(one.spec), one.kind))

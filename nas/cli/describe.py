@@ -90,7 +90,7 @@ def _described(name: str) -> tuple[Space, Imported | None]:
 
 
 def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
-    from nas.onnx_backend.file_size import FLOAT32, INT8
+    from nas.onnx_backend.file_size import ALL_INT8, BY_PRECISION
     from search_spaces.memory import peak_memory_bytes
 
     blocks = space.blocks(arch)
@@ -111,8 +111,8 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
         "macs": space.macs(arch),
         "params": space.params(arch),
         "peak_memory_bytes": peak_memory_bytes(space.network(arch)),
-        "file_size_bytes": FLOAT32.of_file(blocks),
-        "int8_file_size_bytes": INT8.of_file(blocks),
+        "file_size_bytes": BY_PRECISION.of_file(blocks),
+        "int8_file_size_bytes": ALL_INT8.of_file(blocks),
     }
     if as_json:
         print_json(totals | {"arch": json.loads(arch.to_json()), "nodes": rows})
@@ -121,6 +121,6 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
     line(
         f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters; "
         f"{totals['peak_memory_bytes']:,} bytes of peak activation memory (fp32, one image); "
-        f"ONNX file about {totals['file_size_bytes']:,} bytes, in INT8 {totals['int8_file_size_bytes']:,}"
+        f"ONNX file about {totals['file_size_bytes']:,} bytes, in ALL_INT8 {totals['int8_file_size_bytes']:,}"
     )
     line(arch.to_json())

@@ -71,7 +71,7 @@ def bundled(
 
 def _in_precision(blocks: Sequence[Block], precision: ProfilePrecision) -> tuple[Block, ...]:
     """The blocks in the precision of a profile; a mixed one has them as they are."""
-    return tuple(blocks) if precision == MIXED else uniform_blocks(blocks, precision)
+    return tuple(blocks) if precision == "mixed" else uniform_blocks(blocks, precision)
 
 
 def _trials(graph: TimedGraph) -> TrialPlan:

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.onnx_backend.file_size import FLOAT32, INT8
+from nas.onnx_backend.file_size import ALL_INT8, BY_PRECISION
 from nas.plugins import resolve
 from search_spaces import Genomes, Space
 from search_spaces.checked import errors_of
@@ -154,9 +154,9 @@ OBJECTIVES: dict[str, ObjectiveFactory] = {
     "peak_memory_bytes": lambda context: CostObjective(
         "peak_memory_bytes", peak_memory_table(context.space).largest, "B"
     ),
-    "file_size_bytes": lambda context: CostObjective("file_size_bytes", FLOAT32.of(context.space), "B"),
+    "file_size_bytes": lambda context: CostObjective("file_size_bytes", BY_PRECISION.of(context.space), "B"),
     "int8_file_size_bytes": lambda context: CostObjective(
-        "int8_file_size_bytes", INT8.of(context.space), "B"
+        "int8_file_size_bytes", ALL_INT8.of(context.space), "B"
     ),
 }
 """Objectives that the architecture alone decides; the task adds its metrics, see `Context`."""
