@@ -169,8 +169,9 @@ class Device:
     def _remedy(self, space: Space) -> str:
         """The command that measures the missing blocks."""
         name = self.profile.name
-        if space.has_blocks_of(self.space) and self.profile.n_blocks and not self.shipped:
+        if base_space(space).has_blocks_of(self.space) and self.profile.n_blocks and not self.shipped:
             return f"measure them in addition with `{profile_command(space.source, name, self.directory)}`"
         new_name = THIS_MACHINE if self.shipped else f"{name}-{space.name}"
         command = profile_command(space.source, new_name, self.directory)
+        command += f" --precision {MIXED}" if self.is_mixed else ""
         return f"measure the space on a device of yours under another name, such as `{command}`"

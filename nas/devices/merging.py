@@ -65,7 +65,7 @@ def merged_rows(space: Space, fp32: Device, int8: Device) -> pd.DataFrame:
     Raises:
         ValueError: the profiles are of another space, or lack blocks of this one.
     """
-    if not (space.same_but_for_data(fp32.space) and space.same_but_for_data(int8.space)):
+    if not (space.has_blocks_of(fp32.space) and space.has_blocks_of(int8.space)):
         raise ValueError(
             f"--merge needs profiles of the space {space.name!r}, got profiles of {fp32.profile.space!r}"
         )
