@@ -27,7 +27,7 @@ from nas.export.export_run import export_subnets, exported_table
 from nas.onnx_backend.precision import MIXED
 from nas.runs.files import EXPORTS, PROFILES
 from search_spaces import Arch
-from search_spaces.precision_space import with_precision
+from search_spaces.precision_space import float_arch, with_precision
 
 
 @pytest.fixture
@@ -45,15 +45,20 @@ def card_of(path: Path) -> dict[str, Any]:
     return card
 
 
-@pytest.mark.parametrize(("batch", "precision"), [(1, "int8"), (100, "fp16"), (None, "int8"), (None, "fp16")])
+@pytest.mark.parametrize(
+    ("batch", "precision"), [(1, "int8"), (100, "fp16"), (None, "int8"), (None, "fp16"), (None, "mixed")]
+)
 def test_card_has_the_accuracy_of_the_very_file(
     trained: TrainedRun, arch: Arch, precision: str, batch: int | None
 ) -> None:
-    exported = export(trained, arch, Target(precision, batch))
+    if precision == MIXED:
+        space = with_precision(trained.space, "block")
+        arch = space.uniform(arch, "int8") | {"stem.bits": 32, "stages.1.blocks.0.bits": 32}
+    exported = export(trained, arch, Target(precision, batch), best_ranges=True)
     assert exported.path.name == f"{arch.id}{'' if batch else '.dynamic'}.{precision}.onnx"
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     (images,), (labels,) = zip(
-        *eval_batches(trained.dataset, "validation", trained.space.image_size(arch), 600), strict=True
+        *eval_batches(trained.dataset, "validation", int(arch["resolution"]), 600), strict=True
     )
     step = batch or len(images)
     whole = len(images) // step * step
@@ -64,8 +69,14 @@ def test_card_has_the_accuracy_of_the_very_file(
         assert card["validation_metrics"]["top1"] == pytest.approx(hits.mean().item())
     else:  # 540 images in steps of 100: the last 40 can change the mean by no more than their share
         assert abs(card["validation_metrics"]["top1"] - hits.mean().item()) <= 40 / 540
-    assert card["fp32_validation_metrics"] == trained.evaluator()([arch], "again")[0]
+    plain = float_arch(trained.space, arch)
+    assert card["fp32_validation_metrics"] == trained.evaluator()([plain], "again")[0]
     assert card["precision"] == precision
+    assert ("int8_ranges" in card) == (precision != "fp16")
+    if precision == MIXED:
+        in_float = [name for name, own in card["precision_of_blocks"].items() if own == "fp32"]
+        assert in_float == ["stem", "stages.1.blocks.0"]
+        assert Arch(card["arch"]) == arch
     assert exported.metrics == card["validation_metrics"]
     metadata = onnx_metadata(exported.path)
     stored = {key: text if isinstance(card[key], str) else json.loads(text) for key, text in metadata.items()}
@@ -85,11 +96,11 @@ def test_patterns_of_bits_of_one_subnet_share_its_ranges(trained: TrainedRun, ar
         if name == "fp32":
             assert found == pytest.approx(trained.evaluator()([arch], "again")[0], abs=1e-4)
     assert models["fp32"] == fp32
-    assert trained.ranges.keys() == {arch.id}
+    assert trained.ranges.keys() == {(arch.id, "minmax")}
     half = space.uniform(arch, "int8") | {"stem.bits": 32}
     mixed_model = deployed_model(trained, half, target, fp32)
     assert mixed_model not in models.values()
-    assert trained.ranges.keys() == {arch.id}
+    assert trained.ranges.keys() == {(arch.id, "minmax")}
     with pytest.raises(ValueError, match="precision mixed needs a subnet that chooses"):
         deployed_model(trained, arch, target, fp32)
 

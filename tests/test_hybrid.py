@@ -19,7 +19,9 @@ from nas.importing.notation.elasticvit import arch_to_elasticvit
 from nas.importing.notation.nasvit import arch_to_nasvit
 from nas.importing.notation.published import arch_from_notation
 from nas.onnx_backend import onnx_graph
-from nas.onnx_backend.quantize import calibrate, quantize, scheme
+from nas.onnx_backend.calibrate import calibrate
+from nas.onnx_backend.precision import INT8, uniform_blocks
+from nas.onnx_backend.quantize import quantize, scheme
 from nas.report import drawing
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
@@ -106,7 +108,7 @@ def test_int8_network_computes_nearly_the_same() -> None:
     weights = Supernet(space, zero_init_residual=False).eval().extract(space.largest).weights()
     model = onnx_graph.build(blocks, weights, batch=None)
     x = np.random.default_rng(0).standard_normal((8, 1, 20, 20), dtype=np.float32)
-    quantized = quantize(model, blocks, calibrate(model, [x]), scheme("x86-vnni"))
+    quantized = quantize(model, uniform_blocks(blocks, INT8), calibrate(model, [x]), scheme("x86-vnni"))
     expected, found = (
         onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
             None, {onnx_graph.INPUT: x}

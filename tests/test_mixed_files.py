@@ -20,8 +20,8 @@ from hw_profiles.run_settings import RunSettings
 from nas.importing.torch_model.convert import convert as converted
 from nas.onnx_backend import borders, onnx_graph
 from nas.onnx_backend.asked_precision import layer_precisions
+from nas.onnx_backend.calibrate import Ranges, calibrate
 from nas.onnx_backend.precision import INT8, MIXED, blocks_in, convert
-from nas.onnx_backend.quantize import Ranges, calibrate
 from search_spaces import Arch, Block, Node, Space
 from search_spaces.block_precision import in_precision
 from search_spaces.operators import Conv2d, Linear

@@ -16,8 +16,9 @@ from onnx import TensorProto
 import search_spaces
 from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.calibrate import METHODS, Method, calibrate
 from nas.onnx_backend.precision import INT8, uniform_blocks
-from nas.onnx_backend.quantize import SCHEMES, assumed_ranges, calibrate, quantize, scheme
+from nas.onnx_backend.quantize import SCHEMES, assumed_ranges, quantize, scheme
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Block
 from search_spaces import operators as ops
@@ -63,6 +64,29 @@ def test_ranges_cover_all_batches_and_include_zero() -> None:
     assert ranges[onnx_graph.LOGITS] == pytest.approx((min(0, logits.min()), max(0, logits.max())), abs=1e-4)
     assert all(low <= 0 <= high for low, high in ranges.values())
     assert ranges.keys() == assumed_ranges(model).keys()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_outlier_widens_the_range_of_minmax_only(method: Method) -> None:
+    x = images(1000)
+    x[0, :, 0, 0] = 40.0  # 1 of 64,000 pixels: less than the 0.005 % that a percentile leaves out
+    _, high = calibrate(float_model(), [x[:500], x[500:]], method)[onnx_graph.INPUT]
+    assert (high == 40.0) == (method == "minmax")
+    assert high > 4 or method == "percentile"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ranges_of_all_methods_are_within_those_of_minmax(method: Method) -> None:
+    model, x = float_model(), images(16)
+    widest, ranges = calibrate(model, [x]), calibrate(model, [x[:8], x[8:]], method)
+    assert ranges.keys() == widest.keys()
+    for name, (low, high) in ranges.items():
+        assert widest[name][0] <= low <= 0 <= high <= widest[name][1]
+    expected = run(float_model(batch=16), x)
+    outputs = run(quantize(float_model(batch=16), INT8_BLOCKS, ranges, SCHEMES["x86"]), x)
+    # entropy clips more where there are few values
+    limit = 0.5 if method == "entropy" else 0.15
+    assert np.linalg.norm(outputs - expected) < limit * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("name", SCHEMES)

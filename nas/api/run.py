@@ -80,6 +80,7 @@ class Run(TrainedRun):
         file_format: str = "onnx",
         dynamic_batch: bool = False,
         precision: str | None = None,
+        calibration: str = "auto",
         out: Path | None = None,
         progress: Progress = silent,
     ) -> list[Exported]:
@@ -91,7 +92,10 @@ class Run(TrainedRun):
             device: the device that the files are for; None: the one that was searched last.
             file_format: `onnx`, or `torch` for a file of `torch.export`.
             dynamic_batch: leave the batch open instead of the device's.
-            precision: `fp32`, `fp16` or `int8`; None: the device's, fp32 before the first search.
+            precision: `fp32`, `fp16`, `int8`, or `mixed`: that which the subnet chooses for each block.
+                None: `mixed` for subnets that choose it, otherwise the device's, fp32 before a search.
+            calibration: how the ranges of INT8 activations are found: `minmax`, `percentile`, `entropy`, or
+                `auto`, the best of them on the validation split.
             out: the folder to write to; None: one in the run.
             progress: called after every file.
 
@@ -105,6 +109,7 @@ class Run(TrainedRun):
             file_format=file_format,
             dynamic_batch=dynamic_batch,
             precision=precision,
+            calibration=calibration,
             out=out,
             progress=progress,
         )

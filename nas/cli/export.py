@@ -50,8 +50,19 @@ def export(
     ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8.")] = False,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or int8.", show_default="the device's, else fp32")
+        str | None,
+        typer.Option(
+            help="fp32, fp16, int8, or mixed: that which the subnet chooses for each block.",
+            show_default="the subnet's, else the device's, else fp32",
+        ),
     ] = None,
+    calibration: Annotated[
+        str,
+        typer.Option(
+            help="Ranges of INT8 activations: minmax, percentile, entropy, or auto (the best of them on the "
+            "validation images)."
+        ),
+    ] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to.", show_default="one in the run")
     ] = None,
@@ -83,6 +94,7 @@ def export(
             file_format=file_format,
             dynamic_batch=dynamic_batch,
             precision=target_precision,
+            calibration=calibration,
             out=out,
             progress=progress,
         )

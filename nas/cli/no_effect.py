@@ -91,6 +91,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(("--pick",), without=("--arch",)),
         Rule(("--seed",), needs=("--arch=random",)),
         Rule(("--int8",), without=("--precision",)),
+        Rule(("--calibration",), without=("--precision=fp32", "--precision=fp16", "--format=torch")),
         _IMPORT_OF_DATA,
     ],
     "report": [_IMPORT_OF_DATA],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,8 @@ from nas.data.batches import calibration_batches, eval_batches
 from nas.evaluation.group import CHUNK
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.calibrate import Method, Ranges, calibrate
 from nas.onnx_backend.precision import FP32, blocks_in, convert, float_blocks
-from nas.onnx_backend.quantize import Ranges, calibrate
 from nas.tasks.metrics import Accumulators, Metric
 from search_spaces import Arch
 from search_spaces.precision_space import float_arch
@@ -42,6 +42,8 @@ class Target:
     """Batch size; None: dynamic."""
     instruction_set: str | None = field(default_factory=instruction_set)
     """Instruction set of the device, which determines the INT8 scheme; None: unknown."""
+    ranges: Method = "minmax"
+    """How the ranges of INT8 activations are found."""
 
     @classmethod
     def of(cls, device: Device | None) -> Target:
@@ -73,20 +75,34 @@ def deployed_model(trained: TrainedRun, arch: Arch, target: Target, fp32: onnx.M
             is no INT8 scheme for the instruction set.
     """
     blocks = blocks_in(trained.space, arch, target.precision)
-    return convert(fp32, blocks, target.instruction_set, lambda model: _ranges(trained, arch, model))
+
+    def ranges(model: onnx.ModelProto) -> Ranges:
+        return _ranges(trained, arch, model, target.ranges)
+
+    return convert(fp32, blocks, target.instruction_set, ranges)
 
 
-def _ranges(trained: TrainedRun, arch: Arch, model: onnx.ModelProto) -> Ranges:
+def _ranges(trained: TrainedRun, arch: Arch, model: onnx.ModelProto, method: Method) -> Ranges:
     """The ranges of the activations of a subnet in fp32; they do not depend on its precision."""
     plain = float_arch(trained.space, arch)
-    if plain.id not in trained.ranges:
-        strata = trained.task.strata(trained.dataset.split("train").targets)
-        size = trained.space.image_size(plain)
-        batches = calibration_batches(
-            trained.dataset, strata, CALIBRATION_IMAGES, size, _CALIBRATION_BATCH, seed=0
-        )
-        trained.ranges[plain.id] = calibrate(model, (images.numpy() for images, _ in batches))
-    return trained.ranges[plain.id]
+    if (plain.id, method) not in trained.ranges:
+        images = _CalibrationImages(trained, trained.space.image_size(plain))
+        trained.ranges[plain.id, method] = calibrate(model, images, method)
+    return trained.ranges[plain.id, method]
+
+
+@dataclass(frozen=True)
+class _CalibrationImages:
+    """Batches of clean training images."""
+
+    trained: TrainedRun
+    size: int
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        data = self.trained.dataset
+        strata = self.trained.task.strata(data.split("train").targets)
+        batches = calibration_batches(data, strata, CALIBRATION_IMAGES, self.size, _CALIBRATION_BATCH, seed=0)
+        return (images.numpy() for images, _ in batches)
 
 
 def open_onnx(content: bytes) -> Network:

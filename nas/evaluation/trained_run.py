@@ -18,7 +18,7 @@ from nas.evaluation.archive import Archive, open_archive
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.evaluate import Evaluator
 from nas.evaluation.workers import Workers
-from nas.onnx_backend.quantize import Ranges
+from nas.onnx_backend.calibrate import Method, Ranges
 from nas.progress import Progress, silent
 from nas.runs.files import ARCHIVE_CSV, PROFILES, SEARCH
 from nas.runs.recorded_data import open_data
@@ -30,6 +30,7 @@ from nas.torch_backend.allocator import keep_freed_memory
 from nas.torch_backend.precision import FP32, check_names
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space
+from search_spaces.precision_space import float_arch
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class TrainedRun:
     """Where subnets are evaluated, as in a recipe."""
     precision: str = FP32
     """Precision of evaluations, as in a recipe."""
-    ranges: dict[str, Ranges] = field(default_factory=dict, init=False, repr=False)
-    """Ranges of activations of subnets in fp32 by their ids, for INT8; filled by
+    ranges: dict[tuple[str, Method], Ranges] = field(default_factory=dict, init=False, repr=False)
+    """Ranges of activations of subnets in fp32 by their ids and the method, for INT8; filled by
     `nas.evaluation.deployed.deployed_model`."""
     _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict, init=False, repr=False)
 
@@ -128,7 +129,7 @@ class TrainedRun:
         """
         finetuned = self.info.arch
         for arch in archs:
-            if finetuned and arch.id != finetuned.id:
+            if finetuned and float_arch(self.space, arch).id != finetuned.id:
                 raise ValueError(
                     f"the run {self.run.path} has only one subnet, {finetuned.id}; the subnet {arch.id} was "
                     "not trained in it: leave out --arch and --samples, or use the run that was fine-tuned"

@@ -13,10 +13,11 @@ from nas.data.dataset import Dataset
 from nas.evaluation.deployed import CALIBRATION_IMAGES, Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.export import reference_reader
-from nas.onnx_backend.precision import INT8
+from nas.onnx_backend.precision import INT8, MIXED
 from nas.runs.folder import Folder
 from nas.runs.records import now, versions
 from search_spaces import Arch
+from search_spaces.precision_space import PrecisionSpace, space_of
 
 CARD_SCHEMA_VERSION = 1
 READER = "preprocess.py"
@@ -39,7 +40,7 @@ def model_card(
         metrics: on the validation split, in that precision.
         fp32_metrics: the same in fp32.
     """
-    space = trained.space
+    space = space_of(trained.space, arch)
     card = {
         "schema_version": CARD_SCHEMA_VERSION,
         "arch_id": arch.id,
@@ -60,8 +61,14 @@ def model_card(
         "created": now(),
         "versions": versions(),
     }
-    if target.precision == INT8:
-        card |= {"int8_for": target.instruction_set, "int8_calibration_images": CALIBRATION_IMAGES}
+    if target.precision in (INT8, MIXED):
+        card |= {
+            "int8_for": target.instruction_set,
+            "int8_ranges": target.ranges,
+            "int8_calibration_images": CALIBRATION_IMAGES,
+        }
+    if isinstance(space, PrecisionSpace):
+        card["precision_of_blocks"] = space.precisions(arch)
     return card
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.data.batches import eval_batches
 from nas.evaluation.deployed import Network, Target, deployed_model, in_batches, validation_metrics
 from nas.evaluation.trained_run import TrainedRun
+from nas.export.best_ranges import with_best_ranges
 from nas.export.card import model_card, write_card
 from nas.export.formats import FORMATS
+from nas.export.layer_check import check_layers_here
 from nas.export.precision_cost import Measure, latencies, warn
-from nas.onnx_backend.precision import FP32, check_precision
+from nas.onnx_backend.precision import FP32, INT8, MIXED, blocks_in, check_precision
 from nas.torch_backend.static import StaticNet
 from search_spaces import Arch
+from search_spaces.precision_space import float_arch
 
 CHECKED_IMAGES = 64
 TOLERANCE = 1e-4
@@ -51,37 +55,65 @@ def export(
     out: Path | None = None,
     extra: Mapping[str, Any] | None = None,
     measure: Measure | None = None,
+    best_ranges: bool = False,
 ) -> Exported:
     """Write one subnet, with recalibrated batch norms, to a folder of the run.
 
+    Layers of a mixed file must run in the precision that its blocks ask for: they are checked on this machine
+    if it has the instruction set that the file is for.
+
     Args:
         trained: the run.
-        arch: the subnet.
+        arch: the subnet. The precisions that it chooses are those of its file in mixed precision, otherwise
+            they are ignored.
         target: precision, batch and processor that the file is for; None: fp32, one image, this machine.
         file_format: a key of `FORMATS`.
         device: name of the device that the file is for; each device has its own folder in `exports`.
         out: the folder to write to instead.
         extra: further entries of the card, such as the device and the predicted latency.
-        measure: measures a precision other than fp32 against fp32; None: the target cannot be reached.
+        measure: measures a precision other than fp32 against the others; None: the target cannot be reached.
+        best_ranges: try all methods to find the ranges of INT8 activations, instead of that of the target,
+            and use the best one on the validation split.
 
     Raises:
         ValueError: unknown format or precision, no INT8 scheme for the processor, an arch outside the space,
-            or a file whose outputs differ from torch's.
+            a file whose outputs differ from torch's, or a layer that runs in another precision than asked.
     """
     target = target or Target()
     check_format(file_format, target.precision)
     kind = FORMATS[file_format]
-    evaluator = trained.evaluator()
-    net, fp32_metrics = evaluator.subnet_and_metrics(arch, "export")
-    check = _Check(trained, arch, net, target.batch)
-    model, metrics, timed = kind.build(trained.space, arch, net, target.batch), fp32_metrics, {}
+    evaluator, plain = trained.evaluator(), float_arch(trained.space, arch)
+    net, fp32_metrics = evaluator.subnet_and_metrics(plain, "export")
+    check = _Check(trained, plain, net, target.batch)
+    fp32 = kind.build(trained.space, plain, net, target.batch)
+    model, metrics, timed = fp32, fp32_metrics, {}
+    if target.precision == MIXED:
+        blocks_in(trained.space, arch, MIXED)  # raises if the arch chooses no precisions
+    else:
+        arch = plain
     if target.precision != FP32:
-        fp32 = kind.content(model, {})
-        check.refuse_wrong(kind.load(fp32))
-        model = deployed_model(trained, arch, target, model)
-        plain = kind.content(model, {})
-        metrics = validation_metrics(trained, arch, kind.load(plain), target.batch, evaluator.metrics)
-        timed = latencies({FP32: fp32, target.precision: plain}, measure) if measure else {}
+        check.refuse_wrong(kind.load(kind.content(fp32, {})))
+
+        def deployed(target: Target) -> bytes:
+            model = deployed_model(trained, arch, target, fp32)
+            # the mark lets a benchmark check the layers of a mixed file
+            return kind.content(model, {"precision": target.precision})
+
+        def metrics_on(target: Target) -> dict[str, float]:
+            network = kind.load(deployed(target))
+            return validation_metrics(trained, arch, network, target.batch, evaluator.metrics)
+
+        if best_ranges and target.precision in (INT8, MIXED):
+            target = with_best_ranges(trained, target, metrics_on)
+        model = deployed_model(trained, arch, target, fp32)
+        if target.precision == MIXED and target.instruction_set == instruction_set():
+            check_layers_here(model)
+        metrics = metrics_on(target)
+        if measure:
+            others = (FP32, INT8) if target.precision == MIXED else (FP32,)
+            timed = latencies(
+                {p: deployed(replace(target, precision=p)) for p in (*others, target.precision)}, measure
+            )
     card = model_card(trained, arch, target, metrics, fp32_metrics) | dict(extra or {})
     if timed:
         card["latency_by_precision_ms"] = timed
@@ -91,7 +123,7 @@ def export(
     warn(arch.id, target.precision, trained.task, metrics, fp32_metrics, timed)
     folder, name = trained.run.exports(device, out), file_name(arch, target)
     folder.write_bytes(f"{name}{kind.suffix}", content)
-    for suffix, other in kind.others(trained.space, arch, net, name).items():
+    for suffix, other in kind.others(trained.space, plain, net, name).items():
         folder.write_bytes(f"{name}{suffix}", other)
     write_card(folder, f"{name}{kind.card_suffix}", card | {"max_difference_to_torch": difference})
     path = folder.file(f"{name}{kind.suffix}")

@@ -15,9 +15,11 @@ from hw_profiles.store import trusted_connection
 from nas.devices.benchmark import DEVICE, PREDICTED, benchmark, benchmark_on
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
+from nas.export.best_ranges import AUTO, check_calibration
 from nas.export.export import Exported, check_format, export
 from nas.export.precision_cost import Measure
-from nas.onnx_backend.precision import FP32
+from nas.onnx_backend.calibrate import METHODS
+from nas.onnx_backend.precision import FP32, MIXED
 from nas.progress import Progress, silent
 from nas.runs.commands import command
 from nas.runs.files import FRONT, SEARCH
@@ -25,6 +27,7 @@ from nas.runs.lock import writes_run
 from nas.runs.run_dir import RunDir
 from nas.search.select import minimised_columns, select
 from search_spaces import Arch
+from search_spaces.precision_space import PrecisionSpace, space_of
 
 
 @writes_run
@@ -36,6 +39,7 @@ def export_subnets(
     file_format: str = "onnx",
     dynamic_batch: bool = False,
     precision: str | None = None,
+    calibration: str = AUTO,
     out: Path | None = None,
     progress: Progress = silent,
 ) -> list[Exported]:
@@ -48,8 +52,10 @@ def export_subnets(
         device: whose front, and what the files are for; None: the device that was searched last.
         file_format: as in `nas.export.export.export`.
         dynamic_batch: leave the batch open instead of the device's.
-        precision: one of `nas.onnx_backend.precision.PRECISIONS`; None: the device's, fp32 before the first
-            search.
+        precision: one of `nas.onnx_backend.precision.PRECISIONS`; None: mixed for subnets that choose the
+            precision of their parts, otherwise the device's, fp32 before the first search.
+        calibration: how the ranges of INT8 activations are found, one of
+            `nas.export.best_ranges.CALIBRATIONS`; `auto` is the best method on the validation split.
         out: the folder to write to; None: one in the run.
         progress: called after every file.
 
@@ -65,13 +71,14 @@ def export_subnets(
     target = Target.of(profiled)
     if dynamic_batch:
         target = replace(target, batch=None)
-    if precision:
-        target = replace(target, precision=precision)
-    check_format(file_format, target.precision)
-    measure = _measure(profiled, target) if target.precision != FP32 else None
-    latencies = _latencies(trained, profiled, archs, target)
+    check_calibration(calibration)
+    if calibration in METHODS:
+        target = replace(target, ranges=calibration)
+    targets = [_target(trained, arch, target, precision) for arch in archs]
+    for target in targets:
+        check_format(file_format, target.precision)
     exported = []
-    for i, (arch, extra) in enumerate(zip(archs, latencies, strict=True)):
+    for i, (arch, target) in enumerate(zip(archs, targets, strict=True)):
         exported.append(
             export(
                 trained,
@@ -80,8 +87,9 @@ def export_subnets(
                 file_format=file_format,
                 device=name,
                 out=out,
-                extra=extra,
-                measure=measure,
+                extra=_latencies(trained, profiled, arch, target),
+                measure=_measure(profiled, target) if target.precision != FP32 else None,
+                best_ranges=calibration == AUTO,
             )
         )
         progress("export", i + 1, len(archs))
@@ -103,21 +111,24 @@ def _from_front(run: RunDir, how: str, device: str | None) -> list[Arch]:
     return archs
 
 
-def _latencies(
-    trained: TrainedRun, device: Device | None, archs: Sequence[Arch], target: Target
-) -> list[dict[str, Any]]:
-    """For the card of each arch: the device, the latency by its table and, on the front, as measured."""
+def _target(trained: TrainedRun, arch: Arch, target: Target, precision: str | None) -> Target:
+    """The target for one subnet."""
+    chooses = isinstance(space_of(trained.space, arch), PrecisionSpace)
+    return replace(target, precision=precision or (MIXED if chooses else target.precision))
+
+
+def _latencies(trained: TrainedRun, device: Device | None, arch: Arch, target: Target) -> dict[str, Any]:
+    """For the card: the device, the latency by its table and, if the arch is on the front, as measured."""
     if device is None or target.precision != device.profile.key.precision:
-        return [{} for _ in archs]
-    name = device.profile.name
-    predicted = device.latency(trained.space)(trained.space.encode(archs)).tolist()
+        return {}
+    name, space = device.profile.name, space_of(trained.space, arch)
     front = trained.run.search(name).read_csv(FRONT).set_index("arch_id")
     measured = front["measured_latency_ms"].dropna()
-    return [
-        {DEVICE: name, PREDICTED: ms}
-        | ({"measured_latency_ms": float(measured[arch.id])} if arch.id in measured.index else {})
-        for arch, ms in zip(archs, predicted, strict=True)
-    ]
+    (predicted,) = device.latency(space)(space.encode([arch])).tolist()
+    entries = {DEVICE: name, PREDICTED: predicted}
+    if arch.id in measured.index:
+        entries["measured_latency_ms"] = float(measured[arch.id])
+    return entries
 
 
 def _measure(device: Device | None, target: Target) -> Measure | None:

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 from hw_profiles.atomic_write import naming
 from hw_profiles.connections.base import NotMeasuredError
-from nas.onnx_backend.precision import FP32
 from nas.tasks import Task
 
 Measure = Callable[[Sequence[Path]], list[float]]
@@ -43,7 +42,7 @@ def warn(
     fp32_metrics: Mapping[str, float],
     latency_ms: Mapping[str, float],
 ) -> None:
-    """Log a warning if a precision costs a noticeable part of the headline metric, or is slower than fp32.
+    """Log a warning if a precision costs a noticeable part of the headline metric, or is slower than another.
 
     Args:
         name: of the subnet.
@@ -60,11 +59,14 @@ def warn(
     if loss > headline.noticeable:
         shown = f"{100 * loss:.1f} points" if headline.percent else f"{loss:.4g}"
         _log.warning("%s costs %s %s of %s", precision, name, shown, headline.label)
-    if latency_ms and latency_ms[precision] > latency_ms[FP32]:
-        _log.warning(
-            "%s is slower than fp32 here for %s: %.4g ms, fp32 %.4g ms",
-            precision,
-            name,
-            latency_ms[precision],
-            latency_ms[FP32],
-        )
+    for other, ms in latency_ms.items():
+        if ms < latency_ms[precision]:
+            _log.warning(
+                "%s is slower than %s here for %s: %.4g ms, %s %.4g ms",
+                precision,
+                other,
+                name,
+                latency_ms[precision],
+                other,
+                ms,
+            )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 
-from nas.onnx_backend.quantize import Ranges, assumed_ranges, quantize, scheme
+from nas.onnx_backend.calibrate import Ranges
+from nas.onnx_backend.quantize import assumed_ranges, quantize, scheme
 from search_spaces import Block, Space
 from search_spaces.arch import Arch
 from search_spaces.block_precision import in_precision

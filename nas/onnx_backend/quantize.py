@@ -10,29 +10,25 @@ products of linear layers are. Their inputs are quantized with their own range a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from nas.onnx_backend.borders import separate_floats
+from nas.onnx_backend.calibrate import Ranges
 from nas.onnx_backend.dynamic_products import quantize_products
 from nas.onnx_backend.graph_writer import tensor_name
-from nas.onnx_backend.onnx_graph import BATCH, INPUT
+from nas.onnx_backend.onnx_graph import INPUT
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.graph import chain, fold_batch_norms
 from search_spaces.tensors import INT8
-
-Ranges = Mapping[str, tuple[float, float]]
-"""Minimum and maximum of every activation by the name of its tensor."""
 
 QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.Conv2d: ("Conv",),
@@ -125,7 +121,8 @@ def quantize(
     Args:
         model: a float32 model, as returned by `nas.onnx_backend.onnx_graph.build`.
         blocks: the blocks of the model, whose specs say which nodes are in INT8.
-        ranges: ranges of all activations, see `calibrate` and `assumed_ranges`.
+        ranges: ranges of all activations, see `nas.onnx_backend.calibrate` and
+            `assumed_ranges`.
         scheme: the quantization scheme, one of `SCHEMES`.
 
     Returns:
@@ -194,32 +191,6 @@ def _quantize_static(
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
     return quantized
-
-
-def calibrate(model: onnx.ModelProto, batches: Iterable[NDArray[np.float32]]) -> Ranges:
-    """Find the range of every activation on calibration images.
-
-    Args:
-        model: a float32 model.
-        batches: training images without augmentation, each of shape (n, channels, size, size).
-    """
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    outputs = {output.name for output in model.graph.output}
-    names = [name for node in model.graph.node for name in node.output]
-    observed.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in outputs
-    )
-    for tensor in (*observed.graph.input, observed.graph.output[0]):
-        tensor.type.tensor_type.shape.dim[0].dim_param = BATCH
-    session = onnxruntime.InferenceSession(observed.SerializeToString(), providers=["CPUExecutionProvider"])
-    ranges: dict[str, tuple[float, float]] = {}
-    for images in batches:
-        values = dict(zip(names, session.run(names, {INPUT: images}), strict=True)) | {INPUT: images}
-        for name, value in values.items():
-            low, high = ranges.get(name, (0.0, 0.0))  # every range must include zero
-            ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
-    return ranges
 
 
 def assumed_ranges(model: onnx.ModelProto) -> Ranges:
