@@ -16,6 +16,7 @@ from nas.samplers.adaptive import BINS, ComplexityAdaptive
 from nas.samplers.attentive import Attentive
 from nas.samplers.complexity_banks import ComplexityBanks
 from nas.samplers.curriculum import START, Curriculum
+from nas.samplers.isomers import best_isomers, exchangeable_genes
 from nas.samplers.macs_bins import MacsBins
 from nas.samplers.nested import Nested
 from nas.samplers.path_importance import PathImportance
@@ -25,7 +26,7 @@ from nas.samplers.progressive import PHASES, Progressive, open_options
 from nas.samplers.sandwich import Sandwich
 from nas.samplers.uniform import Uniform
 from nas.torch_backend.supernet import Supernet
-from search_spaces import Arch, Space
+from search_spaces import Arch, BlockTable, Space
 from search_spaces.costs import macs_table
 
 RECIPE = Recipe(space="tiny", epochs=1, data=DataConfig(dataset="digits"))
@@ -258,6 +259,35 @@ def test_preferred_subnets_do_not_change_and_have_the_best_score_of_their_size(
     others = step.sample(200)
     worse = [best[b] >= s - 1e-9 for b, s in zip(of(step, others).tolist(), score(others), strict=True)]
     assert all(worse)  # the 4,000 candidates have nearly all of the 640 subnets of this resolution
+
+
+def test_isomers_have_larger_choices_in_more_important_blocks(rng: np.random.Generator) -> None:
+    space = search_spaces.parse(
+        """{family: vit, name: v, outputs: 3, channels: 1, resolutions: [8], patch: 4, width: [8, 16],
+        depth: [3, 4], heads: [1, 2], head_dim: 4, mlp_ratio: [1, 2, 4]}"""
+    )
+    groups = exchangeable_genes(space)
+    assert [{space.genes[column].kind for column in group} for group in groups] == [{"heads"}, {"mlp_ratio"}]
+    assert [len(group) for group in groups] == [4, 4]
+    importance = {f"stages.0.blocks.{b}": share for b, share in enumerate((1.0, 3.0, 2.0, 4.0))}
+    score = BlockTable(space, lambda block: block.macs * importance.get(block.name.rpartition(".")[0], 0.0))
+    genomes = space.canonical(space.sample(rng, 50))
+    best = best_isomers(space, genomes, score, groups)
+    assert (macs_table(space)(best) == macs_table(space)(genomes)).all()
+    assert (score(best) >= score(genomes)).all()  # MACs are linear in each choice
+    assert (score(best) > score(genomes)).any()
+    assert (best_isomers(space, best, score, groups) == best).all()
+    for before, arch in zip(space.decode(genomes), space.decode(best), strict=True):
+        blocks = [b for b in (3, 1, 2, 0) if b < int(arch["depth"])]  # the most important one first
+        for kind in ("heads", "mlp_ratio"):
+            values = [arch[f"stages.0.blocks.{b}.{kind}"] for b in blocks]
+            assert values == sorted(values, reverse=True)
+            assert sorted(values) == sorted(before[f"stages.0.blocks.{b}.{kind}"] for b in blocks)
+
+
+def test_blocks_of_other_sizes_are_not_exchanged(tiny: Space) -> None:
+    # the two blocks of the first stage have other strides, the second stage has one choice for all blocks
+    assert exchangeable_genes(tiny) == []
 
 
 def test_larger_subnets_have_more_saliency(tiny: Space) -> None:

@@ -41,7 +41,7 @@ class FixedSamplerConfig(Group):
     kind: Literal["uniform", "largest", "macs_uniform", "path_importance", "preferred"]
     """`uniform` (recommended for one subnet per step): one random subnet; `largest`: the largest subnet, to
     train a teacher; `macs_uniform`: MACs drawn uniformly; `path_importance`: options with larger gradients,
-    more often (PA&DA); `preferred`: subnets that a zero-cost score prefers (PreNAS)."""
+    more often (PA&DA); `preferred`: subnets that a zero-cost score prefers, with the isomer step (PreNAS)."""
 
 
 class ProgressiveConfig(Group):

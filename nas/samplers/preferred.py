@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from nas.samplers.base import FixedRule, Step
+from nas.samplers.isomers import best_isomers, exchangeable_genes
 from nas.samplers.macs_bins import MacsBins, spread
 from nas.torch_backend.elastic import take
 from nas.torch_backend.supernet import Supernet
@@ -22,6 +23,8 @@ NOISE_IMAGES = 64
 
 class Preferred(FixedRule):
     """One of the subnets with the best score of each interval of MACs (PreNAS, Wang et al. 2023).
+
+    The candidates are random subnets after the isomer step, see `nas.samplers.isomers`.
 
     Args:
         space: the space of the supernet.
@@ -43,8 +46,10 @@ class Preferred(FixedRule):
 
     def _preferred(self, step: Step) -> Genomes:
         """The candidate with the best score of each interval of MACs."""
+        score_of = saliency(self.space, self.seed)
         genomes = spread(step, CANDIDATES)
-        bins, score = self.bins.of(step, genomes), saliency(self.space, self.seed)(genomes)
+        genomes = best_isomers(self.space, genomes, score_of, exchangeable_genes(self.space))
+        bins, score = self.bins.of(step, genomes), score_of(genomes)
         best_last = np.argsort(score, kind="stable")
         by_bin = {int(bins[i]): i for i in best_last}
         return genomes[sorted(by_bin.values())]
