@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import search_spaces
-from nas.importing.notation.elasticvit import arch_from_elasticvit
+from nas.notation.elasticvit import arch_from_elasticvit
 from search_spaces import Arch, Block, Node, Space
 from search_spaces.operators import Attention
 

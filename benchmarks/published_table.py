@@ -11,8 +11,8 @@ from typing import Any
 
 import search_spaces
 from benchmarks.markdown_page import markdown_table, print_or_write
-from nas.importing.notation.attentivenas import arch_from_attentivenas
-from nas.importing.notation.ofa import arch_from_ofa
+from nas.notation.attentivenas import arch_from_attentivenas
+from nas.notation.ofa import arch_from_ofa
 from search_spaces import Arch, Space
 
 PAPER, CODE = "authors", "authors' code"

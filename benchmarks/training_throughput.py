@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import search_spaces
-from nas.importing.notation.ofa import arch_from_ofa
+from nas.notation.ofa import arch_from_ofa
 from nas.tasks.classification.losses import kl_loss, label_loss
 from nas.torch_backend.allocator import keep_freed_memory
 from nas.torch_backend.functional import run_block

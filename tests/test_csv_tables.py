@@ -8,7 +8,7 @@ import pytest
 
 import search_spaces
 from hw_profiles.csv_tables import read_table
-from nas.importing.notation.arch_file import load_arch
+from nas.notation.arch_file import load_arch
 from nas.recipes.recipe import load as load_recipe
 from nas.recipes.recipe import parse as parse_recipe
 from search_spaces import Arch

@@ -14,10 +14,10 @@ from test_vit import assert_outputs_are_equal, with_random_tables
 
 import search_spaces
 from benchmarks import hybrid_table
-from nas.importing.notation.arch_file import load_arch
-from nas.importing.notation.elasticvit import arch_to_elasticvit
-from nas.importing.notation.nasvit import arch_to_nasvit
-from nas.importing.notation.published import arch_from_notation
+from nas.notation.arch_file import load_arch
+from nas.notation.elasticvit import arch_to_elasticvit
+from nas.notation.nasvit import arch_to_nasvit
+from nas.notation.published import arch_from_notation
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.calibrate import calibrate
 from nas.onnx_backend.precision import INT8, uniform_blocks

@@ -15,9 +15,9 @@ from torch import Tensor
 import nas.importing
 from nas.cli.main import main
 from nas.importing.importers import has_statistics
-from nas.importing.notation.elasticvit import arch_to_elasticvit
-from nas.importing.notation.nasvit import arch_to_nasvit
 from nas.importing.source_preprocess import source_preprocess
+from nas.notation.elasticvit import arch_to_elasticvit
+from nas.notation.nasvit import arch_to_nasvit
 from nas.runs.run_dir import RunDir
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space

@@ -12,8 +12,8 @@ from published import agree, images, save
 
 import search_spaces
 from nas.importing.importers import has_statistics, load_supernet
-from nas.importing.notation.arch_file import load_arch
-from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
+from nas.notation.arch_file import load_arch
+from nas.notation.ofa import arch_from_ofa, arch_to_ofa
 
 SPACE = search_spaces.get("ofa-resnet50")
 LARGEST = {"d": [2] * 5, "e": [0.35] * 18, "w": [2] * 6}

@@ -20,8 +20,8 @@ from nas.cli.main import main
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run
 from nas.importing.importers import has_statistics
-from nas.importing.notation.autoformer import arch_to_autoformer
 from nas.importing.source_preprocess import source_preprocess
+from nas.notation.autoformer import arch_to_autoformer
 from nas.recipes.recipe import Recipe
 from nas.runs.files import SPACE
 from nas.torch_backend.supernet import Supernet

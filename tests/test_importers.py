@@ -16,9 +16,9 @@ from published import agree, images, save
 
 from nas.importing.foreign_checkpoint import read_state_dicts
 from nas.importing.importers import has_statistics, load_supernet
-from nas.importing.notation.attentivenas import arch_to_attentivenas
-from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
 from nas.importing.published_names import canonical
+from nas.notation.attentivenas import arch_to_attentivenas
+from nas.notation.ofa import arch_from_ofa, arch_to_ofa
 from nas.torch_backend.supernet import Supernet
 
 OFA = sorted(published.OFA_CHANNELS)

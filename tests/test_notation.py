@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import search_spaces
-from nas.importing.notation.arch_file import load_arch
-from nas.importing.notation.attentivenas import arch_from_attentivenas, arch_to_attentivenas
-from nas.importing.notation.dynast import arch_from_dynast, arch_to_dynast
-from nas.importing.notation.ofa import arch_from_ofa, arch_to_ofa
+from nas.notation.arch_file import load_arch
+from nas.notation.attentivenas import arch_from_attentivenas, arch_to_attentivenas
+from nas.notation.dynast import arch_from_dynast, arch_to_dynast
+from nas.notation.ofa import arch_from_ofa, arch_to_ofa
 from search_spaces import Arch, Space
 
 W10 = search_spaces.get("ofa-mbv3-w1.0")

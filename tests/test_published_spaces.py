@@ -11,8 +11,8 @@ import torch
 
 import search_spaces
 from benchmarks import onnx_export
-from nas.importing.notation.attentivenas import arch_from_attentivenas
-from nas.importing.notation.ofa import arch_from_ofa
+from nas.notation.attentivenas import arch_from_attentivenas
+from nas.notation.ofa import arch_from_ofa
 from nas.onnx_backend import onnx_graph
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch, Space

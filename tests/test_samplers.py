@@ -1,6 +1,8 @@
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from nas.samplers.attentive import Attentive
 from nas.samplers.complexity_banks import ComplexityBanks
 from nas.samplers.curriculum import START, Curriculum
 from nas.samplers.isomers import best_isomers, exchangeable_genes
+from nas.samplers.listed import Listed
 from nas.samplers.macs_bins import MacsBins
 from nas.samplers.nested import Nested
 from nas.samplers.path_importance import PathImportance
@@ -318,6 +321,40 @@ def test_layers_that_the_largest_subnet_lacks_are_scored() -> None:
     blocks = [block for slot in space.slots for block in space.slot_blocks(slot)]
     assert nodes == {node.path for block in blocks for node in block.nodes if node.parameters}
     assert (saliency(space, 0)(space.encode([space.smallest, space.largest])) > 0).all()
+
+
+def test_candidates_of_a_file_are_trained(tmp_path: Path) -> None:
+    space = search_spaces.get("autoformer-tiny")
+    sizes = {"6.0": [(12, 192, 4)], "7.0": [(12, 216, 4), (12, 216, 3)]}  # depth, width, heads
+    candidates = {
+        name: [
+            {"layer_num": d, "embed_dim": [w] * d, "mlp_ratio": [4.0] * d, "num_heads": [h] * d, "score": 1.0}
+            for d, w, h in archs
+        ]
+        for name, archs in sizes.items()
+    }
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(candidates))
+    own = RECIPE.replace({"sampler.kind": "nested", "sampler.n_random": 0, "sampler.archs": str(path)})
+    sampler = make_sampler(space, own)
+    assert isinstance(sampler, Listed)
+    assert sampler.shares(space).tolist() == [0.5, 0.25, 0.25]  # two groups of equal width and depth
+    step = make_step(Supernet(space))
+    drawn = {sampler.subnets(replace(step, rng=np.random.default_rng(seed)))[0] for seed in range(40)}
+    widths = {(arch["width"], arch["stages.0.blocks.0.heads"]) for arch in drawn}
+    assert widths == {(192, 4), (216, 4), (216, 3)}
+    path.write_text(f"[{space.smallest.to_json()}]")
+    (smallest,) = make_sampler(space, own).subnets(step)
+    assert smallest == space.smallest
+    for content, message in (
+        ("{}", "must have a list of archs"),
+        ("[]", "must have a list of archs"),
+        ("[3]", "arch 1"),
+        ('[{"layer_num": 3}]', "arch 1: the notation must have the keys"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            make_sampler(space, own)
 
 
 def test_nested_subnets_are_nested(tiny: Space, supernet: Supernet) -> None:

@@ -10,7 +10,7 @@ from published import agree, images, save
 
 import search_spaces
 from nas.importing.importers import load_specialised, load_supernet
-from nas.importing.notation.ofa import arch_from_ofa
+from nas.notation.ofa import arch_from_ofa
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Arch
 

@@ -12,11 +12,11 @@ def find_arch(space: Space, name: str, seed: int = 0) -> Arch:
     """The arch for an option value: `largest`, `smallest`, `random` (drawn with `seed`) or a JSON file.
 
     Raises:
-        ValueError: as `nas.importing.notation.arch_file.load_arch`.
+        ValueError: as `nas.notation.arch_file.load_arch`.
     """
     import numpy as np
 
-    from nas.importing.notation.arch_file import load_arch
+    from nas.notation.arch_file import load_arch
 
     if name == "largest":
         return space.largest

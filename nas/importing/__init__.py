@@ -8,12 +8,12 @@ from search_spaces.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from nas.importing.importers import load_supernet as load_supernet
-    from nas.importing.notation.published import arch_from_notation as arch_from_notation
+    from nas.notation.published import arch_from_notation as arch_from_notation
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "load_supernet": "nas.importing.importers",
-            "arch_from_notation": "nas.importing.notation.published",
+            "arch_from_notation": "nas.notation.published",
         },
     )

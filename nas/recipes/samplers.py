@@ -23,16 +23,26 @@ class RandomSubnetsConfig(Group):
         "complexity_banks",
         "performance_banks",
         "complexity_adaptive",
-        "nested",
         "curriculum",
     ] = "sandwich"
     """`sandwich` (recommended): the largest, the smallest and random subnets; `attentive_best`,
     `attentive_worst`: candidates with the smallest or largest loss (AttentiveNAS); `complexity_banks`,
     `performance_banks`: subnets of similar MACs (ElasticViT); `complexity_adaptive`: sizes whose loss still
-    changes, more often (as in ShiftNAS); `nested`: subnets that contain one another; `curriculum`: as
-    `sandwich`, but without the smallest sizes in the first fifth, for short trainings from `init`."""
+    changes, more often (as in ShiftNAS); `curriculum`: as `sandwich`, but without the smallest sizes in the
+    first fifth, for short trainings from `init`."""
     n_random: CountOrZero = 2
     """Subnets per step, in addition to those that the sampler always trains."""
+
+
+class NestedConfig(Group):
+    """A fixed list of subnets: subnets that contain one another (SortedNet), or those of a file."""
+
+    kind: Literal["nested"] = "nested"
+    n_random: CountOrZero = 2
+    """Subnets per step, in addition to one."""
+    archs: str | None = None
+    """JSON file with a list of archs, or lists by name, such as the candidates of PreNAS or subnets of
+    AutoFormer; None: 16 nested subnets from the smallest to the largest one."""
 
 
 class FixedSamplerConfig(Group):
@@ -69,7 +79,7 @@ class ImportedSamplerConfig(Group):
     """Values for the function."""
 
 
-_GROUPS = (RandomSubnetsConfig, FixedSamplerConfig, ProgressiveConfig, OneSubnetConfig)
+_GROUPS = (RandomSubnetsConfig, NestedConfig, FixedSamplerConfig, ProgressiveConfig, OneSubnetConfig)
 
 
 def _group_name(value: Any) -> str:
@@ -84,6 +94,7 @@ def _group_name(value: Any) -> str:
 
 SamplerConfig = Annotated[
     Annotated[RandomSubnetsConfig, Tag("RandomSubnetsConfig")]
+    | Annotated[NestedConfig, Tag("NestedConfig")]
     | Annotated[FixedSamplerConfig, Tag("FixedSamplerConfig")]
     | Annotated[ProgressiveConfig, Tag("ProgressiveConfig")]
     | Annotated[OneSubnetConfig, Tag("OneSubnetConfig")]

@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
+from nas.notation.arch_file import load_archs
 from nas.plugins import check, resolve
 from nas.recipes.recipe import Recipe
-from nas.recipes.samplers import ImportedSamplerConfig, OneSubnetConfig, RandomSubnetsConfig
+from nas.recipes.samplers import (
+    ImportedSamplerConfig,
+    NestedConfig,
+    OneSubnetConfig,
+    RandomSubnetsConfig,
+)
 from nas.samplers.adaptive import ComplexityAdaptive
 from nas.samplers.attentive import Attentive
 from nas.samplers.base import Sampler, Step
 from nas.samplers.complexity_banks import ComplexityBanks
 from nas.samplers.curriculum import Curriculum
 from nas.samplers.largest import Largest
+from nas.samplers.listed import Listed
 from nas.samplers.macs_uniform import MacsUniform
 from nas.samplers.nested import Nested
 from nas.samplers.one_subnet import OneSubnet
@@ -50,7 +57,7 @@ SAMPLERS: Mapping[str, SamplerFactory] = {
     "preferred": lambda space, recipe: Preferred(space, recipe.seed),
     "one_subnet": lambda space, recipe: OneSubnet(_arch(recipe)),
     "curriculum": lambda space, recipe: Curriculum(_n_random(recipe)),
-    "nested": lambda space, recipe: Nested(_n_random(recipe)),
+    "nested": lambda space, recipe: _nested(space, recipe),
 }
 
 
@@ -72,6 +79,13 @@ def make_sampler(space: Space, recipe: Recipe) -> Sampler:
 def _n_random(recipe: Recipe) -> int:
     assert isinstance(recipe.sampler, RandomSubnetsConfig)
     return recipe.sampler.n_random
+
+
+def _nested(space: Space, recipe: Recipe) -> Sampler:
+    config = recipe.sampler if isinstance(recipe.sampler, NestedConfig) else NestedConfig()
+    if config.archs is None:
+        return Nested(config.n_random)
+    return Listed(config.n_random, load_archs(space, config.archs))
 
 
 def _arch(recipe: Recipe) -> Arch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.importing.notation.fields import Notation, check_keys, checked, integers, mbconv_config, numbers
+from nas.notation.fields import Notation, check_keys, checked, integers, mbconv_config, numbers
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.importing.notation.fields import Notation, integers, numbers
+from nas.notation.fields import Notation, integers, numbers
 from search_spaces import Space
 from search_spaces.arch import Value
 from search_spaces.families.vit_config import ViTConfig

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.importing.notation.attentivenas import KEYS
-from nas.importing.notation.fields import (
+from nas.notation.attentivenas import KEYS
+from nas.notation.fields import (
     Notation,
     check_keys,
     checked,

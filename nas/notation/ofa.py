@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nas.importing.notation.fields import (
+from nas.notation.fields import (
     Notation,
     check_keys,
     checked,

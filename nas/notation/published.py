@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nas.importing.notation.attentivenas import arch_from_attentivenas
-from nas.importing.notation.autoformer import arch_from_autoformer
-from nas.importing.notation.dynast import arch_from_dynast
-from nas.importing.notation.elasticvit import arch_from_elasticvit
-from nas.importing.notation.nasvit import arch_from_nasvit
-from nas.importing.notation.ofa import arch_from_ofa
+from nas.notation.attentivenas import arch_from_attentivenas
+from nas.notation.autoformer import arch_from_autoformer
+from nas.notation.dynast import arch_from_dynast
+from nas.notation.elasticvit import arch_from_elasticvit
+from nas.notation.nasvit import arch_from_nasvit
+from nas.notation.ofa import arch_from_ofa
 from search_spaces import Arch, Space
 
 NOTATIONS: Mapping[str, Callable[[Space, Any], Arch]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.importing.notation.fields import checked, hybrid_config, integers, numbers
+from nas.notation.fields import checked, hybrid_config, integers, numbers
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
 from search_spaces.families.hybrid_config import AttentionStageConfig

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.importing.notation.fields import Notation, check_keys, checked
-from nas.importing.notation.vit_blocks import (
+from nas.notation.fields import Notation, check_keys, checked
+from nas.notation.vit_blocks import (
     active_entries,
     active_names,
     choice_values,

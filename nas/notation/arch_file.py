@@ -1,0 +1,86 @@
+"""Reading of an arch from a JSON file, in the notation of this toolkit or in a published one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nas.notation.fields import checked
+from nas.notation.published import arch_from_notation
+from search_spaces import Arch, Space
+from search_spaces.text_files import read_text
+
+SOURCES: Mapping[str, str] = {
+    "kernel_size": "attentivenas",
+    "d": "ofa",
+    "layer_num": "autoformer",
+    "NUM_HEADS": "autoformer",
+    "RETRAIN": "autoformer",
+    "vit_intermediate_sizes": "dynast",
+}
+"""Sources of published notations by a key that only this notation has."""
+
+
+def load_archs(space: Space, path: str | Path) -> list[Arch]:
+    """Read a list of archs of `space` from a JSON file.
+
+    The content is a list of archs, or a mapping from any names to such lists, as PreNAS writes the candidates
+    of each interval of sizes. Each arch is in the notation of this toolkit or in a published one.
+
+    Raises:
+        ValueError: the file is missing, not JSON or has no archs, or an arch is not in the space.
+    """
+    _, content = _read(path)
+    lists = list(content.values()) if isinstance(content, dict) else [content]
+    if not lists or not all(isinstance(archs, list) and archs for archs in lists):
+        raise ValueError(f"{path} must have a list of archs, or lists of archs by name")
+    return [
+        _from_content(space, arch, f"{path}, arch {number}")
+        for number, arch in enumerate((arch for archs in lists for arch in archs), start=1)
+    ]
+
+
+def load_arch(space: Space, path: str | Path) -> Arch:
+    """Read an arch of `space` from a JSON file.
+
+    Raises:
+        ValueError: the file is missing or not JSON, or its arch is not in the space.
+    """
+    text, content = _read(path)
+    if _source(space, content) is None:
+        return checked(space, Arch.from_json(text, source=str(path)))
+    return _from_content(space, content, str(path))
+
+
+def _read(path: str | Path) -> tuple[str, Any]:
+    """The text and the content of a JSON file."""
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise ValueError(f"cannot read the arch file {path}: {error.strerror}") from None
+    try:
+        return text, json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def _source(space: Space, content: Any) -> str | None:
+    """The tool whose notation the content has; None for that of this toolkit."""
+    if isinstance(content, list):
+        return "elasticvit"
+    keys = content if isinstance(content, dict) else {}
+    source = next((tool for key, tool in SOURCES.items() if key in keys), None)
+    return "nasvit" if source == "attentivenas" and isinstance(space.config, HybridConfig) else source
+
+
+def _from_content(space: Space, content: Any, place: str) -> Arch:
+    """The arch in a notation; messages begin with `place`."""
+    source = _source(space, content)
+    if source is None:
+        return checked(space, Arch.from_json(json.dumps(content), source=place))
+    try:
+        return arch_from_notation(source, space, content)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
