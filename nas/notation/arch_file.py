@@ -10,6 +10,7 @@ from typing import Any
 from nas.notation.fields import checked
 from nas.notation.published import arch_from_notation
 from search_spaces import Arch, Space
+from search_spaces.families.hybrid_config import HybridConfig
 from search_spaces.text_files import read_text
 
 SOURCES: Mapping[str, str] = {
