@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import yaml
+from conftest import Nas
 from hypothesis import given, settings
 from test_vit import assert_outputs_are_equal, with_random_tables
 
@@ -23,6 +25,8 @@ from nas.onnx_backend.calibrate import calibrate
 from nas.onnx_backend.precision import INT8, uniform_blocks
 from nas.onnx_backend.quantize import quantize, scheme
 from nas.report import drawing
+from nas.runs.files import EXPORTS
+from nas.torch_backend.channel_order import sort_channels
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
 from search_spaces.costs import macs_table, params_table, peak_memory_table
@@ -130,6 +134,19 @@ def test_layer_norm_over_tokens_normalizes_all_tokens_together() -> None:
     torch.testing.assert_close(plain.var((1, 2), correction=0), torch.ones(2), atol=1e-4, rtol=0)
 
 
+def test_sorted_channels_of_convolutions_leave_the_largest_subnet_unchanged() -> None:
+    stages = [stage | {"expand": [2, 3], "se": True} for stage in TINY["stages"]]
+    supernet = with_random_tables(HybridSpace(HybridConfig.model_validate(TINY | {"stages": stages})), 0)
+    before = supernet.get_parameter("stages.1.entry.expand.weight").clone()
+    x = torch.randn(2, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = supernet(x, supernet.space.largest)
+        sort_channels(supernet)
+        found = supernet(x, supernet.space.largest)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    assert not torch.equal(before, supernet.get_parameter("stages.1.entry.expand.weight"))
+
+
 def test_factors_depend_on_depth_and_number_of_tokens(rng: np.random.Generator) -> None:
     attention = {"head_dim": 4, "scaling": {"init": 0.5, "period": 3}}
     space = HybridSpace(HybridConfig.model_validate(TINY | {"attention": attention}))
@@ -214,3 +231,34 @@ def test_picture_has_the_strides_and_options_of_all_blocks() -> None:
     assert drawing.compact(space, space.largest) == expected
     # the stem and both attention stages halve the map
     assert drawing.draw(space, space.largest).count(">s2</text>") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_measuring", "quick_search")
+def test_run_from_training_to_benchmarked_files(nas: Nas, tmp_path: Path) -> None:
+    attention = {"head_dim": 4, "talking_heads": True, "mlps": 2, "scaling": {}}
+    space = TINY | {"resolutions": [6, 8], "outputs": 10, "attention": attention}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
+    (tmp_path / "recipe.yaml").write_text(
+        f"space: {tmp_path / 'space.yaml'}\n"
+        "epochs: 1\n"
+        "data: {dataset: digits, batch_size: 256}\n"
+        "optimizer: {kind: adamw}\n"
+        "regularization: {drop_connect: 0.1}\n"
+        "gradient_projection: {enabled: true}\n"
+        "compute: {accelerator: cpu}\n"
+    )
+    run, profiles = tmp_path / "run", ("--profiles", tmp_path / "profiles")
+    for command in (
+        ("train", "--config", tmp_path / "recipe.yaml", "--out", run),
+        ("evaluate", run),
+        ("profile", run, "--device", "here", *profiles, "--held-out", 8),
+        ("search", run, "--device", "here", *profiles, "--budget", 20, "--predictor", "ridge"),
+        ("export", run, "--pick", "knee", "--precision", "fp32"),
+        ("export", run, "--pick", "knee", "--precision", "int8"),
+        ("report", run),
+    ):
+        answer = nas(*command)
+        assert answer.code == 0, answer.err
+    models = sorted((run / EXPORTS).rglob("*.onnx"))
+    assert nas("benchmark", *models).code == 0
