@@ -225,6 +225,9 @@ of `deit-tiny` has 7 entries at 224 px, one of `autoformer-tiny` 21. In transfor
 nearly all operations are matrix products, so MACs predict the latency nearly as well as the table; a
 profile reports the errors of both. The table is worth its time for INT8, relative positions and mixed
 networks.
+
+Networks of convolutions and attention have more kinds of blocks: 160 entries at 224 px for `nasvit`, 753 for
+`elasticvit`. Attention, each MLP and the MBConv block of an attention stage are separate entries.
 """
 
 COLUMNS: Mapping[str, Callable[[Row], str]] = {
