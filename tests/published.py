@@ -5,6 +5,7 @@ the tests compare two independent readings.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,11 @@ class _Writer:
 
 def ofa_state(space: str, seed: int = 0, gain: float = 1.0) -> State:
     """An OFA supernet of MBConv blocks with the new names; `gain` scales the variance of its weights."""
+    return dict(_ofa_state(space, seed, gain))
+
+
+@cache
+def _ofa_state(space: str, seed: int, gain: float) -> State:
     w = _Writer(seed, gain)
     first, c = OFA_FIRST[space]
     w.static("first_conv", first, 3, 3, 3)

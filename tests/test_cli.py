@@ -328,7 +328,7 @@ def test_bad_input_gives_one_line_and_no_files(
         ("search", ["--device", "desk", "--objective", "fame"], "objective must be one of"),
         ("search", ["--device", "desk", "--objective", "latency_ms@pi9"], "one of the devices ['desk']"),
         ("search", ["--device", "desk", "--max", "latency_ms=1e-6"], "the closest one"),
-        ("search", ["--device", "desk", "--min", "accuracy=2", "--budget", "20"], "reaches accuracy ="),
+        ("search", ["--device", "desk", "--min", "accuracy=2", "--budget", "10"], "reaches accuracy ="),
         ("search", ["--device", "desk", "--algorithm", "luck"], "search algorithm must be one of"),
         ("search", ["--device", "desk", "--predictor", "luck"], "predictor must be one of"),
         ("export", ["--pick", "knee"], "has no front to pick from yet"),

@@ -54,7 +54,7 @@ def test_columns_of_genes_depend_on_the_option_and_are_zero_for_inactive_blocks(
 def test_shortcut_column_depends_on_the_width_choice() -> None:
     space = search_spaces.get("digits")
     features = Features(space)
-    genomes = some(space)
+    genomes = some(space, 40)
     shortcuts = features(genomes)[:, features.groups["slot.shortcut"]].sum(axis=1)
     truth = [sum(block.has(Add) for block in space.blocks(arch)) for arch in space.decode(genomes)]
     np.testing.assert_allclose(shortcuts, truth)

@@ -38,12 +38,15 @@ def blocks_of(name: str) -> tuple[Block, ...]:
     return space.blocks(space.smallest)
 
 
-TRANSFORMERS = ["vit-digits", "deit-tiny", "autoformer-tiny", RELATIVE_BIAS]
-HYBRIDS = [pytest.param(name, marks=pytest.mark.slow) for name in ("nasvit", "elasticvit")]
+TRANSFORMERS = ["vit-digits", RELATIVE_BIAS]
+LARGE = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("deit-tiny", "autoformer-tiny", "nasvit", "elasticvit")
+]
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "cifar", "ofa-mbv3-w1.0", "ofa-proxyless-w1.3", *TRANSFORMERS, *HYBRIDS]
+    "name", ["digits", "cifar", "ofa-mbv3-w1.0", "ofa-proxyless-w1.3", *TRANSFORMERS, *LARGE]
 )
 def test_float_graphs(name: str) -> None:
     blocks = blocks_of(name)
@@ -52,7 +55,7 @@ def test_float_graphs(name: str) -> None:
     assert BY_PRECISION.of_blocks(blocks) == pytest.approx(model.ByteSize(), rel=0, abs=20 * n_layers)
 
 
-@pytest.mark.parametrize("name", ["largest digits", "digits", *TRANSFORMERS, *HYBRIDS])
+@pytest.mark.parametrize("name", ["largest digits", "digits", *TRANSFORMERS, *LARGE])
 def test_int8_graphs(name: str) -> None:
     blocks = DIGITS.blocks(DIGITS.largest) if name == "largest digits" else blocks_of(name)
     model = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))

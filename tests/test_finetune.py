@@ -59,9 +59,10 @@ def test_weights_of_other_subnets_do_not_change(
 
 def test_finetuning_resumes(trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
-        if done == 3:
+        if done == 2:
             signal.raise_signal(signal.SIGTERM)
 
+    recipe = recipe.replace({"data.batch_size": 256})
     whole = finetune(trained.run.path, tiny_arch, recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         finetune(trained.run.path, tiny_arch, recipe, tmp_path / "parts", progress=interrupt)

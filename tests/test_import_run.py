@@ -11,6 +11,7 @@ import numpy as np
 import published
 import pytest
 import torch
+from conftest import make_search_quick
 from PIL import Image
 
 import search_spaces
@@ -364,6 +365,7 @@ def test_imported_supernet_can_be_evaluated_and_exported(
 def test_imported_supernet_can_be_searched_exported_and_benchmarked_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    make_search_quick(monkeypatch, measured=False)
     run = imported(monkeypatch, tmp_path, "ofa-mbv3-w1.0", 128)
     device: list[str | Path] = ["--device", "desk", "--profiles", tmp_path / "profiles"]
     commands: list[list[str | Path]] = [

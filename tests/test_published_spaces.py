@@ -159,8 +159,11 @@ def test_shortcuts_of_attentivenas() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [48, None], ids=["small", "full"])
-@pytest.mark.parametrize("name", [*PUBLISHED, "ofa-resnet50"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [(name, 48) for name in (*PUBLISHED, "ofa-resnet50")]
+    + [(name, None) for name in ("ofa-mbv3-w1.0", "attentivenas", "ofa-resnet50")],
+)
 def test_outputs_of_static_elastic_and_onnx_networks_are_equal(name: str, size: int | None) -> None:
     space = search_spaces.get(name)
     if size:

@@ -145,7 +145,7 @@ def test_report_of_a_fine_tuned_run_is_about_its_subnet_alone(
 @pytest.mark.parametrize("objectives", [["accuracy", "macs"], ["cross_entropy"]])
 def test_report_of_other_objectives_has_no_hypervolume(searched: TrainedRun, objectives: list[str]) -> None:
     device = make_device(searched.space)
-    options = SearchOptions(objectives=objectives, predictors=["ridge"], budget=BUDGET)
+    options = SearchOptions(objectives=objectives, predictors=["ridge"], budget=10)
     search_run(searched, device, options)
     path, figures = report_run(searched)
     assert not any("hypervolume" in name for name, *_ in figures)

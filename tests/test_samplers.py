@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_YAML
 from numpy.typing import NDArray
 
 import search_spaces
@@ -108,7 +109,7 @@ def test_state_of_every_sampler_has_only_plain_values(tiny: Space, supernet: Sup
 
 
 def test_subnets_of_a_network_that_resizes_have_all_resolutions() -> None:
-    space = search_spaces.get("attentivenas")
+    space = search_spaces.parse(f"{TINY_YAML}input_size: 8\n")
     step = replace(make_step(Supernet(space)), resolutions=space.resolutions)
     assert step.largest == space.largest
     assert step.smallest == space.smallest

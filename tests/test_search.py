@@ -161,7 +161,10 @@ def test_evolution_returns_the_closest_subnet_where_limits_are_impossible() -> N
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n == "iterative" else n for n in SEARCH_ALGORITHMS],
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("exact", "iterative") else n
+        for n in SEARCH_ALGORITHMS
+    ],
 )
 def test_no_algorithm_asks_for_an_evaluated_arch(name: str) -> None:
     optimizer = SEARCH_ALGORITHMS[name](SearchTask(problem(), 90, np.random.default_rng(0), RIDGE))

@@ -155,7 +155,8 @@ def test_evaluations_on_a_part_are_separate_in_the_archive(trained: TrainedRun) 
 
 @pytest.mark.usefixtures("quick_search")
 def test_search_on_a_part_of_the_images(trained: TrainedRun, device: Device) -> None:
-    outcome = search_run(trained, device, SearchOptions(**WHOLE_SEARCH, validation_images=60))
+    options = SearchOptions(predictors=["ridge"], budget=12, validation_images=60)
+    outcome = search_run(trained, device, options)
     assert trained.archive.frame().empty
     part = trained.with_validation_images(60)
     front = trained.run.search().read_csv(FRONT)
@@ -173,14 +174,18 @@ def test_search_on_a_part_of_the_images(trained: TrainedRun, device: Device) -> 
 
 
 @pytest.mark.usefixtures("quick_search")
-def test_second_stage_decides_about_the_front(trained: TrainedRun, device: Device) -> None:
-    outcome = search_run(trained, device, SearchOptions(**WHOLE_SEARCH, screen_images=60))
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_second_stage_decides_about_the_front(trained: TrainedRun, device: Device, whole: bool) -> None:
+    """With all optional parts if `whole`."""
+    budget = BUDGET if whole else 12
+    options = WHOLE_SEARCH if whole else {"predictors": ["ridge"], "budget": budget}
+    outcome = search_run(trained, device, SearchOptions(**options, screen_images=60))
     results, space = trained.run.search(), trained.space
     screened, full, front = (results.read_csv(name) for name in (SCREENING, SEARCH_CSV, FRONT))
-    assert len(screened) == BUDGET
+    assert len(screened) == budget
     assert set(full["arch_id"]) <= set(screened["arch_id"])
     assert full["arch_id"].tolist()[:2] == [space.smallest.id, space.largest.id]
-    assert len(full) >= n_full(BUDGET)
+    assert len(full) >= n_full(budget)
     assert set(screened["arch_id"][screened["on_front"]]) <= set(full["arch_id"])
     everything, part = trained.archive.frame(), trained.with_validation_images(60).archive.frame()
     on_all = everything.set_index("arch_id")["cross_entropy"]
@@ -189,14 +194,15 @@ def test_second_stage_decides_about_the_front(trained: TrainedRun, device: Devic
         assert table["cross_entropy"].tolist() == on_all[table["arch_id"]].tolist()
         assert table["screened_cross_entropy"].tolist() == on_part[table["arch_id"]].tolist()
     assert screened["cross_entropy"].tolist() == on_part[screened["arch_id"]].tolist()
-    assert outcome.random
-    assert outcome.random.screening is not None
-    assert len(outcome.random.screening) == BUDGET
     assert outcome.predictor
-    assert outcome.predictor.cross_validation.n == BUDGET
-    assert results.read_json(SEARCH)["evaluations"] == BUDGET
+    assert outcome.predictor.cross_validation.n == budget
+    assert results.read_json(SEARCH)["evaluations"] == budget
     assert results.read_json(SEARCH)["fully_evaluated"] == len(full)
-    assert "top-1, screening" in report_run(trained)[0].read_text()
+    if whole:
+        assert outcome.random
+        assert outcome.random.screening is not None
+        assert len(outcome.random.screening) == budget
+        assert "top-1, screening" in report_run(trained)[0].read_text()
 
 
 def test_screening_needs_fewer_images_than_the_second_stage(trained: TrainedRun, device: Device) -> None:
