@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +17,9 @@ import onnxruntime
 import search_spaces
 from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.onnx_backend import onnx_graph
+from nas.onnx_backend.precision import INT8, uniform_blocks
 from nas.onnx_backend.quantize import assumed_ranges, quantize, scheme
-from search_spaces import Space
+from search_spaces import Block, Space
 
 VISITS = 40
 """Each model is timed so often, in turns; the shortest time counts, in CPU time of one thread."""
@@ -26,9 +27,10 @@ VISITS = 40
 
 def models(space: Space) -> Mapping[str, onnx.ModelProto]:
     """The largest subnet with random weights, in fp32 and by both schemes."""
-    blocks = space.blocks(space.largest)
+    blocks: Sequence[Block] = space.blocks(space.largest)
     fp32 = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)))
     ranges, int8 = assumed_ranges(fp32), scheme(instruction_set())
+    blocks = uniform_blocks(blocks, INT8)
     return {
         "fp32": fp32,
         "dynamic": quantize(fp32, blocks, ranges, replace(int8, tokens="dynamic")),

@@ -119,6 +119,7 @@ def test_int8_network_computes_nearly_the_same() -> None:
         )[0]
         for m in (model, quantized)
     )
+    assert not np.array_equal(expected, found)
     assert np.linalg.norm(expected - found) < 0.3 * np.linalg.norm(expected)  # of random weights
 
 
