@@ -162,6 +162,9 @@ def test_dynast_round_trip(rng: np.random.Generator, tmp_path: Path) -> None:
         assert arch_from_dynast(space, json.loads(json.dumps(notation))) == arch
     (tmp_path / "arch.json").write_text(json.dumps(notation))
     assert load_arch(space, tmp_path / "arch.json") == arch
+    (tmp_path / "arch.json").write_text('{"resolution": 224}')
+    with pytest.raises(ValueError, match=r"arch\.json: an arch of the space 'vit-b16' must have a value"):
+        load_arch(space, tmp_path / "arch.json")
     largest = {"num_layers": [12], "num_attention_heads": 12, "vit_intermediate_sizes": 3072}
     assert arch_from_dynast(space, largest) == space.largest
     shallow = largest | {"num_layers": 10, "num_attention_heads": [6] * 10 + [12] * 2}

@@ -38,7 +38,7 @@ def load_archs(space: Space, path: str | Path) -> list[Arch]:
     if not lists or not all(isinstance(archs, list) and archs for archs in lists):
         raise ValueError(f"{path} must have a list of archs, or lists of archs by name")
     return [
-        _from_content(space, arch, f"{path}, arch {number}")
+        _from_content(space, arch, json.dumps(arch), f"{path}, arch {number}")
         for number, arch in enumerate((arch for archs in lists for arch in archs), start=1)
     ]
 
@@ -50,9 +50,7 @@ def load_arch(space: Space, path: str | Path) -> Arch:
         ValueError: the file is missing or not JSON, or its arch is not in the space.
     """
     text, content = _read(path)
-    if _source(space, content) is None:
-        return checked(space, Arch.from_json(text, source=str(path)))
-    return _from_content(space, content, str(path))
+    return _from_content(space, content, text, str(path))
 
 
 def _read(path: str | Path) -> tuple[str, Any]:
@@ -76,12 +74,11 @@ def _source(space: Space, content: Any) -> str | None:
     return "nasvit" if source == "attentivenas" and isinstance(space.config, HybridConfig) else source
 
 
-def _from_content(space: Space, content: Any, place: str) -> Arch:
-    """The arch in a notation; messages begin with `place`."""
+def _from_content(space: Space, content: Any, text: str, place: str) -> Arch:
+    """The arch in a JSON text; messages begin with `place`."""
     source = _source(space, content)
-    if source is None:
-        return checked(space, Arch.from_json(json.dumps(content), source=place))
+    arch = Arch.from_json(text, source=place) if source is None else None
     try:
-        return arch_from_notation(source, space, content)
+        return checked(space, arch) if arch is not None else arch_from_notation(str(source), space, content)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
