@@ -17,9 +17,9 @@ from hw_profiles.measuring.runner.device_description import instruction_set
 from hw_profiles.measuring.runner.errors import RunnerError
 from hw_profiles.measuring.runner.model import Model
 from hw_profiles.run_settings import RunSettings
+from nas.devices.asked_precision import layer_precisions
 from nas.importing.torch_model.convert import convert as converted
 from nas.onnx_backend import borders, onnx_graph
-from nas.onnx_backend.asked_precision import layer_precisions
 from nas.onnx_backend.calibrate import Ranges, calibrate
 from nas.onnx_backend.precision import INT8, MIXED, blocks_in, convert
 from search_spaces import Arch, Block, Node, Space

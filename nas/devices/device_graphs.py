@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hw_profiles.latency_models.selection import weight_bytes
 from hw_profiles.measuring.bundle import LIGHT, WEIGHTS, BundledModel, Region, TrialPlan, Weights, alone_plan
 from hw_profiles.run_settings import ProfilePrecision, RunSettings
+from nas.devices.asked_precision import layer_precisions
 from nas.onnx_backend import onnx_graph
-from nas.onnx_backend.asked_precision import layer_precisions
 from nas.onnx_backend.precision import convert, uniform_blocks
 from search_spaces import Block
 from search_spaces.tensors import MIXED

@@ -14,7 +14,7 @@ from hw_profiles.measuring.bundle import LayerPrecision
 from hw_profiles.measuring.runner.inputs import check_inputs
 from hw_profiles.measuring.runner.model import Model
 from hw_profiles.run_settings import RunSettings
-from nas.onnx_backend.asked_precision import layer_precisions
+from nas.devices.asked_precision import layer_precisions
 from search_spaces.tensors import MIXED
 
 Shape = tuple[int, ...]

@@ -10,7 +10,7 @@ import onnx
 from hw_profiles.measuring.runner.errors import RunnerError
 from hw_profiles.measuring.runner.model import Model
 from hw_profiles.run_settings import RunSettings
-from nas.onnx_backend.asked_precision import layer_precisions
+from nas.devices.asked_precision import layer_precisions
 
 
 def check_layers_here(model: onnx.ModelProto) -> None:
