@@ -48,6 +48,8 @@ from search_spaces import Arch
 from search_spaces.costs import macs_table
 
 pytestmark = pytest.mark.usefixtures("quick_search")
+ALONE: dict[str, object] = {"baseline": None, "noise_ceiling": 0}
+"""Options of a search without optional evaluations."""
 WRITTEN = (SEARCH, SEARCH_CSV, FRONT, BASELINE, PREDICTOR, PREDICTIONS)
 
 
@@ -117,7 +119,7 @@ def test_reference_point_is_that_of_the_corners(searched: TrainedRun) -> None:
 
 
 @pytest.mark.slow
-def test_all_evaluations_are_made_by_the_workers_that_were_asked_for(
+def test_workers_make_all_evaluations_and_the_baseline_has_as_many_as_the_search(
     trained: TrainedRun, device: Device
 ) -> None:
     made: list[Arch] = []
@@ -127,9 +129,15 @@ def test_all_evaluations_are_made_by_the_workers_that_were_asked_for(
             made.extend(arch for group in groups for arch in group)
             return super().__call__(measure, groups)
 
-    search(trained, device, workers=Counting(1))
+    outcome = search(trained, device, workers=Counting(1))
     assert len(made) == len(trained.archive.frame())  # search, noise ceiling and baseline
     assert len(trained.archive.frame("validation", "default:512:seed1")) == WHOLE_SEARCH["noise_ceiling"]
+    assert outcome.random
+    assert len(outcome.random.evaluations) == len(outcome.result.evaluations) == BUDGET
+    origins = trained.archive.frame("validation", "default:512:seed0")["origin"]
+    assert set(origins) == {"search", "baseline"}
+    volume = trained.run.search().read_json(SEARCH)["baseline"]
+    assert volume == {"hypervolume": outcome.random.hypervolume, "evaluations": BUDGET}
 
 
 @pytest.mark.slow
@@ -170,21 +178,10 @@ def test_what_was_found_is_written_before_the_baseline(trained: TrainedRun, devi
     assert trained.run.search().read_json(SEARCH)["no_baseline"] == ""
 
 
-@pytest.mark.slow
-def test_baseline_has_as_many_evaluations_as_the_search(trained: TrainedRun, device: Device) -> None:
-    outcome = search(trained, device)
-    assert outcome.random
-    assert len(outcome.random.evaluations) == len(outcome.result.evaluations) == BUDGET
-    origins = trained.archive.frame("validation", "default:512:seed0")["origin"]
-    assert set(origins) == {"search", "baseline"}
-    volume = trained.run.search().read_json(SEARCH)["baseline"]
-    assert volume == {"hypervolume": outcome.random.hypervolume, "evaluations": BUDGET}
-
-
 def test_search_without_options_evaluates_no_more_than_its_budget(
     trained: TrainedRun, device: Device
 ) -> None:
-    outcome = search(trained, device, baseline=None, noise_ceiling=0)
+    outcome = search(trained, device, **ALONE)
     assert trained.archive.frame()["origin"].tolist() == ["search"] * BUDGET
     assert (outcome.random, outcome.no_baseline) == (None, "")
     assert outcome.predictor
@@ -261,7 +258,7 @@ def test_metrics_of_earlier_evaluations_change_nothing(trained: TrainedRun, sear
 def test_other_objectives_in_the_users_order(
     trained: TrainedRun, device: Device, objectives: list[str], maximised: list[str]
 ) -> None:
-    outcome = search(trained, device, objectives=objectives)
+    outcome = search(trained, device, objectives=objectives, **ALONE)
     record = trained.run.search().read_json(SEARCH)
     assert record["objectives"] == list(record["reference"]) == objectives
     assert record["maximised"] == maximised
@@ -275,7 +272,7 @@ def test_other_objectives_in_the_users_order(
 def test_subnets_that_exceed_a_limit_when_measured_are_marked(trained: TrainedRun, device: Device) -> None:
     genomes = trained.space.sample(np.random.default_rng(5), 50)
     limit = float(np.median(device.table.predict(genomes, trained.space)))
-    search(trained, device, maxima=[f"latency_ms={limit}"], objectives=["accuracy", "macs"])
+    search(trained, device, maxima=[f"latency_ms={limit}"], objectives=["accuracy", "macs"], **ALONE)
     front, all_found = trained.run.search().read_csv(FRONT), trained.run.search().read_csv(SEARCH_CSV)
     # 2 %, twice the device's noise floor, in hand, so that measuring again agrees
     assert (1.02 * front["measured_latency_ms"] <= limit).all()
@@ -300,7 +297,7 @@ def test_front_without_a_subnet_within_the_measured_limit_is_marked(
 
 
 def test_unmeasured_front_is_marked(trained: TrainedRun, device: Device) -> None:
-    outcome = search(trained, device, measure=False)
+    outcome = search(trained, device, measure=False, **ALONE)
     assert outcome.front["measured_latency_ms"].isna().all()
     assert outcome.own.waiting >= len(outcome.front)
     assert trained.run.search().read_csv(FRONT)["measured_latency_ms"].isna().all()
@@ -324,19 +321,19 @@ def test_front_of_a_device_without_connection_is_measured_with_its_results(
         search(trained, device, connection=OfflineBundle())
     out = tmp_path / "stick"
     with pytest.raises(NotMeasuredError, match=r"stick .* is ready to be copied"):
-        search(trained, device, connection=OfflineBundle(out=out))
+        search(trained, device, connection=OfflineBundle(out=out), **ALONE)
     assert trained.run.search().read_csv(FRONT)["measured_latency_ms"].isna().all()
     names = [model.id for model in read_job(out).models]
     assert set(trained.run.search().read_csv(FRONT)["arch_id"]) <= set(names)
     assert {model.images for model in read_job(out).models} <= {"images/6.npy", "images/8.npy"}
     results = tmp_path / "results.csv"
     results.write_text("model_id,latency_ms\n" + "".join(f"{name},{i + 1}\n" for i, name in enumerate(names)))
-    outcome = search(trained, device, connection=OfflineBundle(results=results))
+    outcome = search(trained, device, connection=OfflineBundle(results=results), **ALONE)
     measured = dict(zip(outcome.front["arch_id"], outcome.front["measured_latency_ms"], strict=True))
     assert measured
     assert all(measured[name] == names.index(name) + 1 for name in measured)
     with pytest.raises(ValueError, match="no bundle of this run waits for results"):
-        search(trained, device, connection=OfflineBundle(results=results))
+        search(trained, device, connection=OfflineBundle(results=results), **ALONE)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +357,7 @@ def test_bad_options_are_one_line_and_write_nothing(
 ) -> None:
     before = {path.name for path in trained.run.path.iterdir()}
     with pytest.raises(ValueError, match=message) as caught:
-        search(trained, device, **options)
+        search(trained, device, **{**ALONE, "budget": 10, **options})
     assert "\n" not in str(caught.value)
     after = {path.name for path in trained.run.path.iterdir()} - {ARCHIVE}  # evaluations are kept
     assert after == before
@@ -485,6 +482,7 @@ def test_a_users_own_objective_predictor_and_algorithm(trained: TrainedRun, devi
         objectives=["cross_entropy", "my_parts:depth"],
         predictors=["my_parts:linear"],
         algorithm="my_parts:Patient",
+        **ALONE,
     )
     record = json.loads(trained.run.search().read_text(SEARCH))
     assert record["objectives"] == ["cross_entropy", "my_parts:depth"]
