@@ -303,9 +303,13 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
 
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
-    """Make searches fast; with `measured`, measured latencies are `MEASURED` times the predicted ones."""
+    """Make searches and their reports fast.
+
+    With `measured`, measured latencies are `MEASURED` times the predicted ones.
+    """
     from hw_profiles.connections.local import Local
     from nas.devices.measured_latencies import MeasuredLatencies
+    from nas.report import final_test
     from nas.search import cost_estimate, predictor_record, search_loop
     from nas.search.algorithms import iterative
     from nas.search.subnet_time import SubnetTime
@@ -320,6 +324,7 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
         monkeypatch.setattr(Local, "describe", lambda self: {})
     monkeypatch.setattr(iterative, "INNER_EVALUATIONS", 500)
     monkeypatch.setattr(search_loop, "FEASIBILITY_EVALUATIONS", 500)
+    monkeypatch.setattr(final_test, "N_RANDOM", 3)
     monkeypatch.setattr(cost_estimate, "time_subnets", lambda *_: SubnetTime(0.0, 1e-5))
     monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from conftest import make_measuring_quick, make_search_quick
 
-from nas.report import final_test
-
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("nas", "nas.importing", "search_spaces", "hw_profiles", "predictors")
 
@@ -34,7 +32,6 @@ def test_names_that_type_checkers_see_are_those_that_are_imported(package: str) 
 def test_examples_of_the_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
     make_measuring_quick(monkeypatch)
     make_search_quick(monkeypatch, measured=False)
-    monkeypatch.setattr(final_test, "N_RANDOM", 10)
     page = ROOT / "docs" / "api.md"
     result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert result.attempted

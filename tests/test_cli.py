@@ -136,7 +136,6 @@ def test_search_export_benchmark_report(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(final_test, "N_RANDOM", 2)
     run = trained.run.path
     options = ("--device", "desk", "--profiles", profiles, "--budget", BUDGET, "--predictor", "ridge")
     answer = nas("search", run, *options, "--json")

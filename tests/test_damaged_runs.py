@@ -12,7 +12,6 @@ import pytest
 from conftest import Nas
 
 from nas.evaluation.trained_run import TrainedRun
-from nas.report import final_test
 
 DESCRIBE = "describe RUN"
 PICK = "pick RUN"
@@ -112,9 +111,8 @@ def test_every_file_of_a_run_is_tried(searched: TrainedRun) -> None:
 @pytest.mark.usefixtures("quick_search")
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_is_one_line(
-    nas: Nas, searched: TrainedRun, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    nas: Nas, searched: TrainedRun, recipe: Path, tmp_path: Path, name: str
 ) -> None:
-    monkeypatch.setattr(final_test, "N_RANDOM", 2)
     places = {"RUN": tmp_path / "run", "OUT": tmp_path / "out", "RECIPE": recipe}
     for damage, command in cases(name):
         for folder in (places["RUN"], places["OUT"]):

@@ -18,12 +18,9 @@ import pytest
 import torch
 from conftest import make_measuring_quick, make_search_quick
 
-from nas.report import final_test
-
 patch = pytest.MonkeyPatch()
 make_measuring_quick(patch)
 make_search_quick(patch, measured=False)
-patch.setattr(final_test, "N_RANDOM", 10)
 torch.set_num_threads(1)
 """
 """A first cell that makes the others fast."""

@@ -27,7 +27,6 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Group, Measure, Outcome, Threads
 from nas.evaluation.workers import Results as Evaluations
 from nas.progress import silent
-from nas.report import final_test
 from nas.report.report_run import report_run
 from nas.runs.files import (
     ARCHIVE,
@@ -59,11 +58,6 @@ def search(trained: TrainedRun, device: Device, **options: object) -> SearchOutc
     given = WHOLE_SEARCH | options
     chosen = SearchOptions(**{name: given.pop(name) for name in names & given.keys()})
     return search_run(trained, device, chosen, **given)
-
-
-@pytest.fixture(autouse=True)
-def _few_random_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(final_test, "N_RANDOM", 3)
 
 
 @pytest.fixture

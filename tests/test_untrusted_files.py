@@ -15,7 +15,6 @@ from conftest import Nas, assert_refused, make_device
 
 from hw_profiles.store import ProfileStore
 from nas.evaluation.trained_run import TrainedRun
-from nas.report import final_test
 from nas.runs.files import CHECKPOINTS, SUPERNET
 
 NAME = "payload:f"
@@ -180,10 +179,7 @@ def call(nas: Nas, command: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_search")
 @pytest.mark.parametrize("name", RECORDED)
-def test_no_command_imports_a_name_in_a_file(
-    nas: Nas, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(final_test, "N_RANDOM", 2)
+def test_no_command_imports_a_name_in_a_file(nas: Nas, files: Path, tmp_path: Path, name: str) -> None:
     for i, command in enumerate(READERS[name]):
         folder = tmp_path / str(i)
         shutil.copytree(files / "searched", folder / "searched")

@@ -16,7 +16,6 @@ from hw_profiles.device import Device
 from hw_profiles.measuring.bundle import read_job
 from hw_profiles.measuring.results import Results
 from hw_profiles.store import ProfileStore
-from nas.report import final_test
 from nas.runs.files import EXPORTS, REPORT
 from nas.runs.run_dir import RunDir
 from search_spaces import Space
@@ -104,7 +103,6 @@ def test_the_way_through_all_commands(
 
     monkeypatch.setattr("nas.devices.profiling.profile_device", profile)
     monkeypatch.setattr(Local, "measure", measure)
-    monkeypatch.setattr(final_test, "N_RANDOM", 2)
     walk(nas, tmp_path, classes, mode)
 
 
@@ -114,5 +112,4 @@ def test_the_way_through_all_commands_measured(
     nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_search_quick(monkeypatch, measured=False)
-    monkeypatch.setattr(final_test, "N_RANDOM", 2)
     walk(nas, tmp_path, 3, "RGB", DEVICES[1:])
