@@ -9,13 +9,13 @@ demo: install  ## the whole job on the embedded digits, in 3 to 10 minutes
 	$(VENV)/bin/nas demo
 
 test: install  ## the fast tests
-	$(VENV)/bin/python -m pytest --numprocesses auto
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 test-oldest:  ## the fast tests with the oldest versions that setup.cfg allows, in .venv-oldest
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	$(PYTHON) .ci/oldest_versions > .venv-oldest/constraints.txt
 	.venv-oldest/bin/python -m pip install --editable '.[dev]' --constraint .venv-oldest/constraints.txt
-	.venv-oldest/bin/python -m pytest --numprocesses auto
+	.venv-oldest/bin/python -m pytest --numprocesses auto --dist worksteal
 
 check: install  ## style and types
 	$(VENV)/bin/ruff check
