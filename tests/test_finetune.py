@@ -1,19 +1,27 @@
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from hw_profiles.measuring.runner.device_description import instruction_set
+from nas.data.batches import eval_batches
+from nas.evaluation.deployed import open_onnx
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_subnets
+from nas.onnx_backend.precision import MIXED, blocks_in
 from nas.recipes.groups import ComputeConfig, DataConfig, FinetuningConfig, SgdConfig
 from nas.recipes.recipe import Recipe
 from nas.runs.files import SUPERNET
 from nas.runs.weights import load_supernet
+from nas.torch_backend.folded import node_weights
 from nas.torch_backend.supernet import Supernet
+from nas.training.fake_quantization import FakeQuantization
 from nas.training.finetune import finetune
 from nas.training.optimizers import LR_SCALE, parameter_groups
 from search_spaces import Arch, Space
+from search_spaces.precision_space import with_precision
 
 
 @pytest.fixture
@@ -55,6 +63,35 @@ def test_weights_of_other_subnets_do_not_change(
     after, before = tuned.get_parameter(name), trained.supernet.get_parameter(name)
     assert not torch.equal(after[:width], before[:width])
     assert torch.equal(after[width:], before[width:])
+
+
+@pytest.mark.parametrize("pattern", ["uniform", "mixed"])
+def test_exported_file_computes_what_was_trained_with_rounding(
+    trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path, pattern: str
+) -> None:
+    int8_for = instruction_set()
+    space = with_precision(trained.space, "block")
+    arch = space.uniform(tiny_arch, "int8")
+    if pattern == "mixed":
+        arch |= {"stem.bits": 32, "stages.1.blocks.0.bits": 32}
+    finetune(trained.run.path, arch, recipe, tmp_path / "tuned", int8_for=int8_for)
+    tuned = TrainedRun.open(tmp_path / "tuned")
+    assert (tuned.info.arch, tuned.info.quantised) == (tiny_arch, arch)
+    (exported,) = export_subnets(tuned, [arch], dynamic_batch=True, calibration="minmax")
+    assert exported.path.name == f"{arch.id}.dynamic.mixed.onnx"
+
+    net, ranges = tuned.evaluator().subnet(tiny_arch), tuned.ranges[tiny_arch.id, "minmax"]
+    rounding = FakeQuantization(blocks_in(tuned.space, arch, MIXED), int8_for, ranges)
+    images, _ = next(iter(eval_batches(tuned.dataset, "validation", 8, 256)))
+    with torch.no_grad():
+        emulated = rounding(images, lambda node: node_weights(net, node.path), net._compute).numpy()
+    outputs = open_onnx(exported.path.read_bytes())(images.numpy())
+    low, high = ranges["logits"]
+    steps = np.abs(outputs - emulated) / ((high - low) / 255)
+    # the file rounds biases too, which moves some values to the next of the 256 steps of their range
+    assert steps.max() < 2.5
+    assert steps.mean() < 0.2
+    assert np.abs(outputs - net(images).detach().numpy()).mean() > np.abs(outputs - emulated).mean()
 
 
 def test_finetuning_resumes(trained: TrainedRun, recipe: Recipe, tiny_arch: Arch, tmp_path: Path) -> None:

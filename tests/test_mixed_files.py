@@ -1,15 +1,18 @@
 """Files with blocks in different precisions: what ONNX Runtime computes with integers, and the outputs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from conftest import TINY_YAML
 from numpy.typing import NDArray
 from test_quantize import TRANSFORMER
 from test_resnet import TINY_YAML as RESNET_YAML
+from torch import Tensor
 from torch_models import MODELS, random_model
 
 import search_spaces
@@ -22,6 +25,8 @@ from nas.importing.torch_model.convert import convert as converted
 from nas.onnx_backend import borders, onnx_graph
 from nas.onnx_backend.calibrate import Ranges, calibrate
 from nas.onnx_backend.precision import INT8, MIXED, blocks_in, convert
+from nas.torch_backend.functional import FUNCTIONS, Weights
+from nas.training.fake_quantization import FakeQuantization
 from search_spaces import Arch, Block, Node, Space
 from search_spaces.block_precision import in_precision
 from search_spaces.operators import Conv2d, Linear
@@ -55,15 +60,28 @@ def images(space: Space, arch: Arch, n: int) -> NDArray[np.float32]:
     return np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
 
 
-def models(space: Space, arch: Arch) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The subnet with random weights in fp32, and with the precisions that it chooses."""
+def models(space: Space, arch: Arch) -> tuple[onnx.ModelProto, onnx.ModelProto, Ranges]:
+    """The subnet with random weights in fp32, and with the precisions that it chooses; the ranges."""
     blocks = blocks_in(space, arch, MIXED)
-    fp32 = onnx_graph.build(blocks, onnx_graph.random_weights(blocks, np.random.default_rng(0)), batch=None)
+    weights = onnx_graph.random_weights(blocks, np.random.default_rng(0))
+    fp32 = onnx_graph.build(blocks, weights, batch=None)
+    ranges = calibrate(fp32, [images(space, arch, 64)])
+    return fp32, convert(fp32, blocks, instruction_set(), lambda model: ranges), ranges
 
-    def ranges(model: onnx.ModelProto) -> Ranges:
-        return calibrate(model, [images(space, arch, 64)])
 
-    return fp32, convert(fp32, blocks, instruction_set(), ranges)
+def emulated(space: Space, arch: Arch, ranges: Ranges, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Outputs of the same subnet with rounding in torch."""
+    blocks = blocks_in(space, arch, MIXED)
+    arrays = onnx_graph.random_weights(blocks, np.random.default_rng(0))
+
+    def weights(node: Node) -> Weights:
+        return {name: torch.from_numpy(arrays[f"{node.path}.{name}"]) for name in node.parameters}
+
+    def compute(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        return FUNCTIONS[type(node.op)](node.op, inputs, weights(node))
+
+    rounding = FakeQuantization(blocks, instruction_set(), ranges)
+    return rounding(torch.from_numpy(x), weights, compute).numpy()
 
 
 def run(model: onnx.ModelProto, x: NDArray[np.float32], *, optimized: bool = True) -> NDArray[np.float32]:
@@ -81,7 +99,7 @@ def test_each_layer_runs_in_the_precision_that_is_chosen(tmp_path: Path, name: s
     space = with_precision(base_space(name), grain)
     file = tmp_path / "model.onnx"
     for arch in space.decode(space.sample(np.random.default_rng(0), 3)):
-        fp32, mixed = models(space, arch)
+        fp32, mixed, ranges = models(space, arch)
         onnx.checker.check_model(mixed, full_check=True)
         layers, chosen = layer_precisions(mixed), chosen_integers(space, arch)
         asked = {
@@ -105,6 +123,8 @@ def test_each_layer_runs_in_the_precision_that_is_chosen(tmp_path: Path, name: s
         # where both round differently, a value moves to the next of the 256 steps of its range
         assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact)
         assert np.linalg.norm(found - plain) < 0.1 * np.linalg.norm(plain)
+        in_torch = emulated(space, arch, ranges, x)
+        assert np.linalg.norm(in_torch - exact) < 0.005 * np.linalg.norm(exact)
 
 
 @pytest.mark.parametrize("middle", ["fp32", "int8"])

@@ -86,7 +86,7 @@ def export(
         if trained.info.arch and not archs:
             if pick:
                 raise ValueError(f"--pick has no effect: the run {run} has only one subnet; leave it out")
-            archs = [trained.info.arch]
+            archs = [trained.info.quantised or trained.info.arch]
         exported = export_subnets(
             trained,
             archs or pick or "knee",

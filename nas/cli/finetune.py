@@ -33,10 +33,26 @@ def finetune(
             "--resume", help="Continue the run in OUT, or start it if the folder is missing or empty."
         ),
     ] = False,
+    quantise: Annotated[
+        bool,
+        typer.Option(
+            "--quantise",
+            help="Train with the rounding of the INT8 parts of the exported file: those that the subnet "
+            "chooses, otherwise all.",
+        ),
+    ] = False,
+    int8_for: Annotated[
+        str | None,
+        typer.Option(
+            help="Instruction set that INT8 files are for: x86, x86-vnni or arm.",
+            show_default="this machine's",
+        ),
+    ] = None,
     allow_import: AllowImport = False,
     check_images: CheckImages = None,
 ) -> None:
     """Fine-tune one subnet of a run, on the same or on other data."""
+    from hw_profiles.measuring.runner.device_description import instruction_set
     from nas.cli.arch import find_arch
     from nas.progress import shown
     from nas.runs.commands import command
@@ -48,7 +64,16 @@ def finetune(
     subnet = find_arch(RunDir.open(run).space(), arch)
     loaded = open_recipe(config, changes or (), allow_import=allow_import)
     with signal_exit_code(), shown(loaded.logging.every_n_steps) as progress:
-        run_finetune(run, subnet, loaded, out, resume=resume, check_images=check_images, progress=progress)
+        run_finetune(
+            run,
+            subnet,
+            loaded,
+            out,
+            int8_for=(int8_for or instruction_set()) if quantise else None,
+            resume=resume,
+            check_images=check_images,
+            progress=progress,
+        )
     if is_rank_zero():
         data = RunDir(out).info().data_options
         evaluate, export = command("evaluate", out, *data), command("export", out, *data)

@@ -53,7 +53,11 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule(("--split-seed",), without=("--set=data.split_seed",)),
         Rule(("--init",), without=("--set=init",)),
     ],
-    "finetune": [Rule(("--set=space", "--set=sampler*", "--set=init"), needs=())],
+    "finetune": [
+        Rule(("--set=space", "--set=sampler*", "--set=init"), needs=()),
+        Rule(("--int8-for",), needs=("--quantise",)),
+        Rule(("--set=regularization*",), without=("--quantise",), reason="it trains without dropout"),
+    ],
     "evaluate": [Rule(("--seed",), needs=("--samples", "--arch=random")), _IMPORT_OF_DATA],
     "profile": [
         Rule(

@@ -11,6 +11,7 @@ from nas.notation.fields import checked
 from nas.notation.published import arch_from_notation
 from search_spaces import Arch, Space
 from search_spaces.families.hybrid_config import HybridConfig
+from search_spaces.precision_space import space_of
 from search_spaces.text_files import read_text
 
 SOURCES: Mapping[str, str] = {
@@ -79,6 +80,10 @@ def _from_content(space: Space, content: Any, text: str, place: str) -> Arch:
     source = _source(space, content)
     arch = Arch.from_json(text, source=place) if source is None else None
     try:
-        return checked(space, arch) if arch is not None else arch_from_notation(str(source), space, content)
+        return (
+            checked(space_of(space, arch), arch)
+            if arch is not None
+            else arch_from_notation(str(source), space, content)
+        )
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None

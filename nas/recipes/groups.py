@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from nas.recipes.keys import Group, MayChange
 from nas.recipes.values import LARGEST, Count, CountOrZero, Fraction, NotNegative, Positive, Seed
+from search_spaces import Arch
 
 
 class DataConfig(Group):
@@ -217,11 +218,18 @@ class FinetuningConfig(Group):
     """Peak learning rate of the classifier; null: that of the other weights."""
     freeze_body: bool = False
     """Train the classifier only."""
+    quantise: Arch | None = None
+    """The subnet with the precision of its parts, whose INT8 parts are trained with the rounding of the
+    exported file; null: without rounding. `nas finetune --quantise` sets it."""
+    int8_for: str | None = None
+    """Instruction set that the INT8 parts are rounded for."""
 
     @model_validator(mode="after")
     def _check_effect(self) -> FinetuningConfig:
         if self.freeze_body and self.head_lr is not None:
             raise ValueError("with freeze_body, optimizer.lr is the classifier's; leave head_lr out")
+        if (self.quantise is None) != (self.int8_for is None):
+            raise ValueError("quantise and int8_for must be set together; use nas finetune --quantise")
         return self
 
 

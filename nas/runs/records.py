@@ -119,6 +119,8 @@ class RunInfo(BaseModel, extra="forbid"):
     """Origin of imported weights."""
     arch: Arch | None = None
     """The subnet of a fine-tuned run."""
+    quantised: Arch | None = None
+    """This subnet with the precision of its parts, if it was fine-tuned with their rounding."""
 
     @property
     def data_options(self) -> list[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from nas.torch_backend.dropout import Dropout
 from nas.torch_backend.elastic import ElasticBatchNorm, ElasticOperator, elastic_operators
-from nas.torch_backend.functional import run_network
+from nas.torch_backend.functional import Compute, Weights, run_network
 from nas.torch_backend.static import StaticNet, put_module
 from search_spaces import Arch, Block, Node, Space
 from search_spaces import operators as ops
+
+Rounding = Callable[[Tensor, Callable[[Node], Weights], Compute], Tensor]
+"""See `nas.training.fake_quantization.FakeQuantization`."""
 
 
 class Supernet(nn.Module):
@@ -57,6 +60,20 @@ class Supernet(nn.Module):
         blocks = self.space.blocks(arch)
         self._check_images(x, blocks[0])
         return run_network(blocks, x, self._compute, fast=self.training, noise=dropout)
+
+    def with_rounding(self, x: Tensor, arch: Arch, rounding: Rounding) -> Tensor:
+        """The logits of one subnet with the rounding of its quantized file.
+
+        Args:
+            x: as for `forward`.
+            arch: the subnet.
+            rounding: computes it.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check_images(x, self.space.blocks(arch)[0])
+        return rounding(x, lambda node: self.operator(node).sliced(node), self._compute)
 
     def _check_images(self, x: Tensor, first: Block) -> None:
         spec = first.inputs[0]

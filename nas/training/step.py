@@ -12,10 +12,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from nas.data.global_generator import seeded
+from nas.onnx_backend.precision import MIXED, blocks_in
 from nas.recipes.recipe import Recipe
 from nas.samplers import Step
 from nas.tasks import Task
 from nas.torch_backend.dropout import Dropout
+from nas.training.fake_quantization import FakeQuantization
 from nas.training.gradient_projection import SeparateGradients
 from nas.training.loaders import TrainingBatch, resolutions_by_size, rng_of
 from nas.training.log import TrainedSubnet
@@ -56,6 +58,10 @@ class TrainingStep:
         self.total = total
         space = state.supernet.space
         self.resolutions = resolutions_by_size(space)
+        self.rounding: FakeQuantization | None = None
+        if recipe.finetuning.quantise:
+            blocks = blocks_in(space, recipe.finetuning.quantise, MIXED)
+            self.rounding = FakeQuantization(blocks, recipe.finetuning.int8_for)
         self.dropout = None
         noise = recipe.regularization
         if noise.dropout or noise.drop_connect:
@@ -199,7 +205,10 @@ class TrainingStep:
 
     def _outputs(self, arch: Arch, x: Tensor, dropout: Dropout | None = None) -> Tensor:
         with self.fabric.autocast():
-            outputs: Tensor = self.state.supernet(x, arch, dropout)
+            supernet, rounding = self.state.supernet, self.rounding
+            outputs: Tensor = (
+                supernet.with_rounding(x, arch, rounding) if rounding else supernet(x, arch, dropout)
+            )
         return outputs.float()
 
     def _dropout_of(self, arch: Arch) -> Dropout | None:

@@ -301,6 +301,7 @@ def _open_run(recipe: Recipe, out: Path, space: Space, dataset: Dataset, *, resu
             output_names=list(dataset.output_names),
             seed=recipe.seed,
             arch=recipe.arch,
+            quantised=recipe.finetuning.quantise,
         )
         return RunDir.create(out, info, space, recipe.to_yaml(), data.contents)
     run = RunDir.open(out)
