@@ -45,8 +45,15 @@ THIRD_PARTY = {
 
 LAYERS = (
     {"search_spaces", "nas.progress", "nas.stopping", "nas.threads"},
-    {"predictors", "hw_profiles", "nas.plugins", "nas.notation"},
-    {"nas.recipes", "nas.torch_backend", "nas.onnx_backend"},
+    {
+        "predictors",
+        "hw_profiles",
+        "nas.plugins",
+        "nas.recipes",
+        "nas.torch_backend",
+        "nas.onnx_backend",
+        "nas.notation",
+    },
     {"nas.data", "nas.samplers"},
     {"nas.runs", "nas.tasks"},
     {"nas.training", "nas.evaluation", "nas.devices", "nas.importing"},
