@@ -18,7 +18,9 @@ QuantizeLinear or DequantizeLinear node. Its cost is that of a graph with border
   at a small one, which round trips at one feature map cannot.
 
 A feature map that several nodes of a block read, because the block has a shortcut, is another case: ONNX
-Runtime changes its layout for the shortcut too, with further conversions from INT8.
+Runtime changes its layout for the shortcut too, with further conversions from INT8. On an x86 server without
+VNNI such a border from INT8 to fp32 took 3.6 ns for each element, one without a shortcut 0.6 ns, and one from
+fp32 to INT8 0.4 ns (ONNX Runtime 1.32, space `cifar`, one thread, a busy machine).
 
 The costs of all borders are fitted to all graphs: for each direction and case a + b · elements of the feature
 map. The
