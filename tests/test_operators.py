@@ -166,6 +166,11 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
         (ops.Attention(3, ops.RelativeTables((2, 2), 1, 2), True), (tokens(5, 18),)),
         (ops.Attention(2, ops.RelativeTables((1, 2), 1, 2), True), (tokens(3, 12),)),
     ),
+    "window_attention": (
+        (ops.WindowAttention(3, (2, 3), (1, 1)), (replace(GRID, channels=18, size=(4, 6)),)),
+        (ops.WindowAttention(2, (2, 3), (1, 1)), (replace(GRID, channels=12, size=(2, 6)),)),
+    ),
+    "merge_tokens": ((ops.MergeTokens(), (replace(GRID, size=(4, 6)),)),) * 2,
     "take_token": ((ops.TakeToken(1), (tokens(5, 6),)), (ops.TakeToken(1), (tokens(3, 4),))),
     "mean_tokens": ((ops.MeanTokens(1), (tokens(5, 6),)), (ops.MeanTokens(1), (tokens(3, 4),))),
     "mean of all tokens": ((ops.MeanTokens(), (tokens(5, 6),)), (ops.MeanTokens(), (tokens(3, 4),))),

@@ -60,7 +60,7 @@ def archs(converted: Converted, n: int = 4) -> list[Arch]:
 def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, Converted]:
     """A model, and the supernet that was made from it with all kinds of choices."""
     model = random_model(request.param)
-    return model, convert(model, [16] if request.param == "transformer" else [16, 20], ALL)
+    return model, convert(model, [16] if request.param in ("transformer", "swin") else [16, 20], ALL)
 
 
 def test_largest_subnet_is_the_model(pair: tuple[nn.Module, Converted]) -> None:
@@ -69,10 +69,12 @@ def test_largest_subnet_is_the_model(pair: tuple[nn.Module, Converted]) -> None:
         x = images(side)
         arch = converted.space.largest | {"resolution": side}
         assert torch.equal(converted.supernet(x, arch), model(x))
-    own = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
+    unused = ("num_batches_tracked", "relative_position_index")
+    own = {name for name in model.state_dict() if not name.endswith(unused)}
     # parameters of modules that have others too
     renamed = {"gamma": "gamma.weight", "token": "token.weight", "positions": "positions.grid"}
     renamed |= {f"in_proj_{name}": f"in_proj.{name}" for name in ("weight", "bias")}
+    renamed |= {"relative_position_bias_table": "attention.bias"}
     parts = [name.rpartition(".") for name in own]
     expected = {f"{module}{dot}{renamed.get(name, name)}" for module, dot, name in parts}
     assert converted.supernet.state_dict().keys() == expected

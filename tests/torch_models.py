@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformer
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -219,6 +220,11 @@ class Transformer(nn.Module):
         return logits
 
 
+def swin() -> nn.Module:
+    """A small Swin transformer with windows of 2 x 2 tokens, for images of 16 pixels."""
+    return SwinTransformer([4, 4], 16, [2, 2], [2, 2], [2, 2], mlp_ratio=2.0, num_classes=3)
+
+
 MODELS: Mapping[str, Callable[[], nn.Module]] = {
     "resnet": ResNet,
     "mobile": mobile,
@@ -226,6 +232,7 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = {
     "branches": Branches,
     "convnext": convnext,
     "transformer": Transformer,
+    "swin": swin,
 }
 
 

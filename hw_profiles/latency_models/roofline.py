@@ -72,6 +72,8 @@ KIND_OF: Mapping[type[ops.Operator], Callable[[Node], str] | None] = {
     ops.PrependTokens: _always("elementwise"),
     ops.AddPositions: _always("elementwise"),
     ops.Attention: _always("attention"),
+    ops.WindowAttention: _always("attention"),
+    ops.MergeTokens: _always("elementwise"),
     ops.TakeToken: None,
     ops.MeanTokens: _always("pool"),
 }

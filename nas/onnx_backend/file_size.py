@@ -7,6 +7,7 @@ of the shipped spaces. The error of fp32 sizes is at most 20 bytes per layer, th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from search_spaces import Block, BlockTable, Genomes, Node, Space
 from search_spaces import operators as ops
 from search_spaces.graph import fold_batch_norms
-from search_spaces.tensors import FP32, INT8, Precision
+from search_spaces.tensors import FP32, INT8, Precision, TensorSpec
 
 CARD_BYTES = 1700
 """Size of the model card that `nas export` stores in the file, without class names."""
@@ -28,7 +29,8 @@ Kind = Literal[
     "weighted", "plain", "free", "curved", "clipped",
     "token_linear", "token_add", "norm", "scale", "gelu", "to_tokens", "to_image", "prepend", "positions",
     "pool_tokens", "attention", "relative_tables", "relative_bias", "talking_heads", "token_norm",
-    "separate_attention", "group_slice", "token_product", "token_swish", "convert",
+    "separate_attention", "group_slice", "token_product", "token_swish", "convert", "window_attention",
+    "merge_tokens",
 ]  # fmt: skip
 """Parts of a network whose nodes take about the same number of bytes. `curved` are activations other than
 ReLU and ReLU6, `clipped` is ReLU6, `plain` are other nodes without weights, `free` needs no node."""
@@ -67,6 +69,8 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.PrependTokens: "prepend",
     ops.AddPositions: "positions",
     ops.Attention: "attention",
+    ops.WindowAttention: "window_attention",
+    ops.MergeTokens: "merge_tokens",
     ops.TakeToken: "pool_tokens",
     ops.MeanTokens: "pool_tokens",
 }
@@ -135,6 +139,8 @@ class FileFormat:
                 size += parts[_RELATIVE[type(node.op.relative)]].node
             if isinstance(node.op.relative, ops.RelativeBias):  # written for each pair of tokens
                 weights["bias"] = node.op.heads * node.output.pixels**2
+        if isinstance(node.op, ops.WindowAttention):
+            weights = {"bias": _window_constants(node.op, node.specs[0])}
         return size + part.weight * sum(weights.values())
 
 
@@ -142,6 +148,13 @@ _RELATIVE: Mapping[type[ops.RelativeTables | ops.RelativeBias], Kind] = {
     ops.RelativeTables: "relative_tables",
     ops.RelativeBias: "relative_bias",
 }
+
+
+def _window_constants(op: ops.WindowAttention, grid: TensorSpec) -> int:
+    """Numbers for each pair of tokens of a window: of each head, and of each window if they are shifted."""
+    pairs = math.prod(op.window) ** 2
+    windows = grid.pixels // math.prod(op.window)
+    return pairs * (op.heads + windows * any(op.shifts(grid)))
 
 
 def _kind(node: Node) -> Kind:
@@ -195,6 +208,8 @@ _FLOATS: Mapping[Kind, Part] = {
     "to_image": Part(376),
     "relative_tables": Part(5635),
     "relative_bias": Part(235),
+    "window_attention": Part(2600, weight=4),
+    "merge_tokens": Part(600),
 }
 """Parts that are in floating point in all formats."""
 _FLOAT_PARTS: Mapping[Kind, Part] = {

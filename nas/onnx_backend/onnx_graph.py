@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from nas.onnx_backend import onnx_attention
+from nas.onnx_backend import onnx_attention, onnx_window_attention
 from nas.onnx_backend.graph_writer import BATCH as BATCH
 from nas.onnx_backend.graph_writer import FEATURES as FEATURES
 from nas.onnx_backend.graph_writer import INPUT as INPUT
@@ -340,6 +340,8 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.PrependTokens: _prepend_tokens,
     ops.AddPositions: _add_positions,
     ops.Attention: onnx_attention.write,
+    ops.WindowAttention: onnx_window_attention.write,
+    ops.MergeTokens: onnx_window_attention.write_merge,
     ops.TakeToken: _take_token,
     ops.MeanTokens: _mean_tokens,
 }

@@ -65,6 +65,8 @@ QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.PrependTokens: (),
     ops.AddPositions: (),
     ops.Attention: (),
+    ops.WindowAttention: (),
+    ops.MergeTokens: (),
     ops.TakeToken: (),
     ops.MeanTokens: (),
 }

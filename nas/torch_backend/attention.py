@@ -12,7 +12,8 @@ from torch import Tensor
 
 from search_spaces import operators as ops
 from search_spaces.operators.attention import MIXINGS
-from search_spaces.operators.distances import distances
+from search_spaces.operators.distances import distances, window_mask
+from search_spaces.tensors import TensorSpec
 
 
 def attention(op: ops.Attention, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
@@ -56,6 +57,32 @@ def _mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A linear layer over the heads of `x`, shape (n, heads, tokens, tokens)."""
     mixed: Tensor = weight.to(x.dtype) @ x.flatten(2) + bias[:, None].to(x.dtype)
     return mixed.view_as(x)
+
+
+def window_attention(
+    op: ops.WindowAttention, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]
+) -> Tensor:
+    """A grid of queries, keys and values (n, rows, columns, 3 · channels) -> (n, rows, columns, channels)."""
+    x = inputs[0]
+    n, *grid, channels = x.shape
+    (height, width), (rows, columns) = op.window, (grid[0] // op.window[0], grid[1] // op.window[1])
+    down, right = op.shifts(TensorSpec("tokens", channels, tuple(grid)))
+    if down or right:
+        x = x.roll((-down, -right), (1, 2))
+    parts = x.reshape(n, rows, height, columns, width, 3, op.heads, -1).permute(5, 0, 1, 3, 6, 2, 4, 7)
+    # (n · windows, heads, tokens, head_dim) each
+    query, key, value = parts.reshape(3, n * rows * columns, op.heads, height * width, -1)
+    logits = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
+    distance_rows, distance_columns = map(torch.from_numpy, distances(ops.RelativeBias(op.window)))
+    # the table has the distance to a token from each other one
+    logits = logits + weights["bias"][distance_rows.T, distance_columns.T].permute(2, 0, 1)
+    if down or right:
+        mask = torch.from_numpy(window_mask((grid[0], grid[1]), op.window, (down, right))).to(logits)
+        logits = (logits.unflatten(0, (n, rows * columns)) + mask).flatten(0, 1)
+    out: Tensor = logits.softmax(3) @ value
+    out = out.reshape(n, rows, columns, op.heads, height, width, -1).permute(0, 1, 4, 2, 5, 3, 6)
+    out = out.reshape(n, *grid, channels // 3)
+    return out.roll((down, right), (1, 2)) if down or right else out
 
 
 def _with_tables(

@@ -19,9 +19,11 @@ from search_spaces.operators import (
     Concat,
     Conv2d,
     Linear,
+    MergeTokens,
     Operator,
     PrependTokens,
     Slice,
+    WindowAttention,
 )
 
 READERS = (Conv2d, Linear)
@@ -32,6 +34,7 @@ KEPT: Mapping[type[Operator], str] = {
     ChannelShuffle: "shuffled",
     PrependTokens: "those of learned tokens",
     AddPositions: "those of learned positions",
+    MergeTokens: "those of several tokens",
 }
 """Operators that keep the number of their channels, and why: their output channels are not those of their
 input one by one, or their weights have them in another dimension than the first."""
@@ -96,7 +99,7 @@ def coupled_channels(nodes: Sequence[Node]) -> list[Channels]:
         group.unit = math.lcm(group.unit, units.get(i, 1))
         if i != BLOCK_INPUT:
             group.members.append(i)
-            group.heads |= isinstance(nodes[i].op, Attention)
+            group.heads |= isinstance(nodes[i].op, Attention | WindowAttention)
             if _is_dense(nodes[i]):
                 group.writers.append(i)
                 group.channels = nodes[i].output.channels // parts(nodes[i])
@@ -136,9 +139,9 @@ def _coupling(nodes: Sequence[Node], node: Node) -> tuple[str, int]:
         if node.op.channels != node.specs[0].channels:
             return "changed by a grouped convolution", 1
         return "", node.op.channels // node.op.groups
-    if isinstance(node.op, Attention):
-        source = node.inputs[0]
-        if source == BLOCK_INPUT or parts(nodes[source]) != 3:
+    if isinstance(node.op, Attention | WindowAttention):
+        source, mixed = node.inputs[0], isinstance(node.op, Attention) and node.op.talking_heads
+        if len(node.inputs) > 1 or mixed or source == BLOCK_INPUT or parts(nodes[source]) != 3:
             return "heads of attention", 1
         return "", node.op.head_dim(*node.specs)
     return KEPT.get(type(node.op), ""), 1

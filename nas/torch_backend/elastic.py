@@ -249,6 +249,7 @@ MODULES: Mapping[type[ops.Operator], type[ElasticOperator]] = {
     ops.PrependTokens: ElasticTables,
     ops.AddPositions: ElasticTables,
     ops.Attention: ElasticAttention,
+    ops.WindowAttention: ElasticTables,
 }
 """Elastic module of every operator with weights."""
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.torch_backend.attention import attention
+from nas.torch_backend.attention import attention, window_attention
 from nas.torch_backend.depthwise import depthwise_conv
 from search_spaces import Block, Node
 from search_spaces import operators as ops
@@ -97,6 +97,12 @@ def _slice(op: ops.Slice, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     return groups.narrow(dim + 1, op.start, length).flatten(dim, dim + 1)
 
 
+def _merge_tokens(op: ops.MergeTokens, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    n, rows, columns, channels = inputs[0].shape
+    squares = inputs[0].reshape(n, rows // 2, 2, columns // 2, 2, channels)
+    return squares.permute(0, 1, 3, 4, 2, 5).flatten(3)
+
+
 def _resize(op: ops.Resize, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     x = inputs[0]
     return x if x.shape[2:] == op.size else F.interpolate(x, op.size, mode="bicubic", align_corners=False)
@@ -141,6 +147,8 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.PrependTokens: _prepend,
     ops.AddPositions: _add_positions,
     ops.Attention: attention,
+    ops.WindowAttention: window_attention,
+    ops.MergeTokens: _merge_tokens,
     ops.TakeToken: lambda op, inputs, weights: inputs[0][:, op.index],
     ops.MeanTokens: lambda op, inputs, weights: inputs[0][:, op.skip :].mean(1),
 }

@@ -16,9 +16,11 @@ from nas.torch_backend.coupled_channels import Channels, parts
 from nas.torch_backend.functional import run_network
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Node
-from search_spaces.operators import Attention, RelativeBias
+from search_spaces.operators import Attention, WindowAttention
 from search_spaces.tensors import TensorSpec
 
+HAS_BIAS_OF_HEADS = (Attention, WindowAttention)
+"""Operators whose weights have heads in the last dimension, if at all."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of outputs (n, ...) on targets (n, ...)."""
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -84,12 +86,13 @@ def sort_units(supernet: Supernet, groups: Sequence[Channels], importance: Seque
         order = (units[:, None] * group.unit + torch.arange(group.unit).to(units)).flatten()
         for node in (nodes[i] for i in group.members if nodes[i].parameters):
             operator = supernet.operator(node)
-            if not isinstance(node.op, Attention):
-                rows = [part * group.channels + order for part in range(parts(node))]
-                permute_outputs(operator, torch.cat(rows))
-            elif isinstance(node.op.relative, RelativeBias):
-                bias = operator.get_parameter("bias")
-                bias.copy_(bias[..., units])  # one number for each head
+            if isinstance(node.op, HAS_BIAS_OF_HEADS):
+                if "bias" in node.parameters:  # a number for each distance and head
+                    bias = operator.get_parameter("bias")
+                    bias.copy_(bias[..., units])
+                continue
+            rows = [part * group.channels + order for part in range(parts(node))]
+            permute_outputs(operator, torch.cat(rows))
         for i in group.readers:
             weight = supernet.operator(nodes[i]).get_parameter("weight")
             weight.copy_(_columns(weight, group)[:, order].reshape(weight.shape))

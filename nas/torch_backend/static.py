@@ -55,6 +55,7 @@ MODULES: Mapping[type[ops.Operator], Callable[[Any, Node], nn.Module]] = {
     ops.PrependTokens: Tables,
     ops.AddPositions: Tables,
     ops.Attention: Tables,
+    ops.WindowAttention: Tables,
 }
 """Factory of the torch module of every operator with weights."""
 

@@ -88,6 +88,8 @@ OPERATORS: Mapping[str, type[Any]] = {
     "prepend_tokens": ops.PrependTokens,
     "add_positions": ops.AddPositions,
     "attention": ops.Attention,
+    "window_attention": ops.WindowAttention,
+    "merge_tokens": ops.MergeTokens,
     **{name: type(activation) for name, activation in ops.ACTIVATIONS.items()},
 }
 """Class of each operator by its name in files."""

@@ -49,6 +49,8 @@ from search_spaces.operators.tokens import MeanTokens as MeanTokens
 from search_spaces.operators.tokens import PrependTokens as PrependTokens
 from search_spaces.operators.tokens import TakeToken as TakeToken
 from search_spaces.operators.tokens import TokensToImage as TokensToImage
+from search_spaces.operators.window_attention import MergeTokens as MergeTokens
+from search_spaces.operators.window_attention import WindowAttention as WindowAttention
 
 OPERATORS: tuple[type[Operator], ...] = (
     Conv2d, Linear, BatchNorm, LayerNorm, Scale, Relu, Relu6, HardSwish, Swish, Sigmoid, HardSigmoid, Gelu,
@@ -56,5 +58,6 @@ OPERATORS: tuple[type[Operator], ...] = (
     AvgPool2d, MaxPool2d, GlobalAvgPool, AdaptiveAvgPool2d, Resize, Add, Multiply, Concat, Slice,
     ChannelShuffle, ChannelsLast, ChannelsFirst, Flatten, Convert,
     ImageToTokens, TokensToImage, PrependTokens, AddPositions, Attention, TakeToken, MeanTokens,
+    WindowAttention, MergeTokens,
 )  # fmt: skip
 """Every operator; each has an entry in the tables of torch, ONNX, latency, file size and quantisation."""

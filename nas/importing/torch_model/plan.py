@@ -390,7 +390,7 @@ def _block(
             fields["channels"] = OUTPUTS
         elif layer.dense and width:
             fields["channels"] = {width.choice: [parts(layer.node) * value for value in width.values]}
-        elif layer.op == "attention" and width:
+        elif layer.op in ("attention", "window_attention") and width:
             fields["heads"] = {width.choice: [value // group.unit for value in width.values]}
         fields |= kernels[i][1] if i in kernels else {}
         inputs = tuple(j - start for j in layer.inputs)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models import swin_transformer
 
 from nas.importing.torch_model.lowering import Call, Index, Rule, Split, Weight
 from nas.importing.torch_model.trace import BATCH
@@ -340,6 +341,51 @@ def _attention(call: Call) -> tuple[Index, None]:
     return call.add("linear", mixed, path=f"{path}.out_proj", channels=channels, bias=bias), None
 
 
+def _relative_positions(call: Call) -> Weight:
+    """The table of the numbers for the distances of tokens."""
+    table = call.argument(0, "relative_position_bias_table")
+    if not isinstance(table, Weight):
+        raise ValueError("relative positions must be a table of parameters")
+    return table
+
+
+def _window_attention(call: Call) -> Index:
+    names = (
+        *("input", "qkv_weight", "proj_weight", "relative_position_bias", "window_size", "num_heads"),
+        *("shift_size", "attention_dropout", "dropout", "qkv_bias", "proj_bias", "logit_scale"),
+    )
+    values = {name: call.argument(i, name) for i, name in enumerate(names)}
+    source, window, heads = call.tensor(), _pair(values["window_size"]), values["num_heads"]
+    spec, table = call.spec(source), values["relative_position_bias"]
+    if values["logit_scale"] is not None:
+        raise ValueError("attention must have dot products, not those of normalized vectors (Swin V2)")
+    if any(side % size for side, size in zip(spec.size, window, strict=True)):
+        raise ValueError(f"the grid must have whole windows of {window} tokens, got {spec.size}")
+    if not isinstance(table, Weight) or table.numel != (2 * window[0] - 1) * (2 * window[1] - 1) * heads:
+        raise ValueError("relative positions must be a table with a number for each distance and head")
+    qkv, projection = (values[name].name.rpartition(".")[0] for name in ("qkv_weight", "proj_weight"))
+    biases = [True if values[name] is not None else None for name in ("qkv_bias", "proj_bias")]
+    projected = call.add("linear", source, path=qkv, channels=3 * spec.channels, parts=3, bias=biases[0])
+    mixed = call.add(
+        "window_attention",
+        projected,
+        path=f"{qkv.rpartition('.')[0]}.attention".lstrip("."),
+        tensors={"bias": table.name},
+        heads=heads,
+        window=window,
+        shift=_unless(_pair(values["shift_size"]), (0, 0)),
+    )
+    return call.add("linear", mixed, path=projection, channels=spec.channels, bias=biases[1])
+
+
+def _merge_tokens(call: Call) -> Index:
+    source = call.tensor()
+    spec = call.spec(source)
+    if spec.layout != "tokens" or len(spec.size) != 2 or any(side % 2 for side in spec.size):
+        raise ValueError(f"tokens can only be merged in a grid with even sides, got {spec}")
+    return call.add("merge_tokens", source)
+
+
 def _operands(call: Call) -> tuple[Any, Any]:
     return call.argument(0, "input"), call.argument(1, "other")
 
@@ -474,6 +520,9 @@ RULES: Mapping[object, Rule] = {
         for key in keys
     },
     nn.MultiheadAttention: _attention,
+    swin_transformer.shifted_window_attention: _window_attention,
+    swin_transformer._get_relative_position_bias: _relative_positions,
+    swin_transformer._patch_merging_pad: _merge_tokens,
     "expand": _expand,
     nn.GELU: _gelu,
     F.gelu: _gelu,
