@@ -222,7 +222,8 @@ class Transformer(nn.Module):
 
 def swin() -> nn.Module:
     """A small Swin transformer with windows of 2 x 2 tokens, for images of 16 pixels."""
-    return SwinTransformer([4, 4], 16, [2, 2], [2, 2], [2, 2], mlp_ratio=2.0, num_classes=3)
+    model: nn.Module = SwinTransformer([4, 4], 16, [2, 2], [2, 2], [2, 2], mlp_ratio=2.0, num_classes=3)
+    return model
 
 
 MODELS: Mapping[str, Callable[[], nn.Module]] = {
