@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import linecache
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -50,14 +54,13 @@ def trace(model: nn.Module) -> Traced:
         ValueError: the model cannot be traced, or both graphs differ; the message names the module, the
             source line and the construct.
     """
-    training = _traced(model.train())
-    module = _traced(model.eval())
+    training, _ = _traced(model.train())
+    module, lines = _traced(model.eval())
     graph = module.graph
-    owners, lines = {}, {}
+    owners = {}
     for node in graph.nodes:
         stack = node.meta.get("nn_module_stack") or {}
         owners[node.name] = tuple((str(path), kind) for path, kind in stack.values() if path)
-        lines[node.name] = _source_line(node)
     traced = Traced(module, owners, lines, _training_only(graph, training.graph))
     _check_agreement(traced, training)
     return traced
@@ -105,6 +108,12 @@ class _Recorder(fx.Interpreter):
         self.values[n.name] = _shapes(result)
         return result
 
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # the norm of a tensor without data is slow
+        if isinstance(self.fetch_attr(str(target)), nn.BatchNorm2d):
+            return args[0]
+        return super().call_module(target, args, kwargs)
+
 
 class Shape(tuple[int, ...]):
     """Shape of a tensor, to tell it from a value that is a tuple of integers."""
@@ -124,11 +133,16 @@ def _shapes(result: Any) -> Any:
 class _Tracer(fx.Tracer):
     """Records source lines, and the module in which tracing fails."""
 
-    record_stack_traces = True
-
     def __init__(self) -> None:
         super().__init__()
         self.failed_in = ""
+        self.lines: dict[str, str] = {}
+        """Source line of each node."""
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        self.lines[node.name] = _line_of_user(sys._getframe(1))
+        return node
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -140,7 +154,8 @@ class _Tracer(fx.Tracer):
             raise
 
 
-def _traced(model: nn.Module) -> fx.GraphModule:
+def _traced(model: nn.Module) -> tuple[fx.GraphModule, dict[str, str]]:
+    """The graph of a model, and the source line of each node."""
     tracer = _Tracer()
     try:
         graph = tracer.trace(model)
@@ -152,25 +167,25 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         raise ValueError(f"cannot trace {_place(tracer.failed_in, line)}: {reason(error)}") from None
     module = fx.GraphModule(model, graph)
     module.graph.eliminate_dead_code()
-    return module
+    return module, tracer.lines
 
 
 def _place(module: str, line: str) -> str:
     return f"{module or 'the model'}" + f" ({line})" * bool(line)
 
 
+@cache
 def _is_of_user(filename: str) -> bool:
     return TORCH not in Path(filename).parents and Path(filename).resolve() != Path(__file__).resolve()
 
 
-def _source_line(node: fx.Node) -> str:
-    """File, line and code of a node."""
-    stack = (node.stack_trace or "").strip().splitlines()
-    for place, code in reversed([*zip(stack[::2], stack[1::2], strict=False)]):
-        words = place.strip().split(", ")
-        filename = words[0].removeprefix("File ").strip('"')
-        if len(words) > 1 and _is_of_user(filename):
-            return f"{Path(filename).name}, {words[1]}: {code.strip()}"
+def _line_of_user(frame: FrameType | None) -> str:
+    """File, line and code of the innermost frame of a trace that is not in torch."""
+    while frame is not None and frame.f_code is not _traced.__code__:
+        filename, number = frame.f_code.co_filename, frame.f_lineno
+        if _is_of_user(filename):
+            return f"{Path(filename).name}, line {number}: {linecache.getline(filename, number).strip()}"
+        frame = frame.f_back
     return ""
 
 
