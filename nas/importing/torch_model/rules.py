@@ -89,6 +89,9 @@ def _batch_norm(call: Call) -> Index:
     assert isinstance(module, nn.BatchNorm2d)
     if not module.affine or not module.track_running_stats:
         raise ValueError("a batch norm must have weights and running statistics")
+    channels = call.spec(call.tensor()).channels
+    if module.num_features != channels:
+        raise ValueError(f"a batch norm must have {channels} channels, got {module.num_features}")
     return call.add("batch_norm", call.tensor(), eps=_unless(module.eps, 1e-5))
 
 
@@ -361,9 +364,12 @@ def _window_attention(call: Call) -> Index:
         raise ValueError("attention must have dot products, not those of normalized vectors (Swin V2)")
     if any(side % size for side, size in zip(spec.size, window, strict=True)):
         raise ValueError(f"the grid must have whole windows of {window} tokens, got {spec.size}")
+    weights = [values[name] for name in ("qkv_weight", "proj_weight")]
+    if not all(isinstance(weight, Weight) for weight in weights):
+        raise ValueError("the weights of attention must be parameters")
     if not isinstance(table, Weight) or table.numel != (2 * window[0] - 1) * (2 * window[1] - 1) * heads:
         raise ValueError("relative positions must be a table with a number for each distance and head")
-    qkv, projection = (values[name].name.rpartition(".")[0] for name in ("qkv_weight", "proj_weight"))
+    qkv, projection = (weight.name.rpartition(".")[0] for weight in weights)
     biases = [True if values[name] is not None else None for name in ("qkv_bias", "proj_bias")]
     projected = call.add("linear", source, path=qkv, channels=3 * spec.channels, parts=3, bias=biases[0])
     mixed = call.add(
