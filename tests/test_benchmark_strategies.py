@@ -17,8 +17,8 @@ from search_spaces import Space
 def test_study_has_every_sampler() -> None:
     base = recipe.load("digits")
     studied = {base.replace(strategy.changes).sampler.kind for strategy in STRATEGIES.values()}
-    # the largest subnet is the teacher of progressive shrinking
-    assert studied == SAMPLERS.keys() - {"largest", "one_subnet"}
+    # the largest subnet is the teacher of progressive shrinking; a curriculum begins with trained weights
+    assert studied == SAMPLERS.keys() - {"largest", "one_subnet", "curriculum"}
 
 
 def test_sizes_of_the_subnets_of_the_study(tiny: Space) -> None:

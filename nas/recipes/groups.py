@@ -220,7 +220,7 @@ class FinetuningConfig(Group):
     """Train the classifier only."""
     quantise: Arch | None = None
     """The subnet with the precision of its parts, whose INT8 parts are trained with the rounding of the
-    exported file; null: without rounding. `nas finetune --quantise` sets it."""
+    exported file; null: without rounding. The option `--quantise` of `nas finetune` sets it."""
     int8_for: str | None = None
     """Instruction set that the INT8 parts are rounded for."""
 
@@ -229,7 +229,9 @@ class FinetuningConfig(Group):
         if self.freeze_body and self.head_lr is not None:
             raise ValueError("with freeze_body, optimizer.lr is the classifier's; leave head_lr out")
         if (self.quantise is None) != (self.int8_for is None):
-            raise ValueError("quantise and int8_for must be set together; use nas finetune --quantise")
+            raise ValueError(
+                "quantise and int8_for must be set together: use the option --quantise of `nas finetune`"
+            )
         return self
 
 
