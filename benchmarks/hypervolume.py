@@ -72,8 +72,8 @@ def volume(trained: TrainedRun, device: Device, algorithm: str, budget: int, see
     """Hypervolume of the result of one search on the test split."""
     problem = make_problem(trained.space, trained.task, device)
     result = search(problem, trained.evaluator(), algorithm=algorithm, budget=budget, seed=seed)
-    measured = latencies_on(device, trained)
-    deployed = accuracies_on(device, trained, problem.metrics, silent)
+    measured = latencies_on(device, trained, trained.space)
+    deployed = accuracies_on(device, trained, problem, silent)
     connection = device.profile.connection
     (front,) = validate([result], device, trained, measured, deployed, connection, silent).fronts
     test = final_test(trained, front["arch"].tolist())

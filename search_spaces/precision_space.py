@@ -123,6 +123,27 @@ class PrecisionSpace(Space):
         """The precision of each block of `arch` by its name, in order."""
         return {block.name: precision_of(block) for block in self.blocks(arch)}
 
+    def has_int8(self, arch: Arch) -> bool:
+        """Whether some block of `arch` is in INT8."""
+        return INT8 in self.precisions(arch).values()
+
+    def precision_text(self, arch: Arch) -> str:
+        """The precisions of `arch` as text: `int8`, or `fp32 to stages.0.blocks.1, int8 to head`."""
+        blocks = list(self.precisions(arch).items())
+        following = [*(precision for _, precision in blocks[1:]), None]
+        ends = [pair for pair, after in zip(blocks, following, strict=True) if pair[1] != after]
+        if len(ends) == 1:
+            return str(ends[0][1])
+        return ", ".join(f"{precision} to {name}" for name, precision in ends)
+
+    def by_block(self, arch: Arch) -> Arch:
+        """`arch` as an arch of the grain `block`, which describes every network of the other grains."""
+        bits = {
+            f"{name}.bits": INT8_BITS if precision == INT8 else FLOAT_BITS
+            for name, precision in self.precisions(arch).items()
+        }
+        return Arch({**self.base_arch(arch), **bits})
+
     def to_yaml(self) -> str:
         """See `Space.to_yaml`."""
         return f"{self.base.to_yaml()}bits: {self.grain}\n"

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 import search_spaces
-from search_spaces import Arch, Space, block_key
+from search_spaces import Arch, Block, Space
+from search_spaces.block_precision import precision_of
+from search_spaces.precision_space import with_precision
 
 if TYPE_CHECKING:  # only tests of runs need these, which take seconds to import
     from hw_profiles.device import Device
@@ -241,25 +243,41 @@ MEASURED = 1.02
 """Measured latency / predicted latency with `make_search_quick`."""
 
 
-def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
-    """A device with an artificial latency of each block: 10 us plus 1 us per 1,000 MACs."""
+def make_device(space: Space, name: str = "desk", batch: int = 1, precision: str = "fp32") -> Device:
+    """A device with an artificial latency of each block.
+
+    It is 10 us plus 1 us per 1,000 MACs, half of that in INT8, and 3 us for each conversion between
+    precisions. `precision` is fp32 or mixed.
+    """
     from hw_profiles.device import Device
     from hw_profiles.latency_models.block_timing import timed_blocks
+    from hw_profiles.latency_models.borders import COLUMNS, borders_in
     from hw_profiles.latency_models.prediction_error import compare
     from hw_profiles.latency_models.robust_regression import Affine
     from hw_profiles.measuring.results import Conditions
     from hw_profiles.profile import DeviceProfile, Hardware
     from hw_profiles.run_settings import DeviceKey
 
+    def block_ms(block: Block) -> float:
+        factor = 0.5 if precision_of(block) == "int8" else 1.0
+        return factor * (0.01 + 1e-6 * block.macs)
+
+    mixed = precision == "mixed"
+    timed = timed_blocks(space) | (timed_blocks(space, precision="int8") if mixed else {})
+    borders = [
+        (str(one.spec), one.source, one.target, one.shared, 0.003)
+        for one in (borders_in(space) if mixed else [])
+    ]
+    own = with_precision(space, "block") if mixed else space
     blocks = pd.DataFrame(
         [
             {
-                "block_key": block_key(timed.block),
-                "latency_ms": 0.01 + 1e-6 * timed.block.macs,
+                "block_key": key,
+                "latency_ms": block_ms(one.block),
                 "trials": 4,
                 "spread": 0.01,
             }
-            for timed in timed_blocks(space).values()
+            for key, one in timed.items()
         ]
     )
     error = compare(np.array([1.0, 2.1, 3.0]), np.array([1.0, 2.0, 3.0]))
@@ -271,7 +289,9 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
         seconds=1.0,
         check_seconds=0.5,
         conditions=Conditions(),
-        key=DeviceKey(runtime="onnxruntime", version="1", provider=provider, threads=1, batch=batch),
+        key=DeviceKey(
+            runtime="onnxruntime", version="1", provider=provider, threads=1, batch=batch, precision=precision
+        ),
         hardware=Hardware(
             cpu="c", cores=4, machine="arm64", instruction_set="arm", os="Linux", python="3.11", numpy="2"
         ),
@@ -288,8 +308,8 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
     )
     boundaries = pd.DataFrame({"channels": [8], "size": [24], "conv_ms": [0.1], "overhead_ms": [0.2]})
     ms = [1.0, 2.0, 3.0]
-    archs = space.decode(space.sample(np.random.default_rng(0), 3))
-    fitted = pd.DataFrame({"arch": [space.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
+    archs = own.decode(own.sample(np.random.default_rng(0), 3))
+    fitted = pd.DataFrame({"arch": [own.smallest.to_json()] * 12, "measured_latency_ms": np.ones(12)})
     held_out = pd.DataFrame(
         {
             "arch_id": [arch.id for arch in archs],
@@ -299,7 +319,8 @@ def make_device(space: Space, name: str = "desk", batch: int = 1) -> Device:
             "remeasured_latency_ms": ms,
         }
     )
-    return Device(profile, blocks, boundaries, fitted, held_out, space)
+    table = pd.DataFrame(borders, columns=list(COLUMNS)) if mixed else None
+    return Device(profile, blocks, boundaries, fitted, held_out, space, borders=table)
 
 
 def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True) -> None:
@@ -326,6 +347,7 @@ def make_search_quick(monkeypatch: pytest.MonkeyPatch, *, measured: bool = True)
     monkeypatch.setattr(search_loop, "FEASIBILITY_EVALUATIONS", 500)
     monkeypatch.setattr(final_test, "N_RANDOM", 3)
     monkeypatch.setattr(cost_estimate, "time_subnets", lambda *_: SubnetTime(0.0, 1e-5))
+    monkeypatch.setattr(cost_estimate, "time_deployed", lambda *_: SubnetTime(0.0, 1e-5))
     monkeypatch.setattr(predictor_record, "agreement", partial(agreement, resamples=20))
 
 

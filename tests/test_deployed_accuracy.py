@@ -8,6 +8,7 @@ from conftest import BUDGET, make_device
 
 from hw_profiles.latency_models.prediction_error import compare
 from nas.evaluation.deployed import Target
+from nas.evaluation.deployed_evaluator import DeployedEvaluator
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export import export
 from nas.runs.files import SEARCH, SEARCH_CSV
@@ -31,12 +32,19 @@ def result(trained: TrainedRun) -> SearchResult:
     return search(problem, trained.evaluator(), algorithm="random", budget=BUDGET, seed=0)
 
 
+def deployed_in(trained: TrainedRun, precision: str) -> DeployedAccuracies:
+    evaluator = trained.evaluator()
+    return DeployedAccuracies(
+        trained.space, evaluator, DeployedEvaluator(trained, Target(precision), evaluator.metrics)
+    )
+
+
 def test_rows_say_the_precision_that_they_were_evaluated_in(
     trained: TrainedRun, result: SearchResult
 ) -> None:
     before = result.evaluations.copy()
     archs = before["arch"][:3].tolist()
-    deployed = DeployedAccuracies(trained, Target("int8"), trained.evaluator().metrics)
+    deployed = deployed_in(trained, "int8")
     assert deployed.missing(archs) == archs
     deployed.add(archs[:2])
     assert deployed.missing(archs) == archs[2:]
@@ -51,7 +59,14 @@ def test_rows_say_the_precision_that_they_were_evaluated_in(
     np.testing.assert_array_equal(after["cross_entropy"][2:], before["cross_entropy"][2:])
     assert result.evaluations.equals(before)
 
-    as_searched = DeployedAccuracies(trained, Target(), trained.evaluator().metrics)
+    # the archive has them, and the search's own evaluations are as before
+    again = deployed_in(trained, "int8")
+    assert again.missing(archs[:2]) == archs[:2]
+    again.add(archs[:2])
+    assert again.applied_to(result).evaluations.equals(after)
+    assert len(trained.archive.frame()) == len(before) + 2
+
+    as_searched = deployed_in(trained, "fp32")
     assert as_searched.missing([trained.space.largest]) == []
     plain = as_searched.applied_to(result).evaluations
     assert set(plain[EVALUATED_AS]) == {"fp32 accuracy"}

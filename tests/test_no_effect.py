@@ -180,7 +180,7 @@ REFUSED_BY_CONTENT = {
     "train": "--check-images --no-check-images",
     "finetune": "--check-images --no-check-images",
     "evaluate": "--calibration --calibration-images --data-root",
-    "search": "--screen-images --warm-start --data-root",
+    "search": "--screen-images --warm-start --bits --int8-evaluations --data-root",
     "export": "--data-root",
     "report": "--data-root",
     "demo": "--data-root",

@@ -118,6 +118,25 @@ def search(
             "correlation that the predictor can be expected to reach.",
         ),
     ] = 0,
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="from|stage|block",
+            help="Search the precision, fp32 or INT8, together with the architecture: one border up to which "
+            "the network is in fp32 (from), or the precision of each stage or block. Needs a device profile "
+            "of mixed precision.",
+            show_default="from, for such a profile",
+        ),
+    ] = None,
+    int8_evaluations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many of the evaluations are made as deployed, with INT8, if the precision is searched. "
+            "The front is evaluated as deployed in addition.",
+            show_default="50, at most a quarter",
+        ),
+    ] = None,
     warm_start: Annotated[
         Path | None,
         typer.Option(
@@ -148,7 +167,7 @@ def search(
     from nas.progress import shown
     from nas.runs.commands import command, data_options
     from nas.runs.run_dir import RunDir
-    from nas.search.options import SearchOptions
+    from nas.search.options import SearchOptions, checked_grain
     from nas.search.search_run import search_run
 
     first, *others = [find_device(RunDir(run), name, profiles) for name in dict.fromkeys(device)]
@@ -166,6 +185,8 @@ def search(
             screen_images=screen_images,
             baseline=baseline,
             noise_ceiling=noise_ceiling,
+            bits=checked_grain(bits),
+            int8_evaluations=int8_evaluations,
             warm_start=warm_start,
             seed=seed,
         )

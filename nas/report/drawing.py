@@ -14,7 +14,8 @@ from itertools import groupby
 from nas.report.markup import Html, count, escape, join
 from search_spaces import Arch, Block, Slot, Space
 from search_spaces import operators as ops
-from search_spaces.tensors import TensorSpec
+from search_spaces.block_precision import precision_of
+from search_spaces.tensors import INT8, TensorSpec
 
 BOX_WIDTH, BOX_GAP, STAGE_GAP = 30, 7, 8
 PADDING, MIN_STAGE = 9, 54
@@ -41,6 +42,16 @@ class Part:
         return self.slot.part if self.slot.stage is None else f"stage {self.slot.stage}"
 
     @property
+    def in_int8(self) -> bool:
+        """Whether the block is in INT8, if its precision is a choice."""
+        return self.block is not None and precision_of(self.block) == INT8
+
+    @property
+    def text(self) -> str:
+        """The options and, for INT8, `i8`."""
+        return "".join(self.options) + ("i8" if self.in_int8 else "")
+
+    @property
     def width(self) -> int:
         """Output channels of the block; in the head, the input channels of the classifier."""
         assert self.block is not None
@@ -59,7 +70,7 @@ def parts(space: Space, arch: Arch) -> list[Part]:
 
     def options(slot: Slot) -> tuple[str, ...]:
         choices = [space.choices[name] for name in slot.choices]
-        own = [choice for choice in choices if choice.kind not in ("resolution", "width", "depth")]
+        own = [choice for choice in choices if choice.kind not in ("resolution", "width", "depth", "bits")]
         return tuple(f"{choice.kind[0]}{arch[choice.name]:g}" for choice in own)
 
     return [
@@ -69,7 +80,9 @@ def parts(space: Space, arch: Arch) -> list[Part]:
 
 
 def compact(space: Space, arch: Arch) -> str:
-    """The arch as a line of text, `24px · 8 | 12: k3e2 k5e4 | 24: k3e1 | 64`: resolution, stem, stages, head.
+    """The arch as a line of text, `24px · 8 | 12: k3e2 k5e4 | 24: k3e1i8 | 64: i8`.
+
+    The parts are the resolution, the stem, the stages and the head; `i8` is a block in INT8.
 
     Raises:
         ValueError: the arch is not in the space.
@@ -78,7 +91,7 @@ def compact(space: Space, arch: Arch) -> str:
     for _, group in groupby(parts(space, arch), key=lambda part: part.title):
         present = [part for part in group if part.block]
         if present:
-            blocks = " ".join("".join(part.options) for part in present)
+            blocks = " ".join(part.text for part in present)
             pieces.append(f"{present[-1].width}" + (f": {blocks}" if blocks else ""))
     return f"{arch['resolution']}px · " + " | ".join(pieces)
 
@@ -132,7 +145,7 @@ def _box(part: Part, x: float, scale: float) -> Html:
     return Html(
         f"<g><title>{escape(_describe(part))}</title>"
         + _rect("inner", x, pale)
-        + _rect(f"box k{_kernel(block)}", x, solid)
+        + _rect(f"box k{_kernel(block)}" + " int8" * part.in_int8, x, solid)
         + _shortcut(block, x, max(pale, solid))
         + "".join(_lines(part.options or (f"{part.width}",), x + BOX_WIDTH / 2))
         + "".join(_marks(block, x))
@@ -217,4 +230,7 @@ def _describe(part: Part) -> str:
     source = block.inputs[0]
     channels = f"{source.channels} → {_inner(block)} → {part.width} channels"
     unit = "tokens" if source.layout == "tokens" else "px"
-    return f"{part.slot.name}: {channels}, {_extent(source)} {unit}, {count(block.macs)} MACs"
+    return (
+        f"{part.slot.name}: {channels}, {_extent(source)} {unit}, {count(block.macs)} MACs"
+        + ", INT8" * part.in_int8
+    )

@@ -10,6 +10,7 @@ import pandas as pd
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, silent
 from search_spaces import Arch
+from search_spaces.precision_space import float_arch
 
 N_RANDOM = 100
 """Number of random subnets whose median describes the supernet."""
@@ -29,7 +30,7 @@ def final_test(
 
     Args:
         trained: the run.
-        selected: subnets that a search returned.
+        selected: subnets that a search returned; they are evaluated in fp32.
         progress: called after each subnet.
 
     Returns:
@@ -46,7 +47,8 @@ def final_test(
 
 
 def _evaluated(trained: TrainedRun, groups: Sequence[tuple[str, Arch]], progress: Progress) -> pd.DataFrame:
-    metrics = trained.evaluator(split="test")([arch for _, arch in groups], "test", progress=progress)
+    archs = [float_arch(trained.space, arch) for _, arch in groups]
+    metrics = trained.evaluator(split="test")(archs, "test", progress=progress)
     return pd.DataFrame(
         [
             {"group": group, "arch_id": arch.id, "arch": arch, **values}

@@ -32,6 +32,7 @@ from nas.runs.files import (
     PREDICTOR,
     REPORT,
     SEARCH,
+    SEARCH_CSV,
     TEST,
     TORCH,
     TRAINING_LOG,
@@ -40,8 +41,10 @@ from nas.runs.folder import Folder
 from nas.runs.lock import writes_run
 from nas.runs.run_dir import RunDir
 from nas.search.predictor_record import PredictorRecord
-from search_spaces import Arch
+from nas.search.search_space import in_floating_point, searched_space
+from search_spaces import Arch, Space
 from search_spaces.costs import macs_table, params_table
+from search_spaces.precision_space import PrecisionSpace
 
 
 @writes_run
@@ -77,6 +80,7 @@ def report_run(
     searched = device is not None or run.last_device is not None
     results = run.search(device) if searched else None
     search = results.read_json(SEARCH) if results else {}
+    space = searched_space(trained.space, search)
     front, baseline = _table(results, FRONT), _table(results, BASELINE)
     if trained.info.arch:
         front = _only_subnet(trained, trained.info.arch)
@@ -112,10 +116,12 @@ def report_run(
     ]
     data = ReportData(
         run=trained.info,
-        space=trained.space,
+        space=space,
         task=task,
         training=_table(run, TRAINING_LOG),
-        evaluations=_evaluations(trained.with_validation_images(search.get("validation_images")), profiled),
+        evaluations=_evaluations(
+            trained.with_validation_images(search.get("validation_images")), space, results, profiled
+        ),
         front=front,
         baseline=baseline,
         test=test,
@@ -166,9 +172,20 @@ def _exported(run: RunDir, device: str | None) -> dict[str, list[str]]:
     return files
 
 
-def _evaluations(trained: TrainedRun, device: Device | None) -> pd.DataFrame:
-    """The archive with the costs of each subnet."""
-    frame, space = trained.archive.frame(), trained.space
+def _evaluations(
+    trained: TrainedRun, space: Space, results: Folder | None, device: Device | None
+) -> pd.DataFrame:
+    """The archive with the costs of each subnet.
+
+    If the search was in a space with the precision as a choice, its evaluations come first, and those in the
+    archive are of subnets in fp32.
+    """
+    frame = trained.archive.frame()
+    in_fp32 = [arch.keys() <= trained.space.choices.keys() for arch in frame["arch"]]
+    frame = frame[in_fp32].reset_index(drop=True)
+    if isinstance(space, PrecisionSpace) and results is not None:
+        searched = results.read_csv(SEARCH_CSV).assign(split="validation")
+        frame = pd.concat([searched, in_floating_point(frame, space)], ignore_index=True)
     if trained.info.arch:  # other subnets are not trained
         frame = frame[frame["arch_id"] == trained.info.arch.id].reset_index(drop=True)
     genomes = space.encode(frame["arch"])

@@ -32,5 +32,7 @@ CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
     TRAINING_LOG: ("step", "lr", "loss_largest", "loss_smallest", "loss_random"),
 }
 """Required columns of the tables."""
-TEXT_COLUMNS = frozenset({"arch_id", "arch", "evaluated_as", "group", "kind", "metric", "predictor"})
+TEXT_COLUMNS = frozenset(
+    {"arch_id", "arch", "evaluated_as", "group", "kind", "metric", "precision", "predictor"}
+)
 """Text columns of the tables; all other columns are numbers or booleans."""

@@ -13,11 +13,18 @@ from search_spaces import Arch
 ARCH = "arch"
 EVALUATED_AS = "evaluated_as"
 """Column with the precision of the network whose metrics a row has: `fp32 accuracy`, `int8 accuracy`."""
+PRECISION = "precision"
+"""Column with the precision of the blocks of a subnet, if it is a choice; see `precision_text`."""
 
 
 def accuracy_in(precision: str) -> str:
     """The value of `EVALUATED_AS` for a precision."""
     return f"{precision} accuracy"
+
+
+def predicted_in(precision: str) -> str:
+    """The same for metrics in fp32 with a predicted change by this precision."""
+    return f"predicted {accuracy_in(precision)}"
 
 
 def read_subnets(

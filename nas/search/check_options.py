@@ -6,6 +6,7 @@ from nas.search.options import SearchOptions
 from nas.search.problem.problem import Problem
 from nas.search.search_loop import is_evaluated_completely
 from search_spaces import Space
+from search_spaces.precision_space import PrecisionSpace
 
 _DEFAULTS = SearchOptions()
 
@@ -32,6 +33,19 @@ def check_screening(options: SearchOptions, n_validation: int) -> None:
     if options.screen_images is not None and options.screen_images >= n_validation:
         raise ValueError(
             f"--screen-images must be below the {n_validation} validation images, got {options.screen_images}"
+        )
+
+
+def check_int8_evaluations(options: SearchOptions, space: Space) -> None:
+    """Check that there are subnets with INT8 to evaluate.
+
+    Raises:
+        ValueError: a number of evaluations with INT8, but the precision is not searched.
+    """
+    if options.int8_evaluations is not None and not isinstance(space, PrecisionSpace):
+        raise ValueError(
+            "--int8-evaluations has no effect: the precision is searched with a device profile of mixed "
+            "precision only; leave it out"
         )
 
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
 from nas.evaluation.calibration import DEFAULT, METHODS
+from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.search.cost import SearchCost, Step
+from nas.search.deployed_time import time_deployed
 from nas.search.options import SearchOptions
 from nas.search.problem.problem import Problem
 from nas.search.subnet_time import SubnetTime, time_subnets
 from nas.search.two_stage import n_full
 from nas.search.typical_subnets import typical_subnets
 from search_spaces import Space
+from search_spaces.precision_space import PrecisionSpace, float_arch
 
+FRONT_SUBNETS = 50
+"""Typical number of evaluations as deployed for a front: its subnets, and their versions in one precision."""
 SMALLER = 4
 """The cost is reported for this fraction of the validation images too."""
 
 
 def estimate_cost(
-    trained: TrainedRun, problem: Problem, options: SearchOptions, workers: Workers | None = None
+    trained: TrainedRun,
+    problem: Problem,
+    options: SearchOptions,
+    workers: Workers | None = None,
+    target: Target | None = None,
 ) -> SearchCost:
     """Time a few subnets, and estimate the cost of a search.
 
@@ -29,15 +40,18 @@ def estimate_cost(
         problem: objectives and limits of the search.
         options: of the search.
         workers: where subnets will be evaluated; None: one thread per core.
+        target: the device as a target of exports, for evaluations as deployed; None: this machine.
     """
     n_all = len(trained.dataset.split("validation"))
     calibration = _calibration_images(trained)
     first = options.screen_images or n_all
-    archs = typical_subnets(problem, options.seed)
+    archs = [float_arch(trained.space, arch) for arch in typical_subnets(problem, options.seed)]
     subnet = time_subnets(trained, problem.metrics, archs, first, calibration, workers)
+    mixed = isinstance(problem.space, PrecisionSpace)
+    deployed = time_deployed(trained, problem.metrics, archs[0], target or Target()) if mixed else None
 
     def steps(n_first: int, n_last: int) -> list[Step]:
-        return _steps(trained.space, options, subnet, n_first, n_last, calibration)
+        return _steps(problem.space, options, subnet, deployed, n_first, n_last, calibration)
 
     n_smaller, whole = max(1, first // SMALLER), steps(first, n_all)
     return SearchCost(
@@ -50,11 +64,23 @@ def estimate_cost(
 
 
 def _steps(
-    space: Space, options: SearchOptions, subnet: SubnetTime, n_first: int, n_last: int, calibration: int
+    space: Space,
+    options: SearchOptions,
+    subnet: SubnetTime,
+    deployed: SubnetTime | None,
+    n_first: int,
+    n_last: int,
+    calibration: int,
 ) -> list[Step]:
-    """All steps; the search evaluates on `n_first` images, a second stage on `n_last`."""
+    """All steps; the search evaluates on `n_first` images, a second stage on `n_last`.
+
+    `deployed` is the time of an evaluation as deployed on validation images alone, if there are such steps.
+    """
+    share = options.deployed_evaluations / options.n_subnets(mixed=True) if deployed else 0.0
     seconds = subnet.seconds(n_first + calibration)
-    evaluations = min(options.evaluations, space.n_subnets)
+    if deployed:
+        seconds += share * deployed.seconds(n_first)
+    evaluations = min(options.n_subnets(mixed=deployed is not None), space.n_subnets)
     if options.minutes is not None:
         limit = options.search_deadline(0.0)
         assert limit is not None
@@ -63,15 +89,25 @@ def _steps(
     def step(name: str, n: int, images: int) -> Step:
         return Step(name, n, images, n * subnet.seconds(images + calibration))
 
+    def stage(name: str, n: int, images: int) -> list[Step]:
+        found = [step(name, n, images)]
+        if deployed:
+            n_deployed = math.ceil(share * n)
+            seconds = n_deployed * deployed.seconds(images)
+            found.append(Step(f"{name}, as deployed", n_deployed, images, seconds))
+        return found
+
     def whole(name: str) -> list[Step]:
-        found = [step(name, evaluations, n_first)]
+        found = stage(name, evaluations, n_first)
         if options.screen_images:
-            found.append(step(f"{name}, front on all images", n_full(evaluations), n_last))
+            found += stage(f"{name}, front on all images", n_full(evaluations), n_last)
         return found
 
     again = min(options.noise_ceiling, evaluations)
+    front_seconds = FRONT_SUBNETS * deployed.seconds(n_last) if deployed else 0.0
     return [
         *whole("search"),
+        *([Step("front, as deployed", FRONT_SUBNETS, n_last, front_seconds)] if deployed else []),
         *([step("noise ceiling", again, n_first)] if again else []),
         *(whole("random baseline") if options.baseline else []),
     ]

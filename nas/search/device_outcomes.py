@@ -50,11 +50,12 @@ class OutcomeBuilder:
         progress: Progress,
     ) -> None:
         self._trained, self._devices, self._cost, self._progress = trained, devices, cost, progress
-        self._measured = {device.profile.name: latencies_on(device, trained) for device in devices[1:]}
+        self._measured = {
+            device.profile.name: latencies_on(device, trained, problem.space) for device in devices[1:]
+        }
         self._measured[devices[0].profile.name] = measured
         self._deployed = {
-            device.profile.name: accuracies_on(device, trained, problem.metrics, progress)
-            for device in devices
+            device.profile.name: accuracies_on(device, trained, problem, progress) for device in devices
         }
 
     def outcome(self, findings: Findings, connection: Connection | None) -> SearchOutcome:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,15 +21,17 @@ from nas.evaluation.archive import open_archive
 from nas.runs.files import FRONT, SEARCH, SEARCH_CSV, SURROGATE
 from nas.runs.folder import Folder
 from nas.runs.run_dir import RunDir
-from nas.runs.tables import EVALUATED_AS, accuracy_in
+from nas.runs.tables import EVALUATED_AS, PRECISION, accuracy_in, predicted_in
 from nas.search.problem import objectives as objective_table
 from nas.search.problem.exact_front import nondominated_rows
 from nas.search.problem.exact_problem import is_additive, problem_front
 from nas.search.problem.objectives import Context, MetricObjective, Metrics, is_latency
 from nas.search.problem.problem import Problem, parse_constraints, unsatisfied
+from nas.search.search_space import in_floating_point, searched_space
 from nas.search.stored_surrogate import StoredSurrogate
 from search_spaces import Genomes
-from search_spaces.tensors import FP32
+from search_spaces.precision_space import PrecisionSpace
+from search_spaces.tensors import FP32, MIXED
 
 Matrix = NDArray[np.float64]
 MEASURED, PREDICTED, TABLE = "measured", "predicted", "table"
@@ -82,8 +85,12 @@ def known_front(
     """
     name = device.profile.name
     search = run.search(name if name in run.searched() else None)
-    space, record = run.space(), search.read_json(SEARCH)
-    surrogate = search.read_model(SURROGATE, StoredSurrogate)
+    record = search.read_json(SEARCH)
+    searched = searched_space(run.space(), record)
+    space = searched if device.profile.key.precision == MIXED else run.space()
+    # a surrogate of subnets with their precision is not one of the run's space
+    has_surrogate = isinstance(space, PrecisionSpace) == isinstance(searched, PrecisionSpace)
+    surrogate = search.read_model(SURROGATE, StoredSurrogate) if has_surrogate else None
     metrics = {part: MetricObjective(**fields) for part, fields in record["metric_objectives"].items()}
     context = Context(space, metrics, {name: device.latency(space)})
     limits = parse_constraints(maxima, minima, context, allow_import=True)
@@ -102,6 +109,8 @@ def known_front(
     own = record["device"] == name
     archive = open_archive(run, record.get("validation_images"))
     evaluated = archive.frame("validation", record["calibration"])
+    if isinstance(space, PrecisionSpace):
+        evaluated = in_floating_point(evaluated, space)
     groups = _groups(problem, evaluated, surrogate, device, search if own else None)
     minimised = np.concatenate([group.minimised for group in groups])
     kept = np.flatnonzero(np.concatenate([group.excess for group in groups]) == 0)
@@ -124,38 +133,41 @@ def _closest(problem: Problem, groups: Sequence[_Group]) -> str:
 def _groups(
     problem: Problem,
     frame: pd.DataFrame,
-    surrogate: StoredSurrogate,
+    surrogate: StoredSurrogate | None,
     device: Device,
     search: Folder | None,
 ) -> list[_Group]:
     """Subnets evaluated in fp32 (`frame`) or as the device computes them, and predicted subnets.
 
-    `search` has the results of a search for this very device.
+    `search` has the results of a search for this very device. In mixed precision, subnets that it evaluated
+    in fp32 because they have no INT8 count as deployed.
     """
     precision = device.profile.key.precision
     deployed: list[_Group] = []
     if precision != FP32 and search is not None:
         evaluated = search.read_csv(SEARCH_CSV)
-        evaluated = evaluated[evaluated[EVALUATED_AS] == accuracy_in(precision)]
-        deployed = [_measured(problem, evaluated, precision)]
-        if (deployed[0].excess == 0).any():
+        exact = [accuracy_in(precision), *([accuracy_in(FP32)] if precision == MIXED else [])]
+        parts = [(name, evaluated[evaluated[EVALUATED_AS] == name]) for name in exact]
+        evaluated = pd.concat([rows for _, rows in parts])
+        deployed = [_measured(problem, rows, name) for name, rows in parts]
+        if any((group.excess == 0).any() for group in deployed):
             return deployed
         frame = frame[~frame["arch_id"].isin(evaluated["arch_id"])]
-    return [*deployed, _measured(problem, frame, FP32), *_predicted(problem, surrogate)]
+    return [*deployed, _measured(problem, frame, accuracy_in(FP32)), *_predicted(problem, surrogate)]
 
 
-def _measured(problem: Problem, frame: pd.DataFrame, precision: str) -> _Group:
+def _measured(problem: Problem, frame: pd.DataFrame, evaluated_as: str) -> _Group:
     """The rows that have all metrics."""
     frame = frame.reindex(columns=["arch", *problem.metrics]).dropna()
     genomes = problem.space.encode(frame["arch"])
     metrics = problem.metrics_in(frame)
     minimised, excess = problem.as_minimization(genomes, metrics), problem.excess(genomes, metrics)
-    return _Group(MEASURED, accuracy_in(precision), genomes, metrics, minimised, excess)
+    return _Group(MEASURED, evaluated_as, genomes, metrics, minimised, excess)
 
 
-def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
+def _predicted(problem: Problem, surrogate: StoredSurrogate | None) -> list[_Group]:
     """The exact front of the surrogate, where there is one."""
-    if not is_additive(problem) or not set(problem.metrics) <= set(surrogate.metrics):
+    if surrogate is None or not is_additive(problem) or not set(problem.metrics) <= set(surrogate.metrics):
         return []
     stored = {name: surrogate.metrics[name] for name in problem.metrics}
     models = {name: metric.table(problem.space) for name, metric in stored.items()}
@@ -167,7 +179,9 @@ def _predicted(problem: Problem, surrogate: StoredSurrogate) -> list[_Group]:
     minimised = np.maximum(problem.as_minimization(genomes, high), problem.as_minimization(genomes, low))
     violations = np.maximum(problem.violations(genomes, high), problem.violations(genomes, low))
     excess = np.maximum(violations, 0).sum(axis=1)
-    return [_Group(PREDICTED, accuracy_in(FP32), genomes, metrics, minimised, excess)]
+    mixed = isinstance(problem.space, PrecisionSpace)
+    evaluated_as = predicted_in(MIXED) if mixed else accuracy_in(FP32)
+    return [_Group(PREDICTED, evaluated_as, genomes, metrics, minimised, excess)]
 
 
 def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -> pd.DataFrame:
@@ -177,7 +191,9 @@ def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -
         for o in problem.objectives
     }
     archs = problem.space.decode(np.concatenate([group.genomes for group in groups])[rows])
-    columns = {"arch_id": [arch.id for arch in archs], "arch": archs}
+    columns: dict[str, list[Any]] = {"arch_id": [arch.id for arch in archs], "arch": archs}
+    if isinstance(problem.space, PrecisionSpace):
+        columns[PRECISION] = list(map(problem.space.precision_text, archs))
     sizes = [len(group.genomes) for group in groups]
     source = np.repeat([group.source for group in groups], sizes)[rows]
     evaluated_as = np.repeat([group.evaluated_as for group in groups], sizes)[rows]

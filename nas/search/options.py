@@ -7,14 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from search_spaces.precision_space import GRAINS, Grain
+
 DEFAULT_BUDGET = 200
 """Real evaluations of a search."""
 UNLIMITED_BUDGET = 10_000
 """The same if only the time is limited."""
 RANDOM = "random"
 """The only baseline so far."""
+DEFAULT_INT8, INT8_SHARE = 50, 0.25
+"""Evaluations as deployed in a search with mixed precision, and their largest share of all evaluations."""
 BASELINE_SHARE = 0.5
 """Share of the time for the search and the noise ceiling; the baseline gets the rest."""
+
+
+def checked_grain(name: str | None) -> Grain | None:
+    """The grain with this name; None: the default.
+
+    Raises:
+        ValueError: there is no such grain.
+    """
+    if name is None:
+        return None
+    if name not in GRAINS:
+        raise ValueError(f"--bits must be one of {', '.join(GRAINS)}, got {name!r}")
+    return name
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,12 @@ class SearchOptions:
     both evaluations is the highest that a predictor can be expected to reach."""
     warm_start: Path | None = None
     """A searched run, or the table of a front (CSV), whose subnets are evaluated first."""
+    bits: Grain | None = None
+    """The parts of a network whose precision is searched, for devices with a mixed profile; None: `from`."""
+    int8_evaluations: int | None = None
+    """With mixed precision: how many of the evaluations are made as deployed, by ONNX Runtime, see
+    `nas.search.mixed_evaluation`; the front is evaluated as deployed in addition. None: `DEFAULT_INT8`, at
+    most a quarter of all evaluations."""
     seed: int = 0
     """Of everything random."""
 
@@ -71,12 +94,30 @@ class SearchOptions:
             if n is not None and n < 1:
                 raise ValueError(f"{option} must be >= 1, got {n}")
 
+        checked_grain(self.bits)
+        if self.int8_evaluations is not None and not 1 <= self.int8_evaluations <= self.evaluations // 2:
+            raise ValueError(
+                f"--int8-evaluations must be from 1 to {self.evaluations // 2}, half of all evaluations, "
+                f"got {self.int8_evaluations}"
+            )
+
     @property
     def evaluations(self) -> int:
         """The largest number of real evaluations."""
         if self.budget is not None:
             return self.budget
         return DEFAULT_BUDGET if self.minutes is None else UNLIMITED_BUDGET
+
+    @property
+    def deployed_evaluations(self) -> int:
+        """With mixed precision: the number of evaluations as deployed."""
+        if self.int8_evaluations is not None:
+            return self.int8_evaluations
+        return max(1, min(DEFAULT_INT8, int(INT8_SHARE * self.evaluations)))
+
+    def n_subnets(self, *, mixed: bool) -> int:
+        """The largest number of subnets that are evaluated; those as deployed take two evaluations each."""
+        return self.evaluations - (self.deployed_evaluations if mixed else 0)
 
     def search_deadline(self, began: float) -> float | None:
         """As `deadline`, for the search itself and the noise ceiling."""

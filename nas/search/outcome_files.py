@@ -23,6 +23,8 @@ from nas.search.problem.objectives import OwnObjective
 from nas.search.search_outcome import DeviceOutcome, SearchOutcome
 from nas.search.search_problem import metric_objectives
 from nas.search.search_result import SearchResult
+from nas.search.search_space import BITS
+from search_spaces.precision_space import Grain, PrecisionSpace
 
 
 def write_outcome(trained: TrainedRun, outcome: SearchOutcome, options: SearchOptions) -> None:
@@ -44,6 +46,7 @@ def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, opti
         "calibration": trained.evaluator().key,
         "batch": device.profile.key.batch,
         "seed": options.seed,
+        BITS: _grain(result),
         "validation_images": options.validation_images,
         "screen_images": options.screen_images,
         "cost": outcome.cost.record(),
@@ -69,6 +72,11 @@ def _write(trained: TrainedRun, outcome: SearchOutcome, own: DeviceOutcome, opti
         folder.write_csv(PREDICTIONS, result.predictions)
     folder.write_json(SURROGATE, outcome.surrogate)
     folder.write_json(SEARCH, record)
+
+
+def _grain(result: SearchResult) -> Grain | None:
+    space = result.problem.space
+    return space.grain if isinstance(space, PrecisionSpace) else None
 
 
 def baseline_record(random: SearchResult | None) -> dict[str, Any] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from hw_profiles.device import Device
 from nas.runs.files import FRONT
 from nas.runs.run_dir import RunDir
@@ -13,7 +15,9 @@ from nas.search.problem import objectives as objective_table
 from nas.search.problem.objectives import Context, MetricObjective, Objective, is_latency
 from nas.search.problem.problem import Problem, parse_constraints
 from nas.tasks import Task
-from search_spaces import Genomes, Space
+from search_spaces import Arch, Genomes, Space
+from search_spaces.precision_space import PrecisionSpace
+from search_spaces.tensors import FP32, INT8
 
 
 def metric_objectives(task: Task) -> dict[str, MetricObjective]:
@@ -92,9 +96,17 @@ def read_front(path: Path, space: Space) -> Genomes:
         table = read_subnets(file, ["arch"])
     except (OSError, ValueError) as error:
         raise ValueError(f"{rule}: {error}") from None
+    found = [space.encode([])]
     for line, arch in table["arch"].items():
         try:
-            space.encode([arch])
+            found.append(space.encode(_versions(space, arch)))
         except ValueError as error:
             raise ValueError(f"{file}, line {line}: {error}") from None
-    return space.encode(table["arch"])
+    return np.concatenate(found)
+
+
+def _versions(space: Space, arch: Arch) -> list[Arch]:
+    """An arch; one without precisions as fp32 and INT8 archs of a space with the precision as a choice."""
+    if isinstance(space, PrecisionSpace) and arch.keys() <= space.base.choices.keys():
+        return [space.uniform(arch, FP32), space.uniform(arch, INT8)]
+    return [arch]

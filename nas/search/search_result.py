@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nas.runs.tables import PRECISION
 from nas.search.algorithms.history import History
 from nas.search.algorithms.prediction_log import CROSS_VALIDATION, PredictionLog
 from nas.search.problem.hypervolume import hypervolume
 from nas.search.problem.problem import Problem
 from predictors import PREDICTORS, CrossValidated, Features, PredictorFactory, cross_validate
 from predictors.selection import FOLDS, MIN_SAMPLES
-from search_spaces import Genomes
+from search_spaces import Arch, Genomes
 from search_spaces.costs import macs_table, params_table
+from search_spaces.precision_space import PrecisionSpace
 
 Vector = NDArray[np.float64]
 
@@ -29,7 +31,8 @@ class SearchResult:
     problem: Problem
     algorithm: str
     evaluations: pd.DataFrame
-    """Every subnet that was evaluated, in order: `arch_id`, `arch`; `predicted_METRIC` for each metric of
+    """Every subnet that was evaluated, in order: `arch_id`, `arch`; `precision` of its blocks, if it is a
+    choice; `predicted_METRIC` for each metric of
     the problem, by cross-validation, if the search used a predictor; all metrics as evaluated; each
     objective; `macs`, `params`, `feasible`, `on_front`."""
     predictions: pd.DataFrame
@@ -111,6 +114,25 @@ class SearchResult:
         again = replace(self, evaluations=frame, screening=self.evaluations)
         return again.seen_as(self.problem)
 
+    def with_evaluations(self, archs: Sequence[Arch], measured: Sequence[Mapping[str, float]]) -> Self:
+        """The result with further evaluated subnets, which the search did not ask for.
+
+        Args:
+            archs: the subnets, none of which is in `evaluations`.
+            measured: all their metrics.
+        """
+        if not archs:
+            return self
+        problem, metrics = self.problem, pd.DataFrame(measured)
+        genomes = problem.space.encode(archs)
+        frame = _identity(problem, genomes).join(metrics)
+        for objective in problem.objectives:
+            frame[objective.name] = problem.values(objective, genomes, problem.metrics_in(metrics))
+        frame["macs"] = macs_table(problem.space)(genomes)
+        frame["params"] = params_table(problem.space)(genomes)
+        table = pd.concat([self.evaluations, frame], ignore_index=True)
+        return replace(self, evaluations=table).seen_as(problem)
+
     def seen_as(self, problem: Problem) -> Self:
         """The same evaluations as another problem's, whose objectives and metrics are among this one's."""
         history = self.history(problem)
@@ -157,7 +179,10 @@ class SearchResult:
 
 def _identity(problem: Problem, genomes: Genomes) -> pd.DataFrame:
     archs = problem.space.decode(genomes)
-    return pd.DataFrame({"arch_id": [arch.id for arch in archs], "arch": archs})
+    frame = pd.DataFrame({"arch_id": [arch.id for arch in archs], "arch": archs})
+    if isinstance(problem.space, PrecisionSpace):
+        frame[PRECISION] = list(map(problem.space.precision_text, archs))
+    return frame
 
 
 def _cross_validated(

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from hw_profiles.connections.base import Connection
 from hw_profiles.device import Device
 from hw_profiles.store import trusted_connection
+from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.progress import Progress, silent
 from nas.runs.lock import writes_run
 from nas.search.check_options import (
+    check_int8_evaluations,
     check_noise_ceiling,
     check_predictions,
     check_screening,
@@ -24,6 +26,7 @@ from nas.search.options import SearchOptions
 from nas.search.outcome_files import write_outcome
 from nas.search.search_outcome import SearchOutcome
 from nas.search.search_problem import make_problem
+from nas.search.search_space import space_to_search
 from nas.search.steps import SearchSteps
 from nas.search.untrained import check_subnets_trained
 from nas.search.validated_search import latencies_on
@@ -70,15 +73,17 @@ def search_run(
     trained.run.check_writable("copy the run to a writable folder")
     check_subnets_trained(trained, workers)
     trained = trained.with_validation_images(options.validation_images)
-    check_noise_ceiling(options, trained.space)
+    space = space_to_search(trained.space, [device, *others], options.bits)
+    check_noise_ceiling(options, space)
+    check_int8_evaluations(options, space)
     check_screening(options, len(trained.dataset.split("validation")))
-    check_small_space(options, trained.space)
-    measured = latencies_on(device, trained)
+    check_small_space(options, space)
+    measured = latencies_on(device, trained, space)
     reached = (connection or trusted_connection(device)) if measure else None
     if reached:
         measured.prepare(reached)
     problem = make_problem(
-        trained.space,
+        space,
         trained.task,
         device,
         options.objectives,
@@ -88,8 +93,9 @@ def search_run(
         allow_import=True,
     )
     check_predictions(options, problem)
-    steps = SearchSteps(trained, problem, options, workers, progress)
-    cost = estimate_cost(trained, problem, options, workers)
+    target = Target.of(device)
+    steps = SearchSteps(trained, problem, options, target, workers, progress)
+    cost = estimate_cost(trained, problem, options, workers, target)
     for line in cost.lines():
         _log.info("%s", line)
     findings = steps.search()

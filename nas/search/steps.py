@@ -12,10 +12,13 @@ import pandas as pd
 
 from nas.evaluation.calibration import Calibration
 from nas.evaluation.deadline import Evaluate, evaluate_until
+from nas.evaluation.deployed import Target
+from nas.evaluation.deployed_evaluator import DeployedEvaluator
 from nas.evaluation.trained_run import TrainedRun
 from nas.evaluation.workers import Workers
 from nas.plugins import check, resolve
 from nas.progress import Progress, silent
+from nas.search.mixed_evaluation import MixedEvaluation
 from nas.search.options import SearchOptions
 from nas.search.predictor_record import PredictorRecord, predictor_record
 from nas.search.problem.problem import LimitsNotMetError, Problem
@@ -27,6 +30,7 @@ from predictors import CANDIDATES, PREDICTORS, Features, PredictorFactory, Regre
 from predictors.selection import MIN_SAMPLES
 from search_spaces import Space
 from search_spaces.checked import errors_of
+from search_spaces.precision_space import PrecisionSpace
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class SearchSteps:
         trained: the run.
         problem: objectives and limits.
         options: of the search.
+        target: the device as a target of exports, for evaluations as deployed.
         workers: where subnets are evaluated; None: one thread per core.
         progress: called after each evaluation.
 
@@ -61,12 +66,13 @@ class SearchSteps:
         trained: TrainedRun,
         problem: Problem,
         options: SearchOptions,
+        target: Target,
         workers: Workers | None = None,
         progress: Progress = silent,
     ) -> None:
         self._trained, self._problem, self._options = trained, problem, options
-        self._workers, self._progress = workers, progress
-        space = trained.space
+        self._target, self._workers, self._progress = target, workers, progress
+        space = problem.space
         names = options.predictors or tuple(CANDIDATES)
         self._predictors = candidate_predictors(space, names, options.seed)
         self._start = None if options.warm_start is None else read_front(options.warm_start, space)
@@ -80,7 +86,7 @@ class SearchSteps:
             self._problem,
             self._evaluate,
             algorithm=self._options.algorithm,
-            budget=self._options.evaluations,
+            budget=self._options.n_subnets(mixed=isinstance(self._problem.space, PrecisionSpace)),
             seed=self._options.seed,
             predictors=self._predictors,
             start=self._start,
@@ -116,8 +122,18 @@ class SearchSteps:
             return Findings(result, record, no_baseline=reason)
         return Findings(result, record, random)
 
-    def _evaluation(self, trained: TrainedRun, calibration: Calibration | None = None) -> Evaluate:
-        """Evaluates subnets of a run."""
+    def _evaluation(self, trained: TrainedRun) -> Evaluate:
+        """Evaluates subnets of the problem's space with the images of a run."""
+        in_float, space = self._in_float(trained), self._problem.space
+        if not isinstance(space, PrecisionSpace):
+            return in_float
+        metrics = trained.evaluator(extra_metrics=self._problem.metrics).metrics
+        deployed = DeployedEvaluator(trained, self._target, metrics, self._progress)
+        share = self._options.deployed_evaluations / self._options.n_subnets(mixed=True)
+        return MixedEvaluation(space, in_float, deployed, share)
+
+    def _in_float(self, trained: TrainedRun, calibration: Calibration | None = None) -> Evaluate:
+        """Evaluates subnets of the run's space."""
         evaluator = trained.evaluator(calibration=calibration, extra_metrics=self._problem.metrics)
         return partial(evaluator, workers=self._workers, progress=self._progress)
 
@@ -134,7 +150,9 @@ class SearchSteps:
         rng = np.random.default_rng(self._options.seed)
         rows = rng.permutation(len(evaluations))[: self._options.noise_ceiling]
         archs = evaluations["arch"].iloc[rows].tolist()
-        evaluate = self._evaluation(self._first, Calibration(seed=1))
+        evaluate = self._in_float(self._first, Calibration(seed=1))
+        if isinstance(self._evaluate, MixedEvaluation):
+            evaluate = partial(self._evaluate.again, in_float=evaluate)
         deadline = self._options.search_deadline(self._began)
         metrics = evaluate_until(evaluate, archs, "noise ceiling", deadline)
         return {arch.id: values for arch, values in zip(archs, metrics, strict=False)}  # until the deadline

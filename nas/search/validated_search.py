@@ -15,12 +15,15 @@ from nas.data.batches import eval_batches
 from nas.devices.check_images import n_images
 from nas.devices.measured_latencies import ImagesOf, MeasuredLatencies
 from nas.evaluation.deployed import Target
+from nas.evaluation.deployed_evaluator import DeployedEvaluator
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress
 from nas.runs.files import PROFILES
 from nas.search.deployed_accuracy import DeployedAccuracies
+from nas.search.problem.problem import Problem
 from nas.search.search_result import SearchResult
 from nas.search.validation import MAX_ROUNDS, Validation, measure_fronts
+from search_spaces import Space
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,17 @@ def validate(
     Raises:
         ValueError: the device cannot be reached, is another one, or computes wrong outputs.
     """
-    predict, noise = device.latency(trained.space), device.profile.noise_floor or 0.0
+    predict, noise = device.latency(measured.space), device.profile.noise_floor or 0.0
     fronts = [Validation(deployed.applied_to(result), predict, noise) for result in results]
     pending = None
     for _ in range(MAX_ROUNDS):
+        while unknown := deployed.missing([arch for front in fronts for arch in front.archs(measured.ms)]):
+            deployed.add(unknown)
+            fronts = [replace(front, result=deployed.applied_to(front.result)) for front in fronts]
+        before = len(measured.ms)
         pending = measure_fronts(fronts, measured, connection, progress) if connection else None
-        unknown = deployed.missing([arch for front in fronts for arch in front.archs(measured.ms)])
-        if not unknown:
+        if len(measured.ms) == before:
             break
-        deployed.add(unknown)
-        fronts = [replace(front, result=deployed.applied_to(front.result)) for front in fronts]
     measured_only = connection is not None and pending is None
     return Validated(
         [front.front(measured.ms, measured_only=measured_only) for front in fronts],
@@ -78,17 +82,18 @@ def validate(
 
 
 def accuracies_on(
-    device: Device, trained: TrainedRun, metrics: Sequence[str], progress: Progress
+    device: Device, trained: TrainedRun, problem: Problem, progress: Progress
 ) -> DeployedAccuracies:
-    """An empty table of metrics in a device's precision: those of the task and `metrics`."""
-    known = trained.evaluator(extra_metrics=metrics).metrics
-    return DeployedAccuracies(trained, Target.of(device), known, progress)
+    """The metrics of subnets in a device's precision: those of the task and of the problem."""
+    evaluator = trained.evaluator(extra_metrics=problem.metrics)
+    deployed = DeployedEvaluator(trained, Target.of(device), evaluator.metrics, progress)
+    return DeployedAccuracies(problem.space, evaluator, deployed)
 
 
-def latencies_on(device: Device, trained: TrainedRun) -> MeasuredLatencies:
-    """The latencies of the run's subnets that were measured on a device, stored in the run."""
+def latencies_on(device: Device, trained: TrainedRun, space: Space) -> MeasuredLatencies:
+    """The latencies of subnets of `space` that were measured on a device, stored in the run."""
     folder = trained.run.file(PROFILES) / device.profile.name
-    return MeasuredLatencies(folder, device, trained.space, _validation_images(trained))
+    return MeasuredLatencies(folder, device, space, _validation_images(trained))
 
 
 def _validation_images(trained: TrainedRun) -> ImagesOf:

@@ -25,6 +25,7 @@ from nas.report.markup import (
     table,
 )
 from nas.report.sections.commands import EXPORT, REPORT, SEARCH
+from nas.runs.tables import PRECISION
 
 
 def chosen_subnets(data: ReportData) -> Html:
@@ -58,7 +59,7 @@ def pictures(data: ReportData) -> Html:
         "A box is a block, its height grows with the square root of its channels: "
         "solid for its output, pale for its widest inner layer. "
         "k: kernel, e: expansion ratio, s: stride, SE: squeeze-and-excitation; an arc is a shortcut, "
-        "a dashed box a block that the depth switches off. "
+        "a dashed box a block that the depth switches off, a thick outline and i8 a block in INT8. "
         "Under a stage's name: output channels · size of the feature map."
     )
     drawings = Html(f'<div class="archs">{join(_drawings(data, chosen))}</div>')
@@ -79,10 +80,12 @@ def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
         if name.format(quantity.metric) in joined
     }
     titles = [title for _, title in columns.values()]
-    header = ("subnet", "measured, ms", "predicted, ms", *titles, "MACs", "parameters", "file")
+    mixed = ["precision"] if PRECISION in joined else []
+    header = ("subnet", *mixed, "measured, ms", "predicted, ms", *titles, "MACs", "parameters", "file")
     cells = [
         (
             Html(f"<code>{escape(row['arch_id'])}</code>"),
+            *(row[PRECISION] for _ in mixed),
             _measured(row["measured_latency_ms"]),
             number(row["latency_ms"]),
             *(formatted(quantity, row[name]) for name, (quantity, _) in columns.items()),

@@ -164,7 +164,7 @@ OBJECTIVES: dict[str, ObjectiveFactory] = {
 
 RESERVED = {
     *("arch", "arch_id", "evaluated_as", "feasible", "keeps_limits", "latency_is"),
-    *("macs", "measured_latency_ms", "metrics_are", "on_front", "params"),
+    *("macs", "measured_latency_ms", "metrics_are", "on_front", "params", "precision"),
 }
 """Columns of the results, which a user's own objective may not be named after."""
 

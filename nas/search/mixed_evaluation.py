@@ -1,0 +1,70 @@
+"""Evaluation of subnets whose blocks have different precisions, in a search.
+
+An evaluation as deployed takes several times longer than one in floating point, and its result differs little
+from it. So all subnets are evaluated in floating point, which they share with all other searches of a run,
+and a share of them as deployed. The change of the metrics by INT8 is predicted for the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from nas.evaluation.deadline import Evaluate
+from nas.search.int8_loss import Int8Loss
+from search_spaces import Arch
+from search_spaces.precision_space import PrecisionSpace
+
+Metrics = Mapping[str, float]
+
+
+class MixedEvaluation:
+    """Evaluates subnets of a space with the precision as a choice.
+
+    The choice of the subnets that are evaluated as deployed depends only on the order in which subnets are
+    asked for, so that a search that is repeated with stored evaluations gives the same results.
+
+    Args:
+        space: the space.
+        in_float: evaluates subnets of the base space.
+        deployed: evaluates subnets of `space` as deployed.
+        share: share of the subnets with INT8 that are evaluated as deployed.
+    """
+
+    def __init__(self, space: PrecisionSpace, in_float: Evaluate, deployed: Evaluate, share: float) -> None:
+        self.space, self._in_float, self._deployed, self._share = space, in_float, deployed, share
+        self._predict = Int8Loss(space)
+        self._n_int8 = 0
+        self._losses: dict[Arch, Metrics] = {}
+
+    def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
+        """Metrics of each of `archs`: as deployed, or with a predicted change by INT8."""
+        rows = self._in_float([self.space.base_arch(arch) for arch in archs], origin)
+        in_int8 = [i for i, arch in enumerate(archs) if self.space.has_int8(arch)]
+        chosen = [i for i in in_int8 if self._is_next_deployed()]
+        measured = self._deployed([archs[i] for i in chosen], origin)
+        losses = [_difference(found, rows[i]) for i, found in zip(chosen, measured, strict=True)]
+        self._predict.add([archs[i] for i in chosen], losses)
+        known = dict(zip(chosen, losses, strict=True))
+        others = [i for i in in_int8 if i not in known]
+        known |= dict(zip(others, self._predict([archs[i] for i in others]), strict=True))
+        self._losses |= {archs[i]: loss for i, loss in known.items()}
+        return [_sum(row, known.get(i, {})) for i, row in enumerate(rows)]
+
+    def again(self, archs: Sequence[Arch], origin: str, in_float: Evaluate) -> list[dict[str, float]]:
+        """Metrics of evaluated subnets with another evaluation in floating point, and the same changes."""
+        rows = in_float([self.space.base_arch(arch) for arch in archs], origin)
+        return [_sum(row, self._losses.get(arch, {})) for arch, row in zip(archs, rows, strict=True)]
+
+    def _is_next_deployed(self) -> bool:
+        """Whether the next subnet with INT8 is evaluated as deployed: the first one, then evenly spread."""
+        before, self._n_int8 = self._n_int8, self._n_int8 + 1
+        return math.ceil(self._share * self._n_int8) > math.ceil(self._share * before)
+
+
+def _difference(a: Metrics, b: Metrics) -> dict[str, float]:
+    return {name: value - b[name] for name, value in a.items()}
+
+
+def _sum(a: Metrics, b: Metrics) -> dict[str, float]:
+    return {name: value + b.get(name, 0.0) for name, value in a.items()}
