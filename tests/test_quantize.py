@@ -15,8 +15,10 @@ from onnx import TensorProto
 
 import search_spaces
 from hw_profiles.measuring.runner.device_description import instruction_set
+from nas.evaluation.deployed import open_onnx
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.calibrate import METHODS, Method, calibrate
+from nas.onnx_backend.dynamic_products import with_float_products
 from nas.onnx_backend.precision import INT8, uniform_blocks
 from nas.onnx_backend.quantize import SCHEMES, assumed_ranges, quantize, scheme
 from nas.torch_backend.supernet import Supernet
@@ -191,3 +193,38 @@ def test_only_products_with_weights_are_quantized_on_tokens(tokens: Literal["dyn
     assert after["QuantizeLinear"] <= 2 * pairs
     expected, outputs = run(model, x), run(quantized, x)
     assert np.linalg.norm(outputs - expected) < 0.1 * np.linalg.norm(expected)
+
+
+def test_products_of_integers_as_floats_are_exact() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(200, 256, (7, 256)).astype(np.uint8)  # sums of two products do not fit into 16 bits
+    weight = rng.integers(100, 128, (256, 5)).astype(np.int8)
+    zero = np.uint8(3)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMulInteger", ["input", "weight", "zero"], ["logits"], name="product")],
+        "product",
+        [onnx.helper.make_tensor_value_info("input", TensorProto.UINT8, x.shape)],
+        [onnx.helper.make_tensor_value_info("logits", TensorProto.FLOAT, (7, 5))],
+        [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in (("weight", weight), ("zero", zero))],
+    )
+    opsets = [onnx.helper.make_opsetid("", onnx_graph.OPSET)]
+    model = with_float_products(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = (x.astype(np.int64) - int(zero)) @ weight.astype(np.int64)  # below 2 ** 24
+    np.testing.assert_array_equal(session.run(None, {"input": x})[0], expected)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_file_for_another_processor_computes_what_its_nodes_say(name: str) -> None:
+    model, x = float_model(None), images(16)
+    quantized = quantize(model, INT8_BLOCKS, calibrate(model, [x]), scheme(name))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    plain = onnxruntime.InferenceSession(
+        quantized.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    expected = plain.run(None, {onnx_graph.INPUT: x})[0]
+    found = open_onnx(quantized.SerializeToString(), name)(x)
+    # a value between two steps of INT8 may be rounded to the other one
+    assert np.abs(found - expected).mean() <= 0.005 * np.abs(expected).max()

@@ -19,6 +19,7 @@ from nas.evaluation.group import CHUNK
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.calibrate import Method, Ranges, calibrate
+from nas.onnx_backend.dynamic_products import with_float_products
 from nas.onnx_backend.precision import FP32, blocks_in, convert, float_blocks
 from nas.tasks.metrics import Accumulators, Metric
 from search_spaces import Arch
@@ -105,10 +106,19 @@ class _CalibrationImages:
         return (images.numpy() for images, _ in batches)
 
 
-def open_onnx(content: bytes) -> Network:
-    """The network in an ONNX file, run by ONNX Runtime on this machine."""
+def open_onnx(content: bytes, written_for: str | None = None) -> Network:
+    """The network in an ONNX file, run by ONNX Runtime on this machine.
+
+    Args:
+        content: the file.
+        written_for: instruction set that its INT8 values are for, see `Target`. On a machine with another
+            one, products of integers may overflow, so they are computed with floating-point numbers.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
+    if written_for not in (None, instruction_set()):
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        content = with_float_products(onnx.load_from_string(content)).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:

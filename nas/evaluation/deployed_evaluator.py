@@ -66,7 +66,7 @@ class DeployedEvaluator:
 
     def _measured(self, arch: Arch) -> dict[str, float]:
         model = deployed_model(self._trained, arch, self.target, float_model(self._trained, arch))
-        network = open_onnx(model.SerializeToString())
+        network = open_onnx(model.SerializeToString(), self.target.instruction_set)
         return validation_metrics(self._trained, arch, network, None, self.metrics)
 
     def _store(self, arch: Arch, metrics: Mapping[str, float], origin: str) -> dict[str, float]:

@@ -92,7 +92,7 @@ def export(
     else:
         arch = plain
     if target.precision != FP32:
-        check.refuse_wrong(kind.load(kind.content(fp32, {})))
+        check.refuse_wrong(kind.load(kind.content(fp32, {}), None))
 
         def deployed(target: Target) -> bytes:
             model = deployed_model(trained, arch, target, fp32)
@@ -100,7 +100,7 @@ def export(
             return kind.content(model, {"precision": target.precision})
 
         def metrics_on(target: Target) -> dict[str, float]:
-            network = kind.load(deployed(target))
+            network = kind.load(deployed(target), target.instruction_set)
             return validation_metrics(trained, arch, network, target.batch, evaluator.metrics)
 
         if best_ranges and target.precision in (INT8, MIXED):
@@ -118,7 +118,7 @@ def export(
     if timed:
         card["latency_by_precision_ms"] = timed
     content = kind.content(model, card)
-    network = kind.load(content)
+    network = kind.load(content, target.instruction_set)
     difference = check.refuse_wrong(network) if target.precision == FP32 else check.difference(network)
     warn(arch.id, target.precision, trained.task, metrics, fp32_metrics, timed)
     folder, name = trained.run.exports(device, out), file_name(arch, target)

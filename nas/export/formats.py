@@ -38,8 +38,8 @@ class Format(Generic[Model]):
     """The fp32 model of a recalibrated network; the last argument is the batch, None for a dynamic one."""
     content: Callable[[Model, Mapping[str, Any]], bytes]
     """The file's content, from a model and its card."""
-    load: Callable[[bytes], Network]
-    """Reads such content."""
+    load: Callable[[bytes, str | None], Network]
+    """Reads such content; the second argument is the instruction set that INT8 values are written for."""
     others: Callable[[Space, Arch, StaticNet, str], Mapping[str, bytes]] = lambda space, arch, net, name: {}
     """Contents of further files by suffix; the last argument is the file's name without suffix."""
 
@@ -79,7 +79,7 @@ def _torch_others(space: Space, arch: Arch, net: StaticNet, name: str) -> Mappin
     return {WEIGHTS: safetensors.torch.save(weights), PYTHON: code.encode()}
 
 
-def _load_torch(content: bytes) -> Network:
+def _load_torch(content: bytes, written_for: str | None) -> Network:
     program = torch.export.load(io.BytesIO(content)).module()
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -49,6 +49,32 @@ def _product(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     yield add("Mul", [f"{name}.floats", f"{name}.scale"], output)
 
 
+def with_float_products(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a model that computes its products of integers with floating-point numbers.
+
+    Some processors add two products of 8-bit integers in 16 bits, which may overflow.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        nodes += _float_product(node) if node.op_type == "MatMulInteger" else [node]
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return copy
+
+
+def _float_product(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    x, weight, zero = node.input
+    (output,) = node.output
+    floats = {name: f"{output}.{role}" for role, name in (("x", x), ("weight", weight), ("zero", zero))}
+    for name, converted in floats.items():
+        yield helper.make_node("Cast", [name], [converted], name=converted, to=TensorProto.FLOAT)
+    shifted = f"{output}.shifted"
+    yield helper.make_node("Sub", [floats[x], floats[zero]], [shifted], name=shifted)
+    yield helper.make_node("MatMul", [shifted, floats[weight]], [output], name=output)
+
+
 def _quantized(constant: TensorProto, bits: int) -> dict[str, TensorProto]:
     """The integers and the scales of a weight of shape (inputs, outputs)."""
     weight: NDArray[np.float32] = numpy_helper.to_array(constant)

@@ -30,7 +30,7 @@ def time_deployed(trained: TrainedRun, metrics: Sequence[str], arch: Arch, targe
     known = part.evaluator(extra_metrics=metrics).metrics
     begin, cpu_begin = time.perf_counter(), time.process_time()
     model = deployed_model(part, arch, replace(target, precision=INT8), float_model(part, arch))
-    network = open_onnx(model.SerializeToString())
+    network = open_onnx(model.SerializeToString(), target.instruction_set)
     built = time.perf_counter()
     validation_metrics(part, arch, network, None, known)
     end = time.perf_counter()
