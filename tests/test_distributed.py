@@ -43,7 +43,7 @@ from nas.cli.main import main
 from nas.samplers import Sandwich
 from nas.training.checkpoint import Checkpoints
 
-rank = os.environ["LOCAL_RANK"]
+rank = os.environ.get("LOCAL_RANK", "0")  # the first process starts the others
 all_reduce, subnets, save = torch.distributed.all_reduce, Sandwich.subnets, Checkpoints.save
 sizes, seen, saved = [], [], []
 

@@ -84,10 +84,11 @@ def emulated(space: Space, arch: Arch, ranges: Ranges, x: NDArray[np.float32]) -
     return rounding(torch.from_numpy(x), weights, compute).numpy()
 
 
-def run(model: onnx.ModelProto, x: NDArray[np.float32], *, optimized: bool = True) -> NDArray[np.float32]:
+def run(model: onnx.ModelProto, x: NDArray[np.float32], *, integers: bool = True) -> NDArray[np.float32]:
+    """Outputs in a default session, or in one that computes the nodes between QDQ pairs in floating point."""
     options = onnxruntime.SessionOptions()
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     outputs: NDArray[np.float32] = session.run(None, {onnx_graph.INPUT: x})[0]
     return outputs
@@ -119,12 +120,14 @@ def test_each_layer_runs_in_the_precision_that_is_chosen(tmp_path: Path, name: s
             layers=[layer.model_dump() for layer in layers],
         )
         model.check_placement()
-        found, exact, plain = run(mixed, x), run(mixed, x, optimized=False), run(fp32, x)
-        # where both round differently, a value moves to the next of the 256 steps of its range
-        assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact)
+        found, exact, plain = run(mixed, x), run(mixed, x, integers=False), run(fp32, x)
+        # Where both round differently, a value moves to the next of the 256 steps of its range. Behind
+        # dynamic ranges that changes all values, as a change of the images by a millionth does.
+        moved = np.linalg.norm(run(mixed, x * np.float32(1 + 1e-6), integers=False) - exact)
+        assert np.linalg.norm(found - exact) < 0.01 * np.linalg.norm(exact) + 2 * moved
         assert np.linalg.norm(found - plain) < 0.1 * np.linalg.norm(plain)
         in_torch = emulated(space, arch, ranges, x)
-        assert np.linalg.norm(in_torch - exact) < 0.005 * np.linalg.norm(exact)
+        assert np.linalg.norm(in_torch - exact) < 0.005 * np.linalg.norm(exact) + 2 * moved
 
 
 @pytest.mark.parametrize("middle", ["fp32", "int8"])
@@ -147,7 +150,7 @@ def test_single_convolution_between_int8_blocks(
         (tmp_path / "model.onnx").write_bytes(mixed.SerializeToString())
         file, settings = str(tmp_path / "model.onnx"), RunSettings().model_dump()
         Model(file, settings, layers=[layer.model_dump() for layer in layers]).check_placement()
-        return float(np.abs(run(mixed, x) - run(mixed, x, optimized=False)).max() / np.abs(x).max())
+        return float(np.abs(run(mixed, x) - run(mixed, x, integers=False)).max() / np.abs(x).max())
 
     assert check() < 0.01
     # without scales per channel at the border, onnxruntime computes the convolution with integers
