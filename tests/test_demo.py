@@ -20,6 +20,12 @@ from nas.runs.run_dir import RunDir
 FIGURES = 14
 """3 accuracies, 3 of the predictor, 3 of latency, the hypervolume, the certificate, 2 differences and the
 time of --help."""
+NEED_LATENCIES = {
+    "predictor, Kendall tau before evaluation",
+    "test hypervolume, search / random search",
+    "front found / exact front of the additive surrogate",
+}
+"""Figures that are left out where noise of the latencies leaves a search nothing to compare."""
 
 
 @pytest.mark.slow
@@ -61,7 +67,9 @@ def test_demo_leaves_files_report_and_figures_and_can_be_resumed(
         assert 0 < row["measured_latency_ms"] < 1000
         assert 0 < row["test_top1"] <= 1
     figures = json.loads(json.dumps(figure_rows(result.figures)))
-    assert len({figure["figure"] for figure in figures}) == len(figures) == FIGURES
+    names = {figure["figure"] for figure in figures}
+    assert len(names) == len(figures)
+    assert len(names | NEED_LATENCIES) == FIGURES
     assert all(math.isfinite(figure["value"]) for figure in figures)
     by_name = {figure["figure"]: figure for figure in figures}
     assert by_name["elastic against extracted, largest difference"]["met"]
