@@ -78,10 +78,6 @@ def search_run(
     check_int8_evaluations(options, space)
     check_screening(options, len(trained.dataset.split("validation")))
     check_small_space(options, space)
-    measured = latencies_on(device, trained, space)
-    reached = (connection or trusted_connection(device)) if measure else None
-    if reached:
-        measured.prepare(reached)
     problem = make_problem(
         space,
         trained.task,
@@ -93,6 +89,10 @@ def search_run(
         allow_import=True,
     )
     check_predictions(options, problem)
+    measured = latencies_on(device, trained, space)
+    reached = (connection or trusted_connection(device)) if measure else None
+    if reached:
+        measured.prepare(reached)
     target = Target.of(device)
     steps = SearchSteps(trained, problem, options, target, workers, progress)
     cost = estimate_cost(trained, problem, options, workers, target)
