@@ -12,12 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
-
 from search_spaces.arch import Arch, Value
 from search_spaces.block_precision import in_precision, precision_of
 from search_spaces.choices import Choice, listed
-from search_spaces.genomes import Genomes
 from search_spaces.graph import Block
 from search_spaces.space import Slot, Space
 from search_spaces.tensors import INT8, Precision
@@ -88,7 +85,6 @@ class PrecisionSpace(Space):
         )
         self.source = base.source
         self._precision_names = frozenset(choice.name for choice in precisions.choices)
-        self._float_columns = [i for i, gene in enumerate(self.genes) if gene.kind != "bits"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.base, self.grain), {"source": self.source}
@@ -105,10 +101,6 @@ class PrecisionSpace(Space):
     def base_arch(self, arch: Arch) -> Arch:
         """The arch of the space without precision, whose weights and floating-point accuracy `arch` has."""
         return Arch({name: value for name, value in arch.items() if name not in self._precision_names})
-
-    def base_genomes(self, genomes: Genomes) -> Genomes:
-        """The same of genomes (n, n_genes)."""
-        return np.asarray(genomes)[:, self._float_columns]
 
     def uniform(self, arch: Arch, precision: Precision) -> Arch:
         """An arch of the base space with one precision everywhere, as an arch of this space."""

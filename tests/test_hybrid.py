@@ -12,7 +12,11 @@ import torch
 import yaml
 from conftest import Nas
 from hypothesis import given, settings
-from test_vit import assert_outputs_are_equal, with_random_tables
+from test_vit import (
+    assert_genomes_yaml_and_costs_agree,
+    assert_outputs_are_equal,
+    with_random_tables,
+)
 
 import search_spaces
 from benchmarks import hybrid_table
@@ -29,9 +33,7 @@ from nas.runs.files import EXPORTS
 from nas.torch_backend.channel_order import sort_channels
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Space
-from search_spaces.costs import macs_table, params_table, peak_memory_table
 from search_spaces.families.hybrid import HybridConfig, HybridSpace
-from search_spaces.memory import peak_memory_bytes
 from search_spaces.operators import Scale
 
 STAGE = {"kind": "attention", "width": [8, 16], "depth": [1, 2], "expand": [2], "shortcut": "projection"}
@@ -75,15 +77,7 @@ def spaces(draw: st.DrawFn) -> Space:
 @settings(max_examples=5, deadline=None)
 @given(spaces(), st.integers(0, 2**32))
 def test_genomes_yaml_and_costs(space: Space, seed: int) -> None:
-    raw = np.random.default_rng(seed).integers(0, space.n_options, size=(20, len(space.genes)))
-    archs = space.decode(raw)
-    np.testing.assert_array_equal(space.encode(archs), space.canonical(raw))
-    again = search_spaces.parse(space.to_yaml())
-    assert [again.blocks(arch) for arch in archs] == [space.blocks(arch) for arch in archs]
-    np.testing.assert_array_equal(macs_table(space)(raw), [space.macs(arch) for arch in archs])
-    np.testing.assert_array_equal(params_table(space)(raw), [space.params(arch) for arch in archs])
-    peaks = [peak_memory_bytes(space.network(arch)) for arch in archs]
-    np.testing.assert_array_equal(peak_memory_table(space).largest(raw), peaks)
+    assert_genomes_yaml_and_costs_agree(space, seed, 20)
 
 
 @settings(max_examples=4, deadline=None)

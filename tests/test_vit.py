@@ -72,16 +72,22 @@ def with_random_tables(space: Space, seed: int) -> Supernet:
 @settings(max_examples=10, deadline=None)
 @given(spaces(), st.integers(0, 2**32))
 def test_genomes_archs_yaml_and_costs(space: Space, seed: int) -> None:
-    raw = np.random.default_rng(seed).integers(0, space.n_options, size=(30, len(space.genes)))
+    archs = assert_genomes_yaml_and_costs_agree(space, seed, 30)
+    assert [Arch.from_json(arch.to_json()) for arch in archs] == archs
+
+
+def assert_genomes_yaml_and_costs_agree(space: Space, seed: int, n: int) -> list[Arch]:
+    """Check `n` random archs of a space; returns them."""
+    raw = np.random.default_rng(seed).integers(0, space.n_options, size=(n, len(space.genes)))
     archs = space.decode(raw)
     np.testing.assert_array_equal(space.encode(archs), space.canonical(raw))
-    assert [Arch.from_json(arch.to_json()) for arch in archs] == archs
     again = search_spaces.parse(space.to_yaml())
     assert [again.blocks(arch) for arch in archs] == [space.blocks(arch) for arch in archs]
     np.testing.assert_array_equal(macs_table(space)(raw), [space.macs(arch) for arch in archs])
     np.testing.assert_array_equal(params_table(space)(raw), [space.params(arch) for arch in archs])
     peaks = [peak_memory_bytes(space.network(arch)) for arch in archs]
     np.testing.assert_array_equal(peak_memory_table(space).largest(raw), peaks)
+    return archs
 
 
 @settings(max_examples=10, deadline=None)

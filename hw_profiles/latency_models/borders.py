@@ -23,9 +23,9 @@ VNNI such a border from INT8 to fp32 took 3.6 ns for each element, one without a
 fp32 to INT8 0.4 ns (ONNX Runtime 1.32, space `cifar`, one thread, a busy machine).
 
 The costs of all borders are fitted to all graphs: for each direction and case a + b · elements of the feature
-map. The
-single measurements are differences of a few microseconds of graphs that take many times that, the line is
-not. Values are not negative, and errors count relative to the latency of the graph.
+map. A single measurement is a difference of a few microseconds between graphs that take many times as long;
+the line averages over many of them. Values are not negative, and errors count relative to the latency of the
+graph.
 
 Tokens have no border: INT8 blocks compute with them in floating point except in products, which convert their
 inputs themselves.

@@ -49,15 +49,13 @@ def n_borders(space: Space, arch: Arch) -> int:
 
 
 def _in_group(space: PrecisionSpace, arch: Arch, group: str, rng: np.random.Generator) -> Arch:
-    if group == FP32 or len(space.base.blocks(arch)) == 1:
+    names = [block.name for block in space.base.blocks(arch)]
+    if group == FP32 or len(names) == 1:
         return space.uniform(arch, FP32)
     if group == INT8:
         return space.uniform(arch, INT8)
-    bits = _runs(len(space.base.blocks(arch)), rng)
-    names = [slot.name for slot in space.slots if slot.depth is None or arch[slot.depth] > slot.position]
-    own = dict(zip(names, bits, strict=True))
-    values = {f"{slot.name}.bits": own.get(slot.name, FLOAT_BITS) for slot in space.slots}
-    return space.arch({**arch, **values})
+    bits = _runs(len(names), rng)
+    return Arch({**arch, **{f"{name}.bits": own for name, own in zip(names, bits, strict=True)}})
 
 
 def _runs(n: int, rng: np.random.Generator) -> Sequence[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,13 @@ def export(
     if target.precision != FP32:
         check.refuse_wrong(kind.load(kind.content(fp32, {}), None))
 
+        @cache
         def deployed(target: Target) -> bytes:
             model = deployed_model(trained, arch, target, fp32)
             # the mark lets a benchmark check the layers of a mixed file
             return kind.content(model, {"precision": target.precision})
 
+        @cache
         def metrics_on(target: Target) -> dict[str, float]:
             network = kind.load(deployed(target), target.instruction_set)
             return validation_metrics(trained, arch, network, target.batch, evaluator.metrics)

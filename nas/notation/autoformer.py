@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nas.notation.fields import Notation, check_keys, checked
+from nas.notation.fields import Notation, check_keys, checked, family_config
 from nas.notation.vit_blocks import (
     active_entries,
     active_names,
     choice_values,
     depth_of,
     mlp_kind,
-    vit_config,
 )
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
+from search_spaces.families.vit_config import ViTConfig
 
 KEYS = ("layer_num", "embed_dim", "mlp_ratio", "num_heads")
 SUBNET = "RETRAIN"
@@ -35,7 +35,7 @@ def arch_from_autoformer(space: Space, notation: Notation) -> Arch:
         ValueError: an unknown or missing key, a wrong number of entries, different widths, or an option that
             the space does not have.
     """
-    config = vit_config(space)
+    config = family_config(space, ViTConfig)
     notation = _with_lower_case(notation)
     check_keys(notation, KEYS, optional=("num_params", "score"))
     depth = depth_of(space, notation, "layer_num")
@@ -56,7 +56,7 @@ def arch_to_autoformer(space: Space, arch: Arch) -> dict[str, Any]:
     Raises:
         ValueError: the space is of another family or the arch is not in it.
     """
-    config = vit_config(space)
+    config = family_config(space, ViTConfig)
     checked(space, arch)
     depth, width = int(arch["depth"]), int(arch["width"])
     mlps = [arch[name] for name in active_names(space, mlp_kind(config), depth)]

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.notation.fields import Notation, check_keys, checked
+from nas.notation.fields import Notation, check_keys, checked, family_config
 from nas.notation.vit_blocks import (
     active_entries,
     active_names,
     choice_values,
     depth_of,
     mlp_kind,
-    vit_config,
 )
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
+from search_spaces.families.vit_config import ViTConfig
 
 KEYS = ("num_layers", "num_attention_heads", "vit_intermediate_sizes")
 
@@ -35,7 +35,7 @@ def arch_from_dynast(space: Space, notation: Notation) -> Arch:
     check_keys(notation, KEYS, optional=())
     depth = depth_of(space, notation, "num_layers")
     sizes = active_entries(notation, "vit_intermediate_sizes", depth)
-    config = vit_config(space)
+    config = family_config(space, ViTConfig)
     mlps = sizes if config.mlp else [_ratio(size, width, config.mlp_ratio) for size in sizes]
     values: dict[str, Value] = {"resolution": space.resolutions[-1], "width": width, "depth": depth}
     values |= choice_values(space, mlp_kind(config), depth, mlps)
@@ -49,7 +49,7 @@ def arch_to_dynast(space: Space, arch: Arch) -> dict[str, Any]:
     Raises:
         ValueError: the space is of another family or has several widths, or the arch is not in it.
     """
-    width, config = _width(space), vit_config(space)
+    width, config = _width(space), family_config(space, ViTConfig)
     checked(space, arch)
     depth = int(arch["depth"])
     mlps = [arch[name] for name in active_names(space, mlp_kind(config), depth)]
@@ -67,7 +67,7 @@ def arch_to_dynast(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 def _width(space: Space) -> int:
-    widths = vit_config(space).width
+    widths = family_config(space, ViTConfig).width
     if len(widths) > 1:
         raise ValueError(
             f"the notation of DyNAS-T has no width, but the space {space.name!r} has several: {list(widths)}"

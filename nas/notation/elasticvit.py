@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas.notation.fields import checked, hybrid_config, integers, numbers
+from nas.notation.fields import checked, family_config, integers, numbers
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
-from search_spaces.families.hybrid_config import AttentionStageConfig
+from search_spaces.families.hybrid_config import AttentionStageConfig, HybridConfig
 
 ENTRIES = (
     "resolution",
@@ -37,7 +37,7 @@ def arch_from_elasticvit(space: Space, notation: Sequence[Any]) -> Arch:
         ValueError: a wrong number of entries, different options for the blocks of a stage, or an option that
             the space does not have.
     """
-    config = hybrid_config(space)
+    config = family_config(space, HybridConfig)
     entries = _named(notation)
     widths = integers(entries, "widths", len(config.stages))
     depths = integers(entries, "depths", len(config.stages))
@@ -79,7 +79,7 @@ def arch_to_elasticvit(space: Space, arch: Arch) -> list[Any]:
     Raises:
         ValueError: the space is of another family or the arch is not in it.
     """
-    config = hybrid_config(space)
+    config = family_config(space, HybridConfig)
     checked(space, arch)
     stages = [f"stages.{s}" for s in range(len(config.stages))]
     widths = [arch.get(f"{stage}.width", arch["stem.width"]) for stage in stages]

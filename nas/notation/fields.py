@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
-from search_spaces.families.hybrid_config import HybridConfig
-from search_spaces.families.mbconv_config import MBConvConfig
+from search_spaces.config import SpaceConfig
 
 Notation = Mapping[str, Any]
+Config = TypeVar("Config", bound=SpaceConfig)
 
 
-def mbconv_config(space: Space) -> MBConvConfig:
-    """The config of a space of the family mbconv.
+def family_config(space: Space, kind: type[Config]) -> Config:
+    """The config of a space of one family.
 
-    Raises:
-        ValueError: the space is of another family.
-    """
-    if not isinstance(space.config, MBConvConfig):
-        raise ValueError(f"this notation is for spaces of the family mbconv, got {space.config.family!r}")
-    return space.config
-
-
-def hybrid_config(space: Space) -> HybridConfig:
-    """The config of a space of the family hybrid.
+    Args:
+        space: the space.
+        kind: the config of the family.
 
     Raises:
         ValueError: the space is of another family.
     """
-    if not isinstance(space.config, HybridConfig):
-        raise ValueError(f"this notation is for spaces of the family hybrid, got {space.config.family!r}")
+    if not isinstance(space.config, kind):
+        family = kind.model_fields["family"].default
+        raise ValueError(f"this notation is for spaces of the family {family}, got {space.config.family!r}")
     return space.config
 
 

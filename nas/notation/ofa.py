@@ -14,13 +14,14 @@ from nas.notation.fields import (
     Notation,
     check_keys,
     checked,
+    family_config,
     integers,
-    mbconv_config,
     numbers,
     plain_number,
 )
 from search_spaces import Arch, Space
 from search_spaces.arch import Value
+from search_spaces.families.mbconv_config import MBConvConfig
 from search_spaces.families.resnet import ResNetConfig
 
 
@@ -53,7 +54,7 @@ def resolution(space: Space, notation: Notation) -> int:
 
 def _mbconv_from_ofa(space: Space, notation: Notation) -> Arch:
     """The notation has no entries for the first stage, which is one static block."""
-    stages = mbconv_config(space).stages
+    stages = family_config(space, MBConvConfig).stages
     check_keys(notation, ("ks", "e", "d"), optional=("r", "w", "wid"))
     n_blocks = sum(stage.depth[-1] for stage in stages[1:])
     kernels, expands = iter(integers(notation, "ks", n_blocks)), iter(numbers(notation, "e", n_blocks))
@@ -68,7 +69,7 @@ def _mbconv_from_ofa(space: Space, notation: Notation) -> Arch:
 
 
 def _mbconv_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
-    stages = mbconv_config(space).stages
+    stages = family_config(space, MBConvConfig).stages
     blocks = [(s, b) for s, stage in enumerate(stages) if s for b in range(stage.depth[-1])]
     return {
         "ks": _per_block(space, arch, "kernel", blocks),

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas.notation.fields import Notation, integers, numbers
+from nas.notation.fields import Notation, family_config, integers, numbers
 from search_spaces import Space
 from search_spaces.arch import Value
 from search_spaces.families.vit_config import ViTConfig
-
-
-def vit_config(space: Space) -> ViTConfig:
-    """The config of a space of the family vit.
-
-    Raises:
-        ValueError: the space is of another family.
-    """
-    if not isinstance(space.config, ViTConfig):
-        raise ValueError(f"this notation is for spaces of the family vit, got {space.config.family!r}")
-    return space.config
 
 
 def depth_of(space: Space, notation: Notation, key: str) -> int:
@@ -28,7 +17,7 @@ def depth_of(space: Space, notation: Notation, key: str) -> int:
         ValueError: the space does not have it.
     """
     (depth,) = integers(notation, key, 1)
-    options = vit_config(space).depth
+    options = family_config(space, ViTConfig).depth
     if depth not in options:
         raise ValueError(f"{key} must be one of {options} in the space {space.name!r}, got {depth}")
     return depth

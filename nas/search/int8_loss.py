@@ -35,9 +35,6 @@ class Int8Loss:
         self._archs: list[Arch] = []
         self._losses: list[Mapping[str, float]] = []
 
-    def __len__(self) -> int:
-        return len(self._archs)
-
     def add(self, archs: Sequence[Arch], losses: Sequence[Mapping[str, float]]) -> None:
         """Add samples.
 
