@@ -106,6 +106,7 @@ def test_describe_space_and_archs(nas: Nas, recipe: Path, tmp_path: Path) -> Non
     draws = [nas("describe", path, "--arch", "random", "--seed", i, "--json").json for i in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     text = nas("describe", path, "--arch", "random", "--seed", 1)
+    assert f"bytes, in INT8 {draws[2]['int8_file_size_bytes']:,}" in text.out
     (tmp_path / "arch.json").write_text(text.out.splitlines()[-1])  # the printed JSON is a valid input
     assert nas("describe", path, "--arch", tmp_path / "arch.json", "--json").json == draws[2]
 

@@ -121,6 +121,6 @@ def _describe_arch(space: Space, arch: Arch, as_json: bool) -> None:
     line(
         f"{arch.id}: {totals['macs']:,} MACs, {totals['params']:,} parameters; "
         f"{totals['peak_memory_bytes']:,} bytes of peak activation memory (fp32, one image); "
-        f"ONNX file about {totals['file_size_bytes']:,} bytes, in ALL_INT8 {totals['int8_file_size_bytes']:,}"
+        f"ONNX file about {totals['file_size_bytes']:,} bytes, in INT8 {totals['int8_file_size_bytes']:,}"
     )
     line(arch.to_json())
