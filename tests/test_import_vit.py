@@ -55,10 +55,10 @@ def config_of(supernet: Supernet) -> ViTConfig:
 
 
 @torch.no_grad()
-def assert_equal(ours: Tensor, theirs: Tensor) -> None:
-    """Logits are equal up to the rounding of float64."""
+def assert_equal(ours: Tensor, theirs: Tensor, tolerance: float = 1e-11) -> None:
+    """Logits are equal up to rounding, by default that of float64."""
     assert theirs.std() > 1e-2
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11 * float(theirs.abs().max()))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
 
 
 @pytest.fixture
@@ -137,6 +137,18 @@ def test_logits_of_a_network_of_timm(structure: dict[str, Any], tmp_path: Path) 
     supernet = load("timm", tmp_path, state)
     with torch.no_grad():
         assert_equal(supernet(images(), supernet.space.largest), vits.timm_forward(doubles(state), images()))
+
+
+def test_classifiers_of_a_distilled_network_are_joined(tmp_path: Path) -> None:
+    state = vits.timm_state(distilled=True)
+    supernet = load("timm", tmp_path, state)
+    assert config_of(supernet).pool == "two_tokens"
+    theirs = vits.timm_forward(doubles(state), images())
+    with torch.no_grad():  # the sum of the two biases is rounded to float32
+        assert_equal(supernet(images(), supernet.space.largest), theirs, 1e-7)
+    del state["head_dist.bias"]
+    with pytest.raises(ValueError, match=r"2 surplus \(head_dist.weight, dist_token\)"):
+        load("timm", tmp_path, state)
 
 
 def test_network_of_installed_timm(tmp_path: Path) -> None:

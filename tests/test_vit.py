@@ -41,7 +41,8 @@ def spaces(draw: st.DrawFn) -> Space:
     """Small spaces of the family."""
     relative = draw(st.sampled_from([None, {"kind": "tables", "distance": 2}, {"kind": "bias"}]))
     prefix = 0 if relative == {"kind": "bias"} else draw(st.integers(0, 2))
-    pool = draw(st.sampled_from(["token", "mean"])) if prefix else "mean"
+    pools = ["mean", *["token"] * (prefix > 0), *["two_tokens"] * (prefix > 1)]
+    pool = draw(st.sampled_from(pools))
     changes: dict[str, Any] = {
         "relative": relative,
         "prefix": prefix,
@@ -54,6 +55,8 @@ def spaces(draw: st.DrawFn) -> Space:
         "qkv_bias": draw(st.booleans()),
         "flat_qkv_bias": draw(st.booleans()),
     }
+    if pool == "two_tokens":
+        changes["width"] = [6]
     if draw(st.booleans()):
         changes |= {"mlp_ratio": [], "mlp": [5, 9]}
     return ViTSpace(ViTConfig.model_validate(TINY | changes))
@@ -150,6 +153,7 @@ def test_number_of_subnets() -> None:
         ({"mlp_ratio": []}, "give mlp_ratio or mlp, not both"),
         ({"prefix": 0}, "pool: token needs a class token: give prefix >= 1 or pool: mean"),
         ({"norm_pooled": True}, "norm_pooled needs pool: mean"),
+        ({"pool": "two_tokens"}, "pool: two_tokens needs prefix >= 2 and one width"),
         ({"relative": {"kind": "bias"}}, r"relative: \{kind: bias\} needs prefix: 0"),
         ({"keep": [0, 0]}, "keep must have each block from 0 to 1 once"),
         ({"heads": [2, 1]}, "options must be a rising list"),

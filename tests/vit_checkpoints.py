@@ -187,10 +187,11 @@ def timm_state(
     layer_scale: bool = False,
     class_position: bool = True,
     pooled_norm: bool = False,
+    distilled: bool = False,
     side: int = SIDE,
 ) -> State:
     """Weights of a `VisionTransformer` of timm."""
-    width, positions = 16, side**2 + (1 + registers) * class_position
+    width, positions = 16, side**2 + (1 + registers + distilled) * class_position
     shapes: dict[str, Sequence[int]] = {
         "cls_token": (1, 1, width),
         "pos_embed": (1, positions, width),
@@ -218,6 +219,9 @@ def timm_state(
     norm = "fc_norm" if pooled_norm else "norm"
     shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
     shapes |= {"head.weight": (CLASSES, width), "head.bias": (CLASSES,)}
+    if distilled:
+        shapes |= {"head_dist.weight": (CLASSES, width), "head_dist.bias": (CLASSES,)}
+        shapes["dist_token"] = (1, 1, width)
     return random_state(shapes, seed)
 
 
@@ -232,7 +236,8 @@ def timm_forward(state: State, x: Tensor) -> Tensor:
 
     kernel, bias = state["patch_embed.proj.weight"], state["patch_embed.proj.bias"]
     z = F.conv2d(x, kernel, bias, stride=PATCH).flatten(2).transpose(1, 2)
-    first = [state[name].expand(len(x), -1, -1) for name in ("cls_token", "reg_token") if name in state]
+    tokens = ("cls_token", "dist_token", "reg_token")
+    first = [state[name].expand(len(x), -1, -1) for name in tokens if name in state]
     if state["pos_embed"].shape[1] == z.shape[1]:
         z = torch.cat([*first, z + state["pos_embed"]], 1)
     else:
@@ -248,4 +253,7 @@ def timm_forward(state: State, x: Tensor) -> Tensor:
         z = z + linear(f"{block}.mlp.fc2", y) * state.get(f"{block}.ls2.gamma", torch.ones(()))
     if "fc_norm.weight" in state:
         return linear("head", norm("fc_norm", z[:, sum(t.shape[1] for t in first) :].mean(1)))
-    return linear("head", norm("norm", z)[:, 0])
+    z = norm("norm", z)
+    if "head_dist.weight" in state:
+        return (linear("head", z[:, 0]) + linear("head_dist", z[:, 1])) / 2
+    return linear("head", z[:, 0])

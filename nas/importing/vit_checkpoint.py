@@ -62,7 +62,7 @@ def _current(tensors: Tensors, tool: ViTSource, config: ViTConfig) -> dict[str, 
             shape = (config.channels, config.patch, config.patch)
             tensor = tensor.unflatten(1, shape) if tensor.shape[1] == math.prod(shape) else tensor
         result[name if new_name in tensors else new_name] = tensor
-    return result
+    return dict(tool.rewrite(result))
 
 
 def _network_in_file(tool: ViTSource, target: ViTConfig, tensors: Tensors) -> ViTConfig:

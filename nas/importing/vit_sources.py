@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nas.importing.positions import Resample, as_timm, as_torchvision
@@ -38,6 +39,8 @@ class ViTSource:
     """Resamples positions for another resolution; None: a file of another resolution is an error."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Names of other versions of the tool: patterns and their replacements."""
+    rewrite: Callable[[Tensors], Tensors] = lambda tensors: tensors
+    """Returns the tensors of an equal network that the family can express."""
     unused: str = NO_TENSOR
     """Pattern of the names of tensors that are not used."""
 
@@ -86,7 +89,33 @@ def _timm(config: ViTConfig, tensors: Tensors) -> dict[str, Any]:
         update["position"] = "patches"
     if f"{names.pooled_norm}.weight" in tensors:
         update |= {"pool": "mean", "norm_pooled": True}
+    if _n_pooled(tensors) == 2:
+        update["pool"] = "two_tokens"
     return update
+
+
+def _n_pooled(tensors: Tensors) -> int:
+    """Number of tokens that the classifier of timm reads."""
+    weight, token = tensors.get("head.weight"), tensors.get(TIMM_NAMES.class_token)
+    if weight is None or weight.ndim != 2 or token is None or not token.shape[-1]:
+        return 1
+    return int(weight.shape[1]) // token.shape[-1]
+
+
+def _one_classifier(tensors: Tensors) -> Tensors:
+    """A distilled network with one classifier, which reads the class token and the distillation token.
+
+    Its logits are the mean of those of the two classifiers in the file.
+    """
+    used = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias", "dist_token")
+    if not all(name in tensors for name in used) or tensors["head.weight"].ndim != 2:
+        return tensors
+    weight, bias, other_weight, other_bias, token = (tensors[name] for name in used)
+    if weight.shape != other_weight.shape or bias.shape != other_bias.shape:
+        return tensors
+    others = {name: tensor for name, tensor in tensors.items() if name not in used}
+    joined = {"head.weight": torch.cat([weight, other_weight], 1) / 2, "head.bias": (bias + other_bias) / 2}
+    return {**others, **joined, str(TIMM_NAMES.registers): token}
 
 
 def _plain(names: ViTNames, config: ViTConfig, tensors: Tensors) -> dict[str, Any]:
@@ -128,6 +157,7 @@ SOURCES: Mapping[str, ViTSource] = {
         _timm,
         resample=as_timm,
         spellings={r"\.gamma_([12])$": r".ls\1.gamma"},
+        rewrite=_one_classifier,
         unused=r"^mask_token$|^pre_logits\.",
     ),
 }

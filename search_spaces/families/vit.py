@@ -18,6 +18,7 @@ from search_spaces.operators import (
     Add,
     AddPositions,
     Attention,
+    Concat,
     Gelu,
     ImageToTokens,
     LayerNorm,
@@ -182,6 +183,10 @@ def _head(config: ViTConfig, resolution: int, width: int) -> Block:
     if config.pool == "token":
         block.add(TakeToken(), "pool")  # the norm of one token is cheaper than that of all
         block.add(LayerNorm(config.norm_eps), "norm")
+    elif config.pool == "two_tokens":
+        norm = block.add(LayerNorm(config.norm_eps), "norm")
+        first, second = (block.add(TakeToken(i), f"pool.{i}", norm) for i in range(2))
+        block.add(Concat(), "join", first, second)
     elif config.norm_pooled:
         block.add(MeanTokens(config.prefix), "pool")
         block.add(LayerNorm(config.norm_eps), "norm")

@@ -52,8 +52,9 @@ class ViTConfig(SpaceConfig, frozen=True):
     """Which tokens have learned absolute positions."""
     relative: Annotated[RelativeTablesConfig | RelativeBiasConfig, Field(discriminator="kind")] | None = None
     """Relative positions in attention."""
-    pool: Literal["token", "mean"] = "token"
-    """Features of the classifier: the first token, or the mean of the patches."""
+    pool: Literal["token", "two_tokens", "mean"] = "token"
+    """Features of the classifier: the first token, the first two tokens one after the other (the class token
+    and the distillation token of DeiT, Touvron et al. 2021, §4), or the mean of the patches."""
     norm_pooled: bool = False
     """Whether the last layer norm comes after the mean of the patches instead of before."""
     layer_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -77,7 +78,9 @@ class ViTConfig(SpaceConfig, frozen=True):
             raise ValueError("give mlp_ratio or mlp, not both")
         if self.pool == "token" and not self.prefix:
             raise ValueError("pool: token needs a class token: give prefix >= 1 or pool: mean")
-        if self.norm_pooled and self.pool == "token":
+        if self.pool == "two_tokens" and (self.prefix < 2 or len(self.width) > 1):
+            raise ValueError("pool: two_tokens needs prefix >= 2 and one width")
+        if self.norm_pooled and self.pool != "mean":
             raise ValueError("norm_pooled needs pool: mean")
         if isinstance(self.relative, RelativeBiasConfig) and self.prefix:
             raise ValueError("relative: {kind: bias} needs prefix: 0, because only patches have distances")
