@@ -347,6 +347,12 @@ def test_candidates_of_a_file_are_trained(tmp_path: Path) -> None:
     path.write_text(f"[{space.smallest.to_json()}]")
     (smallest,) = make_sampler(space, own).subnets(step)
     assert smallest == space.smallest
+    subnet = path.with_suffix(".yaml")
+    ratios, heads = [4, 3.5, *[4] * 10], [3] * 12
+    entries = f"DEPTH: 12, EMBED_DIM: 192, MLP_RATIO: {ratios}, NUM_HEADS: {heads}"
+    subnet.write_text(f"SUPERNET: {{DEPTH: 14}}\nRETRAIN: {{{entries}}}\n")
+    (arch,) = make_sampler(space, own.replace({"sampler.archs": str(subnet)})).subnets(step)
+    assert (arch["depth"], arch["stages.0.blocks.1.mlp_ratio"]) == (12, 3.5)
     for content, message in (
         ("{}", "must have a list of archs"),
         ("[]", "must have a list of archs"),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def find_arch(space: Space, name: str, seed: int = 0) -> Arch:
-    """The arch for an option value: `largest`, `smallest`, `random` (drawn with `seed`) or a JSON file.
+    """The arch of an option: `largest`, `smallest`, `random` (drawn with `seed`), or a JSON or YAML file.
 
     Raises:
         ValueError: as `nas.notation.arch_file.load_arch`.

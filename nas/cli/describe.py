@@ -41,7 +41,7 @@ def describe(
     arch: Annotated[
         str | None,
         typer.Option(
-            help="largest, smallest, random or a JSON file: show the operators of this arch.",
+            help="largest, smallest, random or a JSON or YAML file: show the operators of this arch.",
             show_default=False,
         ),
     ] = None,

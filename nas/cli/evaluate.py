@@ -27,7 +27,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Number of random subnets to evaluate.", show_default="none")
     ] = None,
     arch: Annotated[
-        list[str] | None, typer.Option(help="largest, smallest or a JSON file; may be repeated.")
+        list[str] | None, typer.Option(help="largest, smallest or a JSON or YAML file; may be repeated.")
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="Additional metric: a name or module:object; may be repeated.")

@@ -34,7 +34,7 @@ def export(
     arch: Annotated[
         list[str] | None,
         typer.Option(
-            help="Export this subnet instead: largest, smallest, random or a JSON file; may be repeated."
+            help="Export this subnet instead: largest, smallest, random, or a JSON or YAML file; repeatable."
         ),
     ] = None,
     device: SearchedDeviceOption = None,

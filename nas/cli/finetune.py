@@ -14,7 +14,7 @@ from nas.cli.stopping import signal_exit_code
 
 def finetune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Trained or imported run with the subnet.")],
-    arch: Annotated[str, typer.Option(help="largest, smallest or a JSON file.")],
+    arch: Annotated[str, typer.Option(help="largest, smallest or a JSON or YAML file.")],
     config: Annotated[
         str, typer.Option(help="Recipe with the data and the schedule: a name, or a YAML file.")
     ],

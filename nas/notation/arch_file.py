@@ -1,4 +1,4 @@
-"""Reading of an arch from a JSON file, in the notation of this toolkit or in a published one."""
+"""Reading of archs from JSON and YAML files, in the notation of this toolkit or in a published one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from search_spaces import Arch, Space
 from search_spaces.families.hybrid_config import HybridConfig
 from search_spaces.precision_space import space_of
 from search_spaces.text_files import read_text
+from search_spaces.yaml_text import load_yaml
 
 SOURCES: Mapping[str, str] = {
     "kernel_size": "attentivenas",
@@ -23,19 +24,24 @@ SOURCES: Mapping[str, str] = {
     "vit_intermediate_sizes": "dynast",
 }
 """Sources of published notations by a key that only this notation has."""
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def load_archs(space: Space, path: str | Path) -> list[Arch]:
-    """Read a list of archs of `space` from a JSON file.
+    """Read a list of archs of `space` from a JSON or YAML file.
 
-    The content is a list of archs, or a mapping from any names to such lists, as PreNAS writes the candidates
-    of each interval of sizes. Each arch is in the notation of this toolkit or in a published one.
+    The content is a list of archs, a mapping from any names to such lists, as PreNAS writes the candidates of
+    each interval of sizes, or one arch in a published notation, such as a subnet of AutoFormer. Each arch is
+    in the notation of this toolkit or in a published one.
 
     Raises:
-        ValueError: the file is missing, not JSON or has no archs, or an arch is not in the space.
+        ValueError: the file is missing, not JSON or YAML or has no archs, or an arch is not in the space.
     """
     _, content = _read(path)
-    lists = list(content.values()) if isinstance(content, dict) else [content]
+    if isinstance(content, dict):
+        lists = [[content]] if _source(space, content) else list(content.values())
+    else:
+        lists = [content]
     if not lists or not all(isinstance(archs, list) and archs for archs in lists):
         raise ValueError(f"{path} must have a list of archs, or lists of archs by name")
     return [
@@ -45,21 +51,24 @@ def load_archs(space: Space, path: str | Path) -> list[Arch]:
 
 
 def load_arch(space: Space, path: str | Path) -> Arch:
-    """Read an arch of `space` from a JSON file.
+    """Read an arch of `space` from a JSON or YAML file.
 
     Raises:
-        ValueError: the file is missing or not JSON, or its arch is not in the space.
+        ValueError: the file is missing, or not JSON or YAML, or its arch is not in the space.
     """
     text, content = _read(path)
     return _from_content(space, content, text, str(path))
 
 
 def _read(path: str | Path) -> tuple[str, Any]:
-    """The text and the content of a JSON file."""
+    """The content of a JSON or YAML file, as JSON text and as an object."""
     try:
         text = read_text(path)
     except OSError as error:
         raise ValueError(f"cannot read the arch file {path}: {error.strerror}") from None
+    if Path(path).suffix in YAML_SUFFIXES:
+        content = load_yaml(text, str(path))
+        return json.dumps(content), content
     try:
         return text, json.loads(text)
     except ValueError as error:

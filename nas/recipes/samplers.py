@@ -41,8 +41,8 @@ class NestedConfig(Group):
     n_random: CountOrZero = 2
     """Subnets per step, in addition to one."""
     archs: str | None = None
-    """JSON file with a list of archs, or lists by name, such as the candidates of PreNAS or subnets of
-    AutoFormer; None: 16 nested subnets from the smallest to the largest one."""
+    """JSON or YAML file with a list of archs, or lists by name, such as the candidates of PreNAS, or a subnet
+    of AutoFormer; None: 16 nested subnets from the smallest to the largest one."""
 
 
 class FixedSamplerConfig(Group):
