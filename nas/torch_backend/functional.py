@@ -23,14 +23,22 @@ Compute = Callable[[Node, Sequence[Tensor]], Tensor]
 """Function that computes a node with weights: (node, inputs) -> output."""
 
 
+FEW_CHANNELS = 16
+"""With fewer input channels, oneDNN 3.12 writes outside of its buffers in the backward pass of a strided
+1 x 1 convolution of channels-last images (oneDNN issue 6035)."""
+
+
 def _conv(op: ops.Conv2d, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
-    x, weight, bias = inputs[0], weights["weight"], weights.get("bias")
+    x, weight, bias, stride = inputs[0], weights["weight"], weights.get("bias"), op.stride
     top, left, bottom, right = op.padding
     if (top, left) != (bottom, right):
         x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
     elif _is_plain_depthwise(op, x):
-        return depthwise_conv(x, weight, op.stride[0])
-    return F.conv2d(x, weight, bias, op.stride, (top, left), op.dilation, op.groups)
+        return depthwise_conv(x, weight, stride[0])
+    trained = weight.requires_grad and torch.is_grad_enabled()
+    if trained and op.kernel == (1, 1) and (top, left) == (0, 0) and x.shape[1] < FEW_CHANNELS:
+        x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+    return F.conv2d(x, weight, bias, stride, (top, left), op.dilation, op.groups)
 
 
 def _is_plain_depthwise(op: ops.Conv2d, x: Tensor) -> bool:

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nas.torch_backend.depthwise import depthwise_conv
+from nas.torch_backend.functional import FUNCTIONS
+from search_spaces import operators as ops
 
 
 def gradients(x: Tensor, weight: Tensor, out: Tensor) -> tuple[Tensor, ...]:
@@ -54,3 +56,21 @@ def test_only_required_gradients_are_computed(needed: tuple[bool, bool]) -> None
     weight = torch.randn(4, 1, 5, 5, requires_grad=needed[1])
     depthwise_conv(x, weight, 1).sum().backward()
     assert (x.grad is not None, weight.grad is not None) == needed
+
+
+@pytest.mark.parametrize("channels", [3, 7, 15])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_gradients_of_narrow_strided_convolutions(channels: int, stride: int) -> None:
+    # of torch's own gradients in float32, those of the weight may be wrong, and memory may be overwritten
+    op = ops.Conv2d(8, (1, 1), (stride, stride))
+    x = torch.randn(2, channels, 56, 56).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(8, channels, 1, 1, requires_grad=True)
+    ours = FUNCTIONS[ops.Conv2d](op, [x], {"weight": weight})
+    exact = F.conv2d(x.double(), weight.double(), None, stride)  # oneDNN does not compute float64
+    torch.testing.assert_close(ours, exact.float(), rtol=1e-4, atol=1e-4)
+    gradient = torch.randn_like(ours)
+    mine = torch.autograd.grad(ours, (x, weight), gradient)
+    references = torch.autograd.grad(exact, (x, weight), gradient.double())
+    for tensor, reference in zip(mine, references, strict=True):
+        # sums of up to 2 * 28**2 = 1568 products of unit variance
+        torch.testing.assert_close(tensor, reference, rtol=1e-4, atol=1e-3)
