@@ -89,7 +89,7 @@ class Job:
         }
         if self.onnx:
             result |= {"accuracy": accuracy("test"), "file": str(self.onnx)}
-            _write_onnx(member.net, self.onnx)
+            write_onnx(member.net, self.onnx)
         replace_file(self.path, json.dumps(result))
 
 
@@ -216,7 +216,8 @@ def _results(folder: Path) -> pd.DataFrame:
     return pd.DataFrame([json.loads(file.read_text(encoding="utf-8")) for file in files])
 
 
-def _write_onnx(net: nn.Module, file: Path) -> None:
+def write_onnx(net: nn.Module, file: Path) -> None:
+    """Write a network for images of one channel and `SIZE` pixels as an ONNX file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = torch.zeros(1, 1, SIZE, SIZE)
     net.eval().to(device=CPU).to(memory_format=torch.contiguous_format)
