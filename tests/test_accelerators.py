@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nas import tasks
+from nas.data.batches import BatchPlan, training_loader
 from nas.data.catalog import get
+from nas.data.dataset import Dataset
+from nas.data.loading import Loader
 from nas.data.normalization import Normalization
 from nas.data.preprocess import Preprocess
 from nas.recipes.groups import (
@@ -202,6 +206,35 @@ def test_loaded_batches_are_on_the_device(device: str, tmp_path: Path, tiny: Spa
     loaded.close()
     assert batch.x.device.type == batch.y.device.type == device
     assert batch.x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("device", [torch.device("cpu"), torch.device("meta")])
+def test_only_a_gpu_has_pinned_memory_and_asynchronous_copies(
+    device: torch.device, tmp_path: Path, tiny: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU that this training does not use
+    pinned: list[bool] = []
+    asynchronous: list[bool] = []
+
+    def make_loader(dataset: Dataset, workers: int, *, pin_memory: bool) -> Loader[BatchPlan]:
+        pinned.append(pin_memory)
+        return training_loader(dataset, workers)
+
+    def copy(self: Tensor, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Tensor:
+        asynchronous.append(non_blocking)
+        return torch._C.TensorBase.to(self, *args, **kwargs)
+
+    monkeypatch.setattr("nas.training.loaders.training_loader", make_loader)
+    recipe = make_recipe(tmp_path, "cpu")
+    fabric: Any = SimpleNamespace(device=device, global_rank=0, world_size=1)
+    loaded = batches(recipe, tiny, get("digits"), ShuffledOrder(), None, fabric, 0, 56)
+    monkeypatch.setattr(Tensor, "to", copy)
+    assert next(loaded).x.device == device
+    monkeypatch.delattr(Tensor, "to")
+    loaded.close()
+    assert pinned == [False]
+    assert asynchronous
+    assert not any(asynchronous)
 
 
 @pytest.mark.parametrize("device", CPU_OR_GPU)

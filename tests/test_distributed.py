@@ -77,12 +77,12 @@ finally:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a recipe of one step with nearly all digits."""
+    """The current folder, with a recipe of one step with all 897 digits: 2 processes have unequal shares."""
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
     (tmp_path / "digits_of_ours.py").write_text(PLAIN_DIGITS)
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "recipe.yaml").write_text(
-        "{space: tiny.yaml, epochs: 1, data: {dataset: 'digits_of_ours:plain', batch_size: 896}, "
+        "{space: tiny.yaml, epochs: 1, data: {dataset: 'digits_of_ours:plain', batch_size: 898}, "
         "sampler: {n_random: 3}, batch_norm: {synchronized: true}, compute: {accelerator: cpu, threads: 1}}"
     )
     monkeypatch.chdir(tmp_path)

@@ -88,7 +88,9 @@ def walk(nas: Nas, folder: Path, classes: int, mode: str, devices: Sequence[str]
 
 
 @pytest.mark.usefixtures("quick_search")
-@pytest.mark.parametrize(("classes", "mode"), [(3, "L"), pytest.param(250, "RGB", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("classes", "mode"), [(3, "L"), *(pytest.param(n, "RGB", marks=pytest.mark.slow) for n in (10, 250))]
+)
 def test_the_way_through_all_commands(
     nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, mode: str
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,6 +136,25 @@ def test_what_cannot_be_sent_to_processes_is_refused(archs: list[Arch]) -> None:
         collect(Processes(1), lambda archs, threads=1, worker=0: [], [archs])
 
 
+class OtherConnection:
+    """A connection that is no `multiprocessing.connection.Connection`, as on Windows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.fileno, self.close = connection.fileno, connection.close
+        self.send, self.recv = connection.send, connection.recv
+
+
+def test_connections_of_other_systems_are_used(
+    archs: list[Arch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    monkeypatch.setattr(type(context), "Pipe", lambda self: (OtherConnection(ours), theirs))
+    pool = Processes(1)
+    assert collect(pool, Fake(tmp_path), [archs]).keys() == set(archs)
+    pool.close()
+
+
 def test_stopped_half_way_the_pool_can_be_used_again(archs: list[Arch], tmp_path: Path) -> None:
     pool, measure = Processes(1), Fake(tmp_path)
     groups = [[arch] for arch in archs]
@@ -149,6 +170,12 @@ def test_stopped_half_way_the_pool_can_be_used_again(archs: list[Arch], tmp_path
 @pytest.mark.parametrize(("text", "kind"), [("threads", Threads), ("2", Processes), ("ray", RayTasks)])
 def test_workers_by_name(text: str, kind: type) -> None:
     assert isinstance(workers(text), kind)
+
+
+def test_there_is_a_thread_for_each_usable_core(monkeypatch: pytest.MonkeyPatch, archs: list[Arch]) -> None:
+    monkeypatch.setattr("nas.evaluation.workers.usable_cores", lambda: 3)
+    found = collect(Threads(), lambda archs, threads=1, worker=0: [{"threads": threads}], [archs[:1]])
+    assert found == {archs[0]: {"threads": 3}}
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
