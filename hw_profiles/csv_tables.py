@@ -51,7 +51,7 @@ def read_table(
         raise ValueError(f"{path} must be a table with a header, it is empty")
     header_line = lines[0][1]
     separator = max(SEPARATORS, key=header_line.count)
-    header, *rows = (_fields(line, separator) for _, line in lines)
+    header, *rows = (_fields(path, number, line, separator) for number, line in lines)
     missing = [name for name in columns if name not in header]
     if missing or len(set(header)) < len(header):
         wanted = f"have the columns {','.join(columns)}" if missing else "name each column once"
@@ -72,8 +72,11 @@ def read_table(
     return typed
 
 
-def _fields(line: str, separator: str) -> list[str]:
-    row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+def _fields(path: Path, number: int, line: str, separator: str) -> list[str]:
+    try:
+        row = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    except csv.Error as error:  # a very long value, as in a file of another kind
+        raise ValueError(f"{path}, line {number}: the row cannot be read: {error}") from None
     return [value.strip() for value in row]
 
 

@@ -19,7 +19,7 @@ from search_spaces.families.vit import ViTConfig, ViTSpace
 from search_spaces.precision_space import GRAINS, with_precision
 from search_spaces.space import Space
 from search_spaces.text_files import read_text
-from search_spaces.yaml_text import load_yaml
+from search_spaces.yaml_text import LOADER, load_yaml
 
 FAMILIES: dict[str, Callable[[dict[str, Any]], Space]] = {
     "hybrid": lambda content: HybridSpace(HybridConfig.model_validate(content)),
@@ -86,7 +86,7 @@ def parse(text: str, source: str = "space") -> Space:
 
 def _line(text: str, place: tuple[int | str, ...]) -> int:
     """Line number, from 1, of the deepest node of the YAML text on the way to `place`."""
-    node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    node: yaml.Node | None = yaml.compose(text, Loader=LOADER)
     assert node is not None  # `parse` read a mapping from the same text
     line: int = node.start_mark.line
     for step in place:

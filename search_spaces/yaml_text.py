@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The loader of libyaml, where PyYAML was built with it: ten times as fast."""
 
 
@@ -21,10 +21,19 @@ def load_yaml(text: str, source: str) -> Any:
         ValueError: the text is not YAML, or a mapping has a repeated key; the message has the line.
     """
     try:
-        _check_repeated_keys(yaml.compose(text, Loader=_LOADER), source, set())
-        return yaml.load(text, Loader=_LOADER)
-    except yaml.YAMLError as error:
+        return _load(text, source)
+    except RecursionError:
+        raise ValueError(f"{source} has too many levels of nested lists or mappings") from None
+
+
+def _load(text: str, source: str) -> Any:
+    try:
+        root = yaml.compose(text, Loader=LOADER)
+        content = yaml.load(text, Loader=LOADER)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that does not exist
         raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    _check_repeated_keys(root, source, set())
+    return content
 
 
 def _check_repeated_keys(node: yaml.Node | None, source: str, seen: set[int]) -> None:

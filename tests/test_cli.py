@@ -221,10 +221,17 @@ def test_benchmark_on_a_device_takes_its_settings(nas: Nas, profiles: Path, tmp_
     assert "no effect with --device: its profile defines how networks run" in answer.err
 
 
-def test_missing_numbers_of_a_table_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
-    show([{"latency_ms": 1.25, "measured_latency_ms": float("nan")}], as_json=False)
+def test_missing_values_of_a_table_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"latency_ms": 1.25, "measured_latency_ms": float("nan"), "device": None}], as_json=False)
     (row,) = [line for line in capsys.readouterr().out.splitlines() if "1.25" in line]
-    assert row.split()[1::2] == ["1.25", "-"]
+    assert row.split()[1::2] == ["1.25", "-", "-"]
+
+
+def test_long_values_of_a_table_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/".join(map(str, range(100)))  # longer than a line
+    show([{"file": path, "latency_ms": 1.25}], as_json=False)
+    lines = [line.strip("│").partition("│")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert path in "".join(lines)
 
 
 def test_demo(nas: Nas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,6 +373,24 @@ def test_bad_options_give_one_line_and_leave_the_run_unchanged(
 def test_message_of_an_unknown_pick_has_an_example_id(nas: Nas, searched: TrainedRun) -> None:
     arch_id = searched.run.search().read_csv(FRONT)["arch_id"][0]
     assert_refused(nas("export", searched.run.path, "--pick", "best"), f"ids of the front such as {arch_id}")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "not enough memory"),
+        (MemoryError("no 9 GiB\nhere"), "not enough memory: no 9 GiB here"),
+    ],
+)
+def test_lack_of_memory_is_one_line(
+    nas: Nas, monkeypatch: pytest.MonkeyPatch, error: MemoryError, line: str
+) -> None:
+    def fail(name: str) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("nas.runs.open_space.open_space", fail)
+    answer = nas("describe", "digits")
+    assert (answer.code, answer.err) == (2, f"error: {line}\n")
 
 
 @pytest.mark.parametrize("position", [0, 1, 3])

@@ -54,6 +54,7 @@ def test_table_is_the_same_however_it_is_written(
         (b"arch_id,macs\na,1\nb\n", r"t\.csv, line 3: a row must have 2 values as the header has, got 1"),
         (b"\narch_id\na\n", r"t\.csv, line 2: the table must have the columns arch_id,macs, got arch_id$"),
         (b"arch_id,macs,macs\n", r"t\.csv, line 1: the table must name each column once"),
+        (b"arch_id,macs\n" + b"x" * 200_000, r"t\.csv, line 2: the row cannot be read: field larger than"),
         (b" \n", r"t\.csv must be a table with a header, it is empty"),
         ("arch_id,macs\n\né,1\n".encode("latin-1"), r"t\.csv, line 3: the text must be UTF-8"),
         ("arch_id,macs\na,1\n".encode("utf-16-le"), r"t\.csv, line 1: the text must be UTF-8"),

@@ -6,8 +6,9 @@ import search_spaces
 from nas.cli.recipe_help import recipe_sections
 from nas.data.catalog import DATASETS
 from nas.recipes import recipe
-from nas.recipes.groups import AdamWConfig, NoDistillationConfig
+from nas.recipes.groups import AdamWConfig, ExternalDistillationConfig, NoDistillationConfig
 from nas.recipes.keys import differences, dotted_names, kinds
+from nas.recipes.samplers import NestedConfig
 from nas.recipes.schedules import ConstantSchedule, CosineSchedule
 from nas.samplers import SAMPLERS
 
@@ -38,6 +39,30 @@ def test_overrides_have_the_types_of_yaml() -> None:
     assert not changed.batch_norm.zero_init_residual
     # YAML 1.1 reads 1e-1 as text; a number is meant
     assert recipe.parse(MINE, ["optimizer.lr=1e-1"]).optimizer.lr == 0.1
+
+
+def test_paths_may_begin_with_the_home_folder() -> None:
+    changed = recipe.parse(
+        MINE,
+        [
+            "space=~/space.yaml",
+            "data.root=~/images",
+            "init=~/run",
+            "distillation={kind: external, teachers: [~/a]}",
+            "sampler={kind: nested, archs: ~/archs.json}",
+        ],
+    )
+    assert isinstance(changed.distillation, ExternalDistillationConfig)
+    assert isinstance(changed.sampler, NestedConfig)
+    found = [
+        changed.space,
+        changed.data.root,
+        changed.init,
+        *changed.distillation.teachers,
+        changed.sampler.archs,
+    ]
+    names = ("space.yaml", "images", "run", "a", "archs.json")
+    assert found == [str(Path.home() / name) for name in names]
 
 
 def test_overrides_reach_any_depth_and_whole_groups() -> None:

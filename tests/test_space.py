@@ -195,6 +195,10 @@ def test_own_file_works_where_a_name_does(tmp_path: Path, tiny: Space) -> None:
             "name: tiny\nfamily: rnn",
             r"family must be one of \['hybrid', 'mbconv', .*\], got 'rnn'",
         ),
+        ("name: tiny", "name: 2024-02-30", r"is not YAML: day is out of range for month"),
+        ("name: tiny", "name: !!int abc", r"is not YAML: invalid literal for int"),
+        ("name: tiny", f"name: {'[' * 990}{']' * 990}", r"too many levels of nested lists"),
+        ("name: tiny", f"name: {'[' * 90}{']' * 90}", r"line 1, name: input should be a valid string"),
         ("name: tiny", "name: tiny\nschema_version: 2", r"line 2, schema_version: input should be 1, got 2"),
     ],
 )

@@ -174,8 +174,11 @@ def test_workers_by_name(text: str, kind: type) -> None:
 
 def test_there_is_a_thread_for_each_usable_core(monkeypatch: pytest.MonkeyPatch, archs: list[Arch]) -> None:
     monkeypatch.setattr("nas.evaluation.workers.usable_cores", lambda: 3)
-    found = collect(Threads(), lambda archs, threads=1, worker=0: [{"threads": threads}], [archs[:1]])
-    assert found == {archs[0]: {"threads": 3}}
+
+    def measure(archs: Group, threads: int = 1, worker: int = 0) -> list[Outcome]:
+        return [{"threads": threads}]
+
+    assert collect(Threads(), measure, [archs[:1]]) == {archs[0]: {"threads": 3}}
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])

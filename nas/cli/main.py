@@ -76,7 +76,7 @@ def main() -> None:
     try:
         _check_current_folder()
         code = app(args=arguments or ["--help"], prog_name="nas", standalone_mode=False)
-    except (typer.TyperException, ValueError, OSError) as error:
+    except (typer.TyperException, ValueError, OSError, MemoryError) as error:
         if "--debug" in sys.argv:
             raise
         sys.stderr.write(f"error: {_reason(error)}\n")
@@ -96,9 +96,12 @@ def _check_current_folder() -> None:
         raise ValueError("the current folder no longer exists; change to another one") from None
 
 
-def _reason(error: typer.TyperException | ValueError | OSError) -> str:
+def _reason(error: typer.TyperException | ValueError | OSError | MemoryError) -> str:
     if isinstance(error, typer.TyperException):
         return error.format_message()
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {text}" if text else "not enough memory"
+    return text

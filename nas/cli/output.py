@@ -31,7 +31,9 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a log does not wrap
-    table = Table(*(rows[0] if rows else ()))
+    table = Table()
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")  # otherwise the end of a long path would be missing
     for row in rows:
         table.add_row(*map(_cell, row.values()))
     with console.capture() as captured:
@@ -40,6 +42,8 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.4g}"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nas.recipes.keys import Group, MayChange
-from nas.recipes.values import LARGEST, Count, CountOrZero, Fraction, NotNegative, Positive, Seed
+from nas.recipes.values import LARGEST, Count, CountOrZero, Fraction, NotNegative, PathText, Positive, Seed
 from search_spaces import Arch
 
 
@@ -16,7 +16,7 @@ class DataConfig(Group):
 
     dataset: str
     """Name of a data set, or `module:object`."""
-    root: Annotated[str | None, MayChange] = None
+    root: Annotated[PathText | None, MayChange] = None
     """Folder of the data set, unless the data set is built in."""
     split_seed: Seed = 0
     """Seed of the train, validation and test splits."""
@@ -68,7 +68,7 @@ class ExternalDistillationConfig(_DistillationConfig):
     """All subnets learn from the mean output of trained networks."""
 
     kind: Literal["external"] = "external"
-    teachers: Annotated[tuple[str, ...], Field(min_length=1)]
+    teachers: Annotated[tuple[PathText, ...], Field(min_length=1)]
     """Trained runs of the same classes, whose largest subnets are the teachers; `init`: the run in `init`."""
     label_weight: NotNegative = 0.0
     """Weight of the loss on the labels, which is added to that of the distillation."""

@@ -41,7 +41,7 @@ from nas.recipes.samplers import (
     SamplerConfig,
 )
 from nas.recipes.schedules import CosineSchedule, Schedule
-from nas.recipes.values import Count, Seed
+from nas.recipes.values import Count, PathText, Seed
 from search_spaces import Arch
 from search_spaces.errors import one_line
 from search_spaces.text_files import read_text
@@ -56,7 +56,7 @@ class Recipe(Group):
 
     schema_version: Literal[1] = 1
     """Version of the recipe's format."""
-    space: str
+    space: PathText
     """Name of a space, path of its YAML file, or `init`: the space of the run in `init`."""
     task: str = "classification"
     """Meaning of the network's outputs: `classification`, or `module:object` of your own task."""
@@ -64,7 +64,7 @@ class Recipe(Group):
     """Passes over the training images."""
     seed: Seed = 0
     """Seed of the initial weights, the order of the images, the augmentation and the subnets."""
-    init: str | None = None
+    init: PathText | None = None
     """Run whose weights training starts from: of the same space, perhaps on other data."""
     data: DataConfig
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 
 from nas.recipes.keys import KIND, Group
 from nas.recipes.phases import Phase
-from nas.recipes.values import CountOrZero
+from nas.recipes.values import CountOrZero, PathText
 from search_spaces import Arch
 
 
@@ -40,7 +40,7 @@ class NestedConfig(Group):
     kind: Literal["nested"] = "nested"
     n_random: CountOrZero = 2
     """Subnets per step, in addition to one."""
-    archs: str | None = None
+    archs: PathText | None = None
     """JSON or YAML file with a list of archs, or lists by name, such as the candidates of PreNAS, or a subnet
     of AutoFormer; None: 16 nested subnets from the smallest to the largest one."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 LARGEST = 2**31 - 1
 """Upper bound of counts, which become array sizes and numbers of processes."""
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path; `~` at its beginning is the home folder, which a shell does not replace in `--set KEY=~/PATH`."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
