@@ -81,7 +81,7 @@ def _import(kind: str, name: str) -> Any:
             component: Any = importlib.import_module(module_name)
         for step in attribute.split("."):
             component = getattr(component, step)
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises, also as a script
         raise ValueError(f"cannot import the {kind} {name!r}: {reason(error)}") from error
     return component
 

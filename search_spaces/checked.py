@@ -12,7 +12,7 @@ from search_spaces.genomes import Genomes
 from search_spaces.space import Space
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Type and message of an error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -29,7 +29,7 @@ def errors_of(source: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{source} failed with {reason(error)}") from error
 
 

@@ -234,6 +234,10 @@ def test_benchmark_on_a_device_names_the_device(tmp_path: Path, monkeypatch: pyt
     (row,) = benchmark_on(make_device(SPACE, "desk").profile, [path])
     assert (row.latency_ms, row.measured_on) == (1.5, "desk")
     assert (row.predicted_latency_ms, row.device) == (0.25, "pi4")
+    for foreign in ("fast", "0,25", "inf", ""):  # another tool may use the key for something else
+        path = write_model(tmp_path / "model.onnx", metadata={PREDICTED: foreign})
+        (row,) = benchmark_on(make_device(SPACE, "desk").profile, [path])
+        assert (row.latency_ms, row.predicted_latency_ms) == (1.5, None)
 
 
 def test_latency_of_another_device_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     """A custom module in the current folder, which each test imports again."""
     (tmp_path / f"{MODULE}.py").write_text(SOURCE)
     (tmp_path / "broken.py").write_text("raise RuntimeError('no license\\nfound')")
+    (tmp_path / "script.py").write_text("import argparse\nargparse.ArgumentParser().exit(2)")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     importlib.invalidate_caches()
@@ -120,7 +121,9 @@ def test_a_wrong_metric_is_refused_in_one_line(name: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["absent_module:thing", "broken:thing", ":thing", f"{MODULE}:"])
+@pytest.mark.parametrize(
+    "name", ["absent_module:thing", "broken:thing", "script:main", ":thing", f"{MODULE}:"]
+)
 def test_message_of_a_failed_import_is_one_line(name: str) -> None:
     with pytest.raises(ValueError, match=f"cannot import the metric '{name}'") as caught:
         metrics.get(name, METRICS, allow_import=True)

@@ -1,5 +1,6 @@
 """Data sets of a user's own that break a rule."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -105,6 +106,8 @@ def test_values_that_break_a_rule_are_named_in_one_line(dataset: object, message
 def test_factory_that_raises_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"^the data set .* failed with RuntimeError: disk lost$"):
         make_checked("mine:data", raises)
+    with pytest.raises(ValueError, match=r"^the data set .* failed with SystemExit: no license$"):
+        make_checked("mine:data", lambda: sys.exit("no license"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +216,6 @@ def _row(
     figures = results.alone_latency(name)
     assert figures, "a model that did not fail has figures"
     disturbed = _disturbances(figures, name in results.always_slow)
-    predicted = file.metadata.get(PREDICTED)
     return BenchmarkRow(
         model=str(file.path),
         shape=file.shape,
@@ -225,9 +225,18 @@ def _row(
         measured_on=profile.name if profile else None,
         slow=bool(disturbed),
         warnings=(*disturbed, *_other_batch(file, profile)),
-        predicted_latency_ms=float(predicted) if predicted else None,
+        predicted_latency_ms=_predicted_ms(file.metadata),
         device=file.metadata.get(DEVICE),
     )
+
+
+def _predicted_ms(metadata: Mapping[str, str]) -> float | None:
+    """The prediction that `nas export` wrote; None if there is none, or another tool used its key."""
+    try:
+        predicted = float(metadata.get(PREDICTED, "nan"))
+    except ValueError:
+        return None
+    return predicted if math.isfinite(predicted) else None
 
 
 def _disturbances(figures: AloneFigures, always_slow: bool) -> list[str]:
