@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -147,9 +148,9 @@ def _ctrl_c() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Use a temporary folder instead of the user's."""
-    monkeypatch.setenv("NAS_HOME", str(tmp_path / "nas_home"))
+def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Use a temporary folder of the test instead of the user's; it is created when something is stored."""
+    monkeypatch.setenv("NAS_HOME", str(tmp_path_factory.getbasetemp() / f"nas_home_{uuid4().hex}"))
 
 
 def sampled(dataset: Dataset, *arguments: Any, **options: Any) -> Iterator[Batch]:

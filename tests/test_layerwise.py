@@ -1,5 +1,7 @@
 """Fits to whole networks on devices whose every layer is known."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -28,8 +30,18 @@ RNG = np.random.default_rng(0)
 TRAIN, TEST = SPACE.sample(RNG, 30), SPACE.sample(RNG, 200)
 
 
-def networks(genomes: Genomes) -> list[Network]:
+def networks_of(genomes: Genomes) -> list[Network]:
     return [SPACE.blocks(arch) for arch in SPACE.decode(genomes)]
+
+
+@cache
+def fitted_networks() -> list[Network]:
+    return networks_of(TRAIN)
+
+
+@cache
+def other_networks() -> list[Network]:
+    return networks_of(TEST)
 
 
 def roofline_ms(block: Block) -> float:
@@ -70,49 +82,49 @@ def test_every_layer_of_every_space_has_a_kind(name: str) -> None:
 @pytest.mark.parametrize("device_ms", [roofline_ms, launch_ms])
 def test_a_device_of_the_assumed_form_is_recovered(device_ms: object) -> None:
     assert callable(device_ms)
-    truth = sums(networks(TEST), device_ms)
-    fit = LayerFit().fit(networks(TRAIN), sums(networks(TRAIN), device_ms))
+    truth = sums(other_networks(), device_ms)
+    fit = LayerFit().fit(fitted_networks(), sums(fitted_networks(), device_ms))
     assert compare(BlockTable(SPACE, fit.block_ms, fit.intercept_ms)(TEST), truth).mape < 0.005
 
 
 def test_outliers_and_noise_hardly_matter() -> None:
     rng = np.random.default_rng(1)
-    clean = sums(networks(TRAIN), roofline_ms)
+    clean = sums(fitted_networks(), roofline_ms)
     noisy = clean * np.exp(0.01 * rng.standard_normal(30))
     noisy[:6] *= 1.5  # one in five was disturbed while measured
-    truth = sums(networks(TEST), roofline_ms)
-    fit = LayerFit().fit(networks(TRAIN), noisy)
-    assert compare(fit.predict(networks(TEST)), truth).mape < 0.03
+    truth = sums(other_networks(), roofline_ms)
+    fit = LayerFit().fit(fitted_networks(), noisy)
+    assert compare(fit.predict(other_networks()), truth).mape < 0.03
 
 
 def test_layers_beat_macs_where_the_device_is_no_roofline() -> None:
-    train = networks(SPACE.sample(np.random.default_rng(0), 50))
-    known, truth = sums(train, jagged_ms), sums(networks(TEST), jagged_ms)
-    ours = compare(LayerFit().fit(train, known).predict(networks(TEST)), truth)
-    rival = compare(Linear(block_macs).fit(train, known).predict(networks(TEST)), truth)
+    train = networks_of(SPACE.sample(np.random.default_rng(0), 50))
+    known, truth = sums(train, jagged_ms), sums(other_networks(), jagged_ms)
+    ours = compare(LayerFit().fit(train, known).predict(other_networks()), truth)
+    rival = compare(Linear(block_macs).fit(train, known).predict(other_networks()), truth)
     assert ours.mape < 0.5 * rival.mape
 
 
 def test_genomes_networks_and_blocks_agree() -> None:
-    fit = LayerFit().fit(networks(TRAIN), sums(networks(TRAIN), jagged_ms))
+    fit = LayerFit().fit(fitted_networks(), sums(fitted_networks(), jagged_ms))
     raw = np.random.default_rng(2).integers(0, SPACE.n_options, size=(20, len(SPACE.genes)))
-    of_networks = fit.predict(networks(raw))
+    of_networks = fit.predict(networks_of(raw))
     np.testing.assert_allclose(BlockTable(SPACE, fit.block_ms, fit.intercept_ms)(raw), of_networks)
-    one = networks(raw)[0]
+    one = networks_of(raw)[0]
     assert of_networks[0] == pytest.approx(fit.intercept_ms + sum(map(fit.block_ms, one)))
 
 
 def test_unit_of_the_latency_does_not_matter() -> None:
-    known = sums(networks(TRAIN), jagged_ms)
-    ms, us = (LayerFit().fit(networks(TRAIN), factor * known) for factor in (1, 1000))
-    np.testing.assert_allclose(1000 * ms.predict(networks(TEST)), us.predict(networks(TEST)), rtol=1e-6)
+    known = sums(fitted_networks(), jagged_ms)
+    ms, us = (LayerFit().fit(fitted_networks(), factor * known) for factor in (1, 1000))
+    np.testing.assert_allclose(1000 * ms.predict(other_networks()), us.predict(other_networks()), rtol=1e-6)
 
 
 def test_it_is_a_scikit_learn_estimator_and_deterministic() -> None:
     fit = LayerFit(roofline_ms)
     assert clone(fit).get_params() == {"table_ms": roofline_ms}
-    known = sums(networks(TRAIN), jagged_ms)
-    twice = [clone(fit).fit(networks(TRAIN), known).predict(networks(TEST)) for _ in range(2)]
+    known = sums(fitted_networks(), jagged_ms)
+    twice = [clone(fit).fit(fitted_networks(), known).predict(other_networks()) for _ in range(2)]
     np.testing.assert_array_equal(*twice)
 
 
@@ -137,14 +149,14 @@ def test_robust_costs_are_never_negative_and_leave_out_terms_that_are_absent() -
 )
 def test_invalid_measurements_raise_an_error(n: int, latency_ms: Vector, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LayerFit().fit(networks(TRAIN[:n]), latency_ms)
+        LayerFit().fit(fitted_networks()[:n], latency_ms)
 
 
 # ---------------------------------------------------------------- choice
 
 
 def test_without_a_table_a_fit_of_layers_is_compared_with_macs() -> None:
-    choice = select_model(networks(TRAIN), sums(networks(TRAIN), launch_ms))
+    choice = select_model(fitted_networks(), sums(fitted_networks(), launch_ms))
     assert choice.name == LAYERS
     assert set(choice.errors) == {LAYERS, MACS}
     assert choice.errors[LAYERS].n == len(TRAIN)
@@ -152,13 +164,13 @@ def test_without_a_table_a_fit_of_layers_is_compared_with_macs() -> None:
 
 
 def test_a_table_that_is_right_is_chosen_and_one_that_is_not_is_corrected() -> None:
-    known, truth = sums(networks(TRAIN), jagged_ms), sums(networks(TEST), jagged_ms)
-    right = select_model(networks(TRAIN), known, jagged_ms)
+    known, truth = sums(fitted_networks(), jagged_ms), sums(other_networks(), jagged_ms)
+    right = select_model(fitted_networks(), known, jagged_ms)
     assert right.name == TABLE
-    np.testing.assert_allclose(right.model.predict(networks(TEST)), truth, rtol=1e-6)
+    np.testing.assert_allclose(right.model.predict(other_networks()), truth, rtol=1e-6)
     # the table misses what the device spends on launches: 0.03 ms for every layer
-    launched = known + sums(networks(TRAIN), lambda block: 0.03 * len(shapes(block)))
-    corrected = select_model(networks(TRAIN), launched, jagged_ms)
+    launched = known + sums(fitted_networks(), lambda block: 0.03 * len(shapes(block)))
+    corrected = select_model(fitted_networks(), launched, jagged_ms)
     assert corrected.name == TABLE_AND_LAYERS
     assert corrected.errors[TABLE_AND_LAYERS].mape < 0.5 * corrected.errors[TABLE].mape
 
@@ -167,15 +179,15 @@ def test_networks_that_outgrow_the_cache_pay_for_their_weights() -> None:
     def in_a_network_ms(block: Block) -> float:
         return 1.1 * jagged_ms(block) + 2e-6 * weight_bytes(block)
 
-    known, truth = sums(networks(TRAIN), in_a_network_ms), sums(networks(TEST), in_a_network_ms)
-    choice = select_model(networks(TRAIN), known, jagged_ms)
+    known, truth = sums(fitted_networks(), in_a_network_ms), sums(other_networks(), in_a_network_ms)
+    choice = select_model(fitted_networks(), known, jagged_ms)
     assert choice.name == TABLE_AND_WEIGHTS
-    np.testing.assert_allclose(choice.model.predict(networks(TEST)), truth, rtol=1e-6)
+    np.testing.assert_allclose(choice.model.predict(other_networks()), truth, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_of_too_few_networks_for_folds_the_simplest_model_is_taken(n: int) -> None:
-    known = sums(networks(TRAIN[:n]), jagged_ms)
-    choice = select_model(networks(TRAIN[:n]), known, jagged_ms)
+    known = sums(fitted_networks()[:n], jagged_ms)
+    choice = select_model(fitted_networks()[:n], known, jagged_ms)
     assert (choice.name, choice.errors) == (TABLE, {})
-    np.testing.assert_allclose(choice.model.predict(networks(TRAIN[:n])), known, rtol=1e-6)
+    np.testing.assert_allclose(choice.model.predict(fitted_networks()[:n]), known, rtol=1e-6)

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hw_profiles import store as store_module
 from hw_profiles.latency_models.block_timing import (
     Boundary,
     BoundaryTimes,
+    TimedBlock,
     boundaries_of,
     inside_network_ms,
     timed_blocks,
@@ -29,6 +31,12 @@ SPACE = search_spaces.get("digits")
 LINE = Affine(slope=1.5, intercept_ms=0.25)
 
 
+@cache
+def blocks_of_space() -> dict[str, TimedBlock]:
+    """The blocks that are timed for the space."""
+    return timed_blocks(SPACE)
+
+
 def block_cost(block: Block) -> float:
     """A made-up latency: any function of the block will do."""
     return 0.001 * len(block.nodes) + 1e-6 * block.macs
@@ -37,9 +45,15 @@ def block_cost(block: Block) -> float:
 def block_frame() -> pd.DataFrame:
     rows = [
         {"block_key": key, "latency_ms": block_cost(timed.block), "trials": 4, "spread": 0.01}
-        for key, timed in timed_blocks(SPACE).items()
+        for key, timed in blocks_of_space().items()
     ]
     return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def table() -> LatencyTable:
+    """The table of all blocks."""
+    return LatencyTable("pi4", block_frame(), LINE)
 
 
 # ---------------------------------------------------------------- table
@@ -47,8 +61,7 @@ def block_frame() -> pd.DataFrame:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_prediction_is_the_calibrated_sum_over_blocks(seed: int) -> None:
-    table = LatencyTable("pi4", block_frame(), LINE)
+def test_prediction_is_the_calibrated_sum_over_blocks(table: LatencyTable, seed: int) -> None:
     rng = np.random.default_rng(seed)
     raw = rng.integers(0, SPACE.n_options, size=(5, len(SPACE.genes)))
     archs = SPACE.decode(raw)
@@ -58,8 +71,7 @@ def test_prediction_is_the_calibrated_sum_over_blocks(seed: int) -> None:
     assert table.missing_keys(archs, SPACE) == []
 
 
-def test_layout_for_a_space_is_built_once() -> None:
-    table = LatencyTable("pi4", block_frame(), LINE)
+def test_layout_for_a_space_is_built_once(table: LatencyTable) -> None:
     assert table.of(SPACE) is table.of(SPACE)
 
 
@@ -126,9 +138,8 @@ def test_errors_by_hand() -> None:
 
 
 def test_every_block_of_random_subnets_is_planned() -> None:
-    blocks = timed_blocks(SPACE)
     for arch in SPACE.decode(SPACE.sample(np.random.default_rng(0), 50)):
-        assert {block_key(block) for block in SPACE.blocks(arch)} <= blocks.keys()
+        assert {block_key(block) for block in SPACE.blocks(arch)} <= blocks_of_space().keys()
 
 
 @settings(max_examples=20, deadline=None)
@@ -136,8 +147,7 @@ def test_every_block_of_random_subnets_is_planned() -> None:
 def test_blocks_are_exact_on_an_additive_machine(overhead: float, seed: int) -> None:
     # a machine on which layers add up, with a random cost for each boundary of a graph
     rng = np.random.default_rng(seed)
-    blocks = timed_blocks(SPACE)
-    boundary_cost = {boundary: overhead * rng.random() for boundary in boundaries_of(blocks)}
+    boundary_cost = {boundary: overhead * rng.random() for boundary in boundaries_of(blocks_of_space())}
 
     def run(blocks: tuple[Block, ...], boundaries: tuple[Boundary, ...]) -> float:
         return sum(map(block_cost, blocks)) + sum(boundary_cost[boundary] / 2 for boundary in boundaries)
@@ -146,18 +156,17 @@ def test_blocks_are_exact_on_an_additive_machine(overhead: float, seed: int) -> 
         e: BoundaryTimes(run((e.calibration_convs(1),), (e, e)), run((e.calibration_convs(3),), (e, e)))
         for e in boundary_cost
     }
-    for timed in blocks.values():
+    for timed in blocks_of_space().values():
         measured = run(timed.blocks, timed.boundaries)
         assert inside_network_ms(timed, measured, times) == pytest.approx(block_cost(timed.block))
 
 
 def test_network_ends_carry_no_probe() -> None:
-    blocks = timed_blocks(SPACE)
     stem, *_, head = SPACE.blocks(SPACE.largest)
-    assert blocks[block_key(stem)].before is None
-    assert blocks[block_key(stem)].after is not None
-    assert blocks[block_key(head)].after is None
-    assert blocks[block_key(head)].before is not None
+    assert blocks_of_space()[block_key(stem)].before is None
+    assert blocks_of_space()[block_key(stem)].after is not None
+    assert blocks_of_space()[block_key(head)].after is None
+    assert blocks_of_space()[block_key(head)].before is not None
 
 
 def test_calibration_spreads_from_small_to_large() -> None:

@@ -109,7 +109,7 @@ def test_where_a_model_runs_is_checked_at_its_first_trial(tmp_path: Path) -> Non
     assert bundle.trial("net", 1, float("inf"))["ms"] > 0
 
 
-@pytest.mark.parametrize("cut", [0, 1, 40])
+@pytest.mark.parametrize("cut", [0, 40])
 def test_killed_runner_goes_on_after_the_last_whole_trial(measured: Path, cut: int) -> None:
     bundle, journal = measured, measured / JOURNAL
     lines = journal.read_text().splitlines(keepends=True)

@@ -22,7 +22,7 @@ from nas.training.schedule import LearningRate
 from nas.training.train import train
 from search_spaces import Space
 
-STEPS_PER_EPOCH = 7  # of 128 of the 897 training images
+STEPS_PER_EPOCH = 3  # of 256 of the 897 training images
 STEPS = 2 * STEPS_PER_EPOCH
 
 
@@ -40,7 +40,7 @@ def recipe(folder: Path) -> Recipe:
     return Recipe(
         space=str(folder / "tiny.yaml"),
         epochs=2,
-        data=DataConfig(dataset="digits", batch_size=128),
+        data=DataConfig(dataset="digits", batch_size=256),
         ema=EmaConfig(decay=0.9),
         compute=ComputeConfig(accelerator="cpu"),
         checkpoints=CheckpointsConfig(every_n_minutes=1e-9),
@@ -80,9 +80,9 @@ def test_result_depends_on_the_seed_only(uninterrupted: RunDir, recipe: Recipe, 
 @pytest.mark.parametrize(
     ("at", "number"),
     [
-        (1, signal.SIGINT),
+        pytest.param(1, signal.SIGINT, marks=pytest.mark.slow),
         (STEPS_PER_EPOCH, signal.SIGTERM),
-        (STEPS_PER_EPOCH + 3, signal.SIGINT),
+        (STEPS_PER_EPOCH + 2, signal.SIGINT),
         (STEPS, signal.SIGTERM),
     ],
 )
@@ -146,7 +146,7 @@ def test_result_does_not_depend_on_kills(uninterrupted: RunDir, recipe: Recipe, 
     out = tmp_path / "run"
     never = 10**6
     # between two steps, and in the middle of writing a checkpoint
-    for step, writes in ((5, never), (never, 7)):
+    for step, writes in ((2, never), (never, 3)):
         arguments = [str(tmp_path / "recipe.yaml"), str(out), str(step), str(writes)]
         killed = subprocess.run(
             [sys.executable, "-c", KILLED, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -195,10 +195,8 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_programs_named_in_the_profile_of_a_run_are_not_started(
-    nas: Nas, files: Path, tmp_path: Path
-) -> None:
-    run, own = files / "searched", tmp_path / "nas_home" / "profiles"
+def test_programs_named_in_the_profile_of_a_run_are_not_started(nas: Nas, files: Path) -> None:
+    run, own = files / "searched", ProfileStore().directory
     tool = {"kind": "command", "tool": {"template": f"touch {files / 'IMPORTED'} {{onnx}}", "retries": 0}}
     in_json("profile.json", lambda profile: profile | {"connection": tool})(run)
     for command in (
