@@ -44,7 +44,7 @@ THIRD_PARTY = {
 """Which other packages each folder may import; `nas` may import all that setup.cfg declares."""
 
 LAYERS = (
-    {"search_spaces", "nas.progress", "nas.stopping", "nas.threads"},
+    {"search_spaces", "nas.lack_of_memory", "nas.progress", "nas.stopping", "nas.threads"},
     {
         "predictors",
         "hw_profiles",

@@ -380,10 +380,12 @@ def test_message_of_an_unknown_pick_has_an_example_id(nas: Nas, searched: Traine
     [
         (MemoryError(), "not enough memory"),
         (MemoryError("no 9 GiB\nhere"), "not enough memory: no 9 GiB here"),
+        (RuntimeError("CPU: can't allocate memory"), "not enough memory: CPU: can't allocate memory"),
+        (RuntimeError("CUDA out of memory. Tried"), "not enough memory: CUDA out of memory. Tried"),
     ],
 )
 def test_lack_of_memory_is_one_line(
-    nas: Nas, monkeypatch: pytest.MonkeyPatch, error: MemoryError, line: str
+    nas: Nas, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
     def fail(name: str) -> NoReturn:
         raise error
@@ -391,6 +393,9 @@ def test_lack_of_memory_is_one_line(
     monkeypatch.setattr("nas.runs.open_space.open_space", fail)
     answer = nas("describe", "digits")
     assert (answer.code, answer.err) == (2, f"error: {line}\n")
+    error = KeyError("bug")
+    with pytest.raises(KeyError, match="bug"):
+        nas("describe", "digits")
 
 
 @pytest.mark.parametrize("position", [0, 1, 3])

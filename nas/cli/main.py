@@ -29,6 +29,7 @@ from nas.cli.recipe_help import ExplainsRecipe
 from nas.cli.report import report
 from nas.cli.search import search
 from nas.cli.train import train
+from nas.lack_of_memory import is_lack_of_memory
 
 STOPPED = 128
 """Larger exit codes are those of commands that a signal stopped: 128 plus the number of the signal."""
@@ -76,10 +77,11 @@ def main() -> None:
     try:
         _check_current_folder()
         code = app(args=arguments or ["--help"], prog_name="nas", standalone_mode=False)
-    except (typer.TyperException, ValueError, OSError, MemoryError) as error:
-        if "--debug" in sys.argv:
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None or "--debug" in sys.argv:
             raise
-        sys.stderr.write(f"error: {_reason(error)}\n")
+        sys.stderr.write(f"error: {reason}\n")
         sys.exit(2)
     if isinstance(code, int) and code > STOPPED and code != BROKEN_PIPE:
         sys.stderr.write(
@@ -96,12 +98,13 @@ def _check_current_folder() -> None:
         raise ValueError("the current folder no longer exists; change to another one") from None
 
 
-def _reason(error: typer.TyperException | ValueError | OSError | MemoryError) -> str:
+def _reason(error: Exception) -> str | None:
+    """The message for an error that a user can cause or fix; None for errors of the toolkit itself."""
     if isinstance(error, typer.TyperException):
         return error.format_message()
+    text = " ".join(str(error).split())
+    if is_lack_of_memory(error):
+        return f"not enough memory: {text}" if text else "not enough memory"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError):
-        return f"not enough memory: {text}" if text else "not enough memory"
-    return text
+    return text if isinstance(error, ValueError | OSError) else None

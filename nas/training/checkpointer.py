@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pandas as pd
-import torch
 from lightning_fabric import Fabric
 
+from nas.lack_of_memory import is_lack_of_memory
 from nas.recipes.groups import CheckpointsConfig
 from nas.runs.files import TRAINING_LOG
 from nas.runs.lock import RunInUseError, locked
@@ -129,8 +129,7 @@ class Checkpointer:
 
 def _fixable(error: Exception) -> str | None:
     """Reason of an error that a user can fix; None for errors of the toolkit itself."""
-    no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if no_memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+    if is_lack_of_memory(error):
         return (
             "not enough memory for a training step; use a smaller data.batch_size or a larger "
             "compute.accumulate"
