@@ -166,6 +166,19 @@ def test_front_with_a_mixed_table_is_that_of_full_enumeration(base: Space, grain
     assert_front(space, exact_front(space, objectives), objectives, front_of(values))
 
 
+def test_subnets_in_int8_from_an_earlier_slot_on_are_in_one_state() -> None:
+    stage = "{width: [4], depth: [1], kernel: [3], expand: [2]}"
+    base = search_spaces.parse(
+        f"name: one\noutputs: 3\nchannels: 1\nresolutions: [8]\ndivisor: 2\nstem: {{width: [4]}}\n"
+        f"stages: [{', '.join([stage] * 4)}]\nhead: {{width: [8]}}"
+    )
+    space, rng = with_precision(base, "from"), np.random.default_rng(0)
+    steps = module._merged(module._steps(space, [random_costs(space, rng, lambda: float(rng.random()))]))
+    # before slot s: INT8 from any of the first s - 1 slots on is one state, each later slot and none another
+    expected = [1, *(len(steps) - s + 2 for s in range(1, len(steps)))]
+    assert [len(set(step.before.tolist())) for step in steps] == expected
+
+
 def assert_front(space: Space, found: ExactFront, objectives: list[Additive], expected: Matrix) -> None:
     np.testing.assert_array_equal(found.minimised, expected)
     assert found.exact

@@ -1,18 +1,19 @@
 """The whole Pareto front of quantities that add up over slots, by dynamic programming.
 
-Slots are decided one after the other. Subnets that agree in every gene that a later slot still reads have the
-same futures, so that of their sums so far only the non-dominated ones can become part of the front. What they
-have to agree in is what a stage hands on: its width at the boundary, its depth while it lasts, the resolution
-throughout.
+Slots are decided one after the other. If the remaining slots can add the same values to two partial subnets,
+both are in one state, and of all sums in a state only the non-dominated ones can become part of the front. Two
+partial subnets with equal values of all choices that later slots read are in one state: the width at the end
+of a stage, its depth until its last block, the resolution throughout. So are others whose choices make no
+difference any more, such as all those in INT8 from any earlier slot on.
 
-Floating-point addition is monotone, so that this holds for rounded sums as well, as long as all are added in
-the order of the slots: the front is that of a full enumeration to the last bit.
+Floating-point addition is monotone, so this holds for rounded sums as well, as long as all are added in the
+order of the slots: the front is equal to that of a full enumeration to the last bit.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -108,9 +109,9 @@ def exact_front(
     """
     extra = {quantity: None for quantity, _ in limits if quantity not in objectives}
     quantities = [*objectives, *extra]
-    steps = list(_steps(space, quantities))
+    steps = _merged(_steps(space, quantities))
     pruning = _Pruning.of(steps, quantities, limits, len(objectives), tolerance)
-    layers = [_Layer({b"": slice(0, 1)}, np.zeros((1, len(quantities))), *_NOTHING)]
+    layers = [_Layer({0: slice(0, 1)}, np.zeros((1, len(quantities))), *_NOTHING)]
     for i, step in enumerate(steps):
         layers.append(_advance(layers[-1], step, pruning, i))
     genomes = _trace(space, steps, layers)
@@ -147,16 +148,16 @@ class _Step(NamedTuple):
     """The slot's part in each quantity, shape (r, n_quantities)."""
     new: list[int]
     """Columns that it decides."""
-    before: list[bytes]
+    before: Indices
     """State in which each row starts."""
-    after: list[bytes]
-    """State in which it ends: the genes that later slots read."""
+    after: Indices
+    """State in which it ends."""
 
 
 class _Layer(NamedTuple):
     """The non-dominated partial sums of all states after a slot."""
 
-    states: dict[bytes, slice]
+    states: dict[int, slice]
     sums: Matrix
     parent: Indices
     """Row of the layer before."""
@@ -167,8 +168,13 @@ class _Layer(NamedTuple):
 _NOTHING = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
 
 
-def _steps(space: Space, quantities: Sequence[Additive]) -> Iterable[_Step]:
-    """The slots in their order, each with every assignment of the genes that matter to it or later."""
+def _steps(space: Space, quantities: Sequence[Additive]) -> list[_Step]:
+    """The slots in their order, each with every assignment of the genes that it or a later slot reads.
+
+    A state is an assignment of the genes that later slots read; state 0 is the one without such genes.
+    """
+    numbers: dict[bytes, int] = {b"": 0}
+    steps = []
     scopes = [space.columns([*slot.choices, *([slot.depth] if slot.depth else [])]) for slot in space.slots]
     last_read = {column: s for s, scope in enumerate(scopes) for column in scope}
     live: list[int] = []
@@ -181,8 +187,38 @@ def _steps(space: Space, quantities: Sequence[Additive]) -> Iterable[_Step]:
             if np.isnan(part).any():
                 quantity(rows[np.isnan(part)])  # a latency table says which blocks it lacks
         after = [column for column in known if last_read[column] > s]
-        yield _Step(rows, np.stack(parts, axis=1), new, _names(rows[:, live]), _names(rows[:, after]))
+        states = [
+            np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows[:, columns]])
+            for columns in (live, after)
+        ]
+        steps.append(_Step(rows, np.stack(parts, axis=1), new, *states))
         live = after
+    return steps
+
+
+def _merged(steps: Sequence[_Step]) -> list[_Step]:
+    """The steps with one state for all states that have the same future.
+
+    A future is what the genes that are decided later can add. Of the rows that start in merged states, those
+    of one state are kept.
+    """
+    merged, classes = list[_Step](), {0: 0}
+    for step in reversed(steps):
+        known = np.array([after in classes for after in step.after.tolist()])  # others have no future
+        after = np.array([classes.get(after, 0) for after in step.after.tolist()])
+        future = np.column_stack([step.rows[:, step.new], after, step.values.view(np.int64)])
+        starts: dict[int, list[int]] = {}
+        for row in np.flatnonzero(known).tolist():
+            starts.setdefault(int(step.before[row]), []).append(row)
+        numbers: dict[bytes, int] = {}
+        classes, kept = {}, list[int]()
+        for state, rows in starts.items():
+            name = future[rows].tobytes()
+            kept += rows if name not in numbers else []
+            classes[state] = numbers.setdefault(name, len(numbers))
+        before = np.array([classes[state] for state in step.before[kept].tolist()])
+        merged.append(_Step(step.rows[kept], step.values[kept], step.new, before, after[kept]))
+    return merged[::-1]
 
 
 def _assignments(space: Space, columns: Sequence[int]) -> Genomes:
@@ -192,10 +228,6 @@ def _assignments(space: Space, columns: Sequence[int]) -> Genomes:
     rows[:, columns] = np.array(options, dtype=np.int64).reshape(len(options), len(columns))
     canonical: Genomes = rows[(space.canonical(rows) == rows).all(axis=1)]
     return canonical
-
-
-def _names(rows: Genomes) -> list[bytes]:
-    return [row.tobytes() for row in rows]
 
 
 @dataclass(frozen=True)
@@ -256,8 +288,8 @@ def _after(parts: Matrix) -> Matrix:
 
 def _advance(layer: _Layer, step: _Step, pruning: _Pruning, slot: int) -> _Layer:
     """The layer after one more slot."""
-    reached: dict[bytes, list[int]] = {}
-    for row, (before, after) in enumerate(zip(step.before, step.after, strict=True)):
+    reached: dict[int, list[int]] = {}
+    for row, (before, after) in enumerate(zip(step.before.tolist(), step.after.tolist(), strict=True)):
         if before in layer.states:
             reached.setdefault(after, []).append(row)
     states, parts, end = {}, [], 0
