@@ -1,36 +1,50 @@
 """Searches of architecture and precision together, against searches in one precision.
 
-    python -m benchmarks.joint_precision RUN --device ONE_THREAD --device TWO_THREADS --seeds 5 --json
+    python -m benchmarks.joint_precision RUN --out DIR --size small --threads 1 2
 
-Each device has a profile of mixed precision. All searches have equal numbers of evaluations and evaluate
-their fronts as deployed and on the device. By device:
-- `hypervolume`: on cross-entropy as deployed and measured latency, for each search and seed, and its ratio to
-  the better one of the two searches in one precision;
-- `saving`: the measured and the predicted latency that the front of a joint search saves at equal
-  cross-entropy against the fronts of both other searches together, median over the front;
+The run is copied to DIR, and this machine is profiled in mixed precision for each number of threads. Searches
+in fp32, in INT8 and with each grain have equal numbers of evaluations, and evaluate their fronts as deployed
+and on this machine. An interrupted call is continued by the same command; finished searches are not repeated.
+After each seed, the figures so far are printed, by number of threads:
+- `hypervolume`: on cross-entropy as deployed and latency, of each search;
+- `over_better_uniform`: that of a joint search relative to the better one of both searches in one precision,
+  for each seed;
+- `saving`: the latency that the front of a joint search saves at equal cross-entropy against the fronts of
+  both searches in one precision together, median over the front;
 - `kendall_tau`: of the predictor in cross-validation, for fp32, and for the subnets that the joint search
-  evaluated as deployed.
+  evaluated as deployed;
+- `noise_floor` and `mape` of the device profile.
+The first three are given with measured and with predicted latencies.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
+from hw_profiles.atomic_write import replace_file
 from hw_profiles.device import Device
+from hw_profiles.latency_models.prediction_error import Figure
+from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import ProfileStore, trusted_connection
+from nas.devices.profiling import profile_device
 from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
-from nas.progress import silent
-from nas.search.options import DEFAULT_BUDGET, SearchOptions
+from nas.progress import shown, silent
+from nas.runs.tables import EVALUATED_AS
+from nas.search.options import SearchOptions
 from nas.search.problem.hypervolume import MARGIN, hypervolume
 from nas.search.search_problem import make_problem
 from nas.search.steps import SearchSteps
@@ -38,57 +52,113 @@ from nas.search.validated_search import accuracies_on, latencies_on, validate
 from predictors import tau
 from search_spaces import Space
 from search_spaces.genomes import GenomeCodec
-from search_spaces.precision_space import GRAINS, INT8_FROM, PrecisionSpace, with_precision
+from search_spaces.precision_space import GRAINS, INT8_FROM, Grain, PrecisionSpace, with_precision
 from search_spaces.tensors import FP32, INT8, Precision
 
 Matrix = NDArray[np.float64]
 UNIFORM: tuple[Precision, ...] = (FP32, INT8)
 
 
-@dataclass(frozen=True)
-class Found:
-    """The result of one search."""
+class Size(NamedTuple):
+    """What a comparison costs."""
 
-    measured: Matrix
-    """Cross-entropy as deployed and measured latency of the front, shape (n, 2)."""
-    predicted: Matrix
-    """The same with predicted latency."""
-    tau: float
+    budget: int
+    """Evaluations of each search."""
+    validation_images: int | None
+    """Images of each evaluation; None: all."""
+    held_out: int
+    """Subnets that a device profile is tested on."""
+
+
+SIZES: Mapping[str, Size] = {
+    "trial": Size(16, 100, 9),
+    "small": Size(40, 500, 24),
+    "full": Size(200, None, 48),
+}
+
+
+class Found(BaseModel, frozen=True):
+    """The result of one search: one entry for each member of its front."""
+
+    loss: list[float]
+    """Primary metric as deployed, lower is better."""
+    measured_ms: list[float]
+    predicted_ms: list[float]
+    tau: Figure
     """Kendall's τ-b of the predictor; NaN if there are too few evaluations as deployed."""
+    seconds: float
+
+    def points(self, which: str) -> Matrix:
+        """Loss and latency, shape (n, 2); `which` is `measured` or `predicted`."""
+        latency = self.measured_ms if which == "measured" else self.predicted_ms
+        return np.array([self.loss, latency]).T
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--device", action="append", required=True)
-    parser.add_argument("--profiles", type=Path)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--size", default="small", choices=SIZES)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--grains", nargs="+", default=list(GRAINS), choices=GRAINS)
     parser.add_argument("--algorithm", default="iterative")
-    parser.add_argument("--budget", type=int, default=DEFAULT_BUDGET)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--unmeasured", action="store_true", help="use predicted latencies only")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    trained = TrainedRun.open(options.run)
-    result = {}
-    for name in options.device:
-        device = ProfileStore(options.profiles).load(name)
-        spaces: dict[str, PrecisionSpace] = {
-            precision: in_one_precision(trained.space, precision) for precision in UNIFORM
-        }
-        spaces |= {grain: with_precision(trained.space, grain) for grain in options.grains}
-        by_seed = []
-        for seed in range(options.seeds):
-            chosen = SearchOptions(algorithm=options.algorithm, budget=options.budget, seed=seed)
-            by_seed.append(
-                {
-                    kind: searched(trained, device, space, chosen, measure=not options.unmeasured)
-                    for kind, space in spaces.items()
-                }
-            )
-        result[name] = compared(by_seed)
-    print(json.dumps(result) if options.json else json.dumps(result, indent=2))
+    size: Size = SIZES[options.size]
+    copy = options.out / f"run-{options.size}"
+    if not copy.exists():
+        partial = copy.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(options.run, partial)
+        partial.rename(copy)
+    trained = TrainedRun.open(copy).with_validation_images(size.validation_images)
+    devices = [profiled(trained.space, options.out, threads, size.held_out) for threads in options.threads]
+    by_device: dict[str, list[dict[str, Found]]] = {device.profile.name: [] for device in devices}
+    for seed in range(options.seeds):
+        chosen = SearchOptions(algorithm=options.algorithm, budget=size.budget, seed=seed)
+        for device in devices:
+            found = {
+                kind: stored(copy / "found", kind, trained, device, space, chosen)
+                for kind, space in spaces(trained.space, options.grains).items()
+            }
+            by_device[device.profile.name].append(found)
+        result = {device.profile.name: figures(device, by_device[device.profile.name]) for device in devices}
+        print(json.dumps({"seeds": seed + 1} | result, indent=2), flush=True)
+
+
+def profiled(space: Space, folder: Path, threads: int, held_out: int) -> Device:
+    """The profile of this machine in mixed precision."""
+    store, name = ProfileStore(folder / "profiles"), f"mixed-{threads}t-{held_out}"
+    if name in store.names():
+        return store.load(name)
+    settings = RunSettings(precision="mixed", threads=threads)
+    with shown() as progress:
+        return profile_device(space, name, store, settings=settings, n_held_out=held_out, progress=progress)
+
+
+def spaces(space: Space, grains: Sequence[Grain]) -> dict[str, PrecisionSpace]:
+    """The spaces that are searched, by name."""
+    uniform = {precision: in_one_precision(space, precision) for precision in UNIFORM}
+    return {**uniform, **{grain: with_precision(space, grain) for grain in grains}}
+
+
+def stored(
+    folder: Path,
+    kind: str,
+    trained: TrainedRun,
+    device: Device,
+    space: PrecisionSpace,
+    options: SearchOptions,
+) -> Found:
+    """The result of a search; it is searched if there is no file of it."""
+    name = f"{device.profile.name}-{kind}-{options.algorithm}-{options.seed}"
+    path = folder / f"{name}.json"
+    if not path.exists():
+        found = searched(trained, device, space, options)
+        replace_file(path, found.model_dump_json())
+        print(f"{name}: {len(found.loss)} subnets in {found.seconds:.0f} s", file=sys.stderr, flush=True)
+    return Found.model_validate_json(path.read_text())
 
 
 def in_one_precision(space: Space, precision: Precision) -> PrecisionSpace:
@@ -101,10 +171,9 @@ def in_one_precision(space: Space, precision: Precision) -> PrecisionSpace:
     return joint
 
 
-def searched(
-    trained: TrainedRun, device: Device, space: PrecisionSpace, options: SearchOptions, *, measure: bool
-) -> Found:
+def searched(trained: TrainedRun, device: Device, space: PrecisionSpace, options: SearchOptions) -> Found:
     """One search, with its front evaluated as deployed and measured."""
+    began = time.perf_counter()
     problem = make_problem(space, trained.task, device)
     metric = trained.task.primary.metric
     if not space.has_int8(space.smallest):  # no evaluations as deployed are needed
@@ -112,45 +181,53 @@ def searched(
     result = SearchSteps(trained, problem, options, Target.of(device)).search().result
     deployed = accuracies_on(device, trained, problem, silent)
     measured = latencies_on(device, trained, space)
-    connection = trusted_connection(device) if measure else None
-    validated = validate([result], device, trained, measured, deployed, connection, silent)
-    front = validated.fronts[0]
-    latency = front["measured_latency_ms"] if measure else front["latency_ms"]
-    known = validated.evaluations
-    exact = ~known["evaluated_as"].str.startswith("predicted") & known[f"predicted_{metric}"].notna()
+    validated = validate([result], device, trained, measured, deployed, trusted_connection(device), silent)
+    front, known = validated.fronts[0], validated.evaluations
+    exact = ~known[EVALUATED_AS].str.startswith("predicted") & known[f"predicted_{metric}"].notna()
     rows = known[exact]
+    sign = 1 if trained.task.metrics[metric].direction == "min" else -1
     return Found(
-        np.stack([front[metric], latency], axis=1).astype(np.float64),
-        np.stack([front[metric], front["latency_ms"]], axis=1).astype(np.float64),
-        _tau(rows[f"predicted_{metric}"], rows[metric]),
+        loss=(sign * front[metric]).tolist(),
+        measured_ms=front["measured_latency_ms"].tolist(),
+        predicted_ms=front["latency_ms"].tolist(),
+        tau=_tau(rows[f"predicted_{metric}"], rows[metric]),
+        seconds=time.perf_counter() - began,
     )
 
 
-def compared(by_seed: Sequence[Mapping[str, Found]]) -> dict[str, Any]:
+def figures(device: Device, by_seed: Sequence[Mapping[str, Found]]) -> dict[str, Any]:
     """The figures of one device; see the description of the module."""
-    table: dict[str, Any] = {"hypervolume": {}, "over_better_uniform": {}, "saving": {}, "kendall_tau": {}}
-    volumes = []
-    for found in by_seed:
-        points = np.concatenate([one.measured for one in found.values()])
-        reference = MARGIN * points.max(axis=0)
-        volumes.append({kind: hypervolume(one.measured, reference) for kind, one in found.items()})
-    for kind in by_seed[0]:
-        table["hypervolume"][kind] = _rounded([volume[kind] for volume in volumes])
-        table["kendall_tau"][kind] = _rounded([found[kind].tau for found in by_seed])
-        if kind in UNIFORM:
-            continue
-        ratios = [volume[kind] / max(volume[one] for one in UNIFORM) for volume in volumes]
-        table["over_better_uniform"][kind] = _rounded(ratios)
-        table["saving"][kind] = {
-            which: _rounded(
-                [
-                    saving(getattr(found[kind], which), [getattr(found[one], which) for one in UNIFORM])
-                    for found in by_seed
-                ]
-            )
-            for which in ("measured", "predicted")
+    profile = device.profile
+    table: dict[str, Any] = {"noise_floor": profile.noise_floor, "mape": profile.held_out.mape}
+    kinds = list(by_seed[0])
+    joint = [kind for kind in kinds if kind not in UNIFORM]
+    for which in ("measured", "predicted"):
+        volumes = [_volumes({kind: one.points(which) for kind, one in found.items()}) for found in by_seed]
+        table[which] = {
+            "hypervolume": {kind: _rounded([volume[kind] for volume in volumes]) for kind in kinds},
+            "over_better_uniform": {
+                kind: _rounded([volume[kind] / max(volume[one] for one in UNIFORM) for volume in volumes])
+                for kind in joint
+            },
+            "saving": {
+                kind: _rounded(
+                    [
+                        saving(found[kind].points(which), [found[one].points(which) for one in UNIFORM])
+                        for found in by_seed
+                    ]
+                )
+                for kind in joint
+            },
         }
+    table["kendall_tau"] = {kind: _rounded([found[kind].tau for found in by_seed]) for kind in kinds}
+    table["seconds"] = {kind: _rounded([found[kind].seconds for found in by_seed]) for kind in kinds}
     return table
+
+
+def _volumes(fronts: Mapping[str, Matrix]) -> dict[str, float]:
+    """The hypervolume of each front, with the same reference point."""
+    reference = MARGIN * np.concatenate(list(fronts.values())).max(axis=0)
+    return {kind: hypervolume(points, reference) for kind, points in fronts.items()}
 
 
 def saving(front: Matrix, others: Sequence[Matrix]) -> float:

@@ -7,6 +7,12 @@ also evaluated on the results of a search, which prefers subnets whose latency i
 searches the most MACs at each latency, and a RUN of this space is copied for `nas search`. With --loaded, the
 space is profiled again while another process uses one core, and the ranks of random subnets in both profiles
 are compared. All together, it takes about 2.5 times as long as a profile.
+
+    python -m benchmarks.latency_table --space cifar --precision mixed --threads 2 --profiles DIR
+
+measures a mixed profile: errors and noise floors of subnets in fp32, in INT8 and of mixed precision, and the
+change of the signed error with each border. With --profiles, the profile stays in DIR, and an interrupted
+call is continued by the same command.
 """
 
 from __future__ import annotations
@@ -26,7 +32,8 @@ from scipy.stats import spearmanr
 
 import search_spaces
 from hw_profiles.device import Device
-from hw_profiles.latency_models.prediction_error import compare
+from hw_profiles.latency_models.mixed_subnets import GROUPS
+from hw_profiles.latency_models.prediction_error import PrecisionErrors, compare
 from hw_profiles.profile import DeviceProfile
 from hw_profiles.profile_warnings import profile_warnings
 from hw_profiles.run_settings import RunSettings
@@ -59,15 +66,19 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=N_HELD_OUT)
     parser.add_argument("--search", metavar="RUN", help="`macs`, or a run of the space")
     parser.add_argument("--loaded", action="store_true")
+    parser.add_argument("--profiles", type=Path, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     space = search_spaces.get(options.space)
     settings = RunSettings(precision=options.precision, threads=options.threads)
     with TemporaryDirectory() as folder, shown() as progress:
-        store = ProfileStore(folder)
+        store = ProfileStore(options.profiles or folder)
 
         def profiled(name: str) -> Device:
+            name = f"{name}-{options.space}-{options.precision}-{options.threads}t"
+            if name in store.names():
+                return store.load(name)
             return profile_device(
                 space,
                 name,
@@ -101,6 +112,7 @@ def figures(profile: DeviceProfile) -> dict[str, Any]:
         "check_seconds": profile.check_seconds,
         "noise_floor": profile.noise_floor,
         "warnings": profile_warnings(profile),
+        "precisions": profile.precisions and profile.precisions.model_dump(),
         **profile.held_out.model_dump(),
         "by_macs": profile.held_out_macs.model_dump(),
     }
@@ -179,6 +191,8 @@ def targets(space: Space, profile: DeviceProfile, result: dict[str, Any]) -> lis
     ]
     if profile.n_blocks <= 250:
         rows.append(("seconds without held-out checks", result["held_out"]["seconds"], "<=", 60))
+    if profile.precisions:
+        rows += _by_precision(profile.precisions)
     if "searched" in result:
         rows.append(("searched: MAPE", result["searched"]["mape"], "<=", limit))
         rows.append(("searched: |bias|", abs(result["searched"]["bias"]), "<=", 0.02))
@@ -191,6 +205,19 @@ def targets(space: Space, profile: DeviceProfile, result: dict[str, Any]) -> lis
     ]
 
 
+def _by_precision(errors: PrecisionErrors) -> list[tuple[str, float, str, float]]:
+    """The targets of each group of a mixed profile, and that no error depends on the number of borders."""
+    rows = []
+    for group in GROUPS:
+        floor = errors.noise_floor.get(group, 0.0)
+        rows.append((f"{group}: noise floor", floor, "<=", 0.04))
+        rows.append((f"{group}: MAPE", getattr(errors, group).mape, "<=", max(1.5 * floor, 0.015)))
+    slope = errors.error_per_border
+    rows.append((f"error per border {slope.value:+.4f}: low end", slope.low, "<=", 0.0))
+    rows.append((f"error per border {slope.value:+.4f}: high end", slope.high, ">=", 0.0))
+    return rows
+
+
 def _met(value: float, sign: str, goal: float) -> bool:
     return bool(value <= goal if sign == "<=" else value >= goal)
 
@@ -198,7 +225,7 @@ def _met(value: float, sign: str, goal: float) -> bool:
 def _show(result: dict[str, Any]) -> None:
     for row in result["targets"]:
         met = "met" if row["met"] else "MISSED"
-        print(f"{row['figure']:32} {row['value']:8.4f}   {row['goal']:10} {met}")
+        print(f"{row['figure']:40} {row['value']:8.4f}   {row['goal']:10} {met}")
 
 
 if __name__ == "__main__":

@@ -16,3 +16,8 @@ def profile_command(measured: str, device: str, directory: Path | None = None) -
     """
     where = [] if directory is None else ["--profiles", str(directory)]
     return shlex.join(["nas", "profile", measured, "--device", device, *where])
+
+
+def mixed_profile_command(measured: str, device: str, directory: Path | None = None) -> str:
+    """`nas profile` for a mixed profile next to that of a device in one precision."""
+    return f"{profile_command(measured, f'{device}-mixed', directory)} --precision mixed"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hw_profiles.command import profile_command
+from hw_profiles.command import mixed_profile_command, profile_command
 from hw_profiles.latency_models.base import TABLE as TABLE_MODEL
 from hw_profiles.latency_models.lookup_table import LatencyTable, SpaceLatency, missing_blocks_message
 from hw_profiles.latency_models.other_data import OtherData, other_data
@@ -19,7 +19,7 @@ from hw_profiles.latency_models.robust_regression import IDENTITY, fit_affine
 from hw_profiles.mixing import block_precisions
 from hw_profiles.profile import DeviceProfile
 from search_spaces import Arch, Block, BlockTable, Space, block_key
-from search_spaces.block_precision import in_precision, precision_of, without_border
+from search_spaces.block_precision import in_precision, precision_of, reads_floats, without_border
 from search_spaces.precision_space import base_space, with_precision
 from search_spaces.tensors import FP32, MIXED
 
@@ -111,8 +111,7 @@ class Device:
             name, precision = self.profile.name, self.profile.key.precision
             raise ValueError(
                 f"the device {name!r} is measured in {precision}, a search over precisions needs both: "
-                f"measure one with `{profile_command(space.source, f'{name}-mixed', self.directory)} "
-                f"--precision mixed`"
+                f"measure one with `{mixed_profile_command(space.source, name, self.directory)}`"
             )
         other = self.other_data(space)
         if other.missing:
@@ -125,7 +124,9 @@ class Device:
             key = block_key(without_border(block))
             if key in other.counterparts:
                 own, entering = precision_of(block), block.inputs[0].precision
-                counterpart = in_precision(other.counterparts[key], own, entering)
+                counterpart = in_precision(
+                    other.counterparts[key], own, entering, unrounded=reads_floats(block)
+                )
                 return model_ms(counterpart) + slope * other.difference_ms[key]
             return model_ms(block)
 

@@ -7,10 +7,12 @@ from functools import lru_cache
 
 from search_spaces.graph import Block, Node
 from search_spaces.operators import Convert
-from search_spaces.tensors import Precision, TensorSpec
+from search_spaces.tensors import INT8, Precision, TensorSpec
 
 
-def in_precision(block: Block, precision: Precision, entering: Precision | None = None) -> Block:
+def in_precision(
+    block: Block, precision: Precision, entering: Precision | None = None, *, unrounded: bool = False
+) -> Block:
     """A block that computes in another precision.
 
     Args:
@@ -18,13 +20,20 @@ def in_precision(block: Block, precision: Precision, entering: Precision | None 
         precision: precision of its nodes.
         entering: precision of its inputs. If it differs, the block begins with a border: one `Convert` for
             each input. None: `precision`.
+        unrounded: whether the block before `ends_in_float`.
     """
     entering = entering or precision
     if entering == precision == precision_of(block):
         return block
     inputs = tuple(_spec_in(spec, entering) for spec in block.inputs)
     converts = [
-        Node(Convert(precision), _convert_name(i), block.name, (-1 - i,), (spec,))
+        Node(
+            Convert(precision, unrounded and entering == INT8),
+            _convert_name(i),
+            block.name,
+            (-1 - i,),
+            (spec,),
+        )
         for i, spec in enumerate(inputs)
         if entering != precision
     ]
@@ -44,6 +53,17 @@ def in_precision(block: Block, precision: Precision, entering: Precision | None 
         for node in block.nodes
     ]
     return Block(block.name, inputs, (*converts, *nodes), tuple(map(moved, block.outputs)))
+
+
+def ends_in_float(block: Block) -> bool:
+    """Whether a block passes floating-point values on even in INT8."""
+    ends = [block.nodes[i] for i in block.outputs if i >= 0]
+    return bool(ends) and not any(node.op.in_integers for node in ends)
+
+
+def reads_floats(block: Block) -> bool:
+    """Whether the block before passed floating-point values on although it is in INT8."""
+    return any(isinstance(node.op, Convert) and node.op.unrounded for node in border(block))
 
 
 def border(block: Block) -> tuple[Node, ...]:

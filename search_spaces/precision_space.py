@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 from search_spaces.arch import Arch, Value
-from search_spaces.block_precision import in_precision, precision_of
+from search_spaces.block_precision import ends_in_float, in_precision, precision_of
 from search_spaces.choices import Choice, listed
 from search_spaces.graph import Block
 from search_spaces.space import Slot, Space
@@ -220,15 +220,15 @@ class _Precisions:
         depths = [self._slots[i].depth for i in before if not self._is_always_active(self._slots[i])]
         read = dict.fromkeys([self._name(index), *map(self._name, before), *filter(None, depths)])
         own = len(slot.choices)
+        in_float = {i for i in before if self._ends_in_float(i)}
         variants = _Variants(slot)
 
         def build(*values: Value) -> Block:
             chosen = dict(zip(read, values[own:], strict=True))
             precision = self._precision(index, chosen)
-            entering = next(
-                (self._precision(i, chosen) for i in before if self._is_active(i, chosen)), precision
-            )
-            return variants(values[:own], precision, entering)
+            last = next((i for i in before if self._is_active(i, chosen)), None)
+            entering = precision if last is None else self._precision(last, chosen)
+            return variants(values[:own], precision, entering, unrounded=last in in_float)
 
         return Slot(
             slot.name,
@@ -239,6 +239,11 @@ class _Precisions:
             slot.position,
             slot.learned_kernels,
         )
+
+    def _ends_in_float(self, index: int) -> bool:
+        """Whether the blocks of a slot end with an operator that is not computed with integers."""
+        slot = self._slots[index]
+        return ends_in_float(slot.build(*(self._base[name].options[0] for name in slot.choices)))
 
     def _is_active(self, index: int, values: Mapping[str, Value]) -> bool:
         slot = self._slots[index]
@@ -261,15 +266,17 @@ class _Variants:
         self._slot = slot
         self._built: dict[tuple[Value, ...], Block] = {}
         self._distinct: dict[Block, Block] = {}
-        self._variants: dict[tuple[int, Precision, Precision], Block] = {}
+        self._variants: dict[tuple[int, Precision, Precision, bool], Block] = {}
 
-    def __call__(self, values: tuple[Value, ...], precision: Precision, entering: Precision) -> Block:
-        """The block of these values in a precision, after a block with the precision `entering`."""
+    def __call__(
+        self, values: tuple[Value, ...], precision: Precision, entering: Precision, *, unrounded: bool
+    ) -> Block:
+        """The block of these values in a precision; see `in_precision` for the other arguments."""
         block = self._built.get(values)
         if block is None:
             built = self._slot.build(*values)
             block = self._built[values] = self._distinct.setdefault(built, built)
-        key = id(block), precision, entering
+        key = id(block), precision, entering, unrounded
         if key not in self._variants:
-            self._variants[key] = in_precision(block, precision, entering)
+            self._variants[key] = in_precision(block, precision, entering, unrounded=unrounded)
         return self._variants[key]

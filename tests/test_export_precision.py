@@ -18,7 +18,7 @@ from onnx import TensorProto
 
 from hw_profiles.device_files import write_device
 from nas.data.batches import eval_batches
-from nas.evaluation.deployed import Target, deployed_model, float_model, open_onnx, validation_metrics
+from nas.evaluation.deployed import Target, deployed_model, float_model, network_metrics, open_onnx
 from nas.evaluation.trained_run import TrainedRun
 from nas.export import export_run
 from nas.export.card import READER
@@ -92,7 +92,7 @@ def test_patterns_of_bits_of_one_subnet_share_its_ranges(trained: TrainedRun, ar
         mixed = space.uniform(arch, name)
         models[name] = deployed_model(trained, mixed, target, fp32)
         assert models[name] == deployed_model(trained, arch, Target(name, None), fp32)
-        found = validation_metrics(trained, mixed, open_onnx(models[name].SerializeToString()), None, metrics)
+        found = network_metrics(trained, mixed, open_onnx(models[name].SerializeToString()), None, metrics)
         if name == "fp32":
             assert found == pytest.approx(trained.evaluator()([arch], "again")[0], abs=1e-4)
     assert models["fp32"] == fp32

@@ -18,9 +18,7 @@ QuantizeLinear or DequantizeLinear node. Its cost is that of a graph with border
   at a small one, which round trips at one feature map cannot.
 
 A feature map that several nodes of a block read, because the block has a shortcut, is another case: ONNX
-Runtime changes its layout for the shortcut too, with further conversions from INT8. On an x86 server without
-VNNI such a border from INT8 to fp32 took 3.6 ns for each element, one without a shortcut 0.6 ns, and one from
-fp32 to INT8 0.4 ns (ONNX Runtime 1.32, space `cifar`, one thread, a busy machine).
+Runtime changes its layout for the shortcut too.
 
 The costs of all borders are fitted to all graphs: for each direction and case a + b · elements of the feature
 map. A single measurement is a difference of a few microseconds between graphs that take many times as long;
@@ -30,9 +28,9 @@ graph.
 Tokens have no border: INT8 blocks compute with them in floating point except in products, which convert their
 inputs themselves.
 
-The cost is that of a border between convolutions. A block that ends with an operator that is not computed
-with integers, such as a stem with hard-swish, passes floating-point values on whatever its precision; a
-border after it costs less than the table says.
+A block that ends with an operator that is not computed with integers, such as a stem with hard-swish, passes
+floating-point values on whatever its precision. After it, nothing is converted for a floating-point block,
+and there is no border.
 """
 
 from __future__ import annotations
@@ -48,7 +46,13 @@ from hw_profiles.latency_models.block_timing import Boundary, BoundaryTimes, Tim
 from hw_profiles.latency_models.prediction_error import Latencies
 from hw_profiles.latency_models.robust_regression import Affine
 from search_spaces import Block, Space
-from search_spaces.block_precision import border, in_precision, precision_of, without_border
+from search_spaces.block_precision import (
+    border,
+    in_precision,
+    precision_of,
+    reads_floats,
+    without_border,
+)
 from search_spaces.operators import Convert
 from search_spaces.tensors import FP32, INT8, Precision, TensorSpec
 
@@ -87,8 +91,10 @@ class Border(NamedTuple):
 
 
 def borders_of(block: Block) -> list[Border]:
-    """The borders at the start of a block."""
-    found = []
+    """The borders at the start of a block where values are converted."""
+    found: list[Border] = []
+    if reads_floats(block):
+        return found
     for i, node in enumerate(border(block)):
         assert isinstance(node.op, Convert)
         readers = sum(reader.inputs.count(i) for reader in block.nodes)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hw_profiles.latency_models.borders import borders_of
 from hw_profiles.latency_models.subnet_split import SubnetSplit
 from search_spaces import Arch, Space
-from search_spaces.block_precision import border, precision_of
+from search_spaces.block_precision import precision_of
 from search_spaces.precision_space import FLOAT_BITS, INT8_BITS, PrecisionSpace, with_precision
 from search_spaces.tensors import FP32, INT8, MIXED
 
@@ -44,8 +45,8 @@ def group_of(space: Space, arch: Arch) -> str:
 
 
 def n_borders(space: Space, arch: Arch) -> int:
-    """Number of blocks of an arch that begin with a border."""
-    return sum(bool(border(block)) for block in space.blocks(arch))
+    """Number of blocks of an arch at whose start values are converted."""
+    return sum(bool(borders_of(block)) for block in space.blocks(arch))
 
 
 def _in_group(space: PrecisionSpace, arch: Arch, group: str, rng: np.random.Generator) -> Arch:

@@ -143,7 +143,7 @@ def _subnets(
     trained: TrainedRun, exported: Sequence[Exported], benchmarked: Sequence[BenchmarkRow]
 ) -> pd.DataFrame:
     front = trained.run.search().read_csv(FRONT).set_index("arch_id")
-    test = trained.run.search().read_csv(TEST).drop_duplicates("arch_id").set_index("arch_id")
+    test = trained.run.search().read_csv(TEST).drop_duplicates("arch_id", keep="last").set_index("arch_id")
     metric = trained.task.headline.metric
     return pd.DataFrame(
         [

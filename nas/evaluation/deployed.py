@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hw_profiles.device import Device
 from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.data.batches import calibration_batches, eval_batches
+from nas.data.dataset import SplitName
 from nas.evaluation.group import CHUNK
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend import onnx_graph
@@ -139,12 +140,17 @@ def in_batches(network: Network, images: torch.Tensor, batch: int | None) -> NDA
     return np.concatenate([network(part.numpy()) for part in padded.split(step)])[: len(images)]
 
 
-def validation_metrics(
-    trained: TrainedRun, arch: Arch, network: Network, batch: int | None, metrics: Mapping[str, Metric]
+def network_metrics(
+    trained: TrainedRun,
+    arch: Arch,
+    network: Network,
+    batch: int | None,
+    metrics: Mapping[str, Metric],
+    split: SplitName = "validation",
 ) -> dict[str, float]:
-    """Metrics of a network on the validation split."""
+    """Metrics of the network of a subnet on a split."""
     size = trained.space.image_size(float_arch(trained.space, arch))
-    batches = eval_batches(trained.dataset, "validation", size, CHUNK)
+    batches = eval_batches(trained.dataset, split, size, CHUNK)
     accumulators = Accumulators(metrics, f"the subnet {arch.id} as deployed")
     for images, targets in batches:
         accumulators.update(torch.from_numpy(in_batches(network, images, batch)), targets)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nas.evaluation.deployed import Target, deployed_model, float_model, open_onnx, validation_metrics
+from nas.data.dataset import SplitName
+from nas.evaluation.deployed import Target, deployed_model, float_model, network_metrics, open_onnx
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend.precision import INT8
 from nas.progress import Progress, silent
@@ -14,7 +15,7 @@ from search_spaces.precision_space import PrecisionSpace, float_arch, space_of, 
 
 
 class DeployedEvaluator:
-    """Evaluates subnets in the precision of a device, on the validation split, by ONNX Runtime.
+    """Evaluates subnets in the precision of a device, by ONNX Runtime.
 
     The archive stores each subnet with the precision of every block, so that a network is evaluated once,
     whatever choices of precision describe it.
@@ -24,6 +25,7 @@ class DeployedEvaluator:
         target: the precision and the processor of the device.
         metrics: the metrics that are computed, by name.
         progress: called after each subnet.
+        split: whose images they are evaluated on.
     """
 
     def __init__(
@@ -32,8 +34,10 @@ class DeployedEvaluator:
         target: Target,
         metrics: Mapping[str, Metric],
         progress: Progress = silent,
+        split: SplitName = "validation",
     ) -> None:
         self._trained, self.target, self.metrics, self._progress = trained, target, metrics, progress
+        self._split: SplitName = split
 
     @property
     def key(self) -> str:
@@ -57,7 +61,7 @@ class DeployedEvaluator:
 
     def archived(self, arch: Arch) -> dict[str, float] | None:
         """The metrics of a subnet from the archive; None if one of them is missing."""
-        stored = self._trained.archive.get(self._stored_as(arch), "validation", self.key) or {}
+        stored = self._trained.archive.get(self._stored_as(arch), self._split, self.key) or {}
         return self._selected(stored) if stored.keys() >= self.metrics.keys() else None
 
     @property
@@ -67,10 +71,10 @@ class DeployedEvaluator:
     def _measured(self, arch: Arch) -> dict[str, float]:
         model = deployed_model(self._trained, arch, self.target, float_model(self._trained, arch))
         network = open_onnx(model.SerializeToString(), self.target.instruction_set)
-        return validation_metrics(self._trained, arch, network, None, self.metrics)
+        return network_metrics(self._trained, arch, network, None, self.metrics, self._split)
 
     def _store(self, arch: Arch, metrics: Mapping[str, float], origin: str) -> dict[str, float]:
-        stored = self._trained.archive.add(self._stored_as(arch), "validation", self.key, metrics, origin)
+        stored = self._trained.archive.add(self._stored_as(arch), self._split, self.key, metrics, origin)
         return self._selected(stored)
 
     def _stored_as(self, arch: Arch) -> Arch:

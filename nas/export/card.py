@@ -13,10 +13,11 @@ from nas.data.dataset import Dataset
 from nas.evaluation.deployed import CALIBRATION_IMAGES, Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.export import reference_reader
-from nas.onnx_backend.precision import INT8, MIXED
+from nas.onnx_backend.precision import INT8, blocks_in
 from nas.runs.folder import Folder
 from nas.runs.records import now, versions
 from search_spaces import Arch
+from search_spaces.block_precision import precision_of
 from search_spaces.precision_space import PrecisionSpace, space_of
 
 CARD_SCHEMA_VERSION = 1
@@ -61,7 +62,7 @@ def model_card(
         "created": now(),
         "versions": versions(),
     }
-    if target.precision in (INT8, MIXED):
+    if INT8 in map(precision_of, blocks_in(space, arch, target.precision)):
         card |= {
             "int8_for": target.instruction_set,
             "int8_ranges": target.ranges,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hw_profiles.measuring.runner.device_description import instruction_set
 from nas.data.batches import eval_batches
-from nas.evaluation.deployed import Network, Target, deployed_model, in_batches, validation_metrics
+from nas.evaluation.deployed import Network, Target, deployed_model, in_batches, network_metrics
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.best_ranges import with_best_ranges
 from nas.export.card import model_card, write_card
@@ -24,6 +24,7 @@ from nas.export.precision_cost import Measure, latencies, warn
 from nas.onnx_backend.precision import FP32, INT8, MIXED, blocks_in, check_precision
 from nas.torch_backend.static import StaticNet
 from search_spaces import Arch
+from search_spaces.block_precision import precision_of
 from search_spaces.precision_space import float_arch
 
 CHECKED_IMAGES = 64
@@ -104,16 +105,18 @@ def export(
         @cache
         def metrics_on(target: Target) -> dict[str, float]:
             network = kind.load(deployed(target), target.instruction_set)
-            return validation_metrics(trained, arch, network, target.batch, evaluator.metrics)
+            return network_metrics(trained, arch, network, target.batch, evaluator.metrics)
 
-        if best_ranges and target.precision in (INT8, MIXED):
+        precisions = {precision_of(block) for block in blocks_in(trained.space, arch, target.precision)}
+        if best_ranges and INT8 in precisions:
             target = with_best_ranges(trained, target, metrics_on)
         model = deployed_model(trained, arch, target, fp32)
         if target.precision == MIXED and target.instruction_set == instruction_set():
             check_layers_here(model)
         metrics = metrics_on(target)
         if measure:
-            others = (FP32, INT8) if target.precision == MIXED else (FP32,)
+            compared = (FP32, INT8) if target.precision == MIXED else (FP32,)
+            others = [precision for precision in compared if precisions != {precision}]
             timed = latencies(
                 {p: deployed(replace(target, precision=p)) for p in (*others, target.precision)}, measure
             )

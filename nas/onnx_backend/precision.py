@@ -44,7 +44,8 @@ def blocks_in(space: Space, arch: Arch, precision: str) -> tuple[Block, ...]:
     if not isinstance(own, PrecisionSpace):
         raise ValueError(
             f"precision {MIXED} needs a subnet that chooses the precision of its blocks, {arch.id} does "
-            f"not; use {FP32}, {FP16} or {INT8}, or search with --bits"
+            f"not; use {FP32}, {FP16} or {INT8}, or search for a device with a profile made by "
+            f"`nas profile --precision {MIXED}`"
         )
     return tuple(own.blocks(arch))
 

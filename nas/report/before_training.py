@@ -14,7 +14,7 @@ from nas.evaluation.group import GroupEvaluation
 from nas.evaluation.trained_run import TrainedRun
 from nas.recipes.recipe import Recipe
 from nas.recipes.recipe import parse as parse_recipe
-from nas.report.final_test import ORIGINAL, UNTRAINED
+from nas.report.final_test import ORIGINAL, UNTRAINED, subnet_row
 from nas.runs.files import RECIPE
 from nas.runs.run_dir import RunDir
 from nas.runs.weights import load_supernet, trained_weights
@@ -49,9 +49,7 @@ def evaluate_before_training(trained: TrainedRun) -> pd.DataFrame:
         (ORIGINAL, largest, _metrics(trained, network, largest, recalibrate=False)),
         (UNTRAINED, smallest, _metrics(trained, start, smallest, recalibrate=True)),
     ]
-    return pd.DataFrame(
-        [{"group": group, "arch_id": arch.id, "arch": arch, **values} for group, arch, values in rows]
-    )
+    return pd.DataFrame([subnet_row(group, arch, values) for group, arch, values in rows])
 
 
 def _metrics(trained: TrainedRun, supernet: Supernet, arch: Arch, *, recalibrate: bool) -> dict[str, float]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from nas.evaluation.deployed import Target
+from nas.evaluation.deployed_evaluator import DeployedEvaluator
 from nas.evaluation.trained_run import TrainedRun
+from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
+from nas.runs.tables import EVALUATED_AS, accuracy_in
 from search_spaces import Arch
-from search_spaces.precision_space import float_arch
+from search_spaces.precision_space import PrecisionSpace, float_arch, space_of
 
 N_RANDOM = 100
 """Number of random subnets whose median describes the supernet."""
@@ -20,7 +25,11 @@ ORIGINAL, UNTRAINED = "original", "untrained"
 
 
 def final_test(
-    trained: TrainedRun, selected: Sequence[Arch] = (), *, progress: Progress = silent
+    trained: TrainedRun,
+    selected: Sequence[Arch] = (),
+    *,
+    target: Target | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """Evaluate on the test split: the largest and the smallest subnet, random ones, and the selected ones.
 
@@ -30,11 +39,14 @@ def final_test(
 
     Args:
         trained: the run.
-        selected: subnets that a search returned; they are evaluated in fp32.
+        selected: subnets that a search returned.
+        target: what the selected subnets are deployed on, and evaluated as; None: in fp32. All others are
+            evaluated in fp32.
         progress: called after each subnet.
 
     Returns:
-        `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch` and the metrics.
+        `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch`, the metrics and
+        `EVALUATED_AS`.
     """
     space = trained.space
     if trained.info.arch:
@@ -42,16 +54,40 @@ def final_test(
     random = space.decode(space.sample(np.random.default_rng(0), N_RANDOM))
     groups = [(LARGEST, space.largest), (SMALLEST, space.smallest)]
     groups += [(RANDOM, arch) for arch in random]
-    groups += [(CHOSEN, arch) for arch in dict.fromkeys(selected)]
-    return _evaluated(trained, groups, progress)
+    table = _evaluated(trained, groups, progress)
+    return pd.concat([table, _as_deployed(trained, dict.fromkeys(selected), target or Target(), progress)])
+
+
+def _as_deployed(
+    trained: TrainedRun, selected: Iterable[Arch], target: Target, progress: Progress
+) -> pd.DataFrame:
+    """The selected subnets, those without INT8 in fp32."""
+    evaluator, own = trained.evaluator(split="test"), [space_of(trained.space, arch) for arch in selected]
+    deployed = DeployedEvaluator(trained, target, evaluator.metrics, progress, "test")
+    rows = []
+    for arch, space in zip(selected, own, strict=True):
+        in_fp32 = isinstance(space, PrecisionSpace) and not space.has_int8(arch)
+        if target.precision == FP32 or in_fp32:
+            precision, values = FP32, evaluator([float_arch(trained.space, arch)], "test")[0]
+        else:
+            precision, values = target.precision, deployed([arch], "test")[0]
+        rows.append(subnet_row(CHOSEN, arch, values, precision))
+    return pd.DataFrame(rows)
 
 
 def _evaluated(trained: TrainedRun, groups: Sequence[tuple[str, Arch]], progress: Progress) -> pd.DataFrame:
-    archs = [float_arch(trained.space, arch) for _, arch in groups]
-    metrics = trained.evaluator(split="test")(archs, "test", progress=progress)
+    metrics = trained.evaluator(split="test")([arch for _, arch in groups], "test", progress=progress)
     return pd.DataFrame(
-        [
-            {"group": group, "arch_id": arch.id, "arch": arch, **values}
-            for (group, arch), values in zip(groups, metrics, strict=True)
-        ]
+        [subnet_row(group, arch, values) for (group, arch), values in zip(groups, metrics, strict=True)]
     )
+
+
+def subnet_row(group: str, arch: Arch, metrics: Mapping[str, float], precision: str = FP32) -> dict[str, Any]:
+    """The row of a subnet in the table of the test split."""
+    return {
+        "group": group,
+        "arch_id": arch.id,
+        "arch": arch,
+        **metrics,
+        EVALUATED_AS: accuracy_in(precision),
+    }

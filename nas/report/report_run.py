@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from hw_profiles.device import Device
+from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.progress import Progress, silent
 from nas.report import ReportData, write_report
@@ -87,10 +88,10 @@ def report_run(
     selected = [arch for table in (front, baseline) if table is not None for arch in table["arch"]]
     folder = Folder(out) if out else results or run
     folder.check_writable("give another folder with --out")
-    test = final_test(trained, selected, progress=progress)
+    profiled = trained.device(device)
+    test = final_test(trained, selected, target=Target.of(profiled), progress=progress)
     before = evaluate_before_training(trained)
     folder.write_csv(TEST, pd.concat([test, before]))
-    profiled = trained.device(device)
     predictor, predictions = _predictor(results)
 
     figures = quality_figures(pd.concat([test, before]), trained.task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hw_profiles.command import mixed_profile_command
 from nas.search.options import SearchOptions
 from nas.search.problem.problem import Problem
 from nas.search.search_loop import is_evaluated_completely
@@ -36,16 +37,21 @@ def check_screening(options: SearchOptions, n_validation: int) -> None:
         )
 
 
-def check_int8_evaluations(options: SearchOptions, space: Space) -> None:
+def check_int8_evaluations(options: SearchOptions, space: Space, device: str) -> None:
     """Check that there are subnets with INT8 to evaluate.
+
+    Args:
+        options: the options.
+        space: the space that is searched.
+        device: name of the device.
 
     Raises:
         ValueError: a number of evaluations with INT8, but the precision is not searched.
     """
     if options.int8_evaluations is not None and not isinstance(space, PrecisionSpace):
         raise ValueError(
-            "--int8-evaluations has no effect: the precision is searched with a device profile of mixed "
-            "precision only; leave it out"
+            "--int8-evaluations has no effect: the precision is searched only with a device profile of mixed "
+            f"precision; leave it out, or make one with `{mixed_profile_command(space.source, device)}`"
         )
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nas.evaluation.deployed import Target, deployed_model, float_model, open_onnx, validation_metrics
+from nas.evaluation.deployed import Target, deployed_model, float_model, network_metrics, open_onnx
 from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend.precision import INT8
 from nas.search.subnet_time import SubnetTime
@@ -32,7 +32,7 @@ def time_deployed(trained: TrainedRun, metrics: Sequence[str], arch: Arch, targe
     model = deployed_model(part, arch, replace(target, precision=INT8), float_model(part, arch))
     network = open_onnx(model.SerializeToString(), target.instruction_set)
     built = time.perf_counter()
-    validation_metrics(part, arch, network, None, known)
+    network_metrics(part, arch, network, None, known)
     end = time.perf_counter()
     cpu_seconds = time.process_time() - cpu_begin
     return SubnetTime(built - begin, (end - built) / n, cpu_seconds / (end - begin))

@@ -75,7 +75,7 @@ def search_run(
     trained = trained.with_validation_images(options.validation_images)
     space = space_to_search(trained.space, [device, *others], options.bits)
     check_noise_ceiling(options, space)
-    check_int8_evaluations(options, space)
+    check_int8_evaluations(options, space, device.profile.name)
     check_screening(options, len(trained.dataset.split("validation")))
     check_small_space(options, space)
     problem = make_problem(

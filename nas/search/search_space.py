@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from hw_profiles.command import profile_command
+from hw_profiles.command import mixed_profile_command
 from hw_profiles.device import Device
 from search_spaces import Space
 from search_spaces.precision_space import Grain, PrecisionSpace, with_precision
@@ -38,7 +38,7 @@ def space_to_search(space: Space, devices: Sequence[Device], grain: Grain | None
             raise ValueError(
                 f"{'--bits' if grain else 'the other devices'} need a profile of mixed precision, got the "
                 f"device {profile.name!r} in {profile.key.precision}; make one with "
-                f"`{profile_command(space.source, f'{profile.name}-mixed')} --precision mixed`"
+                f"`{mixed_profile_command(space.source, profile.name)}`"
             )
     return with_precision(space, grain or DEFAULT_GRAIN)
 

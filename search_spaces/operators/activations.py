@@ -46,6 +46,7 @@ class HardSwish(Activation):
     """x · relu6(x + 3) / 6 (MobileNetV3, Howard et al. 2019)."""
 
     name: ClassVar[str] = "hard_swish"
+    in_integers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class HardSigmoid(Activation):
     """relu6(x + 3) / 6."""
 
     name: ClassVar[str] = "hard_sigmoid"
+    in_integers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Gelu(Activation):
     """x · Φ(x), with the error function and not its approximation by tanh (Hendrycks and Gimpel 2016)."""
 
     name: ClassVar[str] = "gelu"
+    in_integers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class Elu(Activation):
     """x, or exp(x) - 1 below 0 (Clevert et al. 2016)."""
 
     name: ClassVar[str] = "elu"
+    in_integers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Tanh(Activation):
     """The hyperbolic tangent."""
 
     name: ClassVar[str] = "tanh"
+    in_integers: ClassVar[bool] = False
 
 
 ACTIVATIONS: Mapping[str, Activation] = {

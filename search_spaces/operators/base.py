@@ -21,6 +21,8 @@ class Operator(ABC):
 
     in_place: ClassVar[bool] = False
     """Whether the output uses the memory of the first input."""
+    in_integers: ClassVar[bool] = True
+    """Whether an INT8 block may compute it with integers. Its output is a floating-point value otherwise."""
 
     @abstractmethod
     def output(self, *inputs: TensorSpec) -> TensorSpec:

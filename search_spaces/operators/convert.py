@@ -13,6 +13,9 @@ class Convert(Operator):
     """The same values in another precision, at the border between blocks of different precision."""
 
     precision: Precision
+    unrounded: bool = False
+    """Whether the values are in floating point already, because the INT8 block that computed them ends with
+    an operator that is not computed with integers."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
@@ -20,4 +23,4 @@ class Convert(Operator):
 
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""
-        return f"convert {self.precision}"
+        return f"convert {self.precision}{' unrounded' if self.unrounded else ''}"

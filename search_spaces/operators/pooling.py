@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from search_spaces.operators.base import Operator
 from search_spaces.tensors import TensorSpec
@@ -106,6 +107,7 @@ class AdaptiveAvgPool2d(Operator):
 class Resize(Operator):
     """Bicubic resizing: the convolution kernel with a = -0.75, pixel centres aligned, no antialiasing."""
 
+    in_integers: ClassVar[bool] = False
     size: tuple[int, int]
     """Height and width of the output."""
 

@@ -43,7 +43,13 @@ def chosen_subnets(data: ReportData) -> Html:
     if data.test is None or data.test.empty:
         notes.append(missing("figures on the test split", REPORT))
     elif data.profile and data.profile["key"]["precision"] != FP32:
-        notes.append(paragraph("Figures on the test split are for fp32 networks."))
+        precision = data.profile["key"]["precision"]
+        notes.append(
+            paragraph(
+                f"Figures on the test split are those of the networks in {precision}, as deployed; those of "
+                "the largest, the smallest and random subnets above are in fp32."
+            )
+        )
     appendix = _other_files(data, set(data.front["arch_id"]))
     if len(chosen) < len(data.front):
         appendix.append(details(f"All {len(data.front)} subnets of the front", _subnets(data, data.front)))
@@ -70,7 +76,7 @@ def _subnets(data: ReportData, rows: pd.DataFrame) -> Html:
     quantities = data.task.quantities[::-1]  # the headline first
     shown = ["arch_id", *data.task.shown]
     test = pd.DataFrame(columns=shown, dtype=float) if data.test is None else data.test[shown]
-    test = test.drop_duplicates("arch_id")  # the largest subnet may also be a chosen one
+    test = test.drop_duplicates("arch_id", keep="last")  # the largest subnet may also be a chosen one
     joined = rows.merge(test, "left", on="arch_id", suffixes=("", "_test")).sort_values("latency_ms")
     kinds = {"{}": "validation", "screened_{}": "screening", "{}_test": "test"}
     columns = {

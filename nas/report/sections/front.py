@@ -57,7 +57,7 @@ def _compared(data: ReportData) -> list[Html]:
     if data.comparison is None or data.front is None or data.test is None:
         return []
     front = data.front[["arch_id", "latency_ms", "measured_latency_ms"]].merge(
-        data.test.drop_duplicates("arch_id"), on="arch_id"
+        data.test.drop_duplicates("arch_id", keep="last"), on="arch_id"
     )
     front["latency_ms"] = front["measured_latency_ms"].fillna(front["latency_ms"])
     quantity = data.task.headline

@@ -1,9 +1,9 @@
 """The whole Pareto front of quantities that add up over slots, by dynamic programming.
 
 Slots are decided one after the other. If the remaining slots can add the same values to two partial subnets,
-both are in one state, and of all sums in a state only the non-dominated ones can become part of the front. Two
-partial subnets with equal values of all choices that later slots read are in one state: the width at the end
-of a stage, its depth until its last block, the resolution throughout. So are others whose choices make no
+both are in one state, and of all sums in a state only the non-dominated ones can become part of the front.
+Two partial subnets with equal values of all choices that later slots read are in one state: the width at the
+end of a stage, its depth until its last block, the resolution throughout. So are others whose choices make no
 difference any more, such as all those in INT8 from any earlier slot on.
 
 Floating-point addition is monotone, so this holds for rounded sums as well, as long as all are added in the
