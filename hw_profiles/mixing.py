@@ -19,6 +19,12 @@ from search_spaces.tensors import FP32, INT8, MIXED, Precision
 
 MIXTURES: dict[str, tuple[Precision, ...]] = {CPU: (FP32, INT8)}
 """The precisions in a mixed network, by provider."""
+_REASONS = {
+    "CUDAExecutionProvider": "it has no integer convolutions",
+    "TensorrtExecutionProvider": "fp16 with INT8 was not run there",
+    "NvTensorRTRTXExecutionProvider": "fp16 with INT8 was not run there",
+}
+"""Why other providers are refused; all that are not listed were not run with mixed networks."""
 
 
 def check_mixture(provider: str) -> None:
@@ -28,9 +34,10 @@ def check_mixture(provider: str) -> None:
         ValueError: it does not.
     """
     if provider not in MIXTURES:
+        reason = _REASONS.get(provider, "mixed networks were not run there")
         raise ValueError(
             f"precision {MIXED} needs a provider that computes in fp32 and INT8 in one network, one of "
-            f"{sorted(MIXTURES)}, got {provider}; profile it with one precision"
+            f"{sorted(MIXTURES)}, got {provider}: {reason}; profile it with one precision"
         )
 
 

@@ -102,6 +102,7 @@ def test_each_layer_runs_in_the_precision_that_is_chosen(tmp_path: Path, name: s
     for arch in space.decode(space.sample(np.random.default_rng(0), 3)):
         fp32, mixed, ranges = models(space, arch)
         onnx.checker.check_model(mixed, full_check=True)
+        assert_converted_once(mixed)
         layers, chosen = layer_precisions(mixed), chosen_integers(space, arch)
         asked = {
             layer.names[0].removesuffix(".sums").removesuffix(".product"): layer.integers for layer in layers
@@ -128,6 +129,17 @@ def test_each_layer_runs_in_the_precision_that_is_chosen(tmp_path: Path, name: s
         assert np.linalg.norm(found - plain) < 0.1 * np.linalg.norm(plain)
         in_torch = emulated(space, arch, ranges, x)
         assert np.linalg.norm(in_torch - exact) < 0.005 * np.linalg.norm(exact) + 2 * moved
+
+
+def assert_converted_once(model: onnx.ModelProto) -> None:
+    """Each activation has one DequantizeLinear node, which one node in floating point reads."""
+    constants = {constant.name for constant in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    nodes = [node for node in nodes if node.input[0] not in constants]
+    assert len({node.input[0] for node in nodes}) == len(nodes)
+    for node in nodes:
+        if node.output[0].endswith("_border"):
+            assert sum(reader.input[:].count(node.output[0]) for reader in model.graph.node) == 1
 
 
 @pytest.mark.parametrize("middle", ["fp32", "int8"])

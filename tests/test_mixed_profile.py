@@ -24,7 +24,6 @@ from search_spaces import Space, block_key
 from search_spaces.block_precision import in_precision
 from search_spaces.precision_space import GRAINS, Grain, with_precision
 
-# a stem that ends with hard-swish passes floating-point values on, see `hw_profiles.latency_models.borders`
 SPACE = search_spaces.parse(
     SMALL.to_yaml().replace("hard_swish", "relu").replace("name: small", "name: relu")
 )
@@ -132,13 +131,24 @@ def test_devices_that_cannot_mix_are_refused(
     store: ProfileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = MIXED.model_copy(update={"provider": "CUDAExecutionProvider"})
-    with pytest.raises(ValueError, match=r"one of \['CPUExecutionProvider'\], got CUDAExecutionProvider"):
+    with pytest.raises(
+        ValueError, match=r"one of \['CPUExecutionProvider'\], got CUDAExecutionProvider: it has no integer "
+    ):
         profile_device(SPACE, "gpu", store, settings=gpu)
     with pytest.raises(ValueError, match="needs a device that times single blocks"):
         profile_device(
             SPACE, "far", store, settings=MIXED, connection=OfflineBundle(out=tmp_path, whole=True)
         )
     assert {"gpu", "far"}.isdisjoint(store.names())
+
+
+def test_border_after_a_block_that_ends_in_floating_point_is_free(mixed: Device) -> None:
+    block = SPACE.blocks(SPACE.largest)[1]
+    plain = mixed.table.block_ms(block)
+    assert mixed.table.block_ms(in_precision(block, "fp32", "int8")) > plain
+    assert mixed.table.block_ms(in_precision(block, "fp32", "int8", unrounded=True)) == plain
+    crossed = in_precision(block, "int8", "fp32")
+    assert in_precision(block, "int8", "fp32", unrounded=True) == crossed
 
 
 def test_missing_borders_are_reported(mixed: Device, store: ProfileStore) -> None:

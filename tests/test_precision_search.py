@@ -8,6 +8,7 @@ import pytest
 from conftest import BUDGET, Nas, assert_refused, make_device
 
 from benchmarks.joint_precision import in_one_precision, saving
+from benchmarks.mixed_files import gains, versions_of
 from hw_profiles.device import Device
 from hw_profiles.device_files import write_device
 from nas.evaluation.trained_run import TrainedRun
@@ -235,6 +236,23 @@ def test_saving_of_a_front_by_hand() -> None:
     # 9 instead of 10 ms: 10 %; 6 instead of 7.5 ms: 20 %; no other front reaches 0.05
     assert saving(front, [fp32, int8]) == pytest.approx(0.15)
     assert np.isnan(saving(front[2:], [fp32, int8]))
+
+
+def test_fastest_precisions_are_those_of_an_enumeration(tiny: Space) -> None:
+    small = tiny.with_resolutions([8])
+    space, device = with_precision(small, "block"), make_device(small, precision="mixed")
+    latency = device.latency(space)
+    for arch in (small.smallest, small.largest):
+        names = [f"{block.name}.bits" for block in small.blocks(arch)]
+        patterns = [
+            Arch({**arch, **dict(zip(names, bits, strict=True))})
+            for bits in product((8, 32), repeat=len(names))
+        ]
+        versions = versions_of(small, space, device, arch)
+        ms = dict(zip(versions, latency(space.encode(list(versions.values()))).tolist(), strict=True))
+        assert ms["block"] == pytest.approx(latency(space.encode(patterns)).min())
+        assert ms["block"] <= ms["from"] <= min(ms["fp32"], ms["int8"])
+        assert gains({"fp32": 4.0, "int8": 5.0, "from": 3.0, "block": 2.0})["gain_block"] == 0.5
 
 
 def test_a_space_in_one_precision_has_the_subnets_of_its_base(tiny: Space) -> None:

@@ -12,7 +12,14 @@ from test_space import all_genomes
 
 import search_spaces
 from search_spaces import Space, block_key
-from search_spaces.block_precision import border, in_precision, precision_of, without_border
+from search_spaces.block_precision import (
+    border,
+    ends_in_float,
+    in_precision,
+    precision_of,
+    reads_floats,
+    without_border,
+)
 from search_spaces.costs import macs_table, params_table
 from search_spaces.precision_space import GRAINS, Grain, PrecisionSpace, with_precision
 from search_spaces.tensors import Precision
@@ -47,6 +54,8 @@ def test_blocks_are_those_of_the_base_space_with_borders_where_the_precision_cha
         for before, block in itertools.pairwise(blocks):
             assert before.output_specs == block.inputs
             assert bool(border(block)) == (precision_of(before) != precision_of(block))
+            floats = bool(border(block)) and precision_of(before) == "int8" and ends_in_float(before)
+            assert reads_floats(block) == floats
     base_genomes = base.encode([space.base_arch(arch) for arch in space.decode(genomes)])
     np.testing.assert_array_equal(macs_table(space)(genomes), macs_table(base)(base_genomes))
     np.testing.assert_array_equal(params_table(space)(genomes), params_table(base)(base_genomes))

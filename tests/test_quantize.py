@@ -20,7 +20,7 @@ from nas.onnx_backend import onnx_graph
 from nas.onnx_backend.calibrate import METHODS, Method, calibrate
 from nas.onnx_backend.dynamic_products import with_float_products
 from nas.onnx_backend.precision import INT8, uniform_blocks
-from nas.onnx_backend.quantize import SCHEMES, assumed_ranges, quantize, scheme
+from nas.onnx_backend.quantize import QUANTIZED, SCHEMES, assumed_ranges, quantize, scheme
 from nas.torch_backend.supernet import Supernet
 from search_spaces import Block
 from search_spaces import operators as ops
@@ -54,6 +54,11 @@ def optimized_ops(model: onnx.ModelProto, path: Path) -> Counter[str]:
     options.log_severity_level = 3
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+@pytest.mark.parametrize("op", [op for op in QUANTIZED if not op.in_integers])
+def test_operators_without_integers_are_not_quantized(op: type[ops.Operator]) -> None:
+    assert QUANTIZED[op] == ()
 
 
 def test_ranges_cover_all_batches_and_include_zero() -> None:

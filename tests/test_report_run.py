@@ -10,6 +10,7 @@ from conftest import BUDGET, make_device
 
 import nas
 from nas.data.dataset import ImageDataset, Split, SplitName
+from nas.evaluation.deployed import Target
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.export_run import export_subnets
 from nas.recipes.groups import ComputeConfig, DataConfig
@@ -190,6 +191,20 @@ def test_final_test_has_every_group_and_the_figures_of_the_test_split(searched: 
     # the same random subnets each time: the figure is comparable between runs
     assert final_test(searched)["arch_id"].tolist() == frame["arch_id"].tolist()[:5]
     assert np.isfinite(frame[["cross_entropy", "top1"]]).all(axis=None)
+
+
+def test_final_test_of_an_int8_device_is_that_of_int8_networks(searched: TrainedRun) -> None:
+    archs = searched.run.search().read_csv(FRONT)["arch"].tolist()[:1]
+    in_fp32 = final_test(searched, archs)
+    frame = final_test(searched, archs, target=Target("int8"))
+    chosen = frame["group"] == "chosen"
+    assert set(frame["evaluated_as"][chosen]) == {"int8 accuracy"}
+    assert set(frame["evaluated_as"][~chosen]) == {"fp32 accuracy"}
+    assert frame[~chosen].equals(in_fp32[~chosen])
+    assert (frame["cross_entropy"] != in_fp32["cross_entropy"]).tolist() == chosen.tolist()
+    assert not set(searched.archive.frame("validation")["arch_id"]) - set(
+        searched.archive.frame("validation", searched.evaluator().key)["arch_id"]
+    )
 
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:

@@ -240,7 +240,14 @@ def fit_borders(
         return error
 
     fitted = least_squares(
-        residuals, np.ones(rows.shape[1]), bounds=(0, np.inf), loss="soft_l1", f_scale=_TYPICAL_ERROR
+        residuals,
+        np.ones(rows.shape[1]),
+        bounds=(0, np.inf),
+        loss="soft_l1",
+        f_scale=_TYPICAL_ERROR,
+        ftol=1e-13,
+        xtol=1e-13,
+        gtol=1e-13,
     ).x
     values = fitted * scale
     return {

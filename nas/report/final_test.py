@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,14 @@ def final_test(
     groups = [(LARGEST, space.largest), (SMALLEST, space.smallest)]
     groups += [(RANDOM, arch) for arch in random]
     table = _evaluated(trained, groups, progress)
-    return pd.concat([table, _as_deployed(trained, dict.fromkeys(selected), target or Target(), progress)])
+    if not selected:
+        return table
+    chosen = _as_deployed(trained, list(dict.fromkeys(selected)), target or Target(), progress)
+    return pd.concat([table, chosen], ignore_index=True)
 
 
 def _as_deployed(
-    trained: TrainedRun, selected: Iterable[Arch], target: Target, progress: Progress
+    trained: TrainedRun, selected: Sequence[Arch], target: Target, progress: Progress
 ) -> pd.DataFrame:
     """The selected subnets, those without INT8 in fp32."""
     evaluator, own = trained.evaluator(split="test"), [space_of(trained.space, arch) for arch in selected]
