@@ -139,7 +139,9 @@ def profiled(space: Space, folder: Path, threads: int, held_out: int) -> Device:
 
 def spaces(space: Space, grains: Sequence[Grain]) -> dict[str, PrecisionSpace]:
     """The spaces that are searched, by name."""
-    uniform = {precision: in_one_precision(space, precision) for precision in UNIFORM}
+    uniform: dict[str, PrecisionSpace] = {
+        precision: in_one_precision(space, precision) for precision in UNIFORM
+    }
     return {**uniform, **{grain: with_precision(space, grain) for grain in grains}}
 
 

@@ -64,7 +64,7 @@ def main() -> None:
     predicted = device.latency(space)(space.encode(archs))
     measured_ms = dict(zip(archs, ((first + second) / 2).tolist(), strict=True))
     predicted_ms = dict(zip(archs, predicted.tolist(), strict=True))
-    networks = [
+    networks: list[dict[str, Any]] = [
         {
             "arch": arch.id,
             "precisions": space.precision_text(each["block"]),

@@ -71,10 +71,11 @@ def _as_deployed(
     for arch, space in zip(selected, own, strict=True):
         in_fp32 = isinstance(space, PrecisionSpace) and not space.has_int8(arch)
         if target.precision == FP32 or in_fp32:
-            precision, values = FP32, evaluator([float_arch(trained.space, arch)], "test")[0]
+            values = evaluator([float_arch(trained.space, arch)], "test")[0]
+            rows.append(subnet_row(CHOSEN, arch, values))
         else:
-            precision, values = target.precision, deployed([arch], "test")[0]
-        rows.append(subnet_row(CHOSEN, arch, values, precision))
+            values = deployed([arch], "test")[0]
+            rows.append(subnet_row(CHOSEN, arch, values, target.precision))
     return pd.DataFrame(rows)
 
 
