@@ -24,7 +24,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,7 +124,7 @@ def main() -> None:
             }
             by_device[device.profile.name].append(found)
         result = {device.profile.name: figures(device, by_device[device.profile.name]) for device in devices}
-        print(json.dumps({"seeds": seed + 1} | result, indent=2), flush=True)
+        print("\n".join([f"after seed {seed}:", *lines(result)]), flush=True)
 
 
 def profiled(space: Space, folder: Path, threads: int, held_out: int) -> Device:
@@ -230,6 +230,15 @@ def _volumes(fronts: Mapping[str, Matrix]) -> dict[str, float]:
     """The hypervolume of each front, with the same reference point."""
     reference = MARGIN * np.concatenate(list(fronts.values())).max(axis=0)
     return {kind: hypervolume(points, reference) for kind, points in fronts.items()}
+
+
+def lines(result: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """The figures, one in each line with the names that lead to it."""
+    for name, value in result.items():
+        if isinstance(value, dict) and "each" not in value:
+            yield from lines(value, f"{path}{name} ")
+        else:
+            yield f"{path}{name}: {json.dumps(value)}"
 
 
 def saving(front: Matrix, others: Sequence[Matrix]) -> float:
