@@ -71,7 +71,9 @@ def walk(nas: Nas, folder: Path, classes: int, mode: str, devices: Sequence[str]
     done(*evaluate)
     for device in devices:
         (search,) = steps(done(*(device if part == "NAME" else part for part in profile), "--held-out", 8))
-        (export,) = steps(done(*search, "--budget", 10, "--predictor", "ridge"))
+        searched = done(*search, "--budget", 10, "--predictor", "ridge")  # no more than at the start
+        assert "no predictor was fitted" in searched
+        (export,) = steps(searched)
         benchmark, report = steps(done(*export))
         done(*benchmark)
         done(*report)

@@ -205,7 +205,11 @@ def search(
         print_json(_summary(outcome, front))
     else:
         show(front, False)
-        parts = f"hypervolume {outcome.result.hypervolume:.4g}", _baseline(outcome), _predictor(outcome)
+        parts = (
+            f"hypervolume {outcome.result.hypervolume:.4g}",
+            _baseline(outcome),
+            _predictor(outcome, given=bool(predictor)),
+        )
         line("; ".join(part for part in parts if part))
         choice = "knee"
         if not outcome.front["keeps_limits"].any():
@@ -245,10 +249,10 @@ def _baseline(outcome: SearchOutcome) -> str:
     return f"random search {outcome.random.hypervolume:.4g}{fewer}"
 
 
-def _predictor(outcome: SearchOutcome) -> str:
+def _predictor(outcome: SearchOutcome, *, given: bool) -> str:
     record = outcome.predictor
     if record is None:
-        return ""
+        return "no predictor was fitted: the search ended with its initial evaluations" if given else ""
     before, ceiling = record.before_evaluation, record.ceiling
     return (
         f"predictor {record.name}: Kendall tau {record.cross_validation.kendall_tau:.2f} in cross-validation"
