@@ -1,6 +1,9 @@
-"""Conversion of all classification networks of torchvision: elastic parts, and equality of outputs.
+"""Conversion of networks of torchvision or timm: elastic parts, and equality of outputs.
 
-    python -m benchmarks.torch_coverage [NAME ...] [--out FILE]
+    python -m benchmarks.torch_coverage [NAME ...] [--timm] [--out FILE]
+
+Without names, these are all classification networks of torchvision, or all `test_*` networks of timm and
+small ones of its other families.
 
 Each network gets random weights and statistics. The largest subnet of its supernet must compute the same
 logits.
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +21,23 @@ from typing import Any
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import list_models
 
 from nas.importing.torch_model.convert import convert
 from nas.importing.torch_model.load import load_model
 
 SIDES = {"inception_v3": 299}
-"""Side of the images in pixels, if it is not 224."""
+"""Side of the images for networks of torchvision in pixels, if it is not 224."""
+TIMM = (
+    *("convnext_atto", "convnextv2_atto", "cspresnet50", "darknet53", "deit3_small_patch16_224"),
+    *("deit_tiny_patch16_224", "edgenext_xx_small", "efficientnet_lite0", "fbnetc_100", "ghostnet_050"),
+    *("hardcorenas_a", "lcnet_050", "levit_128s", "mixnet_s", "mnasnet_small", "mobilenetv3_small_050"),
+    *("mobilevit_xxs", "poolformer_s12", "regnetx_002", "regnety_002", "repvgg_a0", "resnet18", "resnet26"),
+    *("resnetv2_50", "rexnet_100", "semnasnet_075", "spnasnet_100", "tf_efficientnet_lite0", "tinynet_e"),
+    *("vit_tiny_patch16_224",),
+)
+"""Networks of timm, besides `test_*`."""
 COLUMNS = (
     *("network", "genes", "subnets", "smallest_mmacs", "largest_mmacs", "seconds", "difference"),
     *("space_file_kb", "refused"),
@@ -43,11 +57,11 @@ def randomize(model: nn.Module) -> None:
                 tensor.uniform_(0.5, 1.5, generator=generator)
 
 
-def measure(name: str) -> dict[str, Any]:
-    """Convert one network, and compare the logits."""
-    model = load_model(f"torchvision:{name}").eval()
+def measure(source: str, name: str) -> dict[str, Any]:
+    """Convert one network of `torchvision` or `timm`, and compare the logits."""
+    model: Any = load_model(f"{source}:{name}").eval()
     randomize(model)
-    side = SIDES.get(name, 224)
+    side = model.pretrained_cfg["input_size"][1] if source == "timm" else SIDES.get(name, 224)
     start = time.perf_counter()
     try:
         converted = convert(model, [side], name=name)
@@ -57,7 +71,7 @@ def measure(name: str) -> dict[str, Any]:
     space = converted.space
     with torch.no_grad():
         images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-        expected = model(images)
+        expected: Tensor = model(images)
         difference = (converted.supernet(images, space.largest) - expected).abs().max() / expected.abs().max()
     return {
         "network": name,
@@ -71,20 +85,27 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
+def of_timm() -> list[str]:
+    """The networks of timm in the table."""
+    timm = importlib.import_module("timm")
+    return [*timm.list_models("test_*"), *TIMM]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table in Markdown."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="networks; by default all")
+    parser.add_argument("--timm", action="store_true", help="networks of timm, which must be installed")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    names = options.names or torchvision.models.list_models(module=torchvision.models)
+    names = options.names or (of_timm() if options.timm else list_models(module=torchvision.models))
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     print(*lines, sep="\n", flush=True)
     for name in names:
-        row = measure(name)
+        row = measure("timm" if options.timm else "torchvision", name)
         lines.append("| " + " | ".join(str(row.get(column, "")) for column in COLUMNS) + " |")
         print(lines[-1], flush=True)
         gc.collect()

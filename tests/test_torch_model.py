@@ -16,7 +16,7 @@ from conftest import Nas, assert_refused
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from torch_models import MODELS, Digits, ResNet, random_model, with_random_weights
+from torch_models import MODELS, Digits, Head, ResNet, random_model, swin_v2, with_random_weights
 
 import search_spaces
 from hw_profiles.latency_models.block_timing import boundaries_of, timed_blocks
@@ -44,6 +44,8 @@ from search_spaces.operators import Conv2d
 
 ALL = Options(elastic=("expand", "depth", "width", "kernel"))
 FACTORY = "torch_models:ResNet"
+ONE_SIZE = ("transformer", "swin", "functions")
+"""Models for images of 16 pixels."""
 
 
 def images(side: int = 20, n: int = 2) -> Tensor:
@@ -60,7 +62,7 @@ def archs(converted: Converted, n: int = 4) -> list[Arch]:
 def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, Converted]:
     """A model, and the supernet that was made from it with all kinds of choices."""
     model = random_model(request.param)
-    return model, convert(model, [16] if request.param in ("transformer", "swin") else [16, 20], ALL)
+    return model, convert(model, [16] if request.param in ONE_SIZE else [16, 20], ALL)
 
 
 def test_largest_subnet_is_the_model(pair: tuple[nn.Module, Converted]) -> None:
@@ -74,7 +76,8 @@ def test_largest_subnet_is_the_model(pair: tuple[nn.Module, Converted]) -> None:
     # parameters of modules that have others too
     renamed = {"gamma": "gamma.weight", "token": "token.weight", "positions": "positions.grid"}
     renamed |= {f"in_proj_{name}": f"in_proj.{name}" for name in ("weight", "bias")}
-    renamed |= {"relative_position_bias_table": "attention.bias"}
+    renamed |= {"relative_position_bias_table": "attention.bias", "grid": "grid.grid"}
+    renamed |= {name: f"{name}.value" for name in ("mean", "std", "shift")}
     parts = [name.rpartition(".") for name in own]
     expected = {f"{module}{dot}{renamed.get(name, name)}" for module, dot, name in parts}
     assert converted.supernet.state_dict().keys() == expected
@@ -125,7 +128,7 @@ def test_exported_code_computes_the_subnet(pair: tuple[nn.Module, Converted]) ->
     for arch in archs(converted, 1):
         net = converted.supernet.extract(arch)
         if not can_be_written(converted.space.network(arch)):
-            pytest.skip("attention has no code")
+            pytest.skip("attention and constants of channels have no code")
         code = torch_source(converted.space.network(arch), "A subnet.", "net.safetensors")
         names: dict[str, Any] = {}
         exec(compile(code, "net.py", "exec"), names)
@@ -313,6 +316,93 @@ class Auxiliary(Two):
         return (logits, self.aux(x).mean((2, 3))) if self.training else logits
 
 
+@torch.no_grad()
+def test_attention_of_normalized_vectors() -> None:
+    model = with_random_weights(swin_v2())
+    converted = convert(model, [16])
+    x, space = images(16), converted.space
+    assert torch.equal(converted.supernet(x, space.largest), model(x))
+    ordered = convert(model, [16], sort=True)
+    torch.testing.assert_close(ordered.supernet(x, space.largest), model(x))
+    for arch in archs(converted, 1):
+        net = converted.supernet.extract(arch)
+        output = net(x)
+        assert torch.equal(converted.supernet(x, arch), output)
+        session = onnxruntime.InferenceSession(
+            onnx_graph.serialize(net.blocks, net.weights(), batch=2), providers=["CPUExecutionProvider"]
+        )
+        result = session.run(None, {onnx_graph.INPUT: x.numpy()})[0]
+        np.testing.assert_allclose(result, output, rtol=1e-5, atol=1e-5 * float(output.abs().max()))
+
+
+class Products(Head):
+    """Attention as products with a softmax between them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, channels = x.shape
+        query, key, value = self.inputs[0](x).reshape(n, tokens, 3, 2, -1).permute(2, 0, 3, 1, 4)
+        shares = F.softmax((query * (channels // 2) ** -0.5) @ key.transpose(-2, -1), dim=-1)
+        y: Tensor = self.out((shares @ value).transpose(1, 2).flatten(2))
+        return y.mean(1)
+
+
+@torch.no_grad()
+def test_attention_as_products() -> None:
+    patches = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.Flatten(2), Transpose())
+    model = with_random_weights(nn.Sequential(patches, Products(True)))
+    supernet = convert(model, [16]).supernet
+    # torch's fused attention rounds differently
+    torch.testing.assert_close(supernet(images(16), supernet.space.largest), model(images(16)))
+    assert [choice.kind for choice in supernet.space.genes] == ["heads"]
+
+
+class Transpose(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
+class Same(nn.Module):
+    """A convolution that pads as TensorFlow does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 16, 5, 2), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = max((-(-x.shape[2] // 2) - 1) * 2 + 5 - x.shape[2], 0)
+        x = self.last(self.conv(F.pad(x, [total // 2, total - total // 2] * 2)))
+        return x.amax((2, 3))
+
+
+@torch.no_grad()
+def test_padding_that_depends_on_the_size() -> None:
+    model = with_random_weights(Same())
+    converted = convert(model, [16, 17])  # with 3 and 4 zeros
+    for side in (16, 17):
+        arch = converted.space.largest | {"resolution": side}
+        assert torch.equal(converted.supernet(images(side), arch), model(images(side)))
+
+
+class Normalized(nn.Module):
+    """Images are normalized channel by channel, as in torchvision's GoogLeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x[:, i].unsqueeze(1) * (0.1 + i) + 0.2 for i in range(3)], 1)
+        y: Tensor = self.last(self.conv(x[:, :, ::2, ::2]))
+        return y.mean((2, 3))
+
+
+@torch.no_grad()
+def test_parts_of_images() -> None:
+    model = with_random_weights(Normalized())
+    supernet = convert(model, [16]).supernet
+    assert torch.equal(supernet(images(16), supernet.space.largest), model(images(16)))
+
+
 def test_auxiliary_heads_are_left_out() -> None:
     converted = convert(Auxiliary(), [4])
     assert converted.training_only == ("aux",)
@@ -336,6 +426,10 @@ def test_auxiliary_heads_are_left_out() -> None:
             r"must return a vector for each image, got 4@20",
         ),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 30), nn.Flatten()), r"does not run with images of 20 pixels"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 20), nn.Flatten(), nn.LogSoftmax(1)),
+            r"no rule for LogSoftmax; a model must return logits: leave it out at the end",
+        ),
         (
             lambda: nn.Sequential(nn.Conv2d(3, 4, 20), nn.Flatten()),
             r"must have an elastic part; 0: outputs of",

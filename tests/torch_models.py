@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -226,6 +226,108 @@ def swin() -> nn.Module:
     return model
 
 
+class Gate(nn.Module):
+    """Squeeze-and-excitation with linear layers and a batch norm of vectors."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Sequential(
+            nn.Linear(channels, 8), nn.BatchNorm1d(8), nn.PReLU(), nn.Linear(8, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, _, _ = x.size()
+        y = self.fc(self.pool(x).view(n, c)).view(n, c, 1, 1)
+        return x * y.expand_as(x)
+
+
+class DropPath(nn.Module):
+    """Skips the branch of some images in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(0.9)
+
+
+class Odd(nn.Module):
+    """Arithmetic with constants, less common activations and norms, and code that depends on sizes."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(1, 3, 1, 1))
+        self.register_buffer("std", torch.ones(3, 1, 1))
+        self.stem, self.norm = nn.Conv2d(3, 16, 3, 2), nn.GroupNorm(4, 16, eps=1e-3)
+        self.slope, self.wide = nn.PReLU(16), nn.Conv2d(16, 32, 1)
+        self.inner, self.narrow = nn.GroupNorm(4, 32), nn.Conv2d(32, 16, 3, padding=1)
+        self.shift, self.gate, self.mish = nn.Parameter(torch.ones(16, 1, 1)), Gate(16), nn.Mish()
+        self.drop, self.last = DropPath(), nn.Conv2d(16, 16, 1)
+        self.pool, self.fc = nn.AdaptiveMaxPool2d(1), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor, scale: float | None = None) -> Tensor:
+        assert x.shape[1] == 3, "images must have three channels"
+        x = (x - self.mean) / self.std
+        x = F.pad(x, (0, 1, 0, 1)) if x.shape[-1] % 2 == 0 else x
+        x = self.slope(self.norm(self.stem(x)))
+        if scale is not None:
+            x = x * scale
+        y = self.narrow(F.gelu(self.inner(self.wide(x)), approximate="tanh")) + self.shift
+        x = x + self.drop(self.gate(y))
+        x = x * F.relu6(x + 3) / 6 - self.mish(1 - 0.5 * self.last(x))
+        x = torch.cat([x.mean(3).mean(2), torch.flatten(self.pool(x), 1)], dim=1)
+        logits: Tensor = self.fc(x)
+        return logits
+
+
+class Head(nn.Module):
+    """Attention as functions; queries, keys and values come from one layer or from three."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(16), nn.Linear(16, 16)
+        self.inputs = nn.ModuleList([nn.Linear(16, 48)] if fused else [nn.Linear(16, 16) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, channels = x.shape
+        y = self.norm(x)
+        if len(self.inputs) == 1:
+            parts = self.inputs[0](y).reshape(n, tokens, 3, 2, channels // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            parts = [layer(y).view(n, tokens, 2, channels // 2).transpose(1, 2) for layer in self.inputs]
+        mixed = F.scaled_dot_product_attention(*parts, dropout_p=0.1 if self.training else 0.0)
+        z: Tensor = x + self.out(mixed.transpose(1, 2).reshape(n, tokens, channels))
+        return z
+
+
+class Functions(nn.Module):
+    """A vision transformer for images of 16 pixels whose head reads the mean of the patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.blocks = nn.Conv2d(3, 16, 4, 4), nn.Sequential(Head(True), Head(False))
+        self.token, self.grid = nn.Parameter(torch.ones(1, 1, 16)), nn.Parameter(torch.ones(1, 17, 16))
+        self.mlp, self.head = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = self.blocks(torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.grid)
+        x = x + self.mlp(x)
+        logits: Tensor = self.head(x[:, 1:].mean(dim=1))
+        return logits
+
+
+def swin_v2() -> nn.Module:
+    """A small Swin V2."""
+    parts = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2}
+    model: nn.Module = SwinTransformer(
+        [4, 4], 16, [2, 2], [2, 2], [2, 2], mlp_ratio=2.0, num_classes=3, **parts
+    )
+    return model
+
+
 MODELS: Mapping[str, Callable[[], nn.Module]] = {
     "resnet": ResNet,
     "mobile": mobile,
@@ -234,6 +336,8 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = {
     "convnext": convnext,
     "transformer": Transformer,
     "swin": swin,
+    "odd": Odd,
+    "functions": Functions,
 }
 
 

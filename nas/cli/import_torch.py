@@ -43,6 +43,14 @@ def import_torch(
             show_default="the first match of state_dict, model_state_dict, model and others, averages last",
         ),
     ] = None,
+    by_order: Annotated[
+        bool,
+        typer.Option(
+            "--by-order",
+            help="Match the tensors of the file by their order and shape instead of their names, for weights "
+            "of another implementation of the network.",
+        ),
+    ] = False,
     arg: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Argument for the function of MODEL; may be repeated."),
@@ -126,7 +134,9 @@ def import_torch(
         raise ValueError(f"{model} needs the side of its images; give --resolution, which may be repeated")
     network = load_model(model, arg or ())
     if weights is not None:
-        load_weights(network, weights, key)
+        load_weights(network, weights, key, by_order=by_order)
+    elif by_order:
+        raise ValueError("--by-order has no effect without --weights; leave it out")
     converted = convert(
         network,
         resolution or TORCHVISION_SIDES,

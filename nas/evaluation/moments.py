@@ -24,7 +24,8 @@ class Moments(NamedTuple):
 
 
 def channel_moments(x: Tensor) -> Moments:
-    """Moments of the channels of images (n, channels, height, width); in float64 on a CPU."""
+    """Moments of the channels of images (n, channels, height, width) or vectors; in float64 on a CPU."""
+    x = x[:, :, None, None] if x.ndim == 2 else x
     n, channels, height, width = x.shape
     if x.device.type != "cpu":
         var, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)

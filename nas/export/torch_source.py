@@ -143,11 +143,23 @@ def _linear(node: Node) -> str:
     return _call("nn.Linear", node.specs[0].channels, node.op.channels, bias=node.op.bias)
 
 
+def _batch_norm(node: Node) -> str:
+    dimensions = 1 if node.specs[0].layout == "vector" else 2
+    return _module(f"nn.BatchNorm{dimensions}d", "eps")(node)
+
+
+def _group_norm(node: Node) -> str:
+    assert isinstance(node.op, ops.GroupNorm)
+    return _call("nn.GroupNorm", node.op.groups, node.specs[0].channels, eps=node.op.eps)
+
+
 MODULES: Mapping[type[ops.Operator], Callable[[Node], str]] = {
     ops.Conv2d: _conv,
     ops.Linear: _linear,
-    ops.BatchNorm: _module("nn.BatchNorm2d", "eps"),
+    ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _module("nn.LayerNorm", "eps"),
+    ops.GroupNorm: _group_norm,
+    ops.PRelu: _module("nn.PReLU"),
     ops.Scale: _scale,
 }
 """Code of the module of each operator with weights."""
@@ -182,6 +194,15 @@ def _shuffle(node: Node, inputs: Sequence[str]) -> str:
     return f"{inputs[0]}.unflatten(1, ({node.op.groups}, -1)).transpose(1, 2).flatten(1, 2)"
 
 
+def _arithmetic(node: Node, inputs: Sequence[str]) -> str:
+    op, x = node.op, inputs[0]
+    assert isinstance(op, ops.Arithmetic)
+    if op.function == "subtract_from":
+        return f"{op.value} - {x}"
+    symbol = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}[op.function]
+    return f"{x} {symbol} {op.value}"
+
+
 def _leaky_relu(node: Node, inputs: Sequence[str]) -> str:
     assert isinstance(node.op, ops.LeakyRelu)
     return f"F.leaky_relu({inputs[0]}, {node.op.slope})"
@@ -199,14 +220,19 @@ CALLS: Mapping[type[ops.Operator], Callable[[Node, Sequence[str]], str]] = {
     ops.Sigmoid: _format("torch.sigmoid({})"),
     ops.HardSigmoid: _format("F.hardsigmoid({})"),
     ops.Gelu: _format("F.gelu({})"),
+    ops.GeluTanh: _format('F.gelu({}, approximate="tanh")'),
+    ops.Mish: _format("F.mish({})"),
     ops.LeakyRelu: _leaky_relu,
+    ops.Arithmetic: _arithmetic,
     ops.Elu: _format("F.elu({})"),
     ops.Tanh: _format("torch.tanh({})"),
     ops.AvgPool2d: _pool("F.avg_pool2d"),
     ops.MaxPool2d: _pool("F.max_pool2d"),
     ops.GlobalAvgPool: _format("{}.mean((2, 3), keepdim=True)"),
     ops.AdaptiveAvgPool2d: _adaptive_pool,
+    ops.GlobalMaxPool: _format("{}.amax((2, 3), keepdim=True)"),
     ops.Add: _format("{} + {}"),
+    ops.Subtract: _format("{} - {}"),
     ops.Multiply: _format("{} * {}"),
     ops.Concat: _concat,
     ops.Slice: _slice,
@@ -214,6 +240,7 @@ CALLS: Mapping[type[ops.Operator], Callable[[Node, Sequence[str]], str]] = {
     ops.ChannelsLast: _format("{}.permute(0, 2, 3, 1)"),
     ops.ChannelsFirst: _format("{}.permute(0, 3, 1, 2)"),
     ops.Flatten: _format("{}.flatten(1)"),
+    ops.ToPixel: _format("{}[:, :, None, None]"),
     ops.ImageToTokens: _format("{}.flatten(2).transpose(1, 2)"),
 }
 """Code of each operator without weights, from the names of its inputs."""

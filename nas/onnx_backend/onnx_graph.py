@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from nas.onnx_backend import onnx_attention, onnx_window_attention
+from nas.onnx_backend import onnx_arithmetic, onnx_attention, onnx_window_attention
 from nas.onnx_backend.graph_writer import BATCH as BATCH
 from nas.onnx_backend.graph_writer import FEATURES as FEATURES
 from nas.onnx_backend.graph_writer import INPUT as INPUT
@@ -205,6 +205,57 @@ def _gelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
     graph.node("Mul", [f"{output}.double", half], output)
 
 
+def _gelu_tanh(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    """x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2."""
+    values = {"factor": 0.044715, "root": np.sqrt(2 / np.pi), "one": 1.0, "half": 0.5}
+    names = {n: graph.constant(f"{output}.{n}", np.array(v, np.float32)) for n, v in values.items()}
+    graph.node("Mul", [*inputs, *inputs], f"{output}.square")
+    graph.node("Mul", [f"{output}.square", *inputs], f"{output}.cube")
+    graph.node("Mul", [f"{output}.cube", names["factor"]], f"{output}.scaled")
+    graph.node("Add", [*inputs, f"{output}.scaled"], f"{output}.sum")
+    graph.node("Mul", [f"{output}.sum", names["root"]], f"{output}.argument")
+    graph.node("Tanh", [f"{output}.argument"], f"{output}.tanh")
+    graph.node("Add", [f"{output}.tanh", names["one"]], f"{output}.gate")
+    graph.node("Mul", [*inputs, f"{output}.gate"], f"{output}.double")
+    graph.node("Mul", [f"{output}.double", names["half"]], output)
+
+
+def _mish(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    graph.node("Softplus", inputs, f"{output}.softplus")
+    graph.node("Tanh", [f"{output}.softplus"], f"{output}.gate")
+    graph.node("Mul", [*inputs, f"{output}.gate"], output)
+
+
+def _prelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    slopes = graph.weights[f"{node.path}.weight"]
+    slopes = slopes[:, None, None] if node.output.layout == "image" else slopes
+    graph.node("PRelu", [*inputs, graph.constant(f"{node.path}.weight", slopes)], output)
+
+
+def _group_norm(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    """An instance norm of the groups: opset 18 has no group norm with weights for each channel."""
+    op, path = node.op, node.path
+    assert isinstance(op, ops.GroupNorm)
+    ones = graph.constant(f"{path}.ones", np.ones(op.groups, np.float32))
+    zeros = graph.constant(f"{path}.zeros", np.zeros(op.groups, np.float32))
+    split = graph.constant(f"{path}.groups", np.array([0, op.groups, -1]))
+    joined = graph.constant(f"{path}.shape", np.array([0, *node.output.shape]))
+    graph.node("Reshape", [*inputs, split], f"{path}.split")
+    graph.node("InstanceNormalization", [f"{path}.split", ones, zeros], f"{path}.normalized", epsilon=op.eps)
+    graph.node("Reshape", [f"{path}.normalized", joined], f"{path}.joined")
+    weight, bias = (
+        graph.constant(f"{path}.{name}", graph.weights[f"{path}.{name}"][:, None, None])
+        for name in ("weight", "bias")
+    )
+    graph.node("Mul", [f"{path}.joined", weight], f"{path}.scaled")
+    graph.node("Add", [f"{path}.scaled", bias], output)
+
+
+def _to_pixel(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
+    axes = graph.constant(f"{node.path}.axes", np.array([2, 3]))
+    graph.node("Unsqueeze", [*inputs, axes], output)
+
+
 def _scale(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
     assert isinstance(node.op, ops.Scale)
     factors = graph.weights[f"{node.path}.weight"].ravel() * np.float32(node.op.multiplier)
@@ -310,6 +361,7 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.Linear: _linear,
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
+    ops.GroupNorm: _group_norm,
     ops.Scale: _scale,
     ops.Relu: _plain("Relu"),
     ops.Relu6: _relu6,
@@ -318,15 +370,22 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.Sigmoid: _plain("Sigmoid"),
     ops.HardSigmoid: _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
     ops.Gelu: _gelu,
+    ops.GeluTanh: _gelu_tanh,
+    ops.Mish: _mish,
     ops.LeakyRelu: _leaky_relu,
+    ops.PRelu: _prelu,
     ops.Elu: _plain("Elu"),
     ops.Tanh: _plain("Tanh"),
+    ops.Arithmetic: onnx_arithmetic.write,
+    ops.ChannelArithmetic: onnx_arithmetic.write_by_channel,
     ops.AvgPool2d: _avg_pool,
     ops.MaxPool2d: _max_pool,
     ops.GlobalAvgPool: _plain("GlobalAveragePool"),
+    ops.GlobalMaxPool: _plain("GlobalMaxPool"),
     ops.AdaptiveAvgPool2d: _adaptive_avg_pool,
     ops.Resize: _resize,
     ops.Add: _plain("Add"),
+    ops.Subtract: _plain("Sub"),
     ops.Multiply: _plain("Mul"),
     ops.Concat: _concat,
     ops.Slice: _slice,
@@ -334,6 +393,7 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.ChannelsLast: _plain("Transpose", perm=[0, 2, 3, 1]),
     ops.ChannelsFirst: _plain("Transpose", perm=[0, 3, 1, 2]),
     ops.Flatten: _plain("Flatten"),
+    ops.ToPixel: _to_pixel,
     ops.Convert: _plain("Identity"),  # the quantizer converts
     ops.ImageToTokens: _image_to_tokens,
     ops.TokensToImage: _tokens_to_image,

@@ -32,9 +32,16 @@ def write(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
     for i, part in enumerate(("query", "key", "value")):
         index = graph.constant(f"{path}.{part}.index", np.array(i))
         graph.node("Gather", [f"{path}.qkv", index], f"{path}.{part}", axis=0)
-    graph.node("Transpose", [f"{path}.key"], f"{path}.key.transposed", perm=[0, 1, 2, 4, 3])
-    graph.node("MatMul", [f"{path}.query", f"{path}.key.transposed"], f"{path}.products")
-    scale = graph.constant(f"{path}.scale", np.array(head_dim**-0.5, np.float32))
+    query, key = (
+        _normalized(graph, f"{path}.{part}") if op.normalized else f"{path}.{part}"
+        for part in ("query", "key")
+    )
+    graph.node("Transpose", [key], f"{path}.key.transposed", perm=[0, 1, 2, 4, 3])
+    graph.node("MatMul", [query, f"{path}.key.transposed"], f"{path}.products")
+    factor = np.array(head_dim**-0.5, np.float32)
+    if op.normalized:
+        factor = graph.weights[f"{path}.scale"][:, None, None]
+    scale = graph.constant(f"{path}.scale", factor)
     graph.node("Mul", [f"{path}.products", scale], f"{path}.logits")
     distance_rows, distance_columns = distances(ops.RelativeBias(op.window))
     bias = graph.weights[f"{path}.bias"][distance_rows.T, distance_columns.T].transpose(2, 0, 1)
@@ -56,6 +63,16 @@ def write(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
         _roll(graph, path, f"{path}.out", shifts, spec.size, output)
     else:
         graph.node("Reshape", [f"{path}.grid", graph.constant(f"{path}.shape", np.array(shape))], output)
+
+
+def _normalized(graph: GraphWriter, name: str) -> str:
+    """Vectors divided by their norms, as `torch.nn.functional.normalize` does."""
+    axis = graph.constant(f"{name}.axis", np.array([-1]))
+    graph.node("ReduceL2", [name, axis], f"{name}.norm", keepdims=1)
+    smallest = graph.constant(f"{name}.eps", np.array(1e-12, np.float32))
+    graph.node("Max", [f"{name}.norm", smallest], f"{name}.divisor")
+    graph.node("Div", [name, f"{name}.divisor"], f"{name}.normalized")
+    return f"{name}.normalized"
 
 
 def _roll(

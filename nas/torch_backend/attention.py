@@ -72,7 +72,11 @@ def window_attention(
     parts = x.reshape(n, rows, height, columns, width, 3, op.heads, -1).permute(5, 0, 1, 3, 6, 2, 4, 7)
     # (n · windows, heads, tokens, head_dim) each
     query, key, value = parts.reshape(3, n * rows * columns, op.heads, height * width, -1)
-    logits = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
+    if op.normalized:
+        products = F.normalize(query, dim=3) @ F.normalize(key, dim=3).transpose(2, 3)
+        logits = products * weights["scale"][:, None, None]
+    else:
+        logits = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
     distance_rows, distance_columns = map(torch.from_numpy, distances(ops.RelativeBias(op.window)))
     # the table has the distance to a token from each other one
     logits = logits + weights["bias"][distance_rows.T, distance_columns.T].permute(2, 0, 1)

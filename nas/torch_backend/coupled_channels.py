@@ -18,6 +18,7 @@ from search_spaces.operators import (
     ChannelShuffle,
     Concat,
     Conv2d,
+    GroupNorm,
     Linear,
     MergeTokens,
     Operator,
@@ -139,6 +140,8 @@ def _coupling(nodes: Sequence[Node], node: Node) -> tuple[str, int]:
         if node.op.channels != node.specs[0].channels:
             return "changed by a grouped convolution", 1
         return "", node.op.channels // node.op.groups
+    if isinstance(node.op, GroupNorm):
+        return "", node.specs[0].channels // node.op.groups
     if isinstance(node.op, Attention | WindowAttention):
         source, mixed = node.inputs[0], isinstance(node.op, Attention) and node.op.talking_heads
         if len(node.inputs) > 1 or mixed or source == BLOCK_INPUT or parts(nodes[source]) != 3:

@@ -188,8 +188,24 @@ class ElasticScale(ElasticOperator):
         nn.init.constant_(self._full("weight"), self._init)
 
 
+class ElasticSlopes(ElasticOperator):
+    """A slope for each channel of PReLU."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Initialize with 0.25 (He et al. 2015, §2.1)."""
+        nn.init.constant_(self._full("weight"), 0.25)
+
+
+class ElasticConstants(ElasticOperator):
+    """A number for each channel, in arithmetic."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Initialize with ones."""
+        nn.init.ones_(self._full("value"))
+
+
 class ElasticNorm(ElasticOperator):
-    """A layer norm over the active channels."""
+    """A layer norm over the active channels, or a group norm."""
 
     def reset(self, generator: torch.Generator) -> None:
         """Initialize as the identity."""
@@ -245,6 +261,9 @@ MODULES: Mapping[type[ops.Operator], type[ElasticOperator]] = {
     ops.Linear: ElasticLinear,
     ops.BatchNorm: ElasticBatchNorm,
     ops.LayerNorm: ElasticNorm,
+    ops.GroupNorm: ElasticNorm,
+    ops.PRelu: ElasticSlopes,
+    ops.ChannelArithmetic: ElasticConstants,
     ops.Scale: ElasticScale,
     ops.PrependTokens: ElasticTables,
     ops.AddPositions: ElasticTables,

@@ -59,6 +59,25 @@ def _layer_norm(op: ops.LayerNorm, inputs: Sequence[Tensor], weights: Weights) -
     return F.layer_norm(x, shape, weights["weight"].expand(shape), weights["bias"].expand(shape), op.eps)
 
 
+def _group_norm(op: ops.GroupNorm, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    return F.group_norm(inputs[0], op.groups, weights["weight"], weights["bias"], op.eps)
+
+
+ARITHMETIC: Mapping[str, Callable[[Tensor, Any], Tensor]] = {
+    "add": lambda x, c: x + c,
+    "subtract": lambda x, c: x - c,
+    "subtract_from": lambda x, c: c - x,
+    "multiply": lambda x, c: x * c,
+    "divide": lambda x, c: x / c,
+}
+"""The functions of `search_spaces.operators.arithmetic`."""
+
+
+def _channel_arithmetic(op: ops.ChannelArithmetic, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    x, values = inputs[0], weights["value"]
+    return ARITHMETIC[op.function](x, values[:, None, None] if op.of_image else values)
+
+
 def _prepend(op: ops.PrependTokens, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     x = inputs[0]
     return torch.cat([weights["weight"].expand(len(x), -1, -1).to(x.dtype), x], dim=1)
@@ -125,6 +144,7 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.Linear: lambda op, inputs, weights: F.linear(inputs[0], weights["weight"], weights.get("bias")),
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
+    ops.GroupNorm: _group_norm,
     ops.Scale: _scale,
     ops.Relu: _unary(F.relu),
     ops.Relu6: _unary(F.relu6),
@@ -133,15 +153,22 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.Sigmoid: _unary(F.sigmoid),
     ops.HardSigmoid: _unary(F.hardsigmoid),
     ops.Gelu: _unary(F.gelu),
+    ops.GeluTanh: _unary(lambda x: F.gelu(x, approximate="tanh")),
+    ops.Mish: _unary(F.mish),
     ops.LeakyRelu: lambda op, inputs, weights: F.leaky_relu(inputs[0], op.slope),
+    ops.PRelu: lambda op, inputs, weights: F.prelu(inputs[0], weights["weight"]),
     ops.Elu: _unary(F.elu),
     ops.Tanh: _unary(torch.tanh),
+    ops.Arithmetic: lambda op, inputs, weights: ARITHMETIC[op.function](inputs[0], op.value),
+    ops.ChannelArithmetic: _channel_arithmetic,
     ops.AvgPool2d: _avg_pool,
     ops.MaxPool2d: _max_pool,
     ops.GlobalAvgPool: _unary(lambda x: x.mean((2, 3), keepdim=True)),
+    ops.GlobalMaxPool: _unary(lambda x: x.amax((2, 3), keepdim=True)),
     ops.AdaptiveAvgPool2d: lambda op, inputs, weights: F.adaptive_avg_pool2d(inputs[0], op.size),
     ops.Resize: _resize,
     ops.Add: lambda op, inputs, weights: inputs[0] + inputs[1],
+    ops.Subtract: lambda op, inputs, weights: inputs[0] - inputs[1],
     ops.Multiply: lambda op, inputs, weights: inputs[0] * inputs[1],
     ops.Concat: lambda op, inputs, weights: torch.cat([*inputs], dim=_channel_dim(inputs[0])),
     ops.Slice: _slice,
@@ -149,6 +176,7 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
     ops.ChannelsLast: _unary(lambda x: x.permute(0, 2, 3, 1)),
     ops.ChannelsFirst: _unary(lambda x: x.permute(0, 3, 1, 2)),
     ops.Flatten: _unary(lambda x: x.flatten(1)),
+    ops.ToPixel: _unary(lambda x: x[:, :, None, None]),
     ops.Convert: _unary(lambda x: x),
     ops.ImageToTokens: _unary(lambda x: x.flatten(2).transpose(1, 2)),
     ops.TokensToImage: lambda op, inputs, weights: inputs[0].transpose(1, 2).unflatten(2, op.size),

@@ -87,9 +87,9 @@ def sort_units(supernet: Supernet, groups: Sequence[Channels], importance: Seque
         for node in (nodes[i] for i in group.members if nodes[i].parameters):
             operator = supernet.operator(node)
             if isinstance(node.op, HAS_BIAS_OF_HEADS):
-                if "bias" in node.parameters:  # a number for each distance and head
-                    bias = operator.get_parameter("bias")
-                    bias.copy_(bias[..., units])
+                for name in node.parameters.keys() & {"bias", "scale"}:  # numbers for each head
+                    own = operator.get_parameter(name)
+                    own.copy_(own[..., units])
                 continue
             rows = [part * group.channels + order for part in range(parts(node))]
             permute_outputs(operator, torch.cat(rows))

@@ -35,22 +35,34 @@ class Tables(nn.Module):
         super().__init__()
         self.op = op
         for name, parameter in node.parameters.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(parameter.shape)))
+            if parameter.learned:
+                self.register_parameter(name, nn.Parameter(torch.empty(parameter.shape)))
+            else:
+                self.register_buffer(name, torch.empty(parameter.shape))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute the operator, shapes (n, *spec.shape)."""
-        return FUNCTIONS[type(self.op)](self.op, inputs, dict(self.named_parameters(recurse=False)))
+        tensors = (*self.named_parameters(recurse=False), *self.named_buffers(recurse=False))
+        return FUNCTIONS[type(self.op)](self.op, inputs, dict(tensors))
 
 
 def _layer_norm(op: ops.LayerNorm, node: Node) -> nn.Module:
     return Tables(op, node) if op.over_tokens else nn.LayerNorm(node.specs[0].channels, op.eps)
 
 
+def _batch_norm(op: ops.BatchNorm, node: Node) -> nn.Module:
+    module = nn.BatchNorm1d if node.specs[0].layout == "vector" else nn.BatchNorm2d
+    return module(node.specs[0].channels, op.eps)
+
+
 MODULES: Mapping[type[ops.Operator], Callable[[Any, Node], nn.Module]] = {
     ops.Conv2d: _conv,
     ops.Linear: lambda op, node: nn.Linear(node.specs[0].channels, op.channels, bias=op.bias),
-    ops.BatchNorm: lambda op, node: nn.BatchNorm2d(node.specs[0].channels, op.eps),
+    ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
+    ops.GroupNorm: lambda op, node: nn.GroupNorm(op.groups, node.specs[0].channels, op.eps),
+    ops.PRelu: lambda op, node: nn.PReLU(node.specs[0].channels),
+    ops.ChannelArithmetic: Tables,
     ops.Scale: Tables,
     ops.PrependTokens: Tables,
     ops.AddPositions: Tables,

@@ -65,16 +65,36 @@ class Conv:
         return top, left, totals[0] - top, totals[1] - left
 
 
+@dataclass(frozen=True, slots=True)
+class GroupNorm:
+    """A group norm that keeps the size of its groups for any number of channels."""
+
+    group_size: int
+    """Channels of each group."""
+    eps: float = 1e-5
+
+    def operator(self, *inputs: TensorSpec) -> ops.Operator:
+        """See `Template`."""
+        return ops.GroupNorm(inputs[0].channels // self.group_size, self.eps)
+
+
 OPERATORS: Mapping[str, type[Any]] = {
     "conv2d": Conv,
     "linear": ops.Linear,
     "batch_norm": ops.BatchNorm,
     "layer_norm": ops.LayerNorm,
+    "group_norm": GroupNorm,
     "scale": ops.Scale,
+    "prelu": ops.PRelu,
+    "arithmetic": ops.Arithmetic,
+    "channel_arithmetic": ops.ChannelArithmetic,
     "avg_pool2d": ops.AvgPool2d,
     "max_pool2d": ops.MaxPool2d,
     "adaptive_avg_pool2d": ops.AdaptiveAvgPool2d,
+    "global_avg_pool": ops.GlobalAvgPool,
+    "global_max_pool": ops.GlobalMaxPool,
     "add": ops.Add,
+    "subtract": ops.Subtract,
     "multiply": ops.Multiply,
     "concat": ops.Concat,
     "slice": ops.Slice,
@@ -82,6 +102,7 @@ OPERATORS: Mapping[str, type[Any]] = {
     "channels_last": ops.ChannelsLast,
     "channels_first": ops.ChannelsFirst,
     "flatten": ops.Flatten,
+    "to_pixel": ops.ToPixel,
     "image_to_tokens": ops.ImageToTokens,
     "mean_tokens": ops.MeanTokens,
     "take_token": ops.TakeToken,
@@ -115,7 +136,7 @@ def template(op: str, values: Mapping[str, Any]) -> Template:
         described = _ADAPTERS[op].validate_python(dict(values))
     except ValidationError as error:
         raise ValueError(one_line(error, op)) from None
-    return described if isinstance(described, Conv) else Fixed(described)
+    return described if isinstance(described, Conv | GroupNorm) else Fixed(described)
 
 
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in OPERATORS.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from search_spaces.operators.axes import Parameter, Prefix
 from search_spaces.operators.base import Operator
 from search_spaces.tensors import TensorSpec
 
@@ -80,6 +81,20 @@ class Gelu(Activation):
 
 
 @dataclass(frozen=True, slots=True)
+class GeluTanh(Activation):
+    """The approximation of GELU by tanh (Hendrycks and Gimpel 2016, §2)."""
+
+    name: ClassVar[str] = "gelu_tanh"
+
+
+@dataclass(frozen=True, slots=True)
+class Mish(Activation):
+    """x · tanh(log(1 + exp(x))) (Misra 2020)."""
+
+    name: ClassVar[str] = "mish"
+
+
+@dataclass(frozen=True, slots=True)
 class LeakyRelu(Activation):
     """max(x, slope · x)."""
 
@@ -107,11 +122,30 @@ class Tanh(Activation):
     in_integers: ClassVar[bool] = False
 
 
+@dataclass(frozen=True, slots=True)
+class PRelu(Operator):
+    """max(x, 0) + slope · min(x, 0), with a learned slope for each channel (He et al. 2015)."""
+
+    in_place: ClassVar[bool] = True
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
+        """See `Operator`."""
+        return {"weight": Parameter((Prefix(inputs[0].channels),), decayed=False)}
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "prelu"
+
+
 ACTIVATIONS: Mapping[str, Activation] = {
     activation.name: activation
     for activation in (
         *(Relu(), Relu6(), HardSwish(), Swish(), Sigmoid(), HardSigmoid(), Gelu()),
-        *(LeakyRelu(), Elu(), Tanh()),
+        *(GeluTanh(), Mish(), LeakyRelu(), Elu(), Tanh()),
     )
 }
 """Activations by the names of YAML files."""

@@ -23,6 +23,19 @@ class Add(Operator):
 
 
 @dataclass(frozen=True, slots=True)
+class Subtract(Operator):
+    """Difference of two tensors of equal shape."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "subtract"
+
+
+@dataclass(frozen=True, slots=True)
 class Multiply(Operator):
     """Product of a tensor with another one of its shape, or with one of a single pixel."""
 
@@ -119,3 +132,18 @@ class Flatten(Operator):
     def token(self, *inputs: TensorSpec) -> str:
         """See `Operator`."""
         return "flatten"
+
+
+@dataclass(frozen=True, slots=True)
+class ToPixel(Operator):
+    """A vector as a feature map of one pixel."""
+
+    in_place: ClassVar[bool] = True
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return replace(inputs[0], layout="image", size=(1, 1))
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "to_pixel"

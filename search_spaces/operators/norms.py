@@ -55,6 +55,26 @@ class LayerNorm(Operator):
 
 
 @dataclass(frozen=True, slots=True)
+class GroupNorm(Operator):
+    """Normalization of groups of channels of each feature map (Wu and He 2018)."""
+
+    groups: int
+    eps: float = 1e-5
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return inputs[0]
+
+    def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
+        """See `Operator`."""
+        return {name: Parameter((Prefix(inputs[0].channels),)) for name in ("weight", "bias")}
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return f"group_norm {self.groups}"
+
+
+@dataclass(frozen=True, slots=True)
 class Scale(Operator):
     """Product with a learned factor for each channel: LayerScale (Touvron et al. 2021, §3).
 

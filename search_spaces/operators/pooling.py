@@ -78,6 +78,19 @@ class GlobalAvgPool(Operator):
 
 
 @dataclass(frozen=True, slots=True)
+class GlobalMaxPool(Operator):
+    """The largest value of each channel, as a feature map of one pixel."""
+
+    def output(self, *inputs: TensorSpec) -> TensorSpec:
+        """See `Operator`."""
+        return replace(inputs[0], size=(1, 1))
+
+    def token(self, *inputs: TensorSpec) -> str:
+        """See `Operator`."""
+        return "global_max_pool"
+
+
+@dataclass(frozen=True, slots=True)
 class AdaptiveAvgPool2d(Operator):
     """The means of the parts of a grid of `size`; the sizes of the input are multiples of those of the grid.
 

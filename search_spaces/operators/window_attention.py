@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from search_spaces.operators.attention import RelativeBias
-from search_spaces.operators.axes import Parameter
+from search_spaces.operators.axes import Parameter, Prefix
 from search_spaces.operators.base import Operator
 from search_spaces.tensors import TensorSpec
 
@@ -26,6 +26,9 @@ class WindowAttention(Operator):
     """Height and width of a window in tokens."""
     shift: tuple[int, int] = (0, 0)
     """Vertical and horizontal shift of the windows in tokens, along sides that have several windows."""
+    normalized: bool = False
+    """Whether queries and keys are divided by their norms, and their products multiplied by a learned number
+    for each head (Swin V2, Liu et al. 2022, §3.2)."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
@@ -49,7 +52,8 @@ class WindowAttention(Operator):
 
     def parameters(self, *inputs: TensorSpec) -> Mapping[str, Parameter]:
         """See `Operator`."""
-        return RelativeBias(self.window).parameters(self.heads, self.head_dim(*inputs))
+        bias = RelativeBias(self.window).parameters(self.heads, self.head_dim(*inputs))
+        return {**bias, "scale": Parameter((Prefix(self.heads),))} if self.normalized else bias
 
     def workspace(self, *inputs: TensorSpec) -> int:
         """See `Operator`: the attention weights of all heads."""
@@ -63,6 +67,7 @@ class WindowAttention(Operator):
         """See `Operator`."""
         shifts = self.shifts(*inputs)
         text = f"window_attention {self.heads}x{self.head_dim(*inputs)} {self.window[0]}x{self.window[1]}"
+        text += " normalized" * self.normalized
         return text + f" shift {shifts[0]}x{shifts[1]}" * any(shifts)
 
 

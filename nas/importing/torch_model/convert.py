@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from nas.importing.torch_model.lowering import Layer, Lowering, equal_layers
 from nas.importing.torch_model.plan import Options, Plan, plan
 from nas.importing.torch_model.rules import RULES
-from nas.importing.torch_model.trace import run_with_shapes, trace
+from nas.importing.torch_model.trace import Tracing
+from nas.importing.torch_model.views import recognize
 from nas.torch_backend.coupled_channels import elastic_channels
 from nas.torch_backend.importance import norm_importance, sort_units
 from nas.torch_backend.supernet import Supernet
@@ -65,14 +66,17 @@ def convert(
     Raises:
         ValueError: the model cannot be traced or translated, or has no elastic part.
     """
-    traced = trace(model)
     n_channels = channels or _image_channels(model)
+    tracing = Tracing(model, n_channels)
+    training_only: tuple[str, ...] = ()
     lowered: dict[int, tuple[Layer, ...]] = {}
     refused: list[tuple[int, str]] = []
     for resolution in sorted(resolutions, reverse=True):
         try:
-            shapes = run_with_shapes(traced, n_channels, resolution)
-            layers = tuple(Lowering(traced, shapes, RULES, n_channels, resolution).layers)
+            traced = tracing.trace(resolution)
+            if not lowered:
+                training_only = tracing.training_only(traced, resolution)
+            layers = tuple(Lowering(traced, RULES, recognize, n_channels, resolution).layers)
         except ValueError as error:
             if not lowered:
                 raise
@@ -98,14 +102,14 @@ def convert(
     if sort:
         groups = elastic_channels(supernet.space)
         sort_units(supernet, groups, norm_importance(supernet, groups))
-    return Converted(supernet, layers, planned, traced.training_only, tuple(refused))
+    return Converted(supernet, layers, planned, training_only, tuple(refused))
 
 
 def _weights(model: nn.Module, layers: Sequence[Layer], initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights and statistics of a model by their names in the supernet, if they have the same shape there."""
     original = model.state_dict()
-    names = {f"{layer.path}.{own}": name for layer in layers for own, name in layer.tensors.items()}
-    tensors = {name: original[names.get(name, name)] for name in initial}
+    own = {f"{layer.path}.{name}": tensor for layer in layers for name, tensor in layer.tensors.items()}
+    tensors = {name: own[name] if name in own else original[name] for name in initial}
     return {
         name: tensor.reshape(initial[name].shape)
         for name, tensor in tensors.items()

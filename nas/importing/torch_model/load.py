@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from nas import plugins
 from nas.importing.fit import match, read_sets
@@ -63,21 +63,42 @@ def load_model(name: str, arguments: Sequence[str] = ()) -> nn.Module:
         return _checked(factory if isinstance(factory, nn.Module) else factory(**values))
 
 
-def load_weights(model: nn.Module, path: str | Path, key: str | None = None) -> None:
+def load_weights(
+    model: nn.Module, path: str | Path, key: str | None = None, *, by_order: bool = False
+) -> None:
     """Read the weights of a model from a file, without executing code from it.
 
     Args:
         model: the model.
         path: file of torch or safetensors with a state dict, perhaps under a key such as `state_dict`.
         key: key of the weights in the file; None: the first ones that match.
+        by_order: match tensors by their order and shape instead of their names, for weights of another
+            implementation of the network.
 
     Raises:
         ValueError: the file cannot be read, or tensors are missing, surplus or of another shape; the message
             lists them.
     """
     own = {name: t for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    sets = read_sets(path, key)
+    if by_order:
+        sets = {key: _with_names(tensors, own, str(path)) for key, tensors in list(sets.items())[:1]}
     names = {name: canonical(name) for name in own}
-    model.load_state_dict(match(read_sets(path, key), str(path), own, names), strict=False)
+    model.load_state_dict(match(sets, str(path), own, names), strict=False)
+
+
+def _with_names(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors of a file with the names that the tensors of a model in the same order have."""
+    found = {name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
+    if len(found) != len(own):
+        raise ValueError(f"{source} must have {len(own)} tensors, as the network, got {len(found)}")
+    for (name, tensor), (expected, like) in zip(found.items(), own.items(), strict=True):
+        if tensor.shape != like.shape:
+            raise ValueError(
+                f"{source}: {name} has the place of {expected}, so it must have the shape "
+                f"{tuple(like.shape)}, got {tuple(tensor.shape)}"
+            )
+    return dict(zip(own, found.values(), strict=True))
 
 
 def _argument(text: str) -> tuple[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
-from nas.importing.torch_model.trace import BATCH, Shape, Traced, is_ignored
+from nas.importing.torch_model.trace import Traced, is_ignored
+from nas.importing.torch_model.tracer import BATCH, class_name
 from search_spaces import Node
 from search_spaces.families.traced_operators import template
 from search_spaces.tensors import TensorSpec, image
@@ -34,8 +37,9 @@ class Layer:
     """Indices of the layers that it reads, or `IMAGES`."""
     owners: tuple[tuple[str, type[nn.Module]], ...] = field(compare=False)
     """Path and class of the modules that it is in, the outermost first."""
-    tensors: Mapping[str, str] = field(compare=False)
-    """Name in the model of each weight and statistic, by its name in the operator, where they differ."""
+    tensors: Mapping[str, Tensor] = field(compare=False)
+    """Weights and statistics that do not have the name of the layer in the model, by their names in the
+    operator."""
     node: Node = field(compare=False)
     """The operator for the images of one resolution."""
 
@@ -56,26 +60,32 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A tensor of which only parts or another view are used, until an operator is recognized."""
+class Weight:
+    """A tensor that depends on parameters and buffers only."""
 
-    source: int
-    parts: tuple[tuple[int, int], ...] = ()
-    """Ranges of channels."""
-    groups: int = 0
-    """Number of groups of channels that a view separates."""
-    transposed: bool = False
-    rows: bool = False
-    """Whether a view has the pixels of a feature map in one dimension."""
+    tensor: Tensor
+    name: str = ""
+    """Name of the parameter or buffer that has the same elements in the same order; empty: there is none."""
+    learned: bool = True
+    """Whether it is trained by gradients."""
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.tensor.numel()
+
+    @property
+    def module(self) -> str:
+        """Path of the module that it belongs to."""
+        return self.name.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
-class Weight:
-    """A parameter of the model as a tensor of its graph."""
+class Deferred:
+    """The result of a call that becomes a part of an operator later."""
 
-    name: str
-    numel: int
-    """Number of elements."""
+    description: str
+    """For messages."""
 
 
 class Call:
@@ -96,10 +106,31 @@ class Call:
         Raises:
             ValueError: the argument is not the output of an operator.
         """
-        index = self.argument(position, name, self.kwargs.get("x"))
-        if not isinstance(index, Index):
-            raise ValueError(f"argument {position} must be the output of an operator, got {_kind(index)}")
+        value = self.argument(position, name, self.kwargs.get("x"))
+        index = self.index(value)
+        if index is None:
+            raise ValueError(f"argument {position} must be the output of an operator, got {kind_of(value)}")
         return index
+
+    def index(self, value: object) -> Index | None:
+        """Index of the layer that computes a value; None: it is not the output of an operator."""
+        if isinstance(value, View):
+            value = self.lowering.materialized(self, value)
+        return value if isinstance(value, Index) else None
+
+    def run(self, convert: Callable[[Any], Any]) -> Any:
+        """The result of the function or method for other arguments.
+
+        Args:
+            convert: the argument in the place of another one.
+        """
+        args = [convert(arg) for arg in self.args]
+        kwargs = {name: convert(arg) for name, arg in self.kwargs.items()}
+        if self.module is not None:
+            return self.module(*args, **kwargs)
+        target = self.node.target
+        function = getattr(Tensor, target) if isinstance(target, str) else target
+        return function(*args, **kwargs)
 
     def spec(self, index: int) -> TensorSpec:
         """Spec of the output of a layer."""
@@ -108,7 +139,7 @@ class Call:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the output, with the batch."""
-        return tuple(self.lowering.shapes[self.node.name])
+        return tuple(self.lowering.traced.values[self.node.name].shape)
 
     def add(
         self,
@@ -116,7 +147,7 @@ class Call:
         *inputs: int,
         suffix: str = "",
         path: str | None = None,
-        tensors: Mapping[str, str] | None = None,
+        weights: Mapping[str, Weight] | None = None,
         **fields: Any,
     ) -> Index:
         """Add a layer; fields that are None are left out.
@@ -126,35 +157,56 @@ class Call:
             *inputs: indices of the layers that it reads.
             suffix: appended to the name, for the second layer of a call.
             path: name of the layer; None: that of the module, or of the function in its module.
-            tensors: as in `Layer`.
+            weights: weights and statistics by their names in the operator, if they are not those of the
+                module.
             **fields: fields of the operator.
+
+        Raises:
+            ValueError: a parameter of the model is used twice.
         """
         lowering = self.lowering
+        lowering.use(weights or {})
         own = {name: value for name, value in fields.items() if value is not None}
         specs = tuple(map(lowering.spec, inputs))
         operator = template(op, own).operator(*specs)
         name = lowering.unique((path or self.path()) + suffix)
         node = Node(operator, name, "", tuple(map(int, inputs)), specs)
         owners = lowering.traced.owners.get(self.node.name, ())
-        lowering.layers.append(Layer(name, op, own, node.inputs, owners, tensors or {}, node))
+        tensors = {own_name: weight.tensor for own_name, weight in (weights or {}).items()}
+        lowering.layers.append(Layer(name, op, own, node.inputs, owners, tensors, node))
         return Index(len(lowering.layers) - 1)
 
     def path(self, name: str = "") -> str:
-        """Name of a layer: that of the module, or `name` or else that of the function in its module."""
+        """Name of a layer: `name` in its module, or else that of the module or of the function."""
+        owners = [path for path, _ in self.lowering.traced.owners.get(self.node.name, ())]
         if self.node.op == "call_module":
-            return str(self.node.target)
-        owners = self.lowering.traced.owners.get(self.node.name, ())
-        if not name:
+            if not name:
+                return str(self.node.target)
+            owners = [path for path in owners if path != self.node.target]
+        elif not name:
             name = self.node.target if isinstance(self.node.target, str) else self.node.target.__name__
-        return ".".join([*(path for path, _ in owners[-1:]), name.strip("_")])
+        return ".".join([*owners[-1:], name.strip("_")])
 
 
 class Index(int):
     """Index of a layer, to tell it from a number that a model computes."""
 
 
+@dataclass(frozen=True)
+class View:
+    """Elements of the output of a layer in another order or shape."""
+
+    source: int
+    indices: Tensor
+    """Index of each element in the output of the layer for a batch."""
+    previous: Callable[[], View | Index] | None = field(default=None, compare=False)
+    """The same as a view of a view that was made before; None: there is none."""
+
+
 Rule = Callable[[Call], Any]
-"""Adds the layers of a call; returns the index of the last one, or a `Split`."""
+"""Adds the layers of a call; returns the index of the last one, a `View`, a `Weight` or a `Deferred`."""
+Recognizer = Callable[[Call, View], Index | None]
+"""Adds the layer that computes a view; None: there is no operator for it."""
 
 
 class Lowering:
@@ -162,8 +214,8 @@ class Lowering:
 
     Args:
         traced: the model.
-        shapes: as returned by `nas.importing.torch_model.trace.run_with_shapes`.
-        rules: rule of each class, function and name of a method.
+        rules: rule of each class, name of a class with its package, function and name of a method.
+        recognize: finds the operator of a view.
         channels: channels of the images.
         resolution: side of the images, in pixels.
 
@@ -175,27 +227,36 @@ class Lowering:
     def __init__(
         self,
         traced: Traced,
-        shapes: Mapping[str, Any],
         rules: Mapping[object, Rule],
+        recognize: Recognizer,
         channels: int,
         resolution: int,
     ) -> None:
-        self.traced, self.shapes = traced, shapes
+        self.traced = traced
         self.layers: list[Layer] = []
         self._images = image(channels, resolution)
         self._values: dict[fx.Node, Any] = {}
         self._names: set[str] = set()
-        self._rules = rules
-        for node in traced.module.graph.nodes:
+        self._used: set[str] = set()
+        self._views: dict[int, Index] = {}
+        self._rules, self._recognize = rules, recognize
+        module = traced.module
+        self._tensors = {
+            (tensor.data_ptr(), tensor.numel()): Weight(tensor, name, isinstance(tensor, nn.Parameter))
+            for name, tensor in itertools.chain(module.named_buffers(), module.named_parameters())
+        }
+        for node in module.graph.nodes:
             try:
                 self._values[node] = self._lower(node)
             except ValueError as error:
                 raise ValueError(f"cannot convert {traced.place(node)}: {error}") from None
 
     def value(self, argument: Any) -> Any:
-        """An argument of a node: indices of layers, numbers that were computed, or itself."""
+        """An argument of a node: indices of layers, constants, or itself."""
         if isinstance(argument, fx.Node):
             return self._values[argument]
+        if isinstance(argument, slice):
+            return slice(*map(self.value, (argument.start, argument.stop, argument.step)))
         if isinstance(argument, tuple | list):
             return type(argument)([self.value(item) for item in argument])
         return argument
@@ -213,55 +274,136 @@ class Lowering:
         self._names.add(candidate)
         return candidate
 
+    def use(self, weights: Mapping[str, Weight]) -> None:
+        """Note that a layer has these weights.
+
+        Raises:
+            ValueError: another layer has one of them too.
+        """
+        names = {weight.name for weight in weights.values() if weight.name}
+        for name in sorted(names & self._used):
+            raise ValueError(f"the parameter {name} is used twice; weights must be used once")
+        self._used |= names
+
+    def change(self, index: int, **fields: Any) -> None:
+        """Change fields of a layer that do not change its output."""
+        layer = self.layers[index]
+        own = {**layer.fields, **fields}
+        operator = template(layer.op, own).operator(*layer.node.specs)
+        self.layers[index] = replace(layer, fields=own, node=replace(layer.node, op=operator))
+
+    def indices(self, index: int) -> Tensor:
+        """The index of each element of the output of a layer."""
+        shape = (BATCH, *self.spec(index).shape)
+        return torch.arange(math.prod(shape)).view(shape)
+
+    def materialized(self, call: Call, view: View) -> Index:
+        """Index of the layer that computes a view.
+
+        Raises:
+            ValueError: there is no operator for it.
+        """
+        if id(view) not in self._views:
+            found = self._recognize(call, view)
+            if found is None and view.previous is not None:
+                found = call.index(view.previous())
+            if found is None:
+                before, after = self.spec(view.source).shape, tuple(view.indices.shape[1:])
+                raise ValueError(
+                    f"its input has elements of a tensor in an order that no operator has, {before} > {after}"
+                )
+            self._views[id(view)] = found
+        return self._views[id(view)]
+
     def _lower(self, node: fx.Node) -> Any:
-        result = self.shapes.get(node.name)
+        result: Any = self.traced.values.get(node.name)
         if node.op == "placeholder":
-            if any(isinstance(value, Index) for value in self._values.values()):
-                raise ValueError("a model must have one argument, the images")
             return Index(IMAGES)
         if node.op == "output":
-            return self._check_output(self.value(node.args[0]))
-        if node.op == "get_attr":
-            return Weight(str(node.target), math.prod(result if isinstance(result, Shape) else ()))
+            return self._check_output(node)
+        if _is_constant(result):
+            return self._constants(result, [self.value(arg) for arg in node.args])
         if is_ignored(node, self.traced.module):
             return self.value(node.args[0])
-        if not isinstance(result, Shape) and not _has_tensors(result):
-            return result  # a size that the model reads, which is constant for each resolution
         module = self.traced.module.get_submodule(str(node.target)) if node.op == "call_module" else None
-        rule = self._rules.get(node.target if module is None else type(module))
+        key = node.target if module is None else type(module)
+        rule = self._rules.get(key) or (module and self._rules.get(class_name(module)))
         if rule is None:
             kind = type(module).__name__ if module else getattr(node.target, "__name__", node.target)
-            raise ValueError(f"there is no rule for {kind}")
+            raise ValueError(f"there is no rule for {kind}" + REMEDIES.get(str(kind), ""))
         if module is not None and str(node.target) in self._names and any(True for _ in module.parameters()):
             raise ValueError(f"the module {node.target} is called twice; its weights must be used once")
         value = rule(Call(self, node, module))
         if isinstance(value, Index):
             expected = (BATCH, *self.spec(value).shape)
-            if result != expected:
-                raise ValueError(f"its output has the shape {result}, its operators give {expected}")
+            if tuple(result.shape) != expected:
+                raise ValueError(
+                    f"its output has the shape {tuple(result.shape)}, its operators give {expected}"
+                )
         return value
 
-    def _check_output(self, value: object) -> object:
-        if not isinstance(value, Index):
-            raise ValueError(f"a model must return one tensor, got {_kind(value)}")
-        if self.spec(value).layout != "vector":
-            raise ValueError(f"a model must return a vector for each image, got {self.spec(value)}")
-        return value
+    def _constants(self, value: Any, sources: Sequence[Any]) -> Any:
+        if isinstance(value, tuple | list):
+            return tuple(self._constants(item, ()) for item in value)
+        for source in sources:  # a copy for each image of the batch
+            if isinstance(source, Weight) and value.numel() == BATCH * source.numel:
+                copies = value.reshape(BATCH, -1)
+                if all(torch.equal(copy, source.tensor.flatten()) for copy in copies):
+                    return source
+        # without the dimensions along which the elements repeat
+        tensor = value[tuple(slice(1) if step == 0 else slice(None) for step in value.stride())]
+        known = self._tensors.get((tensor.data_ptr(), tensor.numel()))
+        if known is None or not tensor.is_contiguous() or not tensor.numel():
+            return Weight(tensor)
+        return replace(known, tensor=tensor)
+
+    def _check_output(self, node: fx.Node) -> object:
+        value = Call(self, node, None).args[0]
+        index = Call(self, node, None).index(value)
+        if index is None:
+            raise ValueError(f"a model must return one tensor, got {kind_of(value)}")
+        if self.spec(index).layout != "vector":
+            raise ValueError(f"a model must return a vector for each image, got {self.spec(index)}")
+        if index != len(self.layers) - 1:
+            raise ValueError("a model must return the output of its last operator")
+        return index
 
 
-def _has_tensors(value: object) -> bool:
-    """Whether the result of a node is a tuple of tensors."""
-    return isinstance(value, tuple | list) and any(isinstance(item, Shape) for item in value)
+REMEDIES: Mapping[str, str] = dict.fromkeys(
+    ("softmax", "log_softmax", "Softmax", "LogSoftmax"),
+    "; a model must return logits: leave it out at the end",
+)
+"""What to do about functions without a rule."""
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, tuple | list | dict):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, Weight):
-        return f"the parameter or buffer {value.name}"
-    return "a part of a tensor" if isinstance(value, Split) else repr(value)[:60]
+def _is_constant(value: Any) -> bool:
+    """Whether a tensor, or all of a tuple, depend on parameters only."""
+    if isinstance(value, tuple | list):
+        return bool(value) and all(map(_is_constant, value))
+    return isinstance(value, Tensor) and not value.is_meta
+
+
+def kind_of(value: object) -> str:
+    """Description of a value for messages."""
+    match value:
+        case dict():
+            return f"a dictionary of {len(value)}"
+        case tuple() | list():
+            return f"a {'list' if isinstance(value, list) else 'tuple'} of {len(value)}"
+        case Weight():
+            return f"the parameter or buffer {value.name}" if value.name else "a constant"
+        case Deferred():
+            return value.description
+        case View():
+            return "a part of a tensor"
+        case _:
+            return repr(value)[:60]
 
 
 def equal_layers(a: Sequence[Layer], b: Sequence[Layer]) -> bool:
-    """Whether two networks have equal operators, apart from the sizes of images."""
-    return list(a) == list(b)
+    """Whether two networks have equal operators and weights, apart from the sizes of images."""
+    return list(a) == list(b) and all(
+        torch.equal(tensor, y.tensors[name])
+        for x, y in zip(a, b, strict=True)
+        for name, tensor in x.tensors.items()
+    )

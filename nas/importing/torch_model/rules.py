@@ -5,9 +5,9 @@ A rule either reproduces what its class, function or method computes, or refuses
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -15,10 +15,14 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import swin_transformer
 
-from nas.importing.torch_model.lowering import Call, Index, Rule, Split, Weight
-from nas.importing.torch_model.trace import BATCH
+from nas.importing.torch_model import arithmetic, attention_rules
+from nas.importing.torch_model.lowering import Call, Deferred, Index, Rule, View, Weight
+from nas.importing.torch_model.views import item, joined, rearrange
+from search_spaces.families.traced_operators import Conv
+from search_spaces.operators import Conv2d
 
 Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
 
 
 def _pair(value: Any) -> Pair:
@@ -42,57 +46,162 @@ def _unless(value: Any, default: Any) -> Any:
     return None if value == default else value
 
 
+@dataclass(frozen=True)
+class Padded(Deferred):
+    """A feature map with zeros around it."""
+
+    source: int
+    padding: Sides
+    """At top, left, bottom and right, in pixels."""
+
+
+def _pad(call: Call) -> Any:
+    source, module = call.tensor(), cast(Any, call.module)
+    if module is not None:
+        sizes, mode, value = module.padding, "constant", getattr(module, "value", 0.0)
+    else:
+        sizes, mode, value = (
+            call.argument(1, "pad"),
+            call.argument(2, "mode", "constant"),
+            call.argument(3, "value"),
+        )
+    sizes = tuple(sizes) + (0,) * (4 - len(sizes))
+    if mode != "constant" or value or len(sizes) > 4 or call.spec(source).layout != "image":
+        raise ValueError("only feature maps can be padded, with zeros")
+    left, right, top, bottom = sizes
+    return Padded("a padded feature map", source, (top, left, bottom, right)) if any(sizes) else source
+
+
 def _conv(call: Call) -> Index:
     module = call.module
     assert isinstance(module, nn.Conv2d)
     if module.padding_mode != "zeros":
         raise ValueError(f"the padding of a convolution must be zeros, got {module.padding_mode!r}")
-    kernel, stride, dilation = _pair(module.kernel_size), _pair(module.stride), _pair(module.dilation)
-    if module.padding == "same":
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        before = [total // 2 for total in totals]
-        padding = (*before, *(total - half for total, half in zip(totals, before, strict=True)))
-    else:
-        padding = _pair(0 if module.padding == "valid" else module.padding) * 2
-    return _add_conv(call, module, kernel, stride, padding, dilation)
+    window = (module.kernel_size, module.stride, module.padding, module.dilation)
+    weights = (Weight(module.weight), None if module.bias is None else Weight(module.bias))
+    return _add_conv(call, *window, module.groups, *weights)
+
+
+def _conv_same(call: Call) -> Index:
+    """A convolution that pads as TensorFlow does, with more zeros at the end."""
+    module = call.module
+    assert isinstance(module, nn.Conv2d)
+    window = (module.kernel_size, module.stride, "tensorflow", module.dilation)
+    weights = (Weight(module.weight), None if module.bias is None else Weight(module.bias))
+    return _add_conv(call, *window, module.groups, *weights)
+
+
+def _conv_function(call: Call) -> Index:
+    names = ("weight", "bias", "stride", "padding", "dilation", "groups")
+    weight, bias, stride, padding, dilation, groups = (
+        call.argument(i + 1, name, default)
+        for i, (name, default) in enumerate(zip(names, (None, None, 1, 0, 1, 1), strict=True))
+    )
+    if not isinstance(weight, Weight) or not isinstance(bias, Weight | None):
+        raise ValueError("the weights of a convolution must be parameters")
+    return _add_conv(call, weight.tensor.shape[2:], stride, padding, dilation, groups, weight, bias)
 
 
 def _add_conv(
-    call: Call, module: nn.Conv2d, kernel: Pair, stride: Pair, padding: Any, dilation: Pair
+    call: Call,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    weight: Weight,
+    bias: Weight | None,
 ) -> Index:
-    grouped = module.groups > 1
-    follows = grouped and module.in_channels == module.out_channels
+    value = call.argument(0, "input")
+    before = value.padding if isinstance(value, Padded) else (0, 0, 0, 0)
+    source = value.source if isinstance(value, Padded) else call.tensor()
+    if call.spec(source).layout != "image":
+        raise ValueError(f"a convolution must read a feature map, got {call.spec(source)}")
+    kernel, stride, dilation = _pair(kernel), _pair(stride), _pair(dilation)
+    channels, c_in = len(weight.tensor), weight.tensor.shape[1] * groups
+    sides: Sides | str = "same"
+    if padding != "tensorflow":
+        own = _sides(padding, kernel, dilation)
+        sides = (before[0] + own[0], before[1] + own[1], before[2] + own[2], before[3] + own[3])
+        same = Conv(1, kernel, stride, "same", dilation).operator(call.spec(source))
+        if isinstance(value, Padded) and isinstance(same, Conv2d) and sides == same.padding:
+            sides = "same"  # which depends on the size of the images
+    follows = groups > 1 and c_in == channels
     return call.add(
         "conv2d",
-        call.tensor(),
-        channels=None if follows else module.out_channels,
+        source,
+        **_of_function(call, weight=weight, bias=bias),
+        channels=None if follows else channels,
         kernel=_unless(kernel, (1, 1)),
         stride=_unless(stride, (1, 1)),
-        padding=_unless(padding, (0, 0, 0, 0)),
+        padding=_unless(sides, (0, 0, 0, 0)),
         dilation=_unless(dilation, (1, 1)),
-        group_size=module.in_channels // module.groups if grouped else None,
-        bias=True if module.bias is not None else None,
+        group_size=c_in // groups if groups > 1 else None,
+        bias=True if bias is not None else None,
     )
 
 
+def _sides(padding: Any, kernel: Pair, dilation: Pair) -> Sides:
+    """Padding of a convolution at top, left, bottom and right."""
+    if padding == "same":
+        height, width = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+        return (height // 2, width // 2, height - height // 2, width - width // 2)
+    rows, columns = _pair(0 if padding == "valid" else padding)
+    return (rows, columns, rows, columns)
+
+
+def _of_function(call: Call, **weights: Weight | None) -> dict[str, Any]:
+    """Path and weights of a layer that a function computes; of a module it has them already."""
+    if call.module is not None:
+        return {}
+    found = {name: weight for name, weight in weights.items() if weight is not None}
+    return {"path": next(iter(found.values())).module or call.path(), "weights": found}
+
+
 def _linear(call: Call) -> Index:
-    module, source = call.module, call.tensor()
-    assert isinstance(module, nn.Linear)
+    source, module = call.tensor(), call.module
+    if module is not None:
+        assert isinstance(module, nn.Linear)
+        weight, bias = Weight(module.weight), None if module.bias is None else Weight(module.bias)
+    else:
+        weight, bias = call.argument(1, "weight"), call.argument(2, "bias")
+    if not isinstance(weight, Weight) or not isinstance(bias, Weight | None):
+        raise ValueError("the weights of a linear layer must be parameters")
     if call.spec(source).layout == "image":
         raise ValueError("a linear layer must not read the columns of a feature map")
-    bias = True if module.bias is not None else None
-    return call.add("linear", source, channels=module.out_features, bias=bias)
+    return call.add(
+        "linear",
+        source,
+        **_of_function(call, weight=weight, bias=bias),
+        channels=len(weight.tensor),
+        bias=True if bias is not None else None,
+    )
 
 
 def _batch_norm(call: Call) -> Index:
     module = call.module
-    assert isinstance(module, nn.BatchNorm2d)
+    assert isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)
     if not module.affine or not module.track_running_stats:
         raise ValueError("a batch norm must have weights and running statistics")
-    channels = call.spec(call.tensor()).channels
-    if module.num_features != channels:
-        raise ValueError(f"a batch norm must have {channels} channels, got {module.num_features}")
-    return call.add("batch_norm", call.tensor(), eps=_unless(module.eps, 1e-5))
+    return _add_batch_norm(call, module.num_features, module.eps)
+
+
+def _batch_norm_function(call: Call) -> Index:
+    names = ("running_mean", "running_var", "weight", "bias")
+    weights = {name: call.argument(i + 1, name) for i, name in enumerate(names)}
+    if not all(isinstance(weight, Weight) for weight in weights.values()):
+        raise ValueError("a batch norm must have weights and running statistics")
+    others = _of_function(call, weight=weights.pop("weight"), **weights)
+    return _add_batch_norm(call, others["weights"]["weight"].numel, call.argument(7, "eps", 1e-5), **others)
+
+
+def _add_batch_norm(call: Call, features: int, eps: float, **others: Any) -> Index:
+    spec = call.spec(call.tensor())
+    if spec.layout == "tokens":
+        raise ValueError("a batch norm must be of a feature map or a vector, not of tokens")
+    if features != spec.channels:
+        raise ValueError(f"a batch norm must have {spec.channels} channels, got {features}")
+    return call.add("batch_norm", call.tensor(), eps=_unless(eps, 1e-5), **others)
 
 
 def _layer_norm(call: Call) -> Index:
@@ -109,16 +218,45 @@ def _layer_norm_function(call: Call) -> Index:
     )
     if not isinstance(weight, Weight) or not isinstance(bias, Weight):
         raise ValueError("a layer norm must have a weight and a bias")
-    path = weight.name.rpartition(".")[0]
-    tensors = {"weight": weight.name, "bias": bias.name}
-    return _add_layer_norm(call, shape, call.argument(4, "eps", 1e-5), path=path, tensors=tensors)
+    return _add_layer_norm(
+        call, shape, call.argument(4, "eps", 1e-5), **_of_function(call, weight=weight, bias=bias)
+    )
 
 
-def _add_layer_norm(call: Call, shape: Any, eps: float, **names: Any) -> Index:
+def _add_layer_norm(call: Call, shape: Any, eps: float, **others: Any) -> Index:
     source = call.tensor()
     if call.spec(source).layout == "image" or tuple(shape) != (call.spec(source).channels,):
         raise ValueError(f"a layer norm must be over the channels, the last dimension, got {tuple(shape)}")
-    return call.add("layer_norm", source, eps=_unless(eps, 1e-5), **names)
+    return call.add("layer_norm", source, eps=_unless(eps, 1e-5), **others)
+
+
+def _group_norm(call: Call) -> Index:
+    module = call.module
+    assert isinstance(module, nn.GroupNorm)
+    if not module.affine:
+        raise ValueError("a group norm must have a weight and a bias")
+    return _add_group_norm(call, module.num_groups, module.eps)
+
+
+def _group_norm_function(call: Call) -> Index:
+    groups, weight, bias = (
+        call.argument(i, name) for i, name in ((1, "num_groups"), (2, "weight"), (3, "bias"))
+    )
+    if not isinstance(weight, Weight) or not isinstance(bias, Weight):
+        raise ValueError("a group norm must have a weight and a bias")
+    return _add_group_norm(
+        call, groups, call.argument(4, "eps", 1e-5), **_of_function(call, weight=weight, bias=bias)
+    )
+
+
+def _add_group_norm(call: Call, groups: int, eps: float, **others: Any) -> Index:
+    source = call.tensor()
+    spec = call.spec(source)
+    if spec.layout != "image":
+        raise ValueError(f"a group norm must be of a feature map, got {spec}")
+    return call.add(
+        "group_norm", source, group_size=spec.channels // groups, eps=_unless(eps, 1e-5), **others
+    )
 
 
 def _max_pool(call: Call) -> Index:
@@ -184,204 +322,114 @@ def _adaptive_pool(call: Call) -> Index:
     return call.add("adaptive_avg_pool2d", call.tensor(), size=_unless(grid, (1, 1)))
 
 
-def _mean(call: Call) -> Index:
+def _max(call: Call) -> Index:
+    """The largest value of each channel."""
     source = call.tensor()
-    spec = call.spec(source)
-    dims, keepdim = call.argument(1, "dim"), bool(call.argument(2, "keepdim", False))
+    if call.module is not None or call.node.target is F.adaptive_max_pool2d:
+        size = call.module.output_size if call.module else call.argument(1, "output_size")
+        if _pair(size) == (1, 1):
+            return call.add("global_max_pool", source)
+    elif _dimensions(call, source) == (2, 3) and call.spec(source).layout == "image":
+        pooled = call.add("global_max_pool", source)
+        return pooled if call.argument(2, "keepdim", False) else call.add("flatten", pooled, suffix=".flat")
+    raise ValueError("a maximum must be over all pixels")
+
+
+@dataclass(frozen=True)
+class RowMeans(Deferred):
+    """The mean of each row of a feature map."""
+
+    source: int
+    keepdim: bool
+
+
+def _dimensions(call: Call, source: int) -> tuple[int, ...]:
+    dims = call.argument(1, "dim")
     dims = tuple(dims) if isinstance(dims, tuple | list) else (dims,)
-    rank = len(spec.shape) + 1
-    dims = tuple(sorted(d % rank for d in dims if isinstance(d, int)))
+    rank = len(call.spec(source).shape) + 1
+    return tuple(sorted(d % rank for d in dims if isinstance(d, int)))
+
+
+def _mean(call: Call) -> Any:
+    value, keepdim = call.argument(0, "input"), bool(call.argument(2, "keepdim", False))
+    if (
+        isinstance(value, RowMeans)
+        and value.keepdim == keepdim
+        and call.argument(1, "dim") in (2, -2 + (not keepdim))
+    ):
+        pooled = call.add("global_avg_pool", value.source)
+        return pooled if keepdim else call.add("flatten", pooled, suffix=".flat")
+    without = _without_first_tokens(call, value)
+    if without and _dimensions(call, without[0]) == (1,) and not keepdim:
+        return call.add("mean_tokens", without[0], skip=_unless(without[1], 0))
+    source = call.tensor()
+    spec, dims = call.spec(source), _dimensions(call, source)
     if spec.layout == "image" and dims == (2, 3):
         pooled = call.add("adaptive_avg_pool2d", source)
         return pooled if keepdim else call.add("flatten", pooled, suffix=".flat")
-    if spec.layout == "tokens" and dims == tuple(range(1, rank - 1)) and len(dims) == 1 and not keepdim:
-        return call.add("mean_tokens", source)
+    if spec.layout == "image" and dims == (3,):
+        return RowMeans("the means of rows", source, keepdim)
+    if spec.layout == "tokens" and len(spec.size) == 2 and dims == (1, 2) and not keepdim:
+        pooled = call.add("adaptive_avg_pool2d", call.add("channels_first", source))
+        return call.add("flatten", pooled, suffix=".flat")
     raise ValueError(f"a mean must be over all pixels, got the dimensions {dims}")
 
 
-def _flatten(call: Call) -> Index:
-    source = call.tensor()
-    spec = call.spec(source)
-    if spec.layout == "vector":
-        return Index(source)
-    if spec.layout == "tokens" and spec.pixels > 1:
-        raise ValueError("tokens must be reduced to one vector before they are flattened")
-    if len(call.shape) != 2:
-        raise ValueError(f"only all dimensions of an image can be flattened, got the shape {call.shape}")
-    return call.add("flatten", source)
-
-
-def _view(call: Call) -> Any:
-    """A flattened tensor, or one step of a channel shuffle."""
-    source = call.argument(0, "input")
-    if isinstance(source, Split) and source.transposed:
-        if call.shape[1:] != call.spec(source.source).shape:
-            raise ValueError(f"a channel shuffle must keep the shape of its input, got {call.shape}")
-        return call.add("channel_shuffle", source.source, groups=source.groups)
-    if not isinstance(source, Index):
-        raise ValueError("a view must be of the output of an operator")
-    spec = call.spec(source)
-    if call.shape[1:] == spec.shape:
-        return source
-    if len(call.shape) == 2:
-        return _flatten(call)
-    if call.shape[1:] == (spec.channels, spec.pixels) and spec.layout == "image":
-        return Split(source, rows=True)
-    if len(call.shape) == 5 and spec.layout == "image" and call.shape[3:] == spec.size:
-        return Split(source, groups=call.shape[1])
-    raise ValueError(
-        f"a view must flatten a tensor, shuffle channels or make tokens, got {spec.shape} > {call.shape[1:]}"
+def _without_first_tokens(call: Call, value: object) -> tuple[Index, int] | None:
+    """Tokens, and how many at their start are left out."""
+    source = value.source if isinstance(value, View) else value
+    if (
+        not isinstance(source, Index)
+        or call.spec(source).layout != "tokens"
+        or len(call.spec(source).size) != 1
+    ):
+        return None
+    if not isinstance(value, View):
+        return source, 0
+    skip = call.spec(source).pixels - value.indices.shape[1]
+    return (
+        (Index(source), skip) if torch.equal(value.indices, call.lowering.indices(source)[:, skip:]) else None
     )
 
 
-def _transpose(call: Call) -> Split | Index:
-    source = call.argument(0, "input")
-    dims = {call.argument(1, "dim0"), call.argument(2, "dim1")}
-    if isinstance(source, Split) and source.rows and dims == {1, 2}:
-        return call.add("image_to_tokens", source.source)
-    if not isinstance(source, Split) or not source.groups or dims != {1, 2}:
-        raise ValueError("a transposition must be part of a channel shuffle")
-    return Split(source.source, groups=source.groups, transposed=True)
+def _same(call: Call) -> Any:
+    value = call.argument(0, "input")
+    return View(value.source, value.indices.contiguous()) if isinstance(value, View) else value
 
 
-def _contiguous(call: Call) -> Any:
-    return call.argument(0, "input")
-
-
-def _shuffle(call: Call) -> Index:
-    groups = call.module.groups if call.module else call.argument(1, "groups")
-    return call.add("channel_shuffle", call.tensor(), groups=groups)
-
-
-def _permute(call: Call) -> Index:
-    first = call.argument(1, "dims")
-    dims = tuple(first) if isinstance(first, tuple | list) else tuple(call.args[1:])
-    rows = call.argument(0, "input")
-    if isinstance(rows, Split) and rows.rows and dims == (0, 2, 1):
-        return call.add("image_to_tokens", rows.source)
-    source = call.tensor()
-    layout = call.spec(source).layout
-    if layout == "image" and dims == (0, 2, 3, 1):
-        return call.add("channels_last", source)
-    if layout == "tokens" and dims == (0, 3, 1, 2):
-        return call.add("channels_first", source)
-    raise ValueError(f"a permutation must move the channels to the end or back, got {dims}")
-
-
-def _chunk(call: Call) -> Split:
-    if call.argument(2, "dim", 0) != 1:
-        raise ValueError("only channels can be split")
-    sizes = [shape[1] for shape in call.lowering.shapes[call.node.name]]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return Split(call.tensor(), tuple((end - size, end) for end, size in zip(ends, sizes, strict=True)))
-
-
-def _is_token(index: Any) -> bool:
-    """Whether an index is `[:, n]`."""
-    return isinstance(index, tuple) and index[:1] == (slice(None),) and list(map(type, index[1:])) == [int]
-
-
-def _item(call: Call) -> Any:
-    source, i = call.args
-    if isinstance(source, tuple) and isinstance(i, int):
-        return source[i]
-    if isinstance(source, Index) and call.spec(source).layout == "tokens" and _is_token(i):
-        return call.add("take_token", source, index=_unless(i[1], 0), path=call.path("take_token"))
-    if not isinstance(source, Split) or not source.parts or not isinstance(i, int):
-        raise ValueError("tensors must not be indexed, apart from the parts of split channels")
-    start, end = source.parts[i]
-    return call.add("slice", source.source, start=start, end=end)
-
-
-def _concat(call: Call) -> Index:
+def _concat(call: Call) -> Any:
     tensors, dim = call.argument(0, "tensors"), call.argument(1, "dim", 0)
-    if len(tensors) == 2 and isinstance(tensors[0], Weight) and isinstance(tensors[1], Index):
-        return _prepend(call, tensors[0], tensors[1], dim)
-    if not isinstance(tensors, tuple | list) or not all(isinstance(t, Index) for t in tensors):
+    if not isinstance(tensors, tuple | list) or not tensors:
         raise ValueError("a concatenation must be of outputs of operators")
-    specs = [call.spec(tensor) for tensor in tensors]
-    if dim % len(call.shape) != 1 or specs[0].layout == "tokens":
+    if isinstance(tensors[0], Weight):
+        return _prepend(call, tensors, dim)
+    if all(isinstance(tensor, Index | View) for tensor in tensors):
+        together = joined(call, list(tensors), dim)
+        if together is not None:
+            return together
+    indices = [call.index(tensor) for tensor in tensors]
+    if any(index is None for index in indices):
+        raise ValueError("a concatenation must be of outputs of operators")
+    found = [index for index in indices if index is not None]
+    spec = call.spec(found[0])
+    axis = len(call.shape) - 1 if spec.layout == "tokens" else 1
+    if dim % len(call.shape) != axis:
         raise ValueError(f"only channels can be concatenated, got dimension {dim}")
-    return Index(tensors[0]) if len(tensors) == 1 else call.add("concat", *tensors)
+    return found[0] if len(found) == 1 else call.add("concat", *found)
 
 
-def _prepend(call: Call, weight: Weight, source: Index, dim: int) -> Index:
-    spec = call.spec(source)
-    if spec.layout != "tokens" or len(spec.size) != 1 or dim != 1 or weight.numel % spec.channels:
+def _prepend(call: Call, tensors: Sequence[Any], dim: int) -> Index:
+    *weights, last = tensors
+    source = call.index(last)
+    if source is None or call.spec(source).layout != "tokens" or len(call.spec(source).size) != 1 or dim != 1:
         raise ValueError("a parameter can only be concatenated with tokens, before them")
-    count = weight.numel // spec.channels
-    return call.add("prepend_tokens", source, path=weight.name, tensors={"weight": weight.name}, count=count)
-
-
-def _expand(call: Call) -> Weight:
-    """A parameter for each image of the batch."""
-    source = call.argument(0, "input")
-    if not isinstance(source, Weight) or math.prod(call.shape) != BATCH * source.numel:
-        raise ValueError("only a parameter can be expanded, to the size of the batch")
+    channels = call.spec(source).channels
+    for weight in reversed(weights):
+        if not isinstance(weight, Weight) or weight.numel % channels:
+            raise ValueError("a parameter can only be concatenated with tokens, before them")
+        path, own = weight.name or call.path("tokens"), {"weight": weight}
+        source = call.add("prepend_tokens", source, path=path, weights=own, count=weight.numel // channels)
     return source
-
-
-def _attention(call: Call) -> tuple[Index, None]:
-    module, source = call.module, call.tensor(0, "query")
-    assert isinstance(module, nn.MultiheadAttention)
-    others = [call.argument(i, name) for i, name in ((1, "key"), (2, "value"))]
-    masks = [call.argument(i, name) for i, name in ((3, "key_padding_mask"), (5, "attn_mask"))]
-    if others != [source, source] or any(mask is not None for mask in masks):
-        raise ValueError("queries, keys and values must be of the same tokens, without a mask")
-    if call.argument(4, "need_weights", True):
-        raise ValueError("attention must be called with need_weights=False")
-    special = (module.bias_k, module.bias_v, module.q_proj_weight)
-    if not module.batch_first or module.add_zero_attn or any(weight is not None for weight in special):
-        raise ValueError("attention must have batch_first=True and no bias or projection of keys of its own")
-    bias = True if module.in_proj_bias is not None else None
-    channels, path = module.embed_dim, str(call.node.target)
-    names = ("weight", "bias") if bias else ("weight",)
-    tensors = {name: f"{path}.in_proj_{name}" for name in names}
-    qkv = {"channels": 3 * channels, "bias": bias, "parts": 3}
-    projected = call.add("linear", source, path=f"{path}.in_proj", tensors=tensors, **qkv)
-    mixed = call.add("attention", projected, path=f"{path}.attention", heads=module.num_heads)
-    bias = True if module.out_proj.bias is not None else None
-    return call.add("linear", mixed, path=f"{path}.out_proj", channels=channels, bias=bias), None
-
-
-def _relative_positions(call: Call) -> Weight:
-    """The table of the numbers for the distances of tokens."""
-    table = call.argument(0, "relative_position_bias_table")
-    if not isinstance(table, Weight):
-        raise ValueError("relative positions must be a table of parameters")
-    return table
-
-
-def _window_attention(call: Call) -> Index:
-    names = (
-        *("input", "qkv_weight", "proj_weight", "relative_position_bias", "window_size", "num_heads"),
-        *("shift_size", "attention_dropout", "dropout", "qkv_bias", "proj_bias", "logit_scale"),
-    )
-    values = {name: call.argument(i, name) for i, name in enumerate(names)}
-    source, window, heads = call.tensor(), _pair(values["window_size"]), values["num_heads"]
-    spec, table = call.spec(source), values["relative_position_bias"]
-    if values["logit_scale"] is not None:
-        raise ValueError("attention must have dot products, not those of normalized vectors (Swin V2)")
-    if any(side % size for side, size in zip(spec.size, window, strict=True)):
-        raise ValueError(f"the grid must have whole windows of {window} tokens, got {spec.size}")
-    weights = [values[name] for name in ("qkv_weight", "proj_weight")]
-    if not all(isinstance(weight, Weight) for weight in weights):
-        raise ValueError("the weights of attention must be parameters")
-    if not isinstance(table, Weight) or table.numel != (2 * window[0] - 1) * (2 * window[1] - 1) * heads:
-        raise ValueError("relative positions must be a table with a number for each distance and head")
-    qkv, projection = (weight.name.rpartition(".")[0] for weight in weights)
-    biases = [True if values[name] is not None else None for name in ("qkv_bias", "proj_bias")]
-    projected = call.add("linear", source, path=qkv, channels=3 * spec.channels, parts=3, bias=biases[0])
-    mixed = call.add(
-        "window_attention",
-        projected,
-        path=f"{qkv.rpartition('.')[0]}.attention".lstrip("."),
-        tensors={"bias": table.name},
-        heads=heads,
-        window=window,
-        shift=_unless(_pair(values["shift_size"]), (0, 0)),
-    )
-    return call.add("linear", mixed, path=projection, channels=spec.channels, bias=biases[1])
 
 
 def _merge_tokens(call: Call) -> Index:
@@ -392,149 +440,87 @@ def _merge_tokens(call: Call) -> Index:
     return call.add("merge_tokens", source)
 
 
-def _operands(call: Call) -> tuple[Any, Any]:
-    return call.argument(0, "input"), call.argument(1, "other")
-
-
-def _add(call: Call) -> Index:
-    a, b = _operands(call)
-    if isinstance(a, Index) and isinstance(b, Weight):
-        return _add_positions(call, a, b)
-    if not isinstance(a, Index) or not isinstance(b, Index) or call.kwargs.get("alpha", 1) != 1:
-        raise ValueError("a sum must be of two outputs of operators")
-    if call.spec(a) != call.spec(b):
-        raise ValueError(
-            f"the tensors of a sum must have equal shapes, got {call.spec(a)} and {call.spec(b)}"
-        )
-    return call.add("add", a, b)
-
-
-def _add_positions(call: Call, source: Index, weight: Weight) -> Index:
-    spec = call.spec(source)
-    if spec.layout != "tokens" or len(spec.size) != 1 or weight.numel != spec.numel:
-        raise ValueError("a parameter can only be added to tokens, with a number for each")
-    tensors = {"grid": weight.name}
-    return call.add("add_positions", source, path=weight.name, tensors=tensors, grid=(1, spec.pixels))
-
-
-def _multiply(call: Call) -> Index:
-    a, b = _operands(call)
-    if isinstance(a, Weight):
-        a, b = b, a
-    if isinstance(a, Index) and isinstance(b, Weight):
-        return _scale(call, a, b)
-    if not isinstance(a, Index) or not isinstance(b, Index):
-        raise ValueError("a product must be of two outputs of operators, or of one and a weight per channel")
-    if call.spec(a).pixels < call.spec(b).pixels:
-        a, b = b, a
-    specs = call.spec(a), call.spec(b)
-    if specs[0] != specs[1] and (specs[0].channels != specs[1].channels or specs[1].size != (1, 1)):
-        raise ValueError(f"the tensors of a product must have equal shapes, got {specs[0]} and {specs[1]}")
-    return call.add("multiply", a, b)
-
-
-def _scale(call: Call, source: int, weight: Weight) -> Index:
-    spec = call.spec(source)
-    if weight.numel != spec.channels or spec.layout == "vector":
-        raise ValueError(
-            f"a factor must have a number for each of {spec.channels} channels, got {weight.numel}"
-        )
-    of_image = True if spec.layout == "image" else None
-    tensors = {"weight": weight.name}
-    return call.add("scale", source, path=weight.name, tensors=tensors, of_image=of_image)
-
-
-def _activation(name: str) -> Rule:
-    return lambda call: call.add(name, call.tensor())
-
-
-def _gelu(call: Call) -> Index:
-    kind = getattr(call.module, "approximate", None) or call.kwargs.get("approximate", "none")
-    if kind != "none":
-        raise ValueError("GELU must not be approximated")
-    return call.add("gelu", call.tensor())
-
-
-def _leaky_relu(call: Call) -> Index:
-    slope = getattr(call.module, "negative_slope", None) or call.argument(1, "negative_slope", 0.01)
-    return call.add("leaky_relu", call.tensor(), slope=_unless(slope, 0.01))
-
-
-def _elu(call: Call) -> Index:
-    if (getattr(call.module, "alpha", None) or call.argument(1, "alpha", 1.0)) != 1:
-        raise ValueError("the parameter of ELU must be 1")
-    return call.add("elu", call.tensor())
-
-
 RULES: Mapping[object, Rule] = {
     nn.Conv2d: _conv,
+    F.conv2d: _conv_function,
+    "timm.layers.conv2d_same.Conv2dSame": _conv_same,
+    F.pad: _pad,
+    nn.ZeroPad2d: _pad,
+    nn.ConstantPad2d: _pad,
     nn.Linear: _linear,
+    F.linear: _linear,
     nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm1d: _batch_norm,
+    F.batch_norm: _batch_norm_function,
     nn.LayerNorm: _layer_norm,
     F.layer_norm: _layer_norm_function,
+    nn.GroupNorm: _group_norm,
+    F.group_norm: _group_norm_function,
     nn.MaxPool2d: _max_pool,
     F.max_pool2d: _max_pool_function,
     torch.max_pool2d: _max_pool_function,
+    nn.AdaptiveMaxPool2d: _max,
+    F.adaptive_max_pool2d: _max,
+    "amax": _max,
+    torch.amax: _max,
     nn.AvgPool2d: _avg_pool,
     F.avg_pool2d: _avg_pool_function,
     nn.AdaptiveAvgPool2d: _adaptive_pool,
     F.adaptive_avg_pool2d: _adaptive_pool,
     "mean": _mean,
     torch.mean: _mean,
-    nn.Flatten: _flatten,
-    torch.flatten: _flatten,
-    "flatten": _flatten,
-    "view": _view,
-    "reshape": _view,
-    torch.reshape: _view,
-    "transpose": _transpose,
-    torch.transpose: _transpose,
-    "contiguous": _contiguous,
-    "clone": _contiguous,
-    nn.ChannelShuffle: _shuffle,
-    F.channel_shuffle: _shuffle,
-    "permute": _permute,
-    torch.permute: _permute,
-    "chunk": _chunk,
-    torch.chunk: _chunk,
-    "split": _chunk,
-    torch.split: _chunk,
-    operator.getitem: _item,
     torch.cat: _concat,
     torch.concat: _concat,
-    operator.add: _add,
-    operator.iadd: _add,
-    torch.add: _add,
-    "add": _add,
-    "add_": _add,
-    operator.mul: _multiply,
-    operator.imul: _multiply,
-    torch.mul: _multiply,
-    "mul": _multiply,
-    "mul_": _multiply,
+    operator.getitem: item,
+    nn.MultiheadAttention: attention_rules.multi_head_attention,
+    F.scaled_dot_product_attention: attention_rules.dot_product_attention,
+    swin_transformer.shifted_window_attention: attention_rules.window_attention,
+    swin_transformer._patch_merging_pad: _merge_tokens,
+    nn.GELU: arithmetic.gelu,
+    F.gelu: arithmetic.gelu,
+    nn.LeakyReLU: arithmetic.leaky_relu,
+    F.leaky_relu: arithmetic.leaky_relu,
+    nn.ELU: arithmetic.elu,
+    F.elu: arithmetic.elu,
+    nn.PReLU: arithmetic.prelu,
+    F.prelu: arithmetic.prelu,
     **{
-        key: _activation(name)
+        key: rule
+        for rule, keys in (
+            (arithmetic.add, (operator.add, operator.iadd, torch.add, "add", "add_")),
+            (arithmetic.subtract, (operator.sub, operator.isub, torch.sub, "sub", "sub_")),
+            (arithmetic.multiply, (operator.mul, operator.imul, torch.mul, "mul", "mul_")),
+            (arithmetic.divide, (operator.truediv, operator.itruediv, torch.div, "div", "div_")),
+            (arithmetic.clamp, (nn.Hardtanh, F.hardtanh, torch.clamp, "clamp", "clamp_")),
+            (attention_rules.product, (operator.matmul, torch.matmul, "matmul")),
+            (attention_rules.softmax, (nn.Softmax, F.softmax, torch.softmax, "softmax")),
+            (_same, ("contiguous", "clone", "float", "type_as", "to")),
+        )
+        for key in keys
+    },
+    **dict.fromkeys(
+        (
+            *(nn.Flatten, nn.Unflatten, nn.ChannelShuffle, nn.PixelUnshuffle, F.channel_shuffle),
+            *(F.pixel_unshuffle, torch.flatten, torch.reshape, torch.transpose, torch.permute, torch.chunk),
+            *(torch.split, torch.unbind, torch.squeeze, torch.unsqueeze, torch.narrow, torch.roll),
+            *("flatten", "unflatten", "view", "reshape", "transpose", "permute", "chunk", "split", "unbind"),
+            *("squeeze", "unsqueeze", "narrow", "roll", "expand", "expand_as", "movedim", "swapaxes"),
+        ),
+        rearrange,
+    ),
+    **{
+        key: arithmetic.activation(name)
         for name, keys in {
             "relu": (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"),
             "relu6": (nn.ReLU6, F.relu6),
             "hard_swish": (nn.Hardswish, F.hardswish),
             "swish": (nn.SiLU, F.silu),
+            "mish": (nn.Mish, F.mish),
             "sigmoid": (nn.Sigmoid, F.sigmoid, torch.sigmoid, "sigmoid", "sigmoid_"),
             "hard_sigmoid": (nn.Hardsigmoid, F.hardsigmoid),
             "tanh": (nn.Tanh, F.tanh, torch.tanh, "tanh"),
         }.items()
         for key in keys
     },
-    nn.MultiheadAttention: _attention,
-    swin_transformer.shifted_window_attention: _window_attention,
-    swin_transformer._get_relative_position_bias: _relative_positions,
-    swin_transformer._patch_merging_pad: _merge_tokens,
-    "expand": _expand,
-    nn.GELU: _gelu,
-    F.gelu: _gelu,
-    nn.LeakyReLU: _leaky_relu,
-    F.leaky_relu: _leaky_relu,
-    nn.ELU: _elu,
-    F.elu: _elu,
 }
 """Rule of each class of modules, of each function, and of each method of tensors by its name."""

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from nas.importing.torch_model.lowering import Layer
-from search_spaces.operators import ACTIVATIONS
+from search_spaces.operators import ACTIVATIONS as PLAIN_ACTIVATIONS
+
+ACTIVATIONS = (*PLAIN_ACTIVATIONS, "prelu")
+"""Operators that are a function of each element."""
 
 
 @dataclass
