@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from nas.data.augment import RandomAffine
-from nas.data.dataset import ImageDataset, ImageOnly, Split, stratified_split
+from nas.data.dataset import ImageDataset, ImageOnly, Split, SplitName, stratified_split
 from nas.data.preprocess import Preprocess
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run
@@ -52,7 +53,7 @@ def digits(root: Path | None, split_seed: int) -> ImageDataset:
     labels = pixels[:, -1].astype(np.int64)
     images = pixels[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1).repeat(3, axis=3)
     validation, test, rest = stratified_split(labels, (VALIDATION, TEST), split_seed)
-    parts = {"train": rest, "validation": validation, "test": test}
+    parts: dict[SplitName, NDArray[np.int64]] = {"train": rest, "validation": validation, "test": test}
     return ImageDataset(
         output_names=tuple(map(str, range(10))),
         preprocess=Preprocess((0.5,) * 3, (0.5,) * 3, interpolation="bicubic"),  # that of the weights

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from nas.torch_backend.static import StaticNet
 from search_spaces import Block, Node
 from search_spaces import operators as ops
 from search_spaces.building import BlockBuilder
+from search_spaces.operators.arithmetic import Function
 from search_spaces.tensors import TensorSpec, image, tokens, vector
 
 TABLES: Mapping[str, Mapping[type[ops.Operator], object]] = {
@@ -82,6 +84,35 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
         (ops.LayerNorm(over_tokens=True), (tokens(5, 6),)),
         (ops.LayerNorm(over_tokens=True), (tokens(3, 4),)),
     ),
+    "batch_norm of a vector": ((ops.BatchNorm(), (vector(6),)), (ops.BatchNorm(), (vector(4),))),
+    "group_norm": (
+        (ops.GroupNorm(3, 1e-3), (image(6, 3, 5),)),
+        (ops.GroupNorm(2, 1e-3), (image(4, 3, 5),)),
+    ),
+    "prelu": ((ops.PRelu(), (image(6, 3),)), (ops.PRelu(), (image(4, 3),))),
+    "prelu of a vector": ((ops.PRelu(), (vector(6),)), (ops.PRelu(), (vector(4),))),
+    **{
+        function: (
+            (ops.Arithmetic(function, 0.3), (tokens(5, 6),)),
+            (ops.Arithmetic(function, 3), (vector(4),)),
+        )
+        for function in get_args(Function)
+    },
+    **{
+        f"{function} by channel": (
+            (ops.ChannelArithmetic(function, learned, of_image=True), (image(6, 3),)),
+            (ops.ChannelArithmetic(function, learned, of_image=True), (image(4, 3),)),
+        )
+        for function in get_args(Function)
+        for learned in (function == "add",)
+    },
+    "constant of tokens": (
+        (ops.ChannelArithmetic("add"), (tokens(5, 6),)),
+        (ops.ChannelArithmetic("add"), (tokens(5, 4),)),
+    ),
+    "subtract": ((ops.Subtract(), (image(6, 3), image(6, 3))), (ops.Subtract(), (vector(4), vector(4)))),
+    "to_pixel": ((ops.ToPixel(), (vector(6),)), (ops.ToPixel(), (vector(4),))),
+    "global_max_pool": ((ops.GlobalMaxPool(), (image(6, 3, 5),)), (ops.GlobalMaxPool(), (image(4, 3, 5),))),
     "concat": ((ops.Concat(), (image(6, 3), image(2, 3))), (ops.Concat(), (image(4, 3), image(2, 3)))),
     "concat of tokens": (
         (ops.Concat(), (tokens(5, 6), tokens(5, 2))),
@@ -169,6 +200,10 @@ CASES: dict[str, tuple[Choice, Choice]] = {  # the largest choice and a smaller 
     "window_attention": (
         (ops.WindowAttention(3, (2, 3), (1, 1)), (replace(GRID, channels=18, size=(4, 6)),)),
         (ops.WindowAttention(2, (2, 3), (1, 1)), (replace(GRID, channels=12, size=(2, 6)),)),
+    ),
+    "window_attention of normalized vectors": (
+        (ops.WindowAttention(3, (2, 3), (1, 1), True), (replace(GRID, channels=18, size=(4, 6)),)),
+        (ops.WindowAttention(2, (2, 3), (1, 1), True), (replace(GRID, channels=12, size=(2, 6)),)),
     ),
     "merge_tokens": ((ops.MergeTokens(), (replace(GRID, size=(4, 6)),)),) * 2,
     "take_token": ((ops.TakeToken(1), (tokens(5, 6),)), (ops.TakeToken(1), (tokens(3, 4),))),

@@ -239,7 +239,8 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, c, _, _ = x.size()
         y = self.fc(self.pool(x).view(n, c)).view(n, c, 1, 1)
-        return x * y.expand_as(x)
+        gated: Tensor = x * y.expand_as(x)
+        return gated
 
 
 class DropPath(nn.Module):
@@ -255,6 +256,7 @@ class Odd(nn.Module):
     """Arithmetic with constants, less common activations and norms, and code that depends on sizes."""
 
     mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -297,7 +299,9 @@ class Head(nn.Module):
             parts = self.inputs[0](y).reshape(n, tokens, 3, 2, channels // 2).permute(2, 0, 3, 1, 4).unbind(0)
         else:
             parts = [layer(y).view(n, tokens, 2, channels // 2).transpose(1, 2) for layer in self.inputs]
-        mixed = F.scaled_dot_product_attention(*parts, dropout_p=0.1 if self.training else 0.0)
+        query, key, value = parts
+        dropout = 0.1 if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         z: Tensor = x + self.out(mixed.transpose(1, 2).reshape(n, tokens, channels))
         return z
 

@@ -219,6 +219,9 @@ _FLOATS: Mapping[Kind, Part] = {
     "relative_bias": Part(235),
     "window_attention": Part(2600, weight=4),
     "merge_tokens": Part(600),
+    "group_norm": Part(1400, weight=4),
+    "gelu_tanh": Part(1750),
+    "mish": Part(330),
 }
 """Parts that are in floating point in all formats."""
 _FLOAT_PARTS: Mapping[Kind, Part] = {

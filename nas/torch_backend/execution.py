@@ -24,7 +24,7 @@ IN_PLACE: dict[type[ops.Operator], Callable[[Tensor, Sequence[Tensor]], Tensor]]
 """Operators that can overwrite their first input; called with it and the other inputs."""
 VIEWS = (
     *(ops.Slice, ops.Flatten, ops.Resize, ops.ImageToTokens, ops.TokensToImage, ops.TakeToken),
-    *(ops.ChannelsLast, ops.ChannelsFirst),
+    *(ops.ChannelsLast, ops.ChannelsFirst, ops.ToPixel),
 )
 """Operators whose output may share memory with their input."""
 

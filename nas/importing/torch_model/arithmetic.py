@@ -43,7 +43,7 @@ def subtract(call: Call) -> Any:
 def multiply(call: Call) -> Any:
     """A product."""
     first, second = _both(call)
-    scaled = attention_rules.times(first, second) or attention_rules.times(second, first)
+    scaled = attention_rules.times(call, first, second) or attention_rules.times(call, second, first)
     if scaled:
         return scaled
     a, b = _operands(call)
@@ -69,7 +69,7 @@ def multiply(call: Call) -> Any:
 def divide(call: Call) -> Any:
     """A quotient with a constant."""
     first, second = _both(call)
-    if isinstance(second, int | float) and (scaled := attention_rules.times(first, 1 / second)):
+    if isinstance(second, int | float) and (scaled := attention_rules.times(call, first, 1 / second)):
         return scaled
     a, b = _operands(call)
     if call.index(first) is None or isinstance(b, Index):

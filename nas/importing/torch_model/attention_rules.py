@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nas.importing.torch_model.lowering import Call, Deferred, Index, View, Weight, kind_of
 from nas.importing.torch_model.tracer import BATCH
+from nas.importing.torch_model.views import operators_of
 from search_spaces.operators import RelativeBias
 from search_spaces.operators.distances import distances
 
@@ -93,13 +94,13 @@ def softmax(call: Call) -> Logits:
     return replace(logits, is_softmax=True)
 
 
-def times(value: Any, factor: Any) -> Logits | Scaled | None:
+def times(call: Call, value: Any, factor: Any) -> Logits | Scaled | None:
     """Queries, keys or their products times a number; None: the value is none of these."""
     if not isinstance(factor, int | float) or isinstance(factor, Index):
         return None
     if isinstance(value, Logits) and not value.is_softmax:
         return replace(value, scale=value.scale * factor)
-    if isinstance(value, View) and value.indices.ndim == 4:
+    if isinstance(value, View) and value.indices.ndim == 4 and not next(operators_of(call, value), None):
         return Scaled("queries times a number", value, float(factor))
     return None
 

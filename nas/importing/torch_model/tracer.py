@@ -84,7 +84,7 @@ class SizedProxy(fx.Proxy):
         return len(self.value)
 
     def __iter__(self) -> Iterator[Any]:
-        return (operator.getitem(self, i) for i in range(len(self)))  # type: ignore[index]
+        return (operator.getitem(self, i) for i in range(len(self)))
 
 
 class SizeTracer(fx.Tracer):

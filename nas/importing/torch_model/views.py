@@ -51,12 +51,12 @@ def joined(call: Call, parts: list[Index | View], dim: int) -> View | None:
         return None
     source = Index(sources.pop())
     view = View(source, torch.cat([_indices(call, part) for part in parts], dim))
-    return view if next(_operators(call, view), None) else None
+    return view if next(operators_of(call, view), None) else None
 
 
 def recognize(call: Call, view: View) -> Index | None:
     """Add the layer that computes a view; None: there is no operator for it."""
-    for op, fields in _operators(call, view):
+    for op, fields in operators_of(call, view):
         return call.add(op, view.source, path=call.path(op), **fields) if op else Index(view.source)
     return None
 
@@ -96,7 +96,7 @@ def _view(
     return View(source, result, previous)
 
 
-def _operators(call: Call, view: View) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def operators_of(call: Call, view: View) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The operators that compute a view, with their fields; an empty name for the tensor itself."""
     spec, full = call.spec(view.source), call.lowering.indices(view.source)
     order = view.indices
