@@ -179,3 +179,18 @@ def test_synchronized_batch_norm_equals_torch(channels: int) -> None:
         gradients.append((images.grad, norm.weight.grad))
     torch.testing.assert_close(outputs[0], outputs[1])
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-4, rtol=1e-4)
+
+
+def test_synchronized_moments_count_each_image_once() -> None:
+    """Of one process with 1 image and another with 3, whose shares of the three means are given here."""
+    x = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0)) * 2 + 3
+    mine, others = x[:1], x[1:]
+    centred = others - x.mean((0, 2, 3))[:, None, None]
+    # there are 2 images per process on average, so the other process counts 3 / 2
+    shares = iter([torch.tensor(3.0), 1.5 * others.mean((0, 2, 3)), 1.5 * centred.square().mean((0, 2, 3))])
+    node = Node(BatchNorm(), "norm", "b", (-1,), (image(2, 3),))
+    norm = ElasticBatchNorm(node, dict.fromkeys(node.parameters, (2,))).train()
+    norm.reset(torch.Generator())
+    norm.mean_over_processes = lambda share: (share + next(shares)) / 2
+    expected = torch.nn.functional.batch_norm(x, None, None, training=True, eps=BatchNorm().eps)
+    torch.testing.assert_close(norm(node, [mine]), expected[:1])
