@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import search_spaces
 from hw_profiles.device import Device
 from hw_profiles.latency_models.prediction_error import compare
 from hw_profiles.run_settings import RunSettings
@@ -28,6 +27,7 @@ from hw_profiles.store import ProfileStore
 from nas.devices.profile_check import measure_twice
 from nas.devices.profiling import profile_device
 from nas.progress import shown
+from nas.runs.open_space import open_space
 from search_spaces import Arch, Space
 from search_spaces.precision_space import FLOAT_BITS, INT8_BITS, PrecisionSpace, with_precision
 from search_spaces.tensors import FP32, INT8
@@ -38,7 +38,7 @@ MIXTURES = ("from", "block")
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--space", default="ofa-mbv3-w1.0")
+    parser.add_argument("--space", default="ofa-mbv3-w1.0", help="a space's name, a YAML file or a run")
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--networks", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
@@ -46,8 +46,8 @@ def main() -> None:
     parser.add_argument("--profiles", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    base = search_spaces.get(options.space).with_resolutions([options.resolution])
-    store, name = ProfileStore(options.profiles), f"{options.space}-{options.resolution}-{options.threads}t"
+    base = open_space(options.space).with_resolutions([options.resolution])
+    store, name = ProfileStore(options.profiles), f"{base.name}-{options.resolution}-{options.threads}t"
     settings = RunSettings(precision="mixed", threads=options.threads)
     with shown() as progress:
         if name in store.names():
