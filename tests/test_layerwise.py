@@ -21,7 +21,7 @@ from hw_profiles.latency_models.selection import (
     select_model,
     weight_bytes,
 )
-from search_spaces import Block, BlockTable, Genomes
+from search_spaces import Block, BlockTable, Genomes, Space
 from search_spaces.operators import Conv2d
 
 Vector = NDArray[np.float64]
@@ -73,10 +73,9 @@ def test_terms_add_up_to_what_the_layers_say() -> None:
     assert total["traffic.depthwise"] == moved
 
 
-@pytest.mark.parametrize("name", search_spaces.names())
-def test_every_layer_of_every_space_has_a_kind(name: str) -> None:
-    space = search_spaces.get(name)
-    assert {shape.kind for shape in shapes(space.network(space.largest))} <= set(KINDS)
+def test_every_layer_of_every_space_has_a_kind(any_space: Space) -> None:
+    network = any_space.network(any_space.largest)
+    assert {shape.kind for shape in shapes(network)} <= set(KINDS)
 
 
 @pytest.mark.parametrize("device_ms", [roofline_ms, launch_ms])

@@ -15,11 +15,18 @@ from search_spaces import Block, Node
 from search_spaces import operators as ops
 
 
-def _conv(op: ops.Conv2d, node: Node) -> nn.Module:
+def _conv(op: ops.Conv2d, node: Node, device: torch.device | None) -> nn.Module:
     """A module with the padding of the top and left sides; `StaticNet` handles asymmetric padding."""
-    channels = node.specs[0].channels
     return nn.Conv2d(
-        channels, op.channels, op.kernel, op.stride, op.padding[:2], op.dilation, op.groups, op.bias
+        node.specs[0].channels,
+        op.channels,
+        op.kernel,
+        op.stride,
+        op.padding[:2],
+        op.dilation,
+        op.groups,
+        op.bias,
+        device=device,
     )
 
 
@@ -29,16 +36,18 @@ class Tables(nn.Module):
     Args:
         op: the operator.
         node: the node.
+        device: device of the parameters.
     """
 
-    def __init__(self, op: ops.Operator, node: Node) -> None:
+    def __init__(self, op: ops.Operator, node: Node, device: torch.device | None) -> None:
         super().__init__()
         self.op = op
         for name, parameter in node.parameters.items():
+            tensor = torch.empty(parameter.shape, device=device)
             if parameter.learned:
-                self.register_parameter(name, nn.Parameter(torch.empty(parameter.shape)))
+                self.register_parameter(name, nn.Parameter(tensor))
             else:
-                self.register_buffer(name, torch.empty(parameter.shape))
+                self.register_buffer(name, tensor)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute the operator, shapes (n, *spec.shape)."""
@@ -46,22 +55,32 @@ class Tables(nn.Module):
         return FUNCTIONS[type(self.op)](self.op, inputs, dict(tensors))
 
 
-def _layer_norm(op: ops.LayerNorm, node: Node) -> nn.Module:
-    return Tables(op, node) if op.over_tokens else nn.LayerNorm(node.specs[0].channels, op.eps)
+def _linear(op: ops.Linear, node: Node, device: torch.device | None) -> nn.Module:
+    return nn.Linear(node.specs[0].channels, op.channels, bias=op.bias, device=device)
 
 
-def _batch_norm(op: ops.BatchNorm, node: Node) -> nn.Module:
+def _batch_norm(op: ops.BatchNorm, node: Node, device: torch.device | None) -> nn.Module:
     module = nn.BatchNorm1d if node.specs[0].layout == "vector" else nn.BatchNorm2d
-    return module(node.specs[0].channels, op.eps)
+    return module(node.specs[0].channels, op.eps, device=device)
 
 
-MODULES: Mapping[type[ops.Operator], Callable[[Any, Node], nn.Module]] = {
+def _layer_norm(op: ops.LayerNorm, node: Node, device: torch.device | None) -> nn.Module:
+    if op.over_tokens:
+        return Tables(op, node, device)
+    return nn.LayerNorm(node.specs[0].channels, op.eps, device=device)
+
+
+def _group_norm(op: ops.GroupNorm, node: Node, device: torch.device | None) -> nn.Module:
+    return nn.GroupNorm(op.groups, node.specs[0].channels, op.eps, device=device)
+
+
+MODULES: Mapping[type[ops.Operator], Callable[[Any, Node, torch.device | None], nn.Module]] = {
     ops.Conv2d: _conv,
-    ops.Linear: lambda op, node: nn.Linear(node.specs[0].channels, op.channels, bias=op.bias),
+    ops.Linear: _linear,
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
-    ops.GroupNorm: lambda op, node: nn.GroupNorm(op.groups, node.specs[0].channels, op.eps),
-    ops.PRelu: lambda op, node: nn.PReLU(node.specs[0].channels),
+    ops.GroupNorm: _group_norm,
+    ops.PRelu: lambda op, node, device: nn.PReLU(node.specs[0].channels, device=device),
     ops.ChannelArithmetic: Tables,
     ops.Scale: Tables,
     ops.PrependTokens: Tables,
@@ -82,14 +101,17 @@ class StaticNet(nn.Module):
         blocks: the blocks in order, as returned by `Space.blocks`.
         fast: use the fast implementation in eval mode too, see `run_network`; outputs may then differ from
             those of the supernet by rounding.
+        device: device of the weights; on `meta`, nothing is allocated or initialized.
     """
 
-    def __init__(self, blocks: Sequence[Block], *, fast: bool = False) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], *, fast: bool = False, device: torch.device | None = None
+    ) -> None:
         super().__init__()
         self.fast = fast
         self.blocks = tuple(blocks)
         for node in (node for block in blocks for node in block.nodes if node.parameters):
-            put_module(self, node.path, MODULES[type(node.op)](node.op, node))
+            put_module(self, node.path, MODULES[type(node.op)](node.op, node, device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, channels, height, width) -> outputs (n, n_outputs)."""

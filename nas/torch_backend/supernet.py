@@ -110,8 +110,7 @@ class Supernet(nn.Module):
             ValueError: the arch is not in the space.
         """
         blocks = self.space.blocks(arch)
-        with torch.device("meta"):  # allocates and initializes nothing: all weights are loaded below
-            net = StaticNet(blocks, fast=fast)
+        net = StaticNet(blocks, fast=fast, device=torch.device("meta"))  # all weights are loaded below
         state: dict[str, Tensor] = {}
         for node in (node for block in blocks for node in block.nodes if node.parameters):
             weights = self.operator(node).sliced(node)
