@@ -413,9 +413,24 @@ def test_auxiliary_heads_are_left_out() -> None:
     assert not any(name.startswith("aux") for name in converted.supernet.state_dict())
 
 
+class Halves(nn.Module):
+    """A part of the channels of a grid of tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (
+            F.layer_norm(x.permute(0, 2, 3, 1), (4,), torch.ones(4), torch.ones(4))
+            .chunk(2, dim=-1)[0]
+            .mean((1, 2))
+        )
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Halves()),
+            r"in an order that no operator has, \(20, 20, 4\)",
+        ),
         (
             lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Sums()),
             r"cannot trace 1 \(test_torch_model.py, line \d+: "

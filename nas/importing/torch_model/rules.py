@@ -413,7 +413,7 @@ def _concat(call: Call) -> Any:
     found = [index for index in indices if index is not None]
     spec = call.spec(found[0])
     axis = len(call.shape) - 1 if spec.layout == "tokens" else 1
-    if dim % len(call.shape) != axis:
+    if dim % len(call.shape) != axis or (spec.layout == "tokens" and len(spec.size) > 1):
         raise ValueError(f"only channels can be concatenated, got dimension {dim}")
     return found[0] if len(found) == 1 else call.add("concat", *found)
 

@@ -136,7 +136,7 @@ def operators_of(call: Call, view: View) -> Iterator[tuple[str, Mapping[str, Any
 
 def _of_channels(spec: TensorSpec, full: Tensor, order: Tensor) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """A range of the channels, or a shuffle."""
-    if order.ndim != full.ndim:
+    if order.ndim != full.ndim or (spec.layout == "tokens" and len(spec.size) > 1):
         return
     dim = full.ndim - 1 if spec.layout == "tokens" else 1
     channels = full.select(0, 0).movedim(dim - 1, 0).flatten(1)[:, 0]
