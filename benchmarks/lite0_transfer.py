@@ -34,8 +34,6 @@ from nas.importing.torch_model.convert import convert
 from nas.importing.torch_model.load import load_model, load_weights
 from nas.progress import Progress, shown
 from nas.recipes import recipe as recipes
-from nas.runs.run_dir import RunDir
-from nas.runs.weights import load_supernet
 from nas.training.train import train
 from search_spaces import Arch
 from search_spaces.costs import macs_table
@@ -97,12 +95,8 @@ def transferred(start: Path, out: Path, options: argparse.Namespace, progress: P
 
 
 def elastic(start: Path, out: Path, options: argparse.Namespace, progress: Progress) -> Path:
-    """Import the transferred network, and train its subnets."""
-    imported = out.with_name("original")
-    if not imported.exists():
-        supernet = load_supernet(RunDir.open(start))
-        import_run(supernet, imported, source="torch", checkpoint=None, model=MODEL, dataset=DATASET)
-    return _train(imported, out, [f"epochs={options.epochs}"], options, progress)
+    """Train the subnets of the transferred network, which is the teacher."""
+    return _train(start, out, [f"epochs={options.epochs}"], options, progress)
 
 
 def _train(
@@ -150,17 +144,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = TrainedRun.open(trained, dataset=DATASET)
         space = run.space
         subnet = chosen(run, options.subnets, progress)
-        (original,) = tested(whole, [space.largest], progress)
+        before = TrainedRun.open(whole, dataset=DATASET).space
+        original, untrained = tested(whole, [before.largest, before.smallest], progress)
         largest, smaller, smallest = tested(trained, [space.largest, subnet, space.smallest], progress)
-        (untrained,) = tested(options.out / "original", [subnet], progress)
     share = space.macs(subnet) / space.macs(space.largest)
     smallest_share = space.macs(space.smallest) / space.macs(space.largest)
     rows = [
         {"network": "transferred original", "MACs": 1.0, "test top-1": original},
         {"network": "largest subnet", "MACs": 1.0, "test top-1": largest},
         {"network": "chosen subnet", "MACs": share, "test top-1": smaller},
-        {"network": "the same before the training of the subnets", "MACs": share, "test top-1": untrained},
         {"network": "smallest subnet", "MACs": smallest_share, "test top-1": smallest},
+        {"network": "smallest before the training", "MACs": smallest_share, "test top-1": untrained},
     ]
     (options.out / "result.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(pd.DataFrame(rows).round(3).to_string(index=False))
