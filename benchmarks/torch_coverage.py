@@ -27,7 +27,7 @@ from torchvision.models import list_models
 from nas.importing.torch_model.convert import convert
 from nas.importing.torch_model.load import load_model
 
-SIDES = {"inception_v3": 299}
+SIDES = {"inception_v3": 299, "swin_v2_t": 256, "swin_v2_s": 256, "swin_v2_b": 256}
 """Side of the images for networks of torchvision in pixels, if it is not 224."""
 TIMM = (
     *("convnext_atto", "convnextv2_atto", "cspresnet50", "darknet53", "deit3_small_patch16_224"),

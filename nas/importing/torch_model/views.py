@@ -148,7 +148,8 @@ def _of_channels(spec: TensorSpec, full: Tensor, order: Tensor) -> Iterator[tupl
     if start + length <= spec.channels and torch.equal(order, full.narrow(dim, start, length)):
         yield "slice", {"start": start, "end": start + length}
     if length == spec.channels > 1 and start == 0:
-        size = int((channels == own[1]).nonzero()[0])
+        second = (channels == own[1]).nonzero()
+        size = int(second[0]) if len(second) else 0
         if size and length % size == 0:
             groups = length // size
             matrix = full.unflatten(dim, (groups, size)).transpose(dim, dim + 1)
