@@ -121,6 +121,7 @@ CASES = (
     *(command + "[--dataset m:images] --allow-import" for command in RUN_COMMANDS),
     SEARCH + "[--baseline random] --algorithm random",
     "pick RUN [--objective m:f] --allow-import",
+    TORCH + "[--by-order]",
     TORCH + "[--key ema]",
     TORCH + "[--ratios 0.5,1] --elastic depth",
     TORCH + "[--round 4] --elastic depth,kernel",
