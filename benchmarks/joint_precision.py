@@ -160,7 +160,7 @@ def stored(
         found = searched(trained, device, space, options)
         replace_file(path, found.model_dump_json())
         print(f"{name}: {len(found.loss)} subnets in {found.seconds:.0f} s", file=sys.stderr, flush=True)
-    return Found.model_validate_json(path.read_text())
+    return Found.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def in_one_precision(space: Space, precision: Precision) -> PrecisionSpace:

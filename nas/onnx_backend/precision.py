@@ -45,7 +45,7 @@ def blocks_in(space: Space, arch: Arch, precision: str) -> tuple[Block, ...]:
         raise ValueError(
             f"precision {MIXED} needs a subnet that chooses the precision of its blocks, {arch.id} does "
             f"not; use {FP32}, {FP16} or {INT8}, or search for a device with a profile made by "
-            f"`nas profile --precision {MIXED}`"
+            f"`nas profile {space.source} --device NAME --precision {MIXED}`"
         )
     return tuple(own.blocks(arch))
 
