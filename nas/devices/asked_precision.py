@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx
 
@@ -11,6 +11,8 @@ from hw_profiles.measuring.bundle import LayerPrecision
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _FUSED = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "Tanh", "HardSwish", "Elu")
 """Activations that ONNX Runtime computes together with the convolution before them, under their own name."""
+_WITH_CONSTANT = ("Add", "Mul")
+"""Nodes that it adds to the weights of the convolution before them if their other input is a constant."""
 
 
 def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
@@ -32,11 +34,18 @@ def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     for node in model.graph.node:
         integers = node.op_type == "MatMulInteger" or (node.input[1:2] and node.input[1] in dequantized)
         if integers or (node.op_type in _WEIGHTED and node.input[1] in constants):
-            fused = _fused(readers.get(node.output[0], ()))
+            fused = _fused(node, readers, constants)
             layers.append(LayerPrecision(names=(node.name, *fused), integers=bool(integers)))
     return tuple(layers)
 
 
-def _fused(readers: Sequence[onnx.NodeProto]) -> Iterator[str]:
-    if len(readers) == 1 and readers[0].op_type in _FUSED:
-        yield readers[0].name
+def _fused(
+    node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeProto]], constants: Collection[str]
+) -> Iterator[str]:
+    """Names of the nodes that ONNX Runtime may compute together with a convolution, the first one first."""
+    while len(following := readers.get(node.output[0], ())) == 1 and node.op_type not in _FUSED:
+        before, (node,) = node.output[0], following
+        with_constant = all(name == before or name in constants for name in node.input)
+        if node.op_type not in _FUSED and not (node.op_type in _WITH_CONSTANT and with_constant):
+            return
+        yield node.name

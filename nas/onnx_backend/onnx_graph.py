@@ -64,6 +64,10 @@ def serialize(
     return graph.serialize(metadata or {})
 
 
+ONES = ("weight", "running_var", "value")
+"""Names of vectors that are 1 in a graph with random weights: factors, and what is divided by."""
+
+
 def random_weights(blocks: Sequence[Block], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     """Random weights for a graph whose latency is measured.
 
@@ -81,7 +85,7 @@ def random_weights(blocks: Sequence[Block], rng: np.random.Generator) -> dict[st
                 scale = np.float32(np.sqrt(2 / np.prod(shape[1:])))
                 values = rng.standard_normal(shape, dtype=np.float32) * scale
             else:
-                values = np.full(shape, name in ("weight", "running_var"), np.float32)
+                values = np.full(shape, name in ONES, np.float32)
             weights[f"{node.path}.{name}"] = values
     return weights
 
