@@ -14,7 +14,7 @@ from nas.evaluation.trained_run import TrainedRun
 from nas.onnx_backend.precision import FP32
 from nas.progress import Progress, silent
 from nas.runs.tables import EVALUATED_AS, accuracy_in
-from search_spaces import Arch
+from search_spaces import Arch, Space
 from search_spaces.precision_space import PrecisionSpace, float_arch, space_of
 
 N_RANDOM = 100
@@ -51,36 +51,33 @@ def final_test(
     space = trained.space
     if trained.info.arch:
         return _evaluated(trained, [(TRAINED, trained.info.arch)], progress)
+    target = target or Target()
+    chosen = {arch: target.precision != FP32 and _has_int8(space, arch) for arch in selected}
     random = space.decode(space.sample(np.random.default_rng(0), N_RANDOM))
     groups = [(LARGEST, space.largest), (SMALLEST, space.smallest)]
     groups += [(RANDOM, arch) for arch in random]
+    groups += [(CHOSEN, arch) for arch, as_deployed in chosen.items() if not as_deployed]
     table = _evaluated(trained, groups, progress)
-    if not selected:
+    deployed = [arch for arch, as_deployed in chosen.items() if as_deployed]
+    if not deployed:
         return table
-    chosen = _as_deployed(trained, list(dict.fromkeys(selected)), target or Target(), progress)
-    return pd.concat([table, chosen], ignore_index=True)
+    evaluator = DeployedEvaluator(trained, target, trained.evaluator().metrics, progress, "test")
+    rows = [
+        subnet_row(CHOSEN, arch, values, target.precision)
+        for arch, values in zip(deployed, evaluator(deployed, "test"), strict=True)
+    ]
+    return pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
 
 
-def _as_deployed(
-    trained: TrainedRun, selected: Sequence[Arch], target: Target, progress: Progress
-) -> pd.DataFrame:
-    """The selected subnets, those without INT8 in fp32."""
-    evaluator, own = trained.evaluator(split="test"), [space_of(trained.space, arch) for arch in selected]
-    deployed = DeployedEvaluator(trained, target, evaluator.metrics, progress, "test")
-    rows = []
-    for arch, space in zip(selected, own, strict=True):
-        in_fp32 = isinstance(space, PrecisionSpace) and not space.has_int8(arch)
-        if target.precision == FP32 or in_fp32:
-            values = evaluator([float_arch(trained.space, arch)], "test")[0]
-            rows.append(subnet_row(CHOSEN, arch, values))
-        else:
-            values = deployed([arch], "test")[0]
-            rows.append(subnet_row(CHOSEN, arch, values, target.precision))
-    return pd.DataFrame(rows)
+def _has_int8(space: Space, arch: Arch) -> bool:
+    """Whether a subnet is not in fp32 everywhere, on a device that computes with another precision."""
+    own = space_of(space, arch)
+    return not isinstance(own, PrecisionSpace) or own.has_int8(arch)
 
 
 def _evaluated(trained: TrainedRun, groups: Sequence[tuple[str, Arch]], progress: Progress) -> pd.DataFrame:
-    metrics = trained.evaluator(split="test")([arch for _, arch in groups], "test", progress=progress)
+    archs = [float_arch(trained.space, arch) for _, arch in groups]
+    metrics = trained.evaluator(split="test")(archs, "test", progress=progress)
     return pd.DataFrame(
         [subnet_row(group, arch, values) for (group, arch), values in zip(groups, metrics, strict=True)]
     )
