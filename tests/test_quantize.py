@@ -61,6 +61,11 @@ def test_operators_without_integers_are_not_quantized(op: type[ops.Operator]) ->
     assert QUANTIZED[op] == ()
 
 
+@pytest.mark.parametrize("activation", ops.ACTIVATIONS.values(), ids=str)
+def test_activations_that_are_not_quantized_have_no_integers(activation: ops.Activation) -> None:
+    assert activation.in_integers == bool(QUANTIZED[type(activation)])
+
+
 def test_ranges_cover_all_batches_and_include_zero() -> None:
     model, x = float_model(), images(6)
     ranges = calibrate(model, [x[:2], x[2:]])

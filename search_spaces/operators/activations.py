@@ -85,6 +85,7 @@ class GeluTanh(Activation):
     """The approximation of GELU by tanh (Hendrycks and Gimpel 2016, §2)."""
 
     name: ClassVar[str] = "gelu_tanh"
+    in_integers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Mish(Activation):
     """x · tanh(log(1 + exp(x))) (Misra 2020)."""
 
     name: ClassVar[str] = "mish"
+    in_integers: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
