@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.augmented_batches import augmented_batches
 from nas.data.catalog import get as get_dataset
 from nas.evaluation.trained_run import TrainedRun
 from nas.importing.import_run import import_run
@@ -70,22 +71,14 @@ def train_alone(seed: int) -> nn.Module:
     """The network, trained with the augmentation of the data set."""
     torch.manual_seed(seed)
     model, data = network(), get_dataset("digits")
-    split, rng, generator = (
-        data.split("train"),
-        np.random.default_rng(seed),
-        torch.Generator().manual_seed(seed),
-    )
-    steps = ORIGINAL_EPOCHS * (len(split) // BATCH)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    steps = ORIGINAL_EPOCHS * (len(data.split("train")) // BATCH)
     optimizer = torch.optim.SGD(
         model.parameters(), ORIGINAL_LR, momentum=0.9, weight_decay=1e-4, nesterov=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, ORIGINAL_LR, total_steps=steps)
-    assert data.augment is not None
     for _ in range(ORIGINAL_EPOCHS):
-        for indices in np.array_split(rng.permutation(len(split)), len(split) // BATCH):
-            targets = torch.from_numpy(split.targets[indices])
-            pixels, targets = data.augment(split.take(indices), targets, SIDE, generator)
-            x = torch.from_numpy(data.preprocess.normalize(pixels.numpy()))
+        for x, targets in augmented_batches(data, SIDE, BATCH, rng, generator):
             optimizer.zero_grad()
             F.cross_entropy(model(x), targets).backward()
             optimizer.step()

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import VisionTransformer
 
+from benchmarks.augmented_batches import augmented_batches
 from hw_profiles.atomic_write import replace_file
 from nas.data.batches import eval_batches
 from nas.data.catalog import get as get_dataset
@@ -75,18 +76,13 @@ def train_alone(data: Dataset, epochs: int, seed: int) -> nn.Module:
     """The transformer, trained with the augmentation of the data set."""
     torch.manual_seed(seed)
     net: nn.Module = network()
-    split = data.split("train")
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    n_batches = len(split) // BATCH
+    n_batches = len(data.split("train")) // BATCH
     optimizer = torch.optim.AdamW(net.parameters(), LR, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=epochs * n_batches)
-    assert data.augment is not None
     for epoch in range(epochs):
-        for indices in np.array_split(rng.permutation(len(split)), n_batches):
-            targets = torch.from_numpy(split.targets[indices])
-            pixels, targets = data.augment(split.take(indices), targets, SIDE, generator)
+        for x, targets in augmented_batches(data, SIDE, BATCH, rng, generator):
             optimizer.zero_grad()
-            x = torch.from_numpy(data.preprocess.normalize(pixels.numpy()))
             F.cross_entropy(net(x), targets).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
