@@ -213,14 +213,8 @@ def _layer_norm(call: Call) -> Index:
 
 
 def _layer_norm_function(call: Call) -> Index:
-    shape, weight, bias = (
-        call.argument(i, name) for i, name in ((1, "normalized_shape"), (2, "weight"), (3, "bias"))
-    )
-    if not isinstance(weight, Weight) or not isinstance(bias, Weight):
-        raise ValueError("a layer norm must have a weight and a bias")
-    return _add_layer_norm(
-        call, shape, call.argument(4, "eps", 1e-5), **_of_function(call, weight=weight, bias=bias)
-    )
+    shape, eps, others = _norm_arguments(call, "layer norm", "normalized_shape")
+    return _add_layer_norm(call, shape, eps, **others)
 
 
 def _add_layer_norm(call: Call, shape: Any, eps: float, **others: Any) -> Index:
@@ -239,14 +233,8 @@ def _group_norm(call: Call) -> Index:
 
 
 def _group_norm_function(call: Call) -> Index:
-    groups, weight, bias = (
-        call.argument(i, name) for i, name in ((1, "num_groups"), (2, "weight"), (3, "bias"))
-    )
-    if not isinstance(weight, Weight) or not isinstance(bias, Weight):
-        raise ValueError("a group norm must have a weight and a bias")
-    return _add_group_norm(
-        call, groups, call.argument(4, "eps", 1e-5), **_of_function(call, weight=weight, bias=bias)
-    )
+    groups, eps, others = _norm_arguments(call, "group norm", "num_groups")
+    return _add_group_norm(call, groups, eps, **others)
 
 
 def _add_group_norm(call: Call, groups: int, eps: float, **others: Any) -> Index:
@@ -257,6 +245,14 @@ def _add_group_norm(call: Call, groups: int, eps: float, **others: Any) -> Index
     return call.add(
         "group_norm", source, group_size=spec.channels // groups, eps=_unless(eps, 1e-5), **others
     )
+
+
+def _norm_arguments(call: Call, kind: str, name: str) -> tuple[Any, float, dict[str, Any]]:
+    """The argument `name` of the function of a norm, its epsilon, and its weights."""
+    value, weight, bias = (call.argument(i, key) for i, key in ((1, name), (2, "weight"), (3, "bias")))
+    if not isinstance(weight, Weight) or not isinstance(bias, Weight):
+        raise ValueError(f"a {kind} must have a weight and a bias")
+    return value, call.argument(4, "eps", 1e-5), _of_function(call, weight=weight, bias=bias)
 
 
 def _max_pool(call: Call) -> Index:
