@@ -137,7 +137,9 @@ def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register `module` in `root` under a dotted path; missing parents are created."""
     *parents, name = path.split(".")
     for parent in parents:
-        root = cast(nn.Module, root._modules.setdefault(parent, nn.Module()))
+        if parent not in root._modules:
+            root._modules[parent] = nn.Module()
+        root = cast(nn.Module, root._modules[parent])
     root._modules[name] = module  # `add_module` refuses the names of other attributes, such as `blocks`
 
 
