@@ -58,7 +58,7 @@ def in_precision(
 def ends_in_float(block: Block) -> bool:
     """Whether a block passes floating-point values on even in INT8."""
     ends = [block.nodes[i] for i in block.outputs if i >= 0]
-    return bool(ends) and not any(node.op.in_integers for node in ends)
+    return bool(ends) and not any(node.op.in_integers and node.output.layout != "tokens" for node in ends)
 
 
 def reads_floats(block: Block) -> bool:

@@ -61,9 +61,24 @@ def test_operators_without_integers_are_not_quantized(op: type[ops.Operator]) ->
     assert QUANTIZED[op] == ()
 
 
-@pytest.mark.parametrize("activation", ops.ACTIVATIONS.values(), ids=str)
-def test_activations_that_are_not_quantized_have_no_integers(activation: ops.Activation) -> None:
-    assert activation.in_integers == bool(QUANTIZED[type(activation)])
+@pytest.mark.parametrize(
+    "op",
+    [
+        *map(type, ops.ACTIVATIONS.values()),
+        *(
+            ops.PRelu,
+            ops.Arithmetic,
+            ops.ChannelArithmetic,
+            ops.Subtract,
+            ops.Multiply,
+            ops.Add,
+            ops.GroupNorm,
+        ),
+        *(ops.GlobalMaxPool, ops.GlobalAvgPool, ops.MaxPool2d, ops.AvgPool2d, ops.Resize),
+    ],
+)
+def test_operators_that_compute_feature_maps_have_integers_if_quantized(op: type[ops.Operator]) -> None:
+    assert op.in_integers == bool(QUANTIZED[op])
 
 
 def test_ranges_cover_all_batches_and_include_zero() -> None:

@@ -129,6 +129,7 @@ class PRelu(Operator):
     """max(x, 0) + slope · min(x, 0), with a learned slope for each channel (He et al. 2015)."""
 
     in_place: ClassVar[bool] = True
+    in_integers: ClassVar[bool] = False
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""

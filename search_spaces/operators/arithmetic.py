@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from search_spaces.operators.axes import Parameter, Prefix
 from search_spaces.operators.base import Operator
@@ -18,6 +18,7 @@ Function = Literal["add", "subtract", "subtract_from", "multiply", "divide"]
 class Arithmetic(Operator):
     """Arithmetic of each element with a number."""
 
+    in_integers: ClassVar[bool] = False
     function: Function
     value: float
 
@@ -34,6 +35,7 @@ class Arithmetic(Operator):
 class ChannelArithmetic(Operator):
     """Arithmetic of each element with a number for its channel: means and deviations of images, biases."""
 
+    in_integers: ClassVar[bool] = False
     function: Function
     learned: bool = False
     """Whether the numbers are trained by gradients."""

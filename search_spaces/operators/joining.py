@@ -26,6 +26,8 @@ class Add(Operator):
 class Subtract(Operator):
     """Difference of two tensors of equal shape."""
 
+    in_integers: ClassVar[bool] = False
+
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
         return inputs[0]

@@ -58,6 +58,7 @@ class LayerNorm(Operator):
 class GroupNorm(Operator):
     """Normalization of groups of channels of each feature map (Wu and He 2018)."""
 
+    in_integers: ClassVar[bool] = False
     groups: int
     eps: float = 1e-5
 

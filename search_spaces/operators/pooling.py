@@ -81,6 +81,8 @@ class GlobalAvgPool(Operator):
 class GlobalMaxPool(Operator):
     """The largest value of each channel, as a feature map of one pixel."""
 
+    in_integers: ClassVar[bool] = False
+
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
         return replace(inputs[0], size=(1, 1))
