@@ -34,7 +34,7 @@ class OutcomeBuilder:
     Args:
         trained: the run.
         devices: the first one is measured; the others are evaluated by their latency tables.
-        problem: of the search.
+        problem: the problem of the search.
         measured: measured latencies of the first device.
         cost: the estimated cost of the search.
         progress: called after each measurement and evaluation.
@@ -62,7 +62,7 @@ class OutcomeBuilder:
         """All results of a search.
 
         Args:
-            findings: of the search's steps.
+            findings: the results of the steps of the search.
             connection: to the first device; None: its front has predicted latencies.
         """
         results = [findings.result, *([findings.random] if findings.random else [])]
