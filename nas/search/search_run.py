@@ -100,7 +100,7 @@ def search_run(
         _log.info("%s", line)
     findings = steps.search()
     builder = OutcomeBuilder(trained, [device, *others], problem, measured, cost, progress)
-    write_outcome(trained, builder.outcome(findings, None), options)  # these results remain if a later step fails
+    write_outcome(trained, builder.outcome(findings, None), options)  # kept if a later step fails
     outcome = builder.outcome(steps.compare(findings), reached)
     for warning in outcome.own.warnings:
         _log.warning("%s", warning)

@@ -22,7 +22,7 @@ _log = logging.getLogger("nas")
 
 
 def newest_weights(run: RunDir) -> dict[str, Tensor]:
-    """The weights of a trained run, or those of the newest checkpoint of an unfinished run.
+    """The weights of a trained run, or of the newest checkpoint of an unfinished run.
 
     Raises:
         ValueError: the run has no weights yet, or the file is damaged.

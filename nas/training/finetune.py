@@ -39,16 +39,16 @@ def finetune(
         arch: the subnet, which may choose the precision of its parts.
         recipe: data and schedule; its space and sampler are ignored.
         out: the run directory to create.
-        int8_for: train with the rounding of the INT8 file for this instruction set, in the parts that `arch`
-            chooses, otherwise in all; without dropout. Ranges of activations are those of each batch. None:
-            without rounding.
+        int8_for: train with the rounding of the INT8 file for this instruction set, in the parts for which
+            `arch` chooses INT8, or in all parts if it chooses no precisions; without dropout. Ranges of
+            activations are taken from each batch. None: without rounding.
         resume: continue the run in `out`; start a new run if the folder is missing or empty.
         check_images: as in `nas.training.train.train`.
         progress: called after every step.
 
     Raises:
-        ValueError: as `nas.training.train.train`, the arch is not in the space of `source`, or
-            there is no INT8 scheme for the instruction set.
+        ValueError: as `nas.training.train.train`, or the arch is not in the space of `source`, or there is no
+            INT8 scheme for the instruction set.
         Stopped: as `train`.
     """
     space = RunDir.open(source).space()

@@ -33,7 +33,7 @@ class TrainingState:
     data_order: DataOrder
     log: TrainingLog
     precision: Precision
-    """Has the scale of the losses for float16."""
+    """Fabric's precision; it holds the scale of the losses for float16."""
     step: int = 0
     """Number of completed steps."""
     consistent: bool = True

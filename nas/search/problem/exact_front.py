@@ -190,7 +190,7 @@ def _steps(space: Space, quantities: Sequence[Additive]) -> list[_Step]:
         parts = [quantity.per_slot(rows)[:, s] for quantity in quantities]
         for quantity, part in zip(quantities, parts, strict=True):
             if np.isnan(part).any():
-                quantity(rows[np.isnan(part)])  # a latency table raises an error that names the missing blocks
+                quantity(rows[np.isnan(part)])  # a latency table raises an error with the blocks it lacks
         after = [column for column in known if last_read[column] > s]
         states = [
             np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows[:, columns]])
@@ -209,7 +209,7 @@ def _merged(steps: Sequence[_Step]) -> list[_Step]:
     """
     merged, classes = list[_Step](), {0: 0}
     for step in reversed(steps):
-        known = np.array([after in classes for after in step.after.tolist()])  # no step leads on from other states
+        known = np.array([after in classes for after in step.after.tolist()])  # other states lead nowhere
         after = np.array([classes.get(after, 0) for after in step.after.tolist()])
         future = np.column_stack([step.rows[:, step.new], after, step.values.view(np.int64)])
         starts: dict[int, list[int]] = {}
