@@ -155,7 +155,7 @@ class SearchSteps:
             evaluate = partial(self._evaluate.again, in_float=evaluate)
         deadline = self._options.search_deadline(self._began)
         metrics = evaluate_until(evaluate, archs, "noise ceiling", deadline)
-        return {arch.id: values for arch, values in zip(archs, metrics, strict=False)}  # fewer after the deadline
+        return {arch.id: values for arch, values in zip(archs, metrics, strict=False)}  # up to the deadline
 
     def _record(self, result: SearchResult, again: dict[str, dict[str, float]]) -> PredictorRecord | None:
         return predictor_record(result, self._trained.task.primary.metric, again, self._options.seed)
