@@ -32,7 +32,7 @@ from nas.cli.train import train
 from nas.lack_of_memory import is_lack_of_memory
 
 STOPPED = 128
-"""Larger exit codes are those of commands that a signal stopped: 128 plus the number of the signal."""
+"""Commands that were stopped by a signal have larger exit codes: 128 plus the number of the signal."""
 
 app = typer.Typer(
     add_completion=False,

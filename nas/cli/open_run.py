@@ -15,7 +15,7 @@ Parameters = ParamSpec("Parameters")
 
 
 def locks_run(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """A decorator: the command holds the lock of its argument `run`."""
+    """Decorator that locks the run in the argument `run` while a command works on it."""
 
     @functools.wraps(command)
     def holding(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:

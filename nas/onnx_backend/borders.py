@@ -25,11 +25,11 @@ def separate_floats(graph: onnx.GraphProto, in_float: Mapping[str, Node]) -> Non
     this, floating-point readers of INT8 values read a DequantizeLinear node with a scale per channel; all
     these scales are equal.
 
-    ONNX Runtime copies a DequantizeLinear node for each of its readers. Then it no longer fuses the sum at
-    the end of a shortcut with a convolution, in all later blocks of the stage. Therefore several readers get
-    the values through one MaxPool node over single pixels. This node does not change the values and has the
-    layout of the convolutions. It made networks of the space `cifar` with such a border 3 % faster in each of
-    four places.
+    ONNX Runtime copies a DequantizeLinear node for each of its readers. Then it does not fuse the sum at the
+    end of a shortcut with a convolution, neither there nor in later blocks of the stage. Therefore several
+    readers get the values through one MaxPool node over single pixels. This node does not change the values
+    and has the layout of the convolutions. It made networks of the space `cifar` with such a border 3 %
+    faster in each of four places.
 
     Args:
         graph: a quantized graph.

@@ -111,8 +111,8 @@ def _entropy(counts: _Histogram, low: float, high: float) -> tuple[float, float]
 
 
 def _divergence(counts: _Histogram, first: int, last: int) -> float:
-    """Divergence between all values and the values clipped to the bins `first` to `last` and rounded to 8
-    bits."""
+    """Divergence of the values in the bins `first` to `last`, rounded to 8 bits, from all values, clipped to
+    these bins."""
     inside = counts[first:last]
     clipped = inside.astype(np.float64)
     clipped[0] += counts[:first].sum()

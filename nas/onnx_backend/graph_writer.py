@@ -107,7 +107,7 @@ class GraphWriter:
         inputs = [info(-1 - i) for i in range(len(self.block.inputs))]
         graph = helper.make_graph(self.nodes, "subnet", inputs, [info(index) for index in self.block.outputs])
         opset = helper.make_opsetid("", OPSET)
-        # lowest IR version with this opset, because released runtimes cannot read the default of the onnx package
+        # lowest IR version with this opset, as released runtimes cannot read the default of the onnx package
         model = onnx.ModelProto(
             ir_version=helper.find_min_ir_version_for([opset]),
             opset_import=[opset],
