@@ -48,7 +48,8 @@ def _common(
         bool, typer.Option("--debug", help="Show the traceback of an error; allowed at any position.")
     ] = False,
 ) -> None:
-    """Declares the option for `--help`; `main` handles it before typer does."""
+    """Declare the option `--debug` for `--help`; `main` handles the option before typer reads the
+    arguments."""
 
 
 app.command(cls=Command)(spaces)

@@ -109,7 +109,7 @@ def benchmark_on(
     energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
-    """Measure each model on a device as its profile says, and check the outputs of the device.
+    """Measure each model on a device with the settings of its profile, and check the outputs of the device.
 
     Args:
         profile: the profile of the device.

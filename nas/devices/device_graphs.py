@@ -116,7 +116,7 @@ def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weigh
 def _is_shared(constant: TensorProto) -> bool:
     if _size(constant) < SHARED_FROM or constant.data_type in _INDICES:
         return False
-    # scales of INT8 values must not be negative, and those of norms must not be zero
+    # scales of INT8 values must not be negative, and weights of norms must not be zero
     values = numpy_helper.to_array(constant)
     return not constant.name.endswith("_scale") and not bool((values == 1).all())
 

@@ -55,8 +55,8 @@ class MeasuredLatencies:
         """Check the device before a long search, and store the results of an offline bundle.
 
         Raises:
-            ValueError: the device cannot be reached or is not that of the profile, or the results are not
-                valid.
+            ValueError: the device cannot be reached or is not the device of the profile, or the results are
+                not valid.
         """
         self.device.profile.check_same_device(connection.describe() or {})
         if isinstance(connection, OfflineBundle) and connection.results:
@@ -72,7 +72,8 @@ class MeasuredLatencies:
 
         Raises:
             NotMeasuredError: the user has to copy the bundle to the device first.
-            ValueError: the device cannot be reached, is not that of the profile, or computes wrong outputs.
+            ValueError: the device cannot be reached, is not the device of the profile, or computes wrong
+                outputs.
         """
         bundle = self.folder / BUNDLE
         with session.exclusive_access(self.folder):

@@ -26,7 +26,7 @@ _BATCH_NAMES = ("n", "b", "bs")
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model with all that a device needs to run it."""
+    """A model with everything that a device needs to run the model."""
 
     path: Path
     content: bytes

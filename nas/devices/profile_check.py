@@ -68,7 +68,7 @@ def check_profile(
 
     Raises:
         ValueError: the profile is for another space or has no held-out subnets of these resolutions, or the
-            device cannot be reached or is not that of the profile.
+            device cannot be reached or is not the device of the profile.
     """
     profile, space = device.profile, base_space(space)
     if not space.has_blocks_of(device.space):
@@ -105,7 +105,8 @@ def measure_twice(
     """Latencies of subnets on a device in two interleaved passes, each subnet alone in a fresh process.
 
     Raises:
-        ValueError: the device cannot be reached, is not that of the profile, or measured a subnet only once.
+        ValueError: the device cannot be reached, is not the device of the profile, or measured a subnet only
+            once.
     """
     profile = device.profile
     graphs = [TimedGraph(arch.id, space.blocks(arch), 2, alone=True) for arch in archs]

@@ -110,8 +110,8 @@ class Evaluator:
 
         Raises:
             ValueError: an image cannot be read, a metric fails, the accelerator is not available, or the
-                precision changes the metrics of the first subnet noticeably. What was evaluated before is in
-                the archive.
+                precision changes the metrics of the first subnet noticeably. Results of earlier evaluations
+                remain in the archive.
         """
         run = workers or Threads()
         missing = [arch for arch in archs if self.metrics.keys() - self._archived(arch).keys()]

@@ -19,7 +19,7 @@ class Step:
 
 @dataclass(frozen=True)
 class SearchCost:
-    """What a search will cost."""
+    """The estimated cost of a search."""
 
     steps: Sequence[Step]
     calibration_images: int

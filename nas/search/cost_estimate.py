@@ -1,4 +1,4 @@
-"""The cost of a search, estimated before it starts from the time of a few subnets."""
+"""The cost of a search, estimated before the search from the evaluation time of a few subnets."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class OutcomeBuilder:
 def _additive_fits(problem: Problem, known: pd.DataFrame, shown: Sequence[str]) -> dict[str, AdditiveFit]:
     """Each metric as a sum over slots, fitted to all known evaluations; none if these are too few.
 
-    The metrics are those `shown` by the task and those of the problem.
+    The metrics are the metrics `shown` by the task and the metrics of the problem.
     """
     if len(known) < MIN_SAMPLES:
         return {}

@@ -65,8 +65,8 @@ def known_front(
     """The front of all evaluated and predicted subnets, for a device.
 
     Args:
-        run: a run that was searched. The objectives are those of the search for this device, or those of the
-            last search where there was none.
+        run: a run that was searched. The objectives are taken from its search for this device, or from its
+            last search if it was not searched for this device.
         device: where the subnets will run.
         maxima: upper limits such as `latency_ms=3`.
         minima: lower limits such as `accuracy=0.95`.

@@ -47,7 +47,7 @@ def search(
     origin: str = "search",
     allow_import: bool = False,
 ) -> SearchResult:
-    """Search for the subnets that no other one beats in all objectives.
+    """Search for the Pareto front of a problem.
 
     The same seed proposes the same subnets, so an interrupted search continues where it stopped if `evaluate`
     stores its results. `algorithm="random"` gives the baseline with equally many evaluations. A space with

@@ -45,7 +45,7 @@ class SearchResult:
     hypervolume: float
     screening: pd.DataFrame | None = None
     """The evaluations of the first stage on a part of the images, if there were two stages. Then
-    `evaluations` has the subnets of the second stage, with their metrics of the first one as
+    `evaluations` has the subnets of the second stage, with their metrics of the first stage as
     `screened_METRIC`."""
 
     @classmethod
@@ -133,7 +133,8 @@ class SearchResult:
         return replace(self, evaluations=table).seen_as(problem)
 
     def seen_as(self, problem: Problem) -> Self:
-        """The same evaluations for another problem, whose metrics and objectives `evaluations` must have."""
+        """The same evaluations for another problem, whose objectives and metrics are among those of this
+        problem."""
         history = self.history(problem)
         minimised, feasible, front = history.minimised, history.feasible, history.front
         reference = history.reference

@@ -1,9 +1,9 @@
 """The front of a search as measured on the device.
 
-The expected latency of a subnet is the measured one or, before it is measured, the prediction times the
-median of measured / predicted so far. The front of the expected latencies is measured. Subnets that then
-violate a limit or are dominated leave the front, and others replace them. This repeats until the front does
-not change, or for a bounded number of rounds.
+The expected latency of a subnet is its measured latency. Before the measurement, it is the predicted latency
+times the median of measured / predicted so far. The subnets of the front by expected latency are measured.
+Subnets that then violate a limit or are dominated leave the front, and others replace them. This is repeated
+until the front does not change, or for a bounded number of rounds.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Validation:
         frame, expected = frame[selected], expected[selected]
         genomes, metrics = self._genomes[selected], self.result.problem.metrics_in(frame)
         problem = self._problem(expected)
-        excess = problem.excess(genomes, metrics)  # all 0, or all above
+        excess = problem.excess(genomes, metrics)  # all 0, or all above 0
         points = np.column_stack([problem.as_minimization(genomes, metrics), excess])
         front = frame.iloc[nondominated(points)]
         last = self.result.problem.objectives[-1].name

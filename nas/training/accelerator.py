@@ -53,7 +53,7 @@ def make_fabric(compute: ComputeConfig, batch_size: int) -> Fabric:
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
-    """Check that the accelerator supports the precision, without a silent replacement by another one.
+    """Check that the accelerator supports the precision, which Fabric would otherwise replace silently.
 
     Raises:
         ValueError: the accelerator does not support the precision.

@@ -104,8 +104,8 @@ def load_state(path: Path) -> dict[str, Any]:
     """Load a file written by `torch.save`, without executing code from it.
 
     Raises:
-        ValueError: the file is truncated or not such a file, or it has objects other than tensors and plain
-            values.
+        ValueError: the file is truncated, is not a file of `torch.save`, or has objects other than tensors
+            and plain values.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -31,8 +31,8 @@ def finetune(
 ) -> RunDir:
     """Fine-tune one subnet of a run, starting with its weights in this run.
 
-    The result is a run of the same space, which can be evaluated, exported and benchmarked. Of its weights,
-    only those of `arch` are trained.
+    The result is a run of the same space, which can be evaluated, exported and benchmarked. Only the weights
+    of `arch` are trained in it.
 
     Args:
         source: the run; see `nas.training.transfer.transfer` for the weights that are loaded.

@@ -84,7 +84,7 @@ class Monitor:
             self.events.close()
 
     def _report(self, speed: Mapping[str, float]) -> None:
-        """Log the speeds after the first row, and when another part has become the slower one."""
+        """Log the speeds after the first row, and whenever another part becomes the slower part."""
         limited_by_loader = speed["loader_images_per_s"] < speed["step_images_per_s"]
         if limited_by_loader == self.limited_by_loader:
             return

@@ -40,7 +40,7 @@ class Prepared:
 def prepare(
     recipe: Recipe, space: RankableSpace, dataset: Dataset, task: Task, device: torch.device
 ) -> Prepared:
-    """Load the weights of the recipe's `init`, and sort units and rank blocks as its `ordering` says.
+    """Load the weights of the recipe's `init`, and sort units and rank blocks according to its `ordering`.
 
     The largest subnet computes the same function as before, except for rounding. Blocks are ranked unless the
     space already has a ranking.

@@ -58,7 +58,7 @@ class TrainingState:
         if recipe.ema.decay:
             average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema.decay))
         optimizer = fabric.setup_optimizers(make_optimizer(supernet, recipe))
-        assert isinstance(optimizer, torch.optim.Optimizer)  # one in, one out
+        assert isinstance(optimizer, torch.optim.Optimizer)  # one argument gives one result
         return cls(supernet, optimizer, average, sampler, data_order, log, fabric.strategy.precision)
 
     def state_dict(self) -> dict[str, Any]:

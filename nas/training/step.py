@@ -70,7 +70,7 @@ class TrainingStep:
     def __call__(self, batch: TrainingBatch, lr: float) -> list[TrainedSubnet]:
         """Run the step.
 
-        If it fails before the weights are updated, the state is unchanged.
+        If the step fails before the weights are updated, the state is unchanged.
 
         Args:
             batch: images of this process.
@@ -136,7 +136,7 @@ class TrainingStep:
             raise ValueError(f"the sampler {self.recipe.sampler.kind!r} raised {reason(error)}") from error
 
     def _sampler_step(self, batch: TrainingBatch) -> Step:
-        """The step as the sampler sees it."""
+        """The arguments of the sampler for this step."""
         return Step(
             rng=rng_of(self.recipe.seed, "subnets", self.state.step),
             resolutions=self.resolutions[batch.x.shape[-1]],

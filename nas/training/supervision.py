@@ -70,7 +70,7 @@ class ExternalTeacher:
     the outputs of the first subnet.
 
     If a teacher is a supernet, its batch norms use the moments of the batch, as in the trained subnets (OFA's
-    teacher, Cai et al. 2020). If a teacher is an imported network, they use its running statistics.
+    teacher, Cai et al. 2020). The batch norms of an imported network use its running statistics.
     """
 
     targets: TargetLoss

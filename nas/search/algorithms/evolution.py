@@ -140,7 +140,7 @@ def evolve(
 
 
 class _SameSubnet(DuplicateElimination):  # type: ignore[misc]  # pymoo is untyped
-    """Finds genomes of one network by their canonical form."""
+    """Marks genomes with equal canonical forms as duplicates."""
 
     def __init__(self, space: Space) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ LOCAL_PASSES = 2
 """Passes of local search over the front that NSGA-II finds."""
 EXACT_SHARE = 0.5
 """Share of a batch that is taken from the exact front of an additive surrogate, if this front is quick to
-compute. The errors of the surrogate differ from those of the predictor, so a whole batch is seldom wrong."""
+compute. The surrogate and the predictor make different errors, so a whole batch is seldom wrong."""
 EXACT_UNTIL = 250
 """With more evaluations, `EXACT_SHARE` falls in inverse proportion to their number, because the predictor is
 then the more accurate model."""

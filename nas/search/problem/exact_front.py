@@ -5,7 +5,8 @@ both are in one state. Of all sums in a state, only the non-dominated ones can b
 
 Two partial subnets are in one state if they agree in all choices that later slots read: the width at the end
 of a stage, the depth of a stage until its last block, and the resolution throughout. States that differ only
-in choices without effect on later slots are merged, such as different first slots of INT8 in the past.
+in choices without effect on later slots are merged, for example states in which INT8 began at different
+slots.
 
 Floating-point addition is monotone, so this holds for rounded sums as well, as long as all sums are added in
 the order of the slots. The front is equal to the front of a full enumeration to the last bit.
@@ -174,7 +175,7 @@ _NOTHING = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
 
 
 def _steps(space: Space, quantities: Sequence[Additive]) -> list[_Step]:
-    """The slots in their order, each with every assignment of the genes that it or a later slot reads.
+    """The slots in order, each with every assignment of the known genes that this or a later slot reads.
 
     A state is an assignment of the genes that later slots read; state 0 is the one without such genes.
     """

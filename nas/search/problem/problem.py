@@ -39,7 +39,7 @@ def parse_constraint(
     """The constraint in `text`, such as `latency_ms=2`.
 
     Raises:
-        ValueError: it is not NAME=NUMBER, the number is not above 0, or there is no such objective.
+        ValueError: `text` is not NAME=NUMBER, the number is not above 0, or there is no such objective.
     """
     name, _, number = text.rpartition("=")
     try:
