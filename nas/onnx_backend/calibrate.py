@@ -45,7 +45,7 @@ def calibrate(
             than `minmax` iterate twice and need 16 kB of memory for each activation.
         method: how the ends of the ranges are chosen, see `Method`.
 
-        Returns:
+    Returns:
         The range of every activation and of the input; each range includes zero.
     """
     ranges: dict[str, tuple[float, float]] = {}

@@ -68,7 +68,7 @@ def certify(
         genomes: the front, shape (n, n_genes).
         reference: reference point of the hypervolume, minimised objectives, shape (n_objectives,).
 
-        Returns:
+    Returns:
         None if an objective or a limit does not add up over slots.
     """
     if not is_additive(problem):
