@@ -1,6 +1,6 @@
 """Training, evaluation, search, export and benchmark of elastic supernets.
 
-`import nas` is cheap: torch is imported when one of the names below is first used.
+`import nas` is fast, because torch is imported only when one of the names below is used.
 """
 
 from __future__ import annotations

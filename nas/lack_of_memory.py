@@ -1,9 +1,10 @@
-"""Recognizes errors about memory that could not be allocated."""
+"""Recognizes errors that are raised when memory cannot be allocated."""
 
 from __future__ import annotations
 
 _MESSAGES = ("can't allocate memory", "CUDA out of memory", "Failed to allocate memory")
-"""Texts of torch on a CPU and on a GPU, and of ONNX Runtime, whose errors have no type of their own."""
+"""Messages of torch on CPUs and GPUs and of ONNX Runtime, whose errors have no exception type of their
+own."""
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

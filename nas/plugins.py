@@ -1,8 +1,8 @@
-"""Look up components by name: those of the toolkit, or custom ones as `module:object`.
+"""Look up components by name: components of the toolkit, or custom components as `module:object`.
 
-All custom code is imported here, and only with permission: the user names it in this call (on the command
-line, in a recipe, in Python code) or allows it with `--allow-import`. A name that comes from a run, a profile
-or a checkpoint is not imported without this permission.
+All custom code is imported here, and only with the user's permission. The user gives permission by naming the
+code in this call (on the command line, in a recipe, in Python code) or with `--allow-import`. A name that
+comes from a run, a profile or a checkpoint is not imported without this permission.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ def resolve(
         name: a key of `table`, or `module:object` of importable code; the current folder is searched too.
         table: the components of the toolkit.
         protocol: runtime-checkable Protocol that a custom component must satisfy; None: it must be callable.
-        allow_import: whether `module:object` may be imported: True only if the user gave the name now.
+        allow_import: whether `module:object` may be imported; True only if the user gave the name in this
+            call or allowed imports.
 
     Raises:
-        ValueError: unknown name, an object that cannot be imported or does not satisfy the protocol, or an
-            import that was not allowed.
+        ValueError: the name is unknown, the object cannot be imported or does not satisfy the protocol, or
+            the import is not allowed.
     """
     if ":" not in name:
         if name not in table:
@@ -64,7 +65,7 @@ def check(kind: str, name: str, component: object, protocol: Any = None) -> None
     """Check that a component satisfies `protocol`; arguments as in `resolve`.
 
     Raises:
-        ValueError: members are missing, or the component is a class instead of an object.
+        ValueError: members are missing, or the component is a class although an object is needed.
     """
     if protocol is not None and isinstance(component, type):
         raise ValueError(f"the {kind} {name!r} must be an object, got a class; give the name of an object")
@@ -90,8 +91,8 @@ def _import(kind: str, name: str) -> Any:
 def _current_folder_first() -> Iterator[None]:
     """Search the current folder first during the import of a module, and last afterwards.
 
-    It remains in the search path because the module may import others later, also in worker processes, which
-    get a copy of the path.
+    The folder remains in the search path because the module may import other modules later, also in worker
+    processes, which get a copy of the path.
     """
     folder = os.getcwd()
     in_path = folder in sys.path

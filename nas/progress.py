@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 Progress = Callable[[str, int, int], None]
-"""Called with a description, the number of completed units of work, and their total."""
+"""Called with a description, the number of completed units of work, and the total number of units."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -14,7 +14,7 @@ STOP_SIGNALS = tuple(
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked to stop; finished work is saved.
+    """Raised when a signal has requested to stop; finished work is saved.
 
     Args:
         number: number of the signal.
@@ -31,7 +31,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """The signal that asked to stop, if one did."""
+    """The first signal that requested to stop; `number` is None before any signal."""
 
     number: int | None = None
 
@@ -44,7 +44,7 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Record SIGINT, SIGTERM and SIGHUP, to stop a loop between two steps; a second one stops at once.
+    """Record SIGINT, SIGTERM and SIGHUP, to stop a loop between two steps; a second signal stops at once.
 
     Ignored signals remain ignored, such as SIGHUP under `nohup`.
     """

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Map(Protocol):
-    """Calls a function with each item, like the built-in `map`, perhaps at the same time."""
+    """Calls a function with each item, like the built-in `map`, possibly in parallel."""
 
     def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
         """The results in the order of the items."""
@@ -22,7 +22,7 @@ class Map(Protocol):
 
 @contextmanager
 def one_core_threads(n: int) -> Iterator[Map]:
-    """A `Map` with `n` threads that use one core each; with one thread, that of the caller.
+    """A `Map` with `n` threads that use one core each; with `n` = 1, the thread of the caller is used.
 
     Inside the block, the torch operations of the caller use one core too.
     """

@@ -1,4 +1,4 @@
-"""Options that say how a device is reached."""
+"""Options for the connection to a device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Connection to the device"
 ANY = "any"
-"""Instead of a serial number: the only device that adb lists."""
+"""Value of `--adb` for the only device that adb lists, instead of a serial number."""
 
 BundleOption = Annotated[
     Path | None,
@@ -118,7 +118,7 @@ class ConnectionOptions:
         """The connection that the options describe; None without options.
 
         Raises:
-            ValueError: two options contradict each other, or one is wrong.
+            ValueError: several connections are given, or the value of an option is wrong.
         """
         from hw_profiles.connections.adb import Adb
         from hw_profiles.connections.external_tool import Command

@@ -1,4 +1,4 @@
-"""The whole workflow with one recipe, equal to running the separate commands."""
+"""The whole workflow with one recipe; the result is the same as with the separate commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVALUATIONS = 200
 NOISE_CEILING = 20
 """Subnets that are evaluated again for the ceiling of the predictor's rank correlation."""
 HELD_OUT = 24
-"""Subnets that the latency table is evaluated on: half of the default, to save time."""
+"""Subnets on which the latency table is evaluated: half of the default, to save time."""
 
 TARGETS: Mapping[str, Mapping[str, str]] = {
     "digits": {
@@ -83,13 +83,13 @@ def run_demo(
     Args:
         out: the run directory to make.
         recipe: training recipe, a name or a YAML file; its seed is ignored.
-        data_root: folder of the images; None: that of the recipe.
+        data_root: folder of the images; None: the folder of the recipe.
         seed: seed of training, profiling and search.
         resume: continue a demo that was interrupted.
         progress: called after each unit of work.
 
     Raises:
-        ValueError: `out` contains something else, or as `nas.training.train.train`.
+        ValueError: as `nas.training.train.train`, or `out` contains other files.
     """
     changes: dict[str, object] = {"seed": seed}
     if data_root is not None:
@@ -123,13 +123,13 @@ def _run_demo(out: str | Path, recipe: Recipe, seed: int, *, resume: bool, progr
 
 
 def _noise_ceiling(space: Space) -> int:
-    """Number of second evaluations; 0 if they are equal to the first ones or nothing is predicted."""
+    """Number of subnets to evaluate again; 0 if evaluations are deterministic or nothing is predicted."""
     predicted = not is_evaluated_completely(space, EVALUATIONS)
     return NOISE_CEILING if space.has_batch_norm and predicted else 0
 
 
 def targets(dataset: str, profile: DeviceProfile) -> dict[str, str]:
-    """Targets of the demo's figures on a data set; those of latency depend on the noise of the machine."""
+    """Targets of the demo's figures on a data set; targets of latency depend on the noise of the machine."""
     floor = 100 * (profile.noise_floor or 0.0)
     return {
         **TARGETS.get(dataset, {}),

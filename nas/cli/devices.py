@@ -1,4 +1,4 @@
-"""`nas profile` and `nas benchmark`."""
+"""The commands `nas profile` and `nas benchmark`."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def profile(
 
 
 def _by_precision(errors: PrecisionErrors) -> str:
-    """The errors of a mixed profile as a sentence."""
+    """The errors of a mixed profile by precision, as a sentence."""
     groups = ", ".join(
         f"{name} {record.mape:.2%}"
         + (f" (again {errors.noise_floor[name]:.2%})" if name in errors.noise_floor else "")
@@ -184,7 +184,7 @@ def _by_precision(errors: PrecisionErrors) -> str:
 
 
 def _print_next_command(space: str, device: str, profiles: Path | None) -> None:
-    """Name `nas search` as the next command, unless the profiled run has only one subnet."""
+    """Print `nas search` as the next command, unless the profiled run has only one subnet."""
     from nas.runs.commands import command
     from nas.runs.run_dir import RunDir
 
@@ -296,5 +296,5 @@ def _show_benchmark(rows: Sequence[BenchmarkRow], energy: bool, as_json: bool) -
 
 
 def _without_energy(row: dict[str, object], asked: bool) -> dict[str, object]:
-    """The row without its energy columns, unless energy was asked for."""
+    """The row without its energy columns, unless energy was requested."""
     return {name: value for name, value in row.items() if asked or not name.startswith("energy")}

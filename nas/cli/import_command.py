@@ -1,4 +1,4 @@
-"""The commands `nas import …`: make a run from weights that other tools have trained."""
+"""The commands `nas import …`, which make a run from weights that were trained by other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of an import, recorded so that the report of the run can name the whole command."""
+"""The options of an import, which are recorded so that the report of the run can show the whole command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from nas.runs.files import SPACE
 
 _PARTICULAR = ("--out", "--data-root", "--weights", "--check-images", "--json")
-"""Options that the report writes itself, or that do not change the run."""
+"""Options that are not recorded: the report adds them itself, or they do not change the run."""
 
 
 def recorded_options(context: typer.Context) -> list[str]:

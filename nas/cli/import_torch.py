@@ -1,4 +1,4 @@
-"""The command `nas import torch`: make a run from a network that the user brings."""
+"""The command `nas import torch`, which makes a run from a user's own network."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _check_order(order: str, classes: int | None, *, has_images: bool) -> None:
 
 
 def _describe(converted: Converted) -> None:
-    """Print the stages, and what is not elastic and why."""
+    """Print the stages, and the modules that are not elastic with the reasons."""
     from search_spaces.errors import first_names
 
     space = converted.space

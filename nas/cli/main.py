@@ -32,7 +32,7 @@ from nas.cli.train import train
 from nas.lack_of_memory import is_lack_of_memory
 
 STOPPED = 128
-"""Larger exit codes are those of commands that a signal stopped: 128 plus the number of the signal."""
+"""Commands that were stopped by a signal have larger exit codes: 128 plus the number of the signal."""
 
 app = typer.Typer(
     add_completion=False,
@@ -48,7 +48,8 @@ def _common(
         bool, typer.Option("--debug", help="Show the traceback of an error; allowed at any position.")
     ] = False,
 ) -> None:
-    """Declares the option for `--help`; `main` handles it before typer does."""
+    """Declare the option `--debug` for `--help`; `main` handles the option before typer reads the
+    arguments."""
 
 
 app.command(cls=Command)(spaces)

@@ -1,4 +1,4 @@
-"""Check that every given option has an effect, before a command starts."""
+"""Before a command starts, checks that every given option has an effect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typer.core import TyperCommand
 class Rule(NamedTuple):
     """A rule about options that have no effect; options are written as on the command line.
 
-    `--arch` is the option with any value, `--arch=random` is the option with a value that matches.
+    `--arch` means the option with any value. `--arch=random` means the option with a matching value; patterns
+    may contain `*`.
     """
 
     options: tuple[str, ...]
@@ -21,7 +22,7 @@ class Rule(NamedTuple):
     without: tuple[str, ...] = ()
     """The options have no effect together with any of these."""
     reason: str = ""
-    """Explanation for the message, where it is not obvious."""
+    """Explanation for the message; empty if the reason is obvious."""
 
 
 _RUNTIME = ("--threads", "--provider", "--fallback")
@@ -123,7 +124,7 @@ class Command(TyperCommand):
     """A command that rejects options without effect."""
 
     def invoke(self, ctx: Any) -> Any:
-        """See `TyperCommand`; the context is that of the click copy inside typer.
+        """See `TyperCommand`; `ctx` is a context of the copy of click inside typer.
 
         Raises:
             ValueError: a given option has no effect.
@@ -141,7 +142,7 @@ class Command(TyperCommand):
 
 
 def _given(ctx: Any) -> dict[str, list[str]]:
-    """The values of each option on the command line, by all spellings of its name."""
+    """The values of each option on the command line, by each of the option's names."""
     given: dict[str, list[str]] = {}
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(parameter.name)

@@ -15,7 +15,7 @@ Parameters = ParamSpec("Parameters")
 
 
 def locks_run(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """A decorator: the command holds the lock of its argument `run`."""
+    """Decorator that locks the run in the argument `run` while a command works on it."""
 
     @functools.wraps(command)
     def holding(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -28,7 +28,7 @@ def locks_run(command: Callable[Parameters, None]) -> Callable[Parameters, None]
 
 
 def open_run(run: Path, dataset: str | None, data_root: Path | None, allow_import: bool) -> TrainedRun:
-    """Open a run; this is where torch is imported."""
+    """Open a run. The import of torch happens here, so that commands without a run stay fast."""
     from nas.evaluation.trained_run import TrainedRun
 
     return TrainedRun.open(run, dataset=dataset, data_root=data_root, allow_import=allow_import)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BROKEN_PIPE = 141
-"""Exit code if the reader of the output has ended: 128 plus the number of SIGPIPE."""
+"""Exit code if the process that reads the output has ended: 128 plus the number of SIGPIPE."""
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def write(text: str) -> None:
     """Write to standard output and flush it.
 
     Raises:
-        typer.Exit: the reader of the output has ended, such as `head` after its lines.
+        typer.Exit: the process that reads the output has ended, such as `head` after its lines.
         OSError: writing failed, for example because the disk is full.
     """
     import typer

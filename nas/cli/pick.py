@@ -1,4 +1,4 @@
-"""The command `nas pick`: subnets for a device without a search."""
+"""The command `nas pick`, which selects subnets for a device without a new search."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ class ExplainsRecipe(Command):
     """A command whose help lists every key of a recipe with its default and its description."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """See `typer.core.TyperCommand`; the arguments are those of typer's own copy of click."""
+        """See `typer.core.TyperCommand`; `ctx` and `formatter` are objects of the copy of click inside
+        typer."""
         from nas.recipes import recipe  # imported here to keep other commands fast
 
         super().format_help(ctx, formatter)
@@ -62,7 +63,8 @@ def _title(name: str, about: str | None) -> str:
 
 
 def _row(name: str, field: FieldInfo) -> Row:
-    """`epochs`, `optimizer.lr=0.1`, or `data.root=` if there is no default."""
+    """A key and its description; the key looks like `epochs` if it is required, else like `optimizer.lr=0.1`,
+    or `data.root=` if the default is empty."""
     if field.is_required():
         return name, _description(field)
     default = field.get_default(call_default_factory=True)

@@ -12,7 +12,7 @@ from nas.stopping import Stopped
 
 @contextmanager
 def signal_exit_code() -> Iterator[None]:
-    """End a stopped command with the exit code of its signal; typer would use that of Ctrl-C for all."""
+    """End a stopped command with the exit code of its signal; typer would use the code of Ctrl-C for all."""
     try:
         yield
     except Stopped as stopped:

@@ -1,1 +1,1 @@
-"""Measures devices: profiles for latency prediction, benchmarks of files, latencies of subnets."""
+"""Measurements on devices: profiles for latency prediction, benchmarks of files, latencies of subnets."""

@@ -1,4 +1,4 @@
-"""The precision that a model asks for in each of its convolutions and matrix products."""
+"""The precision that a model requests for each of its convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from hw_profiles.measuring.bundle import LayerPrecision
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _FUSED = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "Tanh", "HardSwish", "Elu")
-"""Activations that ONNX Runtime computes together with the convolution before them, under their own name."""
+"""Activations that ONNX Runtime fuses with the convolution before them; the fused node has the activation's
+name."""
 _WITH_CONSTANT = ("Add", "Mul")
-"""Nodes that it adds to the weights of the convolution before them if their other input is a constant."""
+"""Nodes that ONNX Runtime folds into the weights of the convolution before them if their other input is a
+constant."""
 
 
 def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
@@ -42,7 +44,7 @@ def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
 def _fused(
     node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeProto]], constants: Collection[str]
 ) -> Iterator[str]:
-    """Names of the nodes that ONNX Runtime may compute together with a convolution, the first one first."""
+    """Names of the nodes that ONNX Runtime may fuse with a convolution, in the order of the graph."""
     while len(following := readers.get(node.output[0], ())) == 1 and node.op_type not in _FUSED:
         before, (node,) = node.output[0], following
         with_constant = all(name == before or name in constants for name in node.input)

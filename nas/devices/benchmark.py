@@ -1,4 +1,4 @@
-"""Measures the latency of ONNX files, next to the predicted latency if a file contains it."""
+"""Measures the latency of ONNX files, and reads the predicted latency if a file contains it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class BenchmarkRow:
     shape: str
     """Shapes of its inputs, such as `x=1,3,32,32`."""
     latency_ms: float
-    """The robust estimate that latency tables are calibrated to."""
+    """The robust estimate to which latency tables are calibrated."""
     clock: str
-    """How `latency_ms` is measured: `cpu` time, which excludes other processes, or the `wall` clock. The
-    other figures are by the wall clock."""
+    """Clock of `latency_ms`: `cpu` time, which excludes other processes, or `wall` time. The other latencies
+    are always in wall time."""
     min_ms: float
     median_ms: float
     p90_ms: float
@@ -46,7 +46,7 @@ class BenchmarkRow:
     throttled: int
     """Number of periods in which a CPU quota stopped the process."""
     energy_mj: float | None
-    """Energy of one run above idle; None if it was not measured or the device has no counter."""
+    """Energy of one run above idle in mJ; None if it was not measured or the device has no counter."""
     energy_counter: str | None
     """RAPL, NVML or INA."""
     threads: int
@@ -54,19 +54,19 @@ class BenchmarkRow:
     measured_on: str | None
     """The measured device; None: this machine."""
     slow: bool
-    """Whether the measurement was disturbed: the latency may be wrong, `warnings` give the reason."""
+    """Whether the measurement was disturbed, so that the latency may be wrong; `warnings` has the reason."""
     warnings: tuple[str, ...]
     predicted_latency_ms: float | None
-    """None if the file does not contain it."""
+    """The prediction in the file; None if it has none."""
     device: str | None
-    """The device that the prediction is for."""
+    """The device of the prediction; None if the file names none."""
 
 
 class BenchmarkError(ValueError):
     """Some models could not be measured.
 
     Args:
-        reasons: a sentence for each of them.
+        reasons: a sentence for each model that could not be measured.
         rows: the measurements of the other models.
     """
 
@@ -109,7 +109,7 @@ def benchmark_on(
     energy: bool = False,
     progress: Progress = silent,
 ) -> list[BenchmarkRow]:
-    """Measure each model on a device as its profile says, and check the outputs of the device.
+    """Measure each model on a device with the settings of its profile, and check the outputs of the device.
 
     Args:
         profile: the profile of the device.
@@ -122,8 +122,8 @@ def benchmark_on(
     Raises:
         BenchmarkError: a file is missing, is not an ONNX model or cannot be run; it contains the rows of the
                 others.
-        ValueError: a shape is of no model's input, the device cannot be reached, is another one than that of
-            the profile, or computes wrong outputs.
+        ValueError: a shape names an input that no model has, or the device cannot be reached, is not the
+            device of the profile, or computes wrong outputs.
     """
     connection = connection or profile.connection
     return _benchmark(models, profile.key, shapes or {}, energy, profile, connection, progress)
@@ -174,7 +174,7 @@ def _benchmark(
 def _read(
     paths: Sequence[Path], batch: int, shapes: Mapping[str, Shape], fixed_only: bool
 ) -> tuple[dict[str, ModelFile], list[str]]:
-    """The models by their names in the bundle, and the reasons for those that cannot be measured."""
+    """The models by their names in the bundle, and a reason for each model that cannot be measured."""
     files: dict[str, ModelFile] = {}
     reasons = []
     for i, path in enumerate(paths):
@@ -231,7 +231,7 @@ def _row(
 
 
 def _predicted_ms(metadata: Mapping[str, str]) -> float | None:
-    """The prediction that `nas export` wrote; None if there is none, or another tool used its key."""
+    """The prediction that `nas export` wrote; None if there is none, or if another tool used the same key."""
     try:
         predicted = float(metadata.get(PREDICTED, "nan"))
     except ValueError:

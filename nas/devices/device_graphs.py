@@ -1,11 +1,13 @@
 """Graphs that are timed on a device. Their random weights are generated there and not part of the bundle.
 
 Latency does not depend on the values of weights, as long as no activation becomes denormal. So the graphs of
-a bundle refer to one file of random numbers that the device writes: a region for each type and standard
-deviation, shared by all constants of that kind. The same subnets took the same time as with individual
-weights (digits: 61-69 us, all four within 0.5 %). Compressed bundles with all blocks of a space and 60 whole
-subnets: digits 0.5 MB, ofa-mbv3-w1.2 2.3 MB, attentivenas 1.7 MB, ofa-resnet50 2.4 MB (11, 13 and 15 MB as
-files; 24, 58 and 183 MB of numbers are generated on the device).
+a bundle refer to one file of random numbers, which the device writes. It has a region for each data type and
+standard deviation, which all constants of this kind share. Subnets took the same time as with individual
+weights (digits: 61-69 us, all four within 0.5 %).
+
+Sizes of compressed bundles with all blocks of a space and 60 whole subnets: digits 0.5 MB, ofa-mbv3-w1.2
+2.3 MB, attentivenas 1.7 MB, ofa-resnet50 2.4 MB (11, 13 and 15 MB as files; 24, 58 and 183 MB of numbers are
+generated on the device).
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class TimedGraph:
     id: str
     blocks: tuple[Block, ...]
     passes: int
-    """Number of latencies to measure; `alone_plan` gives the trials for each."""
+    """Number of latencies to measure; `_trials` has the number of trials for each."""
     alone: bool = False
     images: str | None = None
 
@@ -70,7 +72,7 @@ def bundled(
 
 
 def _in_precision(blocks: Sequence[Block], precision: ProfilePrecision) -> tuple[Block, ...]:
-    """The blocks in the precision of a profile; a mixed one has them as they are."""
+    """The blocks in the precision of a profile; unchanged in a mixed profile."""
     return tuple(blocks) if precision == "mixed" else uniform_blocks(blocks, precision)
 
 
@@ -114,7 +116,7 @@ def share_weights(models: Iterable[onnx.ModelProto]) -> tuple[list[bytes], Weigh
 def _is_shared(constant: TensorProto) -> bool:
     if _size(constant) < SHARED_FROM or constant.data_type in _INDICES:
         return False
-    # scales of INT8 values must not be negative, and those of norms must not be zero
+    # scales of INT8 values must not be negative, and weights of norms must not be zero
     values = numpy_helper.to_array(constant)
     return not constant.name.endswith("_scale") and not bool((values == 1).all())
 
@@ -125,7 +127,7 @@ def _size(constant: TensorProto) -> int:
 
 def _kind(constant: TensorProto) -> _Kind:
     values = numpy_helper.to_array(constant)
-    return values.dtype.name, float(f"{values.std(dtype=np.float64):.1e}")  # two digits: few regions
+    return values.dtype.name, float(f"{values.std(dtype=np.float64):.1e}")  # rounded, for fewer regions
 
 
 def _regions(counts: Mapping[_Kind, int]) -> tuple[Region, ...]:

@@ -37,7 +37,7 @@ def check_precision_of_space(space: Space, settings: RunSettings, chooses_precis
         chooses_precision: whether the space has the choice.
 
     Raises:
-        ValueError: its profile would have one precision.
+        ValueError: the space has the choice, but `settings` has a single precision.
     """
     if chooses_precision and settings.precision != MIXED:
         raise ValueError(
@@ -50,7 +50,7 @@ def check_same_profile(device: Device, space: Space, settings: RunSettings) -> N
     """Check that an existing profile has the same space and run settings as a new one.
 
     Raises:
-        ValueError: they differ; the message says how.
+        ValueError: the space or the settings differ; the message has the differences.
     """
     name = device.profile.name
     if space.name != device.profile.space and not space.has_blocks_of(device.space):
@@ -88,7 +88,10 @@ def check_same_device(device: Device, description: Description) -> None:
 
 
 def blocks_to_add(device: Device, space: Space) -> dict[str, TimedBlock]:
-    """The blocks to add to the table of a device; empty if all blocks or none have to be measured."""
+    """The blocks by key that are missing in the table of a device, to be added to it.
+
+    The result is empty if no block is missing, or if the device needs a new profile.
+    """
     if not device.profile.n_blocks or not space.has_blocks_of(device.space):
         return {}
     return {
@@ -103,7 +106,7 @@ def with_added(device: Device, blocks: pd.DataFrame, results: Results) -> Device
     """A device with additional blocks in its table.
 
     Raises:
-        ValueError: they were measured with another version of the runtime.
+        ValueError: the additional blocks were measured with another version of the runtime.
     """
     key = device.profile.key
     version = results.device.get("version", key.version)

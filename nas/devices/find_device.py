@@ -16,7 +16,7 @@ _log = logging.getLogger("nas")
 def find_device(run: RunDir, name: str, profiles: Path | None = None) -> Device:
     """The profile of a device for a run.
 
-    The order is: `profiles` where it is given, the run's copy, the user's folder, the shipped profiles.
+    The order of the search is: `profiles` if given, the run's copy, the user's folder, the shipped profiles.
 
     Args:
         run: the run.
@@ -24,7 +24,7 @@ def find_device(run: RunDir, name: str, profiles: Path | None = None) -> Device:
         profiles: a folder of profiles.
 
     Raises:
-        ValueError: no such device (the message lists all), or its files are damaged.
+        ValueError: there is no such device (the message lists all devices), or its files are damaged.
     """
     device = ProfileStore(profiles, run_copies=run.file(PROFILES)).load(name, str(run.path))
     if profiles is None:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 MEASURED = "measured.csv"
 COLUMNS = ("arch_id", "latency_ms", "key")
 ImagesOf = Callable[[int], Images]
-"""Gives images of a size in pixels, shape (n, channels, size, size)."""
+"""Function of an image size in pixels that returns images, shape (n, channels, size, size)."""
 
 
 class MeasuredLatencies:
@@ -55,7 +55,8 @@ class MeasuredLatencies:
         """Check the device before a long search, and store the results of an offline bundle.
 
         Raises:
-            ValueError: the device cannot be reached or is a different one, or the results are not valid.
+            ValueError: the device cannot be reached or is not the device of the profile, or the results are
+                not valid.
         """
         self.device.profile.check_same_device(connection.describe() or {})
         if isinstance(connection, OfflineBundle) and connection.results:
@@ -71,7 +72,8 @@ class MeasuredLatencies:
 
         Raises:
             NotMeasuredError: the user has to copy the bundle to the device first.
-            ValueError: the device cannot be reached, is a different one, or computes wrong outputs.
+            ValueError: the device cannot be reached, is not the device of the profile, or computes wrong
+                outputs.
         """
         bundle = self.folder / BUNDLE
         with session.exclusive_access(self.folder):
@@ -118,7 +120,7 @@ class MeasuredLatencies:
 
 
 def _content(space: Space, archs: Sequence[Arch], device: Device, images: ImagesOf) -> BundleContent:
-    """Whole subnets with random weights, on which latency does not depend."""
+    """A bundle of whole subnets with random weights; latency does not depend on the values of weights."""
     sizes = {arch.id: space.image_size(arch) for arch in archs}
     graphs = [
         TimedGraph(arch.id, space.blocks(arch), 1, alone=True, images=str(sizes[arch.id])) for arch in archs

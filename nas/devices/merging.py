@@ -1,4 +1,4 @@
-"""Merges profiles of one device in fp32 and in INT8 to a mixed one."""
+"""Merges profiles of one device in fp32 and in INT8 into a mixed profile."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def merged_settings(fp32: Device, int8: Device) -> RunSettings:
         int8: profile in INT8.
 
     Raises:
-        ValueError: the profiles have other precisions, no table, or are of different devices, spaces or run
-            settings.
+        ValueError: a profile has another precision or no table of blocks, or the two profiles differ in
+            device, space or run settings.
     """
     for device, precision in ((fp32, FP32), (int8, INT8)):
         profile = device.profile
@@ -55,15 +55,15 @@ def _identity(device: Device) -> dict[str, object]:
 
 
 def merged_rows(space: Space, fp32: Device, int8: Device) -> pd.DataFrame:
-    """The rows of both tables, those in INT8 with the keys of INT8 blocks.
+    """The rows of both tables; the rows of `int8` get the keys of blocks in INT8.
 
     Args:
         space: the space that is profiled, without the precision as a choice.
         fp32: profile in fp32.
-        int8: profile in INT8, whose keys are those of the same blocks in fp32.
+        int8: profile in INT8; its table has the keys of the same blocks in fp32.
 
     Raises:
-        ValueError: the profiles are of another space, or lack blocks of this one.
+        ValueError: the profiles are for another space or lack blocks of this space.
     """
     if not (space.has_blocks_of(fp32.space) and space.has_blocks_of(int8.space)):
         raise ValueError(

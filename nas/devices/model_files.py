@@ -19,27 +19,28 @@ from search_spaces.tensors import MIXED
 
 Shape = tuple[int, ...]
 _DECLARED = list[int | str | None]
-"""Dimensions declared by a model; open ones are a name or None."""
+"""Dimensions declared by a model; an open dimension is a name or None."""
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _BATCH_NAMES = ("n", "b", "bs")
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model with all that a device needs to run it."""
+    """A model with everything that a device needs to run the model."""
 
     path: Path
     content: bytes
     """The model with its external data."""
     shapes: dict[str, Shape]
-    """Shapes of all its inputs, by name."""
+    """Shapes of all inputs, by name."""
     is_open: bool
-    """Whether the file leaves some of these dimensions open."""
+    """Whether the file leaves dimensions of its inputs open."""
     image: tuple[int, int] | None
-    """Channels and size of its input images; None if its input is not images."""
+    """Channels and size in pixels of its input images; None if the model does not read images."""
     metadata: dict[str, str]
     layers: tuple[LayerPrecision, ...]
-    """The precision of each layer of a file of `nas export` in mixed precision; empty for other files."""
+    """The precision of each layer of a file in mixed precision that `nas export` wrote; empty for other
+    files."""
 
     @property
     def shape(self) -> str:
@@ -75,8 +76,8 @@ def read_model(path: Path, batch: int, given: Mapping[str, Shape]) -> ModelFile:
 
     Args:
         path: an ONNX file.
-        batch: size of an open first dimension.
-        given: shapes of inputs, by name; names of other models are ignored.
+        batch: batch size, for an open first dimension.
+        given: shapes of inputs by name; names of inputs of other models are ignored.
 
     Raises:
         ValueError: the file cannot be read, an input has an unsupported type, or its shape is open or
@@ -146,7 +147,8 @@ def _text(declared: _DECLARED) -> str:
 
 
 def _image(session: onnxruntime.InferenceSession, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:
-    """Channels and size, if the only input is square images and the first output has one row for each."""
+    """Channels and size, if the only input is a batch of square images and the first output has a row for
+    each."""
     inputs, output = session.get_inputs(), session.get_outputs()[0]
     if len(inputs) != 1 or {inputs[0].type, output.type} - set(_FLOATS):
         return None

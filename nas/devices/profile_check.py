@@ -22,7 +22,7 @@ from search_spaces.precision_space import base_space
 
 N_CHECKED = 8
 MAX_RATIO = 2.0
-"""A profile is valid while the error of its predictions is at most this many times the recorded one."""
+"""A profile is valid while the error of its predictions is at most this many times the recorded error."""
 
 
 class CheckRecord(BaseModel, frozen=True):
@@ -33,7 +33,7 @@ class CheckRecord(BaseModel, frozen=True):
     now: ErrorRecord
     """Errors of the predictions against the new measurements."""
     promised_mape: float
-    """Error of the predictions on all held-out subnets in the profile."""
+    """MAPE of the predictions on all held-out subnets, as recorded in the profile."""
     noise_floor: float
     """MAPE between two new passes over these subnets."""
 
@@ -61,13 +61,14 @@ def check_profile(
     """Measure some subnets twice and compare them with the predictions.
 
     Args:
-        space: the space that the device was profiled for.
-        device: the device; it is reached as its profile says.
-        n: number of subnets, from the fastest to the slowest of the held-out ones.
+        space: the space for which the device was profiled.
+        device: the device; the connection of its profile is used.
+        n: number of held-out subnets to measure, evenly spread from the fastest to the slowest one.
         progress: called after each measurement.
 
     Raises:
-        ValueError: the space differs, or the device cannot be reached or is a different one.
+        ValueError: the profile is for another space or has no held-out subnets of these resolutions, or the
+            device cannot be reached or is not the device of the profile.
     """
     profile, space = device.profile, base_space(space)
     if not space.has_blocks_of(device.space):
@@ -104,7 +105,8 @@ def measure_twice(
     """Latencies of subnets on a device in two interleaved passes, each subnet alone in a fresh process.
 
     Raises:
-        ValueError: the device cannot be reached, is a different one, or measured some subnets only once.
+        ValueError: the device cannot be reached, is not the device of the profile, or measured a subnet only
+            once.
     """
     profile = device.profile
     graphs = [TimedGraph(arch.id, space.blocks(arch), 2, alone=True) for arch in archs]

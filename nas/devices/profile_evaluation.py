@@ -1,4 +1,4 @@
-"""Builds a device profile from measurements: fits latency models to some subnets and tests on others."""
+"""Builds a device profile from measurements: fits latency models to some subnets and tests them on others."""
 
 from __future__ import annotations
 

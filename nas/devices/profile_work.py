@@ -38,15 +38,18 @@ from search_spaces.precision_space import base_space, with_precision
 from search_spaces.tensors import FP32, MIXED
 
 BLOCK_TRIALS, BOUNDARY_TRIALS, SENTINEL_TRIALS = 3, 8, 60
-"""Trials of each graph. Held-out MAPE with 1, 2, 3, 4 trials of the blocks: 1.00, 0.96, 0.92, 0.89 % (mean of
-two profiles of the digits space, noise floor 0.56 %); each boundary affects many blocks."""
+"""Trials of each graph. Boundaries have more trials than blocks because each of them affects many blocks.
+
+With 1, 2, 3 and 4 trials of the blocks, the held-out MAPE was 1.00, 0.96, 0.92 and 0.89 % (mean of two
+profiles of the digits space, noise floor 0.56 %)."""
 N_CALIBRATION, N_HELD_OUT = 24, 48
 HELD_OUT_PASSES = 2
-"""The first pass gives the error of predictions, the second one the noise floor."""
+"""The first pass gives the error of predictions. Its difference from the second pass gives the noise
+floor."""
 N_FIT = 40
-"""Number of calibration subnets without a table of blocks."""
+"""Number of calibration subnets if only whole subnets are timed, without a table of blocks."""
 SENTINEL, CALIBRATION, HELD_OUT = "sentinel", "calibration", "held_out"
-"""Ids of models; all but the first are followed by an index."""
+"""Ids of models; `CALIBRATION` and `HELD_OUT` are followed by an index."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ProfileWork:
     """All graphs that are timed for one space."""
 
     space: Space
-    """The space of the subnets; in a mixed profile it has the precision of each block as a choice."""
+    """The space of the subnets; in a mixed profile, the precision of each block is a choice of this space."""
     blocks: Mapping[str, TimedBlock]
     """Blocks by key; empty if only whole subnets are timed."""
     calibration: list[Arch]
@@ -76,7 +79,7 @@ class ProfileWork:
         n_held_out: int = N_HELD_OUT,
         rows: pd.DataFrame | None = None,
     ) -> Self:
-        """Select what is timed; all subnets of a small space.
+        """Select the graphs to time; in a small space, all subnets are timed.
 
         Args:
             space: the space without the precision as a choice.
@@ -106,7 +109,7 @@ class ProfileWork:
 
     @classmethod
     def addition(cls, space: Space, blocks: Mapping[str, TimedBlock]) -> Self:
-        """Only some blocks of a space, to extend the table of a device."""
+        """The work of timing only some blocks of a space, to extend the table of a device."""
         return cls(space, blocks, [], [])
 
     @property
@@ -156,7 +159,7 @@ class ProfileWork:
 
     @property
     def _middle(self) -> Arch:
-        """The network that is timed again and again to show how steady the device is."""
+        """The sentinel: a network that is timed repeatedly to show how steady the device is."""
         return self.calibration[len(self.calibration) // 2] if self.calibration else self.space.smallest
 
     def _networks(self) -> list[TimedGraph]:
@@ -180,7 +183,7 @@ class ProfileWork:
         return str(self.space.image_size(arch))
 
     def measured_by(self, results: Results) -> Self:
-        """The same without blocks if the results contain only whole subnets.
+        """This work, but without blocks if the results contain only whole subnets.
 
         Raises:
             ValueError: the profile is mixed, which needs the times of blocks.
@@ -210,7 +213,7 @@ class ProfileWork:
         }
 
     def block_frame(self, results: Results) -> pd.DataFrame:
-        """See `LatencyTable`."""
+        """The latencies of blocks as a table, see `LatencyTable`."""
         if self.rows is not None:
             return self.rows
         boundaries = self.boundary_times(results)
@@ -229,7 +232,7 @@ class ProfileWork:
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def border_frame(self, results: Results) -> pd.DataFrame | None:
-        """See `BorderTable`; None in a profile of one precision."""
+        """The costs of borders between precisions, see `BorderTable`; None in a profile of one precision."""
         if not self.borders:
             return None
         boundaries = self.boundary_times(results)
@@ -243,7 +246,7 @@ class ProfileWork:
         return border_frame(borders_in(base_space(self.space)), costs)
 
     def boundary_frame(self, results: Results) -> pd.DataFrame:
-        """See `Device.boundaries`."""
+        """The times of the calibration convolutions as a table, see `Device.boundaries`."""
         rows = [
             {
                 "channels": boundary.spec.channels,
@@ -261,7 +264,7 @@ def check_block_timing(supported: bool) -> None:
     """Check that the blocks of a mixed profile can be timed.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: `supported` is False.
     """
     if not supported:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Profiles a device: measures the latency of the subnets of a space and the error of its predictions."""
+"""Profiles a device: measures latencies for a space, fits a latency model, and measures its error."""
 
 from __future__ import annotations
 
@@ -63,14 +63,15 @@ def profile_device(
         store: where the profile is saved.
         connection: how the device is reached; None: as in its existing profile, or this machine.
         settings: how networks are run; None: as in its existing profile, or the defaults. If the connection
-            reads the results of an offline bundle, this, `n_held_out` and `seed` are those of the bundle.
+            reads the results of an offline bundle, `settings`, `n_held_out` and `seed` of the bundle are
+            used.
         n_held_out: number of subnets for the error of predictions, the smallest and the largest included;
             fewer if the space is small; None: `N_HELD_OUT`.
         seed: seed of random weights, subnets and the order of trials.
         progress: called after each trial.
         resume: if False, discard the trials of an interrupted call and replace an existing profile.
-        merge: profiles of the device in fp32 and in INT8, whose tables a mixed profile has; only the costs of
-            borders and whole subnets are measured.
+        merge: profiles of the device in fp32 and in INT8, whose tables are merged into a mixed profile; only
+            the costs of borders and whole subnets are measured.
 
     Raises:
         NotMeasuredError: the user has to copy the bundle to the device first.

@@ -10,14 +10,14 @@ from nas.onnx_backend.quantize import scheme
 
 
 def complete(settings: RunSettings, description: Description | None) -> RunSettings:
-    """Add the instruction set that INT8 graphs are written for.
+    """Add the instruction set for which INT8 graphs are written.
 
     Args:
         settings: the settings that a user chose.
         description: the description of the device; None if it cannot be queried.
 
     Raises:
-        ValueError: the device has an unknown instruction set, or fewer cores than threads are asked for.
+        ValueError: the device has an unknown instruction set, or fewer usable cores than `settings.threads`.
     """
     cores = description and description.get("usable_cores")
     if isinstance(cores, int) and settings.threads > cores:
@@ -33,7 +33,7 @@ def complete(settings: RunSettings, description: Description | None) -> RunSetti
 
 
 def check_instruction_set(settings: RunSettings, results: Results) -> None:
-    """Check that INT8 results are of a device that the graphs were written for.
+    """Check that INT8 results come from a device with the instruction set for which the graphs were written.
 
     Raises:
         ValueError: the device has another instruction set.

@@ -1,1 +1,1 @@
-"""Subnets with inherited weights: BN recalibration, metrics, workers, and the archive of results."""
+"""Evaluation of subnets with inherited weights: BN recalibration, metrics, workers, and the archive."""

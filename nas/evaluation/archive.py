@@ -74,7 +74,8 @@ class Archive:
 
     Args:
         path: the file.
-        data: fingerprint of the data that subnets are evaluated on; rows with another one are ignored.
+        data: fingerprint of the data that subnets are evaluated on; rows with another fingerprint are
+            ignored.
 
     Raises:
         ValueError: the file is not an archive, is damaged, or has another schema version.

@@ -56,7 +56,7 @@ class Calibration:
     """A method of recalibration with its number of images and its seed."""
 
     images: int | None = None
-    """Number of training images, or all if there are fewer; None: that of the method."""
+    """Number of training images, or all if there are fewer; None: the number of the method."""
     seed: int = 0
     method: str = DEFAULT
 
@@ -110,8 +110,8 @@ class Recalibration:
     §3.3). The statistics are means over the batches, weighted by their numbers of images. During the
     recalibration, layers normalize with the moments of the current batch.
 
-    A batch is computed in parts, and all parts are taken to the next batch norm before the first of them goes
-    on. The moments are those of the whole batch, while the working set of each step is that of a part.
+    A batch is computed in parts. All parts are computed up to the next batch norm before any part continues,
+    so that the moments cover the whole batch while each step needs only the memory of a part.
 
     Args:
         net: a static network; `finish` changes it.
@@ -171,7 +171,7 @@ class Recalibration:
 
     @torch.no_grad()
     def _moments(self, start: int, end: int, tensors: dict[int, Tensor]) -> Moments:
-        """Run the nodes of one part up to a batch norm; the moments of what it reads."""
+        """Run the nodes of one part up to a batch norm, and return the moments of the input of this norm."""
         with self._autocast():
             self._execution(tensors, start, end)
         return channel_moments(tensors[self.network.nodes[end].inputs[0]])

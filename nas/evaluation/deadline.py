@@ -9,7 +9,7 @@ from hw_profiles.measuring.runner.process_limits import usable_cores
 from search_spaces import Arch
 
 MIN_CHUNK = 10
-"""Subnets that are evaluated between two checks of the time; the number of cores if that is larger."""
+"""Subnets that are evaluated between two checks of the time, or the number of cores if it is larger."""
 Evaluate = Callable[[Sequence[Arch], str], list[dict[str, float]]]
 """Called with the subnets and the purpose of the evaluation; returns their metrics."""
 
@@ -17,7 +17,7 @@ Evaluate = Callable[[Sequence[Arch], str], list[dict[str, float]]]
 def evaluate_until(
     evaluate: Evaluate, archs: Sequence[Arch], origin: str, deadline: float | None, least: int = 0
 ) -> list[dict[str, float]]:
-    """Metrics of `archs`, or of the first of them if the deadline passes.
+    """Metrics of `archs`, or only of the first ones if the deadline passes.
 
     Args:
         evaluate: evaluates subnets; a call that has started is finished.

@@ -1,4 +1,4 @@
-"""Accuracy of subnets as deployed: in the precision of a device, run by ONNX Runtime."""
+"""Metrics of subnets as deployed, i.e. in the precision of a device and computed by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 CALIBRATION_IMAGES = 512
 _CALIBRATION_BATCH = 16
-"""All activations of a batch are in memory at once."""
+"""Small, because all activations of a batch are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Target:
     instruction_set: str | None = field(default_factory=instruction_set)
     """Instruction set of the device, which determines the INT8 scheme; None: unknown."""
     ranges: Method = "minmax"
-    """How the ranges of INT8 activations are found."""
+    """Method that finds the ranges of INT8 activations."""
 
     @classmethod
     def of(cls, device: Device | None) -> Target:
@@ -57,7 +57,7 @@ class Target:
 
 
 def float_model(trained: TrainedRun, arch: Arch, batch: int | None = None) -> onnx.ModelProto:
-    """The subnet in fp32 with recalibrated batch norms, without the precisions that it chooses."""
+    """The subnet in fp32 with recalibrated batch norms; precisions that `arch` chooses are ignored."""
     plain = float_arch(trained.space, arch)
     weights = trained.evaluator().subnet(plain).weights()
     return onnx_graph.build(float_blocks(trained.space, arch), weights, batch=batch)
@@ -112,8 +112,9 @@ def open_onnx(content: bytes, written_for: str | None = None) -> Network:
 
     Args:
         content: the file.
-        written_for: instruction set that its INT8 values are for, see `Target`. On a machine with another
-            one, products of integers may overflow, so they are computed with floating-point numbers.
+        written_for: instruction set for which its INT8 values were chosen, see `Target`. On a machine with
+            another instruction set, products of integers could overflow, so they are computed in floating
+            point.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only

@@ -17,15 +17,15 @@ from search_spaces.precision_space import PrecisionSpace, float_arch, space_of, 
 class DeployedEvaluator:
     """Evaluates subnets in the precision of a device, by ONNX Runtime.
 
-    The archive stores each subnet with the precision of every block, so that a network is evaluated once,
-    whatever choices of precision describe it.
+    The archive stores each subnet with the precision of every block, so that a network is evaluated only once
+    even if different choices of precision describe it.
 
     Args:
         trained: the run.
         target: the precision and the processor of the device.
         metrics: the metrics that are computed, by name.
         progress: called after each subnet.
-        split: whose images they are evaluated on.
+        split: the split on whose images subnets are evaluated.
     """
 
     def __init__(

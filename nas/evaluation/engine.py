@@ -33,7 +33,7 @@ class SharedImages(NamedTuple):
     """Images in one resolution, on the device."""
 
     indices: NDArray[np.int64]
-    """Of the images in their split."""
+    """Indices of the images in their split, shape (n,)."""
     size: int
     """Side in pixels."""
     images: Tensor
@@ -47,7 +47,7 @@ class Engine:
     computation: Computation
     threads: int
     read: Map
-    """Calls a function in the threads."""
+    """As `map`, but calls the function in the threads."""
 
     @property
     def on_cpu(self) -> bool:
@@ -56,11 +56,11 @@ class Engine:
 
     @property
     def compute(self) -> Map:
-        """Calls a function that computes networks: in the threads, or on the accelerator."""
+        """As `map`, for functions that compute networks in the threads or on the accelerator."""
         return self.read if self.on_cpu else _launch
 
     def part_size(self, network: Block) -> int:
-        """Number of images that a network computes at a time; it depends on network and device only."""
+        """Number of images that a network computes at a time; depends only on the network and the device."""
         limit = CPU_TENSOR_BYTES if self.on_cpu else ACCELERATOR_TENSOR_BYTES
         specs = (*network.inputs, *(node.output for node in network.nodes))
         return max(1, limit // (BYTES_PER_NUMBER[FP32] * max(spec.numel for spec in specs)))

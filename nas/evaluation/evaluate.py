@@ -28,7 +28,7 @@ from search_spaces.memory import BYTES_PER_NUMBER
 GROUP = 25
 """Largest number of subnets that read each image together."""
 GROUP_BYTES = 2**29
-"""Largest size of the weights of a group, unless one subnet has more."""
+"""Largest size of the weights of a group in bytes, unless one subnet has more."""
 PRECISION_TOLERANCE = 0.01
 """Largest relative change of a metric by a precision other than float32."""
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -104,14 +104,14 @@ class Evaluator:
         Args:
             archs: subnets of the supernet's space.
             origin: purpose of the evaluation, stored in the archive.
-            workers: evaluate several groups in parallel; results do not depend on them. None: one group after
-                the other, with one thread per core.
+            workers: evaluate several groups in parallel; results do not depend on the workers. None: one
+                group after the other, with one thread per core.
             progress: called after each subnet.
 
         Raises:
             ValueError: an image cannot be read, a metric fails, the accelerator is not available, or the
-                precision changes the metrics of the first subnet noticeably. What was evaluated before is in
-                the archive.
+                precision changes the metrics of the first subnet noticeably. Results of earlier evaluations
+                remain in the archive.
         """
         run = workers or Threads()
         missing = [arch for arch in archs if self.metrics.keys() - self._archived(arch).keys()]
@@ -164,10 +164,10 @@ class Evaluator:
         return nets[0], self._selected(self._store(arch, outcome, origin))
 
     def _check_precision(self, arch: Arch, origin: str, workers: Workers) -> None:
-        """Compare the metrics of a subnet with those in float32.
+        """Compare the metrics of a subnet with its metrics in float32.
 
         Raises:
-            ValueError: they differ too much.
+            ValueError: the metrics differ too much.
         """
         own = self.evaluation
         exact = Evaluator(

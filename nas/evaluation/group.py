@@ -28,8 +28,8 @@ from search_spaces.memory import peak_memory_bytes
 CHUNK = 256
 """Images of a split that are decoded at a time."""
 RECALIBRATION_BYTES = 2**30
-"""Activations of all subnets that are recalibrated at the same time. A subnet that needs more is recalibrated
-alone, with all threads."""
+"""Largest size in bytes of the activations of all subnets that are recalibrated at the same time. A subnet
+that needs more is recalibrated alone, with all threads."""
 
 
 class _HasNetwork(Protocol):
@@ -118,8 +118,8 @@ class _Member:
 
     Args:
         net: the recalibrated subnet.
-        engine: computes it.
-        totals: its metrics.
+        engine: the engine that computes the subnet.
+        totals: accumulators of its metrics.
     """
 
     def __init__(self, net: StaticNet, engine: Engine, totals: Accumulators) -> None:
@@ -178,7 +178,7 @@ def _add(images: Tensor, recalibrations: Sequence[Recalibration], engine: Engine
 
 
 def _by_size(items: Iterable[Sized]) -> dict[int, list[Sized]]:
-    """The networks by the side of the images that they read, in ascending order."""
+    """The networks by the side of their input images in pixels, in ascending order."""
     by_size: dict[int, list[Sized]] = {}
     for item in sorted(items, key=lambda item: item.network.inputs[0].size[0]):
         by_size.setdefault(item.network.inputs[0].size[0], []).append(item)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 MAX_ROWS = 4_096
-"""Number of values that torch may add one after the other. With all values of 256 images of 112 x 112 pixels,
-the variance would be wrong by 0.3 %."""
+"""Largest number of values that torch may add one after the other. If it added all values of 256 images of
+112 x 112 pixels, the variance would be wrong by 0.3 %."""
 
 
 class Moments(NamedTuple):
@@ -49,6 +49,7 @@ def merge_moments(parts: Sequence[Moments]) -> Moments:
 
 
 def _merged(n: int, shares: Tensor, means: Tensor, variances: Tensor) -> Moments:
-    """Moments of groups (groups, channels) together, of which each has a share of the values."""
+    """Moments of all groups together, from the moments (groups, channels) and shares (groups,) of the
+    values."""
     mean = shares @ means
     return Moments(n, mean, shares @ (variances + (means - mean) ** 2))

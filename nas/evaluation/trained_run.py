@@ -108,7 +108,7 @@ class TrainedRun:
 
         Args:
             accelerator: `auto` (a GPU if there is one), `cpu`, `cuda` or `mps`.
-            precision: `32-true`, `bf16-mixed` or `16-mixed`; evaluations in each are separate in the archive.
+            precision: `32-true`, `bf16-mixed` or `16-mixed`; the archive separates evaluations by precision.
 
         Raises:
             ValueError: a name is unknown.
@@ -144,7 +144,8 @@ class TrainedRun:
     ) -> Evaluator:
         """The evaluator of subnets; equal arguments give the same object.
 
-        `extra_metrics` may be `module:object`, which is imported, so they must not come from the run's files.
+        `extra_metrics` may be names or `module:object`. Objects are imported, so they must not be taken from
+        the files of the run.
         """
         names = tuple(dict.fromkeys((*self.task.shown, *extra_metrics)))
         key = split, calibration or Calibration(), names
@@ -175,7 +176,7 @@ class TrainedRun:
         """Evaluate subnets on the validation split, with inherited weights and BN recalibration.
 
         Args:
-            archs: the subnets; empty: the largest and the smallest.
+            archs: the subnets; empty: the largest and the smallest, or the subnet of a fine-tuned run.
             metrics: further metrics, names or `module:object`.
             calibration: BN recalibration; None: with 512 clean training images.
             workers: evaluate subnets in parallel; None: one thread per core.
@@ -203,7 +204,7 @@ class TrainedRun:
         )
 
     def device(self, name: str | None = None) -> Device | None:
-        """A device that the run was searched for, by default that of the last search; None before any search.
+        """A device for which the run was searched, by default in the last search; None before any search.
 
         Raises:
             ValueError: the run was not searched for this device, or its copy of the profile is damaged.

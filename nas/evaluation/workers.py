@@ -57,8 +57,8 @@ class Workers(Protocol):
         Groups may be divided.
 
         Raises:
-            ValueError: workers could not be started, one subnet crashes them repeatedly, or `measure` raises
-                it.
+            ValueError: workers could not be started, a subnet crashes them repeatedly, or `measure` raises a
+                `ValueError`.
         """
 
 
@@ -81,7 +81,7 @@ class Threads:
 
 
 class _Task(NamedTuple):
-    """A group, and how many processes have died on it."""
+    """A group, and the number of worker processes that died while they evaluated it."""
 
     group: Group
     deaths: int = 0
@@ -90,8 +90,8 @@ class _Task(NamedTuple):
 class Processes:
     """Processes of this machine. They are reused between calls, and replaced if they die.
 
-    If a process dies, its group is divided in two, which takes less memory. A call with another `measure`
-    restarts the processes, so changed weights need a new `measure` object.
+    If a process dies, its group is divided into two, which need less memory each. A call with another
+    `measure` restarts the processes, so changed weights need a new `measure` object.
 
     Args:
         n: number of processes.
@@ -189,7 +189,11 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _again(task: _Task, exit_code: int | None) -> list[_Task]:
-    """The tasks that replace one on which a process died."""
+    """The tasks that replace a task on which a worker process died.
+
+    Raises:
+        ValueError: `ATTEMPTS` processes have died on a single subnet.
+    """
     group, middle = task.group, len(task.group) // 2
     if middle:
         return [_Task(group[:middle]), _Task(group[middle:])]
@@ -287,7 +291,7 @@ def workers(text: str, accelerator: str = "auto") -> Workers:
 
     Args:
         text: the value.
-        accelerator: that of the evaluations; with `cuda`, each task on a Ray cluster has a GPU.
+        accelerator: accelerator of the evaluations; with `cuda`, each task on a Ray cluster has a GPU.
 
     Raises:
         ValueError: the value is neither a number above 0 nor a name.

@@ -1,1 +1,1 @@
-"""Writing of ONNX files without torch's exporter, their conversion to other precisions, and their size."""
+"""Writes ONNX files without torch's exporter, converts them to other precisions, and predicts their size."""

@@ -15,24 +15,25 @@ _REQUANTIZED = ("Conv", "Gemm")
 
 
 def separate_floats(graph: onnx.GraphProto, in_float: Mapping[str, Node]) -> None:
-    """Let floating-point nodes read what they should, in place.
+    """Reconnect the inputs of floating-point nodes so that no needless rounding reaches them, in place.
 
-    The quantizer replaces a tensor that an INT8 node reads for all nodes that read it. Here, floating-point
-    nodes read the images and each other's outputs without rounding.
+    If an INT8 node reads a tensor, the quantizer replaces this tensor by a rounded one for all its readers.
+    Here, floating-point nodes read the images and the outputs of other floating-point nodes without rounding.
 
-    ONNX Runtime computes a floating-point convolution with integers if it lies between a DequantizeLinear and
-    a QuantizeLinear node, with weights that have one scale for all channels. It does not if the first of
-    these nodes has a scale per channel, so the floating-point readers of INT8 values get such a node, whose
-    scales are all the same.
+    If a floating-point convolution lies between a DequantizeLinear and a QuantizeLinear node, ONNX Runtime
+    computes the convolution with integers, and with one scale for all channels of the weights. To prevent
+    this, floating-point readers of INT8 values read a DequantizeLinear node with a scale per channel; all
+    these scales are equal.
 
-    ONNX Runtime repeats a DequantizeLinear node for each of its readers, and does not compute the sum at the
-    end of a shortcut together with a convolution, in no later block of the stage either. So several readers
-    get the values through one MaxPool node over single pixels: it changes nothing, has the layout of the
-    convolutions, and made networks of the space `cifar` with such a border 3 % faster in each of four places.
+    ONNX Runtime copies a DequantizeLinear node for each of its readers. Then it does not fuse the sum at the
+    end of a shortcut with a convolution, neither there nor in later blocks of the stage. Therefore several
+    readers get the values through one MaxPool node over single pixels. This node does not change the values
+    and has the layout of the convolutions. It made networks of the space `cifar` with such a border 3 %
+    faster in each of four places.
 
     Args:
         graph: a quantized graph.
-        in_float: its floating-point nodes by name, as operators.
+        in_float: for each floating-point node of the graph by name, the node of the block that it belongs to.
     """
     readers = [node for node in graph.node if node.name in in_float]
     floats = {name for node in readers for name in node.output} | {tensor.name for tensor in graph.input}

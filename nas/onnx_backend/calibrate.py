@@ -15,9 +15,11 @@ from nas.onnx_backend.graph_writer import BATCH, INPUT
 Ranges = Mapping[str, tuple[float, float]]
 """Minimum and maximum of every activation by the name of its tensor."""
 Method = Literal["minmax", "percentile", "entropy"]
-"""How the ends of a range are chosen: the smallest and largest value; without the smallest and largest
-0.005 % of the values; or so that the distribution of the values changes least (Kullback-Leibler divergence).
-Values outside are clipped."""
+"""How the ends of a range are chosen; values outside the range are clipped.
+
+`minmax` takes the smallest and the largest value. `percentile` leaves out the smallest and the largest
+0.005 % of the values. `entropy` takes the range by which the distribution of the values changes least
+(Kullback-Leibler divergence)."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
 PERCENTILE = 99.99
@@ -25,10 +27,10 @@ _BINS = 2048
 _STEPS = 256
 """Values of an 8-bit activation."""
 _PER_BIN = 16
-"""Values per bin of the entropy method, which finds no divergence in bins of single values: of few values,
-the histogram is made coarser."""
+"""Smallest mean number of values per bin for the entropy method, which finds no divergence in bins of single
+values. If there are fewer values, bins are merged."""
 _SHRUNK = np.linspace(1.0, 0.2, 33)
-"""Candidates for the entropy method: the range as a share of that of `minmax`."""
+"""Candidates for the entropy method: the range as a share of the range of `minmax`."""
 _Histogram = NDArray[np.int64]
 
 
@@ -41,7 +43,10 @@ def calibrate(
         model: a float32 model.
         batches: training images without augmentation, each of shape (n, channels, size, size). Methods other
             than `minmax` iterate twice and need 16 kB of memory for each activation.
-        method: how the ends of the ranges are chosen.
+        method: how the ends of the ranges are chosen, see `Method`.
+
+    Returns:
+        The range of every activation and of the input; each range includes zero.
     """
     ranges: dict[str, tuple[float, float]] = {}
     for values in _activations(model, batches):
@@ -106,7 +111,8 @@ def _entropy(counts: _Histogram, low: float, high: float) -> tuple[float, float]
 
 
 def _divergence(counts: _Histogram, first: int, last: int) -> float:
-    """Divergence of the values in the bins `first` to `last`, rounded to 8 bits, from all values."""
+    """Divergence of the values in the bins `first` to `last`, rounded to 8 bits, from all values, clipped to
+    these bins."""
     inside = counts[first:last]
     clipped = inside.astype(np.float64)
     clipped[0] += counts[:first].sum()

@@ -1,4 +1,4 @@
-"""Matrix products with integers, whose inputs are quantized with their own range at inference."""
+"""Matrix products with integers and dynamic quantization: input ranges are determined at inference."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 def quantize_products(graph: onnx.GraphProto, names: Collection[str], bits: int) -> None:
     """Replace matrix products of activations with weights by products of integers, in place.
 
-    ONNX Runtime fuses the nodes of each product to one.
+    ONNX Runtime fuses the nodes of each product into one.
 
     Args:
         graph: a graph with floating-point weights.
         names: names of the MatMul nodes to replace.
-        bits: size of the signed weights, which have a scale per output channel.
+        bits: number of bits of the signed weights, which have a scale per output channel.
     """
     constants = {constant.name: constant for constant in graph.initializer}
     nodes: list[onnx.NodeProto] = []

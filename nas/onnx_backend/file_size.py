@@ -1,8 +1,8 @@
-"""Prediction of the size of a subnet's ONNX file, without writing it.
+"""Prediction of the size of a subnet's ONNX file, without writing the file.
 
-The size of the weights is exact. The size of the graph is a sum over nodes whose terms were fitted to files
-of the shipped spaces. The error of fp32 sizes is at most 20 bytes per layer, that of INT8 sizes at most
-0.5 %, also in networks of mixed precision.
+The size of the weights is exact. The size of the graph is a sum over nodes, whose terms were fitted to files
+of the shipped spaces. The error is at most 20 bytes per layer for fp32 and at most 0.5 % for INT8, also in
+networks of mixed precision.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ KINDS: Mapping[type[ops.Operator], Kind] = {
     ops.TakeToken: "pool_tokens",
     ops.MeanTokens: "pool_tokens",
 }
-"""The kind of every operator, except for those in `ON_TOKENS` on tokens and those in `_kind`."""
+"""The kind of every operator; `ON_TOKENS` and `_kind` have exceptions."""
 ON_TOKENS: Mapping[type[ops.Operator], Kind] = {
     ops.Linear: "token_linear",
     ops.Add: "token_add",
@@ -97,11 +97,11 @@ class Part(NamedTuple):
     node: int
     """The node itself."""
     weight: int = 0
-    """Each weight."""
+    """Per weight."""
     channel: int = 0
-    """Each output channel."""
+    """Per output channel."""
     bias: int = 0
-    """Each output channel of a layer with a bias, in addition; batch norms are folded into biases."""
+    """Per output channel of a layer with a bias, in addition; batch norms are folded into biases."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class FileFormat:
 
     def of(self, space: Space) -> Callable[[Genomes], NDArray[np.float64]]:
         """A function of genomes (n, n_genes) that returns the sizes of their files in bytes, shape (n,)."""
-        first = _first_with_distances(space.blocks(space.smallest))  # all subnets have its blocks
+        first = _first_with_distances(space.blocks(space.smallest))  # all subnets have these blocks
         table, card = (
             BlockTable(space, partial(self._of_block, first=first)),
             _card_bytes(space.config.outputs),
@@ -130,7 +130,8 @@ class FileFormat:
         return lambda genomes: table(genomes) + card
 
     def _of_block(self, block: Block, first: str | None) -> int:
-        """Size of a block; `first` is the name of the block that counts the constants which all share."""
+        """Size of a block in bytes; constants that all blocks share are counted in the block named
+        `first`."""
         deployed, _ = fold_batch_norms(block)
         shared = _distance_bytes(block) if block.name == first else 0
         return sum(map(self._of_node, deployed.nodes)) + shared
@@ -160,7 +161,8 @@ _RELATIVE: Mapping[type[ops.RelativeTables | ops.RelativeBias], Kind] = {
 
 
 def _window_constants(op: ops.WindowAttention, grid: TensorSpec) -> int:
-    """Numbers for each pair of tokens of a window: of each head, and of each window if they are shifted."""
+    """Number of constants of windowed attention: one per pair of tokens and head, and if windows are shifted,
+    one per pair of tokens and window."""
     pairs = math.prod(op.window) ** 2
     windows = grid.pixels // math.prod(op.window)
     return pairs * (op.heads + windows * any(op.shifts(grid)))
@@ -180,12 +182,13 @@ def _kind(node: Node) -> Kind:
 
 
 def _first_with_distances(blocks: Sequence[Block]) -> str | None:
-    """Name of the first block whose attention needs the distances of tokens, which the file has once."""
+    """Name of the first block whose attention needs the distances of tokens, which the file contains once."""
     return next((block.name for block in blocks if _distance_bytes(block)), None)
 
 
 def _distance_bytes(block: Block) -> int:
-    """Size of the constants with the distances of tokens: for each token and position, two numbers."""
+    """Size of the constants with the distances of tokens in bytes: two numbers for each token and
+    position."""
     total = 0
     for node in block.nodes:
         if isinstance(node.op, ops.Attention) and isinstance(node.op.relative, ops.RelativeTables):
@@ -247,6 +250,6 @@ _INT8_PARTS: Mapping[Kind, Part] = {
 """Weights have a scale per channel. On images and vectors in the QDQ format, biases are 32-bit integers with
 their own scales."""
 BY_PRECISION = FileFormat({FP32: _FLOAT_PARTS, INT8: _INT8_PARTS})
-"""Each block in its own precision: float32 without choices of precision."""
+"""Each block in its own precision; float32 if the space has no choices of precision."""
 ALL_INT8 = FileFormat({FP32: _INT8_PARTS, INT8: _INT8_PARTS})
 """The whole network in INT8."""

@@ -74,7 +74,8 @@ class GraphWriter:
         return tensor_name(self.block, index)
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
-        """Add a node; it has the name of its output, which begins with the name of the operator's output."""
+        """Add a node. Its name is the name of its output, which must begin with the path of the operator's
+        node."""
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
     def split(self, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
@@ -106,7 +107,7 @@ class GraphWriter:
         inputs = [info(-1 - i) for i in range(len(self.block.inputs))]
         graph = helper.make_graph(self.nodes, "subnet", inputs, [info(index) for index in self.block.outputs])
         opset = helper.make_opsetid("", OPSET)
-        # the lowest IR version with this opset: released runtimes cannot read the default of the onnx package
+        # lowest IR version with this opset, as released runtimes cannot read the default of the onnx package
         model = onnx.ModelProto(
             ir_version=helper.find_min_ir_version_for([opset]),
             opset_import=[opset],

@@ -1,6 +1,7 @@
 """ONNX nodes of attention.
 
-They are plain nodes: the Attention node needs opset 23, which runtimes for phones do not have.
+Attention is written with elementary nodes, because the Attention node needs opset 23, which runtimes for
+phones do not support.
 """
 
 from __future__ import annotations
@@ -88,10 +89,15 @@ def _mix(graph: GraphWriter, node: Node, name: str, tensor: str, output: str) ->
 
 
 def _add_distances_of_keys(graph: GraphWriter, node: Node, relative: ops.RelativeTables, logits: str) -> str:
-    """Products of the queries with the vectors of all distances; each pair of tokens takes its own.
+    """Add to the logits the product of each query with the vector of its distance from each key.
 
-    Tokens with equal vertical or horizontal positions have equal distances, so products are taken for each
-    position and copied to the tokens at this position, by a matrix product with zeros and ones.
+    The queries are multiplied with the vectors of all distances, and each pair of tokens takes the product
+    for its distance. Tokens at equal vertical or horizontal positions have equal distances, so products are
+    taken for each position and copied to the tokens at this position, by a matrix product with zeros and
+    ones.
+
+    Returns:
+        the name of the sum.
     """
     path = node.path
     graph.node("Shape", [f"{path}.query"], f"{path}.batch", start=0, end=2)
@@ -110,7 +116,11 @@ def _add_distances_of_keys(graph: GraphWriter, node: Node, relative: ops.Relativ
 
 
 def _add_distances_of_values(graph: GraphWriter, node: Node, relative: ops.RelativeTables, mixed: str) -> str:
-    """The sum of the attention weights for each distance, times the vectors of the distances."""
+    """Add to the values the vectors of all distances, weighted with the sum of the attention weights of each.
+
+    Returns:
+        the name of the sum.
+    """
     path = node.path
     zero = graph.constant(f"{path}.zero", np.zeros(1, np.float32))
     graph.node("Transpose", [_tokens(graph, relative)], f"{path}.by_position", perm=[1, 0])
@@ -134,9 +144,9 @@ class _ByPosition(NamedTuple):
     """The distances along one axis, of each token to each position along this axis."""
 
     indices: NDArray[np.int32]
-    """Where the tables have the distance, shape (tokens, positions)."""
+    """Rows of the tables that belong to the distances, shape (tokens, positions)."""
     tokens: NDArray[np.float32]
-    """Which tokens are at each position: zeros and ones, shape (positions, tokens)."""
+    """One for the tokens at each position, otherwise zero, shape (positions, tokens)."""
 
 
 def _by_position(relative: ops.RelativeTables, axis: str) -> _ByPosition:
@@ -147,12 +157,12 @@ def _by_position(relative: ops.RelativeTables, axis: str) -> _ByPosition:
 
 
 def _positions(graph: GraphWriter, relative: ops.RelativeTables, axis: str) -> str:
-    """The indices of `_ByPosition`, which the blocks of a network share."""
+    """Add the indices of `_ByPosition` as a constant that all blocks of a network share; returns its name."""
     return graph.constant(_shared_name(relative, axis), _by_position(relative, axis).indices)
 
 
 def _tokens(graph: GraphWriter, relative: ops.RelativeTables) -> str:
-    """The tokens of `_ByPosition` for both axes, which the blocks of a network share."""
+    """Add the tokens of `_ByPosition` for both axes as a constant that all blocks share; returns its name."""
     tokens = np.concatenate([_by_position(relative, axis).tokens for axis in AXES])
     return graph.constant(_shared_name(relative, "tokens"), tokens)
 

@@ -1,7 +1,7 @@
 """Conversion of blocks and weights to an ONNX graph with the nodes and outputs of torch's exporter.
 
-It takes milliseconds instead of the seconds of torch's exporter. Single blocks can be converted too, so that
-a latency table measures exactly the nodes that are deployed later.
+The conversion takes milliseconds, while torch's exporter takes seconds. Single blocks can be converted too,
+so that a latency table measures exactly the nodes that are deployed later.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def serialize(
 
 
 ONES = ("weight", "running_var", "value")
-"""Names of vectors that are 1 in a graph with random weights: factors, and what is divided by."""
+"""Names of vectors that are 1 in a graph with random weights: factors and divisors."""
 
 
 def random_weights(blocks: Sequence[Block], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     """Random weights for a graph whose latency is measured.
 
-    They are normal with variance 2 / fan-in (He et al. 2015), so that activations keep their scale and the
-    latency is not increased by denormal numbers.
+    Matrices and kernels are normal with variance 2 / fan-in (He et al. 2015), so that activations keep their
+    scale and denormal numbers do not increase the latency. Vectors are 0, or 1 if their name is in `ONES`.
 
     Returns:
         arrays by name, for all parameters of `blocks`.
@@ -197,7 +197,7 @@ def _swish(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> No
 
 
 def _gelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    """x · (1 + erf(x / √2)) / 2; opset 18 has no Gelu node, and ONNX Runtime fuses these nodes to one."""
+    """x · (1 + erf(x / √2)) / 2; opset 18 has no Gelu node, but ONNX Runtime fuses these nodes into one."""
     root = graph.constant(f"{output}.root", np.array(np.sqrt(2), np.float32))
     one, half = (
         graph.constant(f"{output}.{n}", np.array(v, np.float32)) for n, v in (("one", 1), ("half", 0.5))
@@ -237,7 +237,7 @@ def _prelu(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> No
 
 
 def _group_norm(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    """An instance norm of the groups: opset 18 has no group norm with weights for each channel."""
+    """Write an instance norm over the groups, because opset 18 has no group norm with weights per channel."""
     op, path = node.op, node.path
     assert isinstance(op, ops.GroupNorm)
     ones = graph.constant(f"{path}.ones", np.ones(op.groups, np.float32))
@@ -280,7 +280,8 @@ def _tokens_to_image(graph: GraphWriter, node: Node, inputs: list[str], output: 
 
 
 def _prepend_tokens(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    """The sum of both parts, each padded with zeros; a concatenation would need the batch size."""
+    """Write the sum of both parts, each padded with zeros, because a concatenation would need the batch
+    size."""
     assert isinstance(node.op, ops.PrependTokens)
     before = graph.constant(f"{node.path}.before", np.array([0, node.op.count, 0, 0, 0, 0]))
     after = graph.constant(f"{node.path}.after", np.array([0, 0, node.specs[0].pixels, 0]))
@@ -348,7 +349,7 @@ def _leaky_relu(graph: GraphWriter, node: Node, inputs: list[str], output: str) 
 
 
 def _channel_shuffle(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> None:
-    """A transposition of the rows of a matrix whose elements are feature maps."""
+    """Write the transposition of a matrix (groups, channels per group) whose elements are feature maps."""
     assert isinstance(node.op, ops.ChannelShuffle)
     spec = node.output
     split, joined = (
@@ -409,4 +410,4 @@ NODES: Mapping[type[ops.Operator], Write] = {
     ops.TakeToken: _take_token,
     ops.MeanTokens: _mean_tokens,
 }
-"""The function of every operator that writes its ONNX nodes."""
+"""For every operator, the function that writes its ONNX nodes."""

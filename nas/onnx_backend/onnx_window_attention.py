@@ -25,7 +25,7 @@ def write(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
         graph.node("Reshape", [name, sizes], to)
 
     reshape(source, -1, windows[0], height, windows[1], width, 3, op.heads * head_dim, to=f"{path}.windows")
-    # queries, keys and values, images, windows, tokens, heads
+    # to (3 for query, key and value; images; windows; tokens of a window; heads; channels of a head)
     graph.node("Transpose", [f"{path}.windows"], f"{path}.by_window", perm=[5, 0, 1, 3, 2, 4, 6])
     reshape(f"{path}.by_window", 3, -1, n_windows, tokens, op.heads, head_dim, to=f"{path}.split_heads")
     graph.node("Transpose", [f"{path}.split_heads"], f"{path}.qkv", perm=[0, 1, 2, 4, 3, 5])
@@ -66,7 +66,8 @@ def write(graph: GraphWriter, node: Node, inputs: list[str], output: str) -> Non
 
 
 def _normalized(graph: GraphWriter, name: str) -> str:
-    """Vectors divided by their norms, as `torch.nn.functional.normalize` does."""
+    """Divide vectors by their norms, as `torch.nn.functional.normalize` does; returns the name of the
+    result."""
     axis = graph.constant(f"{name}.axis", np.array([-1]))
     graph.node("ReduceL2", [name, axis], f"{name}.norm", keepdims=1)
     smallest = graph.constant(f"{name}.eps", np.array(1e-12, np.float32))
@@ -86,7 +87,7 @@ def _roll(
         source: name of the grid.
         shifts: vertical and horizontal shift in tokens.
         size: height and width of the grid.
-        output: name of the result, if there is a shift; `shifted` for one of the node.
+        output: name of the result if there is a shift; with `shifted`, the name is derived from `path`.
     """
     axes = [axis for axis in (0, 1) if shifts[axis]]
     for axis in axes:

@@ -1,4 +1,4 @@
-"""The precisions that a subnet can be deployed in."""
+"""The precisions in which a subnet can be deployed."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ PRECISIONS = (*_UNIFORM, MIXED)
 
 
 def blocks_in(space: Space, arch: Arch, precision: str) -> tuple[Block, ...]:
-    """The blocks of a subnet in the precision that it is deployed in.
+    """The blocks of a subnet in the precision of its deployment.
 
     Args:
-        space: its space, with or without the precision as a choice.
+        space: the space of the subnet, with or without the precision as a choice.
         arch: the subnet; if it chooses precisions, they are used for `MIXED` only.
         precision: one of `PRECISIONS`.
 
     Raises:
-        ValueError: the precision is unknown, or it is `MIXED` and the arch chooses none.
+        ValueError: the precision is unknown, or it is `MIXED` and the arch chooses no precisions.
     """
     check_precision(precision)
     if precision in _UNIFORM:
@@ -51,7 +51,7 @@ def blocks_in(space: Space, arch: Arch, precision: str) -> tuple[Block, ...]:
 
 
 def float_blocks(space: Space, arch: Arch) -> tuple[Block, ...]:
-    """The blocks of a subnet in fp32, whatever precisions it chooses."""
+    """The blocks of a subnet in fp32; precisions that `arch` chooses are ignored."""
     float_one = float_arch(space, arch)
     return tuple(space_of(space, float_one).blocks(float_one))
 
@@ -70,16 +70,16 @@ def convert(
     """Convert a model to the precisions of its blocks.
 
     Args:
-        model: a float32 model of these blocks, as returned by `nas.onnx_backend.onnx_graph.build`; borders
-            between precisions make no difference to it.
-        blocks: the blocks, whose specs have the precision of each node. FP16 must be the precision of all.
+        model: a float32 model of these blocks, as returned by `nas.onnx_backend.onnx_graph.build`; it is the
+            same with and without borders between precisions.
+        blocks: the blocks, whose specs have the precision of each node; FP16 is possible only for all nodes.
         instruction_set: instruction set of the device, see
             `hw_profiles.measuring.runner.device_description.instruction_set`; used for INT8 only.
         ranges: returns the ranges of the activations; used for INT8 only. The default is for models whose
             latency is measured and whose outputs are not used.
 
     Raises:
-        ValueError: no INT8 scheme for the instruction set.
+        ValueError: there is no INT8 scheme for the instruction set.
     """
     precisions = {node.output.precision for block in blocks for node in block.nodes}
     if FP16 in precisions:
@@ -105,7 +105,7 @@ def check_precision(precision: str) -> None:
     """Check that `precision` is one of `PRECISIONS`.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the precision is unknown.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")

@@ -1,11 +1,12 @@
 """INT8 quantization of ONNX models. Weights are signed and have a scale per channel.
 
-Feature maps and vectors are quantized in the QDQ format, pairs of QuantizeLinear and DequantizeLinear nodes:
-runtimes such as ONNX Runtime compute the nodes between these pairs with integers, and the scales of
+Feature maps and vectors are quantized in the QDQ format, with pairs of QuantizeLinear and DequantizeLinear
+nodes. Runtimes such as ONNX Runtime compute the nodes between these pairs with integers. The scales of
 activations follow from their ranges on calibration images.
 
-Tokens stay in floating point, because layer norm, softmax and GELU are not computed with integers; only the
-products of linear layers are. Their inputs are quantized with their own range at inference (`Scheme.tokens`).
+Tokens stay in floating point, because layer norm, softmax and GELU are not computed with integers. Only the
+matrix products of linear layers on tokens are computed with integers; the ranges of their inputs are
+determined at inference (`Scheme.tokens`).
 """
 
 from __future__ import annotations
@@ -79,22 +80,26 @@ QUANTIZED: Mapping[type[ops.Operator], tuple[str, ...]] = {
     ops.TakeToken: (),
     ops.MeanTokens: (),
 }
-"""Types of the ONNX nodes of every operator that are quantized; on tokens, matrix products only. Quantizing
-only Conv and Gemm makes a convolutional network slower than the float one, because the values between them
-are converted each time. HardSwish, HardSigmoid and the bicubic Resize are not quantized; writing the first
-two as integer additions and products made networks only 2-6 % faster."""
+"""For every operator, the types of its ONNX nodes that are quantized; on tokens, only matrix products are.
+
+If only Conv and Gemm were quantized, a convolutional network would be slower than in floating point, because
+the values between these nodes would be converted each time. HardSwish, HardSigmoid and the bicubic Resize are
+not quantized; writing the first two as integer additions and products made networks only 2-6 % faster."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Quantization scheme; a wrong one for the device is several times slower or overflows."""
+    """Quantization scheme; with a scheme for another device, networks are several times slower or
+    overflow."""
 
     activations: QuantType
     reduce_range: bool
-    """Use 7 bits for weights: instructions without VNNI add two products in 16 bits, which may overflow."""
+    """Use 7 bits for weights, because processors without VNNI add two products in 16 bits, which may
+    overflow."""
     tokens: Literal["dynamic", "static"] = "dynamic"
-    """Ranges of tokens: of each batch at inference, or of the calibration images. `dynamic` is faster, see
-    docs/transformers.md, and does not depend on the calibration images."""
+    """Ranges of tokens: determined for each batch at inference (`dynamic`) or on the calibration images
+    (`static`). `dynamic` is faster, see docs/transformers.md, and does not depend on the calibration
+    images."""
 
 
 SCHEMES: Mapping[str, Scheme] = {
@@ -102,9 +107,8 @@ SCHEMES: Mapping[str, Scheme] = {
     "x86": Scheme(QuantType.QUInt8, reduce_range=True),
     "arm": Scheme(QuantType.QInt8, reduce_range=False),
 }
-"""Schemes by instruction set, see
-`hw_profiles.measuring.runner.device_description.instruction_set`. Source: ONNX
-Runtime's documentation, "Quantize ONNX models"."""
+"""Schemes by instruction set, see `hw_profiles.measuring.runner.device_description.instruction_set`. Source:
+ONNX Runtime's documentation, "Quantize ONNX models"."""
 
 
 def scheme(instruction_set: str | None) -> Scheme:
@@ -126,14 +130,13 @@ def quantize(
 ) -> onnx.ModelProto:
     """Quantize the INT8 nodes of a model.
 
-    Where a floating-point node reads what an INT8 node computes, or the other way, the values are converted
-    between them; all other values that floating-point nodes read are not rounded.
+    Values are converted where a floating-point node reads the output of an INT8 node or the reverse. All
+    other values that floating-point nodes read are not rounded.
 
     Args:
         model: a float32 model, as returned by `nas.onnx_backend.onnx_graph.build`.
-        blocks: the blocks of the model, whose specs say which nodes are in INT8.
-        ranges: ranges of all activations, see `nas.onnx_backend.calibrate` and
-            `assumed_ranges`.
+        blocks: the blocks of the model, whose specs have the precision of each node.
+        ranges: ranges of all activations, see `nas.onnx_backend.calibrate` and `assumed_ranges`.
         scheme: the quantization scheme, one of `SCHEMES`.
 
     Returns:
@@ -183,7 +186,7 @@ def _quantize_static(
     """Quantize the nodes with these names in the QDQ format."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    if not names:  # for the quantizer, no names are all names
+    if not names:  # the quantizer reads an empty list as all names
         return copy
     data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
@@ -217,5 +220,5 @@ _ASSUMED: Mapping[str, tuple[float, float]] = {
     "Sigmoid": (0.0, 1.0),
     "HardSigmoid": (0.0, 1.0),
 }
-"""By type of node. Ranges start at zero after a ReLU so that the runtime can remove it, as with calibrated
-ranges."""
+"""Typical ranges by type of node. The range of a ReLU starts at zero, as calibrated ranges do, so that the
+runtime can remove the ReLU."""

@@ -27,10 +27,10 @@ _log = logging.getLogger("nas")
 
 
 def evaluate_before_training(trained: TrainedRun) -> pd.DataFrame:
-    """Evaluate the network that a run was trained from on the test split, and the smallest subnet of it.
+    """Evaluate the imported network from which a run was trained, and its smallest subnet, on the test split.
 
-    The network has its own statistics, the subnet recalibrated ones. The subnet has the weights, the order of
-    channels and the blocks with which the training started.
+    The network keeps its own running statistics; the batch norms of the subnet are recalibrated. The subnet
+    has the weights, the order of channels and the blocks with which the training started.
 
     Returns:
         as `nas.report.final_test.final_test`; empty if the run was not trained from an imported network for
@@ -53,7 +53,7 @@ def evaluate_before_training(trained: TrainedRun) -> pd.DataFrame:
 
 
 def _metrics(trained: TrainedRun, supernet: Supernet, arch: Arch, *, recalibrate: bool) -> dict[str, float]:
-    """The metrics of a subnet on the test split of a run, which its archive does not get."""
+    """The metrics of a subnet on the test split of a run; they are not stored in the archive."""
     table = {name: metrics.get(name, trained.task.metrics) for name in trained.task.shown}
     evaluation = GroupEvaluation(
         *(supernet, trained.dataset, trained.task, table, "test", Calibration()),
@@ -68,7 +68,7 @@ def _metrics(trained: TrainedRun, supernet: Supernet, arch: Arch, *, recalibrate
 
 
 def _start(trained: TrainedRun) -> tuple[Recipe, RunDir] | None:
-    """The recipe of a run, and the run of the imported network that it was trained from."""
+    """The recipe of a run, and the run of the imported network from which it was trained, if there is one."""
     if trained.info.imported or trained.info.arch:
         return None
     recipe = parse_recipe(trained.run.read_text(RECIPE), source=str(trained.run.file(RECIPE)))

@@ -10,7 +10,7 @@ import pandas as pd
 from hw_profiles.csv_tables import read_table
 
 ACCURACY = "accuracy"
-"""The column of the file, and the objective of a task that it is compared with."""
+"""The column of the file, and the objective of a task with which the column is compared."""
 COLUMNS = ("model", "latency_ms", ACCURACY)
 
 

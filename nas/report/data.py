@@ -22,7 +22,7 @@ FigureOfMerit = tuple[str, float, str, str]
 
 @dataclass(frozen=True)
 class ReportData:
-    """The results of a run. For None and empty values the report names the command that makes them.
+    """The results of a run. For None and empty values, the report shows the command that makes them.
 
     Tables of subnets have the columns `arch_id`, `arch` and one for each metric that the task shows.
     Latencies are in ms, `macs` are for one image.
@@ -45,7 +45,7 @@ class ReportData:
     predictor: PredictorRecord | None = None
     """The quality of the predictor of the search, if it used one."""
     predictions: pd.DataFrame | None = None
-    """The predictions of its metric; see `nas.search.algorithms.prediction_log`."""
+    """The predictions of the predictor's metric; see `nas.search.algorithms.prediction_log`."""
     latency: pd.DataFrame | None = None
     """Held-out subnets: `predicted_latency_ms`, `measured_latency_ms`."""
     profile: Mapping[str, Any] | None = None

@@ -21,7 +21,7 @@ BOX_WIDTH, BOX_GAP, STAGE_GAP = 30, 7, 8
 PADDING, MIN_STAGE = 9, 54
 TOP, BODY, BOTTOM = 50, 104, 40
 MIN_BOX = 30
-"""All sizes are in pixels."""
+"""Smallest height of a box; this and all other sizes are in pixels."""
 MAX_CHARACTERS = 4
 """Characters that fit into a box."""
 
@@ -121,7 +121,7 @@ def draw(space: Space, arch: Arch) -> Html:
 
 
 def _panel(title: str, stage: list[Part], x: float, panel: float, left: float, scale: float) -> Html:
-    """A stage: its name, channels, size of the feature map, and its boxes starting at `left`."""
+    """A stage: its name, its output channels, the size of its feature map, and boxes that start at `left`."""
     last = [part for part in stage if part.block][-1]
     assert last.block is not None
     spec = last.block.output_specs[0]
@@ -138,7 +138,8 @@ def _panel(title: str, stage: list[Part], x: float, panel: float, left: float, s
 
 
 def _box(part: Part, x: float, scale: float) -> Html:
-    """A block: its output channels (solid), those of its widest inner layer (pale), options and marks."""
+    """A block: its output channels (solid), the channels of its widest inner layer (pale), options and
+    marks."""
     block = part.block
     assert block is not None
     solid, pale = (_height(channels, scale) for channels in (part.width, _inner(block)))
@@ -154,7 +155,7 @@ def _box(part: Part, x: float, scale: float) -> Html:
 
 
 def _empty(part: Part, x: float, channels: int, scale: float) -> Html:
-    """The outline of a block that the depth switches off."""
+    """The outline of a block that the depth leaves out."""
     title = escape(f"{part.slot.name}: switched off by the depth")
     return Html(f"<g><title>{title}</title>{_rect('off', x, _height(channels, scale))}</g>")
 
@@ -216,7 +217,7 @@ def _marks(block: Block, x: float) -> Iterator[str]:
 
 
 def _stride(block: Block) -> int:
-    """Total stride of the block, up to the tokens of a stem; 1 in the head and if it has no feature map."""
+    """Total stride of a block over its feature maps; 1 in the head and for blocks without feature maps."""
     specs = [*block.inputs, *(node.output for node in block.nodes)]
     images = [spec for spec in specs if spec.layout == "image"]
     if not images or block.output_specs[0].layout == "vector":

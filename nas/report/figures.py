@@ -34,7 +34,7 @@ def pareto(
     reference_point: Mapping[str, float],
     comparison: pd.DataFrame | None = None,
 ) -> dict[str, go.Figure]:
-    """Metrics over cost of all subnets, one figure per metric; arguments as in `ReportData`."""
+    """Plots of metrics over cost for all subnets, one figure per metric; arguments as in `ReportData`."""
     evaluated = _on_validation(evaluations)
     tables = [table for table in (front, baseline, evaluated) if table is not None and len(table)]
     cost = next((name for name in COST if any(t.get(name, _NONE).notna().any() for t in tables)), "macs")

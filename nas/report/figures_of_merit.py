@@ -18,7 +18,7 @@ from nas.tasks import Task
 
 
 def quality_figures(test: pd.DataFrame, task: Task) -> list[FigureOfMerit]:
-    """The headline metric on the test split, by group of subnets."""
+    """The headline metric on the test split for each group of subnets, as the median of the group."""
     headline = task.headline
     scale, unit = (100, "%") if headline.percent else (1, task.metrics[headline.metric].unit)
     values = scale * test.groupby("group")[headline.metric].median()
@@ -82,7 +82,7 @@ def test_hypervolume(
 def hypervolume_figures(volumes: Mapping[str, float]) -> list[FigureOfMerit]:
     """Hypervolume of the search relative to random search; `volumes` has the search first.
 
-    The list is empty without random search, or if it found no subnet inside the reference point.
+    The list is empty without random search, or if random search found no subnet inside the reference point.
     """
     search, *others = volumes.values()
     return [
@@ -98,7 +98,7 @@ def certificate_figures(certificate: Mapping[str, Any]) -> list[FigureOfMerit]:
 
 
 def figure_rows(figures: list[FigureOfMerit]) -> list[dict[str, Any]]:
-    """The figures as dictionaries, each with whether it meets its target."""
+    """The figures as dictionaries; `met` says whether a figure meets its target."""
     return [
         {"figure": name, "value": round(value, 6), "unit": unit, "target": target, "met": met(value, target)}
         for name, value, unit, target in figures

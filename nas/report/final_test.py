@@ -31,22 +31,22 @@ def final_test(
     target: Target | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """Evaluate on the test split: the largest and the smallest subnet, random ones, and the selected ones.
+    """Evaluate the largest, the smallest, random and the selected subnets on the test split.
 
-    In a fine-tuned run only its subnet is evaluated.
+    In a fine-tuned run, only its subnet is evaluated.
 
     Only a report may call this, because subnets must not be selected by results on the test split.
 
     Args:
         trained: the run.
         selected: subnets that a search returned.
-        target: what the selected subnets are deployed on, and evaluated as; None: in fp32. All others are
+        target: the deployment as which selected subnets are evaluated; None: fp32. All other subnets are
             evaluated in fp32.
         progress: called after each subnet.
 
     Returns:
-        `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch`, the metrics and
-        `EVALUATED_AS`.
+        A row for each subnet: `group` (largest, smallest, random, chosen or trained), `arch_id`, `arch`, the
+        metrics and `EVALUATED_AS`.
     """
     space = trained.space
     if trained.info.arch:
@@ -70,7 +70,7 @@ def final_test(
 
 
 def _has_int8(space: Space, arch: Arch) -> bool:
-    """Whether a subnet is not in fp32 everywhere, on a device that computes with another precision."""
+    """Whether a subnet is not entirely in fp32, on a device whose precision is not fp32."""
     own = space_of(space, arch)
     return not isinstance(own, PrecisionSpace) or own.has_int8(arch)
 

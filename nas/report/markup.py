@@ -1,4 +1,4 @@
-"""Functions that make HTML. A plain `str` is text and is escaped; `Html` is markup."""
+"""Functions that make HTML. A plain `str` is text and is escaped; an `Html` object is markup and is not."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Html(str):
 
 
 def escape(text: object) -> Html:
-    """Text as markup, with special characters escaped."""
+    """Text as markup with special characters escaped; `Html` is returned unchanged."""
     return text if isinstance(text, Html) else Html(html.escape(str(text)))
 
 
 def join(parts: Iterable[object], between: str = "") -> Html:
-    """Join parts to one; plain text is escaped."""
+    """Join parts into one piece of markup; plain text is escaped."""
     return Html(between.join(escape(part) for part in parts))
 
 
@@ -59,7 +59,7 @@ def warning(text: object) -> Html:
 
 
 def details(summary: str, *parts: Html) -> Html:
-    """Parts that are shown after a click."""
+    """Parts that are hidden until the user clicks on `summary`."""
     return Html(f"<details><summary>{escape(summary)}</summary>{join(parts)}</details>")
 
 
@@ -87,7 +87,7 @@ def code(text: str) -> Html:
 def plot(views: Mapping[str, go.Figure], caption: object = "") -> Html:
     """A figure with several views; the script of the template has a button for each."""
     items = (f'{{"name": {json.dumps(name)}, "figure": {view.to_json()}}}' for name, view in views.items())
-    specification = f"[{', '.join(items)}]".replace("<", "\\u003c")  # must not end the script
+    specification = f"[{', '.join(items)}]".replace("<", "\\u003c")  # "</script>" would end the script
     return Html(
         f'<figure class="plot"><div class="views"></div><div class="canvas"></div>'
         f'<script type="application/json">{specification}</script>'
@@ -121,7 +121,7 @@ def percent(fraction: float | None, decimals: int = 1) -> str:
 
 
 def count(value: float) -> str:
-    """A large number with k, M, G; a dash for NaN."""
+    """A large number with k, M or G; a dash for NaN."""
     if not math.isfinite(value):
         return DASH
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -131,7 +131,7 @@ def count(value: float) -> str:
 
 
 def power_of_ten(value: int) -> Html:
-    """An integer of any size; from a million on as 1.9 × 10¹¹."""
+    """An integer of any size; integers from a million on are written like 1.9 × 10¹¹."""
     if value < 10**6:
         return Html(f"{value:,}")
     mantissa, exponent = f"{value:.1e}".split("e")

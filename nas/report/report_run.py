@@ -1,4 +1,5 @@
-"""The report of a run: evaluation on the test split, the results of all steps, one page."""
+"""Writes the report of a run: evaluates on the test split and collects the results of all steps on one
+page."""
 
 from __future__ import annotations
 
@@ -63,10 +64,10 @@ def report_run(
 
     Args:
         trained: the run.
-        device: device of the search; None: that of the last search.
+        device: device of the search; None: the device of the last search.
         extra: additional figures for the table of the report.
         targets: targets of figures by name, such as `>= 97`.
-        out: folder to write to; None: see above.
+        out: folder to write to; None: the folder of the device's search, or the run if it was not searched.
         compare: CSV file of other models to show next to the front, see `nas.report.comparison`.
         progress: called after each evaluation on the test split.
 
@@ -178,8 +179,8 @@ def _evaluations(
 ) -> pd.DataFrame:
     """The archive with the costs of each subnet.
 
-    If the search was in a space with the precision as a choice, its evaluations come first, and those in the
-    archive are of subnets in fp32.
+    If the precision was a choice of the search, the evaluations of the search come first, followed by the
+    archived evaluations of subnets in fp32.
     """
     frame = trained.archive.frame()
     in_fp32 = [arch.keys() <= trained.space.choices.keys() for arch in frame["arch"]]

@@ -1,1 +1,2 @@
-"""The search of a run and what it leaves to choose from; `nas.search.algorithms` proposes."""
+"""Search for the best subnets of a run, and selection from its front; `nas.search.algorithms` proposes
+subnets."""

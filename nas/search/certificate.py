@@ -22,7 +22,7 @@ from search_spaces import Genomes
 
 Vector = NDArray[np.float64]
 MANY_TOLERANCE = 0.01
-"""Share of each objective's range by which the front of more than two quantities may be off."""
+"""Allowed error of the front of more than two quantities, as a share of each objective's range."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,16 @@ class Certificate:
 def certify(
     problem: Problem, fits: Mapping[str, AdditiveFit], genomes: Genomes, reference: Vector
 ) -> Certificate | None:
-    """Compare a front with the surrogate's; None where an objective or a limit does not add up over slots.
+    """Compare a front with the exact front of the surrogate.
 
     Args:
-        problem: what was searched for.
+        problem: the problem of the search.
         fits: the surrogate of each of its metrics.
         genomes: the front, shape (n, n_genes).
-        reference: reference point of the hypervolume, minimised objectives.
+        reference: reference point of the hypervolume, minimised objectives, shape (n_objectives,).
+
+    Returns:
+        None if an objective or a limit does not add up over slots.
     """
     if not is_additive(problem):
         return None

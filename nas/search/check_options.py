@@ -16,7 +16,7 @@ def check_noise_ceiling(options: SearchOptions, space: Space) -> None:
     """Check that a second evaluation can differ from the first one.
 
     Raises:
-        ValueError: a noise ceiling in a space without batch norms.
+        ValueError: a noise ceiling is requested in a space without batch norms.
     """
     if options.noise_ceiling and not space.has_batch_norm:
         raise ValueError(
@@ -29,7 +29,7 @@ def check_screening(options: SearchOptions, n_validation: int) -> None:
     """Check that the first stage uses fewer images than the second one.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the first stage uses as many images or more.
     """
     if options.screen_images is not None and options.screen_images >= n_validation:
         raise ValueError(
@@ -46,7 +46,7 @@ def check_int8_evaluations(options: SearchOptions, space: Space, device: str) ->
         device: name of the device.
 
     Raises:
-        ValueError: a number of evaluations with INT8, but the precision is not searched.
+        ValueError: `int8_evaluations` is given, but the precision is not searched.
     """
     if options.int8_evaluations is not None and not isinstance(space, PrecisionSpace):
         raise ValueError(
@@ -59,7 +59,7 @@ def check_small_space(options: SearchOptions, space: Space) -> None:
     """Check that no option chooses how to search if all subnets are evaluated.
 
     Raises:
-        ValueError: one does.
+        ValueError: all subnets are evaluated, but such an option is given.
     """
     if not is_evaluated_completely(space, options.evaluations):
         return
@@ -81,7 +81,7 @@ def check_predictions(options: SearchOptions, problem: Problem) -> None:
     """Check that the options of predictors are given only if a metric is predicted.
 
     Raises:
-        ValueError: all objectives and limits are computed, none is a metric.
+        ValueError: such an option is given, but all objectives and limits are computed and none is a metric.
     """
     given = {"--predictor": bool(options.predictors), "--noise-ceiling": bool(options.noise_ceiling)}
     for option in given:

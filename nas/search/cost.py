@@ -19,14 +19,14 @@ class Step:
 
 @dataclass(frozen=True)
 class SearchCost:
-    """What a search will cost."""
+    """The estimated cost of a search."""
 
     steps: Sequence[Step]
     calibration_images: int
     seconds_per_subnet: float
-    """Of the first step."""
+    """Seconds per evaluation in the first step."""
     smaller: Sequence[Step]
-    """The steps with a fraction of the validation images."""
+    """The same steps with a fraction of the validation images."""
     cpu_seconds: float
     """CPU seconds for all evaluations."""
 
@@ -54,7 +54,7 @@ class SearchCost:
         return f"and {self.calibration_images:,} calibration " if self.calibration_images else ""
 
     def lines(self) -> Iterator[str]:
-        """The cost in words."""
+        """The cost as lines of text."""
         for step in self.steps:
             yield (
                 f"{step.step}: {step.evaluations:,} evaluations of {step.validation_images:,} validation "

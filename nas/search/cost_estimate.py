@@ -1,4 +1,4 @@
-"""The cost of a search, estimated before it starts from the time of a few subnets."""
+"""The cost of a search, estimated before the search from the evaluation time of a few subnets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from search_spaces import Space
 from search_spaces.precision_space import PrecisionSpace, float_arch
 
 FRONT_SUBNETS = 50
-"""Typical number of evaluations as deployed for a front: its subnets, and their versions in one precision."""
+"""Typical number of subnets of a front and of their versions in one precision, all evaluated as deployed."""
 SMALLER = 4
-"""The cost is reported for this fraction of the validation images too."""
+"""The cost is also reported for the number of validation images divided by this."""
 
 
 def estimate_cost(
@@ -38,7 +38,7 @@ def estimate_cost(
     Args:
         trained: the run, with the validation images of the search.
         problem: objectives and limits of the search.
-        options: of the search.
+        options: the options of the search.
         workers: where subnets will be evaluated; None: one thread per core.
         target: the device as a target of exports, for evaluations as deployed; None: this machine.
     """

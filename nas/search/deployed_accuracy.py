@@ -1,4 +1,4 @@
-"""The metrics of a search in the precision of its device, where that is not fp32.
+"""The metrics of a search in the precision of its device, if this is not fp32.
 
 A search evaluates in fp32, which is fastest in torch. The front is then evaluated in the device's precision.
 With mixed precision, the versions of its subnets in one precision are evaluated too.
@@ -34,14 +34,14 @@ class DeployedAccuracies:
         self.known: dict[Arch, dict[str, float]] = {}
 
     def missing(self, archs: Sequence[Arch]) -> list[Arch]:
-        """The subnets that have to be evaluated before `archs` can be the front; none in fp32."""
+        """The subnets still to be evaluated for the front `archs`; empty for a device in fp32."""
         if self._precision == FP32:
             return []
         wanted = [version for arch in archs for version in (arch, *self._uniform(arch))]
         return [arch for arch in dict.fromkeys(wanted) if arch not in self.known]
 
     def add(self, archs: Sequence[Arch]) -> None:
-        """Evaluate subnets; those without INT8 in fp32."""
+        """Evaluate subnets in the precision of the device, subnets without INT8 in fp32."""
         space = self._space
         if isinstance(space, PrecisionSpace):
             floats = [arch for arch in archs if not space.has_int8(arch)]
@@ -51,7 +51,7 @@ class DeployedAccuracies:
         self.known |= dict(zip(others, self._deployed(others, ORIGIN), strict=True))
 
     def applied_to(self, result: SearchResult) -> SearchResult:
-        """The result with these metrics, and `EVALUATED_AS` for each row.
+        """The result with the metrics in the precision of the device, and `EVALUATED_AS` for each row.
 
         With mixed precision, all known subnets have a row.
         """

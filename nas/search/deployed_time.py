@@ -21,7 +21,7 @@ def time_deployed(trained: TrainedRun, metrics: Sequence[str], arch: Arch, targe
 
     Args:
         trained: the run.
-        metrics: further metrics.
+        metrics: names of further metrics to compute.
         arch: a typical subnet of the run's space.
         target: the device.
     """

@@ -34,7 +34,7 @@ class OutcomeBuilder:
     Args:
         trained: the run.
         devices: the first one is measured; the others are evaluated by their latency tables.
-        problem: of the search.
+        problem: the problem of the search.
         measured: measured latencies of the first device.
         cost: the estimated cost of the search.
         progress: called after each measurement and evaluation.
@@ -62,7 +62,7 @@ class OutcomeBuilder:
         """All results of a search.
 
         Args:
-            findings: of the search's steps.
+            findings: the results of the steps of the search.
             connection: to the first device; None: its front has predicted latencies.
         """
         results = [findings.result, *([findings.random] if findings.random else [])]
@@ -110,7 +110,7 @@ class OutcomeBuilder:
 def _additive_fits(problem: Problem, known: pd.DataFrame, shown: Sequence[str]) -> dict[str, AdditiveFit]:
     """Each metric as a sum over slots, fitted to all known evaluations; none if these are too few.
 
-    The metrics are those `shown` by the task and those of the problem.
+    The metrics are the metrics `shown` by the task and the metrics of the problem.
     """
     if len(known) < MIN_SAMPLES:
         return {}

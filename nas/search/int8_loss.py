@@ -15,15 +15,15 @@ from search_spaces.tensors import INT8
 Matrix = NDArray[np.float64]
 PENALTIES = np.logspace(-2, 4, 13)
 FEW = 10
-"""With fewer samples, the change is proportional to the share of MACs in INT8."""
+"""With fewer samples, the predicted change is proportional to the share of MACs in INT8."""
 
 
 class Int8Loss:
     """Predicts by how much INT8 changes each metric: a ridge regression, 0 for networks without INT8.
 
     Its features are the share of all MACs that are in INT8, and for each part of the network (stem, stages,
-    head) the share of its blocks. They differ less between subnets than the metrics do, so that few samples
-    are enough.
+    head) the share of its blocks. The changes differ less between subnets than the metrics do, so that few
+    samples are enough.
 
     Args:
         space: the space of the subnets.
@@ -46,7 +46,7 @@ class Int8Loss:
         self._losses += losses
 
     def __call__(self, archs: Sequence[Arch]) -> list[dict[str, float]]:
-        """The predicted changes of the metrics of subnets; without samples, none."""
+        """The predicted changes of the metrics of each subnet; empty dicts before any sample was added."""
         if not self._archs or not archs:
             return [{} for _ in archs]
         known, asked = self._features(self._archs), self._features(archs)

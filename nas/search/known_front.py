@@ -1,9 +1,9 @@
 """The front of a device from the evaluations and the surrogate of a run, without search, torch or evaluation.
 
 Candidates are the evaluated subnets and the exact front of the stored surrogate under the device's latency
-table. The error of a prediction is added to it, so that it replaces a measured subnet only if it is better by
-more than its error. For a device whose precision is not fp32, subnets that the search evaluated in this
-precision come first; the others are used only if none of them satisfies the limits.
+table. The RMSE of the surrogate is added to each prediction, so that a predicted subnet replaces a measured
+one only if it is better by more than this error. For a device whose precision is not fp32, subnets that the
+search evaluated in this precision come first; the others are used only if none of these satisfies the limits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from search_spaces.tensors import FP32, MIXED
 
 Matrix = NDArray[np.float64]
 MEASURED, PREDICTED, TABLE = "measured", "predicted", "table"
-"""The source of a number: an evaluation or the device; the surrogate; the device's latency table."""
+"""Sources of a number: an evaluation or the device, the surrogate, and the device's latency table."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class _Group:
     genomes: Genomes
     metrics: Metrics
     minimised: Matrix
-    """Objectives as they count, predictions with their error added."""
+    """Minimised objectives, shape (n, m); predictions have their error added."""
     excess: NDArray[np.float64]
-    """By how much the limits are missed, likewise."""
+    """Sum of the violations of the limits, shape (n,); predictions have their error added."""
 
 
 def known_front(
@@ -65,30 +65,30 @@ def known_front(
     """The front of all evaluated and predicted subnets, for a device.
 
     Args:
-        run: a run that was searched. The objectives are those of the search for this device, or those of the
-            last search where there was none.
-        device: where the subnets shall run.
+        run: a run that was searched. The objectives are taken from its search for this device, or from its
+            last search if it was not searched for this device.
+        device: where the subnets will run.
         maxima: upper limits such as `latency_ms=3`.
         minima: lower limits such as `accuracy=0.95`.
-        objectives: those of the search that are a user's own, `module:object`, and may be imported.
-        allow_import: whether all that the run names may be imported.
+        objectives: the user's own objectives of the search (`module:object`) that may be imported.
+        allow_import: whether every `module:object` that the run names may be imported.
 
     Returns:
         A row for each subnet: `arch_id`, `arch`, each objective, `metrics_are` (measured or
-        predicted), `evaluated_as` (the precision of the metrics, as search says it), `measured_latency_ms`
-        where the search measured it on this very device, `latency_is` (measured or table), `keeps_limits`
-        (all do, predictions with their error added); and the objectives to be minimised, shape (n, m).
+        predicted), `evaluated_as` (the precision of the metrics, as in the search), `measured_latency_ms` if
+        the search measured it on this very device, `latency_is` (measured or table), `keeps_limits` (always
+        true, with the error of predictions added); and the objectives to be minimised, shape (n, m).
 
     Raises:
-        ValueError: the run was not searched yet, an objective was not the search's or must not be imported,
-            the table lacks blocks, or no subnet satisfies the limits.
+        ValueError: the run was not searched yet, an objective was not used by the search or may not be
+            imported, the table lacks blocks, or no subnet satisfies the limits.
     """
     name = device.profile.name
     search = run.search(name if name in run.searched() else None)
     record = search.read_json(SEARCH)
     searched = searched_space(run.space(), record)
     space = searched if device.profile.key.precision == MIXED else run.space()
-    # a surrogate of subnets with their precision is not one of the run's space
+    # a surrogate of the space with the precision as a choice does not fit the run's space, or vice versa
     has_surrogate = isinstance(space, PrecisionSpace) == isinstance(searched, PrecisionSpace)
     surrogate = search.read_model(SURROGATE, StoredSurrogate) if has_surrogate else None
     metrics = {part: MetricObjective(**fields) for part, fields in record["metric_objectives"].items()}
@@ -157,7 +157,7 @@ def _groups(
 
 
 def _measured(problem: Problem, frame: pd.DataFrame, evaluated_as: str) -> _Group:
-    """The rows that have all metrics."""
+    """The group of the rows of `frame` that have all metrics."""
     frame = frame.reindex(columns=["arch", *problem.metrics]).dropna()
     genomes = problem.space.encode(frame["arch"])
     metrics = problem.metrics_in(frame)
@@ -166,7 +166,7 @@ def _measured(problem: Problem, frame: pd.DataFrame, evaluated_as: str) -> _Grou
 
 
 def _predicted(problem: Problem, surrogate: StoredSurrogate | None) -> list[_Group]:
-    """The exact front of the surrogate, where there is one."""
+    """The exact front of the surrogate as a group; empty if there is none."""
     if surrogate is None or not is_additive(problem) or not set(problem.metrics) <= set(surrogate.metrics):
         return []
     stored = {name: surrogate.metrics[name] for name in problem.metrics}
@@ -185,7 +185,7 @@ def _predicted(problem: Problem, surrogate: StoredSurrogate | None) -> list[_Gro
 
 
 def _frame(problem: Problem, groups: Sequence[_Group], rows: NDArray[np.intp]) -> pd.DataFrame:
-    """Those rows of the groups one after the other."""
+    """A table of the subnets at the indices `rows` of the concatenated groups."""
     objectives = {
         o.name: np.concatenate([problem.values(o, group.genomes, group.metrics) for group in groups])[rows]
         for o in problem.objectives

@@ -20,8 +20,8 @@ class MinimaxRegret:
 
     row: int
     regret: Mapping[str, float]
-    """By device: its distance from the device's ideal point minus that of the nearest subnet, in units of the
-    extent of the front."""
+    """By device: the distance of this subnet from the ideal point of the device's front, minus the distance
+    of the nearest subnet, with each objective scaled to 0..1 over the front."""
 
     @property
     def worst(self) -> float:
@@ -30,10 +30,10 @@ class MinimaxRegret:
 
 
 def minimax_regret(minimised: Mapping[str, Matrix]) -> MinimaxRegret:
-    """The row with the smallest worst regret (minimax regret, Savage 1951).
+    """The row whose largest regret is smallest (minimax regret, Savage 1951).
 
     Args:
-        minimised: by device: objectives of the same subnets, all of which keep the limits, shape (n, m).
+        minimised: by device, the objectives of the same subnets, all of which keep the limits, shape (n, m).
     """
     regrets = {}
     for device, points in minimised.items():

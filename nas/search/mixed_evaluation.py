@@ -1,8 +1,9 @@
 """Evaluation of subnets whose blocks have different precisions, in a search.
 
-An evaluation as deployed takes several times longer than one in floating point, and its result differs little
-from it. So all subnets are evaluated in floating point, which they share with all other searches of a run,
-and a share of them as deployed. The change of the metrics by INT8 is predicted for the others.
+An evaluation as deployed takes several times longer than one in floating point, and its result differs
+little. So all subnets are evaluated in floating point, and only a share of them also as deployed; the change
+of the metrics by INT8 is predicted for the others. Evaluations in floating point are shared by all searches
+of a run.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ Metrics = Mapping[str, float]
 class MixedEvaluation:
     """Evaluates subnets of a space with the precision as a choice.
 
-    The choice of the subnets that are evaluated as deployed depends only on the order in which subnets are
-    asked for, so that a search that is repeated with stored evaluations gives the same results.
+    The choice of the subnets that are evaluated as deployed depends only on the order of the requests, so
+    that a search that is repeated with stored evaluations gives the same results.
 
     Args:
-        space: the space.
+        space: the space with the precision as a choice.
         in_float: evaluates subnets of the base space.
         deployed: evaluates subnets of `space` as deployed.
         share: share of the subnets with INT8 that are evaluated as deployed.
@@ -38,7 +39,7 @@ class MixedEvaluation:
         self._losses: dict[Arch, Metrics] = {}
 
     def __call__(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
-        """Metrics of each of `archs`: as deployed, or with a predicted change by INT8."""
+        """Metrics of each of `archs`, as deployed or with the predicted change by INT8."""
         rows = self._in_float([self.space.base_arch(arch) for arch in archs], origin)
         in_int8 = [i for i, arch in enumerate(archs) if self.space.has_int8(arch)]
         chosen = [i for i in in_int8 if self._is_next_deployed()]
@@ -52,7 +53,7 @@ class MixedEvaluation:
         return [_sum(row, known.get(i, {})) for i, row in enumerate(rows)]
 
     def again(self, archs: Sequence[Arch], origin: str, in_float: Evaluate) -> list[dict[str, float]]:
-        """Metrics of evaluated subnets with another evaluation in floating point, and the same changes."""
+        """Metrics of known subnets by another evaluation in floating point, with the same changes by INT8."""
         rows = in_float([self.space.base_arch(arch) for arch in archs], origin)
         return [_sum(row, self._losses.get(arch, {})) for arch, row in zip(archs, rows, strict=True)]
 

@@ -12,7 +12,7 @@ from search_spaces.precision_space import GRAINS, Grain
 DEFAULT_BUDGET = 200
 """Real evaluations of a search."""
 UNLIMITED_BUDGET = 10_000
-"""The same if only the time is limited."""
+"""Real evaluations of a search if only the time is limited."""
 RANDOM = "random"
 """The only baseline so far."""
 DEFAULT_INT8, INT8_SHARE = 50, 0.25
@@ -64,8 +64,8 @@ class SearchOptions:
     validation_images: int | None = None
     """Evaluate on a fixed stratified part of the validation images; None: on all."""
     screen_images: int | None = None
-    """Evaluate all subnets on so many of the validation images, then the front and the subnets near it on all
-    of them, see `nas.search.two_stage`; None: evaluate all subnets on all of them."""
+    """Evaluate all subnets on this many validation images, then the front and the subnets near it on all
+    validation images, see `nas.search.two_stage`; None: evaluate all subnets on all of them."""
     noise_ceiling: int = 0
     """Number of evaluated subnets that are evaluated again with other calibration images. Kendall's τ between
     both evaluations is the highest that a predictor can be expected to reach."""
@@ -78,7 +78,7 @@ class SearchOptions:
     `nas.search.mixed_evaluation`; the front is evaluated as deployed in addition. None: `DEFAULT_INT8`, at
     most a quarter of all evaluations."""
     seed: int = 0
-    """Of everything random."""
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < math.inf:
@@ -116,14 +116,15 @@ class SearchOptions:
         return max(1, min(DEFAULT_INT8, int(INT8_SHARE * self.evaluations)))
 
     def n_subnets(self, *, mixed: bool) -> int:
-        """The largest number of subnets that are evaluated; those as deployed take two evaluations each."""
+        """The largest number of subnets that are evaluated; a subnet evaluated as deployed takes two
+        evaluations."""
         return self.evaluations - (self.deployed_evaluations if mixed else 0)
 
     def search_deadline(self, began: float) -> float | None:
-        """As `deadline`, for the search itself and the noise ceiling."""
+        """As `deadline`, but for the search itself and the noise ceiling."""
         share = BASELINE_SHARE if self.baseline else 1.0
         return None if self.minutes is None else began + share * 60 * self.minutes
 
     def deadline(self, began: float) -> float | None:
-        """The time of `time.monotonic`, in seconds, at which the minutes are over; None without limit."""
+        """The time of `time.monotonic`, in seconds, at which `minutes` are over; None without limit."""
         return None if self.minutes is None else began + 60 * self.minutes

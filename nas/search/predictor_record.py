@@ -1,12 +1,12 @@
 """The quality of the predictor of a search, from the evaluations that the search made anyway.
 
 Kendall's τ-b is computed from two kinds of predictions, both by models that were not fitted to the subnet:
-those of five-fold cross-validation over all evaluations, and those that each round of the search made before
-it evaluated its subnets. The subnets of a round lie near the front and differ less than all subnets, so that
-their τ is usually lower.
+predictions by five-fold cross-validation over all evaluations, and predictions that each round of the search
+made before it evaluated its subnets. The subnets of a round lie near the front and differ less than all
+subnets, so that their τ is usually lower.
 
 The ceiling is τ between two evaluations of the same subnets with different calibration images. It needs
-additional evaluations, which a search makes only on request, of a random part of its subnets.
+additional evaluations of a random part of the subnets, which a search makes only on request.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class PredictorRecord(BaseModel):
     """The task's primary metric if the search predicted it, otherwise the first one that it predicted."""
     cross_validation: RankCorrelation
     before_evaluation: RankCorrelation | None
-    """Of the predictions of all rounds together; None if there are too few."""
+    """From the predictions of all rounds together; None if there are too few."""
     ceiling: RankCorrelation | None
     """None if no subnets were evaluated again."""
     rounds: list[Round]
@@ -81,10 +81,10 @@ def predictor_record(
     """The record of a search.
 
     Args:
-        result: of the search.
+        result: the result of the search.
         primary: the primary metric of the task.
         again: metrics of a second evaluation with other calibration images, by arch id.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         None if the search used no predictor.

@@ -47,31 +47,31 @@ def search(
     origin: str = "search",
     allow_import: bool = False,
 ) -> SearchResult:
-    """Search for the subnets that no other one beats in all objectives.
+    """Search for the Pareto front of a problem.
 
-    The same seed asks for the same subnets, so a killed search continues where it was if `evaluate` remembers
-    its results. Run it with `algorithm="random"` for the baseline with equally many evaluations. A space with
-    fewer than `SMALL_SPACE` subnets is evaluated completely where the budget allows.
+    The same seed proposes the same subnets, so an interrupted search continues where it stopped if `evaluate`
+    stores its results. `algorithm="random"` gives the baseline with equally many evaluations. A space with
+    fewer than `SMALL_SPACE` subnets is evaluated completely if the budget allows.
 
     Args:
-        problem: what is searched for.
-        evaluate: measures subnets.
+        problem: the space, the objectives and the limits.
+        evaluate: evaluates subnets.
         algorithm: a key of `SEARCH_ALGORITHMS`, or a user's own as `module:object`.
         budget: real evaluations in all, smallest and largest subnet included.
-        seed: of everything random.
+        seed: seed of all random numbers.
         batch: subnets evaluated between two decisions of the algorithm.
         predictors: candidates for the models of the metrics; none for an algorithm that needs no models.
         start: subnets to evaluate before the algorithm's own, such as another device's front, shape
             (n, n_genes); at most half of the budget.
-        deadline: time by `time.monotonic`, in seconds, after which no more evaluations begin than
-            `MIN_SAMPLES` in all; those that run are finished.
+        deadline: time of `time.monotonic`, in seconds, after which evaluations begin only until there are
+            `MIN_SAMPLES` in all; evaluations that have begun are finished.
         origin: passed to `evaluate`.
         allow_import: whether `module:object` may be imported.
 
     Raises:
         LimitsNotMetError: no subnet meets the limits, as computed or as evaluated.
-        ValueError: the algorithm is unknown, the budget is too small, or a user's own code fails or gives
-            values that are no finite numbers.
+        ValueError: the algorithm is unknown, the budget is too small, or a user's own code fails or returns
+            values that are not finite numbers.
     """
     space = problem.space
     least = min(MIN_SAMPLES, space.n_subnets)
@@ -111,7 +111,7 @@ class Stop(NamedTuple):
     budget: int
     """Real evaluations."""
     deadline: float | None
-    """By `time.monotonic`, in seconds."""
+    """Time of `time.monotonic`, in seconds."""
 
     def left(self, done: int) -> int:
         """Evaluations that may still begin; at least `MIN_SAMPLES` are needed for a result."""
@@ -128,12 +128,13 @@ def _run(
     batch: int,
     origin: str,
 ) -> tuple[History, list[dict[str, float]]]:
-    """Evaluate, tell and ask, starting with `genomes`, until the search stops or the optimizer is done."""
+    """Evaluate `genomes`, then what the optimizer proposes, until the search stops or the optimizer is
+    done."""
     problem, predictions = task.problem, task.predictions
     evaluated = History(problem)
     rows: list[dict[str, float]] = []
     while len(genomes) > 0:
-        least = max(1, MIN_SAMPLES - len(rows))  # a result needs at least so many
+        least = max(1, MIN_SAMPLES - len(rows))  # a result needs at least this many evaluations
         archs = problem.space.decode(genomes)
         measured = evaluate_until(evaluate, archs, origin, stop.deadline, least)
         rows += measured
@@ -152,7 +153,7 @@ def _check_computed_objectives(problem: Problem, corners: Genomes) -> None:
     """Before anything is evaluated, check that costs are finite numbers.
 
     Raises:
-        ValueError: naming the objective and its value.
+        ValueError: a cost is not finite; the message names the objective and the value.
     """
     computed = [objective for objective in problem.objectives if not objective.metrics]
     for objective in computed:
@@ -163,7 +164,7 @@ def _check_computed_limits(problem: Problem, corners: Genomes, rng: np.random.Ge
     """Before anything is evaluated, check that some subnet satisfies the limits on costs.
 
     Raises:
-        LimitsNotMetError: naming the limits and what the closest subnet reaches.
+        LimitsNotMetError: no subnet was found; the message names the limits and the costs of the closest one.
     """
     limits = [constraint for constraint in problem.constraints if not constraint.objective.metrics]
     limited = Problem(problem.space, [constraint.objective for constraint in limits], limits)
@@ -185,7 +186,7 @@ def check_measured_limits(problem: Problem, evaluated: History) -> None:
     """Check that some evaluated subnet satisfies the limits.
 
     Raises:
-        LimitsNotMetError: naming the limits and what the closest subnet reaches.
+        LimitsNotMetError: no subnet does; the message names the limits and the values of the closest one.
     """
     excess = evaluated.excess
     if excess.min() > 0:

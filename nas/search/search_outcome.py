@@ -27,13 +27,14 @@ class DeviceOutcome:
     result: SearchResult
     """The evaluations, with the objectives and limits that concern this device."""
     random: SearchResult | None
-    """The same of random search with as many evaluations, fewer if the time was up; None: no baseline."""
+    """The result of random search with as many evaluations, or fewer if the time was up; None: no
+    baseline."""
     validated: Validated
-    """The fronts of both as they are on the device."""
+    """The fronts of `result` and `random`, as measured or predicted on the device."""
     warnings: list[str]
     """Warnings about the predicted latencies."""
     certificate: Certificate | None
-    """None where an objective does not add up over slots."""
+    """None if an objective or a limit does not add up over slots."""
 
     @property
     def name(self) -> str:
@@ -74,7 +75,7 @@ class SearchOutcome:
     predictor: PredictorRecord | None
     """None if the search used no predictor."""
     cost: SearchCost
-    """As estimated before the search."""
+    """The cost that was estimated before the search."""
     surrogate: StoredSurrogate
     """Metrics as sums over slots, for `nas pick`."""
     minimax_regret: MinimaxRegret | None
@@ -92,12 +93,12 @@ class SearchOutcome:
 
     @property
     def result(self) -> SearchResult:
-        """The evaluations of the search, as the problem of the first device."""
+        """The evaluations of the search, with the objectives and limits of the first device."""
         return self.own.result
 
     @property
     def random(self) -> SearchResult | None:
-        """The evaluations of random search, as the problem of the first device."""
+        """The evaluations of random search, with the objectives and limits of the first device."""
         return self.own.random
 
     @property

@@ -1,4 +1,4 @@
-"""What a search of a run is about: objectives and limits for one device or several, and where to start."""
+"""The problem of a search: objectives and limits for one device or several, and the first subnets."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def make_problem(
     """Objectives and limits by name, for one device or for several.
 
     Args:
-        space: of the subnets.
-        task: what their outputs mean.
+        space: the space of the subnets.
+        task: the task, whose metrics are objectives.
         device: the first device.
         objectives: names; none: the task's primary metric and the latency.
         maxima: upper limits such as `latency_ms=2`.
@@ -71,7 +71,7 @@ def make_problem(
 
 
 def problem_on(problem: Problem, device: Device) -> Problem:
-    """What a problem of several devices is for one of them: without the latencies on the others."""
+    """The problem for one of several devices: without the latencies on the others."""
 
     def concerns(objective: Objective) -> bool:
         kind, _, name = objective.name.partition("@")
@@ -82,7 +82,7 @@ def problem_on(problem: Problem, device: Device) -> Problem:
 
 
 def read_front(path: Path, space: Space) -> Genomes:
-    """The subnets of a searched run, or of the table of a front, as genomes of `space`.
+    """The subnets of a searched run, or of the table of a front, as genomes of `space`, shape (n, n_genes).
 
     Raises:
         ValueError: there is no such table, or its subnets are of another space.
@@ -106,7 +106,8 @@ def read_front(path: Path, space: Space) -> Genomes:
 
 
 def _versions(space: Space, arch: Arch) -> list[Arch]:
-    """An arch; one without precisions as fp32 and INT8 archs of a space with the precision as a choice."""
+    """The arch; if the precision is a choice in `space` but not given in the arch, its fp32 and INT8
+    versions."""
     if isinstance(space, PrecisionSpace) and arch.keys() <= space.base.choices.keys():
         return [space.uniform(arch, FP32), space.uniform(arch, INT8)]
     return [arch]

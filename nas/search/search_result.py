@@ -31,13 +31,12 @@ class SearchResult:
     problem: Problem
     algorithm: str
     evaluations: pd.DataFrame
-    """Every subnet that was evaluated, in order: `arch_id`, `arch`; `precision` of its blocks, if it is a
-    choice; `predicted_METRIC` for each metric of
-    the problem, by cross-validation, if the search used a predictor; all metrics as evaluated; each
-    objective; `macs`, `params`, `feasible`, `on_front`."""
+    """Every subnet that was evaluated, in order: `arch_id`, `arch`; `precision` of its blocks, if this is a
+    choice; `predicted_METRIC` for each metric of the problem, by cross-validation, if the search used a
+    predictor; all metrics as evaluated; each objective; `macs`, `params`, `feasible`, `on_front`."""
     predictions: pd.DataFrame
     """All predictions of the subnets by models that were not fitted to them, with the columns of
-    `nas.search.algorithms.prediction_log`; by cross-validation in the round 0."""
+    `nas.search.algorithms.prediction_log`; predictions by cross-validation have round 0."""
     cross_validation: Mapping[str, CrossValidated]
     """By metric: five-fold cross-validation, on all evaluations, of the predictor that the search used last;
     empty if it used none."""
@@ -46,7 +45,7 @@ class SearchResult:
     hypervolume: float
     screening: pd.DataFrame | None = None
     """The evaluations of the first stage on a part of the images, if there were two stages. Then
-    `evaluations` has the subnets of the second stage, with their metrics of the first one as
+    `evaluations` has the subnets of the second stage, with their metrics of the first stage as
     `screened_METRIC`."""
 
     @classmethod
@@ -63,13 +62,13 @@ class SearchResult:
         """The result of evaluations.
 
         Args:
-            problem: what was searched for.
+            problem: the problem of the search.
             algorithm: its name, for the record.
             history: the subnets, smallest and largest first; at least one keeps the limits.
             measured: all their metrics, one column each.
             log: the predictions of the search.
             predictors: candidates of the search, by name.
-            seed: of the cross-validation.
+            seed: seed of the cross-validation.
         """
         genomes, minimised = history.genomes, history.minimised
         feasible = history.feasible
@@ -100,7 +99,7 @@ class SearchResult:
         """The result of a second stage.
 
         Args:
-            rows: of `evaluations`, the smallest and the largest subnet first.
+            rows: indices of rows of `evaluations`, the smallest and the largest subnet first.
             measured: their metrics on all images.
         """
         first, metrics = self.evaluations.iloc[rows].reset_index(drop=True), pd.DataFrame(measured)
@@ -115,7 +114,7 @@ class SearchResult:
         return again.seen_as(self.problem)
 
     def with_evaluations(self, archs: Sequence[Arch], measured: Sequence[Mapping[str, float]]) -> Self:
-        """The result with further evaluated subnets, which the search did not ask for.
+        """The result with further evaluated subnets, which the search did not propose.
 
         Args:
             archs: the subnets, none of which is in `evaluations`.
@@ -134,7 +133,8 @@ class SearchResult:
         return replace(self, evaluations=table).seen_as(problem)
 
     def seen_as(self, problem: Problem) -> Self:
-        """The same evaluations as another problem's, whose objectives and metrics are among this one's."""
+        """The same evaluations for another problem, whose objectives and metrics are among those of this
+        problem."""
         history = self.history(problem)
         minimised, feasible, front = history.minimised, history.feasible, history.front
         reference = history.reference

@@ -53,19 +53,19 @@ def search_run(
     Args:
         trained: the run.
         device: where the subnets will run.
-        options: of the search; None: the defaults.
+        options: the options of the search; None: the defaults.
         others: further devices, whose fronts are computed from their latency tables; `latency_ms` as an
             objective stands for the latency on each of them.
         workers: where subnets are evaluated; None: one thread per core.
-        connection: reaches the device instead of the profile's.
-        measure: False: the front has predicted latencies, and says so.
+        connection: used instead of the connection of the profile.
+        measure: whether to measure latencies; False: the front has predicted latencies and is marked so.
         progress: called after each evaluation and measurement.
 
     Raises:
         NotMeasuredError: the device is measured by an offline bundle; everything is written, with predicted
             latencies.
-        ValueError: unknown names, a table that lacks blocks of the space, limits that no subnet satisfies, or
-            a device that cannot be reached, is another one, or computes wrong outputs.
+        ValueError: a name is unknown, a table lacks blocks of the space, no subnet satisfies the limits, or
+            the device cannot be reached, is not the device of the profile, or computes wrong outputs.
     """
     options = options or SearchOptions()
     if trained.info.arch:
@@ -100,7 +100,7 @@ def search_run(
         _log.info("%s", line)
     findings = steps.search()
     builder = OutcomeBuilder(trained, [device, *others], problem, measured, cost, progress)
-    write_outcome(trained, builder.outcome(findings, None), options)  # remains if a later step fails
+    write_outcome(trained, builder.outcome(findings, None), options)  # kept if a later step fails
     outcome = builder.outcome(steps.compare(findings), reached)
     for warning in outcome.own.warnings:
         _log.warning("%s", warning)

@@ -1,4 +1,4 @@
-"""The space that a run is searched in: that of the run, or this space with the precision as a choice."""
+"""The space of a search: the space of the run, or the same space with the precision as a choice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def space_to_search(space: Space, devices: Sequence[Device], grain: Grain | None
         grain: the parts whose precision is a choice; None: `DEFAULT_GRAIN` for devices with mixed profiles.
 
     Raises:
-        ValueError: a device without a mixed profile, but the grain or another device needs one.
+        ValueError: a device has no mixed profile, but `grain` or another device needs one.
     """
     mixed = [device for device in devices if device.profile.key.precision == MIXED]
     if not mixed and grain is None:
@@ -44,17 +44,17 @@ def space_to_search(space: Space, devices: Sequence[Device], grain: Grain | None
 
 
 def searched_space(space: Space, record: Mapping[str, Any]) -> Space:
-    """The space of a search that was made.
+    """The space of a finished search.
 
     Args:
         space: the space of the run.
-        record: of the search.
+        record: the record of the search.
     """
     grain = record.get(BITS)
     return with_precision(space, cast(Grain, grain)) if grain else space
 
 
 def in_floating_point(frame: pd.DataFrame, space: PrecisionSpace) -> pd.DataFrame:
-    """A table of subnets of the base space as one of subnets of `space` without INT8."""
+    """Convert a table of subnets of the base space to subnets of `space` without INT8."""
     archs = [space.uniform(arch, FP32) for arch in frame["arch"]]
     return frame.assign(arch=pd.Series(archs, frame.index, dtype=object), arch_id=[arch.id for arch in archs])

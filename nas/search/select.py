@@ -20,7 +20,10 @@ def knee(minimised: Matrix) -> list[int]:
 
 
 def scaled_distance(points: Matrix, front: Matrix) -> NDArray[np.float64]:
-    """Distance of `points` (n, m) from the ideal point of `front` (k, m), which extends over 0..1; (n,)."""
+    """Distance of `points` (n, m) from the ideal point of `front` (k, m), shape (n,).
+
+    Objectives are scaled so that the front extends from 0 to 1 in each.
+    """
     span = np.ptp(front, axis=0)
     scaled = (points - front.min(axis=0)) / np.where(span > 0, span, 1)
     distance: NDArray[np.float64] = np.linalg.norm(scaled, axis=1)
@@ -34,8 +37,8 @@ PICKS: Mapping[str, Callable[[Matrix], list[int]]] = {
     "last": lambda minimised: [int(minimised[:, -1].argmin())],
     "spread": lambda minimised: spread(minimised, 5),
 }
-"""Rules by name: everything, the best compromise, the best in the first or in the last objective, or
-five spread over the last one."""
+"""Rules by name: all subnets, the best compromise, the best subnet in the first or in the last objective, or
+five subnets spread over the last objective."""
 
 
 def spread(minimised: Matrix, n: int) -> list[int]:
@@ -49,9 +52,9 @@ def select(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
     """Rows of a front.
 
     Args:
-        front: with `arch_id` and `keeps_limits`; if a subnet violates a limit, only its id selects it.
-        minimised: objectives of its rows, shape (n, m).
-        how: a key of `PICKS`, or ids of subnets with commas between.
+        front: table with `arch_id` and `keeps_limits`; a subnet that violates a limit is selected only by id.
+        minimised: minimised objectives of the rows, shape (n, m).
+        how: a key of `PICKS`, or ids of subnets separated by commas.
 
     Raises:
         ValueError: no such rule or id, or no subnet satisfies the limits.
@@ -72,10 +75,10 @@ def select(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
 
 
 def minimised_columns(front: pd.DataFrame, objectives: Sequence[str], maximised: Sequence[str]) -> Matrix:
-    """Objectives of a front's rows to be minimised, latency as measured where it was; shape (n, m).
+    """Minimised objectives of the rows of a front, with measured latencies where there are any; shape (n, m).
 
     Raises:
-        ValueError: the table has no column of an objective, or one that is text.
+        ValueError: the table has no column for an objective, or the column is not numeric.
     """
     wrong = [name for name in objectives if name not in front or not is_numeric_dtype(front[name])]
     if wrong:

@@ -52,7 +52,7 @@ class SearchSteps:
     Args:
         trained: the run.
         problem: objectives and limits.
-        options: of the search.
+        options: the options of the search.
         target: the device as a target of exports, for evaluations as deployed.
         workers: where subnets are evaluated; None: one thread per core.
         progress: called after each evaluation.
@@ -81,7 +81,7 @@ class SearchSteps:
         self._began = time.monotonic()
 
     def search(self) -> Findings:
-        """The search itself."""
+        """Run the search itself, with its second stage if it has one."""
         result = search(
             self._problem,
             self._evaluate,
@@ -123,7 +123,7 @@ class SearchSteps:
         return Findings(result, record, random)
 
     def _evaluation(self, trained: TrainedRun) -> Evaluate:
-        """Evaluates subnets of the problem's space with the images of a run."""
+        """A function that evaluates subnets of the problem's space on the images of a run."""
         in_float, space = self._in_float(trained), self._problem.space
         if not isinstance(space, PrecisionSpace):
             return in_float
@@ -133,7 +133,7 @@ class SearchSteps:
         return MixedEvaluation(space, in_float, deployed, share)
 
     def _in_float(self, trained: TrainedRun, calibration: Calibration | None = None) -> Evaluate:
-        """Evaluates subnets of the run's space."""
+        """A function that evaluates subnets of the run's space in floating point."""
         evaluator = trained.evaluator(calibration=calibration, extra_metrics=self._problem.metrics)
         return partial(evaluator, workers=self._workers, progress=self._progress)
 
@@ -155,7 +155,7 @@ class SearchSteps:
             evaluate = partial(self._evaluate.again, in_float=evaluate)
         deadline = self._options.search_deadline(self._began)
         metrics = evaluate_until(evaluate, archs, "noise ceiling", deadline)
-        return {arch.id: values for arch, values in zip(archs, metrics, strict=False)}  # until the deadline
+        return {arch.id: values for arch, values in zip(archs, metrics, strict=False)}  # up to the deadline
 
     def _record(self, result: SearchResult, again: dict[str, dict[str, float]]) -> PredictorRecord | None:
         return predictor_record(result, self._trained.task.primary.metric, again, self._options.seed)
@@ -170,7 +170,7 @@ def candidate_predictors(space: Space, names: Sequence[str], seed: int) -> dict[
     """Predictors by name.
 
     Raises:
-        ValueError: unknown name, or a user's object that makes no `Regressor`.
+        ValueError: a name is unknown, or a user's object does not make a `Regressor`.
     """
     factories = {name: resolve("predictor", name, PREDICTORS, allow_import=True) for name in names}
     if space.n_subnets < MIN_SAMPLES:  # nothing will be predicted

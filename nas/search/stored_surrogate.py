@@ -1,4 +1,4 @@
-"""`surrogate.json`: metrics as sums over slots, by which later steps predict without fitting anything."""
+"""`surrogate.json`: metrics as sums over slots, so that later steps can predict without fitting a model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from search_spaces import SlotTable, Space
 
 
 class StoredMetric(BaseModel):
-    """One metric."""
+    """The surrogate of one metric: a constant plus one table entry for each slot."""
 
     tau: float
     """Kendall's τ-b between predictions and values in cross-validation."""
     rmse: float
-    """Of the same predictions, in the metric's unit."""
+    """Root mean squared error of the same predictions, in the metric's unit."""
     offset: float
     slots: list[list[float]]
     """As `SlotTable.entries`."""
@@ -34,8 +34,8 @@ class StoredMetric(BaseModel):
 
 
 class StoredSurrogate(BaseModel):
-    """All metrics of a run."""
+    """The surrogates of all metrics of a run."""
 
     n_train: int
-    """Evaluations that they were fitted to."""
+    """Number of evaluations to which the surrogates were fitted."""
     metrics: Mapping[str, StoredMetric]

@@ -17,16 +17,17 @@ from nas.evaluation.workers import Threads, Workers
 from search_spaces import Arch
 
 FIRST_IMAGES = 16
-"""Images of the first timing; each further one has `GROWTH` times as many."""
+"""Images of the first timing; each further timing has `GROWTH` times as many."""
 GROWTH = 4
 MIN_CPU_SECONDS, MAX_SECONDS = 1.0, 30.0
-"""The last timing is the first one with so much more CPU time than the one before, with so much time, or with
-all images. CPU time counts because the time of a short run says little while other programs run."""
+"""Timing stops after the first timing that takes `MIN_CPU_SECONDS` more than the previous one, takes
+`MAX_SECONDS`, or has all images. CPU time is compared because other programs disturb the wall time of short
+runs."""
 
 
 @dataclass(frozen=True)
 class SubnetTime:
-    """Time to evaluate a subnet among many, on all cores that the workers use."""
+    """Time to evaluate one of many subnets, on all cores that the workers use."""
 
     fixed_seconds: float
     seconds_per_image: float
@@ -49,12 +50,12 @@ def time_subnets(
 
     Args:
         trained: the run.
-        metrics: further metrics.
+        metrics: names of further metrics to compute.
         archs: the subnets.
         n_validation: validation images of the search.
         n_calibration: calibration images of the search.
-        workers: where the search evaluates. The time is measured with the threads of this process, and
-            multiplied by their number over that of the workers.
+        workers: where the search evaluates. The time is measured with the threads of this process and scaled
+            by the number of these threads divided by the number of cores that the workers use.
     """
     total, speed = n_validation + n_calibration, _relative_speed(workers)
     timings: list[tuple[int, float]] = []  # CPU seconds, which other programs hardly change
@@ -71,7 +72,7 @@ def time_subnets(
             break
         if more >= MIN_CPU_SECONDS:
             # Extrapolation would multiply a disturbance, such as the compilation of a kernel. A second timing
-            # of the same images shows it.
+            # of the same images reveals a disturbance.
             again, cpu_again = _timed(trained, metrics, archs, validation, calibration)
             if cpu_again < cpu_seconds:
                 seconds, cpu_seconds = again, cpu_again
@@ -91,7 +92,7 @@ def time_subnets(
 def _timed(
     trained: TrainedRun, metrics: Sequence[str], archs: Sequence[Arch], validation: int, calibration: int
 ) -> tuple[float, float]:
-    """Seconds and CPU seconds of an evaluation of subnets on some images, which is not stored."""
+    """Seconds and CPU seconds of an evaluation of subnets on some images; its results are not stored."""
     part = trained.with_validation_images(validation)
     with TemporaryDirectory() as folder:
         run = replace(part, archive=Archive(Path(folder) / "archive.sqlite"))
@@ -103,5 +104,5 @@ def _timed(
 
 
 def _relative_speed(workers: Workers | None) -> float:
-    """Cores that the workers use, relative to those of this process."""
+    """Number of cores that the workers use, divided by the number of cores that this process uses."""
     return 1.0 if workers is None or isinstance(workers, Threads) else workers.parallel / usable_cores()

@@ -33,7 +33,7 @@ def second_stage(
     """The result of a search whose best subnets are evaluated on all images.
 
     Args:
-        result: of the first stage.
+        result: the result of the first stage.
         evaluate: evaluates subnets on all images.
         origin: purpose of the evaluation, stored in the archive.
         deadline: as in `evaluate_until`; the best subnets come first.

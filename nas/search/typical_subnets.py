@@ -1,4 +1,4 @@
-"""A few subnets that stand for all that a search evaluates."""
+"""A few subnets that represent all subnets that a search evaluates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from search_spaces import Arch, Genomes
 from search_spaces.costs import macs_table
 
 SUBNETS = 16
-"""Subnets that are timed together. They decode each image once, as the larger groups of a search do."""
+"""Subnets that are timed together. As in the larger groups of a search, each image is decoded once for
+all."""
 
 
 def typical_subnets(problem: Problem, seed: int) -> list[Arch]:
-    """A few subnets whose mean MACs are those that are expected of a search.
+    """A few subnets whose mean MACs are close to the expected mean over a search.
 
-    A search begins with subnets of all sizes. Later ones are expected to be like random subnets that satisfy
-    the limits on costs.
+    A search begins with subnets of all sizes. Later subnets are expected to be like random subnets that
+    satisfy the limits on costs.
     """
     rng, space = np.random.default_rng(seed), problem.space
     random = _within_limits(problem, space.sample(rng, 60 * SUBNETS))
@@ -30,7 +31,8 @@ def typical_subnets(problem: Problem, seed: int) -> list[Arch]:
 
 
 def _within_limits(problem: Problem, genomes: Genomes) -> Genomes:
-    """Those that satisfy the limits on costs, but at least `SUBNETS`, those with the smallest excess."""
+    """The genomes that satisfy the limits on costs, or if these are fewer than `SUBNETS`, those with the
+    smallest excess."""
     limits = [limit for limit in problem.constraints if not limit.objective.metrics]
     if not limits:
         return genomes

@@ -13,7 +13,7 @@ def check_subnets_trained(trained: TrainedRun, workers: Workers | None = None) -
     """Check that the smaller subnets of a run were trained.
 
     Raises:
-        ValueError: the run is an imported network; the message has the accuracy of its subnets.
+        ValueError: the run is an imported network without trained subnets; the message has their accuracy.
     """
     imported = trained.info.imported
     if imported is None or imported.subnets_trained:

@@ -1,4 +1,4 @@
-"""Fronts with the latencies and accuracies of their device."""
+"""Fronts with latencies and accuracies as measured on their device."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class Validated:
 
     fronts: list[pd.DataFrame]
     evaluations: pd.DataFrame
-    """All evaluations of the first search, with latencies."""
+    """All evaluations of the first search, with the columns of latencies, see `Validation.front`."""
     waiting: int
+    """Number of subnets of the fronts that are not measured yet."""
     pending: NotMeasuredError | None
     """The error with instructions, if the next round needs an offline bundle."""
 
@@ -47,19 +48,19 @@ def validate(
     connection: Connection | None,
     progress: Progress,
 ) -> Validated:
-    """Measure fronts on their device and, where its precision is not fp32, their accuracies.
+    """Measure the latencies of fronts on their device and, if its precision is not fp32, their accuracies.
 
     Args:
-        results: of searches for the same device.
+        results: the results of searches for the same device.
         device: the device.
         trained: the run that was searched.
         measured: the latencies so far; new ones are added.
         deployed: the metrics in the device's precision so far; new ones are added.
-        connection: reaches the device; None: the fronts have predicted latencies.
+        connection: connection to the device; None: the fronts have predicted latencies.
         progress: called after each subnet.
 
     Raises:
-        ValueError: the device cannot be reached, is another one, or computes wrong outputs.
+        ValueError: the device cannot be reached, is not the device of the profile, or computes wrong outputs.
     """
     predict, noise = device.latency(measured.space), device.profile.noise_floor or 0.0
     fronts = [Validation(deployed.applied_to(result), predict, noise) for result in results]
@@ -84,7 +85,7 @@ def validate(
 def accuracies_on(
     device: Device, trained: TrainedRun, problem: Problem, progress: Progress
 ) -> DeployedAccuracies:
-    """The metrics of subnets in a device's precision: those of the task and of the problem."""
+    """The metrics of the task and of the problem, in the precision of a device."""
     evaluator = trained.evaluator(extra_metrics=problem.metrics)
     deployed = DeployedEvaluator(trained, Target.of(device), evaluator.metrics, progress)
     return DeployedAccuracies(problem.space, evaluator, deployed)

@@ -1,9 +1,9 @@
 """The front of a search as measured on the device.
 
-The expected latency of a subnet is the measured one or, before it is measured, the prediction times the
-median of measured / predicted so far. The front of the expected latencies is measured. Subnets that then
-violate a limit or are dominated leave the front, and others replace them. This repeats until the front does
-not change, or for a bounded number of rounds.
+The expected latency of a subnet is its measured latency. Before the measurement, it is the predicted latency
+times the median of measured / predicted so far. The subnets of the front by expected latency are measured.
+Subnets that then violate a limit or are dominated leave the front, and others replace them. This is repeated
+until the front does not change, or for a bounded number of rounds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Validation:
     """The evaluations of a search and the latencies on the device.
 
     Args:
-        result: of the search.
+        result: the result of the search.
         predict: latency in ms of each genome, shape (n,).
         noise_floor: relative difference between two measurements. A latency limit is enforced with a margin
             of twice this, so that a repeated measurement still satisfies it.
@@ -58,7 +58,8 @@ class Validation:
         return self.front(known)["arch"].tolist()
 
     def front(self, known: Latencies, *, measured_only: bool = False) -> pd.DataFrame:
-        """The non-dominated subnets by expected latency; those that satisfy the limits if any does.
+        """The non-dominated subnets by expected latency, among those that satisfy the limits if there are
+        any.
 
         Args:
             known: measured latencies.
@@ -77,7 +78,7 @@ class Validation:
         frame, expected = frame[selected], expected[selected]
         genomes, metrics = self._genomes[selected], self.result.problem.metrics_in(frame)
         problem = self._problem(expected)
-        excess = problem.excess(genomes, metrics)  # all 0, or all above
+        excess = problem.excess(genomes, metrics)  # all 0, or all above 0
         points = np.column_stack([problem.as_minimization(genomes, metrics), excess])
         front = frame.iloc[nondominated(points)]
         last = self.result.problem.objectives[-1].name
@@ -102,7 +103,7 @@ class Validation:
         return frame, expected
 
     def _problem(self, latency_ms: Vector) -> Problem:
-        """The problem for exactly the subnets that have these latencies."""
+        """The problem with fixed latencies, for exactly the subnets to which `latency_ms` (n,) belongs."""
         problem, margin = self.result.problem, 1 + 2 * self.noise_floor
         limits = [
             replace(limit, objective=_with_values(limit.objective, latency_ms * _safe(limit.sense, margin)))
@@ -118,7 +119,7 @@ class Validation:
 
     @cached_property
     def _predicted(self) -> Vector:
-        """Their predicted latencies, ms."""
+        """Predicted latencies of `_genomes` in ms, shape (n,)."""
         return self.predict(self._genomes)
 
 
@@ -135,19 +136,19 @@ def _with_values(objective: Objective, latency_ms: Vector) -> Objective:
 def measure_fronts(
     fronts: Sequence[Validation], measured: MeasuredLatencies, connection: Connection, progress: Progress
 ) -> NotMeasuredError | None:
-    """Measure the fronts, and what replaces their members, in a bounded number of rounds.
+    """Measure the fronts and the subnets that replace their members, in at most `MAX_ROUNDS` rounds.
 
     Args:
-        fronts: of several searches, measured together.
+        fronts: the fronts of several searches, measured together.
         measured: the latencies so far; new ones are added.
-        connection: reaches the device.
+        connection: connection to the device.
         progress: called after each subnet.
 
     Returns:
         the error with instructions, if the next round needs an offline bundle.
 
     Raises:
-        ValueError: the device cannot be reached, is another one, or computes wrong outputs.
+        ValueError: the device cannot be reached, is not the device of the profile, or computes wrong outputs.
     """
     if isinstance(connection, OfflineBundle) and connection.results:
         return None  # its results are used; the next round needs the next bundle

@@ -17,7 +17,13 @@ from search_spaces.tensors import TensorSpec
 
 
 def attention(op: ops.Attention, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
-    """Tokens of queries, keys and values as `Attention` reads them -> (n, tokens, channels)."""
+    """Multi-head attention; the inputs are as for `Attention`, the output has shape (n, tokens, channels).
+
+    Args:
+        op: the operator.
+        inputs: one tensor (n, tokens, 3 · channels) with queries, keys and values, or a tensor for each.
+        weights: tables of relative positions and weights of talking heads by name, if `op` has them.
+    """
     query, key, value = _by_head(op, inputs)
     if isinstance(op.relative, ops.RelativeTables):
         out = _with_tables(op, op.relative, query, key, value, weights)
@@ -54,7 +60,7 @@ def _shares(op: ops.Attention, logits: Tensor, weights: Mapping[str, Tensor]) ->
 
 
 def _mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear layer over the heads of `x`, shape (n, heads, tokens, tokens)."""
+    """Apply a linear layer over the heads of `x`, shape (n, heads, tokens, tokens)."""
     mixed: Tensor = weight.to(x.dtype) @ x.flatten(2) + bias[:, None].to(x.dtype)
     return mixed.view_as(x)
 
@@ -62,7 +68,7 @@ def _mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def window_attention(
     op: ops.WindowAttention, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]
 ) -> Tensor:
-    """A grid of queries, keys and values (n, rows, columns, 3 · channels) -> (n, rows, columns, channels)."""
+    """Attention within windows: (n, rows, columns, 3 · channels) -> (n, rows, columns, channels)."""
     x = inputs[0]
     n, *grid, channels = x.shape
     (height, width), (rows, columns) = op.window, (grid[0] // op.window[0], grid[1] // op.window[1])
@@ -78,7 +84,7 @@ def window_attention(
     else:
         logits = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
     distance_rows, distance_columns = map(torch.from_numpy, distances(ops.RelativeBias(op.window)))
-    # the table has the distance to a token from each other one
+    # the table is indexed by the distance from key to query, so the indices are transposed
     logits = logits + weights["bias"][distance_rows.T, distance_columns.T].permute(2, 0, 1)
     if down or right:
         mask = torch.from_numpy(window_mask((grid[0], grid[1]), op.window, (down, right))).to(logits)
@@ -100,7 +106,7 @@ def _with_tables(
     pairs = distances(relative)
     logits = query @ key.transpose(2, 3)
     for axis, indices in pairs._asdict().items():
-        # products with all distances, of which each pair of tokens takes its own
+        # products with the vectors of all distances; each pair of tokens takes the one of its distance
         products = query @ weights[f"key_{axis}"].T
         logits = logits + products.gather(3, _expanded(indices, logits))
     shares = _shares(op, logits * query.shape[3] ** -0.5, weights)

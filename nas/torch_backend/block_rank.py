@@ -1,4 +1,4 @@
-"""Ranking of blocks, so that smaller depths leave out unimportant ones."""
+"""Ranking of blocks, so that smaller depths leave out unimportant blocks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from search_spaces import Block, Space
 
 
 def rank_blocks(space: Space, loss_of: Callable[[Sequence[Block]], float]) -> dict[str, list[int]]:
-    """Rank the blocks of each depth by how much removing each one changes the loss of the largest subnet.
+    """Rank the blocks of each depth by how much the loss of the largest subnet changes without each block.
 
-    For each smaller depth, the blocks whose removal increases the loss least are removed in addition to those
-    that were removed before; all other depths stay at their largest value.
+    Blocks are removed one by one, each time the block whose removal increases the loss least, until the
+    smallest depth is reached. Meanwhile all other depths stay at their largest value.
 
     Args:
         space: the space; each block that a depth can remove keeps the shape of its input.
-        loss_of: the loss of a network of some of the largest subnet's blocks.
+        loss_of: returns the loss of a network that consists of some blocks of the largest subnet.
 
     Returns:
         for each depth with several options, the positions of its blocks (`Slot.position`) from the most to
-        the least important one; those that every depth has are in order.
+        the least important block; blocks that are never removed come first, in their order.
     """
     slots = [*zip(space.slots, space.blocks(space.largest), strict=True)]
     ranking: dict[str, list[int]] = {}

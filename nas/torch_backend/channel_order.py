@@ -36,8 +36,8 @@ def sort_channels(supernet: Supernet, trained_expands: Collection[float] = ()) -
             its subnets do not change either.
 
     Raises:
-        ValueError: the space has no convolutions, or some in groups of several channels, which have no order
-            of their own; or blocks with one of `trained_expands` have no inner channels.
+        ValueError: the space has no convolutions, or has convolutions with groups of several channels, which
+            cannot be sorted; or blocks with one of `trained_expands` have no inner channels.
     """
     space = supernet.space
     blocks = [block for slot in space.slots if slot.stage is not None for block in space.slot_blocks(slot)]
@@ -54,8 +54,8 @@ def sort_channels(supernet: Supernet, trained_expands: Collection[float] = ()) -
             continue
         for group in inner_channels(largest_block(space, slot)):
             if not all(isinstance(node.op, Conv2d) for node in group.readers):
-                continue  # of attention and MLPs
-            reader = group.readers[-1]  # the main path of the block: squeeze-and-excitation reads earlier
+                continue  # channels of attention and MLPs
+            reader = group.readers[-1]  # main path of the block, which reads after squeeze-and-excitation
             boundaries = {_inputs_at(space, slot, reader, expand) for expand in trained_expands}
             importance = reader_weight(supernet, reader).abs().sum((0, 2, 3))
             order = descending(importance, sorted(boundaries))
@@ -88,8 +88,8 @@ class InnerChannels:
     """A group of inner channels that share one order, and the nodes whose weights depend on this order."""
 
     writers: Sequence[Node]
-    """Nodes that output these channels: a dense convolution, and the nodes with weights that process its
-    output channel by channel, such as a batch norm or a depthwise convolution."""
+    """Nodes with weights that output these channels: a dense convolution, and nodes that process the output
+    of this convolution channel by channel, such as a batch norm or a depthwise convolution."""
     readers: Sequence[Node]
     """Dense convolutions that read these channels."""
 

@@ -28,7 +28,7 @@ from search_spaces.operators import (
 )
 
 READERS = (Conv2d, Linear)
-"""Operators that read channels and write others."""
+"""Operators that can read one group of channels and write another."""
 KEPT: Mapping[type[Operator], str] = {
     Concat: "read by a concatenation",
     Slice: "split into parts",
@@ -37,30 +37,30 @@ KEPT: Mapping[type[Operator], str] = {
     AddPositions: "those of learned positions",
     MergeTokens: "those of several tokens",
 }
-"""Operators that keep the number of their channels, and why: their output channels are not those of their
-input one by one, or their weights have them in another dimension than the first."""
+"""Operators whose number of channels cannot change, with the reason: their output channels do not correspond
+one by one to their input channels, or their weights do not have the channels in the first dimension."""
 
 
 @dataclass
 class Channels:
-    """Coupled channels."""
+    """A group of coupled channels, which are dropped together."""
 
     members: list[int] = field(default_factory=list)
-    """Nodes whose outputs have these channels; the queries, keys and values of attention have them three
-    times."""
+    """Nodes whose outputs have these channels; the layer before attention, which computes queries, keys and
+    values, has them three times."""
     writers: list[int] = field(default_factory=list)
-    """Nodes that set their number."""
+    """Nodes whose weights determine the number of these channels."""
     readers: list[int] = field(default_factory=list)
-    """Nodes that read all of them and write others."""
+    """Nodes that read all of these channels and write other channels."""
     channels: int = 0
-    """Their number."""
+    """Number of channels."""
     unit: int = 1
-    """Number of channels of a group of a convolution or of an attention head: only whole units can be
-    dropped."""
+    """Number of channels of a unit, that is of a group of a convolution or of an attention head; only whole
+    units can be dropped."""
     heads: bool = False
     """Whether the units are attention heads."""
     fixed: str = ""
-    """Why their number cannot change; empty: it can."""
+    """Why the number of channels cannot change; empty: it can."""
 
     @property
     def units(self) -> int:
@@ -68,12 +68,13 @@ class Channels:
         return self.channels // self.unit
 
     def has_sum(self, nodes: Sequence[Node]) -> bool:
-        """Whether a sum has these channels: they are those of a residual stream."""
+        """Whether the channels belong to a residual stream, i.e. a sum has these channels."""
         return any(isinstance(nodes[i].op, Add) for i in self.members)
 
 
 def coupled_channels(nodes: Sequence[Node]) -> list[Channels]:
-    """The groups of coupled channels of a network, by union-find; each node's output belongs to one."""
+    """The groups of coupled channels of a network, by union-find; the output of each node belongs to one
+    group."""
     parent = {i: i for i in range(BLOCK_INPUT, len(nodes))}
     fixed: dict[int, str] = {}
     units: dict[int, int] = {}
@@ -111,7 +112,8 @@ def coupled_channels(nodes: Sequence[Node]) -> list[Channels]:
 
 
 def elastic_channels(space: Space) -> list[Channels]:
-    """The coupled channels of the largest subnet whose number some choice changes."""
+    """The groups of coupled channels of the largest subnet whose number of channels is changed by a
+    choice."""
     nodes = space.network(space.largest).nodes
     smallest: dict[str, int] = {}
     for slot in space.slots:
@@ -128,12 +130,12 @@ def elastic_channels(space: Space) -> list[Channels]:
 
 
 def parts(node: Node) -> int:
-    """How often the output of a node has its coupled channels."""
+    """How many times the output of a node has its coupled channels: 3 for queries, keys and values in one."""
     return node.op.parts if isinstance(node.op, Linear) else 1
 
 
 def _coupling(nodes: Sequence[Node], node: Node) -> tuple[str, int]:
-    """Why a node keeps the number of its channels, or an empty text, and the size of its units."""
+    """The reason why a node's number of channels cannot change (empty: it can), and the size of its units."""
     if _is_dense(node):
         return "", 1
     if isinstance(node.op, Conv2d):

@@ -1,7 +1,7 @@
-"""Elastic operators: modules with the weights of the largest choice, which smaller choices slice.
+"""Elastic operators: modules with the weights of the largest choice; smaller choices use slices of them.
 
-The active choice is a `Node` that is an argument of the call; the modules have no state for it. Slices are
-views of the weights where possible.
+The active choice is a `Node` that is passed to each call, so modules have no state for it. Slices are views
+of the weights where possible.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from search_spaces.operators.attention import MIXINGS
 Shapes = Mapping[str, tuple[int, ...]]
 """Largest shape of each parameter of a node, by name."""
 TOKEN_STD = 0.02
-"""Standard deviation of the initial weights of transformers; values beyond ±2 do not occur (Touvron et al.
-2021)."""
+"""Standard deviation of the initial weights of transformers, from a normal distribution truncated at ±2
+(Touvron et al. 2021)."""
 
 
 def take(weight: Tensor, parameter: ops.Parameter) -> Tensor:
@@ -47,7 +47,7 @@ class ElasticOperator(nn.Module):
     """Base class of operators with weights; the weights have the size of the largest choice of the slot.
 
     Args:
-        node: any choice; its operator defines the names of the parameters.
+        node: any choice of the slot; its operator defines the names of the parameters.
         shapes: shapes of the parameters of the largest choice.
     """
 
@@ -112,9 +112,9 @@ class ElasticConv2d(ElasticOperator):
         node: any choice.
         shapes: shapes of the parameters of the largest choice.
         learned_kernels: kernel sizes with a learned kernel transform: each kernel is a linear map of the
-            centre of the next larger one, with one matrix for all channels (OFA, Cai et al. 2020, §3.3).
+            centre of the next larger kernel, with one matrix for all channels (OFA, Cai et al. 2020, §3.3).
             The matrices are initialized with the identity. If empty, a smaller kernel is the centre of the
-            largest one.
+            largest kernel.
     """
 
     weight: Tensor
@@ -136,7 +136,8 @@ class ElasticConv2d(ElasticOperator):
                 nn.init.zeros_(self._full("bias"))
 
     def sliced(self, node: Node) -> dict[str, Tensor]:
-        """The weights of the choice `node` by name; views unless its kernel is a learned transform."""
+        """The weights of the choice `node` by name; views where possible, unless kernels have learned
+        transforms."""
         if not self.transforms:
             return super().sliced(node)
         parameter = node.parameters["weight"]
@@ -157,7 +158,8 @@ class ElasticTables(ElasticOperator):
     """Learned tokens and positions."""
 
     def reset(self, generator: torch.Generator) -> None:
-        """Initialize all tables from a normal distribution with a standard deviation of `TOKEN_STD`."""
+        """Initialize all tables from a truncated normal distribution with a standard deviation of
+        `TOKEN_STD`."""
         for table in self.parameters(recurse=False):
             nn.init.trunc_normal_(table, std=TOKEN_STD, generator=generator)
 
@@ -197,7 +199,7 @@ class ElasticSlopes(ElasticOperator):
 
 
 class ElasticConstants(ElasticOperator):
-    """A number for each channel, in arithmetic."""
+    """The constants of arithmetic with one number per channel."""
 
     def reset(self, generator: torch.Generator) -> None:
         """Initialize with ones."""

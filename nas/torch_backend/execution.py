@@ -21,7 +21,7 @@ IN_PLACE: dict[type[ops.Operator], Callable[[Tensor, Sequence[Tensor]], Tensor]]
     ops.Add: lambda x, others: x.add_(others[0]),
     ops.Multiply: lambda x, others: x.mul_(others[0]),
 }
-"""Operators that can overwrite their first input; called with it and the other inputs."""
+"""Operators that can overwrite their first input; called with the first input and a list of the others."""
 VIEWS = (
     *(ops.Slice, ops.Flatten, ops.Resize, ops.ImageToTokens, ops.TokensToImage, ops.TakeToken),
     *(ops.ChannelsLast, ops.ChannelsFirst, ops.ToPixel),
@@ -32,8 +32,8 @@ VIEWS = (
 class Execution:
     """Runs the nodes of a network in order.
 
-    A tensor is freed after its last use, and operators overwrite inputs that no later node reads. Both keep
-    the tensors in use small, which makes CPUs faster.
+    A tensor is freed after its last use, and operators overwrite inputs that no later node reads. Both reduce
+    the memory in use, which is faster on CPUs.
 
     Args:
         network: the whole network as one block, see `search_spaces.graph.chain`.
@@ -62,8 +62,8 @@ class Execution:
         """Run the nodes from `start` to `end - 1`.
 
         Args:
-            tensors: the tensors that these nodes read, by index of the node that computed them. Those that no
-                later node reads are removed, and the new ones are added.
+            tensors: the tensors that these nodes read, by index of the node that computed them; changed in
+                place. Tensors that no later node reads are removed, and the new tensors are added.
             start: index of the first node.
             end: index after the last node.
         """

@@ -17,11 +17,11 @@ from search_spaces.graph import chain, fold_batch_norms
 
 
 class FoldedNet:
-    """Computes what a static network computes in eval mode, up to rounding, in less time and memory.
+    """Computes the outputs of a static network in eval mode, up to rounding, in less time and memory.
 
     Args:
         net: the network; later changes of its weights have no effect.
-        device: where it is computed.
+        device: device of the computation.
         dtype: type of the weights of convolutions and linear layers.
     """
 

@@ -20,7 +20,7 @@ Weights = Mapping[str, Tensor]
 Function = Callable[[Any, Sequence[Tensor], Weights], Tensor]
 """Function of an operator: (operator, inputs, weights) -> output. The first dimension is the batch."""
 Compute = Callable[[Node, Sequence[Tensor]], Tensor]
-"""Function that computes a node with weights: (node, inputs) -> output."""
+"""Function that computes a node that has weights: (node, inputs) -> output."""
 
 
 FEW_CHANNELS = 16
@@ -193,8 +193,8 @@ FUNCTIONS: dict[type[ops.Operator], Function] = {
 AS_PUBLISHED: Mapping[type[ops.Operator], Function] = FUNCTIONS | {
     ops.GlobalAvgPool: _unary(lambda x: x.mean(3, keepdim=True).mean(2, keepdim=True)),
 }
-"""The functions with the order of summation that the code of the published supernets uses. They are slower,
-but with some weights another order changes logits by a percent."""
+"""The functions with the order of summation of the code of the published supernets. They are slower, but with
+some weights another order changes logits by a percent."""
 
 
 def _channel_dim(x: Tensor) -> int:
@@ -247,8 +247,8 @@ def run_network(
         blocks: blocks of a network with one output.
         x: images, shape (n, channels, height, width).
         compute: computes the nodes with weights.
-        fast: use the fastest memory layout and order of summation. Otherwise use those of the code that
-            trained the published supernets, so that logits differ from it in the last bits only.
+        fast: use the fastest memory layout and order of summation. Otherwise use the layout and order of the
+            code that trained the published supernets, so that logits differ only in the last bits.
         noise: wraps `compute` of each block to add noise for training.
 
     Returns:
@@ -266,8 +266,8 @@ def run_network(
 def faster_layout(x: Tensor) -> Tensor:
     """Convert images to the memory layout in which networks of MBConv blocks are faster on their device.
 
-    Images with one channel are returned as they are: for torch their two layouts are equal, so a conversion
-    has no effect.
+    Images with one channel are returned unchanged, because torch does not distinguish the two layouts for
+    them.
     """
     if x.ndim == 4 and x.shape[1] > 1:
         return x.contiguous(memory_format=faster_format(x.device))

@@ -1,7 +1,7 @@
-"""Importance of channels, groups and attention heads, and their order by it.
+"""Importance of channels, groups and attention heads, and sorting by importance.
 
-A smaller subnet uses the first channels, so the most important ones come first. A unit is a channel, or all
-channels of a group of a convolution or of an attention head.
+A smaller subnet uses the first channels, so the most important channels must come first. A unit is a channel,
+or all channels of a group of a convolution or of an attention head.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from search_spaces.operators import Attention, WindowAttention
 from search_spaces.tensors import TensorSpec
 
 HAS_BIAS_OF_HEADS = (Attention, WindowAttention)
-"""Operators whose weights have heads in the last dimension, if at all."""
+"""Operators whose weights have heads, if at all, in the last dimension."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of outputs (n, ...) on targets (n, ...)."""
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -31,9 +31,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 def norm_importance(supernet: Supernet, groups: Sequence[Channels]) -> list[Tensor]:
     """Importance of the units of each group from the weights, shape (units,).
 
-    A channel counts the sum of the absolute weights that write and read it, as in ViT-ResNAS (Liao et al.
-    2021). After a batch norm, which hides the scale of the weights that write, it counts the L2 norm of the
-    weights that read it, times the factor of the last batch norm. A unit counts the sum over its channels.
+    The importance of a channel is the sum of the absolute weights that write and read the channel, as in
+    ViT-ResNAS (Liao et al. 2021). After a batch norm, which hides the scale of the weights that write the
+    channel, it is the L2 norm of the weights that read the channel, times the factor (`weight`) of the last
+    batch norm. The importance of a unit is the sum over its channels.
     """
     nodes = supernet.space.network(supernet.space.largest).nodes
     return [_by_channel(supernet, nodes, group).view(group.units, -1).sum(1) for group in groups]
@@ -42,10 +43,10 @@ def norm_importance(supernet: Supernet, groups: Sequence[Channels]) -> list[Tens
 def taylor_importance(
     supernet: Supernet, groups: Sequence[Channels], batches: Batches, loss: Loss
 ) -> list[Tensor]:
-    """Absolute change of each image's loss if a unit were removed, to first order, summed over the images.
+    """First-order estimate of the change of the loss if a unit is removed, absolute, summed over the images.
 
-    The change is the derivative of the loss of the largest subnet by a factor on the unit, as in DynaBERT
-    (Hou et al. 2020, §2.1).
+    The change is the derivative of the loss of the largest subnet with respect to a factor on the unit, as in
+    DynaBERT (Hou et al. 2020, §2.1).
 
     Returns:
         as `norm_importance`.
@@ -78,7 +79,7 @@ def sort_units(supernet: Supernet, groups: Sequence[Channels], importance: Seque
     Args:
         supernet: its weights are permuted.
         groups: as returned by `elastic_channels`.
-        importance: of `norm_importance` or `taylor_importance`.
+        importance: as returned by `norm_importance` or `taylor_importance`.
     """
     nodes = supernet.space.network(supernet.space.largest).nodes
     for group, values in zip(groups, importance, strict=True):
@@ -114,12 +115,13 @@ def _by_channel(supernet: Supernet, nodes: Sequence[Node], group: Channels) -> T
 
 
 def _columns(weight: Tensor, group: Channels) -> Tensor:
-    """The weight of a reader, shape (outputs, channels, rest): several per channel of a flattened map."""
+    """The weight of a reader, shape (outputs, channels, rest); `rest` are kernel positions or flattened
+    pixels."""
     return weight.reshape(len(weight), group.channels, -1)
 
 
 def _scaled(x: Tensor, factors: Tensor, spec: TensorSpec) -> Tensor:
-    """A tensor times factors of shape (images, units)."""
+    """Multiply a tensor by one factor per image and unit, shape (images, units)."""
     by_channel = factors.repeat_interleave(spec.channels // factors.shape[1], 1)
     sizes = (1,) * len(spec.size)
     shape = (*sizes, -1) if spec.layout == "tokens" else (-1, *sizes)

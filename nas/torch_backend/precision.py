@@ -25,7 +25,7 @@ class Computation:
 
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
-    """Of convolutions and matrix products."""
+    """Type of convolutions and matrix products."""
 
     @classmethod
     def of(cls, accelerator: str, precision: str, worker: int = 0) -> Computation:
@@ -46,7 +46,7 @@ class Computation:
         return cls(device, DTYPES[precision])
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Context for the operations, in each thread that computes."""
+        """Context for the operations; to be entered in each thread that computes."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
@@ -84,7 +84,7 @@ def _find_device(accelerator: str, worker: int) -> torch.device:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute float32 with all its digits inside the block; by default, GPUs shorten factors to 10 bits."""
+    """Context without TF32, so that float32 has full precision; TF32 rounds factors to 10 bits on GPUs."""
     convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:

@@ -16,7 +16,8 @@ from search_spaces import operators as ops
 
 
 def _conv(op: ops.Conv2d, node: Node, device: torch.device | None) -> nn.Module:
-    """A module with the padding of the top and left sides; `StaticNet` handles asymmetric padding."""
+    """A convolution module with the padding of the top and left sides; `StaticNet` handles asymmetric
+    padding."""
     return nn.Conv2d(
         node.specs[0].channels,
         op.channels,
@@ -100,7 +101,7 @@ class StaticNet(nn.Module):
     Args:
         blocks: the blocks in order, as returned by `Space.blocks`.
         fast: use the fast implementation in eval mode too, see `run_network`; outputs may then differ from
-            those of the supernet by rounding.
+            the outputs of the supernet by rounding.
         device: device of the weights; on `meta`, nothing is allocated or initialized.
     """
 

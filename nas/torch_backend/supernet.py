@@ -67,7 +67,7 @@ class Supernet(nn.Module):
         Args:
             x: as for `forward`.
             arch: the subnet.
-            rounding: computes it.
+            rounding: computes the subnet with rounding, see `FakeQuantization`.
 
         Raises:
             ValueError: as `forward`.
@@ -103,7 +103,7 @@ class Supernet(nn.Module):
 
         Args:
             arch: the subnet.
-            fast: the network is 1.1 to 1.7 times as fast in eval mode, and its outputs may differ by
+            fast: make the network 1.1 to 1.7 times as fast in eval mode; its outputs may then differ by
                 rounding.
 
         Raises:

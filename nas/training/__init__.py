@@ -1,1 +1,1 @@
-"""The parts of supernet training; `nas.training.train` puts them together."""
+"""Supernet training; the entry point is `nas.training.train`."""

@@ -17,7 +17,7 @@ from nas.training.reductions import mean_over_processes, needs_all_processes
 
 Result = TypeVar("Result")
 MIN_IMAGES = 2
-"""Images of each part of a batch: one value per channel has no variance."""
+"""Smallest number of images in a part of a batch: one value per channel has no variance."""
 
 
 def make_fabric(compute: ComputeConfig, batch_size: int) -> Fabric:
@@ -53,10 +53,10 @@ def make_fabric(compute: ComputeConfig, batch_size: int) -> Fabric:
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
-    """Check that the accelerator supports the precision, without a silent replacement by another one.
+    """Check that the accelerator supports the precision, which Fabric would otherwise replace silently.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the accelerator does not support the precision.
     """
     if precision == "16-mixed" and device.type != "cuda":
         raise ValueError(
@@ -129,7 +129,7 @@ def on_rank_zero(fabric: Fabric, work: Callable[[], Result]) -> Result:
     """Call `work` on rank 0; all ranks get its result, or its `ValueError` or `OSError`.
 
     Raises:
-        ValueError: as `work` does.
+        ValueError: `work` raised a `ValueError` or `OSError` on rank 0.
         ConnectionError: another process has ended.
     """
     if fabric.world_size == 1:

@@ -22,7 +22,7 @@ _log = logging.getLogger("nas")
 
 
 def newest_weights(run: RunDir) -> dict[str, Tensor]:
-    """The weights of a trained run, or those of the newest checkpoint of an unfinished run.
+    """The weights of a trained run, or of the newest checkpoint of an unfinished run.
 
     Raises:
         ValueError: the run has no weights yet, or the file is damaged.
@@ -104,8 +104,8 @@ def load_state(path: Path) -> dict[str, Any]:
     """Load a file written by `torch.save`, without executing code from it.
 
     Raises:
-        ValueError: the file is truncated or not such a file, or it has objects other than tensors and plain
-            values.
+        ValueError: the file is truncated, is not a file of `torch.save`, or has objects other than tensors
+            and plain values.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

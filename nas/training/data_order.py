@@ -18,8 +18,8 @@ class DataOrder(Protocol):
     """Chooses the images of each epoch; equal on all ranks."""
 
     known_ahead: bool
-    """Whether the order of an epoch does not depend on the training, so that the loader may read on into the
-    next epoch."""
+    """Whether the order of an epoch does not depend on the training, so that the loader may read ahead into
+    the next epoch."""
 
     def epoch(self, index: int, rng: np.random.Generator, progress: float) -> NDArray[np.int64] | None:
         """The images of an epoch in order, as indices; None: all, shuffled.

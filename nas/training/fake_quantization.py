@@ -1,4 +1,7 @@
-"""Computes a network in torch with the rounding of its INT8 file, for training and as a check of files."""
+"""Fake quantization: a network computed in torch with the rounding of its INT8 file.
+
+It is used to train networks for INT8 and to check INT8 files.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,19 @@ _STEPS = 255
 """Steps between the ends of an 8-bit range."""
 _DEQUANTIZED = "weight_DequantizeLinear_Output"
 LIMITS, PRODUCT_LIMITS = {False: 127, True: 64}, {False: 127, True: 63}
-"""Largest integer of weights with and without a reduced range, in the QDQ format and in dynamic products."""
+"""Largest integer of weights in the QDQ format and in dynamic products, by whether the range is reduced."""
 
 
 class FakeQuantization:
     """A network with the rounding of its quantized file.
 
-    Gradients pass through the rounding where values are inside their range. Biases, which a file has as
-    32-bit integers, are not rounded.
+    Gradients pass through the rounding where values are inside their range (straight-through estimator).
+    Biases, which a file stores as 32-bit integers, are not rounded.
 
     Args:
         blocks: the blocks, whose specs have the precision of each node.
         instruction_set: as for `nas.onnx_backend.precision.convert`.
-        ranges: ranges of activations, as for `convert`; None: those of each batch.
+        ranges: ranges of activations, as for `convert`; None: the ranges of each batch.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class FakeQuantization:
 
         Args:
             x: the images.
-            weights: the weights of a convolution or linear layer.
+            weights: returns the weights of a convolution or linear layer.
             compute: computes other nodes with weights.
         """
         network = self._network
@@ -107,12 +110,12 @@ class FakeQuantization:
         return FUNCTIONS[type(node.op)](node.op, inputs, own)
 
     def _round(self, x: Tensor, path: str) -> Tensor:
-        """The values as the file has them; `path` is that of the node, or the name of the images."""
+        """Round values as the file does; `path` is the path of the node, or the name of the images."""
         if path not in self._rounded:
             return x
         if self._ranges is None:
             return _round_between(x, *_ends(x))
-        # as the file has them: ends in float32, their difference and the zero point in float64
+        # as in the file: ends in float32, their difference and the zero point in float64
         low, high = torch.tensor(self._ranges[self._rounded[path]], device=x.device).double()
         return _round_between(x, low.clamp(max=0.0), high.clamp(min=0.0))
 
@@ -130,7 +133,7 @@ def _round_between(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _round_channels(weight: Tensor, limit: int) -> Tensor:
-    """Weights with a scale per output channel."""
+    """Round weights with one scale per output channel."""
     largest = weight.detach().abs().flatten(1).amax(1)
     scale = torch.where(largest > 0, largest / limit, torch.ones_like(largest))
     ends = torch.tensor([-limit, limit], dtype=torch.float32, device=weight.device)
@@ -138,10 +141,10 @@ def _round_channels(weight: Tensor, limit: int) -> Tensor:
 
 
 def _rounded_to(x: Tensor, scale: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """The nearest of the values `first * scale` to `last * scale`; gradients pass through where x is between.
+    """Round to multiples of `scale` from `first * scale` to `last * scale`; inside, gradients pass through.
 
-    Like a file, it divides by the scale before it rounds half to even: averages of rounded values are often
-    exactly in the middle.
+    As in a file, values are divided by the scale and then rounded half to even. The order matters because
+    averages of rounded values are often exactly in the middle between two steps.
     """
     inside = torch.clamp(x, first * scale, last * scale)
     nearest = torch.clamp(torch.round(x.detach() / scale), first, last) * scale

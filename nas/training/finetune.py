@@ -31,24 +31,24 @@ def finetune(
 ) -> RunDir:
     """Fine-tune one subnet of a run, starting with its weights in this run.
 
-    The result is a run of the same space, which can be evaluated, exported and benchmarked. Of its weights,
-    only those of `arch` are trained.
+    The result is a run of the same space, which can be evaluated, exported and benchmarked. Only the weights
+    of `arch` are trained in it.
 
     Args:
         source: the run; see `nas.training.transfer.transfer` for the weights that are loaded.
         arch: the subnet, which may choose the precision of its parts.
         recipe: data and schedule; its space and sampler are ignored.
         out: the run directory to create.
-        int8_for: train with the rounding of the INT8 file for this instruction set, in the parts that `arch`
-            chooses, otherwise in all; without dropout. Ranges of activations are those of each batch. None:
-            without rounding.
+        int8_for: train with the rounding of the INT8 file for this instruction set, in the parts for which
+            `arch` chooses INT8, or in all parts if it chooses no precisions; without dropout. Ranges of
+            activations are taken from each batch. None: without rounding.
         resume: continue the run in `out`; start a new run if the folder is missing or empty.
         check_images: as in `nas.training.train.train`.
         progress: called after every step.
 
     Raises:
-        ValueError: as `nas.training.train.train`, the arch is not in the space of `source`, or
-            there is no INT8 scheme for the instruction set.
+        ValueError: as `nas.training.train.train`, or the arch is not in the space of `source`, or there is no
+            INT8 scheme for the instruction set.
         Stopped: as `train`.
     """
     space = RunDir.open(source).space()

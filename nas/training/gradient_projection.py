@@ -14,10 +14,10 @@ _EPSILON = 1e-6
 
 
 class SeparateGradients:
-    """Gradients of one step: that of the first subnet, and the sum of those of the others.
+    """Gradients of one step: the gradient of the first subnet, and the sum over the other subnets.
 
     Args:
-        parameters: parameters of the supernet, whose gradients are those of the other subnets.
+        parameters: parameters of the supernet; their `grad` holds the gradients of the other subnets.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -26,7 +26,7 @@ class SeparateGradients:
 
     @contextmanager
     def of_first(self) -> Iterator[None]:
-        """Context in which the gradients of the parameters are those of the first subnet."""
+        """Context in which `grad` of the parameters holds the gradients of the first subnet."""
         self._exchange()
         try:
             yield

@@ -28,7 +28,7 @@ from search_spaces import Space
 
 
 def rng_of(seed: int, stream: str, index: int) -> np.random.Generator:
-    """The random generator of one step or epoch, the same on all ranks; `stream` separates the purposes."""
+    """The random generator of one step or epoch, the same on all ranks; each purpose has its own `stream`."""
     return np.random.default_rng([seed, *stream.encode(), index])
 
 
@@ -41,7 +41,7 @@ class TrainingBatch:
     y: Tensor
     """Targets, shape (n, ...)."""
     indices: NDArray[np.int64] | None
-    """Images of the whole batch, if the data order learns from them."""
+    """Indices of the images of the whole batch, if the data order learns from them."""
     total: int
     """Number of images in the whole batch, over all ranks."""
     loading_seconds: float = 0.0
@@ -108,7 +108,7 @@ def batches(
 
 
 def loader_processes(recipe: Recipe, space: Space, dataset: Dataset) -> int:
-    """Number of processes that load images for each training process; 0: it loads them itself.
+    """Number of processes that load images for each training process; 0: the training process loads them.
 
     By default, images in files are loaded by as many processes as there are usable cores, or fewer if their
     batches do not fit into shared memory.
@@ -117,7 +117,7 @@ def loader_processes(recipe: Recipe, space: Space, dataset: Dataset) -> int:
         return recipe.data.workers
     if not isinstance(dataset.split("train").images, ImageFiles) or current_process().daemon:
         return 0
-    training = local_processes(recipe.compute)  # they share the memory, and each loads a part of a batch
+    training = local_processes(recipe.compute)  # all share the memory; each loads a part of a batch
     pixels = max(resolutions_by_size(space)) ** 2 * dataset.preprocess.channels
     return min(usable_cores() // training, fitting_workers(recipe.data.batch_size * pixels))
 
@@ -156,7 +156,7 @@ def with_augmentation(dataset: Dataset, name: str, task: Task) -> Dataset:
 
 
 def resolutions_by_size(space: Space) -> Mapping[int, Sequence[int]]:
-    """The resolutions of the subnets that take images of a size, by this size in pixels.
+    """By image size in pixels: the resolutions of the subnets that take images of this size.
 
     The size of the images is the resolution, unless the network itself resizes its input: then all subnets
     take images of the same size.

@@ -24,8 +24,8 @@ class Monitor:
 
     Speed varies from run to run, so it is not part of the training log, which is the same with and without
     interruptions. `loader_images_per_s` is the speed of the loader alone, from the time that its processes
-    worked, and `step_images_per_s` that of the training steps alone. Both were measured while the other was
-    running, so they are lower where both share the cores.
+    worked, and `step_images_per_s` is the speed of the training steps alone. Loader and steps run at the same
+    time, so both speeds are lower if they share the cores.
 
     Args:
         run: the run directory.
@@ -84,7 +84,7 @@ class Monitor:
             self.events.close()
 
     def _report(self, speed: Mapping[str, float]) -> None:
-        """Log the speeds after the first row, and when another part has become the slower one."""
+        """Log the speeds after the first row, and whenever another part becomes the slower part."""
         limited_by_loader = speed["loader_images_per_s"] < speed["step_images_per_s"]
         if limited_by_loader == self.limited_by_loader:
             return

@@ -16,7 +16,7 @@ def open_recipe(name_or_path: str, overrides: Sequence[str] = (), *, allow_impor
 
     Raises:
         ValueError: as `nas.recipes.recipe.load`, or the file is part of a run directory and names code that
-            is neither among `overrides` nor allowed to be imported.
+            is neither in `overrides` nor allowed to be imported.
     """
     loaded = recipe.load(name_or_path, overrides)
     if (Path(name_or_path).parent / RUN).exists():

@@ -76,7 +76,7 @@ class SharedWeightsSGD(SGD):
 
 
 RMSPROP_EPSILON = 1e-3
-"""Large, so that weights with tiny gradients do not take steps of full length."""
+"""Epsilon of RMSprop; large, so that weights with tiny gradients do not take steps of full length."""
 
 
 def make_optimizer(supernet: Supernet, recipe: Recipe) -> Optimizer:

@@ -28,7 +28,7 @@ _log = logging.getLogger("nas")
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training starts from."""
+    """The space and the weights from which a training starts."""
 
     space: Space
     """The space with ranked blocks."""
@@ -40,10 +40,10 @@ class Prepared:
 def prepare(
     recipe: Recipe, space: RankableSpace, dataset: Dataset, task: Task, device: torch.device
 ) -> Prepared:
-    """Load the weights of the recipe's `init`, and sort units and rank blocks as its `ordering` says.
+    """Load the weights of the recipe's `init`, and sort units and rank blocks according to its `ordering`.
 
-    The largest subnet computes the same as before, except for rounding. Blocks are ranked unless the space
-    has a ranking.
+    The largest subnet computes the same function as before, except for rounding. Blocks are ranked unless the
+    space already has a ranking.
 
     Raises:
         ValueError: as `transfer`, or the classifier was not loaded although the loss is needed.
@@ -83,7 +83,7 @@ def ordering_images(
 
 
 def sort_by_importance(supernet: Supernet, kind: str, images: Batches, loss: Loss) -> None:
-    """Sort channels and heads in place, as the kind of an ordering says: `norm`, `taylor` or `none`."""
+    """Sort channels and heads in place by importance; `kind` is `norm`, `taylor` or `none` (unsorted)."""
     groups = elastic_channels(supernet.space)
     if kind == "norm":
         sort_units(supernet, groups, norm_importance(supernet, groups))

@@ -33,7 +33,7 @@ class TrainingState:
     data_order: DataOrder
     log: TrainingLog
     precision: Precision
-    """Has the scale of the losses for float16."""
+    """Fabric's precision; it holds the scale of the losses for float16."""
     step: int = 0
     """Number of completed steps."""
     consistent: bool = True
@@ -58,7 +58,7 @@ class TrainingState:
         if recipe.ema.decay:
             average = AveragedModel(supernet, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema.decay))
         optimizer = fabric.setup_optimizers(make_optimizer(supernet, recipe))
-        assert isinstance(optimizer, torch.optim.Optimizer)  # one in, one out
+        assert isinstance(optimizer, torch.optim.Optimizer)  # one argument gives one result
         return cls(supernet, optimizer, average, sampler, data_order, log, fabric.strategy.precision)
 
     def state_dict(self) -> dict[str, Any]:

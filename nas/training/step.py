@@ -70,7 +70,7 @@ class TrainingStep:
     def __call__(self, batch: TrainingBatch, lr: float) -> list[TrainedSubnet]:
         """Run the step.
 
-        If it fails before the weights are updated, the state is unchanged.
+        If the step fails before the weights are updated, the state is unchanged.
 
         Args:
             batch: images of this process.
@@ -136,7 +136,7 @@ class TrainingStep:
             raise ValueError(f"the sampler {self.recipe.sampler.kind!r} raised {reason(error)}") from error
 
     def _sampler_step(self, batch: TrainingBatch) -> Step:
-        """The step as the sampler sees it."""
+        """The arguments of the sampler for this step."""
         return Step(
             rng=rng_of(self.recipe.seed, "subnets", self.state.step),
             resolutions=self.resolutions[batch.x.shape[-1]],
@@ -155,7 +155,8 @@ class TrainingStep:
         return values
 
     def _separate_gradients(self, subnets: Sequence[Arch]) -> SeparateGradients | None:
-        """The gradients of the step, if that of the first subnet is apart from the others."""
+        """Holder of separate gradients if the gradient of the first subnet is projected in this step; else
+        None."""
         projection = self.recipe.gradient_projection
         started = self.state.step >= projection.start * self.total
         if projection.enabled and started and len(subnets) > 1:
@@ -165,7 +166,8 @@ class TrainingStep:
     def _compute_gradients(
         self, subnets: Sequence[Arch], batch: TrainingBatch, separate: SeparateGradients | None
     ) -> tuple[list[TrainedSubnet], Tensor]:
-        """Sum the gradients over the subnets, except for the first one if `separate` is given.
+        """Sum the gradients over the subnets; if `separate` is given, the first subnet's gradient is kept
+        apart.
 
         Returns:
             the results of the subnets, and the outputs of the first one.
@@ -212,7 +214,7 @@ class TrainingStep:
         return outputs.float()
 
     def _dropout_of(self, arch: Arch) -> Dropout | None:
-        """The dropout with which a subnet is trained, if any."""
+        """The dropout with which a subnet is trained; None: without dropout."""
         largest = self.state.supernet.space.largest
         with_noise = self.recipe.regularization.apply_to == "all" or arch == largest | {
             "resolution": arch["resolution"]

@@ -66,11 +66,11 @@ class InplaceDistillation:
 class ExternalTeacher:
     """Trains all subnets on the averaged outputs of frozen networks and, with a weight, on the targets.
 
-    With `inplace`, all subnets of a step except the first learn from the mean of these outputs and those of
-    the first subnet.
+    With `inplace`, all subnets of a step except the first learn from the mean of the teachers' outputs and
+    the outputs of the first subnet.
 
-    The batch norms of a supernet use the moments of the batch, as those of the subnets do (OFA's teacher, Cai
-    et al. 2020), and those of a network that was imported use its own statistics.
+    If a teacher is a supernet, its batch norms use the moments of the batch, as in the trained subnets (OFA's
+    teacher, Cai et al. 2020). The batch norms of an imported network use its running statistics.
     """
 
     targets: TargetLoss
@@ -107,7 +107,7 @@ def make_supervision(recipe: Recipe, task: Task, teachers: Sequence[nn.Module]) 
         teachers: teachers of external distillation, see `load_teachers`.
 
     Raises:
-        ValueError: the task does not have the recipe's distillation loss, or no label smoothing.
+        ValueError: the task does not have the distillation loss or the label smoothing of the recipe.
     """
     smoothing = recipe.loss.label_smoothing
     if smoothing and task.label_smoothing is None:
@@ -169,7 +169,7 @@ def _load(name: str | None, space: Space, output_names: Sequence[str]) -> nn.Mod
         raise ValueError(f"the teacher {INIT!r} needs the key init, a run from which training starts")
     run = RunDir.open(name)
     info = run.info()
-    teacher_names = info.output_names or list(output_names)  # an imported run may not have their names
+    teacher_names = info.output_names or list(output_names)  # an imported run may have no names
     teacher = load_supernet(run)
     config = teacher.space.config
     if teacher_names != list(output_names) or config.outputs != len(output_names):
@@ -187,7 +187,7 @@ def _load(name: str | None, space: Space, output_names: Sequence[str]) -> nn.Mod
 class Teacher(nn.Module):
     """The largest subnet of a trained supernet, frozen, for images of several sizes.
 
-    The pooling of feature maps depends on whether their size is odd, so each size has its own operators.
+    Pooling depends on whether the size of the feature maps is odd, so each image size has its own operators.
 
     Args:
         supernet: the trained supernet.

@@ -72,7 +72,7 @@ def train(
     """Train a supernet.
 
     The order of the data, the augmentation and the subnets of a step depend only on the seed and the step, so
-    a resumed run gives exactly the result of an uninterrupted one.
+    a resumed run gives exactly the result of an uninterrupted run.
 
     Args:
         recipe: the recipe.
@@ -238,8 +238,8 @@ def _transferred(recipe: Recipe, state: TrainingState, out: Path, dataset: Datas
 def _open_data(recipe: Recipe, run: RunDir | None) -> Dataset:
     """Open the data set with the splits that apply to the run.
 
-    A resumed run uses its recorded splits. A new run with `init` on the same folder of images uses those of
-    its source, so that no image changes its split. Any other run splits the current images.
+    A resumed run uses its recorded splits. A new run with `init` on the same folder of images uses the splits
+    of the run in `init`, so that no image changes its split. Any other run splits the current images.
     """
     if run is None and recipe.init is not None and recipe.data.root is not None:
         source = RunDir.open(recipe.init)
@@ -259,7 +259,7 @@ def _space_name(recipe: Recipe) -> str:
     """The name or file of the recipe's space.
 
     Raises:
-        ValueError: it is that of `init`, which is missing.
+        ValueError: the recipe takes the space from `init`, but has no `init`.
     """
     if recipe.space != INIT:
         return recipe.space

@@ -19,8 +19,9 @@ class Transfer(BaseModel, extra="forbid"):
 
     schema_version: int = SCHEMA_VERSION
     source: str
-    """The run that the weights are from."""
+    """The run from which the weights were loaded."""
     loaded: list[str]
+    """Tensors that were loaded from the source."""
     reinitialized: list[str]
     """Tensors of the new network that were not loaded."""
     dropped: list[str]

@@ -1,1 +1,1 @@
-"""The sections of a report. Each of them supports missing results."""
+"""The sections of a report. Each section can be written without the results that it shows."""

@@ -15,7 +15,7 @@ from nas.search.predictor_record import PredictorRecord
 
 
 def predictions(data: ReportData) -> Html:
-    """Predicted and measured latency, predicted and evaluated primary metric."""
+    """The section with predicted and measured latencies, and predicted and evaluated metrics."""
     return section("Predicted against measured", _latency(data), _predictor(data))
 
 
@@ -29,7 +29,7 @@ def _latency(data: ReportData) -> Html:
 
 
 def _error_rows(data: ReportData, held_out: pd.DataFrame) -> Iterator[tuple[object, ...]]:
-    """Errors of the predictions, of a baseline by MACs, and the noise floor."""
+    """Errors of the latency predictions and of a baseline from MACs alone, and the noise floor."""
     columns = ["predicted_latency_ms", "measured_latency_ms"]
     yield _error_row("held-out subnets, predicted", compare(*held_out[columns].to_numpy().T))
     if data.profile:

@@ -29,13 +29,13 @@ class Optimizer(Protocol):
         """Canonical genomes to evaluate, shape (≤ n, n_genes), none of which was returned by
         `ask` or passed to `tell` before.
 
-        No rows: the algorithm is done.
+        A result without rows means that the algorithm is done.
         """
 
     def tell(self, genomes: Genomes, metrics: Metrics) -> None:
         """Record the measured metrics of canonical genomes that `ask` returned, or that were known before.
 
-        The first call has the smallest and the largest subnet, in this order; it comes before any `ask`.
+        The first call comes before any `ask`. Its first two rows are the smallest and the largest subnet.
         """
 
 
@@ -51,7 +51,7 @@ class SearchTask:
     predictors: Mapping[str, PredictorFactory] = field(default_factory=lambda: CANDIDATES)
     """Candidates for the models of the metrics."""
     predictions: PredictionLog = field(default_factory=PredictionLog)
-    """The models that propose subnets are passed to it, so that their predictions are recorded."""
+    """Records the predictions of the models that propose subnets."""
 
 
 OptimizerFactory = Callable[[SearchTask], Optimizer]
@@ -59,9 +59,9 @@ OptimizerFactory = Callable[[SearchTask], Optimizer]
 
 
 class SearchAlgorithm(ABC):
-    """An `Optimizer` that records what was measured and never asks for a subnet twice.
+    """An `Optimizer` that records all evaluations and never proposes a subnet twice.
 
-    A subclass proposes subnets in `_propose`.
+    A subclass implements `_propose`.
     """
 
     def __init__(self, task: SearchTask) -> None:
@@ -89,6 +89,9 @@ def n_start(budget: int) -> int:
 
 
 def size_stratified_sample(space: Space, rng: np.random.Generator, n: int) -> Genomes:
-    """`n` raw genomes whose mean gene is uniform: plain random ones are all of middle size."""
+    """`n` raw genomes of evenly distributed sizes, shape (n, n_genes).
+
+    The mean of a genome's genes is uniform. Genomes with uniform genes would all be of medium size.
+    """
     level = rng.random((n, 1))
     return rng.binomial(space.n_options - 1, level, size=(n, len(space.genes)))

@@ -1,7 +1,8 @@
-"""Coarse-to-fine selection (BigNAS, Yu et al. 2020, §3.3): skeletons first, then their details.
+"""Coarse-to-fine selection (BigNAS, Yu et al. 2020, §3.3).
 
-A skeleton makes each kind of choice (resolution, width, depth, kernel, expand) alike in the whole network.
-The best ones are then varied gene by gene, all of it on real evaluations.
+Skeletons are evaluated first: subnets in which each kind of choice (resolution, width, depth, kernel, expand)
+has the same level in the whole network. Then single genes of the best subnets are changed. All evaluations
+are real; there is no predictor.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from search_spaces import Genomes, Space
 COARSE_SHARE = 0.5
 """Share of the budget for skeletons."""
 LEVELS = (0.0, 0.5, 1.0)
-"""Where a skeleton takes the options of a kind from: the smallest, the middle one, the largest."""
+"""Levels of a kind of choice in a skeleton: the smallest, the middle and the largest option."""
 
 
 class CoarseToFine(SearchAlgorithm):
-    """Skeletons in random order; then single steps away from the best subnets so far."""
+    """Evaluates skeletons in random order, then neighbours of the best subnets so far."""
 
     def __init__(self, task: SearchTask) -> None:
         super().__init__(task)
@@ -35,7 +36,7 @@ class CoarseToFine(SearchAlgorithm):
         return batch if len(batch) else self._finer(n)
 
     def _finer(self, n: int) -> Genomes:
-        """Up to `n` new subnets, each a step from one of the best, which are taken in their order."""
+        """Up to `n` new subnets, each of which differs by one gene from one of the `n` best subnets."""
         best = crowded_order(self._history, np.arange(len(self._history))).argsort()
         fresh = Deduplicator(self._space)
         found: Genomes = self._history.genomes[:0]
@@ -52,7 +53,7 @@ class CoarseToFine(SearchAlgorithm):
 
 
 def skeletons(space: Space) -> Genomes:
-    """Subnets whose genes of a kind are all at one level, canonical, shape (at most 3^kinds, n_genes)."""
+    """Canonical genomes in which all genes of a kind have one level, shape (at most 3^kinds, n_genes)."""
     kinds = [gene.kind for gene in space.genes]
     distinct = list(dict.fromkeys(kinds))
     levels = np.array(list(itertools.product(LEVELS, repeat=len(distinct))))

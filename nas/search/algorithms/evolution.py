@@ -1,4 +1,4 @@
-"""NSGA-II over genomes (Deb et al. 2002): pymoo's, with operators for discrete genes."""
+"""NSGA-II over genomes (Deb et al. 2002), as implemented by pymoo, with operators for discrete genes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Score = Callable[[Genomes], tuple[Matrix, Matrix]]
 
 
 class Evolution:
-    """NSGA-II by ask and tell, with more than two objectives NSGA-III (Deb and Jain 2014).
+    """NSGA-II with an ask-and-tell interface; NSGA-III (Deb and Jain 2014) for more than two objectives.
 
-    The population keeps raw genomes, so that what a depth choice switches off survives crossover; the
-    canonical form only tells duplicates.
+    The population holds raw genomes, so that the genes of blocks beyond the chosen depth survive crossover.
+    The canonical form is used only to find duplicates.
 
     Args:
-        space: of the genomes.
-        start: genomes of the first population, shape (any, n_genes); random ones fill it up.
-        n_objectives: columns of the objectives.
-        n_constraints: columns of the violations.
-        rng: random numbers.
+        space: the space of the genomes.
+        start: genomes of the first population, shape (any, n_genes); random genomes fill it up.
+        n_objectives: number of objectives.
+        n_constraints: number of constraints.
+        rng: random number generator.
         population: subnets per generation.
     """
 
@@ -55,7 +55,7 @@ class Evolution:
             "mating": Mating(space),
             "eliminate_duplicates": _SameSubnet(space),
         }
-        if n_objectives > 2:  # crowding distance says little there
+        if n_objectives > 2:  # crowding distance is a poor measure of diversity there
             self._algorithm = NSGA3(reference_directions(n_objectives, population), **operators)
         else:
             self._algorithm = NSGA2(**operators)
@@ -79,19 +79,19 @@ class Evolution:
         return genomes
 
     def tell(self, minimised: Matrix, violations: Matrix) -> None:
-        """Objectives and violations of the genomes that `ask` returned last, in their order."""
+        """Record the objectives and violations of the genomes that `ask` returned last, in the same order."""
         self._asked.set(F=minimised, G=violations)
         self._algorithm.tell(infills=self._asked)
 
     @property
     def population(self) -> Genomes:
-        """The survivors, raw, shape (≤ population, n_genes)."""
+        """The raw genomes that survived, shape (≤ population, n_genes)."""
         genomes: Genomes = self._algorithm.pop.get("X").astype(np.int64)
         return genomes
 
 
 def reference_directions(n_objectives: int, n: int) -> Matrix:
-    """As many evenly spaced directions (Das and Dennis 1998) as there are, but at most `n`; (≤ n, m)."""
+    """Evenly spaced directions (Das and Dennis 1998), as many as possible up to `n`, shape (≤ n, m)."""
     partitions = 1
     while math.comb(partitions + n_objectives, n_objectives - 1) <= n:
         partitions += 1
@@ -106,8 +106,8 @@ class Evolved(NamedTuple):
     """Canonical genomes of the non-dominated set of everything that was scored."""
     minimised: Matrix
     violation: float
-    """0, or where nothing satisfied the constraints, the sum of violations of the one subnet that came
-    closest, which is then all that is returned."""
+    """0 if a subnet satisfied the constraints. Otherwise the sum of the violations of the closest subnet,
+    which is then the only one in `genomes`."""
     population: Genomes
     """The last population, raw, from which another run may start."""
 
@@ -140,7 +140,7 @@ def evolve(
 
 
 class _SameSubnet(DuplicateElimination):  # type: ignore[misc]  # pymoo is untyped
-    """Finds genomes of one network by their canonical form."""
+    """Marks genomes with equal canonical forms as duplicates."""
 
     def __init__(self, space: Space) -> None:
         super().__init__()

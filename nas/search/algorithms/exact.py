@@ -1,4 +1,4 @@
-"""Search that follows the exact front of a surrogate which adds up over slots."""
+"""Search along the exact Pareto front of an additive surrogate, a sum over slots."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from search_spaces import Genomes
 
 
 class ExactSearch(SearchAlgorithm):
-    """A sample of all sizes first; then rounds of a fit, its whole Pareto front, and the best part of it.
+    """Evaluates a sample of all sizes first. Each further round fits an additive surrogate, computes its
+    exact Pareto front, and evaluates the subnets of this front that add most hypervolume.
 
-    It ends when all of the front is evaluated. If no objective is a metric, one round is enough.
+    The search ends when the whole front is evaluated. If no objective is a metric, one round is enough.
     """
 
     def __init__(self, task: SearchTask) -> None:
@@ -34,10 +35,10 @@ def best_of_exact_front(problem: Problem, known: History, seen: Deduplicator, n:
     """Up to `n` new subnets of an additive surrogate's front, in the order in which they add hypervolume.
 
     Args:
-        problem: all of it adds up over slots, or is a metric.
-        known: what the surrogate is fitted to; its first two subnets are the smallest and the largest.
+        problem: each of its objectives and limits is a metric or adds up over slots.
+        known: evaluations to fit the surrogate to; the first two are the smallest and the largest subnet.
         seen: the subnets that are not new.
-        n: how many.
+        n: largest number of subnets.
     """
     models = {
         metric: fit_additive(problem.space, known.genomes, values).table

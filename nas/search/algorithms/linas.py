@@ -1,7 +1,7 @@
 """LINAS (Cummings et al. 2022, "A hardware-aware framework for accelerating neural architecture search").
 
-A baseline: each round fits a linear predictor again, runs NSGA-II on its
-mean from a fresh start, and evaluates the last population.
+LINAS serves as a baseline. Each round fits a linear predictor again, runs NSGA-II on its mean from a fresh
+start, and evaluates the last population.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from predictors import PREDICTORS
 from search_spaces import Genomes
 
 POPULATION = 50
-"""Subnets of a round and of the inner search."""
+"""Subnets of a round, and population size of the inner search."""
 INNER_EVALUATIONS = 20_000
-"""Subnets that the inner search scores; both as published for MobileNetV3."""
+"""Subnets that the inner search scores; this and `POPULATION` are as published for MobileNetV3."""
 MIN_FIT = 10
-"""Evaluations before the first fit where the budget is tiny."""
+"""Smallest number of evaluations before the first fit, for tiny budgets."""
 
 
 class Linas(SearchAlgorithm):
-    """Random subnets first; then the population that the inner search ends with.
+    """Evaluates random subnets first, then the last population of each inner search.
 
     Unlike the published code, it skips subnets that are already evaluated, and computes costs instead of
     predicting them.

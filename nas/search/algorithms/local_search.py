@@ -1,6 +1,7 @@
-"""Pareto local search (Paquete, Chiarandini and Stützle 2004): the neighbours of a front, then theirs.
+"""Pareto local search (Paquete, Chiarandini and Stützle 2004).
 
-NSGA-II keeps no more subnets than its population; this keeps the whole front and tries each step of a gene.
+Each pass scores the neighbours of the current front and adds the non-dominated ones to the front. A neighbour
+has another option of one gene. NSGA-II keeps at most one population; local search keeps the whole front.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from nas.search.problem.hypervolume import nondominated
 from search_spaces import Genomes, Space
 
 EXPANDED = 100
-"""Subnets of the front whose neighbours one pass looks at."""
+"""Largest number of subnets of the front whose neighbours one pass scores."""
 
 
 def improve(space: Space, score: Score, found: Evolved, rng: np.random.Generator, passes: int) -> Genomes:
     """The canonical front after some passes of local search; unchanged if no subnet satisfies the limits.
 
     Args:
-        space: of the genomes.
-        score: what is minimised.
+        space: the space of the genomes.
+        score: the function to minimise.
         found: the front to start from.
         rng: chooses the subnets of a pass.
-        passes: at most; fewer where the neighbours of all subnets are known.
+        passes: largest number of passes; there are fewer if the neighbours of all subnets are known earlier.
     """
     front, minimised = found.genomes, found.minimised
     if found.violation > 0:
@@ -45,7 +46,7 @@ def improve(space: Space, score: Score, found: Evolved, rng: np.random.Generator
 
 
 def neighbours(space: Space, genome: Genomes) -> Genomes:
-    """Canonical genomes with another option of one gene, shape (at most the sum of options, n_genes)."""
+    """Canonical genomes that have another option in one gene, shape (at most sum of n_options, n_genes)."""
     columns = np.repeat(np.arange(len(genome)), space.n_options)
     options = np.concatenate([np.arange(n) for n in space.n_options])
     rows = np.tile(genome, (len(columns), 1))

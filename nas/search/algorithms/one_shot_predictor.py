@@ -11,15 +11,15 @@ from predictors.selection import MIN_SAMPLES
 from search_spaces import Genomes
 
 FIT_SHARE = 0.75
-"""Share of the budget for random subnets to fit to; the rest validates the predicted front."""
+"""Share of the budget for random subnets, to which the predictor is fitted; the rest is for its front."""
 INNER_EVALUATIONS = 20_000
 """Subnets that NSGA-II scores on the predictor."""
 
 
 class OneShotPredictorSearch(SearchAlgorithm):
-    """Random subnets to fit to, NSGA-II on the predictor, then its front for validation.
+    """Fits a predictor to random subnets, runs NSGA-II on it, and evaluates the predicted front.
 
-    It ends early if the front is smaller than the rest of the budget.
+    The search ends early if the front is smaller than the rest of the budget.
     """
 
     def __init__(self, task: SearchTask) -> None:

@@ -1,4 +1,4 @@
-"""A search algorithm of a user's own, checked at each call."""
+"""A user's own search algorithm, checked at each call."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from search_spaces.checked import errors_of
 
 
 class OwnOptimizer:
-    """Passes on what a user's algorithm asks for where that keeps the rules of `Optimizer`.
+    """Wraps a user's algorithm and checks that it keeps the rules of `Optimizer`.
 
     Args:
         name: the algorithm as `module:object`.
-        factory: makes it.
-        task: what it is made from.
+        factory: makes the algorithm.
+        task: the argument of the factory.
 
     Raises:
-        ValueError: the factory fails or makes no `Optimizer`.
+        ValueError: the factory fails or does not return an `Optimizer`.
     """
 
     def __init__(self, name: str, factory: OptimizerFactory, task: SearchTask) -> None:
@@ -35,7 +35,8 @@ class OwnOptimizer:
         """See `Optimizer`.
 
         Raises:
-            ValueError: the algorithm fails, or gives no genomes, too many, or some again.
+            ValueError: the algorithm fails, or returns anything but genomes, more than `n`, or a known
+                subnet.
         """
         with errors_of(self._source):
             given: object = self._optimizer.ask(n)

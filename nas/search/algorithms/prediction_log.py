@@ -1,4 +1,4 @@
-"""Predictions of a search for the subnets that it evaluates next."""
+"""Predictions that a search makes for subnets before it evaluates them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from search_spaces import Arch, Genomes
 
 Vector = NDArray[np.float64]
 CROSS_VALIDATION, BEFORE_EVALUATION = "cross-validation", "before evaluation"
-"""Kinds of predictions: by cross-validation, and by a round of the search before it evaluated the subnet."""
+"""Kinds of predictions: by cross-validation, and before the subnet was evaluated in a round of the search."""
 COLUMNS = ("kind", "round", "arch_id", "metric", "predictor", "n_train", "predicted", "evaluated")
 
 
 class PredictionLog:
     """Predictions that were made before the evaluation, with the results of the evaluation.
 
-    A round is a batch of subnets that is evaluated. It is predicted by the models of the latest fit, which
-    had none of its subnets. Batches before the first fit have no predictions.
+    A round is a batch of subnets that is evaluated. Its metrics are predicted by the models of the latest
+    fit, which was made without these subnets. Batches before the first fit have no predictions.
     """
 
     def __init__(self) -> None:

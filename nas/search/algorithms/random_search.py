@@ -1,4 +1,4 @@
-"""Random search: the baseline of every other."""
+"""Random search, the baseline for the other algorithms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of NSGA-II (Deb et al. 2002, §III): limits first, then rank, then room on the front."""
+"""The order of NSGA-II (Deb et al. 2002, §III): by violation, non-dominated rank and crowding distance."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nas.search.algorithms.history import History
 
 
 def crowded_order(history: History, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Places 0..n-1 of the n `rows` of `history`, the best first.
+    """Place of each of the n `rows` of `history`, from 0 for the best to n - 1, shape (n,).
 
-    The less a subnet exceeds the limits, the better; then the lower its non-dominated rank among the rows;
-    then the farther its neighbours on the front.
+    Subnets are ordered by their violation of the limits, then by their non-dominated rank among the rows,
+    then by their crowding distance, the largest first.
     """
     minimised, excess = history.minimised[rows], history.excess[rows]
     rank, room = np.zeros(len(rows)), np.zeros(len(rows))

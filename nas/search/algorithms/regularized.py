@@ -18,13 +18,14 @@ from search_spaces import Genomes
 
 POPULATION = 100
 TOURNAMENT = 25
-"""Both as in §3.3 of the paper; a small budget has a smaller population and the same share of it."""
+"""This and `POPULATION` are as in §3.3 of the paper. With a small budget, both shrink in proportion."""
 TRIES = 100
-"""Mutations of one parent after which another one is drawn."""
+"""Largest number of tournaments and mutations per new subnet of a batch."""
 
 
 class RegularizedEvolution(SearchAlgorithm):
-    """Random subnets first; then each child is the winner of a tournament with one gene redrawn."""
+    """Evaluates random subnets first. Each further subnet is the winner of a tournament with one gene
+    changed."""
 
     def __init__(self, task: SearchTask) -> None:
         super().__init__(task)

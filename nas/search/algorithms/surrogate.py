@@ -29,12 +29,12 @@ class Surrogate:
     """By metric."""
 
     def mean(self, genomes: Genomes) -> tuple[Matrix, Matrix]:
-        """Minimised objectives and violations as predicted (a `Score` for `evolve`)."""
+        """Predicted minimised objectives and violations; a `Score` for `evolve`."""
         metrics = {name: model.predict(genomes) for name, model in self.models.items()}
         return self.problem.as_minimization(genomes, metrics), self.problem.violations(genomes, metrics)
 
     def optimistic(self, genomes: Genomes, deviations: float) -> tuple[Matrix, Matrix]:
-        """As `mean`, but each value the better one of `deviations` standard deviations above and below."""
+        """As `mean`, but each value is the better one of mean + and - `deviations` standard deviations."""
         predicted = {name: model.predict_std(genomes) for name, model in self.models.items()}
         high, low = (
             {name: mean + sign * deviations * std for name, (mean, std) in predicted.items()}
@@ -51,13 +51,13 @@ class Surrogate:
 class SurrogateFitter:
     """Fits surrogates to a growing set of evaluations.
 
-    The predictor of each metric is chosen by cross-validation, again whenever the evaluations have doubled,
-    up to `SETTLED` of them: that costs more than all the fits in between. The first in the table is kept
-    unless another one is better by more than two standard errors: it is the one whose uncertainty tells
-    subnets apart.
+    The predictor of each metric is chosen by cross-validation. As this takes more time than the fits, it is
+    repeated only when the number of evaluations has doubled, and not after `SETTLED` of them. The first
+    candidate is chosen unless the best one is better by more than two standard errors, because the
+    uncertainty of the first candidate differs between subnets.
 
     Args:
-        task: of the search; its `predictions` get the models of every fit.
+        task: the arguments of the search; its `predictions` get the models of every fit.
     """
 
     def __init__(self, task: SearchTask) -> None:
@@ -68,7 +68,7 @@ class SurrogateFitter:
         self._chosen_at = 0
 
     def __call__(self, history: History) -> Surrogate:
-        """The surrogate of everything that was evaluated so far."""
+        """Fit a surrogate to all evaluations so far."""
         if self._chosen_at < SETTLED and len(history) >= 2 * self._chosen_at:
             self._chosen = {metric: self._choose(history, metric) for metric in self._problem.metrics}
             self._chosen_at = len(history)

@@ -1,13 +1,15 @@
 """The whole Pareto front of quantities that add up over slots, by dynamic programming.
 
 Slots are decided one after the other. If the remaining slots can add the same values to two partial subnets,
-both are in one state, and of all sums in a state only the non-dominated ones can become part of the front.
-Two partial subnets with equal values of all choices that later slots read are in one state: the width at the
-end of a stage, its depth until its last block, the resolution throughout. So are others whose choices make no
-difference any more, such as all those in INT8 from any earlier slot on.
+both are in one state. Of all sums in a state, only the non-dominated ones can become part of the front.
 
-Floating-point addition is monotone, so this holds for rounded sums as well, as long as all are added in the
-order of the slots: the front is equal to that of a full enumeration to the last bit.
+Two partial subnets are in one state if they agree in all choices that later slots read: the width at the end
+of a stage, the depth of a stage until its last block, and the resolution throughout. States that differ only
+in choices without effect on later slots are merged, for example states in which INT8 began at different
+slots.
+
+Floating-point addition is monotone, so this holds for rounded sums as well, as long as all sums are added in
+the order of the slots. The front is equal to the front of a full enumeration to the last bit.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ Indices = NDArray[np.intp]
 MAX_CANDIDATES = 10_000_000
 """Partial subnets of one state that are compared at once; more would not fit into memory."""
 ROUNDING = 1e-9
-"""Share of a limit by which a partial sum may miss it: the remaining slots are added in another order."""
+"""Share of a limit by which a partial sum may exceed it, because the other slots are added in another
+order."""
 
 
 @runtime_checkable
@@ -42,7 +45,8 @@ class Additive(Protocol):
         """A constant that is added to every total."""
 
     def per_slot(self, genomes: Genomes) -> Matrix:
-        """The part of each slot, 0 where it is empty, shape (n, n_slots), of genomes (n, n_genes)."""
+        """The part of each slot, shape (n, n_slots), for genomes of shape (n, n_genes); 0 for an empty
+        slot."""
 
     def __call__(self, genomes: Genomes) -> Vector:
         """The total: its parts added up in the order of the slots, then the offset; shape (n,)."""
@@ -50,7 +54,7 @@ class Additive(Protocol):
 
 @dataclass(frozen=True)
 class Negated:
-    """A quantity of which more is better, to be minimised."""
+    """The negative of a quantity, to minimise a quantity of which more is better."""
 
     quantity: Additive
 
@@ -70,18 +74,19 @@ class Negated:
 
 @dataclass(frozen=True)
 class ExactFront:
-    """Every non-dominated value of a space, each with one subnet that has it."""
+    """Every non-dominated vector of objectives in a space, each with one subnet that has these values."""
 
     genomes: Genomes
     """Canonical, shape (n, n_genes), sorted by the first objective."""
     minimised: Matrix
     """Shape (n, n_objectives)."""
     error: Vector
-    """By how much at most some subnet beats the front in each objective: 0 where nothing was rounded."""
+    """By how much at most a subnet can be better than the front in each objective, shape (n_objectives,); 0
+    if nothing was rounded."""
 
     @property
     def exact(self) -> bool:
-        """Whether no subnet beats it at all."""
+        """Whether no subnet of the space is better than the front."""
         return not self.error.any()
 
 
@@ -95,14 +100,14 @@ def exact_front(
     """The Pareto front of a whole space.
 
     Args:
-        space: any; what a subnet's slots cost may depend on every choice that the slot reads.
-        objectives: to be minimised.
-        limits: quantities and what they may be at most.
-        tolerance: above 0, sums are compared rounded, for fronts that are too large: an error of this share
-            of each objective's range is allowed.
+        space: any space; the value of a slot may depend on every choice that the slot reads.
+        objectives: quantities to minimise.
+        limits: quantities and their upper limits.
+        tolerance: allowed error as a share of each objective's range. Above 0, sums are rounded before they
+            are compared, for fronts that would otherwise be too large.
 
     Returns:
-        The front; without rows where no subnet keeps the limits.
+        The front; without rows if no subnet keeps the limits.
 
     Raises:
         ValueError: the front is too large for `tolerance`.
@@ -126,7 +131,8 @@ def exact_front(
 
 
 def nondominated_rows(points: Matrix) -> Indices:
-    """Indices of the rows of `points` (n, m) that no other row dominates; of equal rows one."""
+    """Indices of the rows of `points` (n, m) that no other row dominates; equal rows are represented by
+    one."""
     order = np.lexsort(points.T[::-1])
     if points.shape[1] == 1:
         return order[:1]
@@ -140,18 +146,18 @@ def nondominated_rows(points: Matrix) -> Indices:
 
 
 class _Step(NamedTuple):
-    """The part of one slot."""
+    """One slot: the assignments of its genes, their values, and the states that they connect."""
 
     rows: Genomes
-    """Canonical assignments of the genes that are known after it, all others 0, shape (r, n_genes)."""
+    """Canonical assignments of the genes that are known after the slot, all others 0, shape (r, n_genes)."""
     values: Matrix
     """The slot's part in each quantity, shape (r, n_quantities)."""
     new: list[int]
-    """Columns that it decides."""
+    """Columns of the genes that the slot decides."""
     before: Indices
     """State in which each row starts."""
     after: Indices
-    """State in which it ends."""
+    """State in which each row ends."""
 
 
 class _Layer(NamedTuple):
@@ -160,16 +166,16 @@ class _Layer(NamedTuple):
     states: dict[int, slice]
     sums: Matrix
     parent: Indices
-    """Row of the layer before."""
+    """Row of the previous layer from which each sum was reached."""
     row: Indices
-    """Row of the step that led here."""
+    """Row of the step by which each sum was reached."""
 
 
 _NOTHING = np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
 
 
 def _steps(space: Space, quantities: Sequence[Additive]) -> list[_Step]:
-    """The slots in their order, each with every assignment of the genes that it or a later slot reads.
+    """The slots in order, each with every assignment of the known genes that this or a later slot reads.
 
     A state is an assignment of the genes that later slots read; state 0 is the one without such genes.
     """
@@ -185,7 +191,7 @@ def _steps(space: Space, quantities: Sequence[Additive]) -> list[_Step]:
         parts = [quantity.per_slot(rows)[:, s] for quantity in quantities]
         for quantity, part in zip(quantities, parts, strict=True):
             if np.isnan(part).any():
-                quantity(rows[np.isnan(part)])  # a latency table says which blocks it lacks
+                quantity(rows[np.isnan(part)])  # a latency table raises an error with the blocks it lacks
         after = [column for column in known if last_read[column] > s]
         states = [
             np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows[:, columns]])
@@ -197,14 +203,14 @@ def _steps(space: Space, quantities: Sequence[Additive]) -> list[_Step]:
 
 
 def _merged(steps: Sequence[_Step]) -> list[_Step]:
-    """The steps with one state for all states that have the same future.
+    """The steps, with all states that have the same future merged into one.
 
-    A future is what the genes that are decided later can add. Of the rows that start in merged states, those
-    of one state are kept.
+    The future of a state is the set of values that later slots can add. Of the rows that start in merged
+    states, only the rows of one of these states are kept.
     """
     merged, classes = list[_Step](), {0: 0}
     for step in reversed(steps):
-        known = np.array([after in classes for after in step.after.tolist()])  # others have no future
+        known = np.array([after in classes for after in step.after.tolist()])  # other states lead nowhere
         after = np.array([classes.get(after, 0) for after in step.after.tolist()])
         future = np.column_stack([step.rows[:, step.new], after, step.values.view(np.int64)])
         starts: dict[int, list[int]] = {}
@@ -232,17 +238,19 @@ def _assignments(space: Space, columns: Sequence[int]) -> Genomes:
 
 @dataclass(frozen=True)
 class _Pruning:
-    """Which partial sums cannot become part of the front."""
+    """Removes partial sums that cannot become part of the front."""
 
     at_least: Matrix
-    """The least that the slots after each one add to each quantity, shape (n_slots, n_quantities)."""
+    """Smallest sum that the slots after each slot add to each quantity, shape (n_slots, n_quantities)."""
     at_most: Matrix
+    """Largest such sum, shape (n_slots, n_quantities)."""
     bound: Vector
-    """Of each quantity's sum; infinite where there is no limit."""
+    """Upper limit of the sum of each quantity; infinite where there is no limit."""
     clipped: NDArray[np.bool_]
-    """Quantities that are no objective: once their limit is certain to be kept, they no longer matter."""
+    """Quantities that are not objectives; once their limit is certain to be kept, their values are
+    ignored."""
     box: Vector
-    """Sums of each quantity count as equal within this; 0: as they are."""
+    """Width of the boxes to which sums of each quantity are rounded; 0: no rounding."""
 
     @classmethod
     def of(
@@ -265,7 +273,7 @@ class _Pruning:
 
     @property
     def error(self) -> Vector:
-        """How far rounding may lead away, in each quantity: one box with every slot."""
+        """Largest error of each quantity by rounding: one box for every slot."""
         return self.box * len(self.at_least)
 
     def __call__(self, sums: Matrix, slot: int) -> Indices:
@@ -281,7 +289,7 @@ class _Pruning:
 
 
 def _after(parts: Matrix) -> Matrix:
-    """Sums over the rows after each one."""
+    """For each row, the sum of all later rows."""
     ahead: Matrix = parts.sum(axis=0) - np.cumsum(parts, axis=0)
     return ahead
 
@@ -314,7 +322,7 @@ def _advance(layer: _Layer, step: _Step, pruning: _Pruning, slot: int) -> _Layer
 
 
 def _trace(space: Space, steps: Sequence[_Step], layers: Sequence[_Layer]) -> Genomes:
-    """The genomes behind the last layer."""
+    """The genomes of the last layer, found by following the parents back to the first slot."""
     at = np.arange(len(layers[-1].sums))
     genomes = np.zeros((len(at), len(space.genes)), dtype=np.int64)
     for step, layer in zip(reversed(steps), reversed(layers), strict=False):  # the first layer has no step

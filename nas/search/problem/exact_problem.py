@@ -38,7 +38,8 @@ def is_additive(problem: Problem) -> bool:
 
 
 def has_quick_front(problem: Problem) -> bool:
-    """Whether the exact front takes no longer than a search round may: two quantities that add up."""
+    """Whether the exact front is quick enough for a search round: at most two quantities, which all add
+    up."""
     return is_additive(problem) and len({part.name for part in problem.quantities}) <= 2
 
 
@@ -65,7 +66,7 @@ def _adds_up(objective: Objective) -> bool:
 
 
 def _plain(objective: Objective) -> Objective:
-    """A user's own objective as it was made."""
+    """The objective itself, without the wrapper of a user's own objective."""
     return objective.objective if isinstance(objective, OwnObjective) else objective
 
 

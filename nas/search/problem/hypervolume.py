@@ -1,4 +1,4 @@
-"""Fronts and the hypervolume that they cover. Everything here is minimised."""
+"""Pareto fronts and their hypervolume. All objectives here are minimised."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MARGIN = 1.05
 
 
 def reference_point(smallest: Vector, largest: Vector) -> Vector:
-    """The point that bounds the hypervolume: the worse of two subnets in each objective, 5 % worse still.
+    """Reference point of the hypervolume: in each objective, 5 % worse than the worse of two subnets.
 
     Args:
         smallest: minimised objectives of the smallest subnet, shape (m,).
-        largest: those of the largest.
+        largest: minimised objectives of the largest subnet, shape (m,).
     """
     worse = np.maximum(smallest, largest)
     return np.where(worse > 0, worse * MARGIN, worse / MARGIN)  # a maximised objective is negative here
@@ -44,19 +44,19 @@ def hypervolume(points: Matrix, reference: Vector) -> float:
 
 
 def greedy_batch(front: Matrix, candidates: Matrix, reference: Vector, n: int) -> list[int]:
-    """Up to `n` candidates that one after the other add most hypervolume to `front`.
+    """Choose up to `n` candidates, each of which adds most hypervolume to `front` and the chosen ones.
 
-    Gains only shrink as the front grows, so a candidate is looked at again only when its old gain leads
-    (lazy greedy, Minoux 1978).
+    Gains only shrink as the front grows, so a gain is computed again only for the candidate whose old gain is
+    the largest (lazy greedy, Minoux 1978).
 
     Args:
-        front: points that are there already, shape (k, m).
-        candidates: shape (c, m).
-        reference: shape (m,).
-        n: how many to choose.
+        front: points of the present front, shape (k, m).
+        candidates: points to choose from, shape (c, m).
+        reference: reference point, shape (m,).
+        n: largest number of candidates to choose.
 
     Returns:
-        Indices of candidates in the order of choice; fewer than `n` where no other adds anything.
+        Indices of candidates in the order of choice; fewer than `n` if no other candidate adds hypervolume.
     """
     chosen: list[int] = []
     covered = hypervolume(front, reference)

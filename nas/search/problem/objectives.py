@@ -28,11 +28,11 @@ class Objective(Protocol):
 
     @property
     def name(self) -> str:
-        """The column of the results."""
+        """Name of the column in the results."""
 
     @property
     def unit(self) -> str:
-        """Such as `ms`; empty for a number without unit."""
+        """The unit, such as `ms`; empty for a number without unit."""
 
     @property
     def maximise(self) -> bool:
@@ -40,10 +40,10 @@ class Objective(Protocol):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics of an evaluation that it reads; empty if it depends on the genome alone."""
+        """Metrics of an evaluation that the objective reads; empty if it depends on the genome alone."""
 
     def __call__(self, genomes: Genomes, metrics: Metrics) -> Vector:
-        """Its value for each row of `genomes` (n, n_genes), shape (n,)."""
+        """The value for each row of `genomes` (n, n_genes), shape (n,)."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ OBJECTIVES: dict[str, ObjectiveFactory] = {
         "int8_file_size_bytes", ALL_INT8.of(context.space), "B"
     ),
 }
-"""Objectives that the architecture alone decides; the task adds its metrics, see `Context`."""
+"""Objectives that depend on the architecture alone; the task adds its metrics, see `Context`."""
 
 
 RESERVED = {

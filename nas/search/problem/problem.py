@@ -28,7 +28,7 @@ class Constraint:
         return f"{self.objective.name} {'<=' if self.sense == 'max' else '>='} {self.bound:g}"
 
     def violation(self, values: Vector) -> Vector:
-        """value / limit - 1 (its negative for a lower limit): ≤ 0 where satisfied, shape (n,)."""
+        """value / limit - 1, negated for a lower limit, so that ≤ 0 means satisfied; shape (n,)."""
         excess = values / self.bound - 1
         return excess if self.sense == "max" else -excess
 
@@ -39,7 +39,7 @@ def parse_constraint(
     """The constraint in `text`, such as `latency_ms=2`.
 
     Raises:
-        ValueError: it is not NAME=NUMBER, the number is not above 0, or there is no such objective.
+        ValueError: `text` is not NAME=NUMBER, the number is not above 0, or there is no such objective.
     """
     name, _, number = text.rpartition("=")
     try:
@@ -81,7 +81,7 @@ class Problem:
         return tuple(dict.fromkeys(metric for part in self.quantities for metric in part.metrics))
 
     def metrics_in(self, table: pd.DataFrame) -> dict[str, Vector]:
-        """These metrics from the columns of a table, each of shape (n,)."""
+        """The metrics of this problem from the columns of a table, each of shape (n,)."""
         return {name: table[name].to_numpy(dtype=np.float64) for name in self.metrics}
 
     def values(self, objective: Objective, genomes: Genomes, metrics: Metrics) -> Vector:
@@ -128,9 +128,9 @@ def unsatisfied(problem: Problem, closest: Genomes, metrics: Metrics) -> str:
     """One line with the limits that no subnet satisfies and the values of the closest one.
 
     Args:
-        problem: with at least one limit.
+        problem: a problem with at least one limit.
         closest: genome of the subnet with the smallest violation, shape (1, n_genes).
-        metrics: its metrics.
+        metrics: metrics of this subnet, each of shape (1,).
     """
     limits = problem.constraints
     wanted = " and ".join(str(limit) for limit in limits)
