@@ -14,7 +14,7 @@ class RelativeTablesConfig(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["tables"] = "tables"
     distance: Positive = 14
-    """Larger distances, in patches, count as this one."""
+    """Largest distance in the tables, in patches; larger distances are clipped to it."""
 
 
 class RelativeBiasConfig(BaseModel, frozen=True, extra="forbid"):
