@@ -26,7 +26,7 @@ IDLE_LOAD = 0.75
 
 
 class Hardware(BaseModel, frozen=True):
-    """Identity of the device; None for what the device, or the tool that measured, does not report."""
+    """Identity of the device; None for values that the device or the measuring tool does not report."""
 
     cpu: str | None = None
     board: str | None = None
@@ -82,7 +82,7 @@ class DeviceProfile(BaseModel, frozen=True):
     """Errors of the latency model on subnets that it was not fitted to, the smallest and the largest
     included, against one measurement of each."""
     held_out_macs: ErrorRecord
-    """The same for a line fitted to MACs only, the baseline."""
+    """Errors of the baseline, a line fitted to MACs only, on the same subnets."""
     noise_floor: float | None
     """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process; None
     if only one pass was measured."""
@@ -124,7 +124,7 @@ class DeviceProfile(BaseModel, frozen=True):
         """Reject results measured on a different device; a different version of the runtime is a warning.
 
         Args:
-            description: the description of the device that measured; what it does not report is not compared.
+            description: the description of the measuring device; values that it lacks are not compared.
 
         Raises:
             ValueError: the hardware differs.

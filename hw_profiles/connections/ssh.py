@@ -147,4 +147,4 @@ REMEDIES = {
     "Permission denied": "{host} accepts none of your keys; `ssh-copy-id {host}` installs one",
     "Could not resolve hostname": "there is no host {host}",
 }
-"""What the user can do, by a text in the error message of ssh."""
+"""Advice for the user, by a text that occurs in the error message of ssh."""

@@ -91,7 +91,7 @@ def other_data(
         space: the space whose latencies are predicted.
         profiled: the space that was profiled.
         measured_ms: the table of blocks; empty if only whole subnets were measured.
-        negligible_weights: gives the number of weights by which a classifier may differ from a measured one
+        negligible_weights: returns the number of weights by which a classifier may differ from a measured one
             without a measurable effect; called only if needed.
         precision: precision of the blocks.
     """
