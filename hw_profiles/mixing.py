@@ -24,7 +24,7 @@ _REASONS = {
     "TensorrtExecutionProvider": "fp16 with INT8 was not run there",
     "NvTensorRTRTXExecutionProvider": "fp16 with INT8 was not run there",
 }
-"""Reasons why other providers are refused. Providers without an entry have not been run with mixed networks."""
+"""Reasons why other providers are refused; providers without an entry were not run with mixed networks."""
 
 
 def check_mixture(provider: str) -> None:
