@@ -20,7 +20,7 @@ from search_spaces.families.traced import TracedSpace
 
 @dataclass(frozen=True)
 class Converted:
-    """A supernet that was made from a model, and how."""
+    """A supernet that was made from a model, with a description of the conversion."""
 
     supernet: Supernet
     layers: tuple[Layer, ...]
@@ -53,14 +53,14 @@ def convert(
 
     Args:
         model: the model, on the CPU. It is in eval mode afterwards.
-        resolutions: sides of the images, in pixels. Those for which the model has other operators than for
-            the largest one are left out.
+        resolutions: sides of the images, in pixels. A resolution is left out if the model has other operators
+            for it than for the largest one.
         options: which parts become elastic.
         outputs: number of outputs; None: those of the model. With another number, the last layer has random
             weights.
         sort: sort elastic channels by importance, see `norm_importance`.
         name: name of the space.
-        origin: description of the model for people.
+        origin: description of the model for readers of the space file.
         channels: channels of the images; None: as many as the first convolution reads.
 
     Raises:
