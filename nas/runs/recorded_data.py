@@ -38,14 +38,14 @@ class DataRecord:
     """The record of a run's data."""
 
     data_root: str | None
-    """Absolute path."""
+    """Absolute path of the folder of the images; None if the data set needs no folder."""
     fingerprint: str
     files: Sequence[FileRecord] = ()
     """Files of an image folder; empty for other data sets."""
 
     @property
     def contents(self) -> dict[str, bytes]:
-        """Contents of the files in the run directory, by name."""
+        """Contents of the files for the run directory, by name."""
         return {FILES: to_csv(self.files)} if self.files else {}
 
 

@@ -28,7 +28,7 @@ class Converted:
     training_only: tuple[str, ...]
     """Modules that were dropped because only training uses them."""
     refused: tuple[tuple[int, str], ...]
-    """Resolutions that were not offered, and why."""
+    """Resolutions that were left out, with the reasons."""
 
     @property
     def space(self) -> TracedSpace:
