@@ -9,8 +9,8 @@ continue, and the exit code is 1. `--quick` uses small settings, which test the 
 
 training    images/s of a sandwich step in bfloat16 on images that are already on the device, and the time of
             the step over the sum of the steps of its four subnets as static networks
-loader      images/s of the loader alone, from JPEG files, and its share: the images/s of the training over
-            those of the loader. Above 1, the loader limits the training.
+loader      images/s of the loader alone, from JPEG files, and its share: images/s of the training divided by
+            images/s of the loader. Above 1, the loader limits the training.
 evaluation  a group of subnets, recalibrated and evaluated from JPEG files: images/s over all subnets, and
             these over the images/s of the forward passes alone
 profile     a latency profile by ONNX Runtime, with inputs and outputs on the device: error of the predictions

@@ -66,8 +66,8 @@ class Device:
         space without it in fp32.
 
         Raises ValueError if the space chooses precisions and the profile has only one, or if the latency of a
-        block of the space is neither measured nor follows from the measured ones; the message names the
-        blocks and the command that measures them.
+        block of the space was not measured and cannot be derived; the message names the blocks and the
+        command that measures them.
         """
         return lru_cache(maxsize=8)(self._latency)
 
@@ -92,7 +92,7 @@ class Device:
         return with_precision(space, "block") if self.is_mixed else base_space(space)
 
     def other_data(self, space: Space) -> OtherData:
-        """How the latencies of the blocks of a space follow from the measured ones."""
+        """The latencies of the blocks of a space, derived from the measured latencies."""
         precisions = block_precisions(self.profile.key.precision if space is not base_space(space) else FP32)
         parts = [
             other_data(

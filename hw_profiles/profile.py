@@ -30,7 +30,7 @@ class Hardware(BaseModel, frozen=True):
 
     cpu: str | None = None
     board: str | None = None
-    """Such as `Raspberry Pi 5 Model B`."""
+    """Name of the board, such as `Raspberry Pi 5 Model B`."""
     cores: int | None = None
     """Number of cores of the machine."""
     usable_cores: int | None = None
@@ -38,7 +38,7 @@ class Hardware(BaseModel, frozen=True):
     cpu_quota: float | None = None
     """CPU quota of its control groups, in cores; None without a quota."""
     machine: str | None = None
-    """Such as `x86_64`."""
+    """Architecture of the processor, such as `x86_64`."""
     instruction_set: str | None = None
     """`x86-vnni`, `x86`, `arm`, or the machine; it decides how INT8 values are stored."""
     governor: str | None = None
@@ -56,7 +56,7 @@ class DeviceProfile(BaseModel, frozen=True):
     space: str
     """The space whose blocks were measured."""
     created: str
-    """UTC, ISO 8601."""
+    """Time of creation: UTC, ISO 8601."""
     seconds: float
     """Time spent measuring, held-out checks included."""
     check_seconds: float

@@ -74,7 +74,7 @@ class Block:
     name: str
     inputs: tuple[TensorSpec, ...]
     nodes: tuple[Node, ...]
-    """In topological order."""
+    """Nodes in topological order."""
     outputs: tuple[int, ...]
     """Indices of the output nodes; a negative one is an input that is passed through."""
 

@@ -1,9 +1,9 @@
 """Spaces with the precision of each part of the network as a choice.
 
-Any space becomes such a space: it gets further choices, and its blocks are those of the original space in the
-precision that these choices set. A block that reads a tensor of another precision begins with a border, a
-`Convert` node for each input. The first block reads the images in its own precision: what it costs to convert
-them is part of its cost.
+Any space can be converted to such a space: choices of precision are added, and the blocks are those of the
+original space in the precision that these choices set. A block that reads a tensor of another precision
+begins with a border, a `Convert` node for each input. The first block reads the images in its own precision;
+the cost of converting the images is part of the cost of this block.
 """
 
 from __future__ import annotations

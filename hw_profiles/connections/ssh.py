@@ -23,7 +23,7 @@ from hw_profiles.connections.remote import RemoteRunner
 from hw_profiles.measuring.results import Results
 
 NO_CONNECTION = 255
-"""Exit code of ssh itself; any other is that of the remote command."""
+"""Exit code of errors of ssh itself; any other code is the exit code of the remote command."""
 
 
 class Ssh(BaseModel, frozen=True, extra="forbid"):

@@ -22,7 +22,7 @@ from search_spaces.errors import one_line
 
 MODELS, IMAGES = "models", "images"
 WEIGHTS = "weights.bin"
-"""In the folder of the models, where ONNX expects external data."""
+"""File of the shared constants, in the folder of the models, where ONNX expects external data."""
 
 
 class TrialPlan(NamedTuple):

@@ -125,7 +125,7 @@ class Run(TrainedRun):
 
         Args:
             device: whose search is reported; None: the device that was searched last.
-            out: the folder to write to; None: that of the search.
+            out: the folder to write to; None: the folder of the search.
             progress: called after evaluations on the test split.
 
         Returns:

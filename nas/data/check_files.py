@@ -61,7 +61,7 @@ class _Result:
     """Result of the check of one file."""
 
     failure: str | None = None
-    """Why the file cannot be read."""
+    """The reason why the file cannot be read; None if it can be read."""
     high_byte: int | None = None
     """The largest high byte of a 16-bit image."""
 

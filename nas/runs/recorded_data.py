@@ -66,7 +66,7 @@ def record(name: str, dataset: Dataset, data_root: str | Path | None) -> DataRec
 def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import: bool = False) -> Dataset:
     """The data set of a run, with the files and the splits that were recorded when the run was made.
 
-    An imported run without recorded images records those of `data_root`.
+    If an imported run has no record of its images yet, the images in `data_root` are recorded.
 
     Args:
         run: the run.

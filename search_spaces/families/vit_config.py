@@ -93,7 +93,7 @@ class ViTConfig(SpaceConfig, frozen=True):
         """Check that images consist of whole patches.
 
         Raises:
-            ValueError: they do not.
+            ValueError: a resolution is not a multiple of the patch size.
         """
         wrong = [resolution for resolution in self.resolutions if resolution % self.patch]
         if wrong:

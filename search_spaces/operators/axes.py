@@ -130,7 +130,7 @@ class Parameter:
 
     axes: tuple[Axis, ...]
     learned: bool = True
-    """Whether it is trained by gradients; otherwise it is a statistic."""
+    """Whether the tensor is trained by gradients; otherwise it is a statistic."""
     decayed: bool = True
     """Whether weight decay may shrink it, if it has more than one axis."""
 

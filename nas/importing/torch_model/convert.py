@@ -49,15 +49,15 @@ def convert(
     origin: str = "",
     channels: int | None = None,
 ) -> Converted:
-    """Convert a model to a supernet whose largest subnet computes what the model does.
+    """Convert a model to a supernet whose largest subnet computes the same outputs as the model.
 
     Args:
         model: the model, on the CPU. It is in eval mode afterwards.
         resolutions: sides of the images, in pixels. A resolution is left out if the model has other operators
             for it than for the largest one.
         options: which parts become elastic.
-        outputs: number of outputs; None: those of the model. With another number, the last layer has random
-            weights.
+        outputs: number of outputs; None: as many as the model has. With another number, the last layer has
+            random weights.
         sort: sort elastic channels by importance, see `norm_importance`.
         name: name of the space.
         origin: description of the model for readers of the space file.

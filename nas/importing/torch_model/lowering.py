@@ -67,7 +67,7 @@ class Weight:
     name: str = ""
     """Name of the parameter or buffer with the same elements in the same order; empty if there is none."""
     learned: bool = True
-    """Whether it is trained by gradients."""
+    """Whether the tensor is trained by gradients."""
 
     @property
     def numel(self) -> int:
@@ -113,7 +113,7 @@ class Call:
         return index
 
     def index(self, value: object) -> Index | None:
-        """Index of the layer that computes a value; None: it is not the output of an operator."""
+        """Index of the layer that computes a value; None if the value is not the output of an operator."""
         if isinstance(value, View):
             value = self.lowering.materialized(self, value)
         return value if isinstance(value, Index) else None

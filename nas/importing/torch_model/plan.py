@@ -19,7 +19,7 @@ from search_spaces.families.traced_config import OUTPUTS, BlockRow, ChoiceRow, N
 from search_spaces.tensors import TensorSpec
 
 ELASTIC = ("expand", "heads", "depth", "width", "kernel")
-"""Kinds of choices that a conversion can make, besides the resolution."""
+"""Kinds of choices that a conversion can create, in addition to the resolution."""
 DEFAULT_ELASTIC = ("expand", "heads", "depth")
 
 

@@ -131,7 +131,7 @@ class SizeTracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """See `fx.Tracer`."""
         node = super().create_node(*args, **kwargs)
-        # the output has no line of its own
+        # the output node has no source line
         self.lines[node.name] = "" if node.op == "output" else _line_of_user(sys._getframe(1))
         if node.op == "get_attr":
             self.values[node.name] = self._attribute(str(node.target))
