@@ -14,9 +14,9 @@ the parts of the graph. Three kinds of graphs are timed:
   two floating-point convolutions, because ONNX Runtime may compute a single one between integer convolutions
   with integers as well.
 - Single blocks between calibration convolutions of the other precision have one border of each direction, at
-  different feature maps if the block changes the size. If an INT8 part of a network begins at a large feature
-  map and ends at a small one, the relation between the costs of both directions matters; these graphs
-  determine it, but round trips at one feature map cannot.
+  different feature maps if the output of the block differs from its input in shape. If an INT8 part of a
+  network begins at a large feature map and ends at a small one, the relation between the costs of both
+  directions matters; these graphs determine it, but round trips at one feature map cannot.
 
 Feature maps that several nodes of a block read, because the block has a shortcut, have separate costs: ONNX
 Runtime changes the layout for the shortcut too.
