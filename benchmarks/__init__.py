@@ -1,1 +1,1 @@
-"""Side-by-side measurements: the commands behind the figures of the README."""
+"""Benchmarks and comparisons: the commands that produce the figures of the README."""

@@ -122,7 +122,7 @@ def _finetuned(run: Path, arch: Arch, recipe: Recipe, out: Path, progress: Progr
 
 
 def measure_latencies(out: Path, progress: Progress = silent) -> dict[str, float]:
-    """Latency in ms of all models by name, measured in one session unless it was before."""
+    """Latency in ms of all models by name, measured in one session; an earlier measurement is reused."""
     files = {
         row["model"]: Path(row["file"])
         for table in (baselines(out), _front(out))
@@ -170,12 +170,12 @@ def _front(out: Path) -> pd.DataFrame:
 
 
 def _points(table: pd.DataFrame, column: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Error and latency of each row, both minimised."""
+    """Error and latency of each row, shape (n, 2); both are minimised."""
     return np.column_stack([1 - table[column].to_numpy(float), table["latency_ms"].to_numpy(float)])
 
 
 def _rows(models: pd.DataFrame, front: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """A row for each model, with the best subnet that is not slower; NaN: all subnets are slower."""
+    """A row for each model, with the best subnet that is not slower; NaN if all subnets are slower."""
     for _, model in models.sort_values("latency_ms").iterrows():
         row = {"model": model["model"], "ms": model["latency_ms"], "percent": 100 * model["accuracy"]}
         for column in ("inherited", "finetuned"):

@@ -9,11 +9,13 @@ A network of `benchmarks.off_the_shelf_models` is trained alone on Fashion-MNIST
 
 `supernet`: the network is imported, its subnets are trained with the recipe own-network for a quarter of the
 epochs, this machine is profiled, and one search of 100 evaluations gives a measured front. Of the subnets
-within each limit, the one with the highest validation accuracy is taken. The other tools make a network for
-each limit, see `benchmarks.pruning_tools`. It is fine-tuned with the learning rate of own-network; all these
-trainings together take as much CPU time as that of the supernet.
+within each limit, the one with the highest validation accuracy is taken. The other tools make a separate
+network for each limit (see `benchmarks.pruning_tools`), which is fine-tuned with the learning rate of
+own-network. The fine-tuning of all these networks together takes as much CPU time as the training of the
+supernet.
 
-Everything runs on one thread. A result is written after each part; the command continues where it stopped.
+Everything runs on one thread. A result is written after each part; after an interruption, the same command
+continues.
 """
 
 from __future__ import annotations
@@ -71,11 +73,11 @@ EVALUATIONS = 100
 DEVICE = "this-machine"
 LR = 0.02
 TIMED_STEPS = 10
-"""Steps by which the time of a step is measured."""
+"""Number of steps in which the time of a step is measured."""
 SCORED = 1000
-"""Validation images by which FastNAS ranks the layers."""
+"""Number of validation images on which FastNAS ranks the layers."""
 RECALIBRATION = 8
-"""Batches for the batch norms of networks that FastNAS tries."""
+"""Number of batches for recalibrating the batch norms of networks that FastNAS tries."""
 IMPORTED = "imported"
 SUPERNET, TORCH_PRUNING, FASTNAS = "supernet", "torch-pruning", "fastnas"
 
@@ -192,7 +194,7 @@ class Comparison:
     def pruned(self, tool: str, limit_ms: float, seconds: float) -> dict[str, Any]:
         """A network of another tool within a limit, fine-tuned for some CPU seconds.
 
-        Its accuracy is None if the tool makes none within the limit.
+        The accuracy is None if the tool finds no network within the limit.
         """
         network, _ = self.original()
         make = self._maker(tool, network)

@@ -5,19 +5,18 @@
     python -m benchmarks.evaluation_engine --subnets 4 --validation-images 60 --calibration-images 40
 
 JPEG files with the size and the texture of photographs are made in a temporary folder. Random subnets with
-random weights are evaluated on them as a search does it: BN recalibration, then the validation split. The
-time is compared with the least that is needed: the sum of the forward passes of all subnets at their best
-batch size, over as many images as recalibration and evaluation have together, plus one pass that decodes
-each image and resizes it to the resolution of each subnet. Forward passes are those of the plain static
-network in eval mode; a second ratio uses the folded network of the evaluation. All times use all cores that
-the process may use.
+random weights are evaluated on them as in a search: BN recalibration, then the validation split. The time is
+compared with a lower bound: the sum of the forward passes of all subnets at their best batch size, over as
+many images as recalibration and evaluation have together, plus one pass that decodes each image and resizes
+it to the resolution of each subnet. The forward passes are those of the plain static network in eval mode; a
+second ratio uses the folded network of the evaluation. All work uses all cores that the process may use.
 
-With --against, the same subnets are also evaluated by the code of another checkout, in turns with this one,
-each in a process of its own; the ratio of the times and the largest difference of the cross-entropies are
-printed.
+With --against, the same subnets are also evaluated by the code of another checkout. The two checkouts
+alternate, each in its own process; the ratio of the times and the largest difference of the cross-entropies
+are printed.
 
-"wall" are seconds that passed, "cpu" are CPU seconds divided by the number of cores, which depend less on
-other processes. Each number is the minimum over the repeats.
+"wall" is the elapsed time in seconds, "cpu" is the CPU time in seconds divided by the number of cores, which
+depends less on other processes. Each number is the minimum over the repeats.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ WIDTH, HEIGHT = 500, 375
 CLASSES = 10
 BATCH_SIZES = (4, 8, 16, 32)
 FORWARD_IMAGES = 64
-"""Images of a measurement of forward passes."""
+"""Number of images in a measurement of forward passes."""
 
 
 class Seconds(NamedTuple):
@@ -67,7 +66,7 @@ class Seconds(NamedTuple):
 
 
 def photograph(rng: np.random.Generator) -> Image.Image:
-    """Smooth colours with texture; a JPEG file of about the size of a photograph's."""
+    """An image of smooth colours with texture, whose JPEG file has about the size of a photograph."""
     size = (WIDTH, HEIGHT)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     texture = Image.fromarray(rng.integers(0, 256, (HEIGHT // 3, WIDTH // 3), dtype=np.uint8))
@@ -94,7 +93,7 @@ def timed(work: Callable[[], object]) -> Seconds:
 
 
 def fastest(times: Sequence[Seconds]) -> Seconds:
-    """The minimum of each of the two."""
+    """The minimum of the wall-clock time and the minimum of the CPU time."""
     return Seconds(*map(min, zip(*times, strict=True)))
 
 
@@ -144,7 +143,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluate_in(checkout: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The result of `evaluate` with the code of a checkout, in a process of its own."""
+    """The result of `evaluate` with the code of a checkout, in a separate process."""
     command = [sys.executable, __file__, "--child", "--images", options.images]
     for name in ("space", "subnets", "calibration_images", "logits_scale"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
@@ -190,7 +189,7 @@ def forward_in_batches(net: Callable[[torch.Tensor], torch.Tensor], size: int, b
 
 
 def least(options: argparse.Namespace) -> dict[str, Seconds]:
-    """The least time that is needed, with the plain and with the folded network."""
+    """The lower bound of the time, with the plain and with the folded network."""
     from nas.torch_backend.folded import FoldedNet
 
     torch.set_num_threads(1)

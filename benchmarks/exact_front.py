@@ -3,9 +3,9 @@
     python -m benchmarks.exact_front --device NAME --profiles DIR --evaluations 500000 --json
 
 Minimizes the latency of a device and maximizes a synthetic accuracy that is a sum over blocks. Without
---device, the latency is synthetic too. The results are the time of the exact front (without that of computing
-its tables), the number of subnets in the front of NSGA-II that are weakly dominated by the exact front, and
-the hypervolume of NSGA-II relative to that of the exact front.
+--device, the latency is synthetic too. The results are the time to compute the exact front (without its
+tables), the number of subnets in the front of NSGA-II that are weakly dominated by the exact front, and the
+hypervolume of NSGA-II relative to that of the exact front.
 """
 
 from __future__ import annotations

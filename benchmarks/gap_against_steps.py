@@ -38,7 +38,7 @@ def subnets(recipe: Recipe, n: int, seed: int) -> list[Arch]:
 
 
 def inherited(out: Path, recipe: Recipe, n: int, epochs: int, seed: int) -> dict[str, Any]:
-    """Number of steps of a supernet, and test top-1 of its subnets."""
+    """Number of training steps of a supernet, and test top-1 of its subnets."""
 
     def work() -> dict[str, Any]:
         torch.set_num_threads(1)
@@ -86,7 +86,14 @@ def gaps(
 
 
 def _row(epochs: int, steps: int, ours: Any, theirs: Any) -> dict[str, float]:
-    """A row of means over seeds and subnets of percentages `ours` and `theirs`, shape (seeds, subnets)."""
+    """A row of means over seeds and subnets.
+
+    Args:
+        epochs: number of epochs.
+        steps: number of training steps.
+        ours: top-1 of subnets with inherited weights in percent, shape (seeds, subnets).
+        theirs: top-1 of the same subnets trained from scratch, in percent, shape (seeds, subnets).
+    """
     gap = (ours - theirs).ravel()
     return {
         "epochs": epochs,

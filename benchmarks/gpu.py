@@ -4,13 +4,13 @@
     python -m benchmarks.gpu --json > gpu.jsonl
     python -m benchmarks.gpu --device cpu --quick
 
-Each part prints its result as soon as it is there. If a part fails, its result is the error, the others go on
-and the exit code is 1. `--quick` uses small settings, which test the code and say nothing about speed.
+Each part prints its result as soon as it ends. If a part fails, its result is the error, the other parts
+continue, and the exit code is 1. `--quick` uses small settings, which test the code but not the speed.
 
 training    images/s of a sandwich step in bfloat16 on images that are already on the device, and the time of
             the step over the sum of the steps of its four subnets as static networks
-loader      images/s of the loader alone, from JPEG files, and its share: the images/s of the training over
-            those of the loader. Above 1, the loader limits the training.
+loader      images/s of the loader alone, from JPEG files, and its share: images/s of the training divided by
+            images/s of the loader. Above 1, the loader limits the training.
 evaluation  a group of subnets, recalibrated and evaluated from JPEG files: images/s over all subnets, and
             these over the images/s of the forward passes alone
 profile     a latency profile by ONNX Runtime, with inputs and outputs on the device: error of the predictions
@@ -63,7 +63,7 @@ Result = dict[str, object]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """Sizes of the measurements."""
 
     space: str = "attentivenas"
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
@@ -72,7 +72,7 @@ class Sizes:
     """Images of a training step."""
     steps: int = 20
     rounds: int = 5
-    """Repetitions whose fastest counts."""
+    """Number of repetitions, of which the fastest is reported."""
     files: int = 512
     subnets: int = 50
     forward_batch: int = 128
@@ -99,7 +99,7 @@ QUICK = Sizes(
 
 @dataclass
 class Benchmark:
-    """The parts; files and earlier results are shared."""
+    """The parts of the benchmark, which share files and results."""
 
     device: torch.device
     sizes: Sizes
@@ -279,7 +279,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = QUICK if options.quick else Sizes()
     if options.quick:
-        torch.set_num_threads(1)  # several would wait for each other on a busy machine
+        torch.set_num_threads(1)  # several threads would wait for each other on a busy machine
     if options.batch:
         sizes = Sizes(**{**vars(sizes), "batch": options.batch})
     with tempfile.TemporaryDirectory() as folder:
@@ -304,7 +304,7 @@ def run(benchmark: Benchmark, names: list[str], minutes: float, as_json: bool) -
         else:
             try:
                 result = benchmark.parts[name]()
-            except Exception as error:  # the other parts go on
+            except Exception as error:  # the other parts continue
                 result["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         failed |= "error" in result
         result = {"part": name, "hardware": hardware, "wall_s": round(time.monotonic() - begin, 1), **result}

@@ -82,9 +82,9 @@ def _of_node(block: Block, node: Node) -> int:
     """Operations of a node.
 
     In attention stages, the depthwise convolution of values counts one operation for each output instead of
-    nine, the softmax one for each attention weight, and SE and shortcuts none; before a stride, maps have
-    twice the size of the map after it, also if that was rounded up. Each shortcut across a stride in a
-    convolution stage counts as a 1×1 convolution, also between equal widths.
+    nine, the softmax one for each attention weight, and SE and shortcuts none. The side of the feature map
+    before a stride counts as twice the side after it, even if the latter was rounded up. Each shortcut across
+    a stride in a convolution stage counts as a 1×1 convolution, even between equal widths.
     """
     if block.name.endswith(".entry"):
         if node.name.startswith(("se.", "shortcut")):

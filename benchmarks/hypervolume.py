@@ -3,8 +3,9 @@
     python -m benchmarks.hypervolume RUN --device NAME --profiles DIR --seeds 5 --json
 
 Subnets are selected on the validation split. The hypervolume is computed from their cross-entropy on the test
-split and their measured latency, each in a new process. The reference point is 1.05 times the worse value of
-the smallest and the largest subnet on the validation split. Differences are paired by seed.
+split and their latency, measured in a new process for each subnet. The reference point is, for each
+objective, 1.05 times the worse value of the smallest and the largest subnet on the validation split.
+Differences are paired by seed.
 """
 
 from __future__ import annotations

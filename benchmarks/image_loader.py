@@ -3,11 +3,11 @@
     python -m benchmarks.image_loader
     python -m benchmarks.image_loader --processes 16 --resolution 224 --json
 
-The files are made in a temporary folder. `bare` decodes them with Pillow, crops the same distribution of
-random parts and resizes them, in as many processes, and drops the result. `loader` returns batches of
-training images to the main process. Both sides are repeated in turn, so that other load affects both equally;
+The files are made in a temporary folder. `loader` returns batches of training images to the main process.
+`bare` decodes the files with Pillow, crops random parts with the same distribution, resizes them, in the same
+number of processes, and drops the result. Both sides alternate, so that other load affects both equally;
 times are minima over the rounds. On a busy machine, compare the CPU time of all processes (`cpu_ms`, Linux).
-`decode_ms` is the CPU time of decoding one file: with Pillow as the toolkit does, with Pillow's draft mode at
+`decode_ms` is the CPU time of decoding one file: with Pillow as in the toolkit, with Pillow's draft mode at
 half the size, which changes the pixels, and with torchvision.
 """
 
@@ -42,7 +42,7 @@ from nas.torch_backend.allocator import keep_freed_memory
 WIDTH, HEIGHT = 500, 375
 QUALITY = 85
 DECODED = 30
-"""Files of the comparison of decoders."""
+"""Number of files in the comparison of decoders."""
 
 Box = tuple[int, int, int, int]
 
@@ -92,7 +92,7 @@ def make_jpegs(folder: Path, n: int) -> list[str]:
 def measure(
     paths: Sequence[str], processes: int, resolution: int, batch: int, rounds: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Seconds and CPU seconds per image, each of bare decoding and resizing and of the loader."""
+    """Seconds per image and CPU seconds per image, each for `bare` and for `loader`."""
     sides = [_bare(paths, processes, resolution, batch), _loader(paths, processes, resolution, batch)]
     seconds, cpu_seconds = np.full((2, len(sides)), np.inf)
     for _ in range(rounds):
@@ -117,7 +117,7 @@ def _cpu_seconds() -> float:
 
 
 Side = tuple[Callable[[], None], Callable[[], None]]
-"""Functions that handle all images once, and that end the processes."""
+"""A function that processes all images once, and a function that ends the processes."""
 
 
 def _bare(paths: Sequence[str], processes: int, resolution: int, batch: int) -> Side:

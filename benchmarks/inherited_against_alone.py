@@ -4,11 +4,11 @@
         --strategies "sandwich, labels" uniform path_importance attentive_best
     python -m benchmarks.inherited_against_alone --config fashion-mnist --data-root DIR --out study --run RUN
 
-The supernets are trained as in `benchmarks.training_strategies`, each with as many forward-backward passes;
-`--run` adds one that is trained already. Subnets that are spread over all sizes are trained alone with two
-seeds. The gap is that of the accuracy on the test split. Kendall's tau compares the cross-entropies on the
-validation split with those of the subnets trained alone, averaged over their seeds; its ceiling is that
-between the two seeds. After an interruption, the same command continues.
+The supernets are trained as in `benchmarks.training_strategies`, all with equal numbers of forward-backward
+passes; `--run` adds a supernet that is already trained. Subnets that are spread over all sizes are trained
+alone with two seeds. The gap is the difference in accuracy on the test split. Kendall's tau compares the
+cross-entropies on the validation split with those of the subnets trained alone, averaged over their seeds;
+its ceiling is Kendall's tau between the two seeds. After an interruption, the same command continues.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def measured(run: Path, archs: Sequence[Arch]) -> dict[str, list[float]]:
 def alone(
     out: Path, recipe: Recipe, archs: Sequence[Arch], device: torch.device, progress: Progress
 ) -> list[dict[str, float]]:
-    """Figures of the subnets trained alone on labels, with all seeds; on a GPU several at the same time."""
+    """Figures of the subnets trained alone on labels, for all seeds; a GPU trains several at once."""
     jobs = {out / "alone" / f"{arch.id}-{seed}.json": (seed, arch) for seed in SEEDS for arch in archs}
     dataset = get_dataset(recipe.data.dataset, recipe.data.root, recipe.data.split_seed)
     for files in in_groups([file for file in jobs if not file.exists()], device):
@@ -84,7 +84,7 @@ def _untrained(recipe: Recipe, seed: int, arch: Arch) -> Member:
 
 
 def inherited(out: Path, recipe: Recipe, archs: Sequence[Arch], strategy: str) -> dict[str, Any]:
-    """The same for subnets of the supernet of a strategy."""
+    """Figures of the subnets with the weights of the supernet of a strategy."""
 
     def work() -> dict[str, Any]:
         return measured(trained(out / "runs", recipe, strategy, recipe.seed).path, archs)

@@ -1,4 +1,4 @@
-"""INT8 transformers whose tokens have a range of their own in each batch, or that of calibration images.
+"""Latency of INT8 transformers with dynamic ranges of tokens, and with static ranges from calibration images.
 
 python -m benchmarks.int8_tokens deit-tiny vit-small
 """
@@ -22,7 +22,7 @@ from nas.onnx_backend.quantize import assumed_ranges, quantize, scheme
 from search_spaces import Block, Space
 
 VISITS = 40
-"""Each model is timed so often, in turns; the shortest time counts, in CPU time of one thread."""
+"""Number of times that each model is timed, in turns; the shortest CPU time of one thread is reported."""
 
 
 def models(space: Space) -> Mapping[str, onnx.ModelProto]:

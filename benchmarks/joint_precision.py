@@ -1,20 +1,20 @@
-"""Searches of architecture and precision together, against searches in one precision.
+"""Joint searches of architecture and precision, compared with searches in one precision.
 
     python -m benchmarks.joint_precision RUN --out DIR --size small --threads 1 2
 
 The run is copied to DIR, and this machine is profiled in mixed precision for each number of threads. Searches
-in fp32, in INT8 and with each grain have equal numbers of evaluations, and evaluate their fronts as deployed
-and on this machine. An interrupted call is continued by the same command; finished searches are not repeated.
-After each seed, the figures so far are printed, by number of threads:
-- `hypervolume`: on cross-entropy as deployed and latency, of each search;
-- `over_better_uniform`: that of a joint search relative to the better one of both searches in one precision,
-  for each seed;
-- `saving`: the latency that the front of a joint search saves at equal cross-entropy against the fronts of
-  both searches in one precision together, median over the front;
+in fp32, in INT8 and with each grain have equal numbers of evaluations. Their fronts are evaluated as deployed
+and measured on this machine. After an interruption, the same command continues; finished searches are not
+repeated. After each seed, the figures so far are printed, by number of threads:
+- `hypervolume`: of each search, on cross-entropy as deployed and latency;
+- `over_better_uniform`: for each seed, the hypervolume of a joint search relative to the better one of both
+  searches in one precision;
+- `saving`: the share of latency that the front of a joint search saves at equal cross-entropy, compared with
+  the fronts of both searches in one precision together; median over the front;
 - `kendall_tau`: of the predictor in cross-validation, for fp32, and for the subnets that the joint search
   evaluated as deployed;
 - `noise_floor` and `mape` of the device profile.
-The first three are given with measured and with predicted latencies.
+The first three are printed for measured and for predicted latencies.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ UNIFORM: tuple[Precision, ...] = (FP32, INT8)
 
 
 class Size(NamedTuple):
-    """What a comparison costs."""
+    """Size of a comparison, which determines its cost."""
 
     budget: int
-    """Evaluations of each search."""
+    """Number of evaluations of each search."""
     validation_images: int | None
-    """Images of each evaluation; None: all."""
+    """Number of validation images of each evaluation; None: all."""
     held_out: int
-    """Subnets that a device profile is tested on."""
+    """Number of subnets that a device profile is tested on."""
 
 
 SIZES: Mapping[str, Size] = {
@@ -153,7 +153,7 @@ def stored(
     space: PrecisionSpace,
     options: SearchOptions,
 ) -> Found:
-    """The result of a search; it is searched if there is no file of it."""
+    """The result of a search, read from its file; if there is no file, the search is run."""
     name = f"{device.profile.name}-{kind}-{options.algorithm}-{options.seed}"
     path = folder / f"{name}.json"
     if not path.exists():
@@ -233,7 +233,7 @@ def _volumes(fronts: Mapping[str, Matrix]) -> dict[str, float]:
 
 
 def lines(result: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """The figures, one in each line with the names that lead to it."""
+    """The figures as lines of text, each with the path of its keys."""
     for name, value in result.items():
         if isinstance(value, dict) and "each" not in value:
             yield from lines(value, f"{path}{name} ")
@@ -246,8 +246,8 @@ def saving(front: Matrix, others: Sequence[Matrix]) -> float:
 
     Args:
         front: cross-entropy and latency of its members, shape (n, 2).
-        others: the same of other fronts; a member of `front` is compared with the fastest of their members
-            whose cross-entropy is not higher, and left out if there is none.
+        others: cross-entropy and latency of the members of other fronts. A member of `front` is compared with
+            the fastest of these members whose cross-entropy is not higher, and left out if there is none.
     """
     known = np.concatenate(others)
     shares = []

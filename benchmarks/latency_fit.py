@@ -4,8 +4,9 @@
 
 `layers` is the model of the toolkit (`hw_profiles.latency_models.layerwise`). `ridge` is the baseline: ridge
 regression on statistics of the network (MACs, parameters, activations, resolution, number of layers of each
-kind). `ceiling` estimates the limit due to noise in the labels: least relative deviations on the costs of
-each kind of layer in each stage, fitted to 80 % of the subnets and tested on the others.
+kind). `ceiling` estimates the limit due to noise in the measurements: a regression by least relative
+deviations on the costs of each kind of layer in each stage, fitted to 80 % of the subnets and tested on the
+others.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
-"""Quality of the latencies that a profile of this machine predicts.
+"""Quality of latency predictions from a profile of this machine.
 
     python -m benchmarks.latency_table --space cifar --precision int8 --threads 2 --search macs --loaded
 
-This command profiles the space and evaluates the predictions on held-out subnets. With --search, they are
-also evaluated on the results of a search, which prefers subnets whose latency is underestimated: `macs`
-searches the most MACs at each latency, and a RUN of this space is copied for `nas search`. With --loaded, the
-space is profiled again while another process uses one core, and the ranks of random subnets in both profiles
-are compared. All together, it takes about 2.5 times as long as a profile.
+This command profiles the space and evaluates the predictions on held-out subnets. With --search, the
+predictions are also evaluated on the results of a search, which prefers subnets whose latency is
+underestimated: `macs` searches for the most MACs at each latency; the path of a RUN of this space copies the
+run for `nas search`. With --loaded, the space is profiled again while another process uses one core, and the
+ranks of random subnets in both profiles are compared. Everything together takes about 2.5 times as long as a
+profile.
 
     python -m benchmarks.latency_table --space cifar --precision mixed --threads 2 --profiles DIR
 
 measures a mixed profile: errors and noise floors of subnets in fp32, in INT8 and of mixed precision, and the
-change of the signed error with each border. With --profiles, the profile stays in DIR, and an interrupted
-call is continued by the same command.
+change of the signed error with each border. With --profiles, the profile is kept in DIR, and after an
+interruption, the same command continues.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def targets(space: Space, profile: DeviceProfile, result: dict[str, Any]) -> lis
 
 
 def _by_precision(errors: PrecisionErrors) -> list[tuple[str, float, str, float]]:
-    """The targets of each group of a mixed profile, and that no error depends on the number of borders."""
+    """Targets for the error of each group of a mixed profile, and for the change of the error per border."""
     rows = []
     for group in GROUPS:
         floor = errors.noise_floor.get(group, 0.0)

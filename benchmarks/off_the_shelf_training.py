@@ -56,11 +56,11 @@ class Job:
     width: float
     recipe: Recipe
     setting: Mapping[str, float]
-    """The changes to the recipe of the study, which `recipe` has already."""
+    """The changes to the recipe of the study; `recipe` already includes them."""
     path: Path
     """File of the result."""
     onnx: Path | None = None
-    """File of the network; None: it is not kept, nor evaluated on the test split."""
+    """File of the network; None: the network is neither kept nor evaluated on the test split."""
 
     @property
     def name(self) -> str:
@@ -95,7 +95,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Baselines:
-    """The networks to train, and how."""
+    """The networks to train, and the settings of their training."""
 
     recipe: Recipe
     widths: Mapping[str, Sequence[float]]
@@ -130,7 +130,7 @@ class Baselines:
 def train_baselines(
     study: Baselines, out: Path, device: torch.device = CPU, progress: Progress = silent
 ) -> pd.DataFrame:
-    """Tune and train all networks that are not trained yet; the result is that of `baselines`."""
+    """Tune and train all networks that are not trained yet; returns the table of `baselines`."""
     replace_file(out / RECIPE, study.recipe.to_yaml())
     trials = [trial for family in study.widths for trial in study.trials(family, out)]
     _train_missing(trials, device, progress)
@@ -150,7 +150,7 @@ def baselines(out: Path) -> pd.DataFrame:
     """A row for each trained network.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no network is trained yet.
     """
     table = _results(out / MODELS)
     if table.empty:
@@ -172,13 +172,13 @@ def _train_missing(jobs: Sequence[Job], device: torch.device, progress: Progress
 
 
 def training_hours(out: Path) -> dict[str, float]:
-    """Hours of the trainings on the CPU, from the times of their steps, which take turns.
+    """Hours of the trainings on the CPU, computed from the times of their steps, which are measured in turns.
 
     Args:
         out: folder of trained networks.
 
     Returns:
-        Those of a supernet with the recipe, of all networks, and of their tuning.
+        The hours for a supernet with the recipe, for all networks, and for their tuning.
     """
     recipe = parse_recipe((out / RECIPE).read_text(encoding="utf-8"))
     keep_freed_memory()

@@ -2,12 +2,12 @@
 
     python -m benchmarks.onnx_export [SPACE …]
 
-Both times are those from the weights of the supernet to a file on disk: the extraction of the subnet and the
-export. The toolkit folds batch norms; with torch's exporter (dynamo), this is left to the exporter. The BN
-recalibration and the check of the file that `nas export` adds are not included. "same subnet" excludes the
+Both times cover the way from the weights of the supernet to a file on disk: the extraction of the subnet and
+the export. The toolkit folds batch norms; with torch's exporter (dynamo), this is left to the exporter. The
+BN recalibration and the check of the file that `nas export` adds are not included. "same subnet" excludes the
 extraction. The seconds are CPU time of this process, which does not depend on other processes. They are the
-minimum of five runs of the toolkit and of two runs of torch, so that the imports of its first call are
-excluded.
+minimum of five runs of the toolkit and of two runs of torch, so that the imports in the first call of torch
+are excluded.
 """
 
 from __future__ import annotations

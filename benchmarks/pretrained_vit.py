@@ -5,8 +5,8 @@
 A small transformer of torchvision is trained alone, imported, and made elastic with the recipe
 pretrained-vit in a quarter of its epochs. Among 20 random subnets with 45 to 50 % of its MACs, the best on
 the validation split is evaluated on the test split, after the training and with the weights from before it.
-Each seed has its own network and trainings. A result is written after each training; the command continues
-where it was stopped.
+Each seed has its own network and trainings. A result is written after each training; after an interruption,
+the same command continues.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SIDE, BATCH, EVALUATION_BATCH = 28, 128, 500
 LR, WEIGHT_DECAY = 2e-3, 0.05
 ORDERS = ("taylor", "norm", "none")
 SHARES = 0.45, 0.50
-"""The smallest and the largest share of the network's MACs of the subnets to choose from."""
+"""Range of the MACs of the candidate subnets, relative to the whole network."""
 N_CANDIDATES = 20
 
 

@@ -1,8 +1,8 @@
 """Networks pruned by other tools to a latency limit: Torch-Pruning, and FastNAS of NVIDIA's Model Optimizer.
 
-Both tools return one network at a time and know FLOPs, not latency. So the size of the network is bisected,
-and the largest one whose measured latency is within the limit is taken. The tools are not requirements of
-this package: `pip install torch-pruning nvidia-modelopt 'torchprofile<0.1'`.
+Both tools return one network at a time, for a limit of FLOPs instead of latency. Therefore the size of the
+network is bisected, and the largest network whose measured latency is within the limit is taken. The tools
+are not requirements of this package: `pip install torch-pruning nvidia-modelopt 'torchprofile<0.1'`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class FastNas:
                 options |= {name: DIVISOR for name in options if name.endswith("_divisor")}
 
     def __call__(self, size: float) -> nn.Module | None:
-        """The best network that it finds with a share `size` of the FLOPs; None: it has none so small."""
+        """The best network with a share `size` of the FLOPs; None if the tool finds none that is so small."""
         network = copy.deepcopy(self._network)
         constraints = {"flops": f"{100 * size:.1f}%"}
         try:
@@ -111,7 +111,7 @@ def largest_within(
     """The largest network of a tool whose measured latency is within a limit.
 
     Args:
-        make: makes the network of a size above 0 and at most 1, or returns None if there is none so small.
+        make: makes the network of a size above 0 and at most 1, or returns None if there is no such network.
         limit_ms: limit of the latency.
         latency: measures it.
 
@@ -136,8 +136,8 @@ def train_for(
 ) -> None:
     """Fine-tune a network on labels with SGD and a cosine schedule.
 
-    Strided 1 x 1 convolutions become slices and convolutions without strides: oneDNN's gradient of the former
-    overwrites memory if they have few channels, as pruned networks do.
+    Strided 1 x 1 convolutions are replaced by slices and convolutions without strides, because oneDNN's
+    gradient of strided 1 x 1 convolutions overwrites memory if they have few channels, as in pruned networks.
 
     Args:
         network: the network.

@@ -4,9 +4,9 @@
     python -m benchmarks.search_cost --jpegs 300 --space ofa-mbv3-w1.0 --json
 
 `--run` takes a run of any data set. Otherwise a supernet is trained for a few steps on JPEG files that are
-made in a temporary folder: the time does not depend on the weights. The search is for the primary metric and
-MACs, by the default algorithm, and starts with an empty archive. Other programs that start or end meanwhile
-change the ratio of the times, but hardly that of the CPU times.
+made in a temporary folder; the time does not depend on the weights. The objectives of the search are the
+primary metric and MACs. It uses the default algorithm and starts with an empty archive. Other programs that
+start or end meanwhile change the ratio of the times, but hardly the ratio of the CPU times.
 """
 
 from __future__ import annotations

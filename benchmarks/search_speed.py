@@ -36,7 +36,7 @@ from search_spaces.costs import macs_table
 
 DEFAULT = next(iter(PREDICTORS))
 DEVIATIONS = 0.5
-"""As in the iterative search."""
+"""Number of standard deviations in the objective, as in the iterative search."""
 
 
 def rate(work: Callable[[], object], subnets: int, repeats: int) -> float:

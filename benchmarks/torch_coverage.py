@@ -37,7 +37,7 @@ TIMM = (
     *("resnetv2_50", "rexnet_100", "semnasnet_075", "spnasnet_100", "tf_efficientnet_lite0", "tinynet_e"),
     *("vit_tiny_patch16_224",),
 )
-"""Networks of timm, besides `test_*`."""
+"""Networks of timm, in addition to `test_*`."""
 COLUMNS = (
     *("network", "genes", "subnets", "smallest_mmacs", "largest_mmacs", "seconds", "difference"),
     *("space_file_kb", "refused"),

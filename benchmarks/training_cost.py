@@ -37,7 +37,7 @@ def supernet_step(recipe: Recipe, space: Space, total: int) -> TrainingStep:
 
 
 def median_seconds(steps: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median time of each step in seconds; they take turns, so that other load affects all equally."""
+    """Median time of each step in seconds; the steps take turns, so that other load affects all equally."""
     times = np.empty((rounds, len(steps)))
     for step in steps.values():  # the first step allocates memory
         step()

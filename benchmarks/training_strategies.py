@@ -52,7 +52,7 @@ class Strategy:
     """Mean number of forward-backward passes per step."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     teacher_share: float = 0.0
-    """Share of the passes for training the largest subnet as a teacher first."""
+    """Share of all passes that is used to train the largest subnet as a teacher first."""
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -87,7 +87,7 @@ class Subnets:
     """Smallest, median in MACs, largest."""
     random: Sequence[Arch]
     spread: Sequence[Arch]
-    """Of all sizes."""
+    """Subnets of all sizes."""
     alike: Sequence[Arch]
     """Subnets within 5 % of the MACs of the median, whose rank does not depend on their size."""
 
@@ -120,7 +120,7 @@ def choose_subnets(space: Space, n_random: int, n_ranked: int, seed: int = 0) ->
 
 
 def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Read a result from a file; if it does not exist, call `work` and write its result first."""
+    """Read a result from a file; if the file does not exist, call `work` and write its result first."""
     if not path.exists():
         replace_file(path, json.dumps(work()))
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

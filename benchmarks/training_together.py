@@ -1,8 +1,8 @@
 """Training of plain torch networks on labels; on a GPU, many small ones at the same time.
 
-A step of a small network is hundreds of kernels that take microseconds each: launching them takes longer
-than their work, and each uses a small part of a GPU. There, the whole step of each network is a CUDA graph,
-which is one launch, and the graphs of all networks run in streams of their own.
+A step of a small network consists of hundreds of kernels that take microseconds each. Launching a kernel
+takes longer than its work, and each kernel uses a small part of a GPU. Therefore, on a GPU, the whole step of
+each network is a CUDA graph, which is one launch, and the graph of each network runs in its own stream.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ WARM_UP_STEPS = 3
 EVALUATION_BATCH = 100
 """Batch size of the evaluation; results do not depend on it."""
 GPU_GROUP = 9
-"""Networks that are trained at the same time on a GPU; an interruption loses no more."""
+"""Number of networks that are trained at the same time on a GPU. An interruption loses at most this many."""
 Batches = tuple[Tensor, Tensor]
 Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A network, and how it is trained."""
+    """A network, with the settings of its training."""
 
     net: nn.Module
     recipe: Recipe
@@ -47,7 +47,7 @@ class Member:
 
     @property
     def images(self) -> tuple[int, int]:
-        """Networks that are equal in this see the same images."""
+        """Key of the images; networks with equal keys are trained on the same images."""
         return self.recipe.seed, self.size
 
 
@@ -165,12 +165,12 @@ def training_step(
 
 
 class _CapturedStep:
-    """A training step as a CUDA graph in a stream of its own.
+    """A training step as a CUDA graph in its own stream.
 
     Args:
-        step: the step. It and the optimizer own the memory that the graph uses.
-        optimizer: of the step.
-        state: tensors that are the same after the capture as before.
+        step: the step. The step and the optimizer own the memory that the graph uses.
+        optimizer: the optimizer of the step.
+        state: tensors whose values are restored after the capture.
         device: the GPU.
     """
 

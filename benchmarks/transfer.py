@@ -29,7 +29,7 @@ HERE = "benchmarks.transfer"
 SHARE = 5
 """Ratio of the epochs of training from scratch and of transfer."""
 SHORT = "finetuning.head_lr=1.5"
-"""For both short trainings: a new classifier needs a larger learning rate."""
+"""Change of the recipe for both short trainings, because a new classifier needs a larger learning rate."""
 RANDOM_SUBNETS = 10
 
 

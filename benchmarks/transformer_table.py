@@ -49,7 +49,7 @@ class Row:
 
 
 def _macs_of_tables(node: search_spaces.Node) -> int:
-    """Products with a vector for each pair of tokens, twice: for keys and for values."""
+    """MACs of relative positions: a product with one vector per pair of tokens, for keys and for values."""
     op = node.op
     if not isinstance(op, Attention) or not isinstance(op.relative, RelativeTables):
         return 0

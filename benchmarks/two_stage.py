@@ -1,13 +1,13 @@
-"""Hypervolume of a search in two stages, relative to one in one stage that takes as long.
+"""Hypervolume of a search in two stages, relative to a search in one stage that takes equally long.
 
     python -m benchmarks.two_stage RUN --screen-images 60 135 --seeds 5 --json
 
-The first stage of a search in two stages evaluates all subnets on a part of the validation images, the
-second one the front and the subnets near it on all of them (`nas search --screen-images`). A search in one
-stage evaluates fewer subnets, all on all images; both read equally many images, calibration images included.
-The objectives are the primary metric and MACs. The hypervolume is that of the final front on the validation
-images, by which it was selected, and on the test images. Where there are few validation images, calibration
-is the larger part of an evaluation; `--calibration-images` sets its size.
+The first stage of a search in two stages evaluates all subnets on a part of the validation images. The second
+stage evaluates the front and the subnets near it on all validation images (`nas search --screen-images`). A
+search in one stage evaluates fewer subnets, each on all images. Both read equally many images, calibration
+images included. The objectives are the primary metric and MACs. The hypervolume of the final front is
+computed on the validation images, on which the front was selected, and on the test images. If there are few
+validation images, calibration is the larger part of an evaluation; `--calibration-images` sets its size.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Volumes = tuple[float, float]
 
 
 class Study:
-    """Searches of a run, in one stage and in two, that take equally long."""
+    """Searches of a run in one stage and in two stages that take equally long."""
 
     def __init__(
         self, trained: TrainedRun, calibration: Calibration, budget: int, progress: Progress
@@ -84,7 +84,7 @@ class Study:
         )
 
     def evaluations(self, screen_images: int) -> int:
-        """Evaluations of the first stage, with as many images in total as the search in one stage."""
+        """Number of evaluations of the first stage, so that both searches read equally many images."""
         calibration = int(self._calibration.key.split(":")[1])
         whole = len(self._trained.dataset.split("validation")) + calibration
         part = screen_images + calibration

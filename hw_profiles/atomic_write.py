@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Raise an `OSError` of the block again with the name of this file; a full disk gives none."""
+    """Raise an `OSError` of the `with` block again with the name of this file, which some errors lack."""
     try:
         yield
     except OSError as error:
@@ -21,17 +21,17 @@ def naming(path: Path) -> Iterator[None]:
 def replace_file(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name in the same folder, then rename it into place.
 
-    Readers see the old content or the new one, never a part; a full disk leaves the old file as it was.
+    Readers see the old content or the new content, never a part. If the disk is full, the old file remains.
 
     Raises:
-        OSError: it cannot be written; names the file itself, not the temporary one.
+        OSError: the file cannot be written; the error names the file itself, not the temporary one.
     """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with naming(path):
-            with open(temporary, "xb") as file:  # its mode follows the umask, as that of any new file
+            with open(temporary, "xb") as file:  # not `tempfile`, so that the umask sets the mode
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -19,5 +19,5 @@ def profile_command(measured: str, device: str, directory: Path | None = None) -
 
 
 def mixed_profile_command(measured: str, device: str, directory: Path | None = None) -> str:
-    """`nas profile` for a mixed profile next to that of a device in one precision."""
+    """`nas profile` for a mixed profile, named after the profile of the device in one precision."""
     return f"{profile_command(measured, f'{device}-mixed', directory)} --precision mixed"

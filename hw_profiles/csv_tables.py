@@ -28,19 +28,20 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a CSV file; the index is the line number of each row.
 
-    A column holds numbers or booleans if all its values are such and it is not in `TEXT_COLUMNS`; else it
-    holds text. Empty values are NaN. The header decides whether commas, semicolons or tabs separate values.
+    A column holds numbers or booleans if all its values are numbers or booleans and it is not in
+    `TEXT_COLUMNS`; otherwise it holds text. Empty values are NaN. The separator (comma, semicolon or tab) is
+    detected from the header.
 
     Args:
         path: the file.
-        columns: those that the table must have.
-        comment: lines that begin with this text are left out.
+        columns: columns that the table must have.
+        comment: lines that begin with this text are skipped.
         is_number: whether a column, by its name, must hold numbers or booleans.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is no text, lacks a column, names one twice, has a row of another length, or has
-            text in a column of numbers; the message names the file and the line.
+        ValueError: the file is not text, lacks a column, has two columns of one name, a row of another
+            length, or text in a column of numbers; the message names the file and the line.
     """
     lines = [
         (number, line)
@@ -81,8 +82,8 @@ def _fields(path: Path, number: int, line: str, separator: str) -> list[str]:
 
 
 def _typed(values: pd.Series) -> pd.Series:
-    """The values of a column as integers, numbers or booleans if all are such, else as text."""
-    values = values.where(values != "")  # NaN else
+    """Convert the values of a column to integers, floats or booleans if all can be converted."""
+    values = values.where(values != "")  # empty values become NaN
     known = values.dropna()
     if values.name in TEXT_COLUMNS:
         return values
@@ -92,6 +93,6 @@ def _typed(values: pd.Series) -> pd.Series:
     for kind in (np.int64, np.float64):
         try:
             return values.astype(kind)
-        except (ValueError, OverflowError):  # NaN and text are no integers, text is no number
+        except (ValueError, OverflowError):  # NaN or text is not an integer, text is not a number
             continue
     return values

@@ -25,8 +25,8 @@ from search_spaces.tensors import FP32, MIXED
 
 FITTED_COLUMNS = ("arch", "measured_latency_ms")
 CLASSIFIER_COST = 4.0
-"""Upper limit of: time per weight of a classifier / time per multiply-accumulate of a whole network. A weight
-of a classifier is read to be used once."""
+"""Upper limit of the time per weight of a classifier / time per multiply-accumulate of a whole network. A
+classifier uses each weight only once after reading it."""
 THIS_MACHINE = "this-machine"
 """Suggested name for the profile of this machine."""
 
@@ -39,14 +39,14 @@ class Device:
     blocks: pd.DataFrame
     """See `LatencyTable`."""
     boundaries: pd.DataFrame
-    """The times subtracted at the boundaries of blocks: `channels`, `size`, `conv_ms`, `overhead_ms`,
-    and `precision` in new profiles."""
+    """The times that are subtracted at the boundaries of blocks, one row for each boundary: `channels`,
+    `size`, `conv_ms`, `overhead_ms`, and `precision` in new profiles."""
     fitted: pd.DataFrame
-    """The whole subnets that the latency model is fitted to: `arch` (JSON), `measured_latency_ms`. A model is
-    not stored but fitted again, with the same result."""
+    """The whole subnets that the latency model is fitted to: `arch` (JSON), `measured_latency_ms`. The model
+    is not stored; fitting it again gives the same result."""
     held_out: pd.DataFrame
-    """The subnets behind the errors of the profile: `arch_id`, `arch` (JSON), `macs`, `predicted_latency_ms`,
-    `measured_latency_ms`, and `remeasured_latency_ms` of the second pass."""
+    """The subnets on which the errors of the profile were measured: `arch_id`, `arch` (JSON), `macs`,
+    `predicted_latency_ms`, `measured_latency_ms`, and `remeasured_latency_ms` of the second pass."""
     space: Space
     """The space that was profiled, with its classes, channels and resolutions."""
     borders: pd.DataFrame | None = None
@@ -66,8 +66,8 @@ class Device:
         space without it in fp32.
 
         Raises ValueError if the space chooses precisions and the profile has only one, or if the latency of a
-        block of the space is neither measured nor follows from the measured ones; the message names the
-        blocks and the command that measures them.
+        block of the space was not measured and cannot be derived; the message names the blocks and the
+        command that measures them.
         """
         return lru_cache(maxsize=8)(self._latency)
 
@@ -92,7 +92,7 @@ class Device:
         return with_precision(space, "block") if self.is_mixed else base_space(space)
 
     def other_data(self, space: Space) -> OtherData:
-        """How the latencies of the blocks of a space follow from the measured ones."""
+        """The latencies of the blocks of a space, derived from the measured latencies."""
         precisions = block_precisions(self.profile.key.precision if space is not base_space(space) else FP32)
         parts = [
             other_data(

@@ -20,7 +20,7 @@ from search_spaces.tensors import MIXED
 PROFILE, SPACE = "profile.json", "space.yaml"
 TABLE, BOUNDARIES, FITTED, HELD_OUT = "table.csv", "boundaries.csv", "fitted.csv", "held_out.csv"
 BORDERS = "borders.csv"
-"""In mixed profiles only."""
+"""Table of the costs of borders, in mixed profiles only."""
 BUNDLE = "bundle"
 """Folder for the bundle while the device is being measured."""
 REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -83,7 +83,7 @@ def read_profile(folder: Path) -> DeviceProfile:
     """The profile in a folder.
 
     Raises:
-        ValueError: it is missing, damaged or of another version of the toolkit.
+        ValueError: the profile is missing, damaged or of another version of the toolkit.
     """
     path = folder / PROFILE
     try:

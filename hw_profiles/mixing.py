@@ -1,7 +1,7 @@
 """The precisions that execution providers can mix in one network.
 
-A mixed network has INT8 blocks and floating-point blocks. What its floating-point blocks compute in, and how
-INT8 values are stored, is decided by the provider:
+A mixed network has INT8 blocks and floating-point blocks. The precision of its floating-point blocks and the
+storage of INT8 values depend on the provider:
 
 - CPUExecutionProvider has integer kernels on x86 and on ARM, and computes floating point in fp32. fp16 is
   converted to fp32 for each node on x86, and is used on ARM only by sessions with `enable_cpu_fp16`. There
@@ -24,14 +24,14 @@ _REASONS = {
     "TensorrtExecutionProvider": "fp16 with INT8 was not run there",
     "NvTensorRTRTXExecutionProvider": "fp16 with INT8 was not run there",
 }
-"""Why other providers are refused; all that are not listed were not run with mixed networks."""
+"""Reasons why other providers are refused; providers without an entry were not run with mixed networks."""
 
 
 def check_mixture(provider: str) -> None:
     """Check that a provider runs networks of mixed precision.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the provider does not.
     """
     if provider not in MIXTURES:
         reason = _REASONS.get(provider, "mixed networks were not run there")

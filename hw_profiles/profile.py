@@ -26,11 +26,11 @@ IDLE_LOAD = 0.75
 
 
 class Hardware(BaseModel, frozen=True):
-    """Identity of the device; None for what the device, or the tool that measured, does not report."""
+    """Identity of the device; None for values that the device or the measuring tool does not report."""
 
     cpu: str | None = None
     board: str | None = None
-    """Such as `Raspberry Pi 5 Model B`."""
+    """Name of the board, such as `Raspberry Pi 5 Model B`."""
     cores: int | None = None
     """Number of cores of the machine."""
     usable_cores: int | None = None
@@ -38,7 +38,7 @@ class Hardware(BaseModel, frozen=True):
     cpu_quota: float | None = None
     """CPU quota of its control groups, in cores; None without a quota."""
     machine: str | None = None
-    """Such as `x86_64`."""
+    """Architecture of the processor, such as `x86_64`."""
     instruction_set: str | None = None
     """`x86-vnni`, `x86`, `arm`, or the machine; it decides how INT8 values are stored."""
     governor: str | None = None
@@ -56,7 +56,7 @@ class DeviceProfile(BaseModel, frozen=True):
     space: str
     """The space whose blocks were measured."""
     created: str
-    """UTC, ISO 8601."""
+    """Time of creation: UTC, ISO 8601."""
     seconds: float
     """Time spent measuring, held-out checks included."""
     check_seconds: float
@@ -82,7 +82,7 @@ class DeviceProfile(BaseModel, frozen=True):
     """Errors of the latency model on subnets that it was not fitted to, the smallest and the largest
     included, against one measurement of each."""
     held_out_macs: ErrorRecord
-    """The same for a line fitted to MACs only, the baseline."""
+    """Errors of the baseline, a line fitted to MACs only, on the same subnets."""
     noise_floor: float | None
     """MAPE between two complete passes over the held-out subnets, each model alone in a fresh process; None
     if only one pass was measured."""
@@ -124,7 +124,7 @@ class DeviceProfile(BaseModel, frozen=True):
         """Reject results measured on a different device; a different version of the runtime is a warning.
 
         Args:
-            description: the description of the device that measured; what it does not report is not compared.
+            description: the description of the measuring device; values that it lacks are not compared.
 
         Raises:
             ValueError: the hardware differs.

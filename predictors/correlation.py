@@ -32,9 +32,9 @@ def agreement(
 ) -> Agreement:
     """Kendall's τ-b of two sequences with a percentile bootstrap interval (Efron and Tibshirani 1993, §13.3).
 
-    For predicted and measured values, it is the quality of a predictor. For two evaluations of the same
-    subnets with different calibration images, it is the noise ceiling: the highest value that any predictor
-    can be expected to reach.
+    Between predicted and measured values, τ-b is the quality of a predictor. Between two evaluations of the
+    same subnets with different calibration images, it is the noise ceiling: the highest value that any
+    predictor can be expected to reach.
 
     Args:
         a: one value per subnet, shape (n,).

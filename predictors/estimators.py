@@ -52,7 +52,7 @@ A user's own predictor (`module:object`) is such a function or class.
 
 
 class ResidualStd(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped
-    """Adds a standard deviation to a regressor: that of its cross-validated residuals, equal for all inputs.
+    """Adds a standard deviation to a regressor: the one of its cross-validated residuals, for all inputs.
 
     Args:
         estimator: the regressor.

@@ -94,7 +94,7 @@ class Kernel:
 
 
 class Covariance:
-    """Covariances of any inputs with fixed ones, which are preprocessed once.
+    """Covariances of any inputs with fixed inputs, which are preprocessed once.
 
     The columns of a part have few different rows, so its terms are computed only for these rows.
 

@@ -24,7 +24,7 @@ def predictions(predictor: str, values: object, genomes: Genomes, space: Space) 
     """Check the predictions of a predictor and convert them to an array of shape (n,).
 
     Raises:
-        ValueError: they are not one finite number for each genome.
+        ValueError: `values` is not one finite number for each genome.
     """
     return one_per_subnet(f"the predictor {predictor!r}", values, genomes, space)
 

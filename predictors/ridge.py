@@ -21,7 +21,7 @@ class Ridge(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     The leave-one-out errors of all penalties are computed from one singular value decomposition (Hastie,
     Tibshirani and Friedman, The Elements of Statistical Learning, 2009, §3.4.1 and eq. 7.64). Both fitting
-    and prediction are faster than those of all other predictors.
+    and prediction are faster than with any other predictor.
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
@@ -71,5 +71,5 @@ def _leave_one_out_error(left: Vector, factors: Vector, targets: Vector) -> floa
         targets: centred targets, shape (n,).
     """
     residuals = targets - left @ (factors * (left.T @ targets))
-    leverage = (left**2) @ factors + 1 / len(targets)  # includes that of the intercept
+    leverage = (left**2) @ factors + 1 / len(targets)  # includes the leverage of the intercept
     return float(np.mean((residuals / np.maximum(1 - leverage, 1e-9)) ** 2))

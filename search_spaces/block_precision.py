@@ -13,14 +13,14 @@ from search_spaces.tensors import INT8, Precision, TensorSpec
 def in_precision(
     block: Block, precision: Precision, entering: Precision | None = None, *, unrounded: bool = False
 ) -> Block:
-    """A block that computes in another precision.
+    """A copy of a block that computes in another precision.
 
     Args:
         block: a block without borders.
         precision: precision of its nodes.
         entering: precision of its inputs. If it differs, the block begins with a border: one `Convert` for
             each input. None: `precision`.
-        unrounded: whether the block before `ends_in_float`.
+        unrounded: whether the outputs of the previous block are in floating point, see `ends_in_float`.
     """
     entering = entering or precision
     if entering == precision == precision_of(block):
@@ -56,13 +56,13 @@ def in_precision(
 
 
 def ends_in_float(block: Block) -> bool:
-    """Whether a block passes floating-point values on even in INT8."""
+    """Whether the outputs of a block are floating-point values even if the block is in INT8."""
     ends = [block.nodes[i] for i in block.outputs if i >= 0]
     return bool(ends) and not any(node.op.in_integers and node.output.layout != "tokens" for node in ends)
 
 
 def reads_floats(block: Block) -> bool:
-    """Whether the block before passed floating-point values on although it is in INT8."""
+    """Whether a block reads floating-point values from a previous block in INT8, see `ends_in_float`."""
     return any(isinstance(node.op, Convert) and node.op.unrounded for node in border(block))
 
 

@@ -57,7 +57,7 @@ class BlockBuilder:
         activation: str = "none",
         after: int | None = None,
     ) -> int:
-        """A convolution with its batch norm `NAME.norm` and activation `NAME.act`; a stride rounds up."""
+        """A convolution with its batch norm `NAME.norm` and activation `NAME.act`; output sizes round up."""
         op = Conv2d.same(channels, kernel, stride, groups=groups, bias=bias)
         self.add(op, name, *(() if after is None else (after,)))
         if norm:

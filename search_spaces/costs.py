@@ -26,5 +26,5 @@ def params_table(space: Space) -> BlockTable:
 
 @lru_cache(maxsize=32)
 def peak_memory_table(space: Space) -> BlockTable:
-    """Peak memory of every block in bytes; `largest` returns that of each genome's network."""
+    """Peak memory of every block in bytes; `SlotTable.largest` returns the peak of each genome's network."""
     return BlockTable(space, peak_memory_bytes)

@@ -27,9 +27,9 @@ class Node:
     name: str
     """Name in the block, such as `depthwise`; equal names share weights in all subnets."""
     block: str
-    """Name of the slot of the block, such as `stages.0.blocks.1`; empty if `name` is that in the network."""
+    """Name of the slot of the block, such as `stages.0.blocks.1`; empty if `name` is the full name."""
     inputs: tuple[int, ...]
-    """Indices of the nodes that it reads; negative ones are inputs of the block, see `BLOCK_INPUT`."""
+    """Indices of the nodes that are read; negative ones are inputs of the block, see `BLOCK_INPUT`."""
     specs: tuple[TensorSpec, ...]
     """Specs of the inputs."""
 
@@ -68,13 +68,13 @@ class Node:
 class Block:
     """A part of a network between two boundaries.
 
-    The inputs of a block are the outputs of the previous block; those of the first are the images.
+    The inputs of a block are the outputs of the previous block; the input of the first block is the images.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     nodes: tuple[Node, ...]
-    """In topological order."""
+    """Nodes in topological order."""
     outputs: tuple[int, ...]
     """Indices of the output nodes; a negative one is an input that is passed through."""
 
@@ -152,7 +152,7 @@ class _Deployed(NamedTuple):
     """The remaining nodes, each with its operator and its inputs in the deployed block."""
     outputs: tuple[int, ...]
     norms: Mapping[int, int]
-    """Index in the block of each folded batch norm, and of the convolution or linear layer before it."""
+    """For the index of each folded batch norm in the original block, the index of the layer before it."""
 
 
 def _deployed(block: Block) -> _Deployed:
@@ -185,7 +185,7 @@ def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
     """Fold batch norms into the preceding convolutions and linear layers, as inference runtimes do.
 
     Returns:
-        The block, and the folded batch norm for the path of each changed node.
+        The block, and for the path of each changed node the batch norm that was folded into it.
     """
     deployed = _deployed(block)
     nodes = tuple(replace(node, op=op, inputs=inputs) for node, op, inputs in deployed.nodes)
@@ -196,8 +196,8 @@ def fold_batch_norms(block: Block) -> tuple[Block, Mapping[str, Node]]:
 def block_key(block: Block) -> str:
     """Key of a block in a latency table: equal for blocks with equal operators and shapes.
 
-    It has the inputs and one token for each node of the block with folded batch norms. `<0,2` are the inputs
-    of a node, if they are not the previous node; `@n` is the size of a tensor in pixels, if it changes. Names
-    are not part of the key.
+    The key has the inputs and one token for each node of the block with folded batch norms. `<0,2` are the
+    inputs of a node, if they are not the previous node; `@n` is the size of a tensor in pixels, if it
+    changes. Names are not part of the key.
     """
     return block.key

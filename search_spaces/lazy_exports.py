@@ -7,11 +7,12 @@ from importlib import import_module
 
 
 def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
-    """The `__getattr__` of a package that imports what it exports at first use.
+    """Return a `__getattr__` function for a package, which imports each exported name at its first use.
 
     Args:
         package: name of the package.
-        modules: the module of each exported name; a module under its own name is exported itself.
+        modules: full name of the module of each exported name. If the module is `PACKAGE.NAME`, the module
+            itself is exported.
     """
 
     def get(name: str) -> object:

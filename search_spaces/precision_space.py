@@ -1,9 +1,9 @@
 """Spaces with the precision of each part of the network as a choice.
 
-Any space becomes such a space: it gets further choices, and its blocks are those of the original space in the
-precision that these choices set. A block that reads a tensor of another precision begins with a border, a
-`Convert` node for each input. The first block reads the images in its own precision: what it costs to convert
-them is part of its cost.
+Any space can be converted to such a space: choices of precision are added, and the blocks are those of the
+original space in the precision that these choices set. A block that reads a tensor of another precision
+begins with a border, a `Convert` node for each input. The first block reads the images in its own precision;
+the cost of converting the images is part of the cost of this block.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from search_spaces.space import Slot, Space
 from search_spaces.tensors import INT8, Precision
 
 Grain = Literal["from", "stage", "block"]
-"""The parts of a network that have a precision of their own. `from`: floating point up to a slot and INT8
-after it; `stage`: the stem, each stage and the head; `block`: every slot."""
+"""The parts of a network whose precision is chosen separately. `from`: one slot, before which the network is
+in floating point and from which on it is in INT8; `stage`: the stem, each stage and the head; `block`: every
+slot."""
 GRAINS: tuple[Grain, ...] = get_args(Grain)
 INT8_FROM = "int8_from"
-"""Name of the choice of the grain `from`: the index of the first slot in INT8. 0 is the whole network, the
-number of slots none of it."""
+"""Name of the choice of the grain `from`: the index of the first slot in INT8. If it is 0, the whole network
+is in INT8; if it is the number of slots, no part is."""
 INT8_BITS, FLOAT_BITS = 8, 32
 """Options of the other grains. A floating-point part has the floating-point precision of the profile."""
 
 
 def with_precision(space: Space, grain: Grain) -> PrecisionSpace:
-    """The space with its precision as a choice, in these parts; another grain of it is replaced."""
+    """The space with the precision of these parts as choices; choices of another grain are replaced."""
     return PrecisionSpace(base_space(space), grain)
 
 
@@ -41,11 +42,11 @@ def base_space(space: Space) -> Space:
 
 
 def space_of(space: Space, arch: Arch) -> Space:
-    """The space that an arch is of: `space`, or this space with the precision of its parts as a choice.
+    """The space that an arch belongs to: the base space, or this space with choices of precision.
 
     Args:
         space: a space, with or without the precision as a choice.
-        arch: an arch of its base space, or of that with any grain.
+        arch: an arch of the base space, with or without choices of precision of any grain.
 
     Returns:
         the base space, if the arch has no choices of precision.
@@ -72,7 +73,7 @@ class PrecisionSpace(Space):
 
     Args:
         base: the space without these choices.
-        grain: the parts that have a precision of their own.
+        grain: the parts whose precision is chosen separately.
     """
 
     def __init__(self, base: Space, grain: Grain) -> None:
@@ -99,7 +100,7 @@ class PrecisionSpace(Space):
         return [row | {"bits": everywhere or options.get(row["stage"], "")} for row in rows]
 
     def base_arch(self, arch: Arch) -> Arch:
-        """The arch of the space without precision, whose weights and floating-point accuracy `arch` has."""
+        """`arch` without its choices of precision; both have the same weights and floating-point accuracy."""
         return Arch({name: value for name, value in arch.items() if name not in self._precision_names})
 
     def uniform(self, arch: Arch, precision: Precision) -> Arch:
@@ -167,12 +168,12 @@ class PrecisionSpace(Space):
 
 
 class _Precisions:
-    """The choices of precision of a network, and its slots with them.
+    """The choices of precision of a network, and its slots with these choices.
 
     Args:
         slots: slots of the base space.
         choices: choices of the base space by name.
-        grain: the parts that have a precision of their own.
+        grain: the parts whose precision is chosen separately.
     """
 
     def __init__(self, slots: Sequence[Slot], choices: Mapping[str, Choice], grain: Grain) -> None:
@@ -256,10 +257,9 @@ class _Precisions:
 
 
 class _Variants:
-    """The blocks of a slot in each precision, each built once.
+    """The blocks of a slot in each precision; equal blocks are the same object.
 
-    Few of them differ: the slot reads many combinations of choices, and several resolutions give feature maps
-    of the same size.
+    Many combinations of choices give equal blocks, for example resolutions with feature maps of equal size.
     """
 
     def __init__(self, slot: Slot) -> None:

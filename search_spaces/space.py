@@ -164,7 +164,7 @@ class Space(GenomeCodec, ABC):
     def has_blocks_of(self, other: Space) -> bool:
         """Whether the spaces are equal except for their data and the order in which depths skip blocks.
 
-        Their blocks have equal latencies, except for those that depend on the data.
+        Their blocks have equal latencies, except for blocks that depend on the data.
         """
         return self.same_but_for_data(other)
 

@@ -93,7 +93,7 @@ class BlockTable(SlotTable):
 def _values(
     blocks: Iterable[Block], value: Callable[[Block], float | Sequence[float]]
 ) -> NDArray[np.float64]:
-    """The values of blocks, computed once for each object, of which a slot may have a few in many places."""
+    """The values of blocks, computed once for each block object, which may occur many times in a slot."""
     known: dict[int, tuple[Block, float | Sequence[float]]] = {}  # the blocks stay alive with their ids
     values = []
     for block in blocks:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The loader of libyaml, where PyYAML was built with it: ten times as fast."""
+"""The loader of libyaml if PyYAML was built with it, since it is ten times as fast."""
 
 
 def load_yaml(text: str, source: str) -> Any:

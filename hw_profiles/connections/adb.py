@@ -112,4 +112,4 @@ REMEDIES = {
     "offline": "the device is offline; finished trials are saved; run the same command to continue",
     "more than one device": "adb finds several devices; name one with --adb SERIAL",
 }
-"""What the user can do, by a text in the error message of adb."""
+"""Advice for the user, by a text that occurs in the error message of adb."""

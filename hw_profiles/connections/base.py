@@ -21,11 +21,11 @@ class Connection(Protocol):
 
     @property
     def kind(self) -> str:
-        """Its name in a profile."""
+        """Name of this kind of connection in a profile."""
 
     @property
     def supports_block_timing(self) -> bool:
-        """Whether the runner measures there, which times small graphs too; otherwise only whole networks."""
+        """Whether single blocks can be timed: the runner can, other tools time only whole networks."""
 
     def describe(self) -> Description | None:
         """The description of the device; None if the device cannot be queried.
@@ -42,8 +42,8 @@ class Connection(Protocol):
             progress: called after each trial.
 
         Raises:
-            ValueError: the device failed or the connection broke. Finished trials are saved, and the same
-                call continues.
+            ValueError: the device failed or the connection broke. Finished trials are saved, and calling this
+                again continues from them.
         """
 
     def forget(self, bundle: Path) -> None:

@@ -28,11 +28,11 @@ class Tool(BaseModel, frozen=True, extra="forbid"):
     """A program that takes the path of a model and prints its latency."""
 
     template: str
-    """Its command, with `{onnx}` in the place of the model."""
+    """The command of the tool, with `{onnx}` in the place of the path of the model."""
     pattern: LatencyPattern | None = None
-    """Finds the latency in its output; None: the formats of common tools."""
+    """Finds the latency in the output of the tool; None: the formats of common tools."""
     retries: int = Field(2, ge=0)
-    """Number of further calls when it fails."""
+    """Number of further calls if the tool fails."""
 
     @field_validator("template")
     @classmethod
@@ -54,14 +54,14 @@ class Tool(BaseModel, frozen=True, extra="forbid"):
         return [word.replace(ONNX, path) for word in words]
 
     def measure(self, command: Sequence[str], call: Callable[[Sequence[str]], str]) -> float:
-        """Latency in ms.
+        """Measure the latency of one model in ms.
 
         Args:
             command: the command for one model.
             call: runs a command and returns its output.
 
         Raises:
-            ValueError: it failed or printed no latency in every call.
+            ValueError: the tool failed or printed no latency in every call.
         """
         reason = ""
         for _ in range(1 + self.retries):

@@ -17,7 +17,8 @@ class LatencyPattern(BaseModel, frozen=True, extra="forbid"):
     """A regular expression for the output of one tool."""
 
     regex: str
-    """The group `value`, or else the first group, is the number; the group `unit`, if any, is its unit."""
+    """The group `value`, or the first group if there is none, is the number; the optional group `unit` is its
+    unit."""
     unit: str = "ms"
     """The unit if the output does not name one."""
 

@@ -1,8 +1,8 @@
 """Commands for a shell on a device, with their output separated from the messages of the shell.
 
 A shell may print banners before and after the output of a command, on both streams, and old versions of adb
-lose the exit code. So a marker line is printed before and after the output, the second one with the exit
-code.
+lose the exit code. Therefore a marker line is printed before and after the output. The second marker contains
+the exit code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hw_profiles.connections.process import ProcessError, Progress, follow, outp
 
 BEGIN, END = "nas-begin", "nas-end"
 Wrap = Callable[[str], list[str]]
-"""Gives the local command that runs a shell command on the device."""
+"""Returns the local command that runs a shell command on the device."""
 
 
 class Marked:
@@ -71,7 +71,7 @@ def remote_output(
 
     Raises:
         ValueError: the program that reaches the device does not exist on this machine.
-        ProcessError: it failed, or did not end in time.
+        ProcessError: the command failed, or did not end in time.
     """
     marked = Marked(remote_command)
     command = wrap(marked.command)
@@ -89,7 +89,7 @@ def remote_follow(wrap: Wrap, remote_command: str, progress: Progress) -> None:
 
     Raises:
         ValueError: the program that reaches the device does not exist on this machine.
-        ProcessError: it failed.
+        ProcessError: the runner failed.
     """
     marked = Marked(remote_command)
     command = wrap(marked.command)

@@ -17,7 +17,7 @@ class ProcessError(ValueError):
     Args:
         command: the command.
         exit_code: its exit code.
-        errors: all that it wrote to standard error.
+        errors: everything that the process wrote to standard error.
     """
 
     def __init__(self, command: Sequence[str], exit_code: int, errors: str) -> None:
@@ -42,7 +42,7 @@ def follow(
 
     Raises:
         ValueError: the program does not exist.
-        ProcessError: it failed; finished trials are saved on the device.
+        ProcessError: the runner failed; finished trials are saved on the device.
     """
     _check_program(command)
     with (
@@ -75,7 +75,7 @@ def output(command: Sequence[str], *, stdin: bytes = b"", timeout_seconds: float
 
     Raises:
         ValueError: the program does not exist.
-        ProcessError: it failed, or did not end in time.
+        ProcessError: the command failed, or did not end in time.
     """
     _check_program(command)
     try:

@@ -39,8 +39,8 @@ class RemoteRunner:
 
     Args:
         shell: runs commands on the device.
-        python: the Python interpreter there, with numpy and onnxruntime.
-        folder: folder there for bundles.
+        python: the Python interpreter on the device, with numpy and onnxruntime.
+        folder: folder on the device for bundles.
     """
 
     def __init__(self, shell: Shell, python: str, folder: str) -> None:

@@ -23,7 +23,7 @@ from hw_profiles.connections.remote import RemoteRunner
 from hw_profiles.measuring.results import Results
 
 NO_CONNECTION = 255
-"""Exit code of ssh itself; any other is that of the remote command."""
+"""Exit code of errors of ssh itself; any other code is the exit code of the remote command."""
 
 
 class Ssh(BaseModel, frozen=True, extra="forbid"):
@@ -147,4 +147,4 @@ REMEDIES = {
     "Permission denied": "{host} accepts none of your keys; `ssh-copy-id {host}` installs one",
     "Could not resolve hostname": "there is no host {host}",
 }
-"""What the user can do, by a text in the error message of ssh."""
+"""Advice for the user, by a text that occurs in the error message of ssh."""

@@ -13,7 +13,7 @@ from hw_profiles.latency_models.robust_regression import fit_linear
 from search_spaces import Block
 
 Network = Sequence[Block]
-"""The blocks of a subnet, as `Space.blocks` gives them."""
+"""The blocks of a subnet, as returned by `Space.blocks`."""
 BlockValue = Callable[[Block], float]
 
 TABLE = "table"
@@ -58,7 +58,7 @@ class Linear(Additive):
     """A linear model of features that are sums over the blocks of a network, such as MACs.
 
     Args:
-        values: each gives one feature of a block.
+        values: functions, each of which returns one feature of a block.
     """
 
     def __init__(self, *values: BlockValue) -> None:

@@ -1,36 +1,36 @@
-"""What it costs to pass from one precision to another inside a network.
+"""The cost of a border: the change from one precision to another inside a network.
 
-A border cannot be timed alone: a runtime converts values at the ends of a graph too, and changes their layout
-there. In ONNX Runtime, a floating-point convolution reads and writes channels in groups, an integer
-convolution reads and writes the channels last, and so a border is a change of layout together with a
-QuantizeLinear or DequantizeLinear node. Its cost is that of a graph with borders minus that of its parts:
+A border cannot be timed alone, because a runtime also converts values and changes their layout at the ends of
+a graph. In ONNX Runtime, a floating-point convolution reads and writes channels in groups, and an integer
+convolution reads and writes the channels last. A border is therefore a change of layout together with a
+QuantizeLinear or DequantizeLinear node. Its cost is the latency of a graph with borders minus the latency of
+the parts of the graph. Three kinds of graphs are timed:
 
-- The parts are calibration convolutions of both precisions at one feature map, see `block_timing`. Chains
-  with one border, `fp32 int8` and `int8 fp32`, give each direction: the latency of a block inside a network
-  contains half of what a graph costs at its ends in the precision of the block, and this cost of a border is
-  the one that adds up with such latencies.
-- Round trips, `fp32 int8 fp32` and `int8 fp32 fp32 int8`, have borders as they are inside a network. The
-  second has two floating-point convolutions, because ONNX Runtime may compute a single one between integer
-  ones with integers as well.
+- Chains of calibration convolutions (see `block_timing`) at one feature map with one border, `fp32 int8` and
+  `int8 fp32`, give the cost of each direction. The latency of a block inside a network contains half of the
+  cost of the ends of a graph in the precision of the block; border costs from these chains can be added to
+  such latencies.
+- Round trips, `fp32 int8 fp32` and `int8 fp32 fp32 int8`, have borders as inside a network. The second has
+  two floating-point convolutions, because ONNX Runtime may compute a single one between integer convolutions
+  with integers as well.
 - Single blocks between calibration convolutions of the other precision have one border of each direction, at
-  different feature maps if the block changes its own. They are borders as in real networks, and fix how the
-  costs of both directions are related where an INT8 part of a network begins at a large feature map and ends
-  at a small one, which round trips at one feature map cannot.
+  different feature maps if the output of the block differs from its input in shape. If an INT8 part of a
+  network begins at a large feature map and ends at a small one, the relation between the costs of both
+  directions matters; these graphs determine it, but round trips at one feature map cannot.
 
-A feature map that several nodes of a block read, because the block has a shortcut, is another case: ONNX
-Runtime changes its layout for the shortcut too.
+Feature maps that several nodes of a block read, because the block has a shortcut, have separate costs: ONNX
+Runtime changes the layout for the shortcut too.
 
-The costs of all borders are fitted to all graphs: for each direction and case a + b · elements of the feature
-map. A single measurement is a difference of a few microseconds between graphs that take many times as long;
-the line averages over many of them. Values are not negative, and errors count relative to the latency of the
-graph.
+A line is fitted to all graphs: the cost of a border is a + b · elements of the feature map, with separate
+numbers a and b for each direction, with and without a shortcut. A single measurement is a difference of a few
+microseconds between graphs that take many times as long; the line averages over many of them. The numbers are
+not negative, and errors count relative to the latency of the graph.
 
-Tokens have no border: INT8 blocks compute with them in floating point except in products, which convert their
-inputs themselves.
+Tokens have no border: INT8 blocks keep them in floating point. Only matrix products convert their inputs.
 
-A block that ends with an operator that is not computed with integers, such as a stem with hard-swish, passes
-floating-point values on whatever its precision. After it, nothing is converted for a floating-point block,
-and there is no border.
+If a block ends with an operator that is not computed with integers, such as a stem with hard-swish, its
+outputs are floating-point values even if the block is in INT8. A floating-point block after it needs no
+conversion, so there is no border.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from search_spaces.tensors import FP32, INT8, Precision, TensorSpec
 
 Item = TypeVar("Item")
 Kind = tuple[Precision, Precision, bool]
-"""Direction of a border, and whether it is shared."""
+"""Kind of a border: its precisions before and after, and whether it is shared (see `Border`)."""
 
 COLUMNS = ("spec", "from", "to", "shared", "ms")
 DIRECTIONS = ((FP32, INT8), (INT8, FP32))
@@ -73,7 +73,7 @@ class Border(NamedTuple):
     """A feature map that is converted from one precision to another."""
 
     spec: TensorSpec
-    """In floating point."""
+    """The feature map, in floating point."""
     source: Precision
     target: Precision
     shared: bool
@@ -81,12 +81,12 @@ class Border(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Its direction and case."""
+        """The kind of the border, on which its cost depends."""
         return self.source, self.target, self.shared
 
     @property
     def free(self) -> bool:
-        """Whether nothing is converted."""
+        """Whether nothing is converted, which holds for tokens."""
         return self.spec.layout == "tokens"
 
 
@@ -104,7 +104,7 @@ def borders_of(block: Block) -> list[Border]:
 
 
 class BorderTable:
-    """The costs of borders by feature map, direction and case.
+    """The costs of borders by feature map and kind.
 
     Args:
         rows: one row for each border: `spec`, `from`, `to`, `shared` and `ms`.
@@ -129,7 +129,8 @@ class BorderGraph:
     """A graph with borders: calibration convolutions of different precision, and at most one block."""
 
     parts: tuple[Boundary | TimedBlock, ...]
-    """In order; a boundary is a calibration convolution there. The first and the last are boundaries."""
+    """The parts in order; a boundary stands for a calibration convolution. The first and the last part are
+    boundaries."""
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -147,17 +148,17 @@ class BorderGraph:
 
     @property
     def borders(self) -> list[Border]:
-        """Its borders, in order."""
+        """The borders of the graph, in order."""
         return [one for block in self.blocks for one in borders_of(block)]
 
     @property
     def boundaries(self) -> list[Boundary]:
-        """The boundaries whose calibration convolutions it has."""
+        """The boundaries whose calibration convolutions the graph has."""
         return [part for part in self.parts if isinstance(part, Boundary)]
 
     @property
     def timed(self) -> list[TimedBlock]:
-        """Its blocks that are not calibration convolutions."""
+        """The blocks of the graph that are not calibration convolutions."""
         return [part for part in self.parts if isinstance(part, TimedBlock)]
 
     def parts_ms(
@@ -192,7 +193,7 @@ def borders_in(space: Space) -> list[Border]:
 
 
 def border_graphs(space: Space, blocks: Mapping[str, TimedBlock]) -> list[BorderGraph]:
-    """The graphs that are timed for the costs of borders.
+    """The graphs that are timed to find the costs of borders.
 
     Args:
         space: the space without the precision as a choice.
@@ -222,7 +223,7 @@ def fit_borders(
     Args:
         graphs: the timed graphs.
         measured_ms: latency of each graph, shape (n,).
-        parts_ms: the same without borders, see `BorderGraph.parts_ms`.
+        parts_ms: latency of each graph without borders, see `BorderGraph.parts_ms`, shape (n,).
     """
     from scipy.optimize import least_squares  # slow to import
 
@@ -257,7 +258,7 @@ def fit_borders(
 
 
 def border_frame(borders: Iterable[Border], costs: Mapping[Kind, Affine]) -> pd.DataFrame:
-    """See `BorderTable`.
+    """The rows of a `BorderTable`.
 
     Args:
         borders: the borders of a space.

@@ -14,7 +14,7 @@ from search_spaces.precision_space import FLOAT_BITS, INT8_BITS, PrecisionSpace,
 from search_spaces.tensors import FP32, INT8, MIXED
 
 GROUPS: tuple[str, ...] = (MIXED, FP32, INT8)
-"""Of the subnets by their precision; each has a third of them."""
+"""Groups of subnets by their precision; each has a third of the subnets."""
 RUN_LENGTH = 3
 """Mean number of consecutive blocks of equal precision, so that subnets have from one to many borders."""
 
@@ -26,8 +26,8 @@ def mixed_split(space: Space, rng: np.random.Generator, n_calibration: int, n_he
         space: the space without the precision as a choice.
         rng: the random generator.
         n_calibration: number of calibration subnets; fewer if the space is small.
-        n_held_out: number of held-out subnets; those of each group begin with the smallest and the largest,
-            and those of mixed precision come first.
+        n_held_out: number of held-out subnets. The group of mixed precision comes first; each group begins
+            with the smallest and the largest subnet.
     """
     by_block = with_precision(space, "block")
     calibration, held_out = list[Arch](), list[Arch]()

@@ -68,14 +68,14 @@ def _largest_head(space: Space, classes: int, precision: Precision) -> tuple[str
 
 @dataclass(frozen=True)
 class OtherData:
-    """How the latencies of the blocks of a space follow from those of the profiled space, by key."""
+    """The latencies of the blocks of a space, derived from those of the profiled space, by key."""
 
     counterparts: Mapping[str, Block]
     """For each block that was not profiled: the profiled block in its place."""
     difference_ms: Mapping[str, float]
-    """For each such block: its latency minus that of its counterpart, inside a network."""
+    """For each of these blocks: its latency minus the latency of its counterpart, inside a network, ms."""
     missing: tuple[str, ...]
-    """Blocks whose latency does not follow: they have to be measured."""
+    """Blocks whose latency cannot be derived and has to be measured."""
 
 
 def other_data(
@@ -85,13 +85,13 @@ def other_data(
     negligible_weights: Callable[[], float],
     precision: Precision = FP32,
 ) -> OtherData:
-    """How the latencies of the blocks of `space` follow from the measured ones.
+    """Derive the latencies of the blocks of `space` from the measured latencies.
 
     Args:
         space: the space whose latencies are predicted.
         profiled: the space that was profiled.
         measured_ms: the table of blocks; empty if only whole subnets were measured.
-        negligible_weights: gives the number of weights by which a classifier may differ from a measured one
+        negligible_weights: returns the number of weights by which a classifier may differ from a measured one
             without a measurable effect; called only if needed.
         precision: precision of the blocks.
     """

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator
 
 Latencies = NDArray[np.float64]
-"""In ms, shape (n,)."""
+"""Latencies in ms, shape (n,)."""
 
 
 Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -46,7 +46,7 @@ class PrecisionErrors(BaseModel, frozen=True):
     fp32: ErrorRecord
     int8: ErrorRecord
     mixed: ErrorRecord
-    """Of networks with blocks of both precisions."""
+    """Errors for networks with blocks of both precisions."""
     noise_floor: dict[str, Figure]
     """MAPE between two passes over the networks of each group; empty if only one pass was measured."""
     error_per_border: Slope

@@ -27,12 +27,13 @@ MIN_NETWORKS = 10
 """With fewer networks there is no cross-validation."""
 LAYERS, TABLE_AND_LAYERS = "layers", "table and layers"
 TABLE_AND_WEIGHTS = "table and weights"
-"""A block that is timed separately reads its weights from the cache; in a network larger than the cache they
-come from memory, which takes time in proportion to their number. On the space `ofa-mbv3-w1.0`, whose networks
-have up to 30 MB of them, the table alone was 10 % too low at 140 pixels and 3 % too high at 224."""
+"""The table and the bytes of the weights. A block that is timed separately reads its weights from the cache.
+In a network larger than the cache, weights come from memory, which takes time in proportion to their number.
+On the space `ofa-mbv3-w1.0`, whose networks have up to 30 MB of weights, the table alone was 10 % too low at
+140 pixels and 3 % too high at 224."""
 TABLE_BY_PRECISION = "table by precision"
-"""A network runs slower or faster than the sum of its blocks by a few percent, which may differ between
-precisions."""
+"""The table with a factor for each precision. A network is a few percent slower or faster than the sum of its
+blocks, and this difference may depend on the precision."""
 MACS = "MACs alone"
 """The baseline; it is compared with the others and never chosen."""
 

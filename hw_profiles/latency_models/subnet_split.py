@@ -27,7 +27,7 @@ class SubnetSplit:
     def draw(cls, space: Space, rng: np.random.Generator, n_calibration: int, n_held_out: int) -> Self:
         """Draw both sets, the held-out one first.
 
-        If the space has fewer subnets than asked for, all are taken and at most half of them are held out.
+        If the space has fewer subnets than requested, all are taken and at most half of them are held out.
         """
         n_calibration = min(n_calibration, -(-space.n_subnets // 2))
         n_held_out = min(n_held_out, space.n_subnets - n_calibration)

@@ -22,24 +22,24 @@ from search_spaces.errors import one_line
 
 MODELS, IMAGES = "models", "images"
 WEIGHTS = "weights.bin"
-"""In the folder of the models, where ONNX expects external data."""
+"""File of the shared constants, in the folder of the models, where ONNX expects external data."""
 
 
 class TrialPlan(NamedTuple):
-    """How a network alone is timed to get its latency once."""
+    """Numbers of trials and sessions for one estimate of the latency of a network alone."""
 
     n_trials: int
-    """Fresh processes, spread over the whole time."""
+    """Number of trials, each in a fresh process, spread over the whole measurement."""
     n_sessions: int
-    """Sessions in each process, at most."""
+    """Maximum number of sessions in each process."""
 
 
 LIGHT, HEAVY = TrialPlan(1, 12), TrialPlan(9, 2)
 HEAVY_BYTES = 4 * 2**20
 """Weights larger than the private cache of a core compete for the shared cache with all other processes. On a
 rented server such networks took 1.05 to 1.3 times their best latency for seconds to minutes, while the speed
-probe was steady. So they get more and shorter trials, and the lower quartile is reported. Difference between
-two passes drawn from 216 trials there (3 subnets, 3 to 4 ms at 128 pixels), in %:
+probe was steady. Therefore they get more and shorter trials, and the lower quartile is reported. Difference
+between two passes drawn from 216 trials there (3 subnets, 3 to 4 ms at 128 pixels), in %:
   trials x sessions    3 x 5   3 x 2   6 x 2   9 x 2   9 x 5
   fastest trial          4.3     4.4     3.7     3.5     3.0
   lower quartile         4.3     4.4     3.1     2.5     2.7
@@ -50,7 +50,7 @@ Images = NDArray[np.float16]
 
 
 def alone_plan(weight_bytes: int) -> TrialPlan:
-    """The trials that give the latency of a network alone once."""
+    """The plan for a network with this number of bytes of weights."""
     return HEAVY if weight_bytes > HEAVY_BYTES else LIGHT
 
 
@@ -58,9 +58,9 @@ class LayerPrecision(BaseModel, frozen=True):
     """The precision that a convolution or matrix product must compute in."""
 
     names: tuple[str, ...]
-    """Names of its node, and of the nodes after it that a runtime may compute together with it."""
+    """Names of the node of the layer, and of later nodes that a runtime may fuse with it."""
     integers: bool
-    """Whether it computes with integers instead of floating-point numbers."""
+    """Whether the layer must compute with integers instead of floating-point numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,15 @@ class BundledModel:
     n_trials: int
     """Number of trials."""
     alone: bool = False
-    """Run each trial in a fresh process, as `nas benchmark` does, instead of in the runner's."""
+    """Run each trial in a fresh process, as `nas benchmark` does, instead of in the process of the runner."""
     images: str | None = None
-    """Name of the images for which the device returns its outputs."""
+    """Name of the images for which the device returns the outputs of the model."""
     sessions: int = LIGHT.n_sessions
     """Number of sessions in a trial in a fresh process, at most."""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Shapes of its inputs by name; required for those that leave dimensions open."""
+    """Shapes of inputs by name; required for inputs that leave dimensions open."""
     label: str | None = None
-    """Its name in messages."""
+    """Name of the model in messages."""
     layers: tuple[LayerPrecision, ...] = ()
     """Layers whose precision the runner checks one by one."""
 
@@ -150,7 +150,7 @@ class BundleContent:
     models: list[BundledModel]
     settings: RunSettings
     weights: Weights | None = None
-    """None: every graph contains its own."""
+    """Constants that the graphs share; None: every graph contains its own."""
     images: Mapping[str, Images] | None = None
     """Images by name."""
     space: str | None = None
@@ -166,7 +166,7 @@ def write_bundle(folder: Path, content: BundleContent) -> Job:
     """Write a bundle. If the folder holds the same bundle already, its finished trials are kept.
 
     Args:
-        folder: where it is written; a different bundle in it is removed first.
+        folder: the folder to write to; a different bundle in it is removed first.
         content: the parts of the bundle.
 
     Raises:

@@ -23,7 +23,7 @@ def check_outputs(bundle: Path, results: Results) -> None:
 
     Args:
         bundle: the folder with the models and their images.
-        results: what the device measured; without outputs, nothing is compared.
+        results: the results of the device; without outputs, nothing is compared.
 
     Raises:
         ValueError: an output differs by more than the precision explains.
@@ -44,7 +44,7 @@ def check_outputs(bundle: Path, results: Results) -> None:
                 f"the outputs of the device for {name} must have shape {expected.shape}, got {actual.shape}"
             )
         error = float(np.linalg.norm(actual - expected) / (np.linalg.norm(expected) or 1.0))
-        if not error <= TOLERANCE[job.precision]:  # NaN is an error too
+        if not error <= TOLERANCE[job.precision]:  # so that NaN is an error too
             raise ValueError(
                 f"the device computes wrong outputs for {name}: they differ from those of this machine by "
                 f"{error:.2g} of their norm, {TOLERANCE[job.precision]:g} is allowed in {job.precision}; the "

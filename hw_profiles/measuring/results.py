@@ -26,7 +26,7 @@ class AloneFigures(BaseModel, frozen=True):
     latency_ms: float
     """The robust estimate that tables are calibrated to, see `hw_profiles.measuring.runner.estimator`."""
     min_ms: float
-    """By the wall clock, like the median and the 90th percentile."""
+    """Shortest run by the wall clock, like the median and the 90th percentile."""
     median_ms: float
     p90_ms: float
     runs: int
@@ -41,7 +41,7 @@ class AloneFigures(BaseModel, frozen=True):
 
     @classmethod
     def single(cls, latency_ms: float) -> Self:
-        """From a tool that reports one latency."""
+        """Figures from a tool that reports one latency."""
         return cls(latency_ms=latency_ms, min_ms=latency_ms, median_ms=latency_ms, p90_ms=latency_ms, runs=1)
 
 
@@ -62,15 +62,15 @@ class Results(BaseModel, frozen=True):
     """See `hw_profiles.measuring.runner.device_description`; nearly empty if a tool measured."""
     seconds: float
     seconds_of: dict[str, float] = {}
-    """The same by model; empty if a tool measured."""
+    """Seconds by model; empty if a tool measured."""
     trials_ms: dict[str, list[float]]
-    """By model and index of the trial; a tool may report fewer trials than planned, but at least one."""
+    """Latencies of the trials by model; a tool may report fewer trials than planned, but at least one."""
     latency_ms: dict[str, float]
-    """By model, the robust estimate over its trials."""
+    """Robust estimate over the trials of each model."""
     alone: dict[str, list[AloneFigures]]
-    """By model that is timed alone and index of the trial."""
+    """Figures of the trials by model, for models that are timed alone."""
     outputs: dict[str, list[list[float]]] = {}
-    """By model with images: its output for each image."""
+    """Output for each image by model, for models with images."""
     conditions: Conditions = Conditions()
     best_speed_probe_ms: float | None = None
     """The fastest speed probe, see `hw_profiles.measuring.runner`; None if a tool measured."""
@@ -81,14 +81,14 @@ class Results(BaseModel, frozen=True):
     throttled_share: float = 0.0
     """Share of trials in which a CPU quota stopped the process, even after repeats."""
     failed: dict[str, str] = {}
-    """By model that could not be measured: the reason. Only if the job says `keep_going`."""
+    """Reasons by model, for models that could not be measured; only if the job has `keep_going`."""
     sentinel_drift: float | None = None
     split_half_spearman: float | None = None
 
     def alone_latency(self, name: str, nth: int = 0, passes: int = 1) -> AloneFigures | None:
         """Latency of a model run alone: the lower quartile over the trials of one pass.
 
-        Of up to four trials this is the fastest one, see `hw_profiles.measuring.bundle.HEAVY_BYTES`.
+        With up to four trials this is the fastest one. See `hw_profiles.measuring.bundle.HEAVY_BYTES`.
 
         Args:
             name: id of the model.
@@ -116,14 +116,14 @@ class Results(BaseModel, frozen=True):
         seconds: float,
         failed: Mapping[str, str] | None = None,
     ) -> Self:
-        """The results of another tool than the runner: whole networks, one latency for each trial.
+        """The results of a tool other than the runner: whole networks, one latency for each trial.
 
         Args:
             job: the job.
             trials_ms: latencies by model, in ms.
             runtime: name of the tool.
-            seconds: how long it took.
-            failed: by model that it could not measure: the reason.
+            seconds: how long the measurement took.
+            failed: reasons by model, for models that the tool could not measure.
         """
         return cls(
             bundle=job.id,
@@ -140,7 +140,7 @@ def read_results(path: Path, job: Job) -> Results:
     """The results of a job, from the runner's `results.json` or from a CSV `model_id,latency_ms`.
 
     Raises:
-        ValueError: they are missing, truncated, or of another bundle.
+        ValueError: the results are missing, truncated, or of another bundle.
     """
     try:
         return _of_csv(path, job) if path.suffix == ".csv" else _of_json(path, read_text(path), job)

@@ -32,7 +32,7 @@ MODULES = (
     "bundle",
     "command_line",
 )
-"""The modules in the order of the joined file: each imports only those before it."""
+"""The modules in the order of the joined file; each imports only earlier modules."""
 
 _HEADER = '''\
 """Times ONNX models on a device. It needs Python 3.8 or later, numpy and onnxruntime.

@@ -9,7 +9,7 @@ SPREAD = 2.0
 CLOCKS_DIFFER = 0.05
 """In an undisturbed run, CPU time and wall clock differ by less than this fraction."""
 CLOCKS_DIFFER_MS = 0.002
-"""Or by less than this, the time to read both clocks."""
+"""Time to read both clocks; smaller differences are ignored."""
 
 
 def timing_warnings(figures: AloneFigures) -> list[str]:

@@ -31,17 +31,17 @@ def profile(
     merge: tuple[str | Device, str | Device] | None = None,
     progress: Progress = silent,
 ) -> Device:
-    """Measure the latency of a space's subnets on a device, and how good its predictions are.
+    """Measure latencies on a device, fit its latency model to a space, and evaluate the predictions.
 
     Args:
         space: a space, its name or YAML file, or a run directory.
-        name: of the device.
+        name: name of the device.
         profiles: folder that the profile is written to; None: the user's folder.
-        connection: how the device is reached; None: as its profile says; a new one is this machine.
-        settings: how networks are run; None: as its profile says, or the defaults.
+        connection: how the device is reached; None: as in its profile, or this machine for a new device.
+        settings: how networks are run; None: as in its profile, or the defaults for a new device.
         n_held_out: number of subnets that the predictions are evaluated on; None: 48, or none if only
             blocks are added to a profile.
-        seed: decides random weights, subnets and the order of trials.
+        seed: seed of random weights, subnets and the order of trials.
         resume: False: measure all again and replace a profile with this name.
         merge: profiles of the device in fp32 and in INT8, or their names: make a mixed profile from them and
             measure only borders between precisions and whole subnets.
@@ -83,17 +83,17 @@ def benchmark(
 
     Args:
         models: ONNX files.
-        device: a profile or its name: measure there, as it says; None: this machine.
+        device: a profile or its name, to measure on that device with its settings; None: this machine.
         profiles: folder of profiles; None: the user's folder and the shipped profiles.
-        connection: reaches the device instead of the profile's.
+        connection: how the device is reached, instead of the connection in the profile.
         settings: how models are run on this machine.
-        shapes: of inputs that leave dimensions other than the batch open, by name.
-        energy: measure that too, where there is a counter.
+        shapes: shapes of inputs by name, for inputs that leave dimensions other than the batch open.
+        energy: measure the energy too, if the device has a counter.
         progress: called after each model.
 
     Raises:
         nas.devices.benchmark.BenchmarkError: some files cannot be measured; it holds the rows of the others.
-        ValueError: an unknown device, an option that has no effect, or a shape that is of no model's input.
+        ValueError: the device is unknown, an option has no effect, or no model has an input in `shapes`.
     """
     if device is None:
         if profiles is not None or connection is not None:

@@ -22,9 +22,9 @@ from search_spaces import Arch
 
 
 class Run(TrainedRun):
-    """A trained or imported run: `Run.open(path)`, or what `nas.train` returns.
+    """A trained or imported run, from `Run.open(path)` or `nas.train`.
 
-    Its `space`, `task`, `dataset` and `supernet` are attributes. All that its methods write is in the run
+    The attributes are `space`, `task`, `dataset` and `supernet`. By default, methods write to the run
     directory.
     """
 
@@ -40,7 +40,7 @@ class Run(TrainedRun):
         measure: bool = True,
         progress: Progress = silent,
     ) -> SearchOutcome:
-        """Search for the best subnets for a device and measure them there; the result's `front` is a table.
+        """Search for the best subnets for a device and measure them on it.
 
         Args:
             device: a profile or its name.
@@ -48,9 +48,12 @@ class Run(TrainedRun):
             profiles: folder of profiles; None: the run's copies, the user's folder, and the shipped profiles.
             others: further devices, whose fronts are computed from their latency tables.
             workers: where subnets are evaluated; None: one thread per core.
-            connection: reaches the device instead of the profile's.
+            connection: how the device is reached, instead of the connection in the profile.
             measure: False: the front has predicted latencies only.
             progress: called after evaluations and measurements.
+
+        Returns:
+            the outcome; its `front` is a table of subnets.
 
         Raises:
             hw_profiles.connections.base.NotMeasuredError: the device is measured offline; the front is
@@ -88,19 +91,20 @@ class Run(TrainedRun):
 
         Args:
             subnets: the subnets, or how to select them from the front: `knee`, `first`, `last`, `spread`,
-                `all` or ids with commas between.
+                `all`, or ids separated by commas.
             device: the device that the files are for; None: the one that was searched last.
             file_format: `onnx`, or `torch` for a file of `torch.export`.
             dynamic_batch: leave the batch open instead of the device's.
-            precision: `fp32`, `fp16`, `int8`, or `mixed`: that which the subnet chooses for each block.
-                None: `mixed` for subnets that choose it, otherwise the device's, fp32 before a search.
+            precision: `fp32`, `fp16`, `int8`, or `mixed`, the precision that the subnet chooses for each
+                block. None: `mixed` for subnets that choose precisions, otherwise the precision of the
+                device, or fp32 before a search.
             calibration: how the ranges of INT8 activations are found: `minmax`, `percentile`, `entropy`, or
                 `auto`, the best of them on the validation split.
             out: the folder to write to; None: one in the run.
             progress: called after every file.
 
         Raises:
-            ValueError: the run was not searched for the device, or a subnet that the run has not trained.
+            ValueError: the run was not searched for the device, or the run has not trained a subnet.
         """
         return export_subnets(
             self,
@@ -121,7 +125,7 @@ class Run(TrainedRun):
 
         Args:
             device: whose search is reported; None: the device that was searched last.
-            out: the folder to write to; None: that of the search.
+            out: the folder to write to; None: the folder of the search.
             progress: called after evaluations on the test split.
 
         Returns:

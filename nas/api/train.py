@@ -43,4 +43,4 @@ def train(
     elif overrides:
         raise ValueError("overrides have no effect on a Recipe; change it with its method replace")
     train_supernet(recipe, out, resume=resume, check_images=check_images, progress=progress)
-    return Run.open(out, allow_import=True)  # of names that the recipe gave
+    return Run.open(out, allow_import=True)  # import the code that the recipe names

@@ -1,7 +1,7 @@
 """Data sets: images with targets, their splits, and preprocessing.
 
-This package does not import torch, so preprocessing needs only numpy and Pillow. `nas.data.catalog` finds a
-data set by name, `nas.data.batches` makes the batches of training and evaluation.
+Importing this package does not import torch, so preprocessing needs only numpy and Pillow. `nas.data.catalog`
+finds a data set by name, and `nas.data.batches` makes the batches of training and evaluation.
 """
 
 from nas.data.dataset import Augment, Dataset, ImageDataset, ImageOnly, Split, SplitName

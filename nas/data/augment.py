@@ -82,9 +82,9 @@ class RandomResizedCrop:
     min_area: float = 0.08
     """Smallest share of the image's area."""
     brightness: float = 0.0
-    """Largest relative change; 0: none."""
+    """Largest relative change of the brightness; 0: none."""
     saturation: float = 0.0
-    """Largest relative change; 0: none."""
+    """Largest relative change of the saturation; 0: none."""
     policies: v2.Transform | None = None
     """Further augmentation of the cropped image, such as AutoAugment (Cubuk et al. 2019)."""
 
@@ -109,10 +109,11 @@ class RandomResizedCrop:
         """A part of an image.
 
         Args:
-            resolution: of the result.
+            resolution: side of the result, in pixels.
             raw: the image.
             shapes: area and aspect ratio of each try, uniformly distributed in 0..1.
-            place: left and upper edge, and whether to mirror, likewise.
+            place: position of the left and of the upper edge, and the draw that decides whether to mirror,
+                uniformly distributed in 0..1.
         """
         image = _pillow(raw)
         width, height = self._size(image, shapes)
@@ -134,7 +135,7 @@ class RandomResizedCrop:
         return min(image.width, round(image.height * wide)), min(image.height, round(image.width / narrow))
 
     def _change(self) -> v2.Transform | None:
-        """What follows the crop."""
+        """The transforms that follow the crop; None without any."""
         changes = [] if self.policies is None else [self.policies]
         if self.brightness or self.saturation:
             changes.append(v2.ColorJitter(brightness=self.brightness, saturation=self.saturation))

@@ -98,7 +98,15 @@ def training_loader(dataset: Dataset, workers: int = 0, *, pin_memory: bool = Fa
 def eval_batches(
     dataset: Dataset, split: SplitName, resolution: int, batch_size: int, *, workers: int = 0
 ) -> Iterator[Batch]:
-    """All images of a split in order, without augmentation."""
+    """Batches of all images of a split in order, without augmentation.
+
+    Args:
+        dataset: source of the images.
+        split: name of the split.
+        resolution: side of the images, in pixels.
+        batch_size: images of a batch.
+        workers: processes that prefetch batches.
+    """
     images = dataset.split(split)
     plans = [BatchPlan(part, resolution) for part in _parts(np.arange(len(images)), batch_size)]
     return Loader(partial(_normalized, _clean, dataset, images), workers)(plans)

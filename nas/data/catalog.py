@@ -42,7 +42,10 @@ def get(
 
 
 def for_channels(name: str, channels: int) -> str:
-    """The name of the data set for this number of input channels: image folders can be read as grey."""
+    """The name of the variant of a data set with this number of input channels.
+
+    Only image folders have variants, because their images can be read as grey or as RGB.
+    """
     return "imagefolder-grey" if name == "imagefolder" and channels == 1 else name
 
 

@@ -20,7 +20,7 @@ MAX_FILES = 5_000
 """A data set with more files is checked only on request."""
 MAX_LISTED = 10
 MIN_HIGH_BYTE = 256 // 16
-"""The high bytes of 12-bit values are smaller."""
+"""Above the high bytes of all 12-bit values."""
 _CHUNK = 256
 """Files that are submitted to the threads together, which bounds the delay of an interruption."""
 _log = logging.getLogger("nas")
@@ -61,7 +61,7 @@ class _Result:
     """Result of the check of one file."""
 
     failure: str | None = None
-    """Why the file cannot be read."""
+    """The reason why the file cannot be read; None if it can be read."""
     high_byte: int | None = None
     """The largest high byte of a 16-bit image."""
 

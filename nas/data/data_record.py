@@ -31,7 +31,7 @@ class FileRecord:
     """Path relative to the data root, with `/`."""
     label: int
     size: int
-    """In bytes."""
+    """Size of the file in bytes."""
     mtime_ns: int
     """Time of the last modification; if it has not changed, the digest is not computed again."""
     digest: str

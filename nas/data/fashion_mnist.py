@@ -30,7 +30,8 @@ CLASSES = (
     "Ankle boot",
 )
 LAYOUTS = (".", "FashionMNIST/raw", "fashion-mnist")
-"""Folders below the data root that may contain the files: itself, that of torchvision, that of Debian."""
+"""Folders relative to the data root that may contain the files: the root itself, and the folders that
+torchvision and Debian create."""
 _REMEDY = (
     "put train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte "
     "there, plain or as .gz (Debian's package dataset-fashion-mnist installs them to /usr/share/datasets)"

@@ -14,9 +14,9 @@ def hashed_split(
 ) -> list[NDArray[np.int64]]:
     """Disjoint splits of all files: sorted indices of about `shares` of each class, then of the others.
 
-    A hash of its name and the seed determines the split of a file, so adding or removing a file does not
-    affect the others. The exception are small classes in which a split would be empty: there each split gets
-    the file with the nearest hash.
+    The split of a file is determined by a hash of its name and the seed, so adding or removing a file does
+    not affect other files. An exception are small classes in which a split would be empty: there, the empty
+    split gets the file with the nearest hash.
 
     Args:
         names: paths relative to the root, with `/`.

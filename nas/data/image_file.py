@@ -100,7 +100,7 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """The reason of an error in one line, without the path."""
+    """The message of an error in one line, without the path."""
     if isinstance(error, UnidentifiedImageError):
         return "not a supported image format"
     if isinstance(error, OSError) and error.strerror:

@@ -23,7 +23,7 @@ from search_spaces.errors import first_names
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)
-"""Means of the RGB values."""
+"""Mean and standard deviation of grey images: the averages of the values for RGB."""
 HELD_OUT_SHARE = 0.1
 MAX_VALIDATION = 10_000
 """Largest size of the validation split; the published supernets held out as many images of ImageNet."""
@@ -54,7 +54,8 @@ def load(root: Path | None, split_seed: int, *, channels: int = 3) -> ImageDatas
       validation about a tenth of each class of `train/`, or less if that were more than 10,000 images; at
       least 2 images per class in `train/`.
 
-    A hash of its name determines the split of an image, so other images do not affect it.
+    The split of an image is determined by a hash of its name, so adding or removing other images does not
+    change it.
 
     A class folder may contain folders. Other files, hidden files and folders, and a `test` folder without
     class folders are left out; `left_out` of the data set counts them.
@@ -103,8 +104,8 @@ def load_for_imported(
         root: folder of `train` and `val`.
         split_seed: seed of the splits.
         validation_images: size of the validation split, at most half of `val/` if there is no `test/`.
-        classes: names of the class folders for the labels 0, 1, …, of which some may be missing; empty: those
-            in `root`, in the order of their names.
+        classes: names of the class folders for the labels 0, 1, …; some of the folders may be missing. Empty:
+            the class folders in `root`, in the order of their names.
 
     Raises:
         ValueError: as `load`, the folder has another layout, or it has a class that is not in `classes`.
@@ -136,7 +137,7 @@ def load_for_imported(
 def file_names(split: Split, root: Path) -> list[str]:
     """The files of a split of `load` or `load_for_imported`, in order, relative to `root`.
 
-    `root` may differ in form from the one that the split was loaded with, for example be absolute.
+    `root` may be another form of the path that the split was loaded with, for example the absolute path.
     """
     assert isinstance(split.images, ImageFiles)
     start = os.path.abspath(root)

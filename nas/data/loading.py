@@ -48,7 +48,7 @@ class Loader(Generic[Plan]):
         self.make = make
         self.workers = workers
         self.busy_seconds = 0.0
-        """Time for which the processes worked on the batches returned so far, summed over the processes."""
+        """Working time of the processes on the batches returned so far, in seconds, summed over processes."""
         self.plans: _Plans[Plan] = _Plans()
         self.loader: DataLoader[Any] | None = None
         self.iterator: Any = None
@@ -162,7 +162,7 @@ class _Batches(Generic[Plan]):
             x, y, seconds = _make_batch(self.make, plan)
         except ValueError as error:
             return _Failure(str(error))
-        try:  # the queue would do it in a thread, where errors are lost
+        try:  # to shared memory here; the queue would do it in a thread, where errors are lost
             return x.share_memory_(), y.share_memory_(), seconds
         except (RuntimeError, OSError):
             return _Failure(_shared_memory_message(x))

@@ -26,7 +26,7 @@ class Preprocess:
 
     1. turn it upright and convert it to 8-bit grey (one channel) or RGB (three), see `image_file.plain`,
     2. resize: the shorter side to ceil(resolution / crop_fraction), the longer one in proportion (floor),
-    3. crop the centre, resolution × resolution; of an odd margin, the smaller part is left and above,
+    3. crop the centre, resolution × resolution; if a margin is odd, its smaller part is left or above,
     4. (pixel / 255 - mean) / std for each channel.
 
     If the longer side of an image is more than `THIN_RATIO` times the shorter one, only the cropped part is

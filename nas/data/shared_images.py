@@ -37,11 +37,11 @@ def shared_pixels(
         sample: the images.
         resolutions: sides of the images, in pixels.
         augmented: whether to augment the images as in training.
-        run: decodes and resizes images, such as the `map` of a pool of threads.
+        run: a `map` function that decodes and resizes images, such as the `map` of a pool of threads.
 
     Returns:
-        By resolution: shape (n, channels, resolution, resolution), values 0..255, uint8; float32 if
-        augmented.
+        For each resolution, the images: shape (n, channels, resolution, resolution), values 0..255, uint8 or,
+        if augmented, float32.
 
     Raises:
         ValueError: an image cannot be read, or the data set raises an error.
@@ -95,7 +95,7 @@ def normalized(pixels: Tensor, preprocess: Preprocess, device: torch.device, run
         pixels: shape (n, channels, height, width), values 0..255.
         preprocess: has the mean and the standard deviation.
         device: where the result is computed.
-        run: normalizes some of the images, such as the `map` of a pool of threads.
+        run: a `map` function that normalizes parts of the images, such as the `map` of a pool of threads.
 
     Returns:
         float32, in channels-last layout on a CPU.

@@ -88,7 +88,7 @@ class CheckedAugment:
         self, images: Sequence[RawImage], targets: Tensor, resolution: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """See `Augment`."""
-        images = list(images)  # an image that cannot be read is no error of `augment`
+        images = list(images)  # so that errors in reading images do not count as errors of `augment`
         with errors_of(f"the `augment` of {self.source}"):
             x, y = self.augment(images, targets, resolution, generator)
         shape = (len(images), self.channels, resolution, resolution)

@@ -1,1 +1,1 @@
-"""Chosen subnets as files, checked against torch in the precision of the device."""
+"""Export of chosen subnets to files, checked against torch in the precision of the device."""

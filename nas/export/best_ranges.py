@@ -1,4 +1,4 @@
-"""The method of calibration whose ranges suit a subnet best."""
+"""Selects the calibration method for INT8 ranges that gives the best metric for a subnet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_calibration(calibration: str) -> None:
     """Check that `calibration` is one of `CALIBRATIONS`.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is none of them.
     """
     if calibration not in CALIBRATIONS:
         raise ValueError(f"calibration must be one of {list(CALIBRATIONS)}, got {calibration!r}")
@@ -26,15 +26,15 @@ def check_calibration(calibration: str) -> None:
 def with_best_ranges(
     trained: TrainedRun, target: Target, metrics_with: Callable[[Target], dict[str, float]]
 ) -> Target:
-    """The target with the method whose INT8 network has the best primary metric on the validation split.
+    """Select the method whose INT8 network has the best primary metric on the validation split.
 
     Args:
         trained: the run.
-        target: its method is ignored.
-        metrics_with: metrics of a subnet on the validation split, as deployed on a target.
+        target: the target; its calibration method is ignored.
+        metrics_with: returns the metrics of the subnet on the validation split, as deployed on a target.
 
     Returns:
-        the target with the first of the best methods.
+        the target with the best method; the first one if several are equal.
     """
     metric = trained.task.primary.metric
     sign = 1 if trained.task.metrics[metric].direction == "min" else -1

@@ -1,4 +1,4 @@
-"""The model card: what a deployer needs to use a file and to know where it comes from."""
+"""The model card: how to use an exported file, and where it comes from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from search_spaces.precision_space import PrecisionSpace, space_of
 
 CARD_SCHEMA_VERSION = 1
 READER = "preprocess.py"
-"""Next to the cards; `network_input` in it reads an image file as a card says."""
+"""Python file next to the cards; its function `network_input` reads an image file as a card describes it."""
 
 
 def model_card(
@@ -38,8 +38,8 @@ def model_card(
         trained: the run.
         arch: the subnet.
         target: precision and batch of the file.
-        metrics: on the validation split, in that precision.
-        fp32_metrics: the same in fp32.
+        metrics: metrics on the validation split in the precision of the target.
+        fp32_metrics: metrics on the validation split in fp32.
     """
     space = space_of(trained.space, arch)
     card = {
@@ -74,18 +74,18 @@ def model_card(
 
 
 def metadata_text(card: Mapping[str, Any]) -> dict[str, str]:
-    """The card as an ONNX file's metadata: plain text as it is, everything else as JSON."""
+    """The card as metadata of an ONNX file: text stays as it is, all other values become JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
 
 
 def write_card(folder: Folder, name: str, card: Mapping[str, Any]) -> None:
-    """Write a card and, next to all cards, a program that reads images as they say."""
+    """Write a card and, in the same folder, the code `READER`, which reads images as the card describes."""
     folder.write_json(f"{name}.json", card)
     folder.write_text(READER, inspect.getsource(reference_reader))
 
 
 def _images_of(dataset: Dataset) -> str:
-    """What the images of a data set are before preprocessing."""
+    """Description of the images of a data set before preprocessing."""
     images = dataset.split("validation").images
     if not isinstance(images, np.ndarray):
         return "images that are opened one at a time"

@@ -40,10 +40,10 @@ class Exported:
     arch: Arch
     path: Path
     max_difference: float
-    """Largest absolute difference on validation images between its outputs and torch's in fp32."""
+    """Largest absolute difference on validation images between the fp32 outputs of the file and of torch."""
     precision: str
     metrics: Mapping[str, float]
-    """On the validation split, in this precision."""
+    """Metrics on the validation split, in the precision of the file."""
     fp32_metrics: Mapping[str, float]
 
 
@@ -61,25 +61,27 @@ def export(
 ) -> Exported:
     """Write one subnet, with recalibrated batch norms, to a folder of the run.
 
-    Layers of a mixed file must run in the precision that its blocks ask for: they are checked on this machine
-    if it has the instruction set that the file is for.
+    Layers of a mixed file must run in the precision of their blocks. This is checked if this machine has the
+    instruction set that the file is for.
 
     Args:
         trained: the run.
-        arch: the subnet. The precisions that it chooses are those of its file in mixed precision, otherwise
-            they are ignored.
+        arch: the subnet. Its choices of precision are used for a file in mixed precision and ignored
+            otherwise.
         target: precision, batch and processor that the file is for; None: fp32, one image, this machine.
         file_format: a key of `FORMATS`.
         device: name of the device that the file is for; each device has its own folder in `exports`.
         out: the folder to write to instead.
         extra: further entries of the card, such as the device and the predicted latency.
-        measure: measures a precision other than fp32 against the others; None: the target cannot be reached.
-        best_ranges: try all methods to find the ranges of INT8 activations, instead of that of the target,
-            and use the best one on the validation split.
+        measure: measures the latency of files on the target, to compare a precision other than fp32 with the
+            others; None: the target cannot be reached.
+        best_ranges: try all methods to find the ranges of INT8 activations, and use the best one on the
+            validation split, instead of the method of the target.
 
     Raises:
         ValueError: unknown format or precision, no INT8 scheme for the processor, an arch outside the space,
-            a file whose outputs differ from torch's, or a layer that runs in another precision than asked.
+            a file whose outputs differ from torch's, or a layer that runs in another precision than
+            requested.
     """
     target = target or Target()
     check_format(file_format, target.precision)
@@ -99,7 +101,7 @@ def export(
         @cache
         def deployed(target: Target) -> bytes:
             model = deployed_model(trained, arch, target, fp32)
-            # the mark lets a benchmark check the layers of a mixed file
+            # `nas benchmark` reads the precision to check the layers of a mixed file
             return kind.content(model, {"precision": target.precision})
 
         @cache
@@ -140,7 +142,7 @@ def check_format(file_format: str, precision: str) -> None:
     """Check that there are files of this format in this precision.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no such files.
     """
     if file_format not in FORMATS:
         raise ValueError(f"format must be one of {sorted(FORMATS)}, got {file_format!r}")
@@ -179,10 +181,10 @@ class _Check:
         return float(np.abs(outputs - self._expected).max())
 
     def refuse_wrong(self, network: Network) -> float:
-        """The same of a network in fp32.
+        """Largest absolute difference of the outputs of a network in fp32.
 
         Raises:
-            ValueError: it is too large.
+            ValueError: the difference is too large.
         """
         difference = self.difference(network)
         allowed = TOLERANCE * max(1.0, float(np.abs(self._expected).max()))

@@ -49,19 +49,20 @@ def export_subnets(
         trained: the run.
         subnets: any subnets of the space, or how to select them from the front, see
             `nas.search.select.select`.
-        device: whose front, and what the files are for; None: the device that was searched last.
+        device: the device whose front is used and that the files are for; None: the device that was searched
+            last.
         file_format: as in `nas.export.export.export`.
-        dynamic_batch: leave the batch open instead of the device's.
+        dynamic_batch: leave the batch open instead of using the batch of the device.
         precision: one of `nas.onnx_backend.precision.PRECISIONS`; None: mixed for subnets that choose the
-            precision of their parts, otherwise the device's, fp32 before the first search.
+            precision of their parts, otherwise the precision of the device, or fp32 before the first search.
         calibration: how the ranges of INT8 activations are found, one of
             `nas.export.best_ranges.CALIBRATIONS`; `auto` is the best method on the validation split.
         out: the folder to write to; None: one in the run.
         progress: called after every file.
 
     Raises:
-        ValueError: the run was not searched for the device, a subnet that the run has not trained, a format
-            without this precision, or as `select` and `export`.
+        ValueError: the run was not searched for the device, the run has not trained a subnet, the format does
+            not have this precision, or as `select` and `export`.
     """
     archs = _from_front(trained.run, subnets, device) if isinstance(subnets, str) else subnets
     trained.check_trained(archs)
@@ -118,7 +119,7 @@ def _target(trained: TrainedRun, arch: Arch, target: Target, precision: str | No
 
 
 def _latencies(trained: TrainedRun, device: Device | None, arch: Arch, target: Target) -> dict[str, Any]:
-    """For the card: the device, the latency by its table and, if the arch is on the front, as measured."""
+    """Entries of the card: device, predicted latency and, for subnets of the front, measured latency."""
     if device is None or target.precision != device.profile.key.precision:
         return {}
     name, space = device.profile.name, space_of(trained.space, arch)
@@ -132,7 +133,7 @@ def _latencies(trained: TrainedRun, device: Device | None, arch: Arch, target: T
 
 
 def _measure(device: Device | None, target: Target) -> Measure | None:
-    """Measures files on the target; None where it is another machine without a profile."""
+    """A function that measures files on the target; None if that is another machine without a profile."""
     if device is None:
         return _measure_here if target.instruction_set == instruction_set() else None
     # a profile in fp32 serves files of all precisions
@@ -147,7 +148,7 @@ def _measure_here(paths: Sequence[Path]) -> list[float]:
 
 
 def exported_table(exported: Sequence[Exported], metric: str) -> pd.DataFrame:
-    """One row per file; `max_difference` is the largest one to torch's outputs.
+    """A table with one row per file; `max_difference` is as in `Exported`.
 
     Args:
         exported: the files.

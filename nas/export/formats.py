@@ -37,9 +37,9 @@ class Format(Generic[Model]):
     build: Callable[[Space, Arch, StaticNet, int | None], Model]
     """The fp32 model of a recalibrated network; the last argument is the batch, None for a dynamic one."""
     content: Callable[[Model, Mapping[str, Any]], bytes]
-    """The file's content, from a model and its card."""
+    """Converts a model and its card to the content of the file."""
     load: Callable[[bytes, str | None], Network]
-    """Reads such content; the second argument is the instruction set that INT8 values are written for."""
+    """Loads the content of a file; the second argument is the instruction set of its INT8 values."""
     others: Callable[[Space, Arch, StaticNet, str], Mapping[str, bytes]] = lambda space, arch, net, name: {}
     """Contents of further files by suffix; the last argument is the file's name without suffix."""
 
@@ -70,7 +70,7 @@ def _torch_content(program: torch.export.ExportedProgram, card: Mapping[str, Any
 
 
 def _torch_others(space: Space, arch: Arch, net: StaticNet, name: str) -> Mapping[str, bytes]:
-    """A state dict, and Python code of the network where all its operators have some."""
+    """A state dict, and Python code of the network if there is code for all of its operators."""
     block = space.network(arch)
     if not can_be_written(block):
         return {}
@@ -94,4 +94,4 @@ FORMATS: Mapping[str, Format[Any]] = {
     "onnx": Format(ONNX, "", PRECISIONS, _build_onnx, _onnx_content, open_onnx),
     "torch": Format(TORCH, TORCH, (FP32,), _build_torch, _torch_content, _load_torch, _torch_others),
 }
-"""By name; `torch.export.load` reads the files of `torch`, with torch alone."""
+"""Formats by name. Files of the format `torch` are read by `torch.export.load`, which needs only torch."""

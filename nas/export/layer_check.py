@@ -17,7 +17,7 @@ def check_layers_here(model: onnx.ModelProto) -> None:
     """Check that each layer of a model runs in its precision in a default session of ONNX Runtime.
 
     Raises:
-        ValueError: a layer does not.
+        ValueError: a layer runs in another precision.
     """
     shapes = {
         tensor.name: [dim.dim_value or 1 for dim in tensor.type.tensor_type.shape.dim]

@@ -1,4 +1,4 @@
-"""What a precision below fp32 costs in quality and gains in latency."""
+"""Compares a precision below fp32 with fp32, in quality and latency."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hw_profiles.connections.base import NotMeasuredError
 from nas.tasks import Task
 
 Measure = Callable[[Sequence[Path]], list[float]]
-"""Latencies of ONNX files on the target, ms."""
+"""Measures the latencies of ONNX files on the target, ms."""
 _log = logging.getLogger("nas")
 
 
 def latencies(contents: Mapping[str, bytes], measure: Measure) -> dict[str, float]:
-    """Latencies by precision, ms; empty where the target is measured by an offline bundle.
+    """Latencies by precision, ms; empty if the target is measured by an offline bundle.
 
     Args:
-        contents: of ONNX files, by precision.
+        contents: contents of ONNX files by precision.
         measure: measures files.
     """
     with TemporaryDirectory() as folder:
@@ -42,15 +42,15 @@ def warn(
     fp32_metrics: Mapping[str, float],
     latency_ms: Mapping[str, float],
 ) -> None:
-    """Log a warning if a precision costs a noticeable part of the headline metric, or is slower than another.
+    """Log a warning if a precision makes the headline metric noticeably worse, or is slower than another.
 
     Args:
-        name: of the subnet.
-        precision: of the file.
+        name: name of the subnet.
+        precision: precision of the file.
         task: the task, whose headline metric is compared.
-        metrics: in this precision.
-        fp32_metrics: the same in fp32.
-        latency_ms: by precision; empty where nothing was measured.
+        metrics: metrics in this precision.
+        fp32_metrics: metrics in fp32.
+        latency_ms: latencies by precision; empty if nothing was measured.
     """
     headline = task.headline
     loss = fp32_metrics[headline.metric] - metrics[headline.metric]

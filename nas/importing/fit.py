@@ -68,7 +68,7 @@ def read_sets(path: str | Path, key: str | None = None) -> dict[str, dict[str, T
 def first_set(
     sets: Mapping[str, Mapping[str, Tensor]], keys: Sequence[str], names: Collection[str], source: str
 ) -> tuple[str, dict[str, Tensor]]:
-    """The first set of weights of a network in the order of `keys`, otherwise the first in the file.
+    """Select the set of weights of a network: the first in the order of `keys`, otherwise of the file.
 
     Args:
         sets: the sets of weights in a file by key.
@@ -120,8 +120,8 @@ def match(
         the tensors as float32, by the names of this toolkit.
 
     Raises:
-        ValueError: a number is not finite, or no set matches; the message lists the missing and surplus
-            tensors and those of another shape in the set that matches best.
+        ValueError: a number is not finite, or no set matches; the message lists the missing tensors, the
+            surplus tensors and the tensors of another shape in the set that matches best.
     """
     fits = [
         _fit(name, prefix, tensors, own, published, unused)
@@ -145,7 +145,7 @@ def match(
 
 
 def no_such_tensor(sets: Mapping[str, Mapping[str, Tensor]], source: str, name: str) -> ValueError:
-    """The error for a file in which no tensor has the name of one of the network, such as `name`."""
+    """The error for a file whose tensors have none of the names of the network, such as `name`."""
     first = ", ".join([*next(iter(sets.values()))][:AT_MOST])
     return ValueError(
         f"{source} does not match: no tensor has a name such as {name}; the file has tensors under "
@@ -231,10 +231,10 @@ def _keys(sets: Mapping[str, Mapping[str, Tensor]]) -> str:
 
 
 def _shape(tensor: Tensor, like: Tensor) -> torch.Size:
-    """Shape of `tensor`; for a linear layer stored as a 1×1 convolution, that of the linear layer."""
+    """Shape of `tensor`; for a linear layer stored as a 1×1 convolution, the shape of the linear layer."""
     return tensor.shape[:2] if like.ndim == 2 and tensor.shape[2:] == (1, 1) else tensor.shape
 
 
 def _listed(problems: Mapping[str, list[str]]) -> str:
-    """Number and names of each kind."""
+    """Number and names of the tensors of each kind of problem, for messages."""
     return "; ".join(f"{len(names)} {kind} ({name_list(names)})" for kind, names in problems.items() if names)

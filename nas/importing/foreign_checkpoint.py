@@ -144,7 +144,7 @@ class _Unpickler(pickle.Unpickler):
             return type(name, (_Inert,), {})
         if isinstance(allowed, type):
             return allowed
-        return lambda *args: allowed(*args)  # a pickle may set attributes; protects torch's own function
+        return lambda *args: allowed(*args)  # a wrapper, because a pickle may set attributes of a function
 
 
 class _InertPickle:

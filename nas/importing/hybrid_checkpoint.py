@@ -17,7 +17,7 @@ from search_spaces.families.hybrid import HybridConfig, HybridSpace
 def load_hybrid(source: str, path: str | Path, space_name: str, key: str | None = None) -> Supernet:
     """Load a checkpoint as `nas.importing.importers.load_supernet` does.
 
-    The choices of the supernet are those of the space; the number of classes is that of the file.
+    The supernet has the choices of the space and the number of classes of the file.
     """
     tool, config = SOURCES[source], search_spaces.get(space_name).config
     if not isinstance(config, HybridConfig):
@@ -52,7 +52,7 @@ def _expected(parts: Mapping[str, FilePart]) -> dict[str, torch.Tensor]:
 
 
 def _value(source: str, name: str, shape: Shape, part: FilePart, read: Tensors) -> torch.Tensor:
-    """The start of a tensor of the file, with the shape of this toolkit.
+    """A tensor of the file, cut to its first entries in the shape of this toolkit.
 
     Raises:
         ValueError: the tensor of the file is too small.

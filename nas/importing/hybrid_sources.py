@@ -22,12 +22,12 @@ SCALED_DEPTHS = 10
 
 @dataclass(frozen=True)
 class FilePart:
-    """What a tensor of this toolkit is made from."""
+    """The tensors of a file from which a tensor of this toolkit is made."""
 
     shapes: Mapping[str, Shape]
-    """Tensors of the file by canonical name, with their shapes."""
+    """Shapes of the tensors of the file by canonical name."""
     value: Callable[[Tensors], Tensor]
-    """Makes the tensor from those of the file, with the size of the file or that of the space."""
+    """Makes the tensor from the tensors of the file, with the size of the file or of the space."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class HybridSource:
     ends: Sequence[str]
     """Canonical names of the first and the last weight."""
     part: Callable[[HybridSpace, str, Shape, Tensors], FilePart]
-    """Where a tensor of the supernet is, from the space, its name, its shape and the tensors of the file."""
+    """Finds the part of a file for a tensor of the supernet; the arguments are the space, name and shape of
+    the tensor, and the tensors of the file."""
     unused: str
     """Pattern of the names of tensors that are not used."""
 
@@ -50,9 +51,10 @@ def _one(name: str, shape: Shape) -> FilePart:
 
 
 def _bias_table(name: str, shape: Shape, tensors: Tensors) -> FilePart:
-    """A table of relative biases by the distance of queries from keys; here it is that of keys from queries.
+    """A table of relative biases.
 
-    The table of a file may be that of a larger map.
+    The file has the biases by the distance from key to query, this toolkit by the distance from query to key,
+    so the table is flipped. The table of a file may belong to a larger feature map.
     """
     found = tensors.get(name)
     rows = len(found) if found is not None and found.ndim == 2 else 0
@@ -70,7 +72,7 @@ def _bias_table(name: str, shape: Shape, tensors: Tensors) -> FilePart:
 
 
 def _place(name: str) -> tuple[str, int, int | None, str]:
-    """Slot, stage, block (None for the first block of an attention stage) and layer with tensor of a name."""
+    """Split a name into slot, stage, block (None for the first block of an attention stage), and the rest."""
     _, stage, *rest = name.split(".")
     if rest[0] == "entry":
         return f"stages.{stage}.entry", int(stage), None, ".".join(rest[1:])
@@ -101,7 +103,7 @@ NASVIT_TENSORS = {
     "attention.attend.after_bias": "attn.proj_w.linear.bias",
 }
 NASVIT_SCALES = {"attention": "rescale_attn", "mlp": "rescale_mlp", "second_mlp": "rescale_mlp"}
-"""Factors of each residual branch; both MLPs have the same ones in a file."""
+"""Module of the factors of each residual branch; both MLPs share their factors in a file."""
 
 
 def _nasvit(space: HybridSpace, name: str, shape: Shape, tensors: Tensors) -> FilePart:
@@ -130,7 +132,7 @@ def _first_block(space: HybridSpace, s: int) -> int:
 
 
 def _factors(space: HybridSpace, name: str, shape: Shape) -> FilePart:
-    """Factors by depth, which counts the MBConv block in a file, and by number of tokens."""
+    """Factors by depth and by number of tokens; in a file, the depth includes the MBConv block."""
     scaling = space.config.attention.scaling
     assert scaling
     return FilePart({name: (SCALED_DEPTHS, scaling.period, shape[2])}, lambda read: read[name][1:])
@@ -195,12 +197,12 @@ def _elasticvit(space: HybridSpace, name: str, shape: Shape, tensors: Tensors) -
 
 
 def _mean_without_bias(mean: str, bias: str, shape: Shape) -> FilePart:
-    """The mean of a batch norm after a layer, if the bias of the layer is left out."""
+    """The mean of a batch norm, from which the bias of the previous layer is subtracted."""
     return FilePart({mean: shape, bias: shape}, lambda read: read[mean] - read[bias])
 
 
 def _mbconv_shape(role: str, stage: StageConfig, width: int, shape: Shape) -> Shape:
-    """Shape of a tensor of an MBConv block, all of which have the sizes of an input of `width` channels."""
+    """Shape of a tensor of an MBConv block in a file, which depends on `width`, its input channels."""
     inner = int(width * stage.expand[-1])
     hidden = inner // 4
     sizes = {
@@ -215,7 +217,7 @@ def _mbconv_shape(role: str, stage: StageConfig, width: int, shape: Shape) -> Sh
 
 
 def _rows(name: str, part: int, stage: AttentionStageConfig, shape: Shape) -> FilePart:
-    """The rows of queries, keys or values, of which the first two are `width` each."""
+    """The rows of queries, keys or values in a fused tensor; queries and keys have `width` rows each."""
     width = stage.width[-1]
     rows = width * (2 + stage.value_ratio[-1])
     start = part * width

@@ -42,7 +42,7 @@ def import_run(
     sort: Callable[[Dataset], None] | None = None,
     progress: Progress = silent,
 ) -> RunDir:
-    """Create the run directory of an imported supernet, which can be used like that of a trained one.
+    """Create the run directory of an imported supernet, which can be used like a trained run.
 
     Args:
         supernet: the supernet.

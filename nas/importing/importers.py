@@ -34,9 +34,9 @@ from search_spaces import Space
 def load_supernet(source: str, path: str | Path, space_name: str, *, key: str | None = None) -> Supernet:
     """Load the supernet of a checkpoint of another tool, in eval mode.
 
-    It has the running statistics of the file. Those of AttentiveNAS and NASViT were never updated (see
-    `has_statistics`): recalibrate the batch norms of a subnet before use. A network of torchvision or timm
-    becomes the largest subnet of the space.
+    The supernet has the running statistics of the file. The statistics in files of AttentiveNAS and NASViT
+    were never updated (see `has_statistics`); recalibrate the batch norms of a subnet before use. A network
+    of torchvision or timm becomes the largest subnet of the space.
 
     Args:
         source: name of the tool, a key of `SOURCES`.

@@ -12,7 +12,7 @@ _BLOCK = re.compile(r"(?<=[._])\d+(?=\.)")
 
 
 def name_list(names: Sequence[str]) -> str:
-    """All names as text; of many, those of several blocks are combined, such as `blocks.{0-3,5}.fc1.bias`."""
+    """All names as text; if there are many, blocks are combined as in `blocks.{0-3,5}.fc1.bias`."""
     if len(names) <= MANY:
         return ", ".join(names)
     blocks: dict[str, list[int]] = defaultdict(list)

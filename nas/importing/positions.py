@@ -1,4 +1,4 @@
-"""Resampling of learned positions for another number of patches, by the rules of the sources."""
+"""Resampling of learned positions to another number of patches, as torchvision and timm do."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def source_preprocess(source: str, model: str, resolution: int) -> Preprocess | 
         resolution: largest resolution of the space in pixels.
 
     Returns:
-        None if the source has the preprocessing of the data set `imagefolder`.
+        The preprocessing; None if it is that of the data set `imagefolder`.
     """
     rule = RULES.get(source)
     return rule(model.lower(), resolution) if rule else None
@@ -41,7 +41,7 @@ def _bicubic(model: str, resolution: int) -> Preprocess:
 
 
 def _torchvision(model: str, resolution: int) -> Preprocess:
-    """Weights with `swag` in their name were trained without a border; of vit_h_14 there are no others."""
+    """Weights with `swag` in their name, and all weights of vit_h_14, were trained without a border."""
     named = re.search(r"vit_[bl]_\d\d", model)
     if "swag" in model or "vit_h_14" in model or (not named and resolution > SIDE):
         return _IMAGENET

@@ -94,7 +94,7 @@ class Network:
 
 
 def _blocks(network: Network, config: Config, resolution: int) -> list[Block]:
-    """The blocks in order, without empty ones."""
+    """The blocks in order, without empty blocks."""
     spec = image(network.channels, resolution)
     blocks = []
     for name, write in network.writers.items():

@@ -30,8 +30,8 @@ GRID, OTHER_POSITIONS = "stem.position.grid", "stem.position.prefix"
 def load_vit(source: str, path: str | Path, space_name: str, key: str | None = None) -> Supernet:
     """Load a checkpoint as `nas.importing.importers.load_supernet` does.
 
-    The choices of the supernet are those of the space. The rest of the network, such as LayerScale, registers
-    and the number of classes, is that of the file.
+    The supernet has the choices of the space. All other properties of the network, such as LayerScale,
+    registers and the number of classes, are taken from the file.
     """
     tool, config = SOURCES[source], search_spaces.get(space_name).config
     if not isinstance(config, ViTConfig):
@@ -52,7 +52,7 @@ def load_vit(source: str, path: str | Path, space_name: str, key: str | None = N
 
 
 def _current(tensors: Tensors, tool: ViTSource, config: ViTConfig) -> dict[str, Tensor]:
-    """Tensors with the names and shapes of the tool's current version."""
+    """The tensors, with the names and shapes of the current version of the tool."""
     result = {}
     for name, tensor in tensors.items():
         new_name = name
@@ -129,7 +129,7 @@ def _converted(
 
 
 def _grouped(tensor: Tensor, tool: ViTSource, name: str) -> Tensor:
-    """Rows of queries, keys and values one after the other."""
+    """The tensor with the rows of queries, keys and values one after the other, not interleaved."""
     if name not in tool.interleaved:
         return tensor
     grouped: Tensor = tensor.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)

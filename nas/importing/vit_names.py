@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 class ViTNames:
     """Names of tensors in the checkpoints of a source.
 
-    Positions and learned tokens have other shapes in a checkpoint than in this toolkit, so they are apart.
+    Positions and learned tokens are separate fields, because their shapes in a checkpoint differ from those
+    in this toolkit.
     """
 
     ends: Mapping[str, str]
@@ -34,7 +35,7 @@ class ViTNames:
         return [*(f"{module}.weight" for module in self.ends.values()), self.class_token, self.positions]
 
     def of(self, name: str) -> str | None:
-        """The name in a checkpoint of a tensor of this toolkit; None if checkpoints do not have it."""
+        """The name in a checkpoint of a tensor of this toolkit; None if checkpoints lack the tensor."""
         layer, _, tensor = name.rpartition(".")
         if not name.startswith("stages."):
             return f"{self.ends[layer]}.{tensor}" if layer in self.ends else None

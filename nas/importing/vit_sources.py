@@ -19,7 +19,7 @@ Tensors = Mapping[str, Tensor]
 """The tensors of a file by canonical name."""
 NO_TENSOR = r"(?!)"
 LAYER_SCALE = 1e-5
-"""Initial value of a LayerScale that is loaded anyway."""
+"""Initial value of a LayerScale; it does not matter, because the weights of the file replace it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def patch_grid(positions: Tensor | None, prefix: int) -> int | None:
 
 
 def names_in_file(names: ViTNames, config: ViTConfig) -> ViTNames:
-    """The names of a network: the last norm has another name in timm if it comes after the pooling."""
+    """The names in the file of a network; in timm, the last norm has another name after the pooling."""
     if names.pooled_norm and config.norm_pooled:
         return replace(names, ends={**names.ends, "head.norm": names.pooled_norm})
     return names
@@ -63,7 +63,7 @@ def _autoformer(config: ViTConfig, tensors: Tensors) -> dict[str, Any]:
 
 
 def _prenas(config: ViTConfig, tensors: Tensors) -> dict[str, Any]:
-    """The supernet of size B has fewer blocks than that of AutoFormer."""
+    """Limit the depths to the blocks of the file: supernet B of PreNAS has fewer blocks than AutoFormer's."""
     update = _autoformer(config, tensors) | {"flat_qkv_bias": False}
     numbers = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
     blocks = max(numbers, default=-1) + 1
@@ -103,9 +103,9 @@ def _n_pooled(tensors: Tensors) -> int:
 
 
 def _one_classifier(tensors: Tensors) -> Tensors:
-    """A distilled network with one classifier, which reads the class token and the distillation token.
+    """Convert a distilled network to one classifier, which reads the class token and the distillation token.
 
-    Its logits are the mean of those of the two classifiers in the file.
+    Its logits are the mean of the logits of the two classifiers in the file.
     """
     used = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias", "dist_token")
     if not all(name in tensors for name in used) or tensors["head.weight"].ndim != 2:

@@ -23,7 +23,7 @@ SOURCES: Mapping[str, str] = {
     "RETRAIN": "autoformer",
     "vit_intermediate_sizes": "dynast",
 }
-"""Sources of published notations by a key that only this notation has."""
+"""Tool of each published notation, by a key that occurs only in this notation."""
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -76,7 +76,7 @@ def _read(path: str | Path) -> tuple[str, Any]:
 
 
 def _source(space: Space, content: Any) -> str | None:
-    """The tool whose notation the content has; None for that of this toolkit."""
+    """The tool in whose notation the content is written; None for the notation of this toolkit."""
     if isinstance(content, list):
         return "elasticvit"
     keys = content if isinstance(content, dict) else {}

@@ -1,9 +1,9 @@
 """The notation of AutoFormer and PreNAS.
 
 An arch is written as `{"layer_num": …, "embed_dim": […], "mlp_ratio": […], "num_heads": […]}`. The lists
-have an entry for each block, and those of `embed_dim` are equal. Candidates of PreNAS also have `num_params`
-and `score`. AutoFormer's files of subnets have the keys `DEPTH`, `EMBED_DIM`, `MLP_RATIO` and `NUM_HEADS`
-instead, at the top or under `RETRAIN`.
+have an entry for each block; all entries of `embed_dim` are equal. Candidates of PreNAS also have
+`num_params` and `score`. AutoFormer's files of subnets have the keys `DEPTH`, `EMBED_DIM`, `MLP_RATIO` and
+`NUM_HEADS` instead, at the top or under `RETRAIN`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def arch_to_autoformer(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 def _with_lower_case(notation: Notation) -> Notation:
-    """The notation of a subnet in AutoFormer's files by the keys of an arch."""
+    """Convert the content of one of AutoFormer's files of subnets to the keys of an arch."""
     subnet = notation.get(SUBNET, notation)
     if not isinstance(subnet, Mapping):
         raise ValueError(f"{SUBNET} must have the keys {list(SUBNET_KEYS)}, got {subnet!r:.60}")

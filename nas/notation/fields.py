@@ -34,7 +34,7 @@ def checked(space: Space, arch: Arch) -> Arch:
     """Return `arch` after checking that it is in the space.
 
     Raises:
-        ValueError: it is not in the space.
+        ValueError: the arch is not in the space.
     """
     space.encode([arch])
     return arch

@@ -40,13 +40,13 @@ def arch_to_nasvit(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 def _first_blocks(space: Space) -> dict[str, int]:
-    """By the name of each stage, the number of its blocks that its depth does not count here."""
+    """For each stage by name, the number of blocks that only the depth of NASViT includes: 0 or 1."""
     stages = family_config(space, HybridConfig).stages
     return {f"stages.{s}": int(isinstance(stage, AttentionStageConfig)) for s, stage in enumerate(stages)}
 
 
 def _fixed(space: Space) -> dict[str, Value]:
-    """The values of the ratios, which NASViT does not choose."""
+    """The values of the ratios, which are constant in NASViT."""
     return {
         name: choice.options[0]
         for name, choice in space.choices.items()

@@ -53,7 +53,7 @@ def resolution(space: Space, notation: Notation) -> int:
 
 
 def _mbconv_from_ofa(space: Space, notation: Notation) -> Arch:
-    """The notation has no entries for the first stage, which is one static block."""
+    """Convert an arch of an MBConv network; the first stage, one static block, has no entries."""
     stages = family_config(space, MBConvConfig).stages
     check_keys(notation, ("ks", "e", "d"), optional=("r", "w", "wid"))
     n_blocks = sum(stage.depth[-1] for stage in stages[1:])
@@ -82,9 +82,9 @@ def _mbconv_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
 def _resnet_from_ofa(space: Space, notation: Notation) -> Arch:
     """Convert an arch of a ResNet.
 
-    `d` is the number of blocks of each stage minus the minimum of the stage. Its first entry is for the stem,
-    which has its middle convolution if this entry has its maximum. `w` has the indices of the widths inside
-    the stem, after the stem, and of the stages.
+    `d` is the number of blocks of each stage minus the minimum of the stage. The first entry of `d` is for
+    the stem: with the maximum value, the stem has its middle convolution. `w` has the indices of the widths
+    inside the stem, after the stem, and of the stages.
     """
     config = _resnet_config(space)
     check_keys(notation, ("d", "e", "w"), optional=("r", "ks"))
@@ -105,7 +105,7 @@ def _resnet_from_ofa(space: Space, notation: Notation) -> Arch:
 
 
 def _resnet_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
-    """Of several codes of the same network, the smallest one is used."""
+    """Convert an arch of a ResNet; if several codes describe the same network, the smallest is used."""
     config = _resnet_config(space)
     stages = [f"stages.{s}" for s in range(len(config.stages))]
     options = [config.stem.mid, config.stem.width, *(stage.width for stage in config.stages)]
@@ -124,7 +124,7 @@ def _resnet_to_ofa(space: Space, arch: Arch) -> dict[str, Any]:
 
 
 def _per_block(space: Space, arch: Arch, kind: str, blocks: Iterable[tuple[int, int]]) -> list[Value]:
-    """The options of a choice of every block; for inactive blocks, the smallest option."""
+    """The option of a kind of choice for every block; for inactive blocks, the smallest option."""
     names = [f"stages.{s}.blocks.{b}.{kind}" for s, b in blocks]
     return [arch.get(name, plain_number(float(space.choices[name].options[0]))) for name in names]
 

@@ -14,7 +14,7 @@ def depth_of(space: Space, notation: Notation, key: str) -> int:
     """The number of blocks.
 
     Raises:
-        ValueError: the space does not have it.
+        ValueError: the space does not have this depth.
     """
     (depth,) = integers(notation, key, 1)
     options = family_config(space, ViTConfig).depth
@@ -24,7 +24,7 @@ def depth_of(space: Space, notation: Notation, key: str) -> int:
 
 
 def active_entries(notation: Notation, key: str, depth: int) -> list[Value]:
-    """The entries of the active blocks; a single number is for all."""
+    """The entries of the active blocks; a single number is the entry of all blocks."""
     value = notation[key]
     n = max(len(value), depth) if isinstance(value, Sequence) else depth
     return numbers(notation, key, n)[:depth]
@@ -36,7 +36,7 @@ def mlp_kind(config: ViTConfig) -> str:
 
 
 def active_names(space: Space, kind: str, depth: int) -> list[str]:
-    """The name of the choice `kind` for each active block, in order; the same one if it is for all blocks."""
+    """The name of the choice `kind` for each active block, in order; equal names if all blocks share it."""
     choices = [choice for choice in space.choices.values() if choice.kind == kind]
     if len(choices) == 1 and choices[0].block is None:
         return [choices[0].name] * depth

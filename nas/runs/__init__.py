@@ -1,1 +1,1 @@
-"""A run on disk: its folder and files, its lock, its data record and its trained weights."""
+"""A run on disk: its folder and files, lock, data record and trained weights."""

@@ -40,7 +40,7 @@ class Folder:
         return self.file(name).exists()
 
     def check_writable(self, remedy: str) -> None:
-        """Check that files can be written to the folder, before work starts whose results would be lost.
+        """Check that files can be written to the folder, before starting work whose results would be lost.
 
         Args:
             remedy: advice to the user, for the message.
@@ -80,7 +80,7 @@ class Folder:
         """Content of a JSON file.
 
         Raises:
-            ValueError: the file is missing, truncated or of a newer version of the toolkit.
+            ValueError: the file is missing, truncated, or was written by a newer version of the toolkit.
         """
         try:
             content = json.loads(self.read_text(name))

@@ -1,9 +1,9 @@
 """A lock that allows only one process at a time to write to a run.
 
 Training, import, search, export and report write several related files, so each of them holds the lock.
-Commands that only read, and `nas evaluate`, which only adds rows to the archive, do not need it. The
-operating system releases the lock when its process ends. It also works between machines that share the run by
-a network file system, if that file system supports POSIX locks.
+Commands that only read do not need the lock, and neither does `nas evaluate`, which only adds rows to the
+archive. The operating system releases the lock when the process that holds it ends. The lock also works
+between machines that share the run by a network file system, if the file system supports POSIX locks.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def locked(path: str | Path, *, create: bool = False) -> Iterator[None]:
 
 
 def writes_run(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A decorator: the function holds the lock of the run of its first argument, `trained`."""
+    """Decorator for a function that must hold the lock of the run in its first argument, `trained`."""
 
     @functools.wraps(function)
     def holding(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -94,7 +94,7 @@ def writes_run(function: Callable[Parameters, Result]) -> Callable[Parameters, R
 def _create(folder: Path) -> list[Path]:
     """Create a folder; returns the folders that were missing, the innermost one first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    with contextlib.suppress(OSError):  # the first write to it will raise it
+    with contextlib.suppress(OSError):  # the first write to the folder will raise the error
         folder.mkdir(parents=True, exist_ok=True)
     return missing
 
@@ -170,12 +170,12 @@ def _release(path: Path, file: FileIO) -> None:
 def _holder(path: Path) -> str:
     """Description of the process that holds the lock.
 
-    It must not be this process, which would lose its locks when the file is closed.
+    This process must not hold the lock, because it would lose the lock when the file is closed.
     """
     try:
         holder = json.loads(path.read_bytes())
         return f"process {holder['pid']} on {holder['host']}: `{holder['command']}`, since {holder['since']}"
-    except (OSError, ValueError, KeyError):  # it has just started or ended
+    except (OSError, ValueError, KeyError):  # the process has just started or ended
         return "another process"
 
 

@@ -10,7 +10,7 @@ from search_spaces import Space
 
 
 def open_space(space_or_run: str | Path) -> Space:
-    """The space with this name or in this YAML file, or that of a run directory.
+    """The space with this name, in this YAML file, or of this run directory.
 
     Raises:
         ValueError: no such space, file or run.

@@ -38,14 +38,14 @@ class DataRecord:
     """The record of a run's data."""
 
     data_root: str | None
-    """Absolute path."""
+    """Absolute path of the folder of the images; None if the data set needs no folder."""
     fingerprint: str
     files: Sequence[FileRecord] = ()
     """Files of an image folder; empty for other data sets."""
 
     @property
     def contents(self) -> dict[str, bytes]:
-        """Contents of the files in the run directory, by name."""
+        """Contents of the files for the run directory, by name."""
         return {FILES: to_csv(self.files)} if self.files else {}
 
 
@@ -66,7 +66,7 @@ def record(name: str, dataset: Dataset, data_root: str | Path | None) -> DataRec
 def open_data(run: RunDir, data_root: str | Path | None = None, *, allow_import: bool = False) -> Dataset:
     """The data set of a run, with the files and the splits that were recorded when the run was made.
 
-    An imported run without recorded images records those of `data_root`.
+    If an imported run has no record of its images yet, the images in `data_root` are recorded.
 
     Args:
         run: the run.

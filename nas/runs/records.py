@@ -68,7 +68,7 @@ class Imported(BaseModel, extra="forbid"):
     """Name of the checkpoint file; None: the weights are those that the code of the network sets."""
     sha256: str | None
     calibrated: bool
-    """Whether the batch norms have running statistics; otherwise all are still 0 and 1."""
+    """Whether the batch norms have running statistics; otherwise all means are 0 and all variances are 1."""
     validation_images: int
     """Number of images of `val/` in the validation split, at most half; `files.csv` lists them."""
     subnets_trained: bool = True
@@ -106,21 +106,21 @@ class RunInfo(BaseModel, extra="forbid"):
     task: str = "classification"
     """Name, or `module:object` for a custom task."""
     data_root: str | None = None
-    """Absolute path."""
+    """Absolute path of the folder of the images; None if there is none or it is not known yet."""
     split_seed: int = 0
     output_names: list[str]
     """Names of the outputs, from the data set; empty for imported weights without images so far."""
     data_fingerprint: str | None = None
     """Fingerprint of the images, targets and splits; None for imported weights without images so far."""
     preprocess: Preprocess | None = None
-    """Preprocessing for which the weights were trained elsewhere; None: that of the data set."""
+    """Preprocessing for which imported weights were trained; None: that of the data set."""
     seed: int = 0
     imported: Imported | None = None
     """Origin of imported weights."""
     arch: Arch | None = None
     """The subnet of a fine-tuned run."""
     quantised: Arch | None = None
-    """This subnet with the precision of its parts, if it was fine-tuned with their rounding."""
+    """`arch` with the precision of its parts, if the subnet was fine-tuned with INT8 rounding."""
 
     @property
     def data_options(self) -> list[str]:

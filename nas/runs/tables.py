@@ -12,7 +12,7 @@ from search_spaces import Arch
 
 ARCH = "arch"
 EVALUATED_AS = "evaluated_as"
-"""Column with the precision of the network whose metrics a row has: `fp32 accuracy`, `int8 accuracy`."""
+"""Column with the precision in which the metrics of a row were evaluated, such as `int8 accuracy`."""
 PRECISION = "precision"
 """Column with the precision of the blocks of a subnet, if it is a choice; see `precision_text`."""
 
@@ -23,7 +23,7 @@ def accuracy_in(precision: str) -> str:
 
 
 def predicted_in(precision: str) -> str:
-    """The same for metrics in fp32 with a predicted change by this precision."""
+    """The value of `EVALUATED_AS` for metrics in fp32 plus the predicted change by a precision."""
     return f"predicted {accuracy_in(precision)}"
 
 
@@ -35,7 +35,7 @@ def read_subnets(
     Args:
         path: the file.
         columns: required columns.
-        texts: text columns, if all other columns must be numbers or booleans; None: as in `read_table`.
+        texts: the text columns; all other columns must be numbers or booleans. None: as in `read_table`.
 
     Returns:
         A table whose index has the line numbers.

@@ -55,7 +55,7 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     """Check the names and shapes of weights.
 
     Raises:
-        ValueError: names are missing or unknown, or shapes are wrong; the message lists the first of them.
+        ValueError: names are missing or unknown, or shapes are wrong; the message lists the first errors.
     """
     problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
     problems += [f"unknown {name}" for name in weights.keys() - expected.keys()]

@@ -25,7 +25,7 @@ class ComplexityAdaptive:
 
     The idea is from ShiftNAS (Zhang et al. 2023), which adapts the probability of each size to the gain in
     its performance. Its update rule is not public. Here, the probabilities are the softmax of the changes of
-    the average loss of each size, averaged over draws and divided by their mean over all sizes.
+    the average loss of each size, which are averaged over draws and divided by their mean over all sizes.
 
     Args:
         n_random: number of subnets in addition to the largest and the smallest one.

@@ -11,7 +11,7 @@ from nas.samplers.macs_bins import MacsBins
 from search_spaces import Arch, Genomes
 
 BINS = 70
-"""As in AttentiveNAS, whose space has 203 to 1,939 million MACs, in steps of 25 million."""
+"""Number of bins, as in AttentiveNAS, whose space has 203 to 1,939 million MACs in steps of 25 million."""
 CANDIDATES = 3
 TRIES = 100
 
@@ -43,9 +43,10 @@ class Attentive(FixedRule):
         return candidates[losses.index(self.choose(losses))]
 
     def _candidates(self, step: Step) -> Genomes:
-        """The first random genomes in the bin of another random genome, shape (CANDIDATES, n_genes).
+        """Random genomes from the bin of another random genome, shape (CANDIDATES, n_genes).
 
-        The bin of a uniformly drawn genome is distributed as the subnets of the space.
+        If too few genomes are in the bin, the nearest bins are used. Because the other genome is drawn
+        uniformly, the probability of a bin is proportional to its number of subnets.
         """
         genomes = step.sample(1 + TRIES)
         bins = self.bins.of(step, genomes)

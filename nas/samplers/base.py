@@ -1,4 +1,4 @@
-"""The interface of samplers, and the training step that they see."""
+"""The interface of samplers, and the description of a training step that samplers get."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EvaluateLosses = Callable[[Sequence[Arch]], list[float]]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A training step as samplers see it; equal on all ranks."""
+    """The description of a training step for samplers; equal on all ranks."""
 
     rng: np.random.Generator
     """The only source of randomness. Depends on seed and step, so that runs resume exactly."""
     resolutions: Sequence[int]
-    """Resolutions of subnets that take the step's images: one, unless the network itself resizes them."""
+    """Resolutions of subnets that accept the step's images: one, unless the network itself resizes images."""
     progress: float
     """Completed share of the training, 0 to below 1."""
     supernet: Supernet
@@ -39,24 +39,24 @@ class Step:
 
     @property
     def largest(self) -> Arch:
-        """The largest subnet that takes the step's images."""
+        """The largest subnet that accepts the step's images."""
         return self.decode(self.space.n_options[None] - 1)[0]
 
     @property
     def smallest(self) -> Arch:
-        """The smallest subnet that takes the step's images."""
+        """The smallest subnet that accepts the step's images."""
         return self.decode(np.zeros((1, len(self.space.genes)), dtype=np.int64))[0]
 
     def sample(self, n: int) -> Genomes:
-        """`n` genomes, each gene drawn uniformly, that take the step's images; shape (n, n_genes)."""
+        """`n` genomes that accept the step's images, each gene drawn uniformly; shape (n, n_genes)."""
         return self.fit(self.space.sample(self.rng, n))
 
     def decode(self, genomes: Genomes) -> list[Arch]:
-        """The archs of `genomes`, at the nearest resolutions that take the step's images."""
+        """The archs of `genomes`, at the nearest resolutions that accept the step's images."""
         return self.space.decode(self.fit(genomes))
 
     def fit(self, genomes: Genomes) -> Genomes:
-        """`genomes` with each resolution moved to the nearest one that takes the step's images."""
+        """`genomes` with each resolution moved to the nearest one that accepts the step's images."""
         fitted = self.space.canonical(genomes)
         for column in self.space.columns(["resolution"]):
             offered = np.array(self.space.resolutions)
@@ -70,8 +70,9 @@ class Step:
 class Sampler(Protocol):
     """Chooses the subnets of each training step.
 
-    The `distillation` of the recipe defines their targets: with `inplace`, the first subnet is trained on the
-    labels and is the teacher of the others. All ranks get equal steps and must choose the same subnets.
+    The targets of the subnets depend on `distillation` in the recipe: with `inplace`, the first subnet is
+    trained on the labels and is the teacher of the others. All ranks get equal steps and must choose the same
+    subnets.
     """
 
     def subnets(self, step: Step) -> Sequence[Arch]:

@@ -20,13 +20,13 @@ GOLDEN = (5**0.5 - 1) / 2
 
 
 class ComplexityBanks:
-    """`1 + n_random` subnets of one bank, an interval of MACs, and the nearest of several minima.
+    """Complexity-aware sampling with multiple minima (ElasticViT, Tang et al. 2023).
 
-    Complexity-aware sampling with multiple minima (ElasticViT, Tang et al. 2023).
-
-    The gradients of subnets of very different sizes conflict. The index of the bank changes by at most one
-    per step, so that the subnets of consecutive steps are of similar size too. Here the banks have equal
-    widths and the minima are at fixed positions; the publication gives both in MACs of its own space.
+    A bank is an interval of MACs. Each step trains `1 + n_random` subnets of one bank, and the nearest of
+    several minima, which are fixed small subnets. The gradients of subnets of very different sizes conflict.
+    Therefore the index of the bank changes by at most one per step, so that the subnets of consecutive steps
+    have similar sizes too. Here the banks have equal widths and the minima are at fixed positions (`SHARES`);
+    the publication gives both in MACs of its own space.
 
     Args:
         n_random: number of subnets of the bank in addition to the first one.

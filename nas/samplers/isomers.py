@@ -1,6 +1,6 @@
-"""The isomer step of PreNAS (Wang et al. 2023): equal choices go to the blocks that gain the most from them.
+"""The isomer step of PreNAS (Wang et al. 2023): larger choices are assigned to more important blocks.
 
-Isomers are subnets of equal size that differ only in which block has which choice. Of all isomers, the one
+Isomers are subnets of equal size that have the same choices, but in other blocks. Of all isomers, the one
 whose more important blocks have the larger choices is used.
 """
 
@@ -52,8 +52,8 @@ def best_isomers(
     Args:
         space: the space of the subnets.
         genomes: the subnets, shape (n, n_genes).
-        score: scores of subnets. That of a block and a kind of choice is the difference between the largest
-            and the smallest option, in the largest subnet.
+        score: scores of subnets. The importance of a block for a kind of choice is the difference in score
+            between its largest and its smallest option, in the largest subnet.
         groups: as `exchangeable_genes` returns them.
 
     Returns:

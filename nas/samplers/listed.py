@@ -15,7 +15,8 @@ _KINDS = ("width", "depth")
 class Listed(FixedRule):
     """`1 + n_random` of the subnets of a list, as PreNAS trains its candidates (Wang et al. 2023).
 
-    Subnets of equal widths and depths form a group. Each group is drawn equally often, and each subnet in it.
+    Subnets of equal widths and depths form a group. All groups have the same probability, and so have all
+    subnets of a group.
 
     Args:
         n_random: number of subnets per step in addition to the first one; PreNAS trains one per step.

@@ -10,14 +10,15 @@ from search_spaces import Genomes
 from search_spaces.costs import macs_table
 
 TRIES = 500
-"""Number of random subnets from which those of a bin are taken; the maximum of SPOS."""
+"""Number of random subnets of which those in a bin are used; the maximum in SPOS."""
 
 
 class MacsBins:
     """`n` intervals of equal width between the MACs of the smallest and the largest subnet of a step.
 
-    Most uniformly drawn subnets are in the middle bins, and the outer bins would be empty. So each subnet is
-    drawn with a random size: its choices are binomial with the size as their probability.
+    Most uniformly drawn subnets are in the middle bins, and the outer bins would be empty. Therefore each
+    subnet is drawn with a random size between 0 and 1: the index of each option has a binomial distribution
+    with the size as its probability.
 
     Args:
         n: number of bins.

@@ -20,9 +20,9 @@ class PathImportance:
     """One subnet; options whose weights have large gradients are drawn more often (PA&DA, Lu et al. 2023).
 
     The probabilities of options are a mixture of their normalized gradient norms, with the weight `progress`,
-    and the uniform distribution. The options of an elastic layer share weights, so the gradient norm of an
-    option is that of the layers that it affects, in the steps in which it was drawn. `data.order: importance`
-    does the same for images.
+    and the uniform distribution. The options of an elastic layer share weights. Therefore the gradient norm
+    of an option is the norm for the layers that it affects, in the steps in which the option was drawn. The
+    recipe key `data.order: importance` does the same for images.
 
     Args:
         space: the space of the supernet.
@@ -52,7 +52,7 @@ class PathImportance:
         squares = _squared_norms(step)
         values = subnets[0]
         for g, gene in enumerate(step.space.genes):
-            if gene.name not in values:  # its block is beyond the depth of the stage
+            if gene.name not in values:  # the block is beyond the depth of the stage
                 continue
             slots = [slot.name for slot in step.space.slots if gene.name in (*slot.choices, slot.depth)]
             norm = float(np.sqrt(sum(squares.get(slot, 0.0) for slot in slots)))

@@ -24,10 +24,11 @@ Genome = tuple[int, ...]
 class PerformanceBanks(ComplexityBanks):
     """Complexity banks that store their best subnets.
 
-    Performance-aware sampling (ElasticViT, Tang et al. 2023): a subnet of a step is drawn from the stored
-    ones, with a probability that decreases with its loss, or it is the widest and shallowest of 5 new ones.
-    The probability of a stored one grows from 0.2 to 0.95 during training. The loss of a subnet is that on
-    the last batch that it was trained on (the publication updates all losses every quarter of an epoch).
+    Performance-aware sampling (ElasticViT, Tang et al. 2023): each subnet of a step is either drawn from the
+    stored subnets, where subnets with a smaller loss are more likely, or is the widest and shallowest of 5
+    new subnets. The probability of the first case grows from 0.2 to 0.95 during training. The stored loss of
+    a subnet is its loss on the last batch that it was trained on (the publication updates all losses every
+    quarter of an epoch).
 
     Args:
         n_random: as in `ComplexityBanks`.
@@ -49,7 +50,7 @@ class PerformanceBanks(ComplexityBanks):
         return self._widest(step, self.bins.draw(step, self.bank, CANDIDATES))
 
     def _widest(self, step: Step, genomes: Genomes) -> Genome:
-        """The genome with the most MACs from width relative to those from depth."""
+        """The genome with the most MACs due to its widths, compared with those due to its depths."""
         macs = macs_table(step.space)
         narrow = macs(self._with_anchor_options(step, genomes, "width"))
         shallow = macs(self._with_anchor_options(step, genomes, "depth"))

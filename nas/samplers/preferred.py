@@ -22,9 +22,10 @@ NOISE_IMAGES = 64
 
 
 class Preferred(FixedRule):
-    """One of the subnets with the best score of each interval of MACs (PreNAS, Wang et al. 2023).
+    """One of a few preferred subnets per step (PreNAS, Wang et al. 2023).
 
-    The candidates are random subnets after the isomer step, see `nas.samplers.isomers`.
+    The preferred subnets have the best score in each interval of MACs. The candidates are random subnets
+    after the isomer step, see `nas.samplers.isomers`.
 
     Args:
         space: the space of the supernet.
@@ -36,7 +37,7 @@ class Preferred(FixedRule):
         self.seed = seed
         self.bins = MacsBins(SUBNETS)
         self.genomes: Genomes | None = None
-        """The preferred subnets, shape (SUBNETS, n_genes); None before the first step."""
+        """The preferred subnets, shape (n, n_genes) with n <= SUBNETS; None before the first step."""
 
     def subnets(self, step: Step) -> list[Arch]:
         """See `Sampler`."""
@@ -81,7 +82,7 @@ def saliency(space: Space, seed: int) -> BlockTable:
     images = torch.randn(NOISE_IMAGES, space.config.channels, size, size, generator=noise)
     for arch in archs_with_every_layer(space):
         supernet(images, arch).sum().backward()
-        # a layer is scored with the first network that has it, which is nearly always the largest one
+        # a layer is scored in the first network that contains the layer, nearly always the largest network
         for parameter in supernet.parameters():
             if parameter.grad is not None:
                 parameter.requires_grad = False
@@ -103,7 +104,7 @@ def _is_layer(node: Node) -> bool:
 
 
 def archs_with_every_layer(space: Space) -> list[Arch]:
-    """Subnets that together have every layer: the largest one, and others that differ from it in one slot.
+    """Subnets that together contain every layer: the largest one, and others that differ from it in one slot.
 
     The largest subnet may lack the convolution of a shortcut, which only blocks with unequal widths have.
     """

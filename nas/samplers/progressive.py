@@ -32,7 +32,7 @@ class Progressive:
 
     Args:
         space: the space of the supernet.
-        phases: the phases in order; if empty, those of OFA, without the kinds of choices that the space does
+        phases: the phases in order; if empty, the phases of OFA, without kinds of choices that the space does
             not have.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tasks: what the outputs of a network mean."""
+"""Tasks: the meaning of the outputs of a network."""
 
 from collections.abc import Mapping
 

@@ -18,7 +18,7 @@ from nas.tasks.metrics import Metric
 DistillationLoss = Callable[[Tensor, Tensor], Tensor]
 """Called with outputs and a teacher signal; returns the mean over the batch."""
 Mixer = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
-"""Called with images, targets and a seed; returns mixtures of images with the targets that belong to them."""
+"""Called with images, targets and a seed; returns mixed images and their mixed targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Quantity:
     metric: str
     """Name of the metric."""
     label: str
-    """In tables, such as `top-1`."""
+    """Name in tables, such as `top-1`."""
     axis: str
     """Title of a plot's axis, with the unit."""
     percent: bool = False
@@ -38,22 +38,22 @@ class Quantity:
 
 
 class Task(ABC):
-    """What a network's outputs mean. Training, evaluation, search, export and report use it.
+    """The meaning of a network's outputs, for training, evaluation, search, export and report.
 
-    Outputs and targets are tensors of any shape whose first axis is the image. A task has no state; one
-    object serves all runs, and worker processes get a copy.
+    Outputs and targets are tensors of any shape whose first axis is the image. A task has no state: one
+    object is used for all runs, and worker processes get a copy.
     """
 
     metrics: Mapping[str, Metric]
-    """By name."""
+    """The metrics by name."""
     primary: Quantity
-    """What predictors are fitted to and subnets ranked by."""
+    """The metric that predictors are fitted to and subnets are ranked by."""
     headline: Quantity
     """The metric that is shown first in tables and plots; may be the primary one."""
     distillation_losses: Mapping[str, DistillationLoss]
-    """By name; the first is the default."""
+    """The distillation losses by name; the first is the default."""
     label_smoothing: float | None = None
-    """Default of the recipe's `label_smoothing`; None: the task has no such thing."""
+    """Default of the recipe's `label_smoothing`; None: the task has no label smoothing."""
 
     augmentations: Mapping[str, Augment] = {}
     """Augmentations by name that a recipe may choose instead of the data set's own."""
@@ -88,9 +88,9 @@ class Task(ABC):
         """The loss on targets, mean over the batch.
 
         Args:
-            outputs: of a network, shape (n, ...).
-            targets: shape (n, ...).
-            smoothing: how much the targets are smoothed; above 0 only where the task has `label_smoothing`.
+            outputs: outputs of a network, shape (n, ...).
+            targets: targets of the images, shape (n, ...).
+            smoothing: how much the targets are smoothed; above 0 only if the task has `label_smoothing`.
         """
 
     @abstractmethod
@@ -98,22 +98,22 @@ class Task(ABC):
         """Check that a data set has targets of this task.
 
         Args:
-            name: of the data set, for messages.
-            dataset: what to check.
+            name: name of the data set, for messages.
+            dataset: the data set.
 
         Raises:
-            ValueError: it has other targets, or too few outputs.
+            ValueError: the data set has other targets, or too few outputs.
         """
 
     def describe(self, output_names: Sequence[str]) -> str:
-        """What networks put out, in words such as `3 classes`."""
+        """Description of the outputs of networks, such as `3 classes`."""
         return f"outputs {', '.join(output_names)}"
 
     def strata(self, targets: NDArray[Any]) -> NDArray[np.int64]:
-        """Group of each image; samples of images have the groups in their shares.
+        """Stratum of each image, shape (n,); in samples of images, each stratum has the same share as here.
 
         Args:
-            targets: of the images, shape (n, ...).
+            targets: targets of the images, shape (n, ...).
         """
         return np.zeros(len(targets), dtype=np.int64)
 
@@ -128,15 +128,15 @@ class Task(ABC):
         return None
 
     def card(self, dataset: Dataset) -> dict[str, Any]:
-        """Entries of an exported model's card that say what its outputs mean."""
+        """Entries of an exported model's card that describe the outputs of the model."""
         return {"output_names": list(dataset.output_names)}
 
     def teacher_signal(self, outputs: Tensor) -> Tensor:
-        """What a student learns from a teacher's outputs (n, ...); their mean where there are several."""
+        """Convert a teacher's outputs (n, ...) to a student's targets, which are averaged over teachers."""
         return outputs
 
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """How wrong the outputs are: norm of the gradient of each image's loss by its outputs, shape (n,)."""
+        """Norm of the gradient of each image's loss with respect to the outputs, shape (n,)."""
         outputs = outputs.detach().requires_grad_()
         with torch.enable_grad():
             total = len(outputs) * self.loss(outputs, targets)
@@ -145,7 +145,7 @@ class Task(ABC):
         return norms
 
     def training_metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The headline metric of a batch of training, a scalar; NaN where it is not defined."""
+        """The headline metric of a training batch, a scalar; NaN if it is not defined."""
         accumulator = self.metrics[self.headline.metric].accumulator()
         accumulator.update(outputs, targets)
         return outputs.new_tensor(accumulator.result())

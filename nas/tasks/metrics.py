@@ -1,4 +1,4 @@
-"""Metrics: numbers that say how good a network's outputs are, accumulated over batches."""
+"""Metrics: measures of the quality of a network's outputs, accumulated over batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Accumulator(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """A number that says how good outputs are; `MeanMetric` and `SplitMetric` make one from a function."""
+    """A measure of the quality of outputs; `MeanMetric` and `SplitMetric` make metrics from functions."""
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Metric(Protocol):
 
     @property
     def unit(self) -> str:
-        """Such as `nats`; empty for a plain number."""
+        """Unit of the values, such as `nats`; empty for a plain number."""
 
     def accumulator(self) -> Accumulator:
         """A new accumulator, without any batch."""
@@ -54,8 +54,8 @@ class MeanMetric:
     Args:
         name: column name of its values.
         direction: whether small or large values are good.
-        unit: such as `nats`; empty for a plain number.
-        function: gives a tensor of values for outputs (n, ...), in float64, and targets (n, ...).
+        unit: unit of the values, such as `nats`; empty for a plain number.
+        function: returns a tensor of values for outputs (n, ...), in float64, and targets (n, ...).
     """
 
     name: str
@@ -75,8 +75,8 @@ class SplitMetric:
     Args:
         name: column name of its values.
         direction: whether small or large values are good.
-        unit: such as `nats`; empty for a plain number.
-        function: gives one number for the outputs (n, ...) and targets (n, ...) of all images.
+        unit: unit of the values, such as `nats`; empty for a plain number.
+        function: returns one number for the outputs (n, ...) and targets (n, ...) of all images.
     """
 
     name: str
@@ -122,8 +122,8 @@ class Accumulators:
     """Several metrics of one network over the same batches.
 
     Args:
-        metrics: by name.
-        of: the network, for messages.
+        metrics: the metrics by name.
+        of: name of the network, for messages.
     """
 
     def __init__(self, metrics: Mapping[str, Metric], of: str) -> None:
@@ -147,7 +147,7 @@ class Accumulators:
         """The values by name.
 
         Raises:
-            ValueError: a metric raises an error, or gives anything else than one finite number.
+            ValueError: a metric raises an error, or does not return one finite number.
         """
         return {name: self._number(name, accumulator) for name, accumulator in self.by_name.items()}
 

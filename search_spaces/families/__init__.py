@@ -1,1 +1,1 @@
-"""Families of spaces: MBConv networks and bottleneck ResNets."""
+"""Families of spaces: MBConv, ResNet-D, hybrid, vision transformer, and spaces made from networks."""

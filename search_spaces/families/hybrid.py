@@ -1,8 +1,8 @@
 """The hybrid family: stages of MBConv blocks, then stages of attention on feature maps.
 
 It covers the spaces of NASViT (Gong et al. 2022) and ElasticViT (Tang et al. 2023), and custom spaces. Each
-residual branch (attention, MLP) is a slot of its own. Values pass a depthwise convolution, heads have a
-relative bias, and layer norms are over all tokens together.
+residual branch (attention, MLP) is a separate slot. Attention has a depthwise convolution on its values and
+a relative position bias for each head. Layer norms normalize all tokens together.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _entry(
     kernel: int,
     expand: float,
 ) -> Block:
-    """The MBConv block of an attention stage; after another such stage it converts tokens to an image."""
+    """The MBConv block of an attention stage; after an attention stage, it converts tokens to an image."""
     side = map_size(resolution, stride)
     from_tokens = s > 0 and isinstance(config.stages[s - 1], AttentionStageConfig)
     source = _tokens(c_in, side) if from_tokens else image(c_in, side)
@@ -182,7 +182,7 @@ def _attention(
 
 
 def _by_head(block: BlockBuilder, parts: list[int], heads: int) -> list[int]:
-    """Queries, keys and values of each head from consecutive channels of the concatenation of `parts`."""
+    """Split the concatenation of `parts` into heads, and each head into its queries, keys and values."""
     sizes = [block.spec(part).channels // heads for part in parts]
     ends = list(itertools.accumulate(sizes))
     joined = block.add(Concat(), "qkv", *parts)

@@ -17,7 +17,7 @@ class ConvStageConfig(StageConfig, frozen=True):
 
     kind: Literal["conv"] = "conv"
     same_width: bool = False
-    """Whether its width is that of its input, of which it must have the options."""
+    """Whether the width of the stage equals the width of its input; both must have the same options."""
 
 
 class AttentionStageConfig(StageConfig, frozen=True):
@@ -53,14 +53,15 @@ class AttentionConfig(BaseModel, frozen=True, extra="forbid"):
     head_dim: Positive
     """Channels of queries and keys of a head; widths must be multiples of it."""
     activation: ActivationName = "hard_swish"
-    """Activation in MLPs, and of the result of attention."""
+    """Activation in MLPs and after attention."""
     qkv_bias: bool = False
     talking_heads: bool = False
     """Mix the heads by a linear layer before and after the softmax (Shazeer et al. 2020)."""
     mixed_channels: bool = False
-    """Take queries, keys and values of a head from consecutive channels of all three, as ElasticViT does."""
+    """Split the concatenation of queries, keys and values into heads, as ElasticViT does, instead of each of
+    the three separately."""
     mlps: Literal[1, 2] = 1
-    """MLPs after an attention."""
+    """Number of MLPs after each attention."""
     scaling: SwitchableScalingConfig | None = None
     """Switchable scaling of residual branches; null: none."""
     norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5

@@ -78,7 +78,7 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     pool_expand: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """`pool_width` as a multiple of the width of the last stage (head of AttentiveNAS)."""
     mix_bias: bool = False
-    """Whether that second layer has a bias (ElasticViT)."""
+    """Whether the second layer, which follows the pooling, has a bias (ElasticViT)."""
     activation: ActivationName = "hard_swish"
 
     _rising = field_validator("width")(rising)

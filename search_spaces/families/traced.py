@@ -1,7 +1,7 @@
-"""The family of spaces that were made from networks: the graph of a network with choices.
+"""The family of spaces that were made from a network: the graph of the network, with choices.
 
-The file of a space holds the whole graph, block by block, so that a network can be built without the code
-that it was traced from.
+The file of a space holds the whole graph, block by block, so that networks can be built without the code of
+the original network.
 """
 
 from __future__ import annotations
@@ -115,12 +115,12 @@ def _options(choices: Sequence[Choice], kind: str) -> str:
 
 
 class _BlockTemplate:
-    """A block for all values of its choices.
+    """Builds a block for any values of its choices.
 
     Args:
-        row: the block in the file.
+        row: description of the block in the file of the space.
         choices: all choices of the space by name.
-        config: the file.
+        config: content of the file.
 
     Raises:
         ValueError: the row is not valid; the message names the node.
@@ -142,7 +142,7 @@ class _BlockTemplate:
         """The block for an input.
 
         Raises:
-            ValueError: its nodes do not fit together, or the input is too small; the message names the node.
+            ValueError: the nodes do not fit together, or the input is too small; the message names the node.
         """
         nodes: list[Node] = []
         for i, node in enumerate(self.nodes):
@@ -155,10 +155,10 @@ class _BlockTemplate:
 
 
 class _NodeTemplate:
-    """A node for all values of its choices.
+    """Builds a node for any values of its choices.
 
     Args:
-        row: the node in the file.
+        row: description of the node in the file of the space.
         choices: all choices of the space by name.
         outputs: number of outputs of the space.
     """

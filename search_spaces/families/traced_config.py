@@ -54,8 +54,8 @@ class NodeRow(BaseModel, frozen=True, extra="allow"):
     op: str
     """Name of the operator, see `search_spaces.families.traced_operators.OPERATORS`."""
     inputs: tuple[int, ...] = ()
-    """Indices of the nodes of the block that it reads, -1 for the input of the block; empty: the node before
-    it."""
+    """Indices of the nodes of the block that the node reads; -1 is the input of the block. Empty: the
+    previous node."""
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -64,7 +64,7 @@ class NodeRow(BaseModel, frozen=True, extra="allow"):
 
 
 class BlockRow(BaseModel, frozen=True, extra="forbid"):
-    """A part of the network between two single tensors; its output is that of its last node."""
+    """A part of the network with one input tensor and one output tensor, the output of its last node."""
 
     name: str
     channels: Positive | PerOption | None = None

@@ -1,4 +1,4 @@
-"""The operators of traced spaces, as the rows of their files describe them."""
+"""Creates operators from the rows in the files of traced spaces."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def template(op: str, values: Mapping[str, Any]) -> Template:
 
     Args:
         op: name of the operator in files.
-        values: values of its fields; those with defaults may be missing.
+        values: values of the fields of the operator; fields with defaults may be missing.
 
     Raises:
         ValueError: there is no such operator or field, or a value has a wrong type.

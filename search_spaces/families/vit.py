@@ -1,7 +1,7 @@
-"""The family of vision transformers (Dosovitskiy et al. 2021): a column of blocks with tokens of one width.
+"""The family of vision transformers (Dosovitskiy et al. 2021): a sequence of blocks with equal token width.
 
 It covers the spaces of AutoFormer and PreNAS, the choices of DyNAS-T for ViT, networks of torchvision and
-timm, and custom spaces. Attention and MLP of a block are slots of their own.
+timm, and custom spaces. The attention and the MLP of a block are separate slots.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _with_shortcut(config: ViTConfig, block: BlockBuilder) -> Block:
 def _head(config: ViTConfig, resolution: int, width: int) -> Block:
     block = BlockBuilder("head", _tokens(config, resolution, width))
     if config.pool == "token":
-        block.add(TakeToken(), "pool")  # the norm of one token is cheaper than that of all
+        block.add(TakeToken(), "pool")  # normalizing one token is cheaper than normalizing all
         block.add(LayerNorm(config.norm_eps), "norm")
     elif config.pool == "two_tokens":
         norm = block.add(LayerNorm(config.norm_eps), "norm")

@@ -14,7 +14,7 @@ class RelativeTablesConfig(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["tables"] = "tables"
     distance: Positive = 14
-    """Larger distances, in patches, count as this one."""
+    """Largest distance in the tables, in patches; larger distances are clipped to it."""
 
 
 class RelativeBiasConfig(BaseModel, frozen=True, extra="forbid"):
@@ -93,7 +93,7 @@ class ViTConfig(SpaceConfig, frozen=True):
         """Check that images consist of whole patches.
 
         Raises:
-            ValueError: they do not.
+            ValueError: a resolution is not a multiple of the patch size.
         """
         wrong = [resolution for resolution in self.resolutions if resolution % self.patch]
         if wrong:

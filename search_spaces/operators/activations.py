@@ -17,7 +17,7 @@ class Activation(Operator):
 
     in_place: ClassVar[bool] = True
     name: ClassVar[str]
-    """In YAML files and latency keys."""
+    """Name in YAML files and latency keys."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""

@@ -11,7 +11,7 @@ from search_spaces.operators.base import Operator
 from search_spaces.tensors import TensorSpec
 
 Function = Literal["add", "subtract", "subtract_from", "multiply", "divide"]
-"""What is computed of an element x and a constant c: x + c, x - c, c - x, x · c or x / c."""
+"""Function of an element x and a constant c: x + c, x - c, c - x, x · c or x / c."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class RelativeTables:
     prefix: int
     """Number of tokens before the patches."""
     distance: int
-    """Larger distances count as this one."""
+    """Largest distance in the tables; larger distances are clipped to it."""
 
     def parameters(self, heads: int, head_dim: int) -> Mapping[str, Parameter]:
         """The tables by name."""
@@ -38,7 +38,7 @@ class RelativeTables:
 class RelativeBias:
     """A learned number for each distance of two patches and each head, added to the attention logits.
 
-    The numbers of a smaller grid are those in the middle of the table. Source: Swin (Liu et al. 2021, §3.2).
+    A smaller grid uses the numbers in the middle of the table. Source: Swin (Liu et al. 2021, §3.2).
     """
 
     grid: tuple[int, int]
@@ -54,8 +54,8 @@ class RelativeBias:
 class Attention(Operator):
     """Attention of all tokens to all tokens.
 
-    The inputs are queries, keys and values, each head by head; or one tensor with equal thirds of channels
-    for them.
+    The inputs are queries, keys and values, each with the channels of one head after the other; or one
+    tensor, their concatenation, in which all three have equal numbers of channels.
     """
 
     heads: int
@@ -79,9 +79,9 @@ class Attention(Operator):
         return inputs[0].channels, inputs[2].channels
 
     def macs(self, *inputs: TensorSpec) -> int:
-        """Of the products of queries with keys and of weights with values, and of the mixing of heads.
+        """MACs of the products of queries and keys, of attention weights and values, and of talking heads.
 
-        Relative positions do not count.
+        Relative positions are not counted.
         """
         mixing = 2 * self.heads**2 if self.talking_heads else 0
         return inputs[0].pixels ** 2 * (sum(self._channels(*inputs)) + mixing)

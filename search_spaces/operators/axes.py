@@ -26,7 +26,7 @@ class Axis(ABC):
 
     @property
     def extent(self) -> int:
-        """Smallest size of a full axis with the active indices."""
+        """Smallest size of a full axis that contains the active indices."""
         return self.size
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Prefix(Axis):
 
 @dataclass(frozen=True, slots=True)
 class Index(Axis):
-    """One index: the weights of one option out of several that have their own."""
+    """One index: the weights of one option, on an axis with separate weights for each option."""
 
     index: int
 
@@ -130,7 +130,7 @@ class Parameter:
 
     axes: tuple[Axis, ...]
     learned: bool = True
-    """Whether it is trained by gradients; otherwise it is a statistic."""
+    """Whether the tensor is trained by gradients; otherwise it is a statistic."""
     decayed: bool = True
     """Whether weight decay may shrink it, if it has more than one axis."""
 
@@ -141,7 +141,7 @@ class Parameter:
 
     @property
     def full_shape(self) -> tuple[int, ...]:
-        """Smallest sizes of the axes of a full weight."""
+        """Smallest shape of a full weight that contains the active indices."""
         return tuple(axis.extent for axis in self.axes)
 
     @property

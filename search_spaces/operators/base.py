@@ -22,7 +22,8 @@ class Operator(ABC):
     in_place: ClassVar[bool] = False
     """Whether the output uses the memory of the first input."""
     in_integers: ClassVar[bool] = True
-    """Whether an INT8 block may compute it with integers. Its output is a floating-point value otherwise."""
+    """Whether the operator may be computed with integers in an INT8 block; otherwise its output is in
+    floating point."""
 
     @abstractmethod
     def output(self, *inputs: TensorSpec) -> TensorSpec:
@@ -42,7 +43,7 @@ class Operator(ABC):
         return {}
 
     def workspace(self, *inputs: TensorSpec) -> int:
-        """Number of values for one image that are alive while it runs, besides its inputs and its output."""
+        """Number of temporary values for one image while the operator runs, without its inputs and output."""
         return 0
 
     def mixes_channels(self, *inputs: TensorSpec) -> bool:

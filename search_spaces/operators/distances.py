@@ -23,7 +23,7 @@ class Distances(NamedTuple):
 
 @lru_cache(maxsize=64)
 def distances(relative: RelativeTables | RelativeBias) -> Distances:
-    """Where the tables of `relative` have the distance from each token to each other token."""
+    """Indices into the tables of `relative` for the distance from each token to each other token."""
     rows, columns = (_between_patches(relative.grid, axis) for axis in (0, 1))
     if isinstance(relative, RelativeBias):
         return Distances(rows + relative.grid[0] - 1, columns + relative.grid[1] - 1)
@@ -37,7 +37,7 @@ def _between_patches(grid: tuple[int, int], axis: int) -> NDArray[np.int64]:
 
 
 def _clipped(between: NDArray[np.int64], relative: RelativeTables) -> NDArray[np.int64]:
-    """Indices that are 0 for pairs with a prefix token."""
+    """Indices of distances clipped to `relative.distance`; 0 for pairs with a prefix token."""
     table = np.zeros((relative.prefix + len(between),) * 2, np.int64)
     table[relative.prefix :, relative.prefix :] = (
         np.clip(between, -relative.distance, relative.distance) + relative.distance + 1
@@ -49,7 +49,7 @@ def _clipped(between: NDArray[np.int64], relative: RelativeTables) -> NDArray[np
 def window_mask(
     grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """What is added to the attention logits in shifted windows.
+    """The mask that is added to the attention logits in shifted windows.
 
     Args:
         grid: height and width of the grid of tokens.

@@ -39,7 +39,7 @@ class Subtract(Operator):
 
 @dataclass(frozen=True, slots=True)
 class Multiply(Operator):
-    """Product of a tensor with another one of its shape, or with one of a single pixel."""
+    """Product of two tensors of equal shape, or of a tensor and a second one with a single pixel."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""
@@ -82,7 +82,8 @@ class Slice(Operator):
 
 @dataclass(frozen=True, slots=True)
 class ChannelShuffle(Operator):
-    """Channels in the order of the columns of a matrix whose rows are equal groups of them (ShuffleNet)."""
+    """Channel shuffle (ShuffleNet, Zhang et al. 2018): write the groups of channels as the rows of a matrix
+    and read the matrix column by column."""
 
     groups: int
 

@@ -79,9 +79,9 @@ class Linear(Operator):
     """Output features."""
     bias: bool = False
     parts: int = 1
-    """Number of equal groups of outputs, each of which is sliced on its own: queries, keys and values."""
+    """Number of equal groups of outputs, each of which is sliced separately: queries, keys and values."""
     flat_bias: bool = False
-    """Slice the bias as one group, as the published weights of AutoFormer need it."""
+    """Slice the bias as one group, as the published weights of AutoFormer require."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""

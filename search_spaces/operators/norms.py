@@ -79,7 +79,7 @@ class GroupNorm(Operator):
 class Scale(Operator):
     """Product with a learned factor for each channel: LayerScale (Touvron et al. 2021, §3).
 
-    Several options may have factors of their own (switchable scaling, NASViT, Gong et al. 2022).
+    Each of several options may have its own factors (switchable scaling, NASViT, Gong et al. 2022).
     """
 
     in_place: ClassVar[bool] = True
@@ -88,7 +88,7 @@ class Scale(Operator):
     of_image: bool = False
     """Whether the input is a feature map."""
     option: tuple[int, ...] = ()
-    """Indices of the factors in a table with further axes for the options; empty: there is one option."""
+    """Indices of the option on the leading axes of the table of factors; empty: there is one option."""
     multiplier: float = 1.0
     """Constant by which the factors are multiplied."""
 

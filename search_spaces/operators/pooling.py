@@ -94,9 +94,10 @@ class GlobalMaxPool(Operator):
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveAvgPool2d(Operator):
-    """The means of the parts of a grid of `size`; the sizes of the input are multiples of those of the grid.
+    """The mean of each cell of a grid of `size`; height and width of the input must be multiples of it.
 
-    With a grid of one pixel, it sums in another order than `GlobalAvgPool` does for published supernets.
+    With a grid of one pixel, the result may differ from that of `GlobalAvgPool` by rounding, because the
+    order of summation is different.
     """
 
     size: tuple[int, int] = (1, 1)
@@ -106,7 +107,7 @@ class AdaptiveAvgPool2d(Operator):
         """See `Operator`.
 
         Raises:
-            ValueError: a size of the input is not a multiple.
+            ValueError: the height or width of the input is not a multiple of that of the grid.
         """
         height, width = inputs[0].size
         if height % self.size[0] or width % self.size[1]:

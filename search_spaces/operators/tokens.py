@@ -63,7 +63,7 @@ class PrependTokens(Operator):
 class AddPositions(Operator):
     """Adds a learned vector to each token.
 
-    The vectors of a smaller grid are those in the middle of the largest grid.
+    A smaller grid uses the vectors in the middle of the largest grid.
     """
 
     grid: tuple[int, int]

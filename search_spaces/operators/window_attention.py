@@ -16,9 +16,9 @@ from search_spaces.tensors import TensorSpec
 class WindowAttention(Operator):
     """Attention of the tokens of each window of a grid to one another, from queries, keys and values.
 
-    The channels are those of `Attention`. The grid consists of whole windows. A learned number for each
-    distance and each head is added to the attention logits. A shift moves the windows cyclically; tokens that
-    are in one window only because of that do not attend to each other. Source: Swin (Liu et al. 2021, §3.2).
+    The inputs are as in `Attention`. The grid consists of whole windows. A learned number for each distance
+    and each head is added to the attention logits. A shift moves the windows cyclically; tokens that share a
+    window only because of the cyclic shift do not attend to each other. Source: Swin (Liu et al. 2021, §3.2).
     """
 
     heads: int
@@ -73,7 +73,7 @@ class WindowAttention(Operator):
 
 @dataclass(frozen=True, slots=True)
 class MergeTokens(Operator):
-    """The channels of each 2 x 2 tokens of a grid as those of one token, column by column."""
+    """Concatenate the channels of each 2 x 2 tokens of a grid into one token, column by column."""
 
     def output(self, *inputs: TensorSpec) -> TensorSpec:
         """See `Operator`."""

@@ -1,4 +1,4 @@
-"""Which CPU cores the calling thread runs on."""
+"""Pins the calling thread to CPU cores."""
 
 from __future__ import annotations
 

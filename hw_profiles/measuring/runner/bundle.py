@@ -50,7 +50,7 @@ class Bundle:
         return os.path.join(self.folder, name)
 
     def model(self, name: str) -> Model:
-        """One of its models, with the constants that it needs."""
+        """One of the models; the shared constants are written first if needed."""
         self.write_weights()
         entry = self.models[name]
         return Model(self.file(entry["file"]), self.job, entry["shapes"], entry["label"], entry["layers"])
@@ -62,14 +62,14 @@ class Bundle:
             write_weights(self.file(weights["file"]), weights)
 
     def journal(self) -> Journal:
-        """Its finished trials."""
+        """The finished trials of the bundle."""
         return Journal(self.file(TRIALS), self.id, self.job["best_speed_probe_ms"])
 
     def plan(self) -> list[tuple[str, int]]:
         """All trials as (model id, index) in the order of execution.
 
-        The time is divided into `n_trials` equal parts for each model, with one trial at a random moment of
-        each.
+        For each model, the time is divided into `n_trials` equal parts, with one trial at a random moment of
+        each part.
         """
         rng = random.Random(self.job["seed"])
         moments = [

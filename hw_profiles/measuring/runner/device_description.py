@@ -1,4 +1,4 @@
-"""What identifies a device and its runtime, and its state at a moment."""
+"""Describes a device, its runtime, and its current state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hw_profiles.measuring.runner.system_files import read_numbers, read_system_
 
 
 def describe_device() -> dict[str, Any]:
-    """What identifies the device and its runtime; None for what the system does not report."""
+    """Properties that identify the device and its runtime; None for those that the system does not report."""
     quota = cpu_quota()
     return {
         "cpu": _cpu_name(),
@@ -35,7 +35,7 @@ def describe_device() -> dict[str, Any]:
 
 
 def instruction_set() -> str:
-    """`x86-vnni`, `x86`, `arm`, or the name of the machine: it decides how INT8 values are stored."""
+    """`x86-vnni`, `x86`, `arm`, or the name of the machine. How INT8 values are stored depends on this."""
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64", "i386", "i686"):
         return "x86-vnni" if "vnni" in _cpu_info().get("flags", "") else "x86"
@@ -43,7 +43,7 @@ def instruction_set() -> str:
 
 
 def conditions() -> dict[str, float | None]:
-    """Hottest sensor, fastest core and load at this moment; None for what the system does not report."""
+    """Current temperature, clock and load: the hottest sensor and the fastest core; None if not reported."""
     temperatures = read_numbers("/sys/class/thermal/thermal_zone*/temp")
     frequencies = read_numbers("/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq")
     return {

@@ -44,9 +44,9 @@ class Model:
 
     Args:
         path: the file; external constants are in the same folder.
-        job: how it is run: `threads` of one operator, the execution `provider`, the `precision` (`fp32`,
-            `fp16`, `int8` or `mixed`) that it must compute in, and `fallback`: whether the CPU may run the
-            nodes that another provider does not support.
+        job: how the model is run: the number of `threads` of one operator, the execution `provider`, the
+            `precision` (`fp32`, `fp16`, `int8` or `mixed`) that the model must compute in, and `fallback`:
+            whether the CPU may run the nodes that another provider does not support.
         shapes: shapes of inputs that leave dimensions open, by name.
         label: name in messages; by default the path.
         layers: the convolutions and matrix products whose precision is checked one by one, see
@@ -127,10 +127,10 @@ class Model:
         return SessionTiming(fastest_run_ms(busy_ms, wall_ms), wall_ms, probe_ms, throttled)
 
     def prepare(self, session: onnxruntime.InferenceSession) -> Callable[[], object]:
-        """A function that runs the session once on random inputs. It has been called once.
+        """A function that runs the session once on random inputs. It has already been called once.
 
         Raises:
-            RunnerError: the session does not run on them.
+            RunnerError: the session does not run on these inputs.
         """
         shapes = self.input_shapes(session)
         try:
@@ -184,10 +184,10 @@ class Model:
         return shapes
 
     def check_placement(self) -> None:
-        """Profile one run and check that the nodes ran on the provider and in the precision asked for.
+        """Profile one run and check the provider and the precision in which its nodes ran.
 
         Raises:
-            RunnerError: they did not.
+            RunnerError: a node ran on another provider or in another precision than requested.
         """
         if self.provider == CPU and self.precision == "fp32" and not self.layers:
             return  # there is nothing to fall back to

@@ -17,10 +17,10 @@ def check_node_placement(
 
     Args:
         nodes: `args` of the nodes in an ONNX Runtime profile.
-        provider: must have run all nodes.
-        precision: that convolutions and matrix products must have computed in, those of attention in INT8
-            models excepted.
-        fallback: it is enough if the provider ran one node.
+        provider: the provider that must have run all nodes.
+        precision: the precision that convolutions and matrix products must have computed in, except for those
+            of attention in INT8 models.
+        fallback: accept that the provider ran only some of the nodes.
 
     Raises:
         RunnerError: the provider ran no node, or not all of them without `fallback`, or the precision
@@ -53,8 +53,8 @@ def check_layers(nodes: list[dict[str, Any]], layers: list[dict[str, Any]], whol
     Args:
         nodes: `args` of the nodes in an ONNX Runtime profile, with the `name` of the event. ONNX Runtime adds
             beginnings and endings to the names of nodes that it replaces.
-        layers: the `names` of each layer, which is computed by a node with one of them, and whether it must
-            compute with `integers`.
+        layers: for each layer the possible `names` of the node that computes it, and whether it must compute
+            with `integers`.
         whole: whether the profile must have all layers; some providers fuse them.
 
     Raises:
@@ -94,7 +94,7 @@ def _heavy(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _computed_in(precision: str, node: dict[str, Any]) -> bool:
-    """Whether a convolution or matrix product was computed in the precision, or need not be."""
+    """Whether a convolution or matrix product was computed in a precision, or is exempt from the check."""
     inputs: list[dict[str, list[int]]] = node["input_type_shape"]
     ((kind, shape),) = inputs[0].items()
     if kind in TENSOR_TYPES[precision]:

@@ -1,4 +1,4 @@
-"""How much CPU time this process may use, which in a container is often less than the machine has."""
+"""The CPU time that this process may use. In a container, it is often less than that of the machine."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 Another guest of a shared machine on the same core, or a frequency governor, makes everything take 1.4 to 2.1
 times as long for milliseconds to minutes, CPU time included. A fixed piece of work, the speed probe, detects
 this: on a rented server with two speeds, networks took 1.01 to 1.03 times their best latency while the probe
-was within STEADY of its own best time, and 1.3 to 2.1 times otherwise. So a session waits for a steady
+was within STEADY of its own best time, and 1.3 to 2.1 times otherwise. Therefore a session waits for a steady
 moment, on any core. A trial at a slow moment is repeated later, as often as the job allows; if most models
-had no steady trial, all trials count. With busy neighbours two thirds of the time, the noise floor fell from
-16-23 % to 0.7 %.
+had no steady trial, all trials are used. With busy neighbours two thirds of the time, the noise floor fell
+from 16-23 % to 0.7 %.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def divide(call: Call) -> Any:
 
 
 def clamp(call: Call) -> Index:
-    """Limits of ReLU or ReLU6."""
+    """A clamp with the limits of ReLU or ReLU6."""
     module: Any = call.module
     if module is not None:
         limits = (module.min_val, module.max_val)
@@ -95,7 +95,7 @@ def _both(call: Call) -> tuple[Any, Any]:
 
 
 def _operands(call: Call) -> tuple[Index, Any]:
-    """The output of an operator and another one, or a constant."""
+    """The two operands: the output of an operator, and the output of another operator or a constant."""
     values = [without_repetitions(value) if isinstance(value, View) else value for value in _both(call)]
     indices = [call.index(value) for value in values]
     for index, other, constant in ((indices[0], indices[1], values[1]), (indices[1], indices[0], values[0])):
@@ -116,7 +116,7 @@ def _are_positions(spec: TensorSpec, weight: Weight) -> bool:
 
 
 def _of_channels(spec: TensorSpec, weight: Weight) -> Tensor | None:
-    """The number of a weight for each channel; None: it differs between positions."""
+    """One number for each channel, if a weight is constant over all positions; otherwise None."""
     try:
         whole = weight.tensor.expand(1, *spec.shape)
     except RuntimeError:
@@ -174,7 +174,7 @@ def elu(call: Call) -> Index:
 
 
 def prelu(call: Call) -> Index:
-    """PReLU; a slope for all channels becomes one for each."""
+    """PReLU; a single slope is repeated for each channel."""
     source = call.tensor()
     channels = call.spec(source).channels
     name = "weight"

@@ -1,4 +1,4 @@
-"""Rules of attention: modules, functions, and products with a softmax between them."""
+"""Rules of attention: modules, functions, and two matrix products with a softmax between them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def dot_product_attention(call: Call) -> View:
 
 
 def product(call: Call) -> Deferred | View:
-    """A matrix product of queries and keys, or of the softmax of these with values."""
+    """A matrix product of queries and keys, or of attention weights and values."""
     a, b = call.argument(0, "input"), call.argument(1, "other", call.kwargs.get("mat2"))
     if isinstance(a, Logits) and a.is_softmax and isinstance(b, View):
         return _attention(call, a.query, a.key, b, a.scale)
@@ -133,7 +133,7 @@ def _attention(call: Call, query: View, key: View, value: View, scale: float) ->
 
 
 def _of_part(full: Tensor, part: int, heads: int) -> Tensor:
-    """Queries, keys or values out of fused ones, shape (n, heads, tokens, channels)."""
+    """Queries, keys or values from one fused tensor, shape (n, heads, tokens, channels)."""
     n, tokens, channels = full.shape
     if channels % (3 * heads):
         return full
@@ -146,7 +146,7 @@ def _by_head(full: Tensor, heads: int) -> Tensor:
 
 
 def window_attention(call: Call) -> Index:
-    """The function of torchvision's Swin transformers."""
+    """The function for window attention in torchvision's Swin transformers."""
     names = (
         *("input", "qkv_weight", "proj_weight", "relative_position_bias", "window_size", "num_heads"),
         *("shift_size", "attention_dropout", "dropout", "qkv_bias", "proj_bias", "logit_scale"),
@@ -196,7 +196,7 @@ def window_attention(call: Call) -> Index:
 
 
 def relative_table(bias: Tensor, window: tuple[int, int]) -> Tensor:
-    """The numbers for the distances of tokens, from those for the pairs of tokens of each head.
+    """Convert biases for all pairs of tokens to biases for the distances of tokens.
 
     Args:
         bias: shape (..., heads, tokens, tokens).

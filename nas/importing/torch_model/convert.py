@@ -20,7 +20,7 @@ from search_spaces.families.traced import TracedSpace
 
 @dataclass(frozen=True)
 class Converted:
-    """A supernet that was made from a model, and how."""
+    """A supernet that was made from a model, with a description of the conversion."""
 
     supernet: Supernet
     layers: tuple[Layer, ...]
@@ -28,7 +28,7 @@ class Converted:
     training_only: tuple[str, ...]
     """Modules that were dropped because only training uses them."""
     refused: tuple[tuple[int, str], ...]
-    """Resolutions that were not offered, and why."""
+    """Resolutions that were left out, with the reasons."""
 
     @property
     def space(self) -> TracedSpace:
@@ -49,18 +49,18 @@ def convert(
     origin: str = "",
     channels: int | None = None,
 ) -> Converted:
-    """Convert a model to a supernet whose largest subnet computes what the model does.
+    """Convert a model to a supernet whose largest subnet computes the same outputs as the model.
 
     Args:
         model: the model, on the CPU. It is in eval mode afterwards.
-        resolutions: sides of the images, in pixels. Those for which the model has other operators than for
-            the largest one are left out.
+        resolutions: sides of the images, in pixels. A resolution is left out if the model has other operators
+            for it than for the largest one.
         options: which parts become elastic.
-        outputs: number of outputs; None: those of the model. With another number, the last layer has random
-            weights.
+        outputs: number of outputs; None: as many as the model has. With another number, the last layer has
+            random weights.
         sort: sort elastic channels by importance, see `norm_importance`.
         name: name of the space.
-        origin: description of the model for people.
+        origin: description of the model for readers of the space file.
         channels: channels of the images; None: as many as the first convolution reads.
 
     Raises:

@@ -20,7 +20,7 @@ from search_spaces.checked import errors_of
 TORCHVISION_SIDES = (160, 192, 224)
 """Sides of the images of torchvision's and timm's models if no others are given, in pixels."""
 _TORCHVISION_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
-    # without weights, both draw theirs slowly and warn about it
+    # without weights, both draw random weights slowly and warn about it
     "googlenet": {"init_weights": False},
     "inception_v3": {"init_weights": False},
 }
@@ -88,7 +88,7 @@ def load_weights(
 
 
 def _with_names(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors of a file with the names that the tensors of a model in the same order have."""
+    """The tensors of a file, renamed to the names of the tensors of a model in the same order."""
     found = {name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
     if len(found) != len(own):
         raise ValueError(f"{source} must have {len(own)} tensors, as the network, got {len(found)}")

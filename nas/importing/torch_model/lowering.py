@@ -34,12 +34,12 @@ class Layer:
     fields: Mapping[str, Any]
     """Fields of the operator that differ from their defaults."""
     inputs: tuple[int, ...]
-    """Indices of the layers that it reads, or `IMAGES`."""
+    """Indices of the layers that are read, or `IMAGES`."""
     owners: tuple[tuple[str, type[nn.Module]], ...] = field(compare=False)
-    """Path and class of the modules that it is in, the outermost first."""
+    """Path and class of the modules that contain the layer, the outermost first."""
     tensors: Mapping[str, Tensor] = field(compare=False)
-    """Weights and statistics that do not have the name of the layer in the model, by their names in the
-    operator."""
+    """Weights and statistics by their names in the operator, for those whose names in the model do not follow
+    from the name of the layer."""
     node: Node = field(compare=False)
     """The operator for the images of one resolution."""
 
@@ -50,12 +50,12 @@ class Layer:
 
     @property
     def heavy(self) -> bool:
-        """Whether it multiplies weights and inputs."""
+        """Whether the layer is a convolution or a linear layer."""
         return self.op in HEAVY
 
     @property
     def dense(self) -> bool:
-        """Whether all its outputs read all its inputs."""
+        """Whether each output channel reads all input channels."""
         return self.heavy and "group_size" not in self.fields
 
 
@@ -65,9 +65,9 @@ class Weight:
 
     tensor: Tensor
     name: str = ""
-    """Name of the parameter or buffer that has the same elements in the same order; empty: there is none."""
+    """Name of the parameter or buffer with the same elements in the same order; empty if there is none."""
     learned: bool = True
-    """Whether it is trained by gradients."""
+    """Whether the tensor is trained by gradients."""
 
     @property
     def numel(self) -> int:
@@ -76,16 +76,16 @@ class Weight:
 
     @property
     def module(self) -> str:
-        """Path of the module that it belongs to."""
+        """Path of the module that the parameter or buffer belongs to."""
         return self.name.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
 class Deferred:
-    """The result of a call that becomes a part of an operator later."""
+    """The result of a call that later becomes a part of an operator."""
 
     description: str
-    """For messages."""
+    """Description of the result for messages."""
 
 
 class Call:
@@ -113,16 +113,16 @@ class Call:
         return index
 
     def index(self, value: object) -> Index | None:
-        """Index of the layer that computes a value; None: it is not the output of an operator."""
+        """Index of the layer that computes a value; None if the value is not the output of an operator."""
         if isinstance(value, View):
             value = self.lowering.materialized(self, value)
         return value if isinstance(value, Index) else None
 
     def run(self, convert: Callable[[Any], Any]) -> Any:
-        """The result of the function or method for other arguments.
+        """Run the module, function or method with other arguments.
 
         Args:
-            convert: the argument in the place of another one.
+            convert: returns the replacement of an argument.
         """
         args = [convert(arg) for arg in self.args]
         kwargs = {name: convert(arg) for name, arg in self.kwargs.items()}
@@ -156,8 +156,8 @@ class Call:
             op: name of the operator.
             *inputs: indices of the layers that it reads.
             suffix: appended to the name, for the second layer of a call.
-            path: name of the layer; None: that of the module, or of the function in its module.
-            weights: weights and statistics by their names in the operator, if they are not those of the
+            path: name of the layer; None: the name of the module, or of the function in its module.
+            weights: weights and statistics by their names in the operator, if they differ from those of the
                 module.
             **fields: fields of the operator.
 
@@ -177,7 +177,7 @@ class Call:
         return Index(len(lowering.layers) - 1)
 
     def path(self, name: str = "") -> str:
-        """Name of a layer: `name` in its module, or else that of the module or of the function."""
+        """Name of a layer: `name` in its module; by default the name of the module or of the function."""
         owners = [path for path, _ in self.lowering.traced.owners.get(self.node.name, ())]
         if self.node.op == "call_module":
             if not name:
@@ -200,7 +200,8 @@ class View:
     indices: Tensor
     """Index of each element in the output of the layer for a batch."""
     previous: Callable[[], View | Index] | None = field(default=None, compare=False)
-    """The same as a view of a view that was made before; None: there is none."""
+    """Returns the same elements as a view of the output of a further layer, which computes the previous view;
+    None if the previous value was not a view."""
 
 
 Rule = Callable[[Call], Any]
@@ -252,7 +253,7 @@ class Lowering:
                 raise ValueError(f"cannot convert {traced.place(node)}: {error}") from None
 
     def value(self, argument: Any) -> Any:
-        """An argument of a node: indices of layers, constants, or itself."""
+        """The value of an argument of a node: an index of a layer, a constant, or the argument itself."""
         if isinstance(argument, fx.Node):
             return self._values[argument]
         if isinstance(argument, slice):
@@ -275,7 +276,7 @@ class Lowering:
         return candidate
 
     def use(self, weights: Mapping[str, Weight]) -> None:
-        """Note that a layer has these weights.
+        """Record that a layer has these weights.
 
         Raises:
             ValueError: another layer has one of them too.
@@ -345,12 +346,12 @@ class Lowering:
     def _constants(self, value: Any, sources: Sequence[Any]) -> Any:
         if isinstance(value, tuple | list):
             return tuple(self._constants(item, ()) for item in value)
-        for source in sources:  # a copy for each image of the batch
+        for source in sources:  # constants that were repeated for each image of the batch
             if isinstance(source, Weight) and value.numel() == BATCH * source.numel:
                 copies = value.reshape(BATCH, -1)
                 if all(torch.equal(copy, source.tensor.flatten()) for copy in copies):
                     return source
-        # without the dimensions along which the elements repeat
+        # drop the dimensions along which the elements repeat
         tensor = value[tuple(slice(1) if step == 0 else slice(None) for step in value.stride())]
         known = self._tensors.get((tensor.data_ptr(), tensor.numel()))
         if known is None or not tensor.is_contiguous() or not tensor.numel():
@@ -373,11 +374,11 @@ REMEDIES: Mapping[str, str] = dict.fromkeys(
     ("softmax", "log_softmax", "Softmax", "LogSoftmax"),
     "; a model must return logits: leave it out at the end",
 )
-"""What to do about functions without a rule."""
+"""Advice to the user about functions without a rule."""
 
 
 def _is_constant(value: Any) -> bool:
-    """Whether a tensor, or all of a tuple, depend on parameters only."""
+    """Whether a tensor, or every tensor of a tuple, depends on parameters only."""
     if isinstance(value, tuple | list):
         return bool(value) and all(map(_is_constant, value))
     return isinstance(value, Tensor) and not value.is_meta

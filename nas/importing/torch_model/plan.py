@@ -19,7 +19,7 @@ from search_spaces.families.traced_config import OUTPUTS, BlockRow, ChoiceRow, N
 from search_spaces.tensors import TensorSpec
 
 ELASTIC = ("expand", "heads", "depth", "width", "kernel")
-"""Kinds of choices that a conversion can make, besides the resolution."""
+"""Kinds of choices that a conversion can create, in addition to the resolution."""
 DEFAULT_ELASTIC = ("expand", "heads", "depth")
 
 
@@ -29,14 +29,14 @@ class Options:
 
     elastic: tuple[str, ...] = DEFAULT_ELASTIC
     """Kinds of choices: `expand`, the channels inside blocks and between two layers without a shortcut;
-    `heads` of attention; `depth`; `width`, the channels of residual streams; `kernel`, those of depthwise
-    convolutions."""
+    `heads` of attention; `depth`; `width`, the channels of residual streams; `kernel`, the kernel sizes of
+    depthwise convolutions."""
     ratios: tuple[float, ...] = (0.5, 0.75, 1.0)
     """Options for the share of channels; the last one is 1."""
     divisor: int = 8
     """Channels are rounded to multiples of this, if the layer has that many."""
     keep: tuple[str, ...] = ()
-    """Patterns of names of modules that stay as they are."""
+    """Patterns of names of modules that are not made elastic."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.elastic) - set(ELASTIC))
@@ -46,7 +46,7 @@ class Options:
             raise ValueError(f"ratios must be above 0 and at most 1, got {self.ratios}")
 
     def keeps(self, path: str) -> bool:
-        """Whether a layer stays as it is."""
+        """Whether a layer must not become elastic."""
         parents = itertools.accumulate(path.split("."), lambda a, b: f"{a}.{b}")
         return any(fnmatch.fnmatchcase(name, pattern) for name in parents for pattern in self.keep)
 
@@ -69,7 +69,7 @@ class Plan:
 
     config: TracedConfig
     fixed: tuple[tuple[str, str], ...]
-    """Layers whose output channels no choice changes, and why."""
+    """Names of the layers whose output channels are not elastic, with the reasons."""
 
 
 def plan(
@@ -87,7 +87,7 @@ def plan(
         layers: the layers, for the largest of `resolutions`.
         options: which parts become elastic.
         name: name of the space.
-        origin: the network, for people who read the file.
+        origin: description of the network for readers of the space file.
         resolutions: sides of the images, in pixels.
         channels: channels of the images.
 
@@ -123,7 +123,7 @@ def plan(
 
 
 def _not_skippable(layers: Sequence[Layer], places: Sequence[Place]) -> Iterator[tuple[str, str]]:
-    """Blocks of stages that no depth can skip, and why."""
+    """Blocks of stages that no depth can skip, with the reasons."""
     for place in places:
         if place.stage is not None and place.depth is None:
             path = _common_module([layers[i].path for i in place.segment.layers if layers[i].heavy])
@@ -138,7 +138,7 @@ def _first(fixed: Sequence[tuple[str, str]]) -> str:
 
 
 def _common_module(paths: Sequence[str]) -> str:
-    """The module that all these layers are in, or else the first of them."""
+    """The innermost module that contains all these layers; the first layer if there is none."""
     words = [path.split(".") for path in paths]
     prefix = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*words, strict=False))
     return ".".join(names[0] for names in prefix) or paths[0]
@@ -147,9 +147,9 @@ def _common_module(paths: Sequence[str]) -> str:
 def _places(layers: Sequence[Layer], found: Sequence[Segment], options: Options) -> list[Place]:
     """Names, stages and depths of the blocks.
 
-    The stem is all before the first block with several convolutions or, without one, the first block; the
-    head is all after the last feature map of more than one pixel. A stage has blocks with outputs of one
-    shape.
+    The stem is everything before the first block with several convolutions; without such a block, it is the
+    first block. The head is everything after the last feature map of more than one pixel. The blocks of a
+    stage have outputs of one shape.
     """
     places = []
     residual = any(segment.skippable for segment in found)
@@ -187,7 +187,7 @@ def _first_of_body(layers: Sequence[Layer], found: Sequence[Segment]) -> int:
 
 
 def _gate(places: Sequence[Place]) -> None:
-    """Give the skippable blocks of each stage their depth; the last ones are skipped first."""
+    """Assign a depth choice to the skippable blocks of each stage; the last blocks are skipped first."""
     for stage in {place.stage for place in places if place.stage is not None}:
         blocks = [place for place in places if place.stage == stage]
         skippable = [place for place in blocks if place.segment.skippable]
@@ -230,7 +230,7 @@ class _Widths:
         self._ratios = tuple(sorted({*options.ratios, 1.0}))
 
     def decide(self, group: Channels) -> None:
-        """Give a group a choice, or note why it has none."""
+        """Create the choice of a group, or record why it has none."""
         if not group.writers:
             return
         writer = group.writers[0]
@@ -283,7 +283,7 @@ class _Widths:
         return [row for row in self._rows.values() if row.name.startswith(name)]
 
     def _reason(self, group: Channels) -> str:
-        """Why a group has no choice; empty if it has one."""
+        """The reason why a group has no choice; empty if it has one."""
         kept = [self.layers[i].path for i in group.members if self.options.keeps(self.layers[i].path)]
         if group.fixed:
             return group.fixed
@@ -423,5 +423,5 @@ def _input_channels(source: TensorSpec | None, group: Channels | None, widths: _
     if group is None or id(group) not in widths.found:
         return source.channels
     width = widths.found[id(group)]
-    factor = source.channels // group.channels  # a flattened feature map has the channels times its pixels
+    factor = source.channels // group.channels  # a flattened feature map has channels · pixels entries
     return {width.choice: [value * factor for value in width.values]}

@@ -42,7 +42,7 @@ def _one(value: Any, name: str) -> int:
 
 
 def _unless(value: Any, default: Any) -> Any:
-    """None for a default, which a layer leaves out."""
+    """`value`, or None if it equals the default, because `Call.add` leaves out fields that are None."""
     return None if value == default else value
 
 
@@ -52,7 +52,7 @@ class Padded(Deferred):
 
     source: int
     padding: Sides
-    """At top, left, bottom and right, in pixels."""
+    """Padding at top, left, bottom and right, in pixels."""
 
 
 def _pad(call: Call) -> Any:
@@ -151,7 +151,8 @@ def _sides(padding: Any, kernel: Pair, dilation: Pair) -> Sides:
 
 
 def _of_function(call: Call, **weights: Weight | None) -> dict[str, Any]:
-    """Path and weights of a layer that a function computes; of a module it has them already."""
+    """Arguments of `Call.add` for a layer that a function computes; empty for a module, whose path and
+    weights are known."""
     if call.module is not None:
         return {}
     found = {name: weight for name, weight in weights.items() if weight is not None}
@@ -372,7 +373,7 @@ def _mean(call: Call) -> Any:
 
 
 def _without_first_tokens(call: Call, value: object) -> tuple[Index, int] | None:
-    """Tokens, and how many at their start are left out."""
+    """The index of the tokens in `value`, and the number of tokens at the start that are left out."""
     source = value.source if isinstance(value, View) else value
     if (
         not isinstance(source, Index)

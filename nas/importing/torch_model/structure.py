@@ -1,4 +1,4 @@
-"""Blocks of a network."""
+"""Divides the layers of a network into blocks."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from nas.importing.torch_model.lowering import Layer
 from search_spaces.operators import ACTIVATIONS as PLAIN_ACTIVATIONS
 
 ACTIVATIONS = (*PLAIN_ACTIVATIONS, "prelu")
-"""Operators that are a function of each element."""
+"""Elementwise functions."""
 
 
 @dataclass
 class Segment:
-    """A run of layers between two single tensors."""
+    """Consecutive layers with one input tensor and one output tensor."""
 
     start: int
     end: int
     """Index after the last layer."""
     skippable: bool = False
-    """Whether its output is the sum of its input and a branch, so that it can be left out."""
+    """Whether the output is the sum of the input and a branch, so that the segment can be left out."""
 
     @property
     def layers(self) -> range:
-        """Indices of its layers."""
+        """Indices of the layers of the segment."""
         return range(self.start, self.end)
 
 
@@ -48,7 +48,7 @@ def segments(layers: Sequence[Layer], keep_whole: Sequence[str] = ()) -> list[Se
 
 
 def _cut(layers: Sequence[Layer]) -> Iterator[Segment]:
-    """Cut wherever all later layers read nothing before the current tensor."""
+    """Cut after each layer whose output is the only earlier tensor that later layers read."""
     earliest = len(layers)
     cuts = []
     for i in range(len(layers) - 1, -1, -1):
@@ -74,10 +74,10 @@ def _is_heavy(layers: Sequence[Layer], segment: Segment) -> bool:
 
 
 def _join_light(layers: Sequence[Layer], found: Sequence[Segment]) -> list[Segment]:
-    """Join segments without products with their neighbours.
+    """Join segments without convolutions and linear layers with their neighbours.
 
-    Activations join the segment before. Others do too, unless that one is skippable or they reduce a feature
-    map to a vector: then they join the next one.
+    Activations join the previous segment. Other segments do too, unless the previous segment is skippable or
+    they reduce a feature map to a vector; then they join the next segment.
     """
     joined: list[Segment] = []
     waiting: Segment | None = None

@@ -44,9 +44,9 @@ class Traced:
 
     module: fx.GraphModule
     values: dict[str, Any]
-    """For each node a tensor, or a tuple of tensors: with data if it depends on parameters only."""
+    """For each node a tensor or a tuple of tensors, which have data if they depend on parameters only."""
     owners: dict[str, tuple[tuple[str, type[nn.Module]], ...]]
-    """For each node, path and class of the modules that it is in, the outermost first, without the model."""
+    """For each node, path and class of its modules from the outermost to the innermost, without the model."""
     lines: dict[str, str]
     """Source line of each node."""
 
@@ -128,7 +128,7 @@ def _place(module: str, line: str) -> str:
 
 
 def _digests(module: fx.GraphModule) -> dict[fx.Node, int]:
-    """For each node, a number that depends on all that it computes in eval mode."""
+    """For each node, a hash of everything that it computes in eval mode."""
     digests: dict[fx.Node, int] = {}
 
     def plain(value: object) -> object:
@@ -172,7 +172,7 @@ def _training_only(graph: fx.Graph, training: fx.Graph) -> tuple[str, ...]:
 
 
 def _check_agreement(traced: Traced, training: fx.GraphModule) -> None:
-    """Check that the graph of training mode computes what that of eval mode does."""
+    """Check that the graph of training mode computes the same as the graph of eval mode."""
     own = _digests(traced.module)
     others = set(_digests(training).values())
     for node, digest in own.items():

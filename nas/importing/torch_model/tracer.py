@@ -1,4 +1,4 @@
-"""A tracer that knows the sizes of all tensors, so that the code of a model can compute with them."""
+"""A tracer that computes the sizes of all tensors, so that the code of a model can use them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DoesNotRunError(ValueError):
 
 
 class SizedProxy(fx.Proxy):
-    """A tensor of a graph, or a tuple of tensors, of which the sizes are known."""
+    """A tensor of a graph, or a tuple of tensors, with known sizes."""
 
     tracer: SizeTracer
     is_nested = False
@@ -131,7 +131,7 @@ class SizeTracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """See `fx.Tracer`."""
         node = super().create_node(*args, **kwargs)
-        # the output has no line of its own
+        # the output node has no source line
         self.lines[node.name] = "" if node.op == "output" else _line_of_user(sys._getframe(1))
         if node.op == "get_attr":
             self.values[node.name] = self._attribute(str(node.target))
@@ -140,7 +140,7 @@ class SizeTracer(fx.Tracer):
     def create_proxy(
         self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *rest: Any, **others: Any
     ) -> Any:
-        """See `fx.Tracer`; what is no tensor, such as a size, is returned as it is."""
+        """See `fx.Tracer`; values that are not tensors, such as sizes, are returned unchanged."""
         if kind == "placeholder":
             return self._argument(str(target), args, *rest, **others)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **others)
@@ -158,7 +158,7 @@ class SizeTracer(fx.Tracer):
         return a.node if isinstance(a, fx.Proxy) else super().create_arg(a)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """See `fx.Tracer`; the values of what depends on parameters only are known."""
+        """See `fx.Tracer`; values that depend on parameters only are known and can be converted."""
         value = self.values[obj.node.name]
         return super().to_bool(obj) if value.is_meta else bool(value)
 

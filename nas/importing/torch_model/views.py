@@ -1,7 +1,7 @@
-"""Functions that move elements, and the operators that do the same.
+"""Recognizes functions that only move elements, such as `reshape`, and the operators that do the same.
 
-Such a function runs on the indices of the elements. What it gives is compared with what the operators give,
-so that it does not matter how the code of a model is written.
+The function runs on a tensor with the indices of the elements. The result is compared with the results of the
+operators, so the recognition does not depend on how the code of a model is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def rearrange(call: Call) -> Any:
     result = call.run(lambda argument: _indices(call, argument))
 
     def of_previous(*position: int) -> View | Index:
-        """The same, after the argument was computed by an operator of its own."""
+        """The same result, as a view of a new layer that computes the argument."""
         assert isinstance(value, View)
         layer = call.lowering.materialized(call, value)
         part = call.run(lambda argument: _indices(call, layer if argument is value else argument))
@@ -45,7 +45,7 @@ def item(call: Call) -> Any:
 
 
 def joined(call: Call, parts: list[Index | View], dim: int) -> View | None:
-    """Parts of one tensor, if there is an operator that joins them."""
+    """The concatenation of parts of one tensor as a view; None if no operator computes it."""
     sources = {part.source if isinstance(part, View) else part for part in parts}
     if len(sources) > 1 or not any(isinstance(part, View) for part in parts):
         return None

@@ -17,7 +17,7 @@ def label_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
     Args:
         logits: (n, classes).
-        labels: (n,) class indices, or (n, classes) probabilities where images are mixed.
+        labels: (n,) class indices, or (n, classes) probabilities if images are mixed.
         smoothing: share of the target spread over all classes (Szegedy et al. 2016, §7).
     """
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
@@ -26,7 +26,7 @@ def label_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 def kl_loss(logits: Tensor, teacher: Tensor) -> Tensor:
     """Cross-entropy to the teacher's output, mean over the batch (in-place distillation, BigNAS §3.1).
 
-    It is the Kullback-Leibler divergence but for the teacher's entropy, which has no gradient.
+    It differs from the Kullback-Leibler divergence only by the teacher's entropy, which has no gradient.
 
     Args:
         logits: (n, classes).
@@ -40,16 +40,16 @@ def adaptive_alpha_loss(
 ) -> Tensor:
     """Adaptive alpha-divergence from the teacher, mean over the batch (AlphaNet, Wang et al. 2021, §3).
 
-    For each image, the larger of two divergences counts: with alpha 1 (Kullback-Leibler) a student
-    loses by what it rates too unlikely, with alpha -1 by what it rates too likely. The value is the
-    divergence; the gradient is that of AlphaNet, in which the ratio of probabilities is clipped. Computed in
-    float32.
+    For each image, the larger of two divergences is used. With alpha 1 (Kullback-Leibler), the loss penalizes
+    classes whose probability the student underestimates, with alpha -1 classes whose probability it
+    overestimates. The value is the divergence; the gradient is the one of AlphaNet, in which the ratio of
+    probabilities is clipped. Everything is computed in float32.
 
     Args:
         logits: (n, classes).
         teacher: (n, classes), probabilities for the same images; no gradient flows into them.
-        alphas: of the two divergences; neither 0.
-        clip: largest power of the ratio of probabilities, where alpha is not 1.
+        alphas: alpha of each of the two divergences; neither may be 0.
+        clip: upper limit of the power of the ratio of probabilities, if alpha is not 1.
     """
     log_student = logits.float().log_softmax(dim=1)
     log_teacher = teacher.detach().float().clamp_min(torch.finfo(torch.float32).tiny).log()
@@ -63,7 +63,7 @@ def adaptive_alpha_loss(
 def _alpha_divergence(
     log_student: Tensor, log_teacher: Tensor, alpha: float, clip: float
 ) -> tuple[Tensor, Tensor]:
-    """The divergence of each image, without gradient, and a number that has its gradient; each (n,)."""
+    """The divergence of each image, without gradient, and a surrogate with its gradient; each (n,)."""
     log_q = log_student.detach()
     if alpha == 1:
         teacher = log_teacher.exp()
@@ -75,4 +75,4 @@ def _alpha_divergence(
 
 
 DISTILLATION_LOSSES: Mapping[str, DistillationLoss] = {"kl": kl_loss, "alpha": adaptive_alpha_loss}
-"""Called with logits and the teacher's probabilities, both (n, classes)."""
+"""Distillation losses by name, called with logits and the teacher's probabilities, both (n, classes)."""

@@ -19,9 +19,9 @@ class CountMetric:
     Args:
         name: column name of its values.
         direction: whether small or large values are good.
-        unit: such as `fraction`.
-        function: called with three vectors (classes,): images that are labelled with each class, predicted
-            as it, and both.
+        unit: unit of the values, such as `fraction`.
+        function: called with three vectors (classes,): for each class, the numbers of images with this label,
+            with this prediction, and with both.
     """
 
     name: str

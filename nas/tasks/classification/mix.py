@@ -15,7 +15,7 @@ class Mix:
     Args:
         classes: number of classes.
         mixup_alpha: parameter of the beta distribution of the shares; 0: no mixup.
-        cutmix_alpha: of the areas; 0: no cutmix.
+        cutmix_alpha: parameter of the beta distribution of the areas; 0: no cutmix.
     """
 
     def __init__(self, classes: int, mixup_alpha: float, cutmix_alpha: float) -> None:
@@ -26,12 +26,12 @@ class Mix:
         ]
 
     def __call__(self, x: Tensor, labels: Tensor, seed: int) -> Batch:
-        """Mixed images, and their labels as probabilities (n, classes); unchanged without a way to mix.
+        """Mix images, and return their labels as probabilities (n, classes); unchanged if both alphas are 0.
 
         Args:
             x: images (n, channels, size, size).
             labels: (n,) class indices.
-            seed: decides the way, the partners' shares and areas.
+            seed: seed of the choice between mixup and cutmix and of their parameters.
         """
         if not self.ways:
             return x, labels

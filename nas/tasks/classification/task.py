@@ -23,11 +23,11 @@ from nas.tasks.classification.mix import Mix
 class Classification(Task):
     """One class for each image.
 
-    Outputs are logits (n, classes). Targets are class indices (n,), or probabilities (n, classes) where
-    images are mixed.
+    Outputs are logits (n, classes). Targets are class indices (n,), or probabilities (n, classes) if images
+    are mixed.
 
-    Cross-entropy is the primary metric: accuracy has too few distinct values on small validation splits to
-    order subnets by.
+    Cross-entropy is the primary metric, because accuracy has too few distinct values on small validation
+    splits to rank subnets.
     """
 
     metrics = METRICS
@@ -92,7 +92,7 @@ class Classification(Task):
         return norms
 
     def training_metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See `Task`: share of the labels that are the largest logit; NaN where labels are mixed."""
+        """See `Task`: top-1 accuracy, a fraction; NaN if labels are mixed."""
         if targets.ndim > 1:
             return outputs.new_tensor(torch.nan)
         return (outputs.argmax(dim=1) == targets).float().mean()
