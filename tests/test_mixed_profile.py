@@ -13,7 +13,9 @@ from hw_profiles.connections.local import Local
 from hw_profiles.connections.offline_bundle import OfflineBundle
 from hw_profiles.device import Device
 from hw_profiles.device_files import BORDERS
+from hw_profiles.latency_models.base import TABLE, sums
 from hw_profiles.latency_models.mixed_subnets import group_of, mixed_split, n_borders
+from hw_profiles.latency_models.selection import TABLE_BY_PART, parts, select_model
 from hw_profiles.measuring.bundle import BundleContent, write_bundle
 from hw_profiles.run_settings import RunSettings
 from hw_profiles.store import ProfileStore
@@ -154,6 +156,7 @@ def test_border_after_a_block_that_ends_in_floating_point_is_free(mixed: Device)
 def test_missing_borders_are_reported(mixed: Device, store: ProfileStore) -> None:
     space = with_precision(SPACE, "block")
     assert mixed.borders is not None
+    mixed = replace(mixed, profile=mixed.profile.model_copy(update={"latency_model": TABLE}))
     without = replace(mixed, borders=mixed.borders.iloc[:0])
     uniform = [space.smallest, space.largest]
     np.testing.assert_array_equal(
@@ -170,9 +173,22 @@ def test_missing_borders_are_reported(mixed: Device, store: ProfileStore) -> Non
         (store.folder("mixed") / "moved").rename(store.folder("mixed") / BORDERS)
 
 
+def test_borders_have_a_factor_of_their_own(mixed: Device) -> None:
+    space, rng = with_precision(SPACE, "block"), np.random.default_rng(0)
+    networks = [space.blocks(arch) for arch in mixed_split(SPACE, rng, 24, 3).calibration]
+    in_fp32, in_int8, border_ms = (sums(networks, part) for part in parts(mixed.table.block_ms))
+    assert in_fp32 + in_int8 + border_ms == pytest.approx(sums(networks, mixed.table.block_ms))
+    latency_ms = 1.3 * in_fp32 + 1.2 * in_int8 + 3 * border_ms + 0.01
+    selected = select_model(networks, latency_ms, mixed.table.block_ms, mixed=True)
+    assert selected.name == TABLE_BY_PART
+    assert selected.model.predict(networks) == pytest.approx(latency_ms, rel=1e-4)
+
+
 def test_subnets_have_runs_of_both_precisions() -> None:
     space, rng = with_precision(SPACE, "block"), np.random.default_rng(0)
     split = mixed_split(SPACE, rng, 12, 30)
+    fitted = [group_of(space, arch) for arch in split.calibration]
+    assert [fitted.count(name) for name in ("fp32", "int8", "mixed")] == [4, 4, 12]
     groups = [group_of(space, arch) for arch in split.held_out]
     assert [groups.count(name) for name in ("fp32", "int8", "mixed")] == [10, 10, 10]
     borders = [n_borders(space, arch) for arch in split.held_out]

@@ -14,7 +14,7 @@ from search_spaces.precision_space import FLOAT_BITS, INT8_BITS, PrecisionSpace,
 from search_spaces.tensors import FP32, INT8, MIXED
 
 GROUPS: tuple[str, ...] = (MIXED, FP32, INT8)
-"""Groups of subnets by their precision; each has a third of the subnets."""
+"""Groups of subnets by their precision."""
 RUN_LENGTH = 3
 """Mean number of consecutive blocks of equal precision, so that subnets have from one to many borders."""
 
@@ -25,14 +25,16 @@ def mixed_split(space: Space, rng: np.random.Generator, n_calibration: int, n_he
     Args:
         space: the space without the precision as a choice.
         rng: the random generator.
-        n_calibration: number of calibration subnets; fewer if the space is small.
-        n_held_out: number of held-out subnets. The group of mixed precision comes first; each group begins
-            with the smallest and the largest subnet.
+        n_calibration: number of calibration subnets of mixed precision; a third as many are in fp32, and in
+            INT8. There are fewer if the space is small.
+        n_held_out: number of held-out subnets, a third in each group. The group of mixed precision comes
+            first; each group begins with the smallest and the largest subnet.
     """
     by_block = with_precision(space, "block")
     calibration, held_out = list[Arch](), list[Arch]()
     for group in GROUPS:
-        split = SubnetSplit.draw(space, rng, -(-n_calibration // len(GROUPS)), -(-n_held_out // len(GROUPS)))
+        drawn = n_calibration if group == MIXED else -(-n_calibration // 3)
+        split = SubnetSplit.draw(space, rng, drawn, -(-n_held_out // len(GROUPS)))
         calibration += [_in_group(by_block, arch, group, rng) for arch in split.calibration]
         held_out += [_in_group(by_block, arch, group, rng) for arch in split.held_out]
     return SubnetSplit(calibration, held_out)

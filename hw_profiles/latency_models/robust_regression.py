@@ -40,7 +40,8 @@ def fit_linear(x: NDArray[np.float64], measured_ms: Latencies) -> tuple[NDArray[
     """Fit a plane to whole networks by their relative errors, robust against outliers.
 
     Args:
-        x: sums over blocks (ms, MACs, parameters), shape (n, k), n > k. The slopes are not negative.
+        x: sums over blocks (ms, MACs, parameters), shape (n, k), n > k, not negative. The slopes are not
+            negative, and 0 for a column of zeros.
         measured_ms: latency of the network alone in a fresh process, shape (n,).
 
     Returns:
@@ -49,7 +50,9 @@ def fit_linear(x: NDArray[np.float64], measured_ms: Latencies) -> tuple[NDArray[
     from scipy.optimize import least_squares  # slow to import
 
     middle = np.median(measured_ms)
-    scale = middle / np.median(x, axis=0)  # so that all parameters are near 1 in any unit of x
+    typical = x.mean(axis=0)
+    scale = np.divide(middle, typical, out=np.zeros_like(typical), where=typical > 0)
+    # the scale makes all parameters near 1 in any unit of x
 
     def residuals(plane: NDArray[np.float64]) -> NDArray[np.float64]:
         error: NDArray[np.float64] = (x * scale @ plane[:-1] + plane[-1] * middle) / measured_ms - 1
