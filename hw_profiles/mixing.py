@@ -37,7 +37,7 @@ def check_mixture(provider: str) -> None:
         reason = _REASONS.get(provider, "mixed networks were not run there")
         raise ValueError(
             f"precision {MIXED} needs a provider that computes in fp32 and INT8 in one network, one of "
-            f"{sorted(MIXTURES)}, got {provider}: {reason}; profile it with one precision"
+            f"{sorted(MIXTURES)}, got {provider}: {reason}; profile the device in one precision"
         )
 
 

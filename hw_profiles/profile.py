@@ -133,14 +133,15 @@ class DeviceProfile(BaseModel, frozen=True):
         if differences:
             own = {name: getattr(self.hardware, name) for name in differences}
             raise ValueError(
-                f"the connected device is not {self.name!r}: it reports {differences}, its profile {own}; "
+                f"the connected device is not {self.name!r}: it has {differences}, the profile has {own}; "
                 "the latencies are not valid for that device; profile it under another name, or search with "
                 "--unmeasured"
             )
         version = description.get("version", self.key.version)
         if description.get("runtime") == self.key.runtime and version != self.key.version:
             _log.warning(
-                "the device %r now has %s %s, its profile is of %s: predictions may be off; profile it again",
+                "the device %r now has %s %s, but was profiled with %s: predictions may be wrong; profile it "
+                "again",
                 self.name,
                 self.key.runtime,
                 version,

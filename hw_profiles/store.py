@@ -130,7 +130,7 @@ def trusted_connection(device: Device) -> AnyConnection:
     name, own = device.profile.name, ProfileStore()
     if name not in own.names() or own.load(name).profile.connection != connection:
         raise ValueError(
-            f"the run's copy of the profile {name!r} starts programs ({connection.kind}), which your own "
-            f"profiles do not: if you trust it, copy {device.run_copy} to {own.directory}"
+            f"the run's copy of the profile {name!r} starts programs ({connection.kind}), and none of your "
+            f"own profiles does; if you trust the run, copy {device.run_copy} to {own.directory}"
         )
     return connection

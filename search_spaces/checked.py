@@ -49,18 +49,18 @@ def one_per_subnet(source: str, values: object, genomes: Genomes, space: Space) 
         ValueError: the shape or the type is wrong, or a number is not finite.
     """
     n = len(genomes)
-    with errors_of(f"{source} must give one number per subnet; reading its result"):
+    with errors_of(f"{source} must return one number per subnet; reading its result"):
         array = np.asarray(values)
     if array.shape != (n,) or array.dtype.kind not in "biuf":
         raise ValueError(
-            f"{source} must give one number per subnet, an array of shape ({n},), "
+            f"{source} must return one number per subnet, an array of shape ({n},), "
             f"got {type(values).__name__} of shape {array.shape} and type {array.dtype}"
         )
     wrong = np.flatnonzero(~np.isfinite(array))
     if len(wrong):
         arch = space.decode(genomes[wrong[:1]])[0]
         raise ValueError(
-            f"{source} must give finite numbers, got {array[wrong[0]]} for the subnet {arch.id} "
+            f"{source} must return finite numbers, got {array[wrong[0]]} for the subnet {arch.id} "
             f"({len(wrong)} of {n} subnets)"
         )
     return array if array.dtype.kind == "f" else array.astype(np.float64)

@@ -82,7 +82,7 @@ def write_folder(bundle: Path, out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if holds_job(out, text):
             return
-        raise ValueError(f"{out} must be a new or empty folder, or hold this very bundle")
+        raise ValueError(f"{out} must be a new or empty folder, or contain this bundle")
     for name in (MODELS, IMAGES):
         if (bundle / name).is_dir():
             shutil.copytree(bundle / name, out / name, ignore=shutil.ignore_patterns("*.bin"))

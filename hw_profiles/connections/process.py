@@ -81,7 +81,7 @@ def output(command: Sequence[str], *, stdin: bytes = b"", timeout_seconds: float
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise ProcessError(command, 124, f"{command[0]} gave no answer within {timeout_seconds} s") from None
+        raise ProcessError(command, 124, f"{command[0]} did not finish within {timeout_seconds} s") from None
     if done.returncode:
         raise ProcessError(command, done.returncode, done.stderr.decode(errors="replace"))
     return done.stdout.decode(errors="replace")

@@ -32,8 +32,8 @@ In a network larger than the cache, weights come from memory, which takes time i
 On the space `ofa-mbv3-w1.0`, whose networks have up to 30 MB of weights, the table alone was 10 % too low at
 140 pixels and 3 % too high at 224."""
 TABLE_BY_PART = "table by part"
-"""The table with a factor for the blocks of each precision and one for the borders between precisions. A block
-is slower inside a network than in a small graph, whose tensors stay in the cache. On an AVX-512 server, this
+"""The table with a factor for the blocks of each precision, and one for the borders between them. A block is
+slower inside a network than in a small graph, whose tensors stay in the cache. On an AVX-512 server, this
 factor was 1.3 for the blocks of `cifar` in both precisions, and 3 for the borders, which only move memory."""
 PARTS_AND_WEIGHTS = "table by part and weights"
 MACS = "MACs alone"

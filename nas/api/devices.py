@@ -102,7 +102,7 @@ def benchmark(
             models, settings=settings or RunSettings(), shapes=shapes, energy=energy, progress=progress
         )
     if settings is not None:
-        raise ValueError("settings have no effect with a device: its profile has them")
+        raise ValueError("settings have no effect with a device, because its profile defines them")
     found = device if isinstance(device, Device) else ProfileStore(profiles).load(device)
     return benchmarks.benchmark_on(
         found.profile, models, connection=connection, shapes=shapes, energy=energy, progress=progress

@@ -47,7 +47,7 @@ class ConnectionOptions:
     ssh: Annotated[
         str | None,
         typer.Option(
-            "--ssh", metavar="USER@HOST[:PORT]", help="Over ssh, with keys.", rich_help_panel=_PANEL
+            "--ssh", metavar="USER@HOST[:PORT]", help="Connect by ssh, with keys.", rich_help_panel=_PANEL
         ),
     ] = None
     ssh_option: Annotated[
@@ -55,7 +55,7 @@ class ConnectionOptions:
         typer.Option(
             "--ssh-option",
             metavar="KEY=VALUE",
-            help="For ssh, such as IdentityFile=~/.ssh/pi; may be repeated.",
+            help="Option of ssh, such as IdentityFile=~/.ssh/pi; may be repeated.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -71,7 +71,7 @@ class ConnectionOptions:
     adb: Annotated[
         str | None,
         typer.Option(
-            "--adb", metavar="SERIAL", help=f"Over adb; {ANY}: the only device.", rich_help_panel=_PANEL
+            "--adb", metavar="SERIAL", help=f"Connect by adb; {ANY}: the only device.", rich_help_panel=_PANEL
         ),
     ] = None
     command: Annotated[
@@ -95,7 +95,11 @@ class ConnectionOptions:
     ] = None
     latency_unit: Annotated[
         str,
-        typer.Option("--latency-unit", help="Unit of that number: us, ms or s.", rich_help_panel=_PANEL),
+        typer.Option(
+            "--latency-unit",
+            help="Unit of the number that --latency-pattern finds: us, ms or s.",
+            rich_help_panel=_PANEL,
+        ),
     ] = "ms"
     retries: Annotated[
         int,
@@ -109,7 +113,7 @@ class ConnectionOptions:
         bool,
         typer.Option(
             "--whole",
-            help="With --bundle: whole subnets only, for tools that cannot time blocks.",
+            help="With --bundle: time only whole subnets, for tools that cannot time blocks.",
             rich_help_panel=_PANEL,
         ),
     ] = False

@@ -15,7 +15,7 @@ from nas.cli.stopping import signal_exit_code
 def demo(
     recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "digits",
     data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the images.", show_default="that of the recipe")
+        Path | None, typer.Option(help="Folder of the images.", show_default="the folder in the recipe")
     ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path, typer.Option(help="Run directory to make.")] = Path("runs/demo"),

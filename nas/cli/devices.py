@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hw_profiles.latency_models.prediction_error import PrecisionErrors
     from nas.devices.benchmark import BenchmarkRow
 
-_EARLIER = "the profile's, else {}"
+_EARLIER = "as in the existing profile, otherwise {}"
 
 
 @expand_option_groups
@@ -56,7 +56,7 @@ def profile(
     int8_for: Annotated[
         str | None,
         typer.Option(
-            help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="what the device reports"
+            help="Write INT8 graphs for x86-vnni, x86 or arm.", show_default="the one that the device reports"
         ),
     ] = None,
     merge: Annotated[
@@ -221,7 +221,7 @@ def benchmark(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Device to measure, reached as its profile says.",
+            help="Device to measure, with the connection of its profile.",
             show_default="this machine",
         ),
     ] = None,
@@ -292,7 +292,7 @@ def _show_benchmark(rows: Sequence[BenchmarkRow], energy: bool, as_json: bool) -
         for warning in row.warnings:
             line(f"{row.model}: {warning}")
     if energy and not any(row.energy_counter for row in rows):
-        line("energy: not available here; no counter (RAPL, NVML, INA) may be read")
+        line("energy: not available, because no readable counter (RAPL, NVML, INA) was found")
 
 
 def _without_energy(row: dict[str, object], asked: bool) -> dict[str, object]:

@@ -37,7 +37,7 @@ def evaluate(
     ] = "default",
     calibration_images: Annotated[
         int | None,
-        typer.Option(min=2, help="Images for the recalibration.", show_default="that of the method"),
+        typer.Option(min=2, help="Images for the recalibration.", show_default="the number of the method"),
     ] = None,
     accelerator: AcceleratorOption = "auto",
     precision: PrecisionOption = "32-true",

@@ -46,14 +46,17 @@ def export(
         ),
     ] = "onnx",
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Use a dynamic batch size instead of that of the device.")
+        bool,
+        typer.Option(
+            "--dynamic-batch", help="Use a dynamic batch size instead of the batch size of the device."
+        ),
     ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8.")] = False,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, fp16, int8, or mixed: that which the subnet chooses for each block.",
-            show_default="the subnet's, else the device's, else fp32",
+            help="fp32, fp16, int8, or mixed (the precision that the subnet chooses for each block).",
+            show_default="the precision of the subnet or, without one, of the device; otherwise fp32",
         ),
     ] = None,
     calibration: Annotated[
@@ -64,7 +67,7 @@ def export(
         ),
     ] = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to.", show_default="one in the run")
+        Path | None, typer.Option(help="Folder to write to.", show_default="a folder in the run")
     ] = None,
     seed: SeedOption = 0,
     dataset: DatasetOption = None,

@@ -37,14 +37,14 @@ def finetune(
         bool,
         typer.Option(
             "--quantise",
-            help="Train with the rounding of the INT8 parts of the exported file: those that the subnet "
-            "chooses, otherwise all.",
+            help="Train with the rounding of the INT8 parts of the exported file: the parts for which "
+            "the subnet chooses INT8, or all parts if it chooses no precision.",
         ),
     ] = False,
     int8_for: Annotated[
         str | None,
         typer.Option(
-            help="Instruction set that INT8 files are for: x86, x86-vnni or arm.",
+            help="Instruction set for which INT8 files are written: x86, x86-vnni or arm.",
             show_default="this machine's",
         ),
     ] = None,

@@ -63,7 +63,8 @@ class ImportOptions:
         typer.Option(
             "--resolution",
             metavar="PIXELS",
-            help="Search only this resolution; may be repeated. Fewer make profile and search faster.",
+            help="Search only this resolution; may be repeated. With fewer resolutions, profile and search "
+            "take less time.",
             show_default="all",
         ),
     ] = None
@@ -71,7 +72,7 @@ class ImportOptions:
         str | None,
         typer.Option(
             help="Key of the weights in the file, such as state_dict_ema.",
-            show_default="the weights that the tool itself loads",
+            show_default="the weights that the original tool loads",
         ),
     ] = None
     check_images: CheckImages = None

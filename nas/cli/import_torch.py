@@ -40,7 +40,7 @@ def import_torch(
         str | None,
         typer.Option(
             help="Key of the weights in the file, such as state_dict_ema.",
-            show_default="the first match of state_dict, model_state_dict, model and others, averages last",
+            show_default="the first match of state_dict, model_state_dict, model and others, EMA last",
         ),
     ] = None,
     by_order: Annotated[
@@ -78,7 +78,7 @@ def import_torch(
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATTERN", help="Modules that stay as they are, such as 'layer4.*'; may be repeated."
+            metavar="PATTERN", help="Modules that are not made elastic, such as 'layer4.*'; may be repeated."
         ),
     ] = None,
     classes: Annotated[
@@ -87,14 +87,15 @@ def import_torch(
             min=1,
             metavar="N",
             help="Replace the last layer by a random one with this number of outputs.",
-            show_default="those of the network",
+            show_default="the outputs of the network",
         ),
     ] = None,
     order: Annotated[
         str,
         typer.Option(
-            help="Sort channels and heads by importance, so that narrow subnets have the best ones: norm "
-            "(of the weights), taylor (change of the loss without each of them, on training images) or none."
+            help="Sort channels and heads by importance, so that narrow subnets keep the most important "
+            "ones: norm (of the weights), taylor (estimated change of the loss if each is removed, on "
+            "training images) or none."
         ),
     ] = "norm",
     dataset: Annotated[

@@ -96,7 +96,7 @@ def _check_current_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        raise ValueError("the current folder no longer exists; change to another one") from None
+        raise ValueError("the current folder no longer exists; change to another folder") from None
 
 
 def _reason(error: Exception) -> str | None:

@@ -45,7 +45,7 @@ _WITHOUT_PREDICTOR = ("exact", "nsga2", "random", "regularized_evolution", "coar
 _PUBLISHED = ("ofa", "attentivenas", "autoformer", "prenas", "nasvit", "elasticvit")
 _SINGLE_NETWORKS = ("torchvision", "timm")
 _FIXED_CHANNELS = ("--elastic=depth", "--elastic=kernel", "--elastic=depth,kernel", "--elastic=kernel,depth")
-_IMPORT_OF_DATA = Rule(("--dataset",), without=("--allow-import",), reason="that allows all imports")
+_IMPORT_OF_DATA = Rule(("--dataset",), without=("--allow-import",), reason="it allows all imports")
 _CHECKED_IMAGES = Rule(("--check-images", "--no-check-images"), needs=("--data-root", "--dataset"))
 
 RULES: Mapping[str, Sequence[Rule]] = {
@@ -65,7 +65,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
             (*_MEASURING, "--resume", "--restart", *_CONNECTIONS, *_CONNECTION_DETAILS), without=("--check",)
         ),
         Rule(_MEASURING, without=("--results",), reason="the bundle defines what was measured"),
-        Rule(_RUNTIME, without=("--command",), reason="that tool runs the networks"),
+        Rule(_RUNTIME, without=("--command",), reason="the tool runs the networks"),
         Rule(("--ssh-option",), needs=("--ssh",)),
         Rule(("--remote-python",), needs=("--ssh", "--adb"), without=("--command",)),
         Rule(("--latency-pattern", "--retries"), needs=("--command",)),
@@ -88,10 +88,14 @@ RULES: Mapping[str, Sequence[Rule]] = {
             reason="it uses no predictor",
         ),
         Rule(("--predictor",), without=("--algorithm=linas",), reason="it always uses ridge"),
-        Rule(("--baseline",), without=("--algorithm=random",), reason="both evaluate the same subnets"),
+        Rule(
+            ("--baseline",),
+            without=("--algorithm=random",),
+            reason="the search and the baseline would be the same",
+        ),
         _IMPORT_OF_DATA,
     ],
-    "pick": [Rule(("--objective",), without=("--allow-import",), reason="that allows all imports")],
+    "pick": [Rule(("--objective",), without=("--allow-import",), reason="it allows all imports")],
     "export": [
         Rule(("--pick",), without=("--arch",)),
         Rule(("--seed",), needs=("--arch=random",)),
@@ -164,13 +168,13 @@ def _check(option: str, rule: Rule, given: Mapping[str, list[str]]) -> None:
         if _is_given(other, given):
             reason = f": {rule.reason}" if rule.reason else ""
             raise ValueError(
-                f"{_spelled(option)} has no effect with {_spelled(other)}{reason}; leave one out"
+                f"{_spelled(option)} has no effect with {_spelled(other)}{reason}; leave out one of them"
             )
     if not any(_is_given(other, given) for other in rule.needs):
         if rule.needs:
             partners = " or ".join(map(_spelled, rule.needs))
             raise ValueError(
-                f"{_spelled(option)} has no effect without {partners}; add that, or leave it out"
+                f"{_spelled(option)} has no effect without {partners}; add {partners}, or leave it out"
             )
         if not rule.without:
             raise ValueError(f"{_spelled(option)} has no effect here; leave it out")
@@ -180,13 +184,13 @@ def _check_names(option: str, values: Sequence[str]) -> None:
     names = [value.partition("=")[0].strip() for value in values]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{option} must have each name once, got {name!r} twice; leave one out")
+            raise ValueError(f"{option} must have each name once, got {name!r} twice; leave out one of them")
 
 
 def _check_repeated(option: str, values: Sequence[str]) -> None:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{option} {value} has no effect the second time; leave one out")
+            raise ValueError(f"{option} {value} is given twice; leave out one of them")
 
 
 def _spelled(option: str) -> str:

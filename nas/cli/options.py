@@ -31,11 +31,15 @@ SeedOption = Annotated[
 FallbackOption = Annotated[
     bool, typer.Option("--fallback", help="Run nodes that the provider does not support on the CPU.")
 ]
-DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="A device profile; `nas profile` makes one.")]
+DeviceOption = Annotated[
+    str, typer.Option(metavar="NAME", help="A device profile; `nas profile` creates one.")
+]
 SearchedDeviceOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="A device that the run was searched for.", show_default="that of the last search"
+        metavar="NAME",
+        help="A device for which the run was searched.",
+        show_default="the device of the last search",
     ),
 ]
 ProfilesOption = Annotated[

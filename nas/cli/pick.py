@@ -16,7 +16,9 @@ def pick(
     device: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="A device profile, of any device.", show_default="that of the last search"
+            metavar="NAME",
+            help="A device profile, of any device.",
+            show_default="the device of the last search",
         ),
     ] = None,
     profiles: ProfilesOption = None,
@@ -32,7 +34,7 @@ def pick(
         list[str] | None,
         typer.Option(
             metavar="MODULE:OBJECT",
-            help="A custom objective that the run was searched with; may be repeated.",
+            help="A custom objective of the search; may be repeated.",
         ),
     ] = None,
     allow_import: AllowImport = False,

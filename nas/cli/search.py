@@ -32,8 +32,8 @@ def search(
         list[str],
         typer.Option(
             metavar="NAME",
-            help="A device profile; `nas profile` makes one. If repeated: a front for each device, and the "
-            "best subnet for all of them. The front is measured on the first one.",
+            help="A device profile; `nas profile` creates one. If repeated: a front for each device, and the "
+            "best subnet for all of them. The front is measured on the first device.",
         ),
     ],
     profiles: ProfilesOption = None,
@@ -99,23 +99,24 @@ def search(
         int | None,
         typer.Option(
             min=1,
-            help="Evaluate all subnets on so many of the validation images, then the front and the subnets "
-            "near it on all of them.",
+            help="Evaluate all subnets on this many validation images, then the front and the subnets near "
+            "it on all validation images.",
             show_default=False,
         ),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="random: evaluate as many random subnets, to compare the search with.", show_default="none"
+            help="random: evaluate equally many random subnets, for comparison with the search.",
+            show_default="none",
         ),
     ] = None,
     noise_ceiling: Annotated[
         int,
         typer.Option(
             min=0,
-            help="Number of subnets to evaluate again with other calibration images: the highest rank "
-            "correlation that the predictor can be expected to reach.",
+            help="Number of subnets to evaluate again with other calibration images; their rank "
+            "correlation is the highest that the predictor can be expected to reach.",
         ),
     ] = 0,
     bits: Annotated[
@@ -134,7 +135,7 @@ def search(
             min=1,
             help="How many of the evaluations are made as deployed, with INT8, if the precision is searched. "
             "The front is evaluated as deployed in addition.",
-            show_default="50, at most a quarter",
+            show_default="50, but at most a quarter of all",
         ),
     ] = None,
     warm_start: Annotated[

@@ -32,7 +32,11 @@ def train(
     ] = None,
     split_seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Seed of the train, validation and test splits.", show_default="recipe's"),
+        typer.Option(
+            min=0,
+            help="Seed of the train, validation and test splits.",
+            show_default="the seed in the recipe",
+        ),
     ] = None,
     resume: Annotated[
         bool,

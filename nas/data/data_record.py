@@ -109,7 +109,7 @@ def check_unchanged(records: Sequence[FileRecord], root: Path) -> None:
     ]
     if findings:
         raise ValueError(
-            f"the image files of the run must not change after it was made; in {root} "
+            f"the image files of a run must not change after the run was created; in {root} "
             f"{' and '.join(findings)}; restore them, give their folder with --data-root, or start a new run"
         )
 

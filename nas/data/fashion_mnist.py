@@ -55,8 +55,8 @@ def load(root: Path | None, split_seed: int) -> ImageDataset:
     test_images, test_labels = _read(root, "t10k")
     if len(images) <= VALIDATION:
         raise ValueError(
-            f"{root} has {len(images)} training images; needed are more than the {VALIDATION} of the "
-            f"validation split: {_REMEDY}"
+            f"{root} must have more training images than the {VALIDATION} of the validation split, got "
+            f"{len(images)}: {_REMEDY}"
         )
     validation, train = stratified_split(labels, (VALIDATION,), split_seed)
     return ImageDataset(

@@ -182,7 +182,7 @@ def _read(
             file = read_model(path, batch, shapes)
             if file.is_open and fixed_only:
                 raise ValueError(
-                    f"{path} must have inputs of fixed shapes: the device's tool takes no shapes"
+                    f"{path} must have inputs of fixed shapes, because the tool of the device takes no shapes"
                 )
         except ValueError as error:
             reasons.append(_reason(path, str(error)))

@@ -41,8 +41,8 @@ def check_precision_of_space(space: Space, settings: RunSettings, chooses_precis
     """
     if chooses_precision and settings.precision != MIXED:
         raise ValueError(
-            f"the space {space.name!r} chooses the precision of its parts, so its profile must have the "
-            f"precision {MIXED}, got {settings.precision}; add --precision {MIXED}, or leave out `bits`"
+            f"the precision is a choice in the space {space.name!r}, so its profile must have the precision "
+            f"{MIXED}, got {settings.precision}; add --precision {MIXED}, or leave out `bits`"
         )
 
 
@@ -55,7 +55,7 @@ def check_same_profile(device: Device, space: Space, settings: RunSettings) -> N
     name = device.profile.name
     if space.name != device.profile.space and not space.has_blocks_of(device.space):
         raise ValueError(
-            f"the device {name!r} is measured for the space {device.profile.space!r}; choose another name "
+            f"the device {name!r} was profiled for the space {device.profile.space!r}; choose another name "
             f"for {space.name!r}, such as {name}-{space.name}, or replace the profile with --restart"
         )
     earlier = settings_of(device)
@@ -112,8 +112,9 @@ def with_added(device: Device, blocks: pd.DataFrame, results: Results) -> Device
     version = results.device.get("version", key.version)
     if version != key.version:
         raise ValueError(
-            f"the profile {device.profile.name!r} was measured with {key.runtime} {key.version}, the device "
-            f"now has {version}: their latencies are not comparable; measure all again with --restart"
+            f"the profile {device.profile.name!r} was measured with {key.runtime} {key.version}, but the "
+            f"device now has {version}, whose latencies are not comparable; measure everything again with "
+            f"--restart"
         )
     _log.info("%d blocks were added to the table of the device %r", len(blocks), device.profile.name)
     table = pd.concat([device.blocks, blocks], ignore_index=True)

@@ -31,7 +31,7 @@ def find_device(run: RunDir, name: str, profiles: Path | None = None) -> Device:
         store = ProfileStore()
         if name in store.names() and store.load(name).profile.created > device.profile.created:
             _log.warning(
-                "the run uses its copy of the profile %r; %s has a newer one: --profiles %s uses that",
+                "the run uses its copy of the profile %r; %s has a newer one; use it with --profiles %s",
                 name,
                 store.directory,
                 store.directory,

@@ -88,7 +88,7 @@ class MeasuredLatencies:
         """Store the results of the bundle that was written last."""
         bundle = self.folder / BUNDLE
         if not bundle.is_dir():
-            raise ValueError(f"no bundle of this run waits for results; --bundle DIR writes one (got {path})")
+            raise ValueError(f"the run has no unfinished bundle for {path}; write one with --bundle DIR")
         results = read_results(path, read_job(bundle))
         check_outputs(bundle, results)
         self._store(results)

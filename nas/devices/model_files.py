@@ -118,7 +118,7 @@ def _shape(path: Path, name: str, declared: _DECLARED | None, batch: int, given:
         return given
     if declared is None:
         raise ValueError(
-            f"{path} does not say the shape of its input {name!r}; add --shape {name}=DIM,DIM,..."
+            f"{path} does not declare the shape of its input {name!r}; add --shape {name}=DIM,DIM,..."
         )
     sizes = list(declared)
     if sizes and not isinstance(sizes[0], int) and _is_batch(sizes[0], len(sizes)):

@@ -72,7 +72,9 @@ def check_profile(
     """
     profile, space = device.profile, base_space(space)
     if not space.has_blocks_of(device.space):
-        raise ValueError(f"the device {profile.name!r} is measured for {profile.space!r}, not {space.name!r}")
+        raise ValueError(
+            f"the device {profile.name!r} was profiled for {profile.space!r}, not {space.name!r}"
+        )
     data = space.config  # the held-out subnets are of the profiled space, whose depths may skip other blocks
     space = device.space.with_data(
         outputs=data.outputs, channels=data.channels, resolutions=space.resolutions
@@ -124,7 +126,9 @@ def measure_twice(
     first, second = (results.alone_ms((arch.id for arch in archs), nth, passes=2) for nth in (0, 1))
     assert first is not None, "a model is measured once at least"
     if second is None:
-        raise ValueError(f"the device {profile.name!r} must measure each subnet twice, it measured some once")
+        raise ValueError(
+            f"the device {profile.name!r} must measure each subnet twice, but measured some only once"
+        )
     return first, second
 
 

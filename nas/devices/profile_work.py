@@ -268,6 +268,6 @@ def check_block_timing(supported: bool) -> None:
     """
     if not supported:
         raise ValueError(
-            "precision mixed needs a device that times single blocks, this one times whole networks only: "
-            "profile it with --precision fp32 or int8"
+            "precision mixed needs a device that can time single blocks, but this device times only whole "
+            "networks; profile it with --precision fp32 or int8"
         )

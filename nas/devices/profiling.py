@@ -143,8 +143,8 @@ def profile_device(
             shutil.rmtree(folder)
     except OSError as error:
         raise ValueError(
-            f"cannot write profiles to {store.directory}: {error.strerror}; --profiles DIR or NAS_HOME names "
-            f"another folder"
+            f"cannot write profiles to {store.directory}: {error.strerror}; give another folder with "
+            f"--profiles DIR or NAS_HOME"
         ) from None
     return device
 
@@ -153,8 +153,8 @@ def _offline_job(folder: Path, space: Space, name: str) -> Job:
     """The job of the offline bundle that was written last."""
     if not folder.is_dir():
         raise ValueError(
-            f"no bundle of the device {name!r} waits for results; "
-            f"`{profile_command(space.source, name)} --bundle DIR` writes one"
+            f"the device {name!r} has no unfinished bundle; write one with "
+            f"`{profile_command(space.source, name)} --bundle DIR`"
         )
     job = read_job(folder)
     if job.space != space.name:

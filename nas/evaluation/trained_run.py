@@ -78,7 +78,7 @@ class TrainedRun:
         run = RunDir.open(path)
         info = run.info()
         if dataset not in (None, info.dataset):
-            raise ValueError(f"the data set must be that of the run, {info.dataset!r}, got {dataset!r}")
+            raise ValueError(f"the data set must be the one of the run, {info.dataset!r}, got {dataset!r}")
         if dataset is not None and ":" not in dataset:
             raise ValueError(f"--dataset has no effect: {dataset} is not a custom data set; leave it out")
         allowed = allow_import or dataset is not None

@@ -101,9 +101,9 @@ def _from_front(run: RunDir, how: str, device: str | None) -> list[Arch]:
     """Subnets of a front of the run."""
     if device is None and run.last_device is None:
         raise ValueError(
-            f"the run {run.path} has no front to pick from yet; "
-            f"`{command('search', run.path, '--device', 'NAME')}` makes one, and "
-            f"`{command('export', run.path, '--arch', 'largest')}` works without a search"
+            f"the run {run.path} has no front yet; search with "
+            f"`{command('search', run.path, '--device', 'NAME')}`, or export without a search with "
+            f"`{command('export', run.path, '--arch', 'largest')}`"
         )
     results = run.search(device)
     front, search = results.read_csv(FRONT), results.read_json(SEARCH)

@@ -30,4 +30,4 @@ def check_layers_here(model: onnx.ModelProto) -> None:
         try:
             Model(str(path), RunSettings().model_dump(), shapes, layers=layers).check_placement()
         except RunnerError as error:
-            raise ValueError(f"the exported subnet runs in other precisions than asked: {error}") from None
+            raise ValueError(f"the exported subnet must run in its own precisions: {error}") from None

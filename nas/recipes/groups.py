@@ -26,19 +26,20 @@ class DataConfig(Group):
     """Images of an epoch: `shuffled`, each image once; `importance`, drawn with replacement, images with
     larger errors more often (PA&DA)."""
     workers: Annotated[CountOrZero | None, MayChange] = None
-    """Processes that load images ahead, for each training process; null: for images in files its share of the
-    cores that affinity and CPU quota allow, otherwise 0."""
+    """Processes that load images ahead, for each training process; null: for images in files, the cores that
+    affinity and CPU quota allow, divided by the training processes; otherwise 0."""
 
 
 class AugmentationConfig(Group):
-    """Random variants of the training images."""
+    """Augmentation of the training images."""
 
     kind: str = "dataset"
-    """`dataset`: the data set's own variants; or a name of the task. Classification has `crop`, a random
-    part, mirrored half of the time; `crop_color`, also random brightness and saturation; `autoaugment`, also
-    AutoAugment's policies."""
+    """`dataset`: the augmentation of the data set; or an augmentation of the task. Classification has `crop`,
+    a random part, mirrored half of the time; `crop_color`, also random brightness and saturation;
+    `autoaugment`, also AutoAugment's policies."""
     mixup_alpha: NotNegative = 0.0
-    """Parameter of mixup's beta distribution; 0: no mixup. With cutmix too, each batch uses one of both."""
+    """Parameter of mixup's beta distribution; 0: no mixup. If cutmix is used too, each batch uses one of
+    them."""
     cutmix_alpha: NotNegative = 0.0
     """Parameter of cutmix's beta distribution; 0: no cutmix."""
 
@@ -54,8 +55,8 @@ class LossConfig(Group):
 class _DistillationConfig(Group):
     kind: str
     loss: str | None = None
-    """Distance between the outputs of teacher and subnet; null: the first one of the task. Classification has
-    `kl` (Kullback-Leibler) and `alpha` (adaptive alpha-divergence, AlphaNet)."""
+    """Distance between the outputs of teacher and subnet; null: the first loss of the task. Classification
+    has `kl` (Kullback-Leibler) and `alpha` (adaptive alpha-divergence, AlphaNet)."""
 
 
 class InplaceDistillationConfig(_DistillationConfig):
@@ -141,8 +142,8 @@ class NoClippingConfig(Group):
 
 
 class GradientProjectionConfig(Group):
-    """Where the gradients of a step's first subnet and of the others conflict, the first one loses its part
-    against the others (NASViT, Gong et al. 2022)."""
+    """If the gradient of a step's first subnet conflicts with that of the others, its component against them
+    is removed (NASViT, Gong et al. 2022)."""
 
     enabled: bool = False
     """Project the gradients. Clipping then limits the sum of the others only. Needs memory for one more
@@ -199,8 +200,9 @@ class OrderingConfig(Group):
     important ones; for vision transformers and imported networks that start from `init`."""
 
     kind: Literal["none", "norm", "taylor"] = "none"
-    """`none`: as in `init`; `norm`: by the norms of the weights; `taylor`: by the change of the loss if one
-    were removed, to first order. Both also rank blocks by the change of the loss without each of them."""
+    """`none`: as in `init`; `norm`: by the norms of the weights; `taylor`: by the first-order estimate
+    of the change of the loss if one is removed. Both also rank blocks by the change of the loss if one is
+    removed."""
     images: Count = 512
     """Training images on which the loss is computed."""
 
@@ -215,19 +217,22 @@ class FinetuningConfig(Group):
     """Training that starts from the weights of another run."""
 
     head_lr: Positive | None = None
-    """Peak learning rate of the classifier; null: that of the other weights."""
+    """Peak learning rate of the classifier; null: as for the other weights."""
     freeze_body: bool = False
     """Train the classifier only."""
     quantise: Arch | None = None
-    """The subnet with the precision of its parts, whose INT8 parts are trained with the rounding of the
-    exported file; null: without rounding. The option `--quantise` of `nas finetune` sets it."""
+    """A subnet with a precision for each part, whose INT8 parts are trained with the rounding of the exported
+    file; null: without rounding. The option `--quantise` of `nas finetune` sets it."""
     int8_for: str | None = None
-    """Instruction set that the INT8 parts are rounded for."""
+    """Instruction set for which the INT8 parts are rounded."""
 
     @model_validator(mode="after")
     def _check_effect(self) -> FinetuningConfig:
         if self.freeze_body and self.head_lr is not None:
-            raise ValueError("with freeze_body, optimizer.lr is the classifier's; leave head_lr out")
+            raise ValueError(
+                "head_lr has no effect with freeze_body, which trains the classifier with optimizer.lr; "
+                "leave head_lr out"
+            )
         if (self.quantise is None) != (self.int8_for is None):
             raise ValueError(
                 "quantise and int8_for must be set together: use the option --quantise of `nas finetune`"

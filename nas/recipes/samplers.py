@@ -27,9 +27,9 @@ class RandomSubnetsConfig(Group):
     ] = "sandwich"
     """`sandwich` (recommended): the largest, the smallest and random subnets; `attentive_best`,
     `attentive_worst`: candidates with the smallest or largest loss (AttentiveNAS); `complexity_banks`,
-    `performance_banks`: subnets of similar MACs (ElasticViT); `complexity_adaptive`: sizes whose loss still
-    changes, more often (as in ShiftNAS); `curriculum`: as `sandwich`, but without the smallest sizes in the
-    first fifth, for short trainings from `init`."""
+    `performance_banks`: subnets of similar MACs (ElasticViT); `complexity_adaptive`: draws sizes whose loss
+    still changes more often (as in ShiftNAS); `curriculum`: as `sandwich`, but without the smallest sizes in
+    the first fifth, for short trainings from `init`."""
     n_random: CountOrZero = 2
     """Subnets per step, in addition to those that the sampler always trains."""
 

@@ -100,9 +100,9 @@ def _open(run: RunDir, data_root: str | Path | None, *, allow_import: bool) -> D
     fingerprint_now = content_hash(dataset)
     if fingerprint_now != info.data_fingerprint:
         raise ValueError(
-            f"the images, labels and splits of the data set {info.dataset!r} must be those that the run was "
-            f"made with (fingerprint {info.data_fingerprint}), got others ({fingerprint_now}); restore "
-            f"them or start a new run"
+            f"the images, labels and splits of the data set {info.dataset!r} must not change after the run "
+            f"was created (fingerprint {info.data_fingerprint}), got the fingerprint {fingerprint_now}; "
+            f"restore them or start a new run"
         )
     return dataset
 
@@ -136,7 +136,7 @@ def check_fits(dataset: Dataset, space: Space) -> None:
     if channels != inputs:
         raise ValueError(
             f"imported weights have {plural(inputs, 'input channel')}, but the images of the data set have "
-            f"{channels}; give a custom data set (module:object) whose preprocess has as many"
+            f"{channels}; give a custom data set (module:object) whose `preprocess` has as many"
         )
     names, outputs = len(dataset.output_names), space.config.outputs
     if names != outputs:

@@ -74,7 +74,7 @@ class RunDir(Folder):
         run = cls(path)
         if not run.created:
             raise ValueError(
-                f"{path} is not a run directory (no {RUN} and {RECIPE} in it); `nas train` makes one"
+                f"{path} is not a run directory (no {RUN} and {RECIPE} in it); `nas train` creates one"
             )
         return run
 

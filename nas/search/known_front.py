@@ -99,7 +99,9 @@ def known_front(
     sources = [own_objectives.get(part, part) for part in names]
     unknown = sorted(set(objectives) - set(sources))
     if unknown:
-        raise ValueError(f"--objective must be one of the search's, {sources}, got {', '.join(unknown)}")
+        raise ValueError(
+            f"--objective must be an objective of the search, one of {sources}, got {', '.join(unknown)}"
+        )
     found = [
         objective_table.get(source, context, allow_import=allow_import or source in objectives)
         for source in sources

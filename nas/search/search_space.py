@@ -36,8 +36,8 @@ def space_to_search(space: Space, devices: Sequence[Device], grain: Grain | None
         if device not in mixed:
             profile = device.profile
             raise ValueError(
-                f"{'--bits' if grain else 'the other devices'} need a profile of mixed precision, got the "
-                f"device {profile.name!r} in {profile.key.precision}; make one with "
+                f"{'--bits needs' if grain else 'the other devices need'} a profile of mixed precision, got "
+                f"the device {profile.name!r} in {profile.key.precision}; create one with "
                 f"`{mixed_profile_command(space.source, profile.name)}`"
             )
     return with_precision(space, grain or DEFAULT_GRAIN)

@@ -70,7 +70,7 @@ def select(front: pd.DataFrame, minimised: Matrix, how: str) -> pd.DataFrame:
         return front[front["arch_id"].isin(ids)]
     kept = np.flatnonzero(front["keeps_limits"].to_numpy(dtype=bool))
     if len(kept) == 0:
-        raise ValueError("no subnet of the front keeps the limits as measured; search with wider ones")
+        raise ValueError("no measured subnet of the front is within the limits; search with wider limits")
     return front.iloc[kept[PICKS[how](minimised[kept])]]
 
 
@@ -82,7 +82,7 @@ def minimised_columns(front: pd.DataFrame, objectives: Sequence[str], maximised:
     """
     wrong = [name for name in objectives if name not in front or not is_numeric_dtype(front[name])]
     if wrong:
-        raise ValueError(f"the front must have numbers for each objective, lacks those of {', '.join(wrong)}")
+        raise ValueError(f"the front must have a number for each objective, got none for {', '.join(wrong)}")
     columns = []
     for name in objectives:
         values = front[name].to_numpy(dtype=np.float64)

@@ -105,7 +105,7 @@ class SearchSteps:
             return Findings(result, record)
         deadline = self._options.deadline(self._began)
         if deadline is not None and time.monotonic() > deadline:
-            return Findings(result, record, no_baseline="the time was up")
+            return Findings(result, record, no_baseline="the time limit was reached")
         try:
             random = search(
                 result.problem,

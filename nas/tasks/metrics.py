@@ -158,13 +158,13 @@ class Accumulators:
             array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
         if array.size != 1 or array.dtype.kind not in "biuf":
             raise ValueError(
-                f"{source} must give a number, got {type(value).__name__} of shape {array.shape} and type "
+                f"{source} must return a number, got {type(value).__name__} of shape {array.shape} and type "
                 f"{array.dtype} for {self.of}"
             )
         number = float(array.item())
         if not math.isfinite(number):
             remedy = "" if ":" in name else "; the training diverged: train again with a smaller lr"
-            raise ValueError(f"{source} must give a finite number, got {number} for {self.of}{remedy}")
+            raise ValueError(f"{source} must return a finite number, got {number} for {self.of}{remedy}")
         return number
 
 

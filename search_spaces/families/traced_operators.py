@@ -131,7 +131,7 @@ def template(op: str, values: Mapping[str, Any]) -> Template:
     kind = OPERATORS[op]
     unknown = sorted(values.keys() - {field.name for field in fields(kind)})
     if unknown:
-        raise ValueError(f"{op} must have no fields but its own, got {', '.join(unknown)}")
+        raise ValueError(f"the operator {op} has no field {', '.join(unknown)}")
     try:
         described = _ADAPTERS[op].validate_python(dict(values))
     except ValidationError as error:

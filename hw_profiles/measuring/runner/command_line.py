@@ -20,12 +20,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bundle", nargs="?", help="folder with job.json; default: the folder of this file")
     parser.add_argument("--alone", metavar="ID", help="time this model alone and print the figures as JSON")
     parser.add_argument(
-        "--best-speed-probe", type=float, default=float("inf"), metavar="MS", help="with --alone"
+        "--best-speed-probe",
+        type=float,
+        default=float("inf"),
+        metavar="MS",
+        help="with --alone: the fastest speed probe so far",
     )
     parser.add_argument("--checked", action="store_true", help="with --alone: skip the check of the provider")
     parser.add_argument("--weights", action="store_true", help="write the models' constants for another tool")
-    parser.add_argument("--describe", action="store_true", help="print what this device is as JSON")
-    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for another runner to end")
+    parser.add_argument("--describe", action="store_true", help="print a description of this device as JSON")
+    parser.add_argument(
+        "--wait", type=float, default=0, metavar="SECONDS", help="time to wait for another runner to end"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.describe:

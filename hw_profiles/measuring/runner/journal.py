@@ -34,8 +34,8 @@ class Journal:
         expected = (self.id, onnxruntime.__version__)
         if any((line["bundle"], line["version"]) != expected for line in self.lines):
             raise RunnerError(
-                f"{self.path} must be of this bundle and of onnxruntime {onnxruntime.__version__}; "
-                f"remove it to start again"
+                f"{self.path} must contain trials of this bundle and of onnxruntime "
+                f"{onnxruntime.__version__} only; remove it to start again"
             )
         self.done = {(line["model"], line["index"]) for line in self.lines}
         self.best_speed_probe_ms = float("inf") if best_speed_probe_ms is None else float(best_speed_probe_ms)

@@ -34,7 +34,7 @@ def check_node_placement(
         names = sorted(set(elsewhere) - set(copies))
         raise RunnerError(
             f"{provider} left {len(elsewhere) - len(copies)} of {len(nodes)} nodes to the CPU "
-            f"({', '.join(names)}); allow it with --fallback if the model is deployed so"
+            f"({', '.join(names)}); add --fallback if the deployed model runs them on the CPU too"
         )
     if precision not in TENSOR_TYPES:
         return
@@ -42,7 +42,7 @@ def check_node_placement(
     wrong = [node for node in heavy if not _computed_in(precision, node)]
     if wrong:
         raise RunnerError(
-            f"{provider} does not run {precision}: {len(wrong)} of {len(heavy)} convolutions and "
+            f"{provider} does not compute in {precision}: {len(wrong)} of {len(heavy)} convolutions and "
             f"matrix products computed in {next(iter(wrong[0]['input_type_shape'][0]))}"
         )
 

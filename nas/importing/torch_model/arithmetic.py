@@ -86,7 +86,7 @@ def clamp(call: Call) -> Index:
         limits = (call.argument(1, "min"), call.argument(2, "max"))
     names = {(0, None): "relu", (0, 6): "relu6"}
     if limits not in names:
-        raise ValueError(f"values can only be limited as by ReLU or ReLU6, got {limits}")
+        raise ValueError(f"values can only be limited to the limits of ReLU or ReLU6, got {limits}")
     return call.add(names[limits], call.tensor())
 
 
@@ -101,7 +101,7 @@ def _operands(call: Call) -> tuple[Index, Any]:
     for index, other, constant in ((indices[0], indices[1], values[1]), (indices[1], indices[0], values[0])):
         if index is not None:
             return index, constant if other is None else other
-    raise ValueError(f"there is no arithmetic with {kind_of(values[0])}")
+    raise ValueError(f"arithmetic with {kind_of(values[0])} is not supported")
 
 
 def _check_equal(call: Call, name: str, a: int, b: int) -> None:
@@ -130,7 +130,7 @@ def _with_constant(call: Call, function: str, source: Index, value: Any) -> Inde
     if isinstance(value, int | float) and not isinstance(value, bool):
         return call.add("arithmetic", source, function=function, value=float(value))
     if not isinstance(value, Weight):
-        raise ValueError(f"there is no arithmetic with {kind_of(value)}")
+        raise ValueError(f"arithmetic with {kind_of(value)} is not supported")
     values = _of_channels(call.spec(source), value)
     if values is None:
         raise ValueError(

@@ -41,10 +41,14 @@ def multi_head_attention(call: Call) -> tuple[Index, None]:
     others = [call.index(call.argument(i, name)) for i, name in ((1, "key"), (2, "value"))]
     masks = [call.argument(i, name) for i, name in ((3, "key_padding_mask"), (5, "attn_mask"))]
     if others != [source, source] or any(mask is not None for mask in masks):
-        raise ValueError("queries, keys and values must be of the same tokens, without a mask")
+        raise ValueError(
+            "queries, keys and values must come from the same tokens, and masks are not supported"
+        )
     special = (module.bias_k, module.bias_v, module.q_proj_weight)
     if not module.batch_first or module.add_zero_attn or any(weight is not None for weight in special):
-        raise ValueError("attention must have batch_first=True and no bias or projection of keys of its own")
+        raise ValueError(
+            "attention must have batch_first=True, and no add_bias_kv, add_zero_attn, kdim or vdim"
+        )
     channels, path = module.embed_dim, str(call.node.target)
     weights = {
         name: Weight(tensor.detach(), f"{path}.in_proj_{name}")
@@ -77,7 +81,9 @@ def product(call: Call) -> Deferred | View:
     scale = math.prod(part.scale for part in (a, b) if isinstance(part, Scaled))
     query, key = (part.view if isinstance(part, Scaled) else part for part in (a, b))
     if not isinstance(query, View) or not isinstance(key, View) or key.indices.ndim != 4:
-        raise ValueError(f"matrix products must be those of attention, got {kind_of(a)} and {kind_of(b)}")
+        raise ValueError(
+            f"products of two tensors are supported only in attention, got {kind_of(a)} and {kind_of(b)}"
+        )
     return Logits("products of queries and keys", query, View(key.source, key.indices.transpose(2, 3)), scale)
 
 
@@ -86,7 +92,7 @@ def softmax(call: Call) -> Logits:
     logits = call.argument(0, "input")
     if not isinstance(logits, Logits):
         raise ValueError(
-            "a softmax must be that of attention; a model must return logits: leave it out at the end"
+            "a softmax is supported only in attention; a model must return logits, so leave it out at the end"
         )
     dim = call.module.dim if call.module else call.argument(1, "dim")
     if dim not in (-1, 3):
@@ -119,7 +125,7 @@ def _attention(call: Call, query: View, key: View, value: View, scale: float) ->
     specs = [call.spec(part.source) for part in parts]
     together = len({part.source for part in parts}) == 1
     if any(spec.layout != "tokens" or spec.size != (tokens,) for spec in specs):
-        raise ValueError(f"attention must be of all tokens to all tokens, got {specs[0]}")
+        raise ValueError(f"all tokens must attend to all tokens, got {specs[0]}")
     for i, part in enumerate(parts):
         full = call.lowering.indices(part.source)
         expected = _of_part(full, i, heads) if together else _by_head(full, heads)
@@ -211,7 +217,7 @@ def relative_table(bias: Tensor, window: tuple[int, int]) -> Tensor:
     pairs = bias.reshape(-1, *bias.shape[-2:]).permute(1, 2, 0)
     rows, columns = (torch.from_numpy(indices.T) for indices in distances(RelativeBias(window)))
     if pairs.shape[:2] != rows.shape:
-        raise ValueError(f"relative positions must be those of {len(rows)} tokens, got {pairs.shape[0]}")
+        raise ValueError(f"relative positions must be for {len(rows)} tokens, got {pairs.shape[0]}")
     table = pairs.new_zeros(2 * window[0] - 1, 2 * window[1] - 1, pairs.shape[2])
     table[rows, columns] = pairs
     if not torch.equal(table[rows, columns], pairs):

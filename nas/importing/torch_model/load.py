@@ -95,7 +95,7 @@ def _with_names(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], source
     for (name, tensor), (expected, like) in zip(found.items(), own.items(), strict=True):
         if tensor.shape != like.shape:
             raise ValueError(
-                f"{source}: {name} has the place of {expected}, so it must have the shape "
+                f"{source}: {name} is matched with {expected} by its position, so it must have the shape "
                 f"{tuple(like.shape)}, got {tuple(tensor.shape)}"
             )
     return dict(zip(own, found.values(), strict=True))

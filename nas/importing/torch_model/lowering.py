@@ -311,7 +311,7 @@ class Lowering:
             if found is None:
                 before, after = self.spec(view.source).shape, tuple(view.indices.shape[1:])
                 raise ValueError(
-                    f"its input has elements of a tensor in an order that no operator has, {before} > {after}"
+                    f"no supported operator moves the elements of its input in this way, {before} > {after}"
                 )
             self._views[id(view)] = found
         return self._views[id(view)]

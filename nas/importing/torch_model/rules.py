@@ -199,7 +199,7 @@ def _batch_norm_function(call: Call) -> Index:
 def _add_batch_norm(call: Call, features: int, eps: float, **others: Any) -> Index:
     spec = call.spec(call.tensor())
     if spec.layout == "tokens":
-        raise ValueError("a batch norm must be of a feature map or a vector, not of tokens")
+        raise ValueError("a batch norm must normalize a feature map or a vector, not tokens")
     if features != spec.channels:
         raise ValueError(f"a batch norm must have {spec.channels} channels, got {features}")
     return call.add("batch_norm", call.tensor(), eps=_unless(eps, 1e-5), **others)
@@ -309,7 +309,9 @@ def _add_avg_pool(
     call: Call, kernel: Any, stride: Any, padding: Any, ceil: Any, include_pad: Any, divisor: Any
 ) -> Index:
     if divisor is not None or (_pair(padding) != (0, 0) and not include_pad):
-        raise ValueError("an average pool must count its padding as zeros and have no divisor of its own")
+        raise ValueError(
+            "an average pool must have count_include_pad=True or no padding, and no divisor_override"
+        )
     return _add_pool(call, "avg_pool2d", kernel, stride, padding, ceil)
 
 
@@ -419,11 +421,11 @@ def _prepend(call: Call, tensors: Sequence[Any], dim: int) -> Index:
     *weights, last = tensors
     source = call.index(last)
     if source is None or call.spec(source).layout != "tokens" or len(call.spec(source).size) != 1 or dim != 1:
-        raise ValueError("a parameter can only be concatenated with tokens, before them")
+        raise ValueError("a parameter can only be concatenated with tokens and must come before them")
     channels = call.spec(source).channels
     for weight in reversed(weights):
         if not isinstance(weight, Weight) or weight.numel % channels:
-            raise ValueError("a parameter can only be concatenated with tokens, before them")
+            raise ValueError("a parameter can only be concatenated with tokens and must come before them")
         path, own = weight.name or call.path("tokens"), {"weight": weight}
         source = call.add("prepend_tokens", source, path=path, weights=own, count=weight.numel // channels)
     return source

@@ -178,4 +178,6 @@ def _check_agreement(traced: Traced, training: fx.GraphModule) -> None:
     for node, digest in own.items():
         if node.op != "output" and digest not in others:
             place = traced.place(node)
-            raise ValueError(f"{place} must compute the same in training mode, but for dropout")
+            raise ValueError(
+                f"{place} must compute the same in training and in eval mode, except for dropout"
+            )

@@ -78,7 +78,7 @@ class SizedProxy(fx.Proxy):
         return True
 
     def __setitem__(self, index: object, value: object) -> None:
-        raise TypeError("parts of a tensor must not be assigned; make a new tensor")
+        raise TypeError("assignment to parts of a tensor is not supported; create a new tensor")
 
     def __len__(self) -> int:
         return len(self.value)
@@ -199,7 +199,9 @@ class SizeTracer(fx.Tracer):
         if any(node.op == "placeholder" for node in self.graph.nodes):
             if args or name.startswith("*"):
                 return args[0] if args else {} if name.startswith("**") else ()
-            raise ValueError(f"a model must have one argument without a default, the images, got {name} too")
+            raise ValueError(
+                f"a model must have only one argument without a default, the images, got {name} too"
+            )
         proxy = super().create_proxy("placeholder", name.lstrip("*"), (), {}, *rest, **others)
         self.values[proxy.node.name] = self._images
         return proxy

@@ -23,7 +23,7 @@ def rearrange(call: Call) -> Any:
     value = call.argument(0, "input")
     source = Index(value.source) if isinstance(value, View) else value
     if not isinstance(source, Index):
-        raise ValueError(f"only outputs of operators can be moved, got {kind_of(value)}")
+        raise ValueError(f"only outputs of operators can be reshaped or reordered, got {kind_of(value)}")
     result = call.run(lambda argument: _indices(call, argument))
 
     def of_previous(*position: int) -> View | Index:
@@ -73,7 +73,9 @@ def _indices(call: Call, argument: Any) -> Any:
     if isinstance(argument, View):
         return argument.indices
     if isinstance(argument, Weight | Deferred):
-        raise ValueError(f"elements must be moved by constants, got {kind_of(argument)}")
+        raise ValueError(
+            f"the arguments of reshaping and indexing must be constants, got {kind_of(argument)}"
+        )
     return argument
 
 

@@ -46,8 +46,8 @@ def chosen_subnets(data: ReportData) -> Html:
         precision = data.profile["key"]["precision"]
         notes.append(
             paragraph(
-                f"Figures on the test split are those of the networks in {precision}, as deployed; those of "
-                "the largest, the smallest and random subnets above are in fp32."
+                f"The chosen subnets are tested in {precision}, as deployed; the largest, the smallest and "
+                "random subnets above are tested in fp32."
             )
         )
     appendix = _other_files(data, set(data.front["arch_id"]))
@@ -65,7 +65,7 @@ def pictures(data: ReportData) -> Html:
         "A box is a block, its height grows with the square root of its channels: "
         "solid for its output, pale for its widest inner layer. "
         "k: kernel, e: expansion ratio, s: stride, SE: squeeze-and-excitation; an arc is a shortcut, "
-        "a dashed box a block that the depth switches off, a thick outline and i8 a block in INT8. "
+        "a dashed box a block that the chosen depth leaves out, a thick outline and i8 a block in INT8. "
         "Under a stage's name: output channels · size of the feature map."
     )
     drawings = Html(f'<div class="archs">{join(_drawings(data, chosen))}</div>')

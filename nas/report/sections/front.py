@@ -73,5 +73,5 @@ def _compared(data: ReportData) -> list[Html]:
         rows.append(cells)
     best = "most accurate subnet that is not slower"
     header = ("other model", "ms", "accuracy", best, "ms", f"{quantity.label}, test")
-    note = paragraph("Other models: the latencies and accuracies are those of the file given to the report.")
+    note = paragraph("Other models: latencies and accuracies are taken from the file given with --compare.")
     return [note, table(header, rows)]

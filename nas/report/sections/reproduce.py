@@ -16,13 +16,13 @@ from search_spaces.families.traced import TracedSpace
 def commands(data: ReportData) -> Html:
     """Commands that reproduce the results."""
     run = data.run
-    placeholders = {"RUN": "the directory of this run", "NEW": "that of a new run"}
+    placeholders = {"RUN": "the directory of this run", "NEW": "the directory of a new run"}
     first = "nas train --config RUN/recipe.yaml --out NEW"
     if run.imported:
         first = _import_command(run, run.imported, data.space)
         placeholders |= {
             "CHECKPOINT": "the file with the weights",
-            "FOLDER": "that of the images",
+            "FOLDER": "the folder of the images",
             "CLASSES": "the list of the classes",
         }
     device = data.profile["name"] if data.profile else "NAME"
@@ -38,7 +38,7 @@ def commands(data: ReportData) -> Html:
     used = [f"{word} is {meaning}" for word, meaning in placeholders.items() if word in "\n".join(lines)]
     notes = [paragraph(f"{', '.join(used)}.")]
     if run.arch:
-        notes.append(paragraph("The recipe names the run whose weights the training starts from."))
+        notes.append(paragraph("The recipe contains the run whose weights are the start of the training."))
     versions = ", ".join(f"{package} {version}" for package, version in run.versions.items())
     return section(
         "Reproduce",

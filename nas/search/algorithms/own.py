@@ -44,19 +44,19 @@ class OwnOptimizer:
         options = self._space.n_options
         if rows.ndim != 2 or len(rows) > n or rows.shape[1] != len(options) or rows.dtype.kind not in "iu":
             raise ValueError(
-                f"{self._source} must ask for whole numbers of shape (at most {n}, {len(options)}), got "
+                f"{self._source} must return integers of shape (at most {n}, {len(options)}), got "
                 f"{type(given).__name__} of shape {rows.shape} and type {rows.dtype}"
             )
         if ((rows < 0) | (rows >= options)).any():
             row = rows[((rows < 0) | (rows >= options)).any(axis=1)][0]
             raise ValueError(
-                f"{self._source} must ask for genes from 0 to {(options - 1).tolist()}, got {row.tolist()}"
+                f"{self._source} must return genes from 0 to {(options - 1).tolist()}, got {row.tolist()}"
             )
         genomes = self._space.canonical(rows.astype(np.int64))
         for row in genomes:
             if len(self._seen.take(row[None])) == 0:
                 again = self._space.decode(row[None])[0].id
-                raise ValueError(f"{self._source} must ask for no subnet twice, got {again} again")
+                raise ValueError(f"{self._source} must not return a subnet twice, got {again} again")
         return genomes
 
     def tell(self, genomes: Genomes, metrics: Metrics) -> None:

@@ -194,9 +194,11 @@ def _own(name: str, factory: ObjectiveFactory, context: Context) -> Objective:
     if not isinstance(made, Objective):
         raise ValueError(f"the objective {name!r} must make an Objective (see its Protocol), got {made!r}")
     if not isinstance(made.name, str) or not made.name or made.name in RESERVED or is_latency(made.name):
-        raise ValueError(f"the objective {name!r} must have a column name of its own, got {made.name!r}")
+        raise ValueError(
+            f"the objective {name!r} must have a `name` that no other column has, got {made.name!r}"
+        )
     if not isinstance(made.metrics, list | tuple) or not all(isinstance(m, str) for m in made.metrics):
         raise ValueError(
-            f"the objective {name!r} must have a tuple of metrics' names as `metrics`, got {made.metrics!r}"
+            f"the objective {name!r} must have a tuple of metric names as `metrics`, got {made.metrics!r}"
         )
     return OwnObjective(name, made)

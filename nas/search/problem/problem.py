@@ -143,5 +143,5 @@ def unsatisfied(problem: Problem, closest: Genomes, metrics: Metrics) -> str:
     return (
         f"no subnet of the space {problem.space.name!r} was found with {wanted}: the closest one, "
         f"{problem.space.decode(closest)[0].id}, reaches {reached} and misses {' and '.join(missed)}; "
-        f"give a limit that it keeps"
+        f"give wider limits"
     )
