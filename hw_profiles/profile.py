@@ -133,7 +133,7 @@ class DeviceProfile(BaseModel, frozen=True):
         if differences:
             own = {name: getattr(self.hardware, name) for name in differences}
             raise ValueError(
-                f"the connected device is not {self.name!r}: it has {differences}, the profile has {own}; "
+                f"the connected device is not {self.name!r}: it reports {differences}, not {own}; "
                 "the latencies are not valid for that device; profile it under another name, or search with "
                 "--unmeasured"
             )

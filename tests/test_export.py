@@ -272,7 +272,7 @@ def test_before_any_search_a_subnet_is_exported_by_its_arch_alone(trained: Train
     (file,) = export_subnets(trained, [arch], progress=lambda *now: seen.append(now))
     assert seen == [("export", 1, 1)]
     assert "predicted_latency_ms" not in onnx_metadata(file.path)
-    with pytest.raises(ValueError, match=r"no front to pick from yet; `nas search .* --device NAME` makes"):
+    with pytest.raises(ValueError, match=r"no front yet; search with `nas search .* --device NAME`"):
         export_subnets(trained, "knee")
 
 

@@ -89,7 +89,7 @@ def test_message_of_an_impossible_limit_names_it_and_the_closest_subnet(searched
     least = device.table.predict(space.encode([space.smallest]), space)[0]
     with pytest.raises(ValueError, match=rf"latency_ms = {least:.6g} and misses latency_ms <= 1e-06"):
         known_front(searched.run, device, maxima=["latency_ms=1e-6"])
-    with pytest.raises(ValueError, match=r"misses accuracy >= 1\.5; give a limit that it keeps"):
+    with pytest.raises(ValueError, match=r"misses accuracy >= 1\.5; give wider limits"):
         known_front(searched.run, device, maxima=["latency_ms=100"], minima=["accuracy=1.5"])
 
 

@@ -243,7 +243,7 @@ def test_wrong_standard_deviations_are_refused() -> None:
         "loss", "own:p", lambda f, s: Sure(len), Features(SPACE), GENOMES, np.arange(20.0), 0
     )
     assert model.predict(GENOMES).tolist() == [0] * 20
-    with pytest.raises(ValueError, match="the predictor 'own:p' must give finite numbers, got nan"):
+    with pytest.raises(ValueError, match="the predictor 'own:p' must return finite numbers, got nan"):
         model.predict_std(GENOMES)
 
 

@@ -127,7 +127,7 @@ def test_precision_is_searched_on_devices_with_a_mixed_profile_only(tiny: Space)
     assert found.same_but_for_data(with_precision(tiny, "from"))
     assert space_to_search(tiny, [mixed], "block").same_but_for_data(with_precision(tiny, "block"))
     with pytest.raises(
-        ValueError, match="--bits need a profile of mixed precision, got the device 'desk' in fp32"
+        ValueError, match="--bits needs a profile of mixed precision, got the device 'desk' in fp32"
     ):
         space_to_search(tiny, [plain], "stage")
     with pytest.raises(ValueError, match="the other devices need a profile of mixed precision"):

@@ -70,5 +70,5 @@ def test_noise_is_distinguished_from_a_change(
 
 
 def test_another_space(tiny: Space, device: Device) -> None:
-    with pytest.raises(ValueError, match="the device 'desk' is measured for 'tiny', not 'digits'"):
+    with pytest.raises(ValueError, match="the device 'desk' was profiled for 'tiny', not 'digits'"):
         check_profile(search_spaces.get("digits"), device)

@@ -299,7 +299,7 @@ def test_device_that_is_measured_by_hand(store: ProfileStore, tmp_path: Path) ->
     device = profile_device(SMALL, "far", store, connection=back)  # the bundle knows its seed
     assert device.profile.held_out.mape < 1e-6
     assert store.load("far").profile.connection == OfflineBundle()
-    with pytest.raises(ValueError, match="no bundle of the device 'far' waits for results"):
+    with pytest.raises(ValueError, match="the device 'far' has no unfinished bundle"):
         profile_device(SMALL, "far", store, connection=back)
 
 

@@ -332,7 +332,7 @@ def test_front_of_a_device_without_connection_is_measured_with_its_results(
     measured = dict(zip(outcome.front["arch_id"], outcome.front["measured_latency_ms"], strict=True))
     assert measured
     assert all(measured[name] == names.index(name) + 1 for name in measured)
-    with pytest.raises(ValueError, match="no bundle of this run waits for results"):
+    with pytest.raises(ValueError, match="the run has no unfinished bundle"):
         search(trained, device, connection=OfflineBundle(results=results), **ALONE)
 
 

@@ -64,7 +64,7 @@ def test_what_misses_a_limit_is_picked_by_its_id_alone() -> None:
     assert ids("last", front) == ["c"]
     assert ids("spread", front)[0] == "c"
     assert ids("a", front) == ["a"]
-    with pytest.raises(ValueError, match="no subnet of the front keeps the limits as measured"):
+    with pytest.raises(ValueError, match="no measured subnet of the front is within the limits"):
         ids("knee", FRONT.assign(keeps_limits=False))
 
 

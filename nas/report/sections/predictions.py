@@ -58,8 +58,8 @@ def _predictor(data: ReportData) -> Html:
         "No prediction is by a model that was fitted to the subnet. Cross-validation: all evaluated subnets "
         "in five parts, each predicted by a model that was fitted to the other four. Before evaluation: the "
         "subnets of each round of the search, predicted by the model that proposed them; they lie near the "
-        "front and differ less, which lowers Kendall τ. Ceiling: the highest value that a predictor can be expected "
-        "to reach."
+        "front and differ less, which lowers Kendall τ. Ceiling: the highest value that a predictor can be "
+        "expected to reach."
     )
     return join(
         [
