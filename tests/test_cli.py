@@ -292,11 +292,11 @@ def test_closed_and_full_standard_output() -> None:
         (["train", "--config", "digits", "--set", "epochs", "--out", "r"], "--set must look like key=value"),
         (
             ["train", "--config", "digits", "--set", "epochs=1", "--set", " epochs=2", "--out", "r"],
-            "--set must have each name once, got 'epochs' twice; leave one out",
+            "--set must have each name once, got 'epochs' twice; leave out one of them",
         ),
         (
             ["search", "r", "--device", "d", "--max", "macs=1", "--max", "macs=2"],
-            "--max must have each name once, got 'macs' twice; leave one out",
+            "--max must have each name once, got 'macs' twice; leave out one of them",
         ),
         (
             ["train", "--config", "digits", "--set", "data.dataset=cats", "--out", "r"],

@@ -237,7 +237,7 @@ def test_an_option_is_not_given_twice(nas: Nas, case: str) -> None:
     option = re.findall(r"--\S+", case)[-1]
     answer = nas(*case.split())
     assert_refused(answer, f"error: {option} ")
-    assert "leave one out" in answer.err
+    assert "leave out one of them" in answer.err
 
 
 @pytest.mark.usefixtures("quick_search")

@@ -174,13 +174,13 @@ def test_one_number_in_any_form_is_a_metric(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (float("nan"), "must give a finite number, got nan for the subnet ab"),
-        (torch.tensor(float("inf")), "must give a finite number, got inf for the subnet ab"),
-        (torch.zeros(3), r"must give a number, got Tensor of shape \(3,\)"),
-        (np.zeros((0,)), r"must give a number, got ndarray of shape \(0,\)"),
-        ("0.5", r"must give a number, got str"),
-        (None, r"must give a number, got NoneType"),
-        (1j, r"must give a number, got complex"),
+        (float("nan"), "must return a finite number, got nan for the subnet ab"),
+        (torch.tensor(float("inf")), "must return a finite number, got inf for the subnet ab"),
+        (torch.zeros(3), r"must return a number, got Tensor of shape \(3,\)"),
+        (np.zeros((0,)), r"must return a number, got ndarray of shape \(0,\)"),
+        ("0.5", r"must return a number, got str"),
+        (None, r"must return a number, got NoneType"),
+        (1j, r"must return a number, got complex"),
     ],
 )
 def test_wrong_metrics_are_refused_by_name(value: object, message: str) -> None:

@@ -115,7 +115,7 @@ def test_replace_changes_keys_by_dotted_name() -> None:
         ("sampler.kind=burger", r"sampler.kind must be one of sandwich, .*module:object, got 'burger'"),
         ("ema=3", r"mine: ema must be a group of keys such as {decay: …}, got 3"),
         ("epochs.x=3", r"epochs.x: epochs is a single value without keys"),
-        ("ema={} ema.decay=0", r"ema.decay is a key of ema, which is changed as well; leave one out"),
+        ("ema={} ema.decay=0", r"ema.decay is a key of ema, which is changed as well; leave out one of them"),
         ("epochs=0", r"mine: epochs: .*greater than or equal to 1, got 0"),
         ("epochs=three", r"mine: epochs: input should be a valid integer.*got 'three'"),
         ("epochs=2.5", r"mine: epochs: .*got 2\.5"),

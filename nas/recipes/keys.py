@@ -92,7 +92,9 @@ def with_changes(
     for name in changes:
         for other in changes:
             if other.startswith(f"{name}."):
-                raise ValueError(f"{other} is a key of {name}, which is changed as well; leave one out")
+                raise ValueError(
+                    f"{other} is a key of {name}, which is changed as well; leave out one of them"
+                )
     changed = deepcopy(dict(content))
     for name in sorted(changes, key=lambda name: name.split(".")[-1] != KIND):
         _change(changed, name, changes[name], group)

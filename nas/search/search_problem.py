@@ -66,7 +66,9 @@ def make_problem(
     used = [part.name for part in found]
     repeated = next((name for name in used if used.count(name) > 1), None)
     if repeated is not None:
-        raise ValueError(f"the objectives must have different names, got {repeated!r} twice; leave one out")
+        raise ValueError(
+            f"the objectives must have different names, got {repeated!r} twice; leave out one of them"
+        )
     return Problem(space, found, limits)
 
 
