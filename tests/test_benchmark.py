@@ -183,7 +183,12 @@ def test_shape_of_an_input(
     [
         (TensorProto.FLOAT, ["batch", 3, "h", None], {}, r"'x' open: 5,3,h,\?; add --shape x=5,3,DIM,DIM"),
         (TensorProto.INT64, ["sequence"], {}, r"'x' open: sequence; add --shape x=DIM"),
-        (TensorProto.FLOAT, None, {}, r"does not say the shape of its input 'x'; add --shape x=DIM,DIM,..."),
+        (
+            TensorProto.FLOAT,
+            None,
+            {},
+            r"does not declare the shape of its input 'x'; add --shape x=DIM,DIM,...",
+        ),
         (TensorProto.FLOAT, [1, 3], {"x": (1, 4)}, r"--shape x=1,4 does not fit .*, which declares 1,3"),
         (TensorProto.FLOAT, ["a", 3], {"x": (3,)}, r"--shape x=3 does not fit .*, which declares a,3"),
         (TensorProto.STRING, ["a"], {}, r"tensors of numbers or bool, 'x' is tensor\(string\)"),
@@ -251,7 +256,7 @@ def test_other_runtime_than_that_of_the_profile_is_a_warning(
 ) -> None:
     measured_as(monkeypatch, cpu="c", machine="arm64", runtime="onnxruntime", version="99")
     benchmark_on(make_device(SPACE, "desk").profile, [write_model(tmp_path / "model.onnx")])
-    assert "'desk' now has onnxruntime 99, its profile is of 1" in caplog.text
+    assert "'desk' now has onnxruntime 99, but was profiled with 1" in caplog.text
 
 
 def test_device_measures_its_own_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

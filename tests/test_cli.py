@@ -329,7 +329,7 @@ def test_bad_input_gives_one_line_and_no_files(
     [
         ("evaluate", ["--metric", "fame"], "metric must be one of"),
         ("evaluate", ["--arch", "other.json"], "stem.width must be one of"),
-        ("evaluate", ["--dataset", "cifar10"], "the data set must be that of the run, 'digits'"),
+        ("evaluate", ["--dataset", "cifar10"], "the data set must be the one of the run, 'digits'"),
         ("search", ["--device", "pi9"], "no profile of the device 'pi9'"),
         ("search", ["--device", "elsewhere"], "blocks of the space 'tiny'"),
         ("search", ["--device", "desk", "--objective", "fame"], "objective must be one of"),

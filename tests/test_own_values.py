@@ -127,8 +127,8 @@ def test_numbers_of_any_kind_become_a_vector(name: str) -> None:
         ("raising", r"failed with RuntimeError: device offline"),
         ("undeclared", r"failed with KeyError: 'top1'"),
         ("factory", r"failed with KeyError: 'no such device'"),
-        ("named", r"must have a column name of its own, got 'latency_ms'"),
-        ("column_name", r"must have a column name of its own, got 'on_front'"),
+        ("named", r"must have a `name` that no other column has, got 'latency_ms'"),
+        ("column_name", r"must have a `name` that no other column has, got 'on_front'"),
         ("loose_metrics", r"must have a tuple of metrics' names as `metrics`, got 'top1'"),
     ],
 )
@@ -262,10 +262,10 @@ def problem(space: Space = SPACE) -> Problem:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("too_many", r"whole numbers of shape \(at most 10, \d+\), got ndarray of shape \(11, \d+\)"),
+        ("too_many", r"integers of shape \(at most 10, \d+\), got ndarray of shape \(11, \d+\)"),
         ("fractions", "and type float64"),
-        ("out_of_range", r"must ask for genes from 0 to \[.*\], got \[5"),
-        ("again", f"must ask for no subnet twice, got {SPACE.smallest.id} again"),
+        ("out_of_range", r"must return genes from 0 to \[.*\], got \[5"),
+        ("again", f"must not return a subnet twice, got {SPACE.smallest.id} again"),
         ("archs", r"failed with ValueError: .* inhomogeneous shape"),
         ("ask_fails", "failed with ZeroDivisionError: division by zero"),
         ("tell_fails", "failed with KeyError: 'loss'"),

@@ -54,7 +54,9 @@ def test_precision_that_convolutions_compute_in(precision: str, read: str, right
     if right:
         check_node_placement(nodes, GPU, precision)
         return
-    message = f"{GPU} does not run {precision}: 1 of 1 convolutions and matrix products computed in float"
+    message = (
+        f"{GPU} does not compute in {precision}: 1 of 1 convolutions and matrix products computed in float"
+    )
     with pytest.raises(RunnerError, match=message):
         check_node_placement(nodes, GPU, precision)
 
@@ -91,11 +93,13 @@ def test_int8_for_this_processor_runs_in_integers(tmp_path: Path, name: str) -> 
 
 @pytest.mark.skipif(not instruction_set().startswith("x86"), reason="the wrong choice for x86")
 def test_signed_activations_on_x86_are_found_out(tmp_path: Path) -> None:
-    with pytest.raises(RunnerError, match=r"does not run int8: .* computed in float"):
+    with pytest.raises(RunnerError, match=r"does not compute in int8: .* computed in float"):
         model(tmp_path, "int8", "arm").check_placement()
 
 
 @pytest.mark.skipif(not instruction_set().startswith("x86"), reason="ARM has kernels for fp16")
 def test_fp16_that_is_computed_in_fp32_is_found_out(tmp_path: Path) -> None:
-    with pytest.raises(RunnerError, match=r"CPUExecutionProvider does not run fp16: .* computed in float"):
+    with pytest.raises(
+        RunnerError, match=r"CPUExecutionProvider does not compute in fp16: .* computed in float"
+    ):
         model(tmp_path, "fp16").check_placement()

@@ -104,7 +104,7 @@ def test_where_a_model_runs_is_checked_at_its_first_trial(tmp_path: Path) -> Non
     (folder / JOB_FILE).write_text(json.dumps(job))
     bundle = Bundle(str(folder), str(folder / RUNNER))
     assert bundle.models["net"]["alone"]
-    with pytest.raises(RunnerError, match=r"does not run int8: .* computed in float"):
+    with pytest.raises(RunnerError, match=r"does not compute in int8: .* computed in float"):
         bundle.trial("net", 0, float("inf"))
     assert bundle.trial("net", 1, float("inf"))["ms"] > 0
 
@@ -232,7 +232,7 @@ def test_onnxruntime_too_old_for_the_opset(tmp_path: Path) -> None:
 def test_journal_of_another_bundle_is_refused(measured: Path, tmp_path: Path) -> None:
     second = make_bundle(tmp_path / "second", seed=1)
     shutil.copy(measured / JOURNAL, second)
-    with pytest.raises(ValueError, match=r"trials\.jsonl must be of this bundle .*remove it"):
+    with pytest.raises(ValueError, match=r"trials\.jsonl must contain trials of this bundle .*remove it"):
         run_bundle(second)
 
 

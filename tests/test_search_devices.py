@@ -176,7 +176,7 @@ def test_minutes_end_a_search_after_the_batch_that_is_running(trained: TrainedRu
     assert len(outcome.result.evaluations) == 10  # the fewest that a predictor can be judged on
     assert (outcome.random, outcome.predictor) == (None, None)  # no round was predicted
     record = trained.run.search().read_json(SEARCH)
-    assert (record["no_baseline"], record["baseline"]) == ("the time was up", None)
+    assert (record["no_baseline"], record["baseline"]) == ("the time limit was reached", None)
     assert len(trained.archive.frame()) == 10
 
 

@@ -429,7 +429,7 @@ class Halves(nn.Module):
     [
         (
             lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Halves()),
-            r"in an order that no operator has, \(20, 20, 4\)",
+            r"moves the elements of its input in this way, \(20, 20, 4\)",
         ),
         (
             lambda: nn.Sequential(nn.Conv2d(3, 4, 1), Sums()),
@@ -474,7 +474,7 @@ def test_resolutions_with_other_operators_are_left_out() -> None:
     ("change", "message"),
     [
         (("op: relu", "op: relo"), "op must be one of"),
-        (("op: relu}", "op: relu, color: 1}"), "must have no fields but its own, got color"),
+        (("op: relu}", "op: relu, color: 1}"), "the operator relu has no field color"),
         (("kernel: [3, 3]", "kernel: [3, x]"), "kernel.1: input should be a valid integer"),
         (("channels: outputs", "channels: 6"), "the output must be a vector of 5 numbers, got 6"),
         (("[8, 16]", "[8]"), "has 2 options, got 1 values"),
