@@ -112,6 +112,19 @@ class PrecisionSpace(Space):
         }
         return self.arch({**arch, **values})
 
+    def with_one_border(self, arch: Arch) -> list[Arch]:
+        """An arch of the base space in one precision, and with one border at each place, as archs of this
+        space."""
+        if self.grain == "from":
+            return [self.arch({**arch, INT8_FROM: start}) for start in self.choices[INT8_FROM].options]
+        names = [name for name in self.choices if name in self._precision_names]
+        archs = [
+            self.arch({**arch, **dict.fromkeys(names[:n], before), **dict.fromkeys(names[n:], after)})
+            for before, after in ((FLOAT_BITS, INT8_BITS), (INT8_BITS, FLOAT_BITS))
+            for n in range(len(names))
+        ]
+        return list(dict.fromkeys(archs))
+
     def precisions(self, arch: Arch) -> dict[str, Precision]:
         """The precision of each block of `arch` by its name, in order."""
         return {block.name: precision_of(block) for block in self.blocks(arch)}

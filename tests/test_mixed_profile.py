@@ -155,8 +155,8 @@ def test_border_after_a_block_that_ends_in_floating_point_is_free(mixed: Device)
 
 def test_missing_borders_are_reported(mixed: Device, store: ProfileStore) -> None:
     space = with_precision(SPACE, "block")
-    assert mixed.borders is not None
     mixed = replace(mixed, profile=mixed.profile.model_copy(update={"latency_model": TABLE}))
+    assert mixed.borders is not None
     without = replace(mixed, borders=mixed.borders.iloc[:0])
     uniform = [space.smallest, space.largest]
     np.testing.assert_array_equal(

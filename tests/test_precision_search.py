@@ -21,6 +21,9 @@ from nas.search.mixed_evaluation import MixedEvaluation
 from nas.search.options import SearchOptions
 from nas.search.problem.exact_front import exact_front
 from nas.search.problem.hypervolume import nondominated
+from nas.search.problem.objectives import CostObjective, MetricObjective
+from nas.search.problem.problem import Problem
+from nas.search.search_loop import search
 from nas.search.search_run import search_run
 from nas.search.search_space import space_to_search
 from search_spaces import Arch, Space
@@ -36,8 +39,8 @@ pytestmark = pytest.mark.usefixtures("quick_search")
 class FakeEvaluations:
     """Metrics that depend on the arch alone: MACs in fp32; as deployed, 2 more for each block in INT8."""
 
-    def __init__(self, space: Space) -> None:
-        self.space = with_precision(space, "block")
+    def __init__(self, space: Space, grain: Grain = "block") -> None:
+        self.space = with_precision(space, grain)
         self.asked: list[Arch] = []
 
     def in_float(self, archs: Sequence[Arch], origin: str) -> list[dict[str, float]]:
@@ -71,6 +74,27 @@ def test_a_share_of_the_subnets_is_evaluated_as_deployed(tiny: Space, rng: np.ra
     assert [row["loss"] for row in again] == pytest.approx(
         [row["loss"] - space.macs(arch) for row, arch in zip(found, archs, strict=True)]
     )
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+def test_precisions_of_evaluated_subnets_join_the_front_without_evaluations(
+    tiny: Space, rng: np.random.Generator, grain: Grain
+) -> None:
+    fake = FakeEvaluations(tiny, grain)
+    space = fake.space
+    evaluate = MixedEvaluation(space, fake.in_float, fake.deployed, share=1)
+    latency = make_device(tiny, precision="mixed").latency(space)
+    problem = Problem(space, [MetricObjective("loss", "loss"), CostObjective("latency_ms", latency)], [])
+    result = search(problem, evaluate, algorithm="random", budget=20, seed=0)
+    n_deployed = len(fake.asked)
+    joined = evaluate.with_other_precisions(result)
+    assert len(fake.asked) == n_deployed
+    assert joined.hypervolume > result.hypervolume
+    added = joined.evaluations["arch"].iloc[len(result.evaluations) :].tolist()
+    assert {space.base_arch(arch) for arch in added} <= set(map(space.base_arch, result.evaluations["arch"]))
+    assert joined.evaluations["on_front"].iloc[len(result.evaluations) :].all()
+    again = evaluate.with_other_precisions(joined)
+    assert len(again.evaluations) == len(joined.evaluations)  # there is nothing more to gain
 
 
 def test_loss_is_zero_without_int8_and_proportional_with_few_samples(tiny: Space) -> None:

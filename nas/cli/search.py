@@ -135,7 +135,7 @@ def search(
             min=1,
             help="How many of the evaluations are made as deployed, with INT8, if the precision is searched. "
             "The front is evaluated as deployed in addition.",
-            show_default="50, but at most a quarter of all",
+            show_default="50, but at most an eighth of all",
         ),
     ] = None,
     warm_start: Annotated[

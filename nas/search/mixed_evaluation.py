@@ -3,7 +3,7 @@
 An evaluation as deployed takes several times longer than one in floating point, and its result differs
 little. So all subnets are evaluated in floating point, and only a share of them also as deployed; the change
 of the metrics by INT8 is predicted for the others. Evaluations in floating point are shared by all searches
-of a run.
+of a run, and by all precisions of a subnet.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from nas.evaluation.deadline import Evaluate
 from nas.search.int8_loss import Int8Loss
+from nas.search.search_result import SearchResult
 from search_spaces import Arch
 from search_spaces.precision_space import PrecisionSpace
 
@@ -51,6 +52,28 @@ class MixedEvaluation:
         known |= dict(zip(others, self._predict([archs[i] for i in others]), strict=True))
         self._losses |= {archs[i]: loss for i, loss in known.items()}
         return [_sum(row, known.get(i, {})) for i, row in enumerate(rows)]
+
+    def with_other_precisions(self, result: SearchResult) -> SearchResult:
+        """The result with other precisions of its subnets, those that improve the front.
+
+        A subnet in another precision has the same metrics in floating point, a predicted change by INT8, and
+        costs that are computed, so nothing is evaluated.
+
+        Args:
+            result: a search with this evaluation.
+        """
+        known = set(result.evaluations["arch"])
+        bases = list(dict.fromkeys(map(self.space.base_arch, result.evaluations["arch"])))
+        in_float = dict(zip(bases, self._in_float(bases, "search"), strict=True))
+        others = [(base, arch) for base in bases for arch in self.space.with_one_border(base)]
+        others = [(base, arch) for base, arch in others if arch not in known]
+        archs = [arch for _, arch in others]
+        losses = dict(zip(archs, self._predict(archs), strict=True))
+        metrics = {arch: _sum(in_float[base], losses[arch]) for base, arch in others}
+        table = result.with_evaluations(archs, list(metrics.values())).evaluations
+        better = [arch for arch in table.loc[table["on_front"], "arch"] if arch not in known]
+        self._losses |= {arch: losses[arch] for arch in better}
+        return result.with_evaluations(better, [metrics[arch] for arch in better])
 
     def again(self, archs: Sequence[Arch], origin: str, in_float: Evaluate) -> list[dict[str, float]]:
         """Metrics of known subnets by another evaluation in floating point, with the same changes by INT8."""

@@ -15,7 +15,7 @@ UNLIMITED_BUDGET = 10_000
 """Real evaluations of a search if only the time is limited."""
 RANDOM = "random"
 """The only baseline so far."""
-DEFAULT_INT8, INT8_SHARE = 50, 0.25
+DEFAULT_INT8, INT8_SHARE = 50, 0.125
 """Evaluations as deployed in a search with mixed precision, and their largest share of all evaluations."""
 BASELINE_SHARE = 0.5
 """Share of the time for the search and the noise ceiling; the baseline gets the rest."""
@@ -76,7 +76,7 @@ class SearchOptions:
     int8_evaluations: int | None = None
     """With mixed precision: how many of the evaluations are made as deployed, by ONNX Runtime, see
     `nas.search.mixed_evaluation`; the front is evaluated as deployed in addition. None: `DEFAULT_INT8`, at
-    most a quarter of all evaluations."""
+    most an eighth of all evaluations."""
     seed: int = 0
     """Seed of all random numbers."""
 

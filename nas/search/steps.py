@@ -95,6 +95,8 @@ class SearchSteps:
         )
         missing = "the search was stopped before its random baseline" if self._options.baseline else ""
         record = self._record(result, {})
+        if isinstance(self._evaluate, MixedEvaluation):
+            result = self._evaluate.with_other_precisions(result)
         return Findings(self._second_stage(result, "search"), record, no_baseline=missing)
 
     def compare(self, findings: Findings) -> Findings:
