@@ -73,6 +73,7 @@ class Size(NamedTuple):
 SIZES: Mapping[str, Size] = {
     "trial": Size(16, 100, 9),
     "small": Size(40, 500, 24),
+    "medium": Size(100, 500, 24),
     "full": Size(200, None, 48),
 }
 
