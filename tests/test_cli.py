@@ -338,7 +338,7 @@ def test_bad_input_gives_one_line_and_no_files(
         ("search", ["--device", "desk", "--min", "accuracy=2", "--budget", "10"], "reaches accuracy ="),
         ("search", ["--device", "desk", "--algorithm", "luck"], "search algorithm must be one of"),
         ("search", ["--device", "desk", "--predictor", "luck"], "predictor must be one of"),
-        ("export", ["--pick", "knee"], "has no front to pick from yet"),
+        ("export", ["--pick", "knee"], "has no front yet"),
         ("export", ["--arch", "other.json"], "stem.width must be one of"),
         ("export", ["--arch", "largest", "--format", "tflite"], "format must be one of"),
     ],

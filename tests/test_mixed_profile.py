@@ -137,7 +137,7 @@ def test_devices_that_cannot_mix_are_refused(
         ValueError, match=r"one of \['CPUExecutionProvider'\], got CUDAExecutionProvider: it has no integer "
     ):
         profile_device(SPACE, "gpu", store, settings=gpu)
-    with pytest.raises(ValueError, match="needs a device that times single blocks"):
+    with pytest.raises(ValueError, match="needs a device that can time single blocks"):
         profile_device(
             SPACE, "far", store, settings=MIXED, connection=OfflineBundle(out=tmp_path, whole=True)
         )

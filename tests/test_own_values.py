@@ -129,7 +129,7 @@ def test_numbers_of_any_kind_become_a_vector(name: str) -> None:
         ("factory", r"failed with KeyError: 'no such device'"),
         ("named", r"must have a `name` that no other column has, got 'latency_ms'"),
         ("column_name", r"must have a `name` that no other column has, got 'on_front'"),
-        ("loose_metrics", r"must have a tuple of metrics' names as `metrics`, got 'top1'"),
+        ("loose_metrics", r"must have a tuple of metric names as `metrics`, got 'top1'"),
     ],
 )
 @pytest.mark.parametrize("limit", [False, True])

@@ -203,7 +203,7 @@ def test_interrupted_profile_goes_on(store: ProfileStore, monkeypatch: pytest.Mo
 
 def test_name_of_a_device_measured_for_another_space(store: ProfileStore) -> None:
     profile_device(SMALL, "here", store)
-    with pytest.raises(ValueError, match=r"measured for the space 'small'; .* such as here-digits"):
+    with pytest.raises(ValueError, match=r"was profiled for the space 'small'; .* such as here-digits"):
         profile_device(search_spaces.get("digits"), "here", store)
 
 

@@ -106,7 +106,7 @@ def test_custom_code_is_not_imported_without_permission(
     with pytest.raises(ValueError, match=r"dataset 'own_images:rot' is custom code, .*--allow-import"):
         TrainedRun.open(path)
     assert own_parts not in sys.modules
-    with pytest.raises(ValueError, match="must be that of the run, 'own_images:rot', got 'own_images:let"):
+    with pytest.raises(ValueError, match="must be the one of the run, 'own_images:rot', got 'own_images:let"):
         TrainedRun.open(path, dataset=f"{own_parts}:letters")
     assert own_parts not in sys.modules
     for allowed in (
