@@ -17,6 +17,7 @@ from nas.data.batches import ImageSample
 from nas.data.dataset import Dataset, SplitName
 from nas.data.shared_images import normalized, shared_pixels
 from nas.threads import Item, Map, Result, one_core_threads
+from nas.torch_backend.allocator import limit_primitive_cache
 from nas.torch_backend.precision import Computation, full_float32
 from search_spaces import Block
 from search_spaces.memory import BYTES_PER_NUMBER
@@ -92,6 +93,7 @@ class Engine:
 @contextmanager
 def open_engine(computation: Computation, threads: int) -> Iterator[Engine]:
     """An engine; inside the block, the torch operations of the caller use one core."""
+    limit_primitive_cache()
     with full_float32(), one_core_threads(threads) as run:
         yield Engine(computation, threads, run)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -69,7 +69,8 @@ class GroupEvaluation:
             ValueError: an image cannot be read, or the accelerator is not available.
         """
         with self.engine(threads, worker) as engine:
-            return self.evaluated(archs, self.recalibrated(archs, engine), engine)
+            nets = self.recalibrated(archs, engine)
+            return self.evaluated(archs, _removed(nets), engine)
 
     def engine(self, threads: int = 1, worker: int = 0) -> AbstractContextManager[Engine]:
         """The threads and the device, for the arguments of `__call__`."""
@@ -90,8 +91,8 @@ class GroupEvaluation:
             recalibration.finish()
         return nets
 
-    def evaluated(self, archs: Sequence[Arch], nets: Sequence[StaticNet], engine: Engine) -> list[Outcome]:
-        """Metrics of recalibrated subnets on the split."""
+    def evaluated(self, archs: Sequence[Arch], nets: Iterable[StaticNet], engine: Engine) -> list[Outcome]:
+        """Metrics of recalibrated subnets on the split; each network is read once, before the first image."""
         members = [
             _Member(net, engine, Accumulators(self.metrics, f"the subnet {arch.id}"))
             for arch, net in zip(archs, nets, strict=True)
@@ -152,6 +153,12 @@ class _Member:
             return self._totals.results()
         except ValueError as error:
             return error
+
+
+def _removed(nets: list[StaticNet]) -> Iterator[StaticNet]:
+    """The networks, each of which is removed from the list, so that its memory can be freed."""
+    while nets:
+        yield nets.pop(0)
 
 
 def _outputs(part: tuple[_Member, Tensor, Tensor]) -> Tensor:
