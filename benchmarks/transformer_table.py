@@ -223,8 +223,10 @@ AVX2 but without VNNI, ONNX Runtime 1.32, while other programs ran:
 Attention and MLP of a block are separate entries, and all blocks of one width share them: a latency table
 of `deit-tiny` has 7 entries at 224 px, one of `autoformer-tiny` 21. In transformers without convolutions
 nearly all operations are matrix products, so MACs predict the latency nearly as well as the table; a
-profile reports the errors of both. The table is worth its time for INT8, relative positions and mixed
-networks.
+profile reports the errors of both. At 224 px, `nas profile deit-tiny --device NAME` had a MAPE of 1.35 % with
+the table and of 1.40 % with MACs alone (measuring again: 1.53 %; 48 held-out subnets, one core of a server
+with AVX-512), and a Kendall τ of 0.92 and 0.93. The table is worth its time for INT8, relative positions and
+mixed networks.
 
 Networks of convolutions and attention have more kinds of blocks: 160 entries at 224 px for `nasvit`, 753 for
 `elasticvit`. Attention, each MLP and the MBConv block of an attention stage are separate entries.

@@ -517,7 +517,9 @@ def test_nas_pick_after_a_search_with_an_objective_of_the_users_own(
     shared = [i for i in given["arch_id"] if i in known.index]
     assert shared
     assert given.set_index("arch_id")["depth"][shared].tolist() == known[shared].tolist()
-    with pytest.raises(ValueError, match=r"--objective must be an objective of the search, .* got my_parts:other"):
+    with pytest.raises(
+        ValueError, match=r"--objective must be an objective of the search, .* got my_parts:other"
+    ):
         known_front(trained.run, device, objectives=["my_parts:other"])
 
 

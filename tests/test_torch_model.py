@@ -1,5 +1,6 @@
 """Conversion of torch models to supernets."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from nas.data.clean_images import clean_images
 from nas.evaluation.trained_run import TrainedRun
 from nas.export.torch_source import can_be_written, torch_source
 from nas.importing.torch_model.convert import Converted, convert
+from nas.importing.torch_model.lowering import Index, Lowering, View
 from nas.importing.torch_model.plan import Options
 from nas.onnx_backend import onnx_graph
 from nas.report import ReportData, write_report
@@ -166,6 +168,15 @@ def test_subnets_learn(pair: tuple[nn.Module, Converted]) -> None:
     finally:
         supernet.zero_grad()
         supernet.eval()
+
+
+def test_views_that_exist_for_a_moment_are_not_mistaken_for_each_other() -> None:
+    lowering = Lowering.__new__(Lowering)
+    lowering._views, found = {}, itertools.count()
+    lowering._recognize = lambda call, view: Index(next(found))
+    call: Any = None
+    results = [lowering.materialized(call, View(0, torch.arange(1))) for _ in range(20)]
+    assert results == list(range(20))
 
 
 @torch.no_grad()

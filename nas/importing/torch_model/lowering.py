@@ -239,7 +239,8 @@ class Lowering:
         self._values: dict[fx.Node, Any] = {}
         self._names: set[str] = set()
         self._used: set[str] = set()
-        self._views: dict[int, Index] = {}
+        self._views: dict[int, tuple[View, Index]] = {}
+        """By identity; the view is kept, because a new object may have the identity of a deleted one."""
         self._rules, self._recognize = rules, recognize
         module = traced.module
         self._tensors = {
@@ -313,8 +314,8 @@ class Lowering:
                 raise ValueError(
                     f"no supported operator moves the elements of its input in this way, {before} > {after}"
                 )
-            self._views[id(view)] = found
-        return self._views[id(view)]
+            self._views[id(view)] = view, found
+        return self._views[id(view)][1]
 
     def _lower(self, node: fx.Node) -> Any:
         result: Any = self.traced.values.get(node.name)
