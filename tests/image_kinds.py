@@ -44,7 +44,8 @@ def write_kinds(folder: Path) -> dict[str, Path]:
     save("rgba.png", Image.merge("RGBA", (*color.split(), mask)))
     save("rgb_key.png", color, transparency=(20, 30, 60))
     save("cmyk.jpg", color.convert("CMYK"), quality=95)
-    save("ycbcr.tif", color.convert("YCbCr"))
+    # older versions of Pillow cannot read the uncompressed file that they write
+    save("ycbcr.tif", color.convert("YCbCr"), compression="tiff_lzw")
     save("lab.tif", color.convert("LAB"))
     save("sixteen_bit.png", sixteen)
     save(
