@@ -236,7 +236,7 @@ def test_pending_ray_tasks_are_cancelled(
     ray = pytest.importorskip("ray")
     here = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")  # the workers' code
-    ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False)
+    ray.init(address="local", num_cpus=1, log_to_driver=False, include_dashboard=False)
     groups = [[arch] for arch in archs]
     try:
         with closing(RayTasks()(Touch(tmp_path), groups)) as results:
