@@ -175,7 +175,8 @@ def test_wrong_override_is_refused_in_one_line(overrides: str, message: str) -> 
         ),
         (
             "finetuning.freeze_body=true finetuning.head_lr=0.1",
-            "head_lr has no effect with freeze_body, which trains the classifier with optimizer.lr",
+            "head_lr has no effect with freeze_body, which trains the classifier with optimizer.lr; "
+            "leave head_lr out",
         ),
     ],
 )

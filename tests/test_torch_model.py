@@ -450,7 +450,8 @@ class Halves(nn.Module):
         (Two, r"cannot convert the model.*must return one tensor, got a tuple of 2"),
         (
             Mode,
-            r"the model \(test_torch_model.py, line \d+: .*\) must compute the same in training and in eval",
+            r"the model \(test_torch_model.py, line \d+: .*\) must compute the same in training and in eval "
+            r"mode, except for dropout",
         ),
         (Twice, r"conv.*the module conv is called twice"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softplus()), r"cannot convert 1.*no rule for Softplus"),

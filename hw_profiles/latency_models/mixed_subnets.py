@@ -33,8 +33,8 @@ def mixed_split(space: Space, rng: np.random.Generator, n_calibration: int, n_he
     by_block = with_precision(space, "block")
     calibration, held_out = list[Arch](), list[Arch]()
     for group in GROUPS:
-        drawn = n_calibration if group == MIXED else -(-n_calibration // 3)
-        split = SubnetSplit.draw(space, rng, drawn, -(-n_held_out // len(GROUPS)))
+        n = n_calibration if group == MIXED else -(-n_calibration // len(GROUPS))
+        split = SubnetSplit.draw(space, rng, n, -(-n_held_out // len(GROUPS)))
         calibration += [_in_group(by_block, arch, group, rng) for arch in split.calibration]
         held_out += [_in_group(by_block, arch, group, rng) for arch in split.held_out]
     return SubnetSplit(calibration, held_out)

@@ -18,7 +18,7 @@ from hw_profiles.latency_models.base import (
 from hw_profiles.latency_models.layerwise import LayerFit
 from hw_profiles.latency_models.prediction_error import ErrorRecord, Latencies, compare
 from search_spaces import Block
-from search_spaces.block_precision import precision_of, without_border
+from search_spaces.block_precision import border, precision_of, without_border
 from search_spaces.memory import BYTES_PER_NUMBER
 from search_spaces.tensors import FP32, INT8, Precision
 
@@ -84,7 +84,10 @@ def parts(table_ms: BlockValue) -> tuple[BlockValue, BlockValue, BlockValue]:
     def only(precision: Precision) -> BlockValue:
         return lambda block: inside(block) if precision_of(block) == precision else 0.0
 
-    return only(FP32), only(INT8), lambda block: table_ms(block) - inside(block)
+    def of_borders(block: Block) -> float:
+        return table_ms(block) - inside(block) if border(block) else 0.0
+
+    return only(FP32), only(INT8), of_borders
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class MixedEvaluation:
         return [_sum(row, known.get(i, {})) for i, row in enumerate(rows)]
 
     def with_other_precisions(self, result: SearchResult) -> SearchResult:
-        """The result with other precisions of its subnets, those that improve the front.
+        """The result, to which other precisions of its subnets are added if they improve the front.
 
         A subnet in another precision has the same metrics in floating point, a predicted change by INT8, and
         costs that are computed, so nothing is evaluated.

@@ -86,7 +86,7 @@ def clamp(call: Call) -> Index:
         limits = (call.argument(1, "min"), call.argument(2, "max"))
     names = {(0, None): "relu", (0, 6): "relu6"}
     if limits not in names:
-        raise ValueError(f"values can only be limited to the limits of ReLU or ReLU6, got {limits}")
+        raise ValueError(f"values can only be clamped to the limits of ReLU or ReLU6, got {limits}")
     return call.add(names[limits], call.tensor())
 
 
